@@ -1,0 +1,1 @@
+"""Questions asked of networks and runs beyond their accuracy."""

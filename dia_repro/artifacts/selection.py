@@ -1,0 +1,43 @@
+"""Which protocol and precision to show where the user has not said."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from dia_repro.artifacts.table import TableArtifact
+from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.results.database import Database
+from dia_repro.results.queries import runs_of
+from dia_repro.results.schema import DONE
+
+# The order breaks ties: the paper's protocol first, its default precision on a GPU first.
+PROTOCOLS = (Protocol.PAPER, Protocol.DEMO)
+PRECISIONS = (Precision.TF32, Precision.FP32, Precision.BF16)
+
+
+def best_covered(
+    artifact: TableArtifact,
+    database: Database,
+    protocol: Protocol | None = None,
+    dataset: str | None = None,
+    precision: Precision | None = None,
+) -> Request:
+    """The request that most runs in the database answer, within what the user has fixed.
+
+    One request is chosen for the whole artifact: its cells never mix protocols or precisions.
+    Runs with a result count before runs under way, and a protocol before a precision.
+    """
+    candidates = [
+        Request(p, q, dataset)
+        for p, q in product(
+            (protocol,) if protocol else PROTOCOLS, (precision,) if precision else PRECISIONS
+        )
+    ]
+
+    def coverage(request: Request) -> tuple[int, int]:
+        found = runs_of(database, (spec.spec_id for spec in artifact.specs(request).values()))
+        runs = [run for of_spec in found.values() for run in of_spec]
+        return sum(run.state in DONE for run in runs), len(runs)
+
+    return max(candidates, key=coverage)

@@ -1,0 +1,247 @@
+"""Tables of the paper: which networks they need, and how their cells come from runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import Request, make_spec
+from dia_repro.experiments.spec import ModelSpec, Spec
+from dia_repro.paper import PaperCell, PaperTable, tables
+from dia_repro.results.database import Database
+from dia_repro.results.queries import RunSummary, runs_of
+from dia_repro.results.schema import DONE, State
+
+# Figures of the paper that are not measured: the spread goes into a mean's own column, and r is
+# chosen, not found.
+NOT_MEASURED = ("top1_std", "reduction")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of a table.
+
+    Attributes:
+        row, column: its place, in the paper's words.
+        model: the network.
+        network: the column of Table 10 or 11 that says how it is trained.
+        dataset: on which data, in the paper.
+        compared_with: column of the same row against which `params_delta` counts.
+    """
+
+    row: str
+    column: str
+    model: ModelSpec
+    network: str
+    dataset: str
+    compared_with: str | None = None
+
+    @property
+    def label(self) -> str:
+        """A name for people, e.g. "DIANet ResNet164"."""
+        return f"{self.column} {self.row}"
+
+    def spec(self, request: Request) -> Spec:
+        """The experiment behind this place of the table, under a request."""
+        return make_spec(self.model, self.network, self.dataset, request)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a table: the paper's, and ours with what it rests on.
+
+    Attributes:
+        metric: a metric of the paper's tables, or `top1_last` for the last epoch; `top1` is the
+            best over epochs, as the authors report it.
+        paper: nan for an explosion, None where the paper prints nothing.
+        ours_mean: over seeds; nan if every run diverged, None without a run.
+        ours_std: n-1 in the denominator; None with fewer than two.
+        n: runs behind the mean.
+        n_expected: seeds that were asked for.
+        diverged: runs that ended in a loss that is not finite.
+        status: `complete`, `partial`, `diverged` or `missing`.
+        runs: numbers of the runs that were looked at.
+    """
+
+    artifact: str
+    row: str
+    column: str
+    metric: str
+    unit: str
+    paper: float | None
+    ours_mean: float | None
+    ours_std: float | None
+    n: int
+    n_expected: int
+    diverged: int
+    status: str
+    protocol: str
+    dataset: str
+    precision: str
+    spec_id: str
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TableValue:
+    """A table of the paper with our figures, ready to be drawn.
+
+    Attributes:
+        specs: the experiment at each (row, column).
+        comparable: whether data and schedule are the paper's, so that a difference means
+            something.
+    """
+
+    paper: PaperTable
+    number: str
+    headings: dict[str, str]
+    row_heading: str
+    request: Request
+    specs: dict[tuple[str, str], Spec]
+    seeds: int
+    cells: tuple[Cell, ...]
+    comparable: bool
+
+    def find(self, row: str, column: str, metric: str) -> Cell | None:
+        """Our figure at that place, if the table has one."""
+        place = (row, column, metric)
+        return next((c for c in self.cells if (c.row, c.column, c.metric) == place), None)
+
+
+@dataclass(frozen=True)
+class TableArtifact:
+    """A table: its networks in the paper's order.
+
+    Attributes:
+        name: `table5`.
+        row_heading: what the rows are.
+        headings: how columns are headed where the paper says more than the network's name.
+    """
+
+    name: str
+    row_heading: str
+    headings: dict[str, str]
+    entries: tuple[Entry, ...]
+
+    @property
+    def paper(self) -> PaperTable:
+        """What the paper prints."""
+        return tables()[self.name]
+
+    def specs(self, request: Request) -> dict[tuple[str, str], Spec]:
+        """The experiment behind each (row, column)."""
+        return {(entry.row, entry.column): entry.spec(request) for entry in self.entries}
+
+    def compute(self, database: Database, request: Request, seeds: int | None = None) -> TableValue:
+        """The table from what the database holds.
+
+        Args:
+            request: protocol, precision and data: only runs of exactly these specs count.
+            seeds: how many seeds a cell should have; by default as many as any cell has.
+        """
+        specs = self.specs(request)
+        found = runs_of(database, (spec.spec_id for spec in specs.values()))
+        expected = seeds or max((len(runs) for runs in found.values()), default=0) or 1
+        cells = tuple(
+            cell
+            for entry in self.entries
+            for cell in self._entry_cells(entry, specs, found, expected, request.protocol)
+        )
+        own = all(
+            specs[entry.row, entry.column].data.dataset == entry.dataset for entry in self.entries
+        )
+        return TableValue(
+            paper=self.paper,
+            number=self.name.removeprefix("table"),
+            headings=self.headings,
+            row_heading=self.row_heading,
+            request=request,
+            specs=specs,
+            seeds=expected,
+            cells=cells,
+            comparable=own and request.protocol is Protocol.PAPER,
+        )
+
+    def _entry_cells(
+        self,
+        entry: Entry,
+        specs: dict[tuple[str, str], Spec],
+        found: dict[str, tuple[RunSummary, ...]],
+        expected: int,
+        protocol: Protocol,
+    ) -> Iterator[Cell]:
+        spec = specs[entry.row, entry.column]
+        runs = found[spec.spec_id]
+        against: tuple[RunSummary, ...] = ()
+        if entry.compared_with is not None:
+            against = found[specs[entry.row, entry.compared_with].spec_id]
+        for printed in self._printed(entry):
+            values = _values(printed.metric, runs, against)
+            diverged = sum(run.state is State.DIVERGED for run in runs)
+            accuracy = printed.metric.startswith("top1")
+            diverged = diverged if accuracy else 0
+            yield Cell(
+                artifact=self.name,
+                row=entry.row,
+                column=entry.column,
+                metric=printed.metric,
+                unit=printed.unit,
+                paper=float(printed.printed) if printed.printed else None,
+                ours_mean=_mean(values, diverged),
+                ours_std=statistics.stdev(values) if accuracy and len(values) > 1 else None,
+                n=len(values),
+                n_expected=expected if accuracy else 1,
+                diverged=diverged,
+                status=_status(len(values), expected if accuracy else 1, diverged),
+                protocol=protocol.value,
+                dataset=spec.data.dataset,
+                precision=spec.precision,
+                spec_id=spec.spec_id,
+                runs=tuple(run.id for run in runs),
+            )
+
+    def _printed(self, entry: Entry) -> Iterator[PaperCell]:
+        for cell in self.paper.cells:
+            if (cell.row, cell.column) == (entry.row, entry.column):
+                if cell.metric not in NOT_MEASURED:
+                    yield cell
+                if cell.metric == "top1":
+                    yield PaperCell(self.name, entry.row, entry.column, "top1_last", "")
+
+
+def _values(
+    metric: str, runs: Sequence[RunSummary], against: Sequence[RunSummary]
+) -> list[float]:
+    finished = [run for run in runs if run.state is State.FINISHED]
+    if metric == "top1":
+        return [run.best_top1 for run in finished if run.best_top1 is not None]
+    if metric == "top1_last":
+        return [run.last_top1 for run in finished if run.last_top1 is not None]
+    ours, theirs = _parameters(runs), _parameters(against)
+    if metric == "params":
+        return [ours / 1e6] if ours is not None else []
+    if metric == "params_delta" and ours is not None and theirs is not None:
+        return [(ours - theirs) / 1e6]
+    return []
+
+
+def _parameters(runs: Sequence[RunSummary]) -> int | None:
+    counted = (run.parameters for run in runs if run.state in DONE)
+    return next((count for count in counted if count is not None), None)
+
+
+def _mean(values: Sequence[float], diverged: int) -> float | None:
+    if values:
+        return statistics.fmean(values)
+    return math.nan if diverged else None
+
+
+def _status(n: int, expected: int, diverged: int) -> str:
+    if diverged:
+        return "diverged"
+    if not n:
+        return "missing"
+    return "complete" if n >= expected else "partial"

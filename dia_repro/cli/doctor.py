@@ -1,0 +1,101 @@
+"""`doctor`: is this machine ready?"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dia_repro.cli import options
+from dia_repro.cli.output import emit, notice
+from dia_repro.errors import ABSENT, DONE, DiaReproError
+from dia_repro.rendering.listing import Column, field, listing
+
+FIELDS = ("check", "status", "detail")
+COLUMNS = tuple(Column(name, field(name)) for name in FIELDS)
+LEAST_FREE_BYTES = 1_000_000_000
+
+
+def doctor(
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    data: options.DataFolder = options.DEFAULT_DATA,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Say whether this machine is ready: GPU, data, disk, database.
+
+    Exits with 3 where not even the demo protocol could run.
+
+    Example: dia-repro doctor
+    """
+    records = [
+        {"check": check, "status": status, "detail": detail}
+        for check, status, detail in _checks(db, data)
+    ]
+    emit(format_, FIELDS, records, listing(COLUMNS, records))
+    bad = [record for record in records if record["status"] == "bad"]
+    absent = [str(record["check"]) for record in records if record["status"] == "absent"]
+    if format_ is options.Format.TABLE:
+        demo = "not ready" if bad else "ready"
+        paper = f"not ready, {' and '.join(absent)} absent" if absent or bad else "ready"
+        notice(f"Demo protocol: {demo}. Paper's protocol: {paper}.")
+    raise typer.Exit(ABSENT if bad else DONE)
+
+
+def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
+    import torch
+
+    from dia_repro.execution.machine import find_machine
+    from dia_repro.training.provenance import device_name
+
+    yield "python", "ok", platform.python_version()
+    yield "torch", "ok", torch.__version__
+    machine = find_machine()
+    cpu = f"{device_name(torch.device('cpu'))}, {machine.cores} cores"
+    yield "processor", "ok", cpu
+    if machine.has_gpu:
+        names = ", ".join(device_name(torch.device(one)) for one in machine.devices)
+        yield "GPU", "ok", names
+    else:
+        yield "GPU", "absent", "training goes to the CPU: enough for --protocol demo"
+    for name in ("cifar10", "cifar100"):
+        yield name, *_data_check(name, data)
+    yield "disk", *_disk_check(Path(db if "://" not in db else "."))
+    yield "database", *_database_check(db)
+
+
+def _data_check(name: str, data: Path) -> tuple[str, str]:
+    from dia_repro.data import load
+
+    try:
+        dataset = load(name, data)
+    except DiaReproError as error:
+        return "absent", str(error)
+    return "ok", f"{len(dataset.train):,} + {len(dataset.test):,} images in {data}"
+
+
+def _disk_check(path: Path) -> tuple[str, str]:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return "bad", f"the folder {folder} does not exist"
+    free = shutil.disk_usage(folder).free
+    return "ok" if free >= LEAST_FREE_BYTES else "bad", f"{free / 1e9:,.1f} GB free in {folder}"
+
+
+def _database_check(db: str) -> tuple[str, str]:
+    from dia_repro.results.database import open_database, sqlite_path
+    from dia_repro.results.queries import all_runs
+
+    try:
+        database = open_database(db, create=False)
+        runs = all_runs(database)
+        path = sqlite_path(db)
+        if path is not None and not path.exists():
+            return "ok", f"{db} will be made by the first run"
+        with database.writing():
+            return "ok", f"{len(runs)} runs in {db}"
+    except DiaReproError as error:
+        return "bad", str(error)

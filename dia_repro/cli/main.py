@@ -1,0 +1,84 @@
+"""Entry of the command line, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+import dia_repro
+from dia_repro.cli import data, doctor, params, run, runs, tables
+from dia_repro.errors import DONE, INTERRUPTED, WRONG_USAGE, DiaReproError
+
+app = typer.Typer(
+    name="dia-repro",
+    help="Reproduces DIANet: Dense-and-Implicit Attention Network (AAAI 2020): trains the "
+    "networks behind each table, keeps every result with its provenance, and draws the tables "
+    "with the paper's figures beside ours.",
+    epilog="Start here: dia-repro run table5 --protocol demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dia-repro {dia_repro.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Reproduces DIANet: Dense-and-Implicit Attention Network (AAAI 2020).
+
+    It trains the networks behind each table of the paper, keeps every result with its
+    provenance, and draws the tables with the paper's figures beside ours.
+    """
+
+
+app.command()(run.run)
+app.command()(run.plan)
+app.command()(tables.show)
+app.command()(tables.report)
+app.add_typer(runs.app, name="runs")
+app.command()(params.params)
+app.add_typer(data.app, name="data")
+app.command()(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except DiaReproError as error:
+        return _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        hint = f" (see '{command} --help')" if command else ""
+        return _fail(f"{error.format_message()}{hint}", WRONG_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has had enough; nothing is left to say, nor to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code if isinstance(code, int) else DONE
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"dia-repro: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,50 @@
+"""Where text goes: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console, RenderableType
+
+from dia_repro.cli.options import Format
+from dia_repro.rendering.records import Record, to_csv, to_json
+
+PIPE_WIDTH = 160
+
+
+def stdout() -> Console:
+    """For tables; wide enough for any of them where no terminal says how wide it is."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def stderr() -> Console:
+    """For progress and notices."""
+    return Console(stderr=True, highlight=False)
+
+
+def notice(text: str) -> None:
+    """A line for the person at the terminal, never part of the data."""
+    stderr().print(text, soft_wrap=True, markup=False)
+
+
+def emit(
+    format_: Format, fields: Sequence[str], records: Sequence[Record], table: RenderableType
+) -> None:
+    """Records as CSV or JSON, or the table that shows them to people."""
+    if format_ is Format.CSV:
+        sys.stdout.write(to_csv(fields, records))
+    elif format_ is Format.JSON:
+        sys.stdout.write(to_json([{name: record[name] for name in fields} for record in records]))
+    else:
+        stdout().print(table)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 41 s, 3 min 20 s, 5.2 h, 12.0 days."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours:,.0f} h ({hours / 24:.0f} days)"

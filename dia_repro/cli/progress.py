@@ -1,0 +1,112 @@
+"""Progress of runs under way: bars in a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+
+from dia_repro.cli.output import duration, stderr
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+
+ALL = "all runs"
+# The first seconds say nothing yet of how long the rest takes.
+SECONDS_BEFORE_ESTIMATE = 5.0
+
+
+class RunProgress:
+    """Shows which run of how many, epoch, accuracy and time left.
+
+    Args:
+        orders: the runs to come.
+        weights: cost of each run, by its number, in any unit.
+    """
+
+    def __init__(self, orders: Sequence[WorkOrder], weights: Mapping[int, int]) -> None:
+        self.console = stderr()
+        self.live = self.console.is_terminal
+        self.weights = weights
+        self.fractions = dict.fromkeys((order.run_id for order in orders), 0.0)
+        self.resumed_at: dict[int, float] = {}
+        self.ended = 0
+        self.epochs: dict[int, int] = {}
+        self.tasks: dict[int, TaskID] = {}
+        self.started = time.monotonic()
+        self.bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[detail]}"),
+            console=self.console,
+            disable=not self.live,
+        )
+        self.total = self.bars.add_task(ALL, total=1.0, detail=self._overall())
+
+    def __enter__(self) -> RunProgress:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bars.stop()
+
+    def on_message(self, order: WorkOrder, message: Message) -> None:
+        """Show what a worker says."""
+        match message:
+            case Notice(text=text):
+                self.console.print(text, markup=False, soft_wrap=True)
+            case Progress():
+                self._on_progress(order, message)
+            case Ended():
+                self._on_ended(order, message)
+        self.bars.update(self.total, completed=self._share(), detail=self._overall())
+
+    def _on_progress(self, order: WorkOrder, message: Progress) -> None:
+        self.resumed_at.setdefault(order.run_id, message.fraction)
+        self.fractions[order.run_id] = message.fraction
+        accuracy = "" if message.top1 is None else f", top-1 {message.top1:.2f} %"
+        if self.live:
+            task = self.tasks.get(order.run_id)
+            if task is None:
+                task = self.bars.add_task(order.label, total=1.0, detail="")
+                self.tasks[order.run_id] = task
+            under_way = min(message.epochs + 1, message.of_epochs)
+            detail = f"epoch {under_way}/{message.of_epochs}{accuracy}"
+            self.bars.update(task, completed=message.fraction, detail=detail)
+        elif message.epochs > self.epochs.get(order.run_id, 0):
+            epoch = f"epoch {message.epochs}/{message.of_epochs}"
+            self._print(f"{order.label}: {epoch}{accuracy} ({self._overall()})")
+        self.epochs[order.run_id] = message.epochs
+
+    def _on_ended(self, order: WorkOrder, message: Ended) -> None:
+        self.ended += 1
+        if message.outcome in (Outcome.FINISHED, Outcome.DIVERGED, Outcome.DONE_BEFORE):
+            self.fractions[order.run_id] = 1.0
+        task = self.tasks.pop(order.run_id, None)
+        if task is not None:
+            self.bars.remove_task(task)
+        detail = f": {message.detail}" if message.detail else ""
+        self._print(f"{order.label} {message.outcome.value}{detail}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    def _share(self) -> float:
+        whole = sum(self.weights.values()) or 1
+        return sum(self.weights[run] * part for run, part in self.fractions.items()) / whole
+
+    def _overall(self) -> str:
+        text = f"{self.ended} of {len(self.fractions)} runs done"
+        elapsed = time.monotonic() - self.started
+        whole = sum(self.weights.values()) or 1
+        before = sum(self.weights[run] * part for run, part in self.resumed_at.items()) / whole
+        gained = self._share() - before
+        if gained > 0 and elapsed > SECONDS_BEFORE_ESTIMATE:
+            text += f", about {duration((1 - self._share()) / gained * elapsed)} left"
+        return text

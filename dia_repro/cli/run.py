@@ -1,0 +1,238 @@
+"""`run` trains what artifacts need and the database lacks; `plan` says what that would be."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dia_repro.cli import options
+from dia_repro.cli.output import duration, emit, notice
+from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, AbsentError
+from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.rendering.listing import Column, field, listing
+
+if TYPE_CHECKING:
+    from dia_repro.artifacts import TableArtifact
+    from dia_repro.execution.machine import Machine
+    from dia_repro.execution.messages import Ended, WorkOrder
+    from dia_repro.execution.planning import PlannedRun
+    from dia_repro.experiments.protocols import Request
+    from dia_repro.results.database import Database
+
+PLAN_FIELDS = (
+    "label",
+    "seed",
+    "state",
+    "epochs_done",
+    "epochs",
+    "parameters",
+    "macs",
+    "seconds_left",
+    "disk_bytes",
+    "spec_id",
+)
+
+PLAN_COLUMNS = (
+    Column("network", field("label")),
+    Column("seed", field("seed"), right=True),
+    Column("state", field("state")),
+    Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
+    Column("#P (M)", lambda r: f"{r['parameters'] / 1e6:.2f}", right=True),
+    Column("TMAC", lambda r: f"{r['macs'] / 1e12:,.1f}", right=True),
+    Column("time left", lambda r: duration(r["seconds_left"]), right=True),
+    Column("spec", field("spec_id")),
+)
+
+
+class ConfirmationError(AbsentError):
+    """Nobody is there to be asked."""
+
+
+def run(
+    artifacts: options.Artifacts,
+    protocol: options.ProtocolOption = Protocol.PAPER,
+    seeds: options.Seeds = 1,
+    dataset: options.Dataset = None,
+    precision: options.PrecisionOption = None,
+    jobs: options.Jobs = None,
+    device: options.DeviceOption = None,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    data: options.DataFolder = options.DEFAULT_DATA,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Start long trainings on a CPU without asking.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be trained, like plan.")
+    ] = False,
+) -> None:
+    """Train the networks that tables or figures need and the database lacks.
+
+    Every epoch is kept: after Ctrl-C, a crash or a power cut the same command goes on where
+    it stopped.
+
+    Example: dia-repro run table5 --protocol demo
+    """
+    if dry_run:
+        plan(artifacts, protocol, seeds, dataset, precision, device, db, options.Format.TABLE)
+        return
+    from dia_repro.execution.planning import make_orders, plan_runs
+    from dia_repro.results.database import open_database
+
+    chosen, machine, request = _resolve(artifacts, protocol, dataset, precision, device)
+    database = open_database(db, create=True)
+    planned = plan_runs(database, chosen, request, seeds)
+    open_runs = [one for one in planned if not one.done]
+    if open_runs:
+        if protocol is Protocol.PAPER and not machine.has_gpu:
+            _ask_before_long_cpu_run(planned, database, machine, data, yes)
+        else:
+            _check_data(planned, data)
+    done = len(planned) - len(open_runs)
+    if not open_runs:
+        notice(f"Nothing to train: all {done} runs are in {db}.")
+        raise typer.Exit(DONE)
+    workers = machine.jobs_for(len(open_runs), jobs)
+    notice(
+        f"{len(open_runs)} runs to train ({done} done before), {workers} at a time on "
+        f"{', '.join(machine.devices)}; results go to {db}."
+    )
+    orders = make_orders(planned, database, machine, workers, data, shlex.join(sys.argv))
+    from dia_repro.cli.progress import RunProgress
+    from dia_repro.execution.local import LocalExecutor
+
+    weights = {order.run_id: one.macs for order, one in zip(orders, open_runs, strict=True)}
+    with RunProgress(orders, weights) as progress:
+        executor = LocalExecutor(database, workers, progress.on_message)
+        ended = executor.run(orders)
+    raise typer.Exit(_summarise(ended, orders, executor.stopping))
+
+
+def plan(
+    artifacts: options.Artifacts,
+    protocol: options.ProtocolOption = Protocol.PAPER,
+    seeds: options.Seeds = 1,
+    dataset: options.Dataset = None,
+    precision: options.PrecisionOption = None,
+    device: options.DeviceOption = None,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Say which runs tables or figures need, which are done, and what the rest would cost.
+
+    Trains nothing but a few steps to see how fast this machine is.
+
+    Example: dia-repro plan table5
+    """
+    from dia_repro.execution.planning import plan_runs, wall_seconds, with_estimates
+    from dia_repro.results.database import open_database
+
+    chosen, machine, request = _resolve(artifacts, protocol, dataset, precision, device)
+    database = open_database(db, create=False)
+    planned = plan_runs(database, chosen, request, seeds)
+    planned = with_estimates(planned, database, machine)
+    records = [_record(one) for one in planned]
+    open_runs = [one for one in planned if not one.done]
+    jobs = machine.jobs_for(len(open_runs), None)
+    emit(format_, PLAN_FIELDS, records, listing(PLAN_COLUMNS, records))
+    if format_ is options.Format.TABLE:
+        operations = sum(2 * one.macs * one.left for one in planned)
+        disk = sum(one.disk_bytes for one in open_runs)
+        notice(
+            f"{len(open_runs)} of {len(planned)} runs to train: {operations / 1e15:.3g} PFLOP, "
+            f"about {duration(wall_seconds(open_runs, jobs))} on {', '.join(machine.devices)} "
+            f"({jobs} at a time), up to {disk / 1e6:,.0f} MB of checkpoints."
+        )
+
+
+def _resolve(
+    artifacts: list[str],
+    protocol: Protocol,
+    dataset: str | None,
+    precision: Precision | None,
+    device: options.Device | None,
+) -> tuple[list[TableArtifact], Machine, Request]:
+    from dia_repro.artifacts import choose
+
+    chosen = choose(artifacts)  # before torch is imported: a wrong name is answered at once
+    from dia_repro.execution.machine import find_machine
+    from dia_repro.experiments.protocols import GPU_PRECISION, Request
+
+    machine = find_machine(device)
+    if precision is None:
+        precision = GPU_PRECISION[protocol] if machine.has_gpu else Precision.FP32
+    return chosen, machine, Request(protocol, precision, dataset)
+
+
+def _ask_before_long_cpu_run(
+    planned: list[PlannedRun], database: Database, machine: Machine, data: Path, yes: bool
+) -> None:
+    from dia_repro.execution.planning import wall_seconds, with_estimates
+
+    open_runs = [one for one in with_estimates(planned, database, machine) if not one.done]
+    jobs = machine.jobs_for(len(open_runs), None)
+    hours = wall_seconds(open_runs, jobs) / 3600
+    notice(
+        f"No GPU here: on this CPU the {len(open_runs)} runs would take about {hours:,.0f} hours "
+        f"({hours / 24:,.0f} days). For a look that takes minutes, add --protocol demo."
+    )
+    _check_data(planned, data)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfirmationError("nobody to ask whether to start: add --yes to start all the same")
+    if not typer.confirm("Start all the same?", err=True):
+        raise typer.Exit(DONE)
+
+
+def _check_data(planned: list[PlannedRun], data: Path) -> None:
+    from dia_repro.data import load
+
+    for name in dict.fromkeys(one.spec.data.dataset for one in planned if not one.done):
+        load(name, data)
+
+
+def _record(one: PlannedRun) -> dict[str, object]:
+    return {
+        "label": one.label,
+        "seed": one.seed,
+        "state": one.run.state.value if one.run else "not started",
+        "epochs_done": one.run.epochs if one.run else 0,
+        "epochs": one.spec.recipe.epochs,
+        "parameters": one.parameters,
+        "macs": one.macs,
+        "seconds_left": one.seconds,
+        "disk_bytes": one.disk_bytes,
+        "spec_id": one.spec.spec_id,
+    }
+
+
+def _summarise(ended: dict[int, Ended], orders: Sequence[WorkOrder], stopped: bool) -> int:
+    from dia_repro.execution.messages import Outcome
+
+    labels = {order.run_id: order.label for order in orders}
+    counts = Counter(one.outcome for one in ended.values())
+    for run_id, one in ended.items():
+        if one.outcome is Outcome.FAILED:
+            notice(f"{labels[run_id]} failed: {one.detail}")
+        elif one.outcome is Outcome.BUSY:
+            notice(f"{labels[run_id]} is being trained by {one.detail}")
+    kept = len(orders) - len(ended)
+    parts = [f"{count} {outcome.value}" for outcome, count in sorted(counts.items())]
+    parts += [f"{kept} not started"] if kept else []
+    notice(f"Runs: {', '.join(parts)}.")
+    if stopped:
+        notice("Interrupted; nothing is lost. The same command goes on where this one stopped.")
+        return INTERRUPTED
+    if counts[Outcome.FAILED]:
+        notice("The same command tries the failed runs again.")
+        return RUN_FAILED
+    if counts[Outcome.BUSY]:
+        notice("Repeat this command when the other process is done.")
+        return ABSENT
+    return DONE

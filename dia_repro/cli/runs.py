@@ -1,0 +1,147 @@
+"""`runs list` and `runs show`: what the database holds."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from dia_repro.cli import options
+from dia_repro.cli.output import duration, emit, stdout
+from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.records import Record, to_csv, to_json
+
+app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
+
+LIST_FIELDS = (
+    "id",
+    "network",
+    "dataset",
+    "seed",
+    "state",
+    "epochs_done",
+    "epochs",
+    "best_top1",
+    "last_top1",
+    "seconds",
+    "parameters",
+    "precision",
+    "spec_id",
+    "owner",
+    "reason",
+)
+LIST_COLUMNS = (
+    Column("run", field("id"), right=True),
+    Column("network", field("network")),
+    Column("data", field("dataset")),
+    Column("seed", field("seed"), right=True),
+    Column("state", field("state")),
+    Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
+    Column("best %", field("best_top1", "{:.2f}"), right=True),
+    Column("last %", field("last_top1", "{:.2f}"), right=True),
+    Column("time", lambda r: duration(r["seconds"]), right=True),
+    Column("note", lambda r: r["reason"] or r["owner"] or ""),
+)
+EPOCH_COLUMNS = (
+    Column("epoch", field("epoch"), right=True),
+    Column("rate", field("lr", "{:g}"), right=True),
+    Column("train loss", field("train_loss", "{:.4f}"), right=True),
+    Column("train %", field("train_top1", "{:.2f}"), right=True),
+    Column("test loss", field("test_loss", "{:.4f}"), right=True),
+    Column("test %", field("test_top1", "{:.2f}"), right=True),
+    Column("time", lambda r: duration(r["seconds"]), right=True),
+)
+
+
+@app.command("list")
+def list_(
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """List all runs with their state and accuracy.
+
+    Example: dia-repro runs list
+    """
+    from dia_repro.results.database import open_database
+    from dia_repro.results.queries import all_runs, spec_json
+
+    database = open_database(db, create=False)
+    summaries = all_runs(database)
+    specs = spec_json(database, {run.spec_id for run in summaries})
+    records = [_record(run, specs[run.spec_id]) for run in summaries]
+    emit(format_, LIST_FIELDS, records, listing(LIST_COLUMNS, records))
+
+
+@app.command("show")
+def show(
+    run: Annotated[int, typer.Argument(help="The run's number, from runs list.")],
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Show one run: its epochs, and what it ran on.
+
+    As csv: one record an epoch. As json: everything.
+
+    Example: dia-repro runs show 1
+    """
+    from dataclasses import asdict
+
+    from dia_repro.results.database import open_database
+    from dia_repro.results.queries import run_detail
+
+    detail = run_detail(open_database(db, create=False), run)
+    if format_ is options.Format.CSV:
+        sys.stdout.write(to_csv(tuple(EPOCH_FIELDS), detail.epochs))
+    elif format_ is options.Format.JSON:
+        sys.stdout.write(to_json(_everything(asdict(detail))))
+    else:
+        record = _record(detail.summary, detail.spec_json)
+        lines = [f"{key}: {value}" for key, value in record.items() if value is not None]
+        attempts = [
+            Text("\n".join(f"{key}: {value}" for key, value in attempt.items()))
+            for attempt in detail.provenance
+        ]
+        stdout().print(
+            Group(Text("\n".join(lines)), listing(EPOCH_COLUMNS, detail.epochs), *attempts)
+        )
+
+
+EPOCH_FIELDS = ("epoch", "lr", "train_loss", "train_top1", "test_loss", "test_top1", "seconds")
+
+
+def _record(run: Any, spec_json: str) -> Record:
+    from dia_repro.experiments.describe import describe_model
+    from dia_repro.experiments.spec import Spec
+
+    spec = Spec.from_json(spec_json)
+    return {
+        "id": run.id,
+        "network": describe_model(spec.model),
+        "dataset": spec.data.dataset,
+        "seed": run.seed,
+        "state": run.state.value,
+        "epochs_done": run.epochs,
+        "epochs": spec.recipe.epochs,
+        "best_top1": run.best_top1,
+        "last_top1": run.last_top1,
+        "seconds": run.seconds,
+        "parameters": run.parameters,
+        "precision": spec.precision,
+        "spec_id": run.spec_id,
+        "owner": run.owner,
+        "reason": run.reason,
+    }
+
+
+def _everything(detail: dict[str, Any]) -> Record:
+    import json
+
+    return {
+        **detail["summary"],
+        "spec": json.loads(detail["spec_json"]),
+        "epochs": detail["epochs"],
+        "provenance": detail["provenance"],
+    }

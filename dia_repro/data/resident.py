@@ -1,0 +1,73 @@
+"""A data set held on the device as uint8: small ones need no worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dia_repro.data.augmentation import AUGMENTATIONS, Draw, crop, draw, pad
+from dia_repro.data.dataset import Dataset, Images
+
+Batch = tuple[Tensor, Tensor]
+
+
+class ResidentData:
+    """Normalised float batches from uint8 images that stay on the device.
+
+    Args:
+        dataset: the data set.
+        augmentation: its name, a key of `AUGMENTATIONS`.
+        device: where images are kept and batches are made.
+    """
+
+    def __init__(self, dataset: Dataset, augmentation: str, device: torch.device) -> None:
+        self.augmentation = AUGMENTATIONS[augmentation]
+        self.device = device
+        self.size = (dataset.train.pixels.shape[2], dataset.train.pixels.shape[3])
+        self.padded = pad(dataset.train.pixels.to(device), self.augmentation)
+        self.labels = dataset.train.labels.to(device)
+        self.test = Images(dataset.test.pixels.to(device), dataset.test.labels.to(device))
+        # (x / 255 - mean) / std as one multiplication and one addition for each pixel
+        std = torch.tensor(dataset.std, device=device).view(1, 3, 1, 1)
+        mean = torch.tensor(dataset.mean, device=device).view(1, 3, 1, 1)
+        self.scale, self.shift = 1 / (255 * std), -mean / std
+
+    def training_batches(
+        self,
+        batch_size: int,
+        order: torch.Generator,
+        variation: torch.Generator,
+        start: int = 0,
+    ) -> Iterator[Batch]:
+        """One epoch: every training image once, the last batch smaller where it must be.
+
+        Args:
+            batch_size: images a batch.
+            order: draws the permutation (a CPU generator: the same on every device).
+            variation: draws crops and flips (a CPU generator).
+            start: how many batches to leave out at the beginning; those that follow are the
+                same as if none had been left out.
+
+        Yields:
+            Images (B, 3, H, W) float, channels last, and labels (B,).
+        """
+        count = len(self.labels)
+        permutation = torch.randperm(count, generator=order).to(self.device)
+        drawn = draw(self.augmentation, count, variation)
+        on_device = Draw(*(t.to(self.device) for t in (drawn.tops, drawn.lefts, drawn.flips)))
+        for first in range(start * batch_size, count, batch_size):
+            index = permutation[first : first + batch_size]
+            pixels = crop(self.padded, index, on_device, self.size)
+            yield self._normalise(pixels), self.labels[index]
+
+    def test_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Every test image once, as it is."""
+        for first in range(0, len(self.test), batch_size):
+            chosen = slice(first, first + batch_size)
+            yield self._normalise(self.test.pixels[chosen]), self.test.labels[chosen]
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        floats = pixels.to(torch.float32, memory_format=torch.channels_last)
+        return floats.mul_(self.scale).add_(self.shift)

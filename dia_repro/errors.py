@@ -1,0 +1,23 @@
+"""Errors that a user can act on. Each knows the exit code it ends a command with."""
+
+from __future__ import annotations
+
+DONE, RUN_FAILED, WRONG_USAGE, ABSENT, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class DiaReproError(Exception):
+    """Base of every error whose message is meant for the user: one sentence, one line."""
+
+    exit_code = RUN_FAILED
+
+
+class UsageError(DiaReproError):
+    """Wrong usage or input: an unknown name, a bad number, a foreign file."""
+
+    exit_code = WRONG_USAGE
+
+
+class AbsentError(DiaReproError):
+    """Something needed is not there: data, a GPU, an optional package, a person to ask."""
+
+    exit_code = ABSENT

@@ -1,0 +1,1 @@
+"""What runs a set of pending runs: here, or in worker processes."""

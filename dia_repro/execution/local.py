@@ -1,0 +1,125 @@
+"""Runs in worker processes of this machine: one process a run, so that none takes down another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from dia_repro.execution import worker
+from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
+from dia_repro.results import writer
+from dia_repro.results.database import Database
+
+POLL_SECONDS = 0.5
+
+OnMessage = Callable[[WorkOrder, Message], None]
+
+
+@dataclass
+class _Worker:
+    order: WorkOrder
+    process: BaseProcess
+    connection: Connection
+    ended: Ended | None = None
+
+
+class LocalExecutor:
+    """Keeps up to `jobs` workers busy until every order is done, or a signal says stop.
+
+    Args:
+        database: to record the failure of a worker that died without a word.
+        jobs: worker processes at a time.
+        on_message: called in this process with whatever workers say.
+    """
+
+    def __init__(self, database: Database, jobs: int, on_message: OnMessage) -> None:
+        self.database, self.jobs, self.on_message = database, jobs, on_message
+        # Workers are forked from a process that has imported torch once and done nothing else:
+        # they start in milliseconds, and no thread or CUDA context is copied into them.
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload([worker.__name__])
+        self.stopping = False
+
+    def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
+        """Work through the orders.
+
+        Returns:
+            How each order that was started ended, by run number; those that a signal kept
+            from starting are missing.
+        """
+        waiting = list(orders)
+        active: list[_Worker] = []
+        ended: dict[int, Ended] = {}
+        with self._signals(active):
+            while active or (waiting and not self.stopping):
+                while waiting and len(active) < self.jobs and not self.stopping:
+                    active.append(self._start(waiting.pop(0)))
+                wait([one.connection for one in active], timeout=POLL_SECONDS)
+                for one in list(active):
+                    if self._listen(one):
+                        active.remove(one)
+                        ended[one.order.run_id] = self._settle(one)
+        return ended
+
+    def _start(self, order: WorkOrder) -> _Worker:
+        ours, theirs = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=worker.main, args=(order, theirs))
+        process.start()
+        theirs.close()
+        return _Worker(order, process, ours)
+
+    def _listen(self, one: _Worker) -> bool:
+        """Take what a worker has said; True when it will say no more."""
+        try:
+            while one.connection.poll():
+                message = one.connection.recv()
+                if isinstance(message, Ended):
+                    one.ended = message
+                else:
+                    self.on_message(one.order, message)
+        except (EOFError, OSError):
+            return True
+        return False
+
+    def _settle(self, one: _Worker) -> Ended:
+        one.process.join()
+        one.connection.close()
+        if one.ended is None:
+            one.ended = Ended(Outcome.FAILED, _cause_of_death(one.process.exitcode))
+            owner = worker.describe_owner(one.process.pid or 0)
+            writer.abandon(self.database, one.order.run_id, owner, one.ended.detail or "")
+        self.on_message(one.order, one.ended)
+        return one.ended
+
+    @contextmanager
+    def _signals(self, active: list[_Worker]) -> Iterator[None]:
+        """First SIGINT or SIGTERM: workers save and stop. Second: they are killed."""
+
+        def on_signal(_number: int, _frame: object) -> None:
+            for one in active:
+                if self.stopping:
+                    one.process.kill()
+                else:
+                    one.process.terminate()
+            self.stopping = True
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, on_signal) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+
+def _cause_of_death(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the training process was killed by {name}{hint}"
+    return f"the training process ended with exit code {exit_code}"

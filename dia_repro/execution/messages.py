@@ -1,0 +1,87 @@
+"""What the starting process and its workers tell each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """One run for one worker process.
+
+    Attributes:
+        label: the run's name for people, e.g. "DIANet ResNet164, seed 0".
+        device: `cpu`, `cuda:0`, …
+        threads: CPU threads the worker may use.
+        command: the command line that asked for the run, for provenance.
+    """
+
+    run_id: int
+    label: str
+    spec_json: str
+    seed: int
+    database: str
+    checkpoints: Path
+    data: Path
+    device: str
+    threads: int
+    command: str
+
+
+class Outcome(StrEnum):
+    """How a worker left a run."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    BUSY = "busy"  # another process has it
+    DONE_BEFORE = "done before"  # another process had finished it meanwhile
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should read, e.g. that a damaged checkpoint was passed over."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epochs: done.
+        of_epochs: in all.
+        steps: done in the epoch under way.
+        of_steps: in an epoch.
+        top1: test accuracy of the last epoch, %; None before the first.
+    """
+
+    epochs: int
+    of_epochs: int
+    steps: int
+    of_steps: int
+    top1: float | None
+
+    @property
+    def fraction(self) -> float:
+        """From 0 to 1."""
+        return (self.epochs + self.steps / self.of_steps) / self.of_epochs
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker's last word.
+
+    Attributes:
+        detail: the reason of a failure, how it diverged, or who is busy with it.
+    """
+
+    outcome: Outcome
+    detail: str | None = None
+
+
+Message = Notice | Progress | Ended

@@ -1,0 +1,166 @@
+"""Which runs artifacts need, which of them are done, and what the rest costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from dia_repro.artifacts import TableArtifact
+from dia_repro.execution.machine import Machine
+from dia_repro.execution.messages import WorkOrder
+from dia_repro.experiments.protocols import TRAINING_IMAGES, Request
+from dia_repro.experiments.spec import Spec
+from dia_repro.models import build_meta, count_macs, count_parameters
+from dia_repro.results import writer
+from dia_repro.results.database import Database, sqlite_path
+from dia_repro.results.queries import RunSummary, runs_of, seconds_per_epoch
+from dia_repro.results.schema import DONE
+from dia_repro.training.calibration import seconds_per_mac
+from dia_repro.training.provenance import device_name
+
+BACKWARD_AND_FORWARD = 3
+# Weights and momentum in float32, in the two checkpoints that a run keeps while it trains.
+CHECKPOINT_BYTES_PER_PARAMETER = 2 * 2 * 4
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that artifacts need.
+
+    Attributes:
+        run: what the database knows of it, if anything.
+        macs: multiply-accumulates of its whole training.
+        seconds: estimate of what is left to train; None before `with_estimates`.
+    """
+
+    label: str
+    spec: Spec
+    seed: int
+    run: RunSummary | None
+    macs: int
+    parameters: int
+    seconds: float | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has a result."""
+        return self.run is not None and self.run.state in DONE
+
+    @property
+    def left(self) -> float:
+        """The part still to train, from 0 to 1."""
+        if self.done:
+            return 0.0
+        epochs = self.run.epochs if self.run else 0
+        return max(0.0, 1 - epochs / self.spec.recipe.epochs)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Checkpoints while it trains."""
+        return self.parameters * CHECKPOINT_BYTES_PER_PARAMETER
+
+
+def plan_runs(
+    database: Database, artifacts: Iterable[TableArtifact], request: Request, seeds: int
+) -> list[PlannedRun]:
+    """Each run that the artifacts need, once, the longest first.
+
+    Args:
+        seeds: runs of each spec, with seeds 0 to seeds - 1.
+    """
+    labels: dict[Spec, str] = {}
+    for artifact in artifacts:
+        for entry in artifact.entries:
+            labels.setdefault(entry.spec(request), entry.label)
+    known = runs_of(database, (spec.spec_id for spec in labels))
+    planned = []
+    for spec, label in labels.items():
+        by_seed = {run.seed: run for run in known[spec.spec_id]}
+        classes, size = spec.data.classes, spec.data.image_size
+        images = TRAINING_IMAGES[spec.data.dataset] * spec.recipe.epochs
+        macs = count_macs(spec.model, classes, size) * BACKWARD_AND_FORWARD * images
+        parameters = count_parameters(build_meta(spec.model, classes))
+        planned += [
+            PlannedRun(label, spec, seed, by_seed.get(seed), macs, parameters)
+            for seed in range(seeds)
+        ]
+    return sorted(planned, key=lambda run: -run.macs)
+
+
+def with_estimates(
+    planned: Sequence[PlannedRun], database: Database, machine: Machine
+) -> list[PlannedRun]:
+    """The same runs with seconds: as measured on this device before, or from a few steps now.
+
+    The steps are those of the cheapest network; others cost in proportion to their MACs. Where
+    all cores train one run each, a run has one core.
+    """
+    open_runs = [run for run in planned if not run.done]
+    if not open_runs:
+        return [replace(run, seconds=0.0) for run in planned]
+    device = torch.device(machine.devices[0])
+    measured = seconds_per_epoch(database, device_name(device))
+    rate = 0.0
+    if any(run.spec.spec_id not in measured for run in open_runs):
+        torch.set_num_threads(_threads(machine, machine.jobs_for(len(open_runs), None)))
+        cheapest = open_runs[-1].spec
+        rate = seconds_per_mac(cheapest, device) / BACKWARD_AND_FORWARD
+
+    def seconds(run: PlannedRun) -> float:
+        if run.spec.spec_id in measured:
+            whole = measured[run.spec.spec_id] * run.spec.recipe.epochs
+        else:
+            whole = run.macs * rate
+        return whole * run.left
+
+    return [replace(run, seconds=seconds(run)) for run in planned]
+
+
+def wall_seconds(planned: Sequence[PlannedRun], jobs: int) -> float:
+    """How long the estimated runs take with `jobs` at a time, the longest first."""
+    slots = [0.0] * jobs
+    for run in planned:
+        slots[slots.index(min(slots))] += run.seconds or 0.0
+    return max(slots)
+
+
+def make_orders(
+    planned: Sequence[PlannedRun],
+    database: Database,
+    machine: Machine,
+    jobs: int,
+    data: Path,
+    command: str,
+) -> list[WorkOrder]:
+    """Enter the runs that are to be trained into the database, and describe each for a worker."""
+    open_runs = [run for run in planned if not run.done]
+    specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
+    numbers = writer.ensure_runs(database, specs, sorted({run.seed for run in open_runs}))
+    return [
+        WorkOrder(
+            run_id=numbers[run.spec.spec_id, run.seed],
+            label=f"{run.label}, seed {run.seed}",
+            spec_json=run.spec.canonical_json(),
+            seed=run.seed,
+            database=database.location,
+            checkpoints=checkpoint_folder(database),
+            data=data,
+            device=machine.devices[place % len(machine.devices)],
+            threads=_threads(machine, jobs),
+            command=command,
+        )
+        for place, run in enumerate(open_runs)
+    ]
+
+
+def checkpoint_folder(database: Database) -> Path:
+    """Beside a SQLite file, named after it; in the working folder for other backends."""
+    path = sqlite_path(database.location)
+    return path.with_name(f"{path.stem}-checkpoints") if path else Path("runs-checkpoints")
+
+
+def _threads(machine: Machine, jobs: int) -> int:
+    return max(1, machine.cores // jobs)

@@ -1,0 +1,1 @@
+"""Experiments: what is trained, on what and how, without a word of torch."""

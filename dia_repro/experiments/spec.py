@@ -1,0 +1,151 @@
+"""The Spec: one experiment, complete and frozen, and the hash that names it.
+
+Two experiments are the same exactly when their canonical JSON is: keys sorted, no white space,
+every field written out. Machine, device, worker count and seed are no part of it. Fields that
+only some networks have live in the variant that has them, so that no two specs differ in a
+field that changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from dia_repro.errors import UsageError
+
+FORMAT = 1
+
+Precision = Literal["fp32", "tf32", "bf16"]
+StageNumber = Annotated[int, Field(ge=1, le=4)]
+Count = Annotated[int, Field(ge=1)]
+# -0.0 equals 0.0 but is written otherwise: adding 0.0 leaves one of them.
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
+
+
+class InvalidSpecError(UsageError):
+    """A spec has an unknown, missing or ill-typed field."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataSpec(_Frozen):
+    """What is trained on.
+
+    Attributes:
+        dataset: the data's name, e.g. `cifar100`.
+        classes: how many classes it has.
+        image_size: side of the square images that the network sees, in pixels.
+        augmentation: how training images are varied; `none`, `shift1` (moved by up to one
+            pixel) or `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip).
+    """
+
+    dataset: Literal["digits", "cifar10", "cifar100"]
+    classes: Count
+    image_size: Count
+    augmentation: Literal["none", "shift1", "crop4-flip"]
+
+
+class NoAttention(_Frozen):
+    """The paper's "Org" or "original"."""
+
+    kind: Literal["none"] = "none"
+
+
+class SEAttention(_Frozen):
+    """SE or DIA-SE: a Squeeze-and-Excitation module a block, or one a stage."""
+
+    kind: Literal["se", "dia-se"]
+    reduction: Count = 16
+
+
+class DIALSTMAttention(_Frozen):
+    """DIA-LSTM.
+
+    Attributes:
+        reduction: r.
+        activation: at the cell's output (Table 6).
+        cells: stacked cells (Table 6).
+        stages: the stages, from 1, that have a unit (Table 7).
+    """
+
+    kind: Literal["dia-lstm"] = "dia-lstm"
+    reduction: Count = 4
+    activation: Literal["sigmoid", "tanh", "relu"] = "sigmoid"
+    cells: Count = 1
+    stages: Annotated[tuple[StageNumber, ...], Field(min_length=1)] = (1, 2, 3)
+
+
+Attention = Annotated[NoAttention | SEAttention | DIALSTMAttention, Field(discriminator="kind")]
+
+
+class ResNetBackbone(_Frozen):
+    """A CIFAR ResNet: depth 9n+2 with bottleneck, 6n+2 with basic blocks."""
+
+    family: Literal["resnet"] = "resnet"
+    depth: Count
+    block: Literal["bottleneck", "basic"] = "bottleneck"
+
+
+class ModelSpec(_Frozen):
+    """A network: a backbone, its attention, and what is taken away from it."""
+
+    backbone: ResNetBackbone
+    attention: Attention
+    norm: bool = True
+    skip: bool = True
+
+
+class RecipeSpec(_Frozen):
+    """How a network is trained: SGD with momentum, the rate cut by `gamma` at milestones.
+
+    Attributes:
+        milestones: epochs, counted from 0, at whose start the rate is multiplied by `gamma`.
+        weight_decay: on every parameter, BN and biases too.
+    """
+
+    epochs: Count
+    batch_size: Count
+    lr: Rate
+    momentum: Rate
+    weight_decay: Rate
+    milestones: tuple[Annotated[int, Field(ge=0)], ...]
+    gamma: Rate
+
+
+class Spec(_Frozen):
+    """One experiment. Frozen, hashable, and equal to another exactly when `spec_id` is."""
+
+    data: DataSpec
+    model: ModelSpec
+    recipe: RecipeSpec
+    precision: Precision
+
+    def canonical_json(self) -> str:
+        """Every field, keys sorted, no white space."""
+        fields = self.model_dump(mode="json")
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def spec_id(self) -> str:
+        """Format version, a dash, and 16 hexadecimal digits of the canonical JSON's SHA-256."""
+        digest = hashlib.sha256(self.canonical_json().encode()).hexdigest()
+        return f"{FORMAT}-{digest[:16]}"
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """The spec that a canonical (or any equivalent) JSON text describes.
+
+        Raises:
+            InvalidSpecError: a field is unknown, missing or ill-typed; the message names it.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "the text"
+            raise InvalidSpecError(f"spec field {field}: {first['msg']}") from error

@@ -1,0 +1,29 @@
+"""Squeeze-and-Excitation: one module a block.
+
+Hu, Shen, Sun: Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507, eq. 2-4.
+The paper's column "SENet"; both linear layers have a bias, as its parameter counts require.
+
+Layer recipe: pooled vector → Linear(C, C/r) → ReLU → Linear(C/r, C) → sigmoid.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel weights from the pooled features of one block, without memory of other blocks.
+
+    Args:
+        channels: C, the channels of the residual branch's output.
+        reduction: r, the ratio of the bottleneck; C/r is rounded down.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, channels // reduction)
+        self.excite = nn.Linear(channels // reduction, channels)
+
+    def forward(self, pooled: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """(B, C) pooled features → (B, C) channel weights in (0, 1), and no state."""
+        return self.excite(self.squeeze(pooled).relu()).sigmoid(), state

@@ -1,0 +1,19 @@
+"""How weights start."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def initialise_he(network: nn.Module) -> None:
+    """Convolutions normal with std sqrt(2 / (k·k·out)), BN 1 and 0; Linear layers as they are.
+
+    He, Zhang, Ren, Sun: Delving Deep into Rectifiers, ICCV 2015, eq. 14 (fan-out).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)

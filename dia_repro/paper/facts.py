@@ -1,0 +1,147 @@
+"""Typed readers of the TOML files that hold the paper's figures."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+UNITS = {
+    "params": "M",
+    "params_delta": "M",
+    "params_drop": "M",
+    "top1": "%",
+    "top1_last": "%",
+    "top1_std": "%",
+    "top1_drop": "%",
+    "reduction": "",
+}
+
+
+@dataclass(frozen=True)
+class PaperCell:
+    """One printed figure.
+
+    Attributes:
+        artifact: `table1`, `table3` … `table9`.
+        row: the paper's row label.
+        column: the paper's column label (the network, where the table has one column only).
+        metric: what the figure is, a key of `UNITS`.
+        printed: the figure as it stands in the paper, "nan" for an explosion.
+    """
+
+    artifact: str
+    row: str
+    column: str
+    metric: str
+    printed: str
+
+    @property
+    def value(self) -> float:
+        """The figure as a number, in `unit`; nan for an explosion."""
+        return float(self.printed)
+
+    @property
+    def unit(self) -> str:
+        """M (millions), % or nothing."""
+        return UNITS[self.metric]
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals the paper prints."""
+        return len(self.printed.partition(".")[2])
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper: its rows and columns in the paper's order, and its figures."""
+
+    artifact: str
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[PaperCell, ...]
+
+    def find(self, row: str, column: str, metric: str) -> PaperCell | None:
+        """The figure at that place, or None where the paper prints none."""
+        place = (row, column, metric)
+        return next((c for c in self.cells if (c.row, c.column, c.metric) == place), None)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """A column of Table 10 or 11.
+
+    Attributes:
+        schedule: epochs, counted from 0, at whose start the rate is multiplied by `gamma`.
+        extraction: F_ext, `GAP` or `BN+GAP`.
+    """
+
+    network: str
+    batch_size: int
+    epochs: int
+    momentum: float
+    depth: int
+    schedule: tuple[int, ...]
+    weight_decay: float
+    gamma: float
+    lr: float
+    extraction: str
+    widen_factor: int | None = None
+    cardinality: int | None = None
+    dropout: float | None = None
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A #P cell that cannot be matched, and why."""
+
+    artifact: str
+    row: str
+    column: str
+    reason: str
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
+
+
+def _table(artifact: str, entry: dict[str, Any]) -> PaperTable:
+    places = [tuple(place.split(" / ")) for place in entry["columns"]]
+    cells = tuple(
+        PaperCell(artifact, row, column, metric, printed)
+        for row, figures in entry["rows"].items()
+        for (column, metric), printed in zip(places, figures, strict=True)
+    )
+    columns = tuple(dict.fromkeys(column for column, _ in places))
+    return PaperTable(artifact, entry["title"], tuple(entry["rows"]), columns, cells)
+
+
+@cache
+def tables() -> dict[str, PaperTable]:
+    """Tables 1 and 3 to 9 by artifact name, in the paper's order."""
+    return {artifact: _table(artifact, entry) for artifact, entry in _read("values.toml").items()}
+
+
+@cache
+def hyperparameters() -> dict[str, Hyperparameters]:
+    """The columns of Tables 10 and 11 by network name."""
+    read = _read("hyperparameters.toml")
+    return {
+        network: Hyperparameters(network, **{**entry, "schedule": tuple(entry["schedule"])})
+        for table in ("table10", "table11")
+        for network, entry in read[table].items()
+    }
+
+
+@cache
+def _deviations() -> tuple[Deviation, ...]:
+    return tuple(Deviation(**entry) for entry in _read("deviations.toml")["parameters"])
+
+
+def deviation(artifact: str, row: str, column: str) -> Deviation | None:
+    """The known misprint of that #P cell, if it is one."""
+    place = (artifact, row, column)
+    return next((d for d in _deviations() if (d.artifact, d.row, d.column) == place), None)

@@ -1,0 +1,1 @@
+"""Drawing of computed values: nothing here computes a figure."""

@@ -1,0 +1,65 @@
+"""Records for programs: CSV and JSON, one record a line or list item."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from dia_repro.artifacts import TableValue
+
+Record = Mapping[str, Any]
+
+CELL_FIELDS = (
+    "artifact",
+    "row",
+    "column",
+    "metric",
+    "unit",
+    "paper",
+    "ours_mean",
+    "ours_std",
+    "n",
+    "n_expected",
+    "status",
+    "protocol",
+    "dataset",
+    "precision",
+    "spec_id",
+)
+
+
+def cell_records(value: TableValue) -> list[Record]:
+    """One record a cell of a table, with `CELL_FIELDS`."""
+    return [{name: asdict(cell)[name] for name in CELL_FIELDS} for cell in value.cells]
+
+
+def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:
+    """Comma-separated, a header first; what is not there is empty, nan is `nan`."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _plain(record[name]) for name in fields} for record in records)
+    return out.getvalue()
+
+
+def to_json(value: Record | Sequence[Record]) -> str:
+    """JSON that any reader takes: what is not finite becomes the text `nan`, `inf` or `-inf`."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds") + "Z"
+    return value

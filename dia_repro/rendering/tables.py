@@ -1,0 +1,110 @@
+"""A grid as Markdown, LaTeX or a table in the terminal."""
+
+from __future__ import annotations
+
+import re
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dia_repro.rendering.grid import Grid
+
+LATEX_SPECIAL = {
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "Δ": r"$\Delta$",
+    "–": "--",
+}
+
+
+def to_markdown(grid: Grid) -> str:
+    """A pipe table; group and column headings in one line."""
+    groups = [label for label, span in grid.groups for _ in range(span)]
+    headings = [grid.columns[0]] + [
+        f"{group} {column}" for group, column in zip(groups, grid.columns[1:], strict=True)
+    ]
+    lines = [_pipe(headings), _pipe([":---"] + ["---:"] * (len(headings) - 1))]
+    for number, row in enumerate(grid.rows):
+        texts = [
+            f"**{text}**" if (number, place) in grid.bold else text
+            for place, text in enumerate(row)
+        ]
+        lines.append(_pipe(texts))
+    notes = "\n\n".join(grid.notes)
+    return f"### {grid.title}\n\n" + "\n".join(lines) + f"\n\n{notes}\n"
+
+
+def _pipe(texts: list[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def to_latex(grid: Grid) -> str:
+    r"""A `table` environment; needs `\usepackage{booktabs,graphicx}`."""
+    last = 1
+    groups, rules = [""], []
+    for label, span in grid.groups:
+        groups.append(rf"\multicolumn{{{span}}}{{c}}{{{_escape(label)}}}")
+        rules.append(rf"\cmidrule(lr){{{last + 1}-{last + span}}}")
+        last += span
+    body = []
+    for number, row in enumerate(grid.rows):
+        texts = [
+            rf"\textbf{{{_escape(text)}}}" if (number, place) in grid.bold else _escape(text)
+            for place, text in enumerate(row)
+        ]
+        body.append(" & ".join(texts) + r" \\")
+    lines = [
+        r"% needs \usepackage{booktabs,graphicx}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_escape(grid.title)}. {_escape(' '.join(grid.notes))}}}",
+        r"\resizebox{\linewidth}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
+        r"\toprule",
+        " & ".join(groups) + r" \\",
+        " ".join(rules),
+        " & ".join(map(_escape, grid.columns)) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    pattern = "|".join(map(re.escape, LATEX_SPECIAL))
+    return re.sub(pattern, lambda match: LATEX_SPECIAL[match[0]], text)
+
+
+def to_terminal(grid: Grid) -> RenderableType:
+    """A table that fits 100 columns, with its notes below."""
+    groups = [label for label, span in grid.groups for _ in range(span)]
+    table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column(grid.columns[0])
+    before = ""
+    for group, column in zip(groups, grid.columns[1:], strict=True):
+        label = group if group != before else ""
+        table.add_column(f"{label}\n{column.replace(', ', chr(10))}", justify="right")
+        before = group
+    for number, row in enumerate(grid.rows):
+        table.add_row(
+            *(
+                Text(text, style="bold" if (number, place) in grid.bold else "")
+                for place, text in enumerate(row)
+            )
+        )
+    return Group(table, *(Text(note, style="dim") for note in grid.notes))

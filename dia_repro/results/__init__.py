@@ -1,0 +1,1 @@
+"""The results database: typed tables, one writer, read-only queries, migrations."""

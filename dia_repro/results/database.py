@@ -1,0 +1,223 @@
+"""Opening a results database: SQLite by default, by path or SQLAlchemy URL.
+
+Writers take SQLite's write lock at the start of a transaction (`BEGIN IMMEDIATE`): a reader
+that turns writer half-way would fail at once, whatever the busy timeout. The rollback journal
+with full synchronisation is kept, since WAL loses data in many SQLite versions when two
+connections checkpoint at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+
+from dia_repro.errors import AbsentError, DiaReproError, UsageError
+from dia_repro.results.schema import REVISION, Base
+
+BUSY_SECONDS = 60
+EARLIER_REVISIONS: tuple[str, ...] = ()
+VERSION_TABLE = "alembic_version"
+
+
+class DatabaseError(DiaReproError):
+    """The database cannot be read or written: locked, damaged, full, out of reach."""
+
+
+class ForeignDatabaseError(UsageError):
+    """The database is not dia-repro's, or of another version of it."""
+
+
+class Database:
+    """An open results database.
+
+    Attributes:
+        location: as the user gave it.
+        folder: where a SQLite file lies; None for other backends and in memory.
+    """
+
+    def __init__(self, engine: Engine, location: str, folder: Path | None) -> None:
+        self._engine = engine
+        self._immediate = engine.execution_options(immediate=True)
+        self.location = location
+        self.folder = folder
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that sees one state of the database throughout."""
+        with self._translated(), Session(self._engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that holds the write lock from its start; commits at the end, or not at all."""
+        with self._translated(), Session(self._immediate) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise DatabaseError(f"database {self.location}: {_reason(error)}") from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def open_database(location: str, *, create: bool) -> Database:
+    """Open a results database.
+
+    Args:
+        location: a file's path, or a SQLAlchemy URL.
+        create: make it where there is none; otherwise what is missing reads as empty.
+
+    Raises:
+        ForeignDatabaseError: it holds other tables, or is of an older or newer version.
+        DatabaseError: it cannot be opened.
+        UsageError: the location is neither a path nor a URL that SQLAlchemy knows.
+    """
+    path = sqlite_path(location)
+    if path is not None and not create and not path.exists():
+        engine = _in_memory()
+    else:
+        engine = _engine(location, path, create)
+    database = Database(engine, location, path.parent if path else None)
+    try:
+        with database._translated():
+            if create:
+                _create_if_empty(database)
+            _check_version(database)
+    except DiaReproError:
+        database.close()
+        raise
+    return database
+
+
+def sqlite_path(location: str) -> Path | None:
+    """The file of a SQLite location, or None for another backend."""
+    if "://" not in location:
+        return Path(location)
+    try:
+        url = make_url(location)
+    except ArgumentError as error:
+        raise UsageError(f"--db {location!r} is not a database URL") from error
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:":
+        raise UsageError("--db needs a file: a database in memory is lost at the end")
+    return Path(url.database)
+
+
+def _engine(location: str, path: Path | None, create: bool) -> Engine:
+    if path is None:
+        try:
+            return create_engine(location)
+        except NoSuchModuleError as error:
+            raise UsageError(f"--db {location!r}: unknown kind of database") from error
+        except ModuleNotFoundError as error:
+            raise AbsentError(
+                f"--db {location!r} needs the package {error.name}: "
+                "pip install 'dia-repro[postgres]'"
+            ) from error
+    if path.is_dir():
+        raise ForeignDatabaseError(f"--db {path} is a folder: give a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"--db {path}: the folder {path.parent} does not exist")
+    mode = _sqlite_mode(path, create)
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+    engine = create_engine("sqlite://", creator=connect)
+    _prepare_sqlite(engine)
+    return engine
+
+
+def _sqlite_mode(path: Path, create: bool) -> str:
+    if create:
+        return "rwc"
+    # A writer that was killed leaves a journal, which only a connection that may write rolls back.
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return "rw" if writable else "ro"
+
+
+def _in_memory() -> Engine:
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    _prepare_sqlite(engine)
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(text(f"create table {VERSION_TABLE} (version_num varchar(32))"))
+        connection.execute(text(f"insert into {VERSION_TABLE} values ('{REVISION}')"))
+    return engine
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("pragma synchronous = full")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("begin immediate" if immediate else "begin")
+
+
+def _create_if_empty(database: Database) -> None:
+    with database._engine.connect() as connection:
+        if inspect(connection).get_table_names():
+            return
+    # Under the write lock a second look: another process may have been faster.
+    with database._immediate.begin() as connection:
+        if not inspect(connection).get_table_names():
+            _migrate(connection)
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "dia_repro.results:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _check_version(database: Database) -> None:
+    with database._engine.connect() as connection:
+        names = set(inspect(connection).get_table_names())
+        if not {VERSION_TABLE, "runs", "specs"} <= names:
+            what = "has other tables" if names else "is empty"
+            raise ForeignDatabaseError(
+                f"{database.location} is not a dia-repro database (it {what})"
+            )
+        version = connection.execute(text(f"select version_num from {VERSION_TABLE}")).scalar()
+    if version == REVISION:
+        return
+    if version in EARLIER_REVISIONS:
+        raise ForeignDatabaseError(
+            f"{database.location} has the older schema {version}: run 'dia-repro db upgrade'"
+        )
+    raise ForeignDatabaseError(
+        f"{database.location} has schema {version}, newer than this dia-repro knows "
+        f"({REVISION}): update dia-repro; nothing was changed"
+    )
+
+
+def _reason(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())

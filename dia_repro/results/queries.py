@@ -1,0 +1,170 @@
+"""What the database holds, as frozen values. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, and_, case, func, select
+from sqlalchemy.orm import aliased
+
+from dia_repro.errors import UsageError
+from dia_repro.results.database import Database
+from dia_repro.results.schema import EpochRow, ProvenanceRow, RunRow, SpecRow, State
+
+
+class UnknownRunError(UsageError):
+    """No run has that number."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run and what came of it.
+
+    Attributes:
+        epochs: how many are recorded.
+        best_top1: best test accuracy over epochs, %; None before the first.
+        last_top1: test accuracy of the last epoch, %; None before the first.
+        seconds: summed over epochs.
+    """
+
+    id: int
+    uid: str
+    spec_id: str
+    seed: int
+    state: State
+    reason: str | None
+    owner: str | None
+    parameters: int | None
+    epochs: int
+    best_top1: float | None
+    last_top1: float | None
+    seconds: float
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """A run with all that is known of it: rows as mappings from column to value."""
+
+    summary: RunSummary
+    spec_json: str
+    epochs: tuple[dict[str, object], ...]
+    provenance: tuple[dict[str, object], ...]
+
+
+def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunSummary, ...]]:
+    """The runs of each spec, by seed; a spec without any has an empty tuple."""
+    wanted = list(dict.fromkeys(spec_ids))
+    found: dict[str, list[RunSummary]] = {spec_id: [] for spec_id in wanted}
+    for summary in _summaries(database, _summary_query().where(RunRow.spec_id.in_(wanted))):
+        found[summary.spec_id].append(summary)
+    return {spec_id: tuple(runs) for spec_id, runs in found.items()}
+
+
+def all_runs(database: Database) -> tuple[RunSummary, ...]:
+    """Every run, oldest first."""
+    return _summaries(database, _summary_query())
+
+
+def spec_json(database: Database, spec_ids: Iterable[str]) -> dict[str, str]:
+    """The canonical JSON of specs, by spec_id."""
+    with database.reading() as session:
+        chosen = select(SpecRow).where(SpecRow.spec_id.in_(list(spec_ids)))
+        return {row.spec_id: row.json for row in session.scalars(chosen)}
+
+
+def run_detail(database: Database, run_id: int) -> RunDetail:
+    """One run with its epochs and attempts.
+
+    Raises:
+        UnknownRunError: there is no such run.
+    """
+    found = _summaries(database, _summary_query().where(RunRow.id == run_id))
+    if not found:
+        raise UnknownRunError(f"no run {run_id} in {database.location}: see 'dia-repro runs list'")
+    with database.reading() as session:
+        spec = session.get_one(SpecRow, found[0].spec_id)
+        epochs = session.scalars(
+            select(EpochRow).where(EpochRow.run_id == run_id).order_by(EpochRow.epoch)
+        )
+        attempts = session.scalars(
+            select(ProvenanceRow)
+            .where(ProvenanceRow.run_id == run_id)
+            .order_by(ProvenanceRow.id)
+        )
+        return RunDetail(
+            found[0], spec.json, tuple(map(_columns, epochs)), tuple(map(_columns, attempts))
+        )
+
+
+def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
+    """Mean seconds an epoch on a device of that name, by spec_id."""
+    per_epoch = (
+        select(RunRow.spec_id, func.avg(EpochRow.seconds))
+        .join(EpochRow, EpochRow.run_id == RunRow.id)
+        .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
+        .where(ProvenanceRow.device == device)
+        .group_by(RunRow.spec_id)
+    )
+    with database.reading() as session:
+        return {spec_id: seconds for spec_id, seconds in session.execute(per_epoch)}
+
+
+def _summary_query() -> Select[tuple[RunRow, int, float | None, float | None, float]]:
+    # An accuracy is at most 100; what is not finite compares as greater on every backend.
+    best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))
+    totals = (
+        select(
+            EpochRow.run_id,
+            func.count().label("epochs"),
+            func.max(EpochRow.epoch).label("last"),
+            best.label("best"),
+            func.sum(EpochRow.seconds).label("seconds"),
+        )
+        .group_by(EpochRow.run_id)
+        .subquery()
+    )
+    last = aliased(EpochRow)
+    return (
+        select(
+            RunRow,
+            func.coalesce(totals.c.epochs, 0),
+            totals.c.best,
+            last.test_top1,
+            func.coalesce(totals.c.seconds, 0.0),
+        )
+        .outerjoin(totals, totals.c.run_id == RunRow.id)
+        .outerjoin(last, and_(last.run_id == RunRow.id, last.epoch == totals.c.last))
+        .order_by(RunRow.id)
+    )
+
+
+def _summaries(
+    database: Database, query: Select[tuple[RunRow, int, float | None, float | None, float]]
+) -> tuple[RunSummary, ...]:
+    with database.reading() as session:
+        return tuple(
+            RunSummary(
+                id=run.id,
+                uid=run.uid,
+                spec_id=run.spec_id,
+                seed=run.seed,
+                state=State(run.state),
+                reason=run.reason,
+                owner=run.owner,
+                parameters=run.parameters,
+                epochs=epochs,
+                best_top1=best,
+                last_top1=last,
+                seconds=seconds,
+                changed_at=run.changed_at,
+            )
+            for run, epochs, best, last, seconds in session.execute(query)
+        )
+
+
+def _columns(row: EpochRow | ProvenanceRow) -> dict[str, object]:
+    names = [column.key for column in row.__table__.columns if column.key not in ("id", "run_id")]
+    return {name: getattr(row, name) for name in names}

@@ -1,0 +1,155 @@
+"""The database's tables. Times are UTC without a zone; durations are seconds.
+
+Any change here needs a migration in `migrations/versions` and a new `REVISION`.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    Dialect,
+    Double,
+    ForeignKey,
+    MetaData,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+REVISION = "0001"
+
+# SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
+NOT_FINITE_AS_TEXT = "sqlite"
+
+
+class State(StrEnum):
+    """Where a run is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+# A run in one of these has a result and is not trained again.
+DONE = (State.FINISHED, State.DIVERGED)
+
+
+class Real(TypeDecorator[float]):
+    """A float that comes back as it went in, nan and ±inf too."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> Any:
+        """To what the backend can hold."""
+        if value is None or math.isfinite(value) or dialect.name != NOT_FINITE_AS_TEXT:
+            return value
+        return str(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> float | None:
+        """Back to a float."""
+        return None if value is None else float(value)
+
+
+class Base(DeclarativeBase):
+    """All tables, with named constraints so that migrations can refer to them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class SpecRow(Base):
+    """A spec that some run was made for; its canonical JSON, whole."""
+
+    __tablename__ = "specs"
+
+    spec_id: Mapped[str] = mapped_column(primary_key=True)
+    json: Mapped[str]
+
+
+class RunRow(Base):
+    """A spec trained with a seed: it happens once.
+
+    `uid` names the run across databases and in its checkpoints. `owner` says which process
+    trains it, while one does. `reason` says why a run failed or how it diverged.
+    """
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        UniqueConstraint("spec_id", "seed"),
+        CheckConstraint("seed >= 0", name="seed"),
+        CheckConstraint(
+            "state in ({})".format(", ".join(f"'{state.value}'" for state in State)), name="state"
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(unique=True)
+    spec_id: Mapped[str] = mapped_column(ForeignKey("specs.spec_id"))
+    seed: Mapped[int]
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    owner: Mapped[str | None]
+    parameters: Mapped[int | None]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+
+class EpochRow(Base):
+    """The figures of one epoch, counted from 1; the columns of `EpochMetrics`."""
+
+    __tablename__ = "epochs"
+
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    lr: Mapped[float] = mapped_column(Real)
+    train_loss: Mapped[float] = mapped_column(Real)
+    train_top1: Mapped[float] = mapped_column(Real)
+    test_loss: Mapped[float] = mapped_column(Real)
+    test_top1: Mapped[float] = mapped_column(Real)
+    seconds: Mapped[float] = mapped_column(Real)
+
+
+class ProvenanceRow(Base):
+    """One attempt at a run, and what it ran on; the columns of `Provenance`.
+
+    A run that was interrupted and resumed has several. An attempt that was killed has no end.
+    """
+
+    __tablename__ = "provenance"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    wall_seconds: Mapped[float | None] = mapped_column(Real)
+    peak_memory_bytes: Mapped[int | None]
+    host: Mapped[str]
+    device: Mapped[str]
+    threads: Mapped[int]
+    python: Mapped[str]
+    torch: Mapped[str]
+    cuda: Mapped[str | None]
+    package: Mapped[str]
+    git_commit: Mapped[str | None]
+    git_clean: Mapped[bool | None]
+    command: Mapped[str]
+    data_sha256: Mapped[str]
+    from_epoch: Mapped[int]

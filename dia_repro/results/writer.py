@@ -1,0 +1,152 @@
+"""The one writer: every change of the database goes through here, in short transactions."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from dia_repro.errors import DiaReproError
+from dia_repro.results.database import Database
+from dia_repro.results.schema import DONE, EpochRow, ProvenanceRow, RunRow, SpecRow, State
+
+
+class AlreadyDoneError(DiaReproError):
+    """The run has a result: another process was faster."""
+
+
+def now() -> datetime:
+    """UTC, without a zone, as the database keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def ensure_runs(
+    database: Database, specs: Mapping[str, str], seeds: Iterable[int]
+) -> dict[tuple[str, int], int]:
+    """Make the runs that are not there yet, as pending.
+
+    Args:
+        specs: canonical JSON by spec_id.
+        seeds: the seeds each spec is to be trained with.
+
+    Returns:
+        The run's number by (spec_id, seed), for all of them.
+    """
+    seeds = list(seeds)
+    numbers: dict[tuple[str, int], int] = {}
+    with database.writing() as session:
+        for spec_id, json in specs.items():
+            if session.get(SpecRow, spec_id) is None:
+                session.add(SpecRow(spec_id=spec_id, json=json))
+                session.flush()
+            for seed in seeds:
+                numbers[spec_id, seed] = _ensure_run(session, spec_id, seed)
+    return numbers
+
+
+def _ensure_run(session: Session, spec_id: str, seed: int) -> int:
+    chosen = select(RunRow).where(RunRow.spec_id == spec_id, RunRow.seed == seed)
+    run = session.scalar(chosen)
+    if run is None:
+        moment = now()
+        run = RunRow(
+            uid=uuid.uuid4().hex,
+            spec_id=spec_id,
+            seed=seed,
+            state=State.PENDING,
+            created_at=moment,
+            changed_at=moment,
+        )
+        session.add(run)
+        session.flush()
+    return run.id
+
+
+def start(database: Database, run_id: int, owner: str, provenance: Mapping[str, Any]) -> int:
+    """A process takes up a run. It must hold the run's lock.
+
+    Args:
+        owner: who trains it, in words.
+        provenance: the columns of `ProvenanceRow` that are known at the start.
+
+    Returns:
+        The attempt's number, for `end`.
+
+    Raises:
+        AlreadyDoneError: the run has a result.
+    """
+    with database.writing() as session:
+        run = session.get_one(RunRow, run_id)
+        if run.state in DONE:
+            raise AlreadyDoneError(f"run {run_id} is {run.state} already")
+        run.state, run.owner, run.reason, run.changed_at = State.RUNNING, owner, None, now()
+        attempt = ProvenanceRow(run_id=run_id, started_at=now(), **provenance)
+        session.add(attempt)
+        session.flush()
+        return attempt.id
+
+
+def align_epochs(database: Database, run_id: int, history: Sequence[Mapping[str, Any]]) -> int:
+    """Make the epochs of a run those of the checkpoint it resumes from.
+
+    A kill between checkpoint and commit leaves one epoch to add. Where the newest checkpoint
+    was damaged, epochs after the one before it are taken back: they will be trained again.
+
+    Returns:
+        How many epochs were taken back.
+    """
+    with database.writing() as session:
+        late = delete(EpochRow).where(EpochRow.run_id == run_id, EpochRow.epoch > len(history))
+        taken_back = session.execute(late).rowcount  # type: ignore[attr-defined]
+        known = session.scalar(select(func.count()).where(EpochRow.run_id == run_id)) or 0
+        session.add_all(EpochRow(run_id=run_id, **figures) for figures in history[known:])
+    return int(taken_back)
+
+
+def record_epoch(database: Database, run_id: int, figures: Mapping[str, Any]) -> None:
+    """Add an epoch; its figures are the columns of `EpochRow`."""
+    with database.writing() as session:
+        session.add(EpochRow(run_id=run_id, **figures))
+        moved = update(RunRow).where(RunRow.id == run_id).values(changed_at=now())
+        session.execute(moved)
+
+
+def set_parameters(database: Database, run_id: int, parameters: int) -> None:
+    """Note the network's #P."""
+    with database.writing() as session:
+        session.get_one(RunRow, run_id).parameters = parameters
+
+
+def end(
+    database: Database,
+    run_id: int,
+    attempt: int,
+    state: State,
+    *,
+    wall_seconds: float,
+    peak_memory_bytes: int,
+    reason: str | None = None,
+) -> None:
+    """A process is done with a run, one way or another.
+
+    Args:
+        wall_seconds: of the attempt, by a clock that nobody sets.
+    """
+    with database.writing() as session:
+        run = session.get_one(RunRow, run_id)
+        run.state, run.owner, run.reason, run.changed_at = state, None, reason, now()
+        row = session.get_one(ProvenanceRow, attempt)
+        row.ended_at = now()
+        row.wall_seconds, row.peak_memory_bytes = wall_seconds, peak_memory_bytes
+
+
+def abandon(database: Database, run_id: int, owner: str, reason: str) -> None:
+    """A process died without a word: its run failed, unless it had ended or changed hands."""
+    with database.writing() as session:
+        run = session.get_one(RunRow, run_id)
+        if run.state == State.RUNNING and run.owner == owner:
+            run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()

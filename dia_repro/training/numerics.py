@@ -1,0 +1,41 @@
+"""What a spec's precision means on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dia_repro.errors import UsageError
+
+
+class PrecisionError(UsageError):
+    """The device cannot compute in the precision asked for."""
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that the device does not have.
+
+    Raises:
+        PrecisionError: TF32 or bf16 on a CPU, TF32 on a card older than compute capability 8.
+    """
+    if precision == "fp32":
+        return
+    if device.type != "cuda":
+        raise PrecisionError(f"precision {precision} needs a GPU: use --precision fp32 on a CPU")
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        name = torch.cuda.get_device_name(device)
+        raise PrecisionError(f"{name} does not have {precision}: use --precision fp32")
+
+
+@contextmanager
+def numerics(precision: str, device: torch.device) -> Iterator[None]:
+    """fp32: float32 throughout. tf32: matrix products and convolutions may round their inputs
+    to 10 bits. bf16: autocast, weights and statistics in float32.
+    """
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        yield
