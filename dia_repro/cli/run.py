@@ -18,7 +18,6 @@ from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
-    from dia_repro.artifacts import TableArtifact
     from dia_repro.execution.machine import Machine
     from dia_repro.execution.messages import Ended, WorkOrder
     from dia_repro.execution.planning import PlannedRun
@@ -81,11 +80,16 @@ def run(
     if dry_run:
         plan(artifacts, protocol, seeds, dataset, precision, device, db, options.Format.TABLE)
         return
-    from dia_repro.execution.planning import make_orders, plan_runs
+    from dia_repro.artifacts import choose
+    from dia_repro.execution import forkserver
     from dia_repro.results.database import open_database
 
-    chosen, machine, request = _resolve(artifacts, protocol, dataset, precision, device)
+    chosen = choose(artifacts)
     database = open_database(db, create=True)
+    forkserver.start()  # loads torch while this process does
+    machine, request = _resolve(protocol, dataset, precision, device)
+    from dia_repro.execution.planning import make_orders, plan_runs
+
     planned = plan_runs(database, chosen, request, seeds)
     open_runs = [one for one in planned if not one.done]
     if open_runs:
@@ -129,11 +133,14 @@ def plan(
 
     Example: dia-repro plan table5
     """
-    from dia_repro.execution.planning import plan_runs, wall_seconds, with_estimates
+    from dia_repro.artifacts import choose
     from dia_repro.results.database import open_database
 
-    chosen, machine, request = _resolve(artifacts, protocol, dataset, precision, device)
+    chosen = choose(artifacts)
     database = open_database(db, create=False)
+    from dia_repro.execution.planning import plan_runs, wall_seconds, with_estimates
+
+    machine, request = _resolve(protocol, dataset, precision, device)
     planned = plan_runs(database, chosen, request, seeds)
     planned = with_estimates(planned, database, machine)
     records = [_record(one) for one in planned]
@@ -151,22 +158,18 @@ def plan(
 
 
 def _resolve(
-    artifacts: list[str],
     protocol: Protocol,
     dataset: str | None,
     precision: Precision | None,
     device: options.Device | None,
-) -> tuple[list[TableArtifact], Machine, Request]:
-    from dia_repro.artifacts import choose
-
-    chosen = choose(artifacts)  # before torch is imported: a wrong name is answered at once
+) -> tuple[Machine, Request]:
     from dia_repro.execution.machine import find_machine
     from dia_repro.experiments.protocols import GPU_PRECISION, Request
 
     machine = find_machine(device)
     if precision is None:
         precision = GPU_PRECISION[protocol] if machine.has_gpu else Precision.FP32
-    return chosen, machine, Request(protocol, precision, dataset)
+    return machine, Request(protocol, precision, dataset)
 
 
 def _ask_before_long_cpu_run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from dia_repro.execution import worker
+from dia_repro.execution.forkserver import CONTEXT
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
 from dia_repro.results import writer
 from dia_repro.results.database import Database
@@ -39,10 +39,6 @@ class LocalExecutor:
 
     def __init__(self, database: Database, jobs: int, on_message: OnMessage) -> None:
         self.database, self.jobs, self.on_message = database, jobs, on_message
-        # Workers are forked from a process that has imported torch once and done nothing else:
-        # they start in milliseconds, and no thread or CUDA context is copied into them.
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([worker.__name__])
         self.stopping = False
 
     def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
@@ -67,8 +63,8 @@ class LocalExecutor:
         return ended
 
     def _start(self, order: WorkOrder) -> _Worker:
-        ours, theirs = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=worker.main, args=(order, theirs))
+        ours, theirs = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=worker.main, args=(order, theirs))
         process.start()
         theirs.close()
         return _Worker(order, process, ours)

@@ -43,14 +43,12 @@ class Database:
 
     Attributes:
         location: as the user gave it.
-        folder: where a SQLite file lies; None for other backends and in memory.
     """
 
-    def __init__(self, engine: Engine, location: str, folder: Path | None) -> None:
+    def __init__(self, engine: Engine, location: str) -> None:
         self._engine = engine
         self._immediate = engine.execution_options(immediate=True)
         self.location = location
-        self.folder = folder
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -89,15 +87,16 @@ def open_database(location: str, *, create: bool) -> Database:
         UsageError: the location is neither a path nor a URL that SQLAlchemy knows.
     """
     path = sqlite_path(location)
-    if path is not None and not create and not path.exists():
-        engine = _in_memory()
-    else:
-        engine = _engine(location, path, create)
-    database = Database(engine, location, path.parent if path else None)
+    absent = path is not None and not create and not path.exists()
+    database = Database(_in_memory() if absent else _engine(location, path, create), location)
     try:
         with database._translated():
             if create:
                 _create_if_empty(database)
+            elif not _table_names(database):
+                # Another process is about to create it: to a reader it is empty still.
+                database.close()
+                return Database(_in_memory(), location)
             _check_version(database)
     except DiaReproError:
         database.close()
@@ -178,13 +177,17 @@ def _prepare_sqlite(engine: Engine) -> None:
 
 
 def _create_if_empty(database: Database) -> None:
-    with database._engine.connect() as connection:
-        if inspect(connection).get_table_names():
-            return
+    if _table_names(database):
+        return
     # Under the write lock a second look: another process may have been faster.
     with database._immediate.begin() as connection:
         if not inspect(connection).get_table_names():
             _migrate(connection)
+
+
+def _table_names(database: Database) -> set[str]:
+    with database._engine.connect() as connection:
+        return set(inspect(connection).get_table_names())
 
 
 def _migrate(connection: Connection) -> None:
@@ -199,13 +202,11 @@ def _migrate(connection: Connection) -> None:
 
 
 def _check_version(database: Database) -> None:
+    if not {VERSION_TABLE, "runs", "specs"} <= _table_names(database):
+        raise ForeignDatabaseError(
+            f"{database.location} is not a dia-repro database: it has other tables"
+        )
     with database._engine.connect() as connection:
-        names = set(inspect(connection).get_table_names())
-        if not {VERSION_TABLE, "runs", "specs"} <= names:
-            what = "has other tables" if names else "is empty"
-            raise ForeignDatabaseError(
-                f"{database.location} is not a dia-repro database (it {what})"
-            )
         version = connection.execute(text(f"select version_num from {VERSION_TABLE}")).scalar()
     if version == REVISION:
         return

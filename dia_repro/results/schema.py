@@ -5,12 +5,13 @@ Any change here needs a migration in `migrations/versions` and a new `REVISION`.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from math import isfinite
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Dialect,
     Double,
@@ -48,15 +49,20 @@ class Real(TypeDecorator[float]):
     impl = Double
     cache_ok = True
 
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> Any:
-        """To what the backend can hold."""
-        if value is None or math.isfinite(value) or dialect.name != NOT_FINITE_AS_TEXT:
-            return value
-        return str(value)
+    def bind_processor(self, dialect: Dialect) -> Callable[[float | None], float | str | None]:
+        """To what the backend can hold, past the type's own conversion to float."""
+        as_text = dialect.name == NOT_FINITE_AS_TEXT
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> float | None:
+        def convert(value: float | None) -> float | str | None:
+            return str(value) if as_text and value is not None and not isfinite(value) else value
+
+        return convert
+
+    def result_processor(
+        self, dialect: Dialect, coltype: object
+    ) -> Callable[[float | str | None], float | None]:
         """Back to a float."""
-        return None if value is None else float(value)
+        return lambda value: None if value is None else float(value)
 
 
 class Base(DeclarativeBase):
@@ -140,7 +146,7 @@ class ProvenanceRow(Base):
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     wall_seconds: Mapped[float | None] = mapped_column(Real)
-    peak_memory_bytes: Mapped[int | None]
+    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     host: Mapped[str]
     device: Mapped[str]
     threads: Mapped[int]

@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def save(folder: Path, content: dict[str, Any], epoch: int, step: int) -> Path:
         partial.replace(path)
         _sync_folder(folder)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         reason = error.strerror or error
         raise CheckpointError(f"cannot write a checkpoint to {folder}: {reason}") from error
     for old in sorted_files(folder)[KEEP:]:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from dia_repro.data import load
+
+
+def test_the_split_is_fixed_and_stratified() -> None:
+    dataset = load("digits", Path())
+    assert (len(dataset.train), len(dataset.test)) == (1442, 355)
+    per_class = torch.bincount(dataset.test.labels)
+    assert per_class.min() >= 34
+    assert per_class.max() <= 36
+    known = "b629d018c2b694757710989db9c709b1c5082bcca378dcc6ddb828ea8d0d0634"
+    assert dataset.digest() == known
+
+
+def test_every_image_is_in_one_split_once_and_unchanged() -> None:
+    dataset = load("digits", Path())
+    original = sorted((image * 15).astype("uint8").tobytes() for image in load_digits().images)
+    both = torch.cat([dataset.train.pixels, dataset.test.pixels])
+    assert sorted(image[0].numpy().tobytes() for image in both) == original
+    assert torch.equal(both[:, 0], both[:, 1])
+    assert torch.equal(both[:, 0], both[:, 2])
+
+
+def test_the_stated_mean_and_deviation_are_the_training_images() -> None:
+    dataset = load("digits", Path())
+    scaled = dataset.train.pixels.double() / 255
+    assert scaled.mean().item() == pytest.approx(dataset.mean[0], abs=5e-5)
+    assert scaled.std(unbiased=False).item() == pytest.approx(dataset.std[0], abs=5e-5)

@@ -1,0 +1,257 @@
+"""Runs in real worker processes: shared out, killed, stopped, broken."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.execution.worker import run_folder
+from dia_repro.experiments.spec import NoAttention
+from dia_repro.results.database import open_database
+from dia_repro.results.queries import RunDetail, all_runs, run_detail
+from dia_repro.results.schema import State
+from dia_repro.training import checkpoint
+from tests.execution.tiny_runs import DATABASE, make_orders, report
+from tests.helpers import clean_environment, tiny_spec
+
+EPOCHS = 4
+ROOT = Path(__file__).parents[2]
+
+
+def start(folder: Path, seeds: int = 1, jobs: int = 1, epochs: int = EPOCHS) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    arguments = map(str, (seeds, jobs, epochs))
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.execution.tiny_runs", *arguments],
+        cwd=folder,
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def details(folder: Path) -> list[RunDetail]:
+    database = open_database(str(folder / DATABASE), create=False)
+    return [run_detail(database, run.id) for run in all_runs(database)]
+
+
+def final_weights(folder: Path, detail: RunDetail) -> dict[str, torch.Tensor]:
+    run = detail.summary
+    loaded = checkpoint.load_newest(
+        run_folder(folder / "runs-checkpoints", run.spec_id, run.seed, run.uid)
+    )
+    assert loaded is not None
+    assert isinstance(loaded.content["model"], dict)
+    return loaded.content["model"]
+
+
+def figures(detail: RunDetail) -> list[dict[str, object]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in detail.epochs]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def finish(folder: Path, seeds: int = 1, jobs: int = 2) -> str:
+    """Train to the end in this process's workers; returns the notices."""
+    folder.mkdir(exist_ok=True)
+    notices: list[str] = []
+
+    def listen(_order: WorkOrder, message: Message) -> None:
+        if isinstance(message, Notice):
+            notices.append(message.text)
+
+    database, orders = make_orders(folder, [tiny_spec(epochs=EPOCHS)], seeds)
+    LocalExecutor(database, jobs, listen).run(orders)
+    return "\n".join(notices)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seeds trained from beginning to end."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(folder, seeds=3)
+    return folder
+
+
+def assert_same_results(folder: Path, undisturbed: Path) -> None:
+    expected = {one.summary.seed: one for one in details(undisturbed)}
+    for detail in details(folder):
+        other = expected[detail.summary.seed]
+        assert detail.summary.state is State.FINISHED
+        assert [row["epoch"] for row in detail.epochs] == list(range(1, EPOCHS + 1))
+        assert figures(detail) == figures(other)
+        weights, theirs = final_weights(folder, detail), final_weights(undisturbed, other)
+        assert all(torch.equal(weights[name], theirs[name]) for name in theirs)
+
+
+def test_results_do_not_depend_on_how_many_run_at_a_time(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    finish(tmp_path, seeds=2, jobs=1)
+    assert_same_results(tmp_path, undisturbed)
+
+
+def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path) -> None:
+    for detail in details(undisturbed):
+        (attempt,) = detail.provenance
+        assert attempt["command"] == "tiny"
+        assert attempt["torch"] == torch.__version__
+        assert attempt["data_sha256"] == (
+            "b629d018c2b694757710989db9c709b1c5082bcca378dcc6ddb828ea8d0d0634"
+        )
+        assert isinstance(attempt["peak_memory_bytes"], int)
+        assert attempt["peak_memory_bytes"] > 50e6
+        assert attempt["wall_seconds"] >= detail.summary.seconds  # type: ignore[operator]
+        run = detail.summary
+        assert run.parameters is not None
+        folder = run_folder(undisturbed / "runs-checkpoints", run.spec_id, run.seed, run.uid)
+        assert len(checkpoint.sorted_files(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    "attempt", [0, 1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 20))]
+)
+def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
+    attempt: int, undisturbed: Path, tmp_path: Path
+) -> None:
+    """The whole process group dies somewhere in the first three epochs."""
+    process = start(tmp_path)
+    wait_until(lambda: details_started(tmp_path))
+    time.sleep(random.Random(attempt).uniform(0, 2.0))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = details(tmp_path)[0].summary
+    assert before.state is State.RUNNING
+    finish(tmp_path)
+    # The epoch under way is lost at most: what the database had is not trained again.
+    assert details(tmp_path)[0].provenance[-1]["from_epoch"] in (before.epochs, before.epochs + 1)
+    assert_same_results(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_within_a_batch_and_the_rerun_goes_on_there(
+    number: signal.Signals, undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, seeds=3, jobs=2, epochs=EPOCHS)
+    wait_until(lambda: details_running(tmp_path))
+    sent = time.monotonic()
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=30)
+    assert time.monotonic() - sent < 5
+    assert "Traceback" not in output
+    states = {one.summary.state for one in details(tmp_path)}
+    assert State.INTERRUPTED in states
+    assert states <= {State.INTERRUPTED, State.FINISHED, State.PENDING}
+    finish(tmp_path, seeds=3)
+    assert_same_results(tmp_path, undisturbed)
+
+
+def details_started(folder: Path) -> bool:
+    return any(one.summary.state is State.RUNNING for one in details(folder))
+
+
+def details_running(folder: Path) -> bool:
+    return any(
+        one.summary.state is State.RUNNING and one.summary.epochs for one in details(folder)
+    )
+
+
+def test_workers_stop_when_the_process_that_started_them_dies(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, epochs=400)
+    wait_until(lambda: details_running(tmp_path))
+    process.kill()
+    process.wait()
+    wait_until(lambda: details(tmp_path)[0].summary.state is State.INTERRUPTED, seconds=15)
+
+
+def test_two_processes_that_want_the_same_run(undisturbed: Path, tmp_path: Path) -> None:
+    first = start(tmp_path)
+    wait_until(lambda: details_started(tmp_path))
+    owner = details(tmp_path)[0].summary.owner
+    database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], 1)
+    assert LocalExecutor(database, 1, report).run(orders) == {1: Ended(Outcome.BUSY, owner)}
+    first.communicate(timeout=120)
+    assert_same_results(tmp_path, undisturbed)
+    assert len(details(tmp_path)[0].provenance) == 1
+    assert LocalExecutor(database, 1, report).run(orders) == {1: Ended(Outcome.DONE_BEFORE)}
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path)
+    wait_until(lambda: any(one.summary.epochs >= 2 for one in details(tmp_path)))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run = details(tmp_path)[0].summary
+    folder = run_folder(tmp_path / "runs-checkpoints", run.spec_id, run.seed, run.uid)
+    newest = checkpoint.sorted_files(folder)[0]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert f"{newest.name} is damaged" in finish(tmp_path)
+    assert_same_results(tmp_path, undisturbed)
+
+
+def run_orders(folder: Path, **changes: object) -> dict[int, Ended]:
+    """A tiny diverging run, a broken order and a good one, side by side."""
+    exploding = tiny_spec(lr=1e6, norm=False, attention=NoAttention())
+    database, orders = make_orders(folder, [tiny_spec(epochs=1), exploding], 2)
+    broken = replace(orders[0], **changes)  # type: ignore[arg-type]
+    return LocalExecutor(database, 2, report).run([broken, *orders[1:]])
+
+
+def test_one_bad_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    ended = run_orders(tmp_path, device="nonsense")
+    assert ended[1].outcome is Outcome.FAILED
+    assert ended[2].outcome is Outcome.FINISHED
+    assert ended[3].outcome is Outcome.DIVERGED
+    assert ended[4].outcome is Outcome.DIVERGED
+    states = [one.summary.state for one in details(tmp_path)]
+    assert states[1:] == [State.FINISHED, State.DIVERGED, State.DIVERGED]
+
+
+def test_an_explosion_is_a_result_with_its_place(tmp_path: Path) -> None:
+    run_orders(tmp_path)
+    exploded = details(tmp_path)[2].summary
+    assert exploded.state is State.DIVERGED
+    assert exploded.reason is not None
+    assert "of epoch 1" in exploded.reason
+
+
+def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> None:
+    database, orders = make_orders(tmp_path, [tiny_spec(epochs=1), tiny_spec(epochs=300)], 1)
+    killed: list[int] = []
+
+    def kill_the_long_one(order: object, message: object) -> None:
+        summary = details(tmp_path)[1].summary
+        if summary.state is State.RUNNING and not killed and summary.owner:
+            killed.append(int(summary.owner.split()[1]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    ended = LocalExecutor(database, 2, kill_the_long_one).run(orders)
+    assert ended[1].outcome is Outcome.FINISHED
+    assert ended[2].outcome is Outcome.FAILED
+    summary = details(tmp_path)[1].summary
+    assert summary.state is State.FAILED
+    assert summary.reason is not None
+    assert "SIGKILL" in summary.reason

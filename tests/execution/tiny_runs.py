@@ -1,0 +1,59 @@
+"""Trains tiny runs in the working folder, as `dia-repro run` does; for tests that kill it.
+
+Usage: python -m tests.execution.tiny_runs SEEDS JOBS EPOCHS
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.messages import Message, Notice, WorkOrder
+from dia_repro.experiments.spec import Spec
+from dia_repro.results import writer
+from dia_repro.results.database import Database, open_database
+from tests.helpers import tiny_spec
+
+DATABASE = "runs.db"
+
+
+def make_orders(folder: Path, specs: list[Spec], seeds: int) -> tuple[Database, list[WorkOrder]]:
+    """The database in a folder and an order for each spec and seed."""
+    database = open_database(str(folder / DATABASE), create=True)
+    known = {spec.spec_id: spec.canonical_json() for spec in specs}
+    numbers = writer.ensure_runs(database, known, range(seeds))
+    orders = [
+        WorkOrder(
+            run_id=run,
+            label=f"tiny {spec_id}, seed {seed}",
+            spec_json=known[spec_id],
+            seed=seed,
+            database=str(folder / DATABASE),
+            checkpoints=folder / "runs-checkpoints",
+            data=folder,
+            device="cpu",
+            threads=1,
+            command="tiny",
+        )
+        for (spec_id, seed), run in numbers.items()
+    ]
+    return database, orders
+
+
+def report(order: WorkOrder, message: Message) -> None:
+    """Notices to standard output, for the test that reads them."""
+    if isinstance(message, Notice):
+        print(message.text, flush=True)
+
+
+def main() -> None:
+    seeds, jobs, epochs = map(int, sys.argv[1:])
+    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=epochs)], seeds)
+    print("started", flush=True)
+    for run, ended in LocalExecutor(database, jobs, report).run(orders).items():
+        print(run, ended.outcome.value, ended.detail or "", flush=True)
+
+
+if __name__ == "__main__":
+    main()

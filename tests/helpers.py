@@ -1,0 +1,106 @@
+"""What several tests need: a tiny experiment, small CIFAR archives, the command line."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dia_repro.experiments.spec import (
+    Attention,
+    DataSpec,
+    DIALSTMAttention,
+    ModelSpec,
+    RecipeSpec,
+    ResNetBackbone,
+    Spec,
+)
+
+
+def tiny_spec(
+    *,
+    attention: Attention | None = None,
+    lr: float = 0.01,
+    epochs: int = 3,
+    norm: bool = True,
+    milestones: tuple[int, ...] = (2,),
+) -> Spec:
+    """ResNet11 on the digits: less than a second an epoch."""
+    return Spec(
+        data=DataSpec(dataset="digits", classes=10, image_size=8, augmentation="shift1"),
+        model=ModelSpec(
+            backbone=ResNetBackbone(depth=11),
+            # Two cells, so that dropout draws random numbers too.
+            attention=attention or DIALSTMAttention(reduction=4, cells=2),
+            norm=norm,
+        ),
+        recipe=RecipeSpec(
+            epochs=epochs,
+            batch_size=128,
+            lr=lr,
+            momentum=0.9,
+            weight_decay=1e-4,
+            milestones=milestones,
+            gamma=0.1,
+        ),
+        precision="fp32",
+    )
+
+
+def cli(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "dia_repro", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=clean_environment(**environment),
+        timeout=300,
+        check=False,
+    )
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """This process's environment without settings of dia-repro's own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("DIA_REPRO_")}
+    return {**kept, **extra}
+
+
+def one_line(text: str) -> bool:
+    """Whether a message is one clear line, and no traceback."""
+    return len(text.strip().splitlines()) == 1 and "Traceback" not in text
+
+
+def write_cifar(root: Path, source: type[Any], per_file: int = 20) -> dict[str, Any]:
+    """A small archive in CIFAR's real format; returns class attributes with its checksums."""
+    folder = root / source.base_folder
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    classes, label_key = (10, "labels") if "10-" in source.base_folder else (100, "fine_labels")
+
+    def dump(name: str, content: dict[str, Any]) -> str:
+        raw = pickle.dumps(content)
+        (folder / name).write_bytes(raw)
+        return md5(raw, usedforsecurity=False).hexdigest()
+
+    def batch() -> dict[str, Any]:
+        return {
+            "data": rng.integers(0, 256, (per_file, 3072), dtype=np.uint8),
+            label_key: rng.integers(0, classes, per_file).tolist(),
+        }
+
+    names = [str(c) for c in range(classes)]
+    return {
+        "train_list": [[name, dump(name, batch())] for name, _ in source.train_list],
+        "test_list": [[name, dump(name, batch())] for name, _ in source.test_list],
+        "meta": {
+            **source.meta,
+            "md5": dump(source.meta["filename"], {source.meta["key"]: names}),
+        },
+    }

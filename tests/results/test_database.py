@@ -1,0 +1,172 @@
+"""Opening databases, good and bad."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import select
+
+from dia_repro.errors import DiaReproError, UsageError
+from dia_repro.results import writer
+from dia_repro.results.database import (
+    DatabaseError,
+    ForeignDatabaseError,
+    open_database,
+)
+from dia_repro.results.queries import all_runs
+from dia_repro.results.schema import REVISION, Base, EpochRow
+from tests.helpers import tiny_spec
+
+FIGURES = {
+    "lr": 0.1,
+    "train_loss": 1.0,
+    "train_top1": 50.0,
+    "test_loss": 1.0,
+    "test_top1": 50.0,
+    "seconds": 1.0,
+}
+
+
+def add_run(location: str) -> int:
+    database = open_database(location, create=True)
+    spec = tiny_spec()
+    numbers = writer.ensure_runs(database, {spec.spec_id: spec.canonical_json()}, [0])
+    database.close()
+    return numbers[spec.spec_id, 0]
+
+
+def test_a_new_database_has_the_newest_schema(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    with database.reading() as session:
+        context = MigrationContext.configure(session.connection())
+        assert context.get_current_revision() == REVISION
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_stated_revision_is_the_last_migration() -> None:
+    scripts = ScriptDirectory("dia_repro/results/migrations")
+    assert scripts.get_current_head() == REVISION
+
+
+def test_reading_what_is_not_there_makes_no_file(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=False)
+    assert all_runs(database) == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_processes_may_create_it_at_once(tmp_path: Path) -> None:
+    location = str(tmp_path / "runs.db")
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(add_run, [location] * 8))
+    assert set(numbers) == {1}
+    assert len(all_runs(open_database(location, create=False))) == 1
+
+
+def foreign_table(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table customers (name text)")
+
+
+def newer(path: Path) -> None:
+    add_run(str(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+
+
+def text_file(path: Path) -> None:
+    path.write_text("these are not the bytes you are looking for\n" * 100)
+
+
+def truncated(path: Path) -> None:
+    add_run(str(path))
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def damaged(path: Path) -> None:
+    add_run(str(path))
+    content = bytearray(path.read_bytes())
+    content[100:4096] = b"\xff" * 3996
+    path.write_bytes(content)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [foreign_table, newer, text_file, truncated, damaged, folder])
+@pytest.mark.parametrize("create", [True, False])
+def test_what_is_not_ours_is_refused_and_left_as_it_is(
+    make: object, create: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.db"
+    make(path)  # type: ignore[operator]
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(DiaReproError) as refusal:
+        all_runs(open_database(str(path), create=create))
+    assert isinstance(refusal.value, ForeignDatabaseError | DatabaseError)
+    assert "other.db" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def test_a_newer_database_says_so(tmp_path: Path) -> None:
+    newer(tmp_path / "runs.db")
+    with pytest.raises(ForeignDatabaseError, match="9999, newer than this dia-repro"):
+        open_database(str(tmp_path / "runs.db"), create=True)
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        ("/proc/runs.db", DatabaseError),
+        ("no-such-folder/runs.db", UsageError),
+        ("nonsense://host/name", UsageError),
+        ("sqlite://", UsageError),
+        ("postgresql+psycopg://nobody@127.0.0.1:1/none", DiaReproError),
+    ],
+)
+def test_places_that_cannot_be_opened(location: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        open_database(location, create=True)
+
+
+def test_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
+    location = str(tmp_path / "runs.db")
+    run = add_run(location)
+    database = open_database(location, create=False)
+    odd = [math.nan, math.inf, -math.inf, 0.1 + 0.2, 5e-324]
+    for epoch, number in enumerate(odd, start=1):
+        figures = {**FIGURES, "epoch": epoch, "train_loss": number, "test_loss": number}
+        writer.record_epoch(database, run, figures)
+    with database.reading() as session:
+        again = list(session.scalars(select(EpochRow.train_loss).order_by(EpochRow.epoch)))
+    assert [repr(number) for number in again] == [repr(number) for number in odd]
+
+
+def test_what_is_not_finite_is_never_the_best(tmp_path: Path) -> None:
+    location = str(tmp_path / "runs.db")
+    run = add_run(location)
+    database = open_database(location, create=False)
+    for epoch, top1 in enumerate([10.0, 30.0, math.nan, math.inf, 20.0], start=1):
+        writer.record_epoch(database, run, {**FIGURES, "epoch": epoch, "test_top1": top1})
+    (summary,) = all_runs(database)
+    assert (summary.best_top1, summary.last_top1, summary.epochs) == (30.0, 20.0, 5)
+
+
+def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
+    location = str(tmp_path / "runs.db")
+    run = add_run(location)
+    database = open_database(location, create=False)
+    writer.record_epoch(database, run, {**FIGURES, "epoch": 1})
+    with pytest.raises(DatabaseError, match="UNIQUE|unique"):
+        writer.align_epochs(
+            database, run, [{**FIGURES, "epoch": 7}, {**FIGURES, "epoch": 2}, {**FIGURES, "epoch": 2}]
+        )
+    assert all_runs(database)[0].epochs == 1

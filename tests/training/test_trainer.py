@@ -1,0 +1,198 @@
+"""The loop: its figures, its randomness, resuming, explosions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from dia_repro.data import load
+from dia_repro.experiments.spec import NoAttention, RecipeSpec
+from dia_repro.training.numerics import PrecisionError
+from dia_repro.training.schedule import learning_rate
+from dia_repro.training.seeding import derive_seed, generator, global_seed
+from dia_repro.training.trainer import Diverged, Stopped, Trainer
+from tests.helpers import tiny_spec
+
+CPU = torch.device("cpu")
+
+
+def trainer(seed: int = 0, **options: object) -> Trainer:
+    return Trainer(tiny_spec(**options), seed, load("digits", Path()), CPU)  # type: ignore[arg-type]
+
+
+def weights(one: Trainer) -> list[torch.Tensor]:
+    return [value.clone() for value in one.model.state_dict().values()]
+
+
+def same(some: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(some, other, strict=True))
+
+
+def test_a_tiny_network_learns() -> None:
+    one = trainer(lr=0.05)
+    while not one.finished:
+        one.run_epoch()
+    assert [m.epoch for m in one.history] == [1, 2, 3]
+    assert [m.lr for m in one.history] == pytest.approx([0.05, 0.05, 0.005])
+    assert one.history[-1].train_loss < one.history[0].train_loss
+    assert one.history[-1].test_top1 > 60
+
+
+def test_test_figures_are_those_of_the_whole_test_set_in_evaluation_mode() -> None:
+    one = trainer()
+    metrics = one.run_epoch()
+    test = load("digits", Path()).test
+    mean, std = 0.2872, 0.3540
+    one.model.eval()
+    with torch.no_grad():
+        logits = one.model((test.pixels.float() / 255 - mean) / std)
+    correct = (logits.argmax(1) == test.labels).sum().item()
+    assert metrics.test_top1 == pytest.approx(100 * correct / 355)
+    assert metrics.test_loss == pytest.approx(
+        functional.cross_entropy(logits, test.labels).item(), rel=1e-4
+    )
+
+
+def test_a_step_is_sgd_with_momentum_and_decay_on_every_parameter() -> None:
+    """Two steps by hand: v ← 0.9 v + (g + 1e-4 w); w ← w - lr v; BN and biases too."""
+    one = trainer()
+    one.step.set_rate(0.05)
+    one.model.train()
+    images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
+    velocity = [torch.zeros_like(p) for p in one.model.parameters()]
+    for _ in range(2):
+        before = [p.detach().clone() for p in one.model.parameters()]
+        with torch.random.fork_rng():
+            loss = functional.cross_entropy(one.model(images), labels)
+        gradients = torch.autograd.grad(loss, list(one.model.parameters()))
+        one.step.train(images, labels)
+        for k, p in enumerate(one.model.parameters()):
+            velocity[k] = 0.9 * velocity[k] + gradients[k] + 1e-4 * before[k]
+            assert torch.allclose(p, before[k] - 0.05 * velocity[k], atol=1e-6)
+
+
+def test_same_seed_same_weights_other_seed_others() -> None:
+    one, again, other = trainer(0), trainer(0), trainer(1)
+    assert same(weights(one), weights(again))
+    assert not same(weights(one), weights(other))
+    for each in (one, again, other):
+        each.run_epoch()
+    assert same(weights(one), weights(again))
+    assert one.history[0].train_loss == again.history[0].train_loss
+    assert one.history[0].train_loss != other.history[0].train_loss
+
+
+def test_randomness_outside_does_not_matter() -> None:
+    one, again = trainer(), trainer()
+    one.run_epoch()
+    one.run_epoch()
+    torch.manual_seed(12345)
+    again.run_epoch()
+    torch.rand(77)
+    again.run_epoch()
+    assert same(weights(one), weights(again))
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 11])
+def test_a_training_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(
+    stop_at: int,
+) -> None:
+    whole, first, second = trainer(), trainer(), trainer()
+    for _ in range(3):
+        whole.run_epoch()
+    first.run_epoch()
+    with pytest.raises(Stopped):
+        first.run_epoch(lambda steps: steps == stop_at)
+    state = first.state()
+    torch.manual_seed(99)
+    second.load_state(state)
+    while not second.finished:
+        second.run_epoch()
+    assert same(weights(whole), weights(second))
+    figures = [(m.train_loss, m.train_top1, m.test_loss, m.test_top1) for m in whole.history]
+    assert figures == [
+        (m.train_loss, m.train_top1, m.test_loss, m.test_top1) for m in second.history
+    ]
+
+
+def test_an_explosion_ends_at_the_first_loss_that_is_not_finite() -> None:
+    one = trainer(lr=1e6, norm=False, attention=NoAttention(), milestones=())
+    steps = []
+
+    def on_step(step: int) -> bool:
+        steps.append(step)
+        return False
+
+    with pytest.raises(Diverged) as outcome:
+        one.run_epoch(on_step)
+    assert not math.isfinite(outcome.value.loss)
+    assert outcome.value.step == len(steps) + 1
+    assert outcome.value.epoch == 1
+    assert not one.history
+
+
+def test_a_weight_that_explodes_in_the_last_step_of_an_epoch_is_seen() -> None:
+    one = trainer()
+    parameter = next(one.model.parameters())
+
+    def on_step(step: int) -> bool:
+        if step == one.steps_per_epoch:
+            with torch.no_grad():
+                parameter[0] = float("inf")
+        return False
+
+    with pytest.raises(Diverged):
+        one.run_epoch(on_step)
+
+
+def test_a_rate_that_is_tiny_is_no_explosion() -> None:
+    assert trainer(lr=0.0).run_epoch().train_loss > 0
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_precisions_that_a_cpu_has_not_are_refused(precision: str) -> None:
+    spec = tiny_spec().model_copy(update={"precision": precision})
+    with pytest.raises(PrecisionError, match="--precision fp32"):
+        Trainer(spec, 0, load("digits", Path()), CPU)
+
+
+def test_the_rate_falls_at_the_start_of_the_listed_epochs_counted_from_0() -> None:
+    recipe = RecipeSpec(
+        epochs=180,
+        batch_size=128,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        milestones=(60, 120),
+        gamma=0.1,
+    )
+    rates = [learning_rate(recipe, epoch) for epoch in (0, 59, 60, 119, 120, 179)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_seeds_differ_by_seed_purpose_and_epoch_and_are_stable() -> None:
+    seeds = {
+        derive_seed(seed, purpose, epoch)
+        for seed in range(5)
+        for purpose in ("order", "variation", "weights", "dropout")
+        for epoch in range(5)
+    }
+    assert len(seeds) == 100
+    assert derive_seed(0, "order", 0) == 3955691223199900983
+
+
+def test_global_seed_leaves_the_global_state_as_it_was() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with global_seed(0, "weights"):
+        inner = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected)
+    with global_seed(0, "weights"):
+        assert torch.equal(torch.rand(3), inner)
+    drawn = torch.rand(3, generator=generator(0, "order"))
+    assert torch.equal(drawn, torch.rand(3, generator=generator(0, "order")))
