@@ -37,7 +37,7 @@ def tiny_spec(
         model=ModelSpec(
             backbone=ResNetBackbone(depth=11),
             # Two cells, so that dropout draws random numbers too.
-            attention=attention or DIALSTMAttention(reduction=4, cells=2),
+            attention=attention or DIALSTMAttention(reduction=4, cells=2, stages=(1,)),
             norm=norm,
         ),
         recipe=RecipeSpec(

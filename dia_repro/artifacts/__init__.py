@@ -8,7 +8,15 @@ from dia_repro.artifacts.table import Cell, Entry, TableArtifact, TableValue
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.errors import UsageError
 
-__all__ = ["ARTIFACTS", "Cell", "Entry", "TableArtifact", "TableValue", "UnknownArtifactError", "choose"]
+__all__ = [
+    "ARTIFACTS",
+    "Cell",
+    "Entry",
+    "TableArtifact",
+    "TableValue",
+    "UnknownArtifactError",
+    "choose",
+]
 
 ARTIFACTS: dict[str, TableArtifact] = {artifact.name: artifact for artifact in (TABLE5,)}
 

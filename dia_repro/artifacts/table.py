@@ -212,9 +212,7 @@ class TableArtifact:
                     yield PaperCell(self.name, entry.row, entry.column, "top1_last", "")
 
 
-def _values(
-    metric: str, runs: Sequence[RunSummary], against: Sequence[RunSummary]
-) -> list[float]:
+def _values(metric: str, runs: Sequence[RunSummary], against: Sequence[RunSummary]) -> list[float]:
     finished = [run for run in runs if run.state is State.FINISHED]
     if metric == "top1":
         return [run.best_top1 for run in finished if run.best_top1 is not None]

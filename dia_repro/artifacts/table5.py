@@ -1,4 +1,4 @@
-"""Table 5: SENet and DIANet (r = 4) at depth 83, 164, 245 and 407 on CIFAR-100."""
+"""Table 5: SENet and DIANet (r=4) at depth 83, 164, 245 and 407 on CIFAR-100."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def _entry(depth: int, column: str) -> Entry:
 TABLE5 = TableArtifact(
     name="table5",
     row_heading="Depth",
-    headings={"DIANet": "DIANet (r = 4)"},
+    headings={"DIANet": "DIANet (r=4)"},
     entries=tuple(_entry(depth, column) for depth in DEPTHS for column in COLUMNS),
 )

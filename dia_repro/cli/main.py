@@ -67,7 +67,9 @@ def _run() -> int:
     except DiaReproError as error:
         return _fail(str(error), error.exit_code)
     except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
         hint = f" (see '{command} --help')" if command else ""
         return _fail(f"{error.format_message()}{hint}", WRONG_USAGE)
     except (click.Abort, KeyboardInterrupt):

@@ -48,8 +48,8 @@ def show(
     Example: dia-repro show table5 --format csv
     """
     from dia_repro.artifacts import choose
+    from dia_repro.rendering.cells import CELL_FIELDS, cell_records
     from dia_repro.rendering.grid import make_grid
-    from dia_repro.rendering.records import CELL_FIELDS, cell_records
     from dia_repro.rendering.tables import to_terminal
     from dia_repro.results.database import open_database
 
@@ -76,9 +76,10 @@ def report(
     Example: dia-repro report table5
     """
     from dia_repro.artifacts import choose
+    from dia_repro.rendering.cells import CELL_FIELDS, cell_records
     from dia_repro.rendering.files import write_text
     from dia_repro.rendering.grid import make_grid
-    from dia_repro.rendering.records import CELL_FIELDS, cell_records, to_csv
+    from dia_repro.rendering.records import to_csv
     from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
     from dia_repro.results.database import open_database
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sklearn.datasets  # noqa: F401
 import torch
 
-import dia_repro.execution.worker  # noqa: F401
+import dia_repro.execution.attempt  # noqa: F401
 
 # The first optimizer of a process imports torch's compiler, which takes longer than training a
 # small network does.

@@ -14,7 +14,6 @@ from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.spec import DataSpec, ModelSpec, RecipeSpec, Spec
 from dia_repro.paper import hyperparameters
 
-
 DATASETS = {
     "digits": DataSpec(dataset="digits", classes=10, image_size=8, augmentation="none"),
     "cifar10": DataSpec(dataset="cifar10", classes=10, image_size=32, augmentation="crop4-flip"),
@@ -38,7 +37,10 @@ DEMO_RECIPE = RecipeSpec(
 
 # The paper trained in float32 on cards without TF32. Where numerics are not the subject, TF32
 # is the default on cards that have it; a CPU has only fp32.
-GPU_PRECISION: dict[Protocol, Precision] = {Protocol.PAPER: Precision.TF32, Protocol.DEMO: Precision.FP32}
+GPU_PRECISION: dict[Protocol, Precision] = {
+    Protocol.PAPER: Precision.TF32,
+    Protocol.DEMO: Precision.FP32,
+}
 
 
 @dataclass(frozen=True)

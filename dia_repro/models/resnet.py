@@ -23,9 +23,7 @@ def conv_norm(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, norm: bool
 ) -> list[nn.Module]:
     """A convolution without bias, padded to keep its size at stride 1, and BN unless removed."""
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False
-    )
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
     return [conv, nn.BatchNorm2d(out_channels)] if norm else [conv]
 
 

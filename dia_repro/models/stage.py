@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -38,7 +38,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
         state: Any = None
-        for block in self.blocks:
+        for block in cast("list[Block]", self.blocks):
             a = block.residual(x)
             attention = block.attention if self.unit is None else self.unit
             if attention is not None:

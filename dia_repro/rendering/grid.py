@@ -77,15 +77,14 @@ def accuracy(cell: Cell | None) -> str:
         return ""
     parts = []
     if cell.n:
-        parts.append(f"{cell.ours_mean:.2f}")
-        if cell.ours_std is not None:
-            parts.append(f"± {cell.ours_std:.2f}")
+        spread = "" if cell.ours_std is None else f"±{cell.ours_std:.2f}"
+        parts.append(f"{cell.ours_mean:.2f}{spread}")
     elif cell.diverged:
         parts.append("nan")
     else:
         parts.append(MISSING)
     if cell.n < cell.n_expected:
-        parts.append(f"({max(cell.n, 0)}/{cell.n_expected})")
+        parts.append(f"({cell.n}/{cell.n_expected})")
     elif cell.n > 1:
         parts.append(f"({cell.n})")
     if cell.diverged and cell.n:
@@ -147,11 +146,14 @@ def _notes(value: TableValue) -> tuple[str, ...]:
     spec = next(iter(value.specs.values()))
     data, recipe = spec.data, spec.recipe
     seeds = f"{value.seeds} seeds" if value.seeds > 1 else "1 seed"
-    notes = [
+    ours = (
         f"Ours: {data.dataset}, {data.classes} classes, {data.image_size}×{data.image_size} "
         f"pixels, {recipe.epochs} epochs, batch {recipe.batch_size}, {spec.precision}, {seeds}. "
         "best: highest test accuracy over epochs, which is what the authors report; "
-        "last: after the last epoch; mean ± standard deviation (runs).",
+        "last: after the last epoch; mean ± standard deviation (runs)."
+    )
+    notes = [
+        ours,
         "The paper's differences of #P are between rounded figures, ours between exact ones.",
     ]
     if not value.comparable:

@@ -7,36 +7,10 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from dia_repro.artifacts import TableValue
-
 Record = Mapping[str, Any]
-
-CELL_FIELDS = (
-    "artifact",
-    "row",
-    "column",
-    "metric",
-    "unit",
-    "paper",
-    "ours_mean",
-    "ours_std",
-    "n",
-    "n_expected",
-    "status",
-    "protocol",
-    "dataset",
-    "precision",
-    "spec_id",
-)
-
-
-def cell_records(value: TableValue) -> list[Record]:
-    """One record a cell of a table, with `CELL_FIELDS`."""
-    return [{name: asdict(cell)[name] for name in CELL_FIELDS} for cell in value.cells]
 
 
 def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:

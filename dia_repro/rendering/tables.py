@@ -91,20 +91,26 @@ def _escape(text: str) -> str:
 
 
 def to_terminal(grid: Grid) -> RenderableType:
-    """A table that fits 100 columns, with its notes below."""
-    groups = [label for label, span in grid.groups for _ in range(span)]
-    table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    """A table that fits 100 columns: a line for each row and group, its notes below."""
+    span = grid.groups[0][1]
+    table = Table(
+        title=grid.title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     table.add_column(grid.columns[0])
-    before = ""
-    for group, column in zip(groups, grid.columns[1:], strict=True):
-        label = group if group != before else ""
-        table.add_column(f"{label}\n{column.replace(', ', chr(10))}", justify="right")
-        before = group
+    table.add_column("")
+    for heading in grid.columns[1 : 1 + span]:
+        table.add_column(heading.replace(", ", "\n"), justify="right")
     for number, row in enumerate(grid.rows):
-        table.add_row(
-            *(
-                Text(text, style="bold" if (number, place) in grid.bold else "")
-                for place, text in enumerate(row)
-            )
-        )
+        for group, (label, _) in enumerate(grid.groups):
+            places = range(1 + group * span, 1 + (group + 1) * span)
+            figures = [
+                Text(row[place], style="bold" if (number, place) in grid.bold else "")
+                for place in places
+            ]
+            last_of_row = group == len(grid.groups) - 1 and number < len(grid.rows) - 1
+            table.add_row("" if group else row[0], label, *figures, end_section=last_of_row)
     return Group(table, *(Text(note, style="dim") for note in grid.notes))

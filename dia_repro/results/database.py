@@ -27,7 +27,6 @@ from dia_repro.results.schema import REVISION, Base
 
 BUSY_SECONDS = 60
 EARLIER_REVISIONS: tuple[str, ...] = ()
-VERSION_TABLE = "alembic_version"
 
 
 class DatabaseError(DiaReproError):
@@ -158,8 +157,9 @@ def _in_memory() -> Engine:
     _prepare_sqlite(engine)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(text(f"create table {VERSION_TABLE} (version_num varchar(32))"))
-        connection.execute(text(f"insert into {VERSION_TABLE} values ('{REVISION}')"))
+        connection.execute(text("create table alembic_version (version_num varchar(32))"))
+        insert = text("insert into alembic_version values (:revision)")
+        connection.execute(insert, {"revision": REVISION})
     return engine
 
 
@@ -202,12 +202,12 @@ def _migrate(connection: Connection) -> None:
 
 
 def _check_version(database: Database) -> None:
-    if not {VERSION_TABLE, "runs", "specs"} <= _table_names(database):
+    if not {"alembic_version", "runs", "specs"} <= _table_names(database):
         raise ForeignDatabaseError(
             f"{database.location} is not a dia-repro database: it has other tables"
         )
     with database._engine.connect() as connection:
-        version = connection.execute(text(f"select version_num from {VERSION_TABLE}")).scalar()
+        version = connection.execute(text("select version_num from alembic_version")).scalar()
     if version == REVISION:
         return
     if version in EARLIER_REVISIONS:

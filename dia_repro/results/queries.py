@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Select, and_, case, func, select
 from sqlalchemy.orm import aliased
@@ -90,9 +91,7 @@ def run_detail(database: Database, run_id: int) -> RunDetail:
             select(EpochRow).where(EpochRow.run_id == run_id).order_by(EpochRow.epoch)
         )
         attempts = session.scalars(
-            select(ProvenanceRow)
-            .where(ProvenanceRow.run_id == run_id)
-            .order_by(ProvenanceRow.id)
+            select(ProvenanceRow).where(ProvenanceRow.run_id == run_id).order_by(ProvenanceRow.id)
         )
         return RunDetail(
             found[0], spec.json, tuple(map(_columns, epochs)), tuple(map(_columns, attempts))
@@ -109,10 +108,10 @@ def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
         .group_by(RunRow.spec_id)
     )
     with database.reading() as session:
-        return {spec_id: seconds for spec_id, seconds in session.execute(per_epoch)}
+        return {row[0]: row[1] for row in session.execute(per_epoch)}
 
 
-def _summary_query() -> Select[tuple[RunRow, int, float | None, float | None, float]]:
+def _summary_query() -> Select[Any]:
     # An accuracy is at most 100; what is not finite compares as greater on every backend.
     best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))
     totals = (
@@ -141,9 +140,7 @@ def _summary_query() -> Select[tuple[RunRow, int, float | None, float | None, fl
     )
 
 
-def _summaries(
-    database: Database, query: Select[tuple[RunRow, int, float | None, float | None, float]]
-) -> tuple[RunSummary, ...]:
+def _summaries(database: Database, query: Select[Any]) -> tuple[RunSummary, ...]:
     with database.reading() as session:
         return tuple(
             RunSummary(
@@ -161,7 +158,7 @@ def _summaries(
                 seconds=seconds,
                 changed_at=run.changed_at,
             )
-            for run, epochs, best, last, seconds in session.execute(query)
+            for run, epochs, best, last, seconds in map(tuple, session.execute(query))
         )
 
 

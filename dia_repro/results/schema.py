@@ -59,7 +59,7 @@ class Real(TypeDecorator[float]):
         return convert
 
     def result_processor(
-        self, dialect: Dialect, coltype: object
+        self, _dialect: Dialect, _coltype: object
     ) -> Callable[[float | str | None], float | None]:
         """Back to a float."""
         return lambda value: None if value is None else float(value)
@@ -121,9 +121,7 @@ class EpochRow(Base):
 
     __tablename__ = "epochs"
 
-    run_id: Mapped[int] = mapped_column(
-        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
-    )
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     epoch: Mapped[int] = mapped_column(primary_key=True)
     lr: Mapped[float] = mapped_column(Real)
     train_loss: Mapped[float] = mapped_column(Real)

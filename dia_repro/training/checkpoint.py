@@ -22,7 +22,7 @@ from dia_repro.errors import DiaReproError
 
 KEEP = 2
 DIGEST_DIGITS = 32
-NAME = re.compile(r"epoch-(\d+)-step-(\d+)-([0-9a-f]{%d})\.pt" % DIGEST_DIGITS)
+NAME = re.compile(rf"epoch-(\d+)-step-(\d+)-([0-9a-f]{{{DIGEST_DIGITS}}})\.pt")
 
 
 class CheckpointError(DiaReproError):

@@ -31,8 +31,10 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def numerics(precision: str, device: torch.device) -> Iterator[None]:
-    """fp32: float32 throughout. tf32: matrix products and convolutions may round their inputs
-    to 10 bits. bf16: autocast, weights and statistics in float32.
+    """Compute inside the block as a precision says.
+
+    fp32: float32 throughout. tf32: matrix products and convolutions may round their inputs to
+    10 bits. bf16: autocast, with weights and statistics in float32.
     """
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32

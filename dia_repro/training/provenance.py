@@ -91,7 +91,7 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 def peak_memory(device: torch.device) -> int:
     """The most memory this process has held so far, in bytes: on the GPU, or of the process."""
-    if device.type == "cuda":
+    if device.type == "cuda":  # counted by torch on the host: works after a CUDA error too
         return torch.cuda.max_memory_allocated(device)
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kibibytes if sys.platform == "darwin" else kibibytes * 1024

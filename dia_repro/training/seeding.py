@@ -1,5 +1,6 @@
-"""Every random draw comes from (seed, purpose, epoch), so that a resumed run sees what an
-uninterrupted one would have seen.
+"""Every random draw comes from (seed, purpose, epoch).
+
+So a resumed run sees what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_stages_without_a_unit_have_none() -> None:
     spec = ModelSpec(backbone=ResNetBackbone(depth=20), attention=attention)
     network = build(spec, CLASSES)
     assert isinstance(network, ResNet)
-    present = [stage.unit is not None for stage in network.stages]  # type: ignore[union-attr]
+    present = [stage.unit is not None for stage in network.stages]
     assert present == [True, False, True]
 
 

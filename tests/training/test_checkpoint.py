@@ -78,7 +78,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "pwned",))
 
     save(tmp_path, {"history": Evil()}, 1, 0)
-    with pytest.raises(Exception, match="weights_only|Unsupported|not allowed"):
+    with pytest.raises(Exception, match=r"(?i)weights"):
         load_newest(tmp_path)
     assert not (tmp_path / "pwned").exists()
 

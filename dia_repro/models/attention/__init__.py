@@ -8,7 +8,7 @@ from dia_repro.models.attention.dia_lstm import DIALSTM
 from dia_repro.models.attention.dia_se import DIASqueezeExcitation
 from dia_repro.models.attention.se import SqueezeExcitation
 
-__all__ = ["DIALSTM", "DIASqueezeExcitation", "SqueezeExcitation", "AttentionFactory"]
+__all__ = ["DIALSTM", "AttentionFactory", "DIASqueezeExcitation", "SqueezeExcitation"]
 
 
 class AttentionFactory:

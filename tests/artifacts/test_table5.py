@@ -1,0 +1,163 @@
+"""Table 5 from a database whose runs are known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from dia_repro.artifacts import ARTIFACTS, TableValue, UnknownArtifactError, choose
+from dia_repro.artifacts.selection import best_covered
+from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.spec import Spec
+from dia_repro.results import writer
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.schema import State
+from tests.results.test_writer import PROVENANCE, epoch
+
+DEMO = Request(Protocol.DEMO)
+PAPER = Request(Protocol.PAPER)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return open_database(str(tmp_path / "runs.db"), create=True)
+
+
+def add(
+    database: Database,
+    spec: Spec,
+    seed: int,
+    top1: list[float],
+    state: State = State.FINISHED,
+    parameters: int = 1_000_000,
+) -> int:
+    """A run with these test accuracies, epoch by epoch."""
+    known = {spec.spec_id: spec.canonical_json()}
+    run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
+    attempt = writer.start(database, run, "me", PROVENANCE)
+    writer.set_parameters(database, run, parameters)
+    for number, figure in enumerate(top1, start=1):
+        writer.record_epoch(database, run, epoch(number, figure))
+    if state is not State.RUNNING:
+        writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=1)
+    return run
+
+
+def cell(value: TableValue, metric: str = "top1", row: str = "ResNet83", column: str = "SENet"):  # type: ignore[no-untyped-def]
+    found = value.find(row, column, metric)
+    assert found is not None
+    return found
+
+
+def test_it_needs_the_papers_eight_networks() -> None:
+    specs = TABLE5.specs(PAPER)
+    assert len({spec.spec_id for spec in specs.values()}) == 8
+    assert list(specs) == [
+        (f"ResNet{depth}", column)
+        for depth in (83, 164, 245, 407)
+        for column in ("SENet", "DIANet")
+    ]
+    for (row, column), spec in specs.items():
+        assert row == f"ResNet{spec.model.backbone.depth}"
+        attention = spec.model.attention.model_dump()
+        expected = ("se", 16) if column == "SENet" else ("dia-lstm", 4)
+        assert (attention["kind"], attention["reduction"]) == expected
+        assert spec.data.dataset == "cifar100"
+        assert spec.recipe.epochs == 180
+
+
+def test_without_runs_every_cell_is_missing_and_the_paper_still_there(database: Database) -> None:
+    value = TABLE5.compute(database, PAPER)
+    assert {one.status for one in value.cells} == {"missing"}
+    assert {one.ours_mean for one in value.cells} == {None}
+    assert cell(value).paper == 74.67
+    assert cell(value, "top1_last").paper is None
+    assert (cell(value).n, cell(value).n_expected) == (0, 1)
+
+
+def test_best_and_last_epoch_mean_and_deviation_over_seeds(database: Database) -> None:
+    spec = TABLE5.specs(PAPER)["ResNet83", "SENet"]
+    add(database, spec, 0, [70.0, 76.0, 74.0])
+    add(database, spec, 1, [71.0, 74.0, 73.0])
+    add(database, spec, 2, [71.0, 75.0, 75.0])
+    value = TABLE5.compute(database, PAPER)
+    best, last = cell(value), cell(value, "top1_last")
+    assert (best.ours_mean, best.ours_std) == (pytest.approx(75.0), pytest.approx(1.0))
+    assert (last.ours_mean, last.ours_std) == (pytest.approx(74.0), pytest.approx(1.0))
+    assert (best.n, best.n_expected, best.status) == (3, 3, "complete")
+    assert best.runs == (1, 2, 3)
+    assert value.comparable
+
+
+def test_one_seed_has_no_deviation(database: Database) -> None:
+    add(database, TABLE5.specs(PAPER)["ResNet83", "SENet"], 0, [70.0])
+    assert cell(TABLE5.compute(database, PAPER)).ours_std is None
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.FAILED, State.INTERRUPTED])
+def test_runs_without_a_result_do_not_count(database: Database, state: State) -> None:
+    spec = TABLE5.specs(PAPER)["ResNet83", "SENet"]
+    add(database, spec, 0, [70.0])
+    add(database, spec, 1, [99.0], state)
+    one = cell(TABLE5.compute(database, PAPER))
+    assert (one.ours_mean, one.n, one.n_expected, one.status) == (70.0, 1, 2, "partial")
+
+
+def test_runs_of_other_specs_are_never_mixed_in(database: Database) -> None:
+    other = [
+        TABLE5.specs(DEMO),
+        TABLE5.specs(Request(Protocol.PAPER, Precision.TF32)),
+        TABLE5.specs(Request(Protocol.PAPER, dataset="cifar10")),
+    ]
+    for specs in other:
+        for spec in specs.values():
+            add(database, spec, 0, [99.0])
+    value = TABLE5.compute(database, PAPER)
+    assert {one.status for one in value.cells} == {"missing"}
+
+
+def test_a_diverged_run_is_nan_and_never_hidden(database: Database) -> None:
+    spec = TABLE5.specs(PAPER)["ResNet83", "SENet"]
+    add(database, spec, 0, [10.0], State.DIVERGED)
+    one = cell(TABLE5.compute(database, PAPER))
+    assert one.ours_mean is not None
+    assert math.isnan(one.ours_mean)
+    assert (one.status, one.n, one.diverged) == ("diverged", 0, 1)
+    add(database, spec, 1, [70.0])
+    one = cell(TABLE5.compute(database, PAPER))
+    assert (one.ours_mean, one.status, one.n, one.diverged) == (70.0, "diverged", 1, 1)
+
+
+def test_parameters_and_their_difference_come_from_the_runs(database: Database) -> None:
+    specs = TABLE5.specs(PAPER)
+    add(database, specs["ResNet83", "SENet"], 0, [70.0], parameters=990_000)
+    assert cell(TABLE5.compute(database, PAPER), "params").ours_mean == pytest.approx(0.99)
+    delta = cell(TABLE5.compute(database, PAPER), "params_delta", column="DIANet")
+    assert (delta.ours_mean, delta.status) == (None, "missing")
+    add(database, specs["ResNet83", "DIANet"], 0, [70.0], parameters=1_110_000)
+    delta = cell(TABLE5.compute(database, PAPER), "params_delta", column="DIANet")
+    assert delta.ours_mean == pytest.approx(0.12)
+    assert delta.paper == 0.12
+
+
+def test_the_best_covered_request_is_shown(database: Database) -> None:
+    assert best_covered(TABLE5, database).protocol is Protocol.PAPER
+    add(database, TABLE5.specs(DEMO)["ResNet83", "SENet"], 0, [70.0])
+    assert best_covered(TABLE5, database) == DEMO
+    tf32 = Request(Protocol.PAPER, Precision.TF32)
+    for row in ("ResNet83", "ResNet164"):
+        add(database, TABLE5.specs(tf32)[row, "SENet"], 0, [70.0])
+    assert best_covered(TABLE5, database) == tf32
+    assert best_covered(TABLE5, database, protocol=Protocol.DEMO) == DEMO
+
+
+def test_artifacts_by_name() -> None:
+    assert choose(["table5", "Table5", "all"]) == list(ARTIFACTS.values())
+    with pytest.raises(UnknownArtifactError, match="did you mean 'table5'"):
+        choose(["tabel5"])
+    with pytest.raises(UnknownArtifactError, match="there are table5"):
+        choose(["xyz"])

@@ -1,0 +1,149 @@
+"""Drawing: what a reader sees of a known table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.rendering.cells import CELL_FIELDS, cell_records
+from dia_repro.rendering.files import OutputError, write_text
+from dia_repro.rendering.grid import Grid, make_grid
+from dia_repro.rendering.records import to_csv, to_json
+from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.schema import State
+from tests.artifacts.test_table5 import DEMO, PAPER, add
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    """SENet83: two seeds; DIANet83: one of two; DIANet164: exploded; the rest missing."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    specs = TABLE5.specs(PAPER)
+    add(database, specs["ResNet83", "SENet"], 0, [74.0], parameters=993_712)
+    add(database, specs["ResNet83", "SENet"], 1, [76.0], parameters=993_712)
+    add(database, specs["ResNet83", "DIANet"], 0, [77.5], parameters=1_111_508)
+    add(database, specs["ResNet164", "DIANet"], 0, [1.0], State.DIVERGED)
+    return database
+
+
+@pytest.fixture
+def grid(database: Database) -> Grid:
+    return make_grid(TABLE5.compute(database, PAPER))
+
+
+def test_the_grid_says_what_there_is_and_what_is_missing(grid: Grid) -> None:
+    assert grid.title == "Table 5. ResNets of different depth"
+    assert [label for label, _ in grid.groups] == ["SENet", "DIANet (r=4)"]
+    first = dict(zip(grid.columns[1:7], grid.rows[0][1:7], strict=True))
+    assert first == {
+        "#P (M), paper": "0.99",
+        "ours": "0.99",
+        "top-1 (%), paper": "74.67",
+        "ours, best": "75.00±1.41 (2)",
+        "ours, last": "75.00±1.41 (2)",
+        "Δ": "+0.33",
+    }
+    assert grid.rows[0][7:9] == ("1.11 (+0.12)", "1.11 (+0.12)")
+    assert grid.rows[0][10] == "77.50 (1/2)"
+    assert grid.rows[1][4] == "– (0/2)"
+    assert grid.rows[1][10] == "nan (0/2)"
+    assert grid.rows[1][12] == "–"
+
+
+def test_the_better_of_a_row_is_bold_and_never_a_missing_one(grid: Grid) -> None:
+    bold = {grid.rows[row][column] for row, column in grid.bold}
+    assert bold == {"75.02", "76.67", "76.79", "76.98", "77.50 (1/2)"}
+
+
+def test_other_data_than_the_papers_is_in_the_title(database: Database) -> None:
+    for request, words in (
+        (DEMO, "demo protocol on digits"),
+        (Request(Protocol.PAPER, dataset="cifar10"), "paper protocol on cifar10"),
+    ):
+        grid = make_grid(TABLE5.compute(database, request))
+        assert f"({words}: not the paper's data)" in grid.title
+        assert "Δ" not in grid.columns
+
+
+def test_markdown_has_as_many_cells_in_every_line(grid: Grid) -> None:
+    lines = [line for line in to_markdown(grid).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(grid.rows)
+    assert {line.count("|") for line in lines} == {len(grid.columns) + 1}
+    assert "**77.50 (1/2)**" in lines[2]
+
+
+def test_latex_is_balanced_and_escaped(grid: Grid) -> None:
+    text = to_latex(grid)
+    assert re.findall(r"\\begin\{(\w+)\}", text) == list(
+        reversed(re.findall(r"\\end\{(\w+)\}", text))
+    )
+    assert text.count("{") == text.count("}")
+    assert not re.search(r"(?<!\\)[%#](?! needs|\n)", text)
+    assert all(ord(character) < 128 for character in text)
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert {line.count("&") for line in body} == {len(grid.columns) - 1}
+
+
+def test_the_terminal_shows_every_figure(grid: Grid) -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(to_terminal(grid))
+    text = console.export_text()
+    for row in grid.rows:
+        for figure in row:
+            assert figure in text
+
+
+def test_records_have_the_stated_fields_one_a_cell(database: Database) -> None:
+    value = TABLE5.compute(database, PAPER)
+    rows = list(csv.DictReader(io.StringIO(to_csv(CELL_FIELDS, cell_records(value)))))
+    assert list(rows[0]) == list(CELL_FIELDS)
+    assert len(rows) == len(value.cells) == 4 * (3 + 4)
+    by_place = {(row["row"], row["column"], row["metric"]): row for row in rows}
+    assert len(by_place) == len(rows)
+    best = by_place["ResNet83", "SENet", "top1"]
+    assert (best["paper"], best["ours_mean"], best["n"]) == ("74.67", "75.0", "2")
+    assert float(best["ours_std"]) == pytest.approx(2**0.5)
+    assert by_place["ResNet83", "SENet", "top1_last"]["paper"] == ""
+    assert by_place["ResNet164", "DIANet", "top1"]["ours_mean"] == "nan"
+    assert by_place["ResNet164", "SENet", "top1"]["ours_mean"] == ""
+    assert by_place["ResNet164", "SENet", "top1"]["status"] == "missing"
+
+
+def test_json_is_json(database: Database) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    value = TABLE5.compute(database, PAPER)
+    again = json.loads(to_json(cell_records(value)), parse_constant=refuse)
+    assert len(again) == len(value.cells)
+    assert "nan" in {one["ours_mean"] for one in again}
+
+
+def test_the_same_database_gives_the_same_bytes(database: Database) -> None:
+    for draw in (to_markdown, to_latex):
+        texts = {draw(make_grid(TABLE5.compute(database, PAPER))) for _ in range(2)}
+        assert len(texts) == 1
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "tables" / "table5.md"
+    write_text(path, "first\n")
+    write_text(path, "second\n")
+    assert path.read_text() == "second\n"
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "second\n"
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_text(blocked / "table5.md", "text")
