@@ -97,8 +97,8 @@ def to_terminal(grid: Grid) -> RenderableType:
         title=grid.title,
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+        padding=(0, 0),
+        show_edge=False,
     )
     table.add_column(grid.columns[0])
     table.add_column("")
