@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 import dia_repro
 from dia_repro.cli import data, doctor, params, run, runs, tables
 from dia_repro.errors import DONE, INTERRUPTED, WRONG_USAGE, DiaReproError
+
+# Typer brings its own copy of click, or the real one, depending on its version.
+ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="dia-repro",
@@ -66,13 +68,9 @@ def _run() -> int:
         sys.stdout.flush()
     except DiaReproError as error:
         return _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        command = (
-            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
-        )
-        hint = f" (see '{command} --help')" if command else ""
-        return _fail(f"{error.format_message()}{hint}", WRONG_USAGE)
-    except (click.Abort, KeyboardInterrupt):
+    except ClickError as error:
+        return _fail(_usage_message(error), WRONG_USAGE)
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has had enough; nothing is left to say, nor to flush at exit.
@@ -81,6 +79,15 @@ def _run() -> int:
     return code if isinstance(code, int) else DONE
 
 
+def _usage_message(error: Any) -> str:
+    if not error.format_message():  # the help itself has been printed instead
+        return ""
+    context = getattr(error, "ctx", None)
+    hint = f" (see '{context.command_path} --help')" if context else ""
+    return f"{error.format_message().rstrip('.')}{hint}"
+
+
 def _fail(message: str, code: int) -> int:
-    print(f"dia-repro: {' '.join(message.split())}", file=sys.stderr)
+    if message:
+        print(f"dia-repro: {' '.join(message.split())}", file=sys.stderr)
     return code

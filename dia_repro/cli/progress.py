@@ -91,8 +91,11 @@ class RunProgress:
         task = self.tasks.pop(order.run_id, None)
         if task is not None:
             self.bars.remove_task(task)
-        detail = f": {message.detail}" if message.detail else ""
-        self._print(f"{order.label} {message.outcome.value}{detail}")
+        if message.outcome is Outcome.BUSY:
+            self._print(f"{order.label} is being trained by {message.detail}")
+        else:
+            detail = f": {message.detail}" if message.detail else ""
+            self._print(f"{order.label} {message.outcome.value}{detail}")
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)

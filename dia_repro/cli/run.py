@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
-    from dia_repro.execution.messages import Ended, WorkOrder
+    from dia_repro.execution.messages import Ended
     from dia_repro.execution.planning import PlannedRun
     from dia_repro.experiments.protocols import Request
     from dia_repro.results.database import Database
@@ -85,7 +84,7 @@ def run(
     from dia_repro.results.database import open_database
 
     chosen = choose(artifacts)
-    database = open_database(db, create=True)
+    database = open_database(db, create=False)
     forkserver.start()  # loads torch while this process does
     machine, request = _resolve(protocol, dataset, precision, device)
     from dia_repro.execution.planning import make_orders, plan_runs
@@ -106,6 +105,7 @@ def run(
         f"{len(open_runs)} runs to train ({done} done before), {workers} at a time on "
         f"{', '.join(machine.devices)}; results go to {db}."
     )
+    database = open_database(db, create=True)
     orders = make_orders(planned, database, machine, workers, data, shlex.join(sys.argv))
     from dia_repro.cli.progress import RunProgress
     from dia_repro.execution.local import LocalExecutor
@@ -114,7 +114,7 @@ def run(
     with RunProgress(orders, weights) as progress:
         executor = LocalExecutor(database, workers, progress.on_message)
         ended = executor.run(orders)
-    raise typer.Exit(_summarise(ended, orders, executor.stopping))
+    raise typer.Exit(_summarise(ended, len(orders), executor.stopping))
 
 
 def plan(
@@ -165,10 +165,12 @@ def _resolve(
 ) -> tuple[Machine, Request]:
     from dia_repro.execution.machine import find_machine
     from dia_repro.experiments.protocols import GPU_PRECISION, Request
+    from dia_repro.training.numerics import check_precision
 
     machine = find_machine(device)
     if precision is None:
         precision = GPU_PRECISION[protocol] if machine.has_gpu else Precision.FP32
+    check_precision(precision.value, machine.device)
     return machine, Request(protocol, precision, dataset)
 
 
@@ -187,7 +189,7 @@ def _ask_before_long_cpu_run(
     _check_data(planned, data)
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise ConfirmationError("nobody to ask whether to start: add --yes to start all the same")
     if not typer.confirm("Start all the same?", err=True):
         raise typer.Exit(DONE)
@@ -215,17 +217,11 @@ def _record(one: PlannedRun) -> dict[str, object]:
     }
 
 
-def _summarise(ended: dict[int, Ended], orders: Sequence[WorkOrder], stopped: bool) -> int:
+def _summarise(ended: dict[int, Ended], orders: int, stopped: bool) -> int:
     from dia_repro.execution.messages import Outcome
 
-    labels = {order.run_id: order.label for order in orders}
     counts = Counter(one.outcome for one in ended.values())
-    for run_id, one in ended.items():
-        if one.outcome is Outcome.FAILED:
-            notice(f"{labels[run_id]} failed: {one.detail}")
-        elif one.outcome is Outcome.BUSY:
-            notice(f"{labels[run_id]} is being trained by {one.detail}")
-    kept = len(orders) - len(ended)
+    kept = orders - len(ended)
     parts = [f"{count} {outcome.value}" for outcome, count in sorted(counts.items())]
     parts += [f"{kept} not started"] if kept else []
     notice(f"Runs: {', '.join(parts)}.")

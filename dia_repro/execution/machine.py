@@ -27,6 +27,11 @@ class Machine:
     cores: int
 
     @property
+    def device(self) -> torch.device:
+        """The first of them."""
+        return torch.device(self.devices[0])
+
+    @property
     def has_gpu(self) -> bool:
         """Whether runs go to a GPU."""
         return self.devices[0] != "cpu"

@@ -101,7 +101,7 @@ def with_estimates(
     open_runs = [run for run in planned if not run.done]
     if not open_runs:
         return [replace(run, seconds=0.0) for run in planned]
-    device = torch.device(machine.devices[0])
+    device = machine.device
     measured = seconds_per_epoch(database, device_name(device))
     rate = 0.0
     if any(run.spec.spec_id not in measured for run in open_runs):

@@ -94,8 +94,6 @@ def to_terminal(grid: Grid) -> RenderableType:
     """A table that fits 100 columns: a line for each row and group, its notes below."""
     span = grid.groups[0][1]
     table = Table(
-        title=grid.title,
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 0),
         show_edge=False,
@@ -113,4 +111,5 @@ def to_terminal(grid: Grid) -> RenderableType:
             ]
             last_of_row = group == len(grid.groups) - 1 and number < len(grid.rows) - 1
             table.add_row("" if group else row[0], label, *figures, end_section=last_of_row)
-    return Group(table, *(Text(note, style="dim") for note in grid.notes))
+    title = Text(grid.title, style="bold")
+    return Group(title, Text(), table, *(Text(note, style="dim") for note in grid.notes))

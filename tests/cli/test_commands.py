@@ -1,0 +1,225 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.cli import main as entry
+from dia_repro.data.cifar import SOURCES
+from dia_repro.results.database import open_database
+from dia_repro.results.queries import all_runs
+from dia_repro.results.schema import State
+from tests.artifacts.test_table5 import DEMO, add
+from tests.helpers import clean_environment, cli, write_cifar
+
+CELL_HEADER = (
+    "artifact,row,column,metric,unit,paper,ours_mean,ours_std,n,n_expected,status,protocol,"
+    "dataset,precision,spec_id"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder whose database has all of Table 5's demo runs."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    for number, spec in enumerate(TABLE5.specs(DEMO).values()):
+        add(database, spec, 0, [90.0 + number, 89.0 + number], parameters=1_000_000 + number)
+    return tmp_path
+
+
+def records(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_help_has_an_example_for_every_command(tmp_path: Path) -> None:
+    commands = [[name] for name in ("run", "plan", "show", "report", "params", "doctor")] + [
+        ["runs", "list"],
+        ["runs", "show"],
+        ["data", "fetch"],
+        ["data", "check"],
+    ]
+    for command in commands:
+        result = cli(*command, "--help", cwd=tmp_path)
+        assert result.returncode == 0
+        assert f"Example: dia-repro {' '.join(command)}" in result.stdout
+
+
+def test_version(tmp_path: Path) -> None:
+    assert cli("--version", cwd=tmp_path).stdout == "dia-repro 0.1.0\n"
+
+
+def test_show_as_csv_is_one_record_a_cell(folder: Path) -> None:
+    result = cli("show", "table5", "--format", "csv", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[0] == CELL_HEADER
+    cells = records(result.stdout)
+    assert len(cells) == 28
+    assert {cell["status"] for cell in cells} == {"complete"}
+    assert {cell["protocol"] for cell in cells} == {"demo"}
+
+
+def test_show_for_people_has_the_papers_figures_and_ours(folder: Path) -> None:
+    result = cli("show", "table5", cwd=folder)
+    for figure in ("75.02", "76.98", "97.00", "96.00", "demo protocol on digits"):
+        assert figure in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_show_without_a_database_shows_the_paper_and_says_what_to_run(tmp_path: Path) -> None:
+    result = cli("show", "table5", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "76.98" in result.stdout
+    assert "dia-repro run table5" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_writes_the_same_three_files_twice(folder: Path) -> None:
+    contents = []
+    for _ in range(2):
+        assert cli("report", "table5", cwd=folder).returncode == 0
+        files = sorted((folder / "tables").iterdir())
+        assert [path.name for path in files] == ["table5.csv", "table5.md", "table5.tex"]
+        contents.append([path.read_bytes() for path in files])
+    assert contents[0] == contents[1]
+
+
+def test_runs_list_and_show(folder: Path) -> None:
+    listed = records(cli("runs", "list", "--format", "csv", cwd=folder).stdout)
+    assert len(listed) == 8
+    assert listed[0]["network"] == "resnet83 se r=16"
+    assert (listed[0]["state"], listed[0]["best_top1"]) == ("finished", "90.0")
+    epochs = records(cli("runs", "show", "1", "--format", "csv", cwd=folder).stdout)
+    assert [epoch["test_top1"] for epoch in epochs] == ["90.0", "89.0"]
+    everything = json.loads(cli("runs", "show", "1", "--format", "json", cwd=folder).stdout)
+    assert everything["spec"]["model"]["backbone"]["depth"] == 83
+    assert everything["provenance"][0]["command"] == "c"
+    assert "resnet83" in cli("runs", "show", "1", cwd=folder).stdout
+
+
+def test_plan_says_what_is_done_and_what_the_rest_costs(folder: Path) -> None:
+    result = cli("plan", "table5", "--protocol", "demo", "--seeds", "2", cwd=folder)
+    assert "8 of 16 runs to train" in result.stderr
+    before = (folder / "runs.db").read_bytes()
+    text = cli(
+        "plan", "table5", "--protocol", "demo", "--seeds", "2", "--format", "csv", cwd=folder
+    ).stdout
+    planned = records(text)
+    assert len(planned) == 16
+    for one in planned:
+        expected = 0.0 if one["state"] == "finished" else float(one["macs"])
+        assert (float(one["seconds_left"]) > 0) == (expected > 0)
+    assert (folder / "runs.db").read_bytes() == before
+
+
+def test_nothing_is_trained_twice(folder: Path) -> None:
+    result = cli("run", "table5", "--protocol", "demo", cwd=folder)
+    assert result.returncode == 0
+    assert "Nothing to train: all 8 runs are in runs.db" in result.stderr
+
+
+def test_params_matches_all_eight_cells(tmp_path: Path) -> None:
+    result = cli("params", "table5", "--format", "csv", cwd=tmp_path)
+    assert result.returncode == 0
+    header = "artifact,row,column,paper_millions,parameters,matches,note"
+    assert result.stdout.splitlines()[0] == header
+    counts = records(result.stdout)
+    assert len(counts) == 8
+    assert {count["matches"] for count in counts} == {"True"}
+
+
+def test_doctor_says_what_is_there(folder: Path) -> None:
+    result = cli("doctor", "--format", "csv", cwd=folder)
+    assert result.returncode == 0
+    status = {one["check"]: one["status"] for one in records(result.stdout)}
+    assert status["cifar100"] == "absent"
+    assert status["database"] == "ok"
+    (folder / "runs.db").write_text("not a database, though it is long enough to be one" * 20)
+    assert cli("doctor", cwd=folder).returncode == 3
+
+
+def test_a_pipe_that_closes_early_is_no_error(folder: Path) -> None:
+    command = f"{sys.executable} -m dia_repro show table5 --format json | head -1"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(),
+    )
+    assert result.stdout == "[\n"
+    assert result.stderr == ""
+
+
+def test_ctrl_c_keeps_everything_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dia_repro", "run", "table5", "--protocol", "demo"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+        start_new_session=True,
+    )
+    location = str(tmp_path / "runs.db")
+
+    def running() -> int:
+        database = open_database(location, create=False)
+        return sum(run.state is State.RUNNING for run in all_runs(database))
+
+    deadline = time.monotonic() + 60
+    while not running():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command goes on" in errors
+    assert "Traceback" not in errors
+    states = [run.state for run in all_runs(open_database(location, create=False))]
+    assert states.count(State.INTERRUPTED) >= 1
+    assert set(states) <= {State.INTERRUPTED, State.PENDING}
+    assert list((tmp_path / "runs-checkpoints").rglob("epoch-0000-step-*.pt"))
+
+
+@pytest.fixture
+def small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attributes = write_cifar(tmp_path / "data", SOURCES["cifar100"])
+    small = type("Small", (SOURCES["cifar100"],), attributes)
+    monkeypatch.setitem(SOURCES, "cifar100", small)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dia-repro", "run", "table5", "--device", "cpu"])
+
+
+@pytest.mark.usefixtures("small_cifar")
+def test_long_runs_on_a_cpu_need_somebody_to_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open(os.devnull) as nobody:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdin", nobody)
+        assert entry._run() == 3
+    assert "--yes" in capfd.readouterr().err
+    assert not (tmp_path / "runs.db").exists()
+
+
+@pytest.mark.usefixtures("small_cifar")
+def test_somebody_who_says_no_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, b"n\n")
+    with os.fdopen(theirs, "r") as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert entry._run() == 0
+    os.close(ours)
+    assert not (tmp_path / "runs.db").exists()

@@ -1,0 +1,83 @@
+"""Bad input: one clear line, the right exit code, nothing lost or left behind."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import cli, one_line
+
+DEMO = ("--protocol", "demo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "tabel5", *DEMO], 2, "did you mean 'table5'?"),
+        (["run", "table5", "--seeds", "0", *DEMO], 2, "--seeds"),
+        (["run", "table5", "--seeds", "many", *DEMO], 2, "--seeds"),
+        (["run", "table5", "--jobs", "0", *DEMO], 2, "--jobs"),
+        (["run", "table5", "--protocol", "dmo"], 2, "'paper', 'demo'"),
+        (["run", "table5", "--precision", "tf32", *DEMO], 2, "--precision fp32"),
+        (["run", "table5", "--dataset", "mnist", *DEMO], 2, "digits, cifar10, cifar100"),
+        (["run", "table5", "--db", "no/such/folder.db", *DEMO], 2, "no/such does not exist"),
+        (["run", "table5", "--db", ".", *DEMO], 2, "is a folder"),
+        (["run", "table5", "--db", "/proc/runs.db", *DEMO], 1, "/proc/runs.db"),
+        (["run", "table5", "--db", "nonsense://x", *DEMO], 2, "nonsense://x"),
+        (["run", "table5", "--dataset", "cifar10", *DEMO], 3, "dia-repro data fetch cifar10"),
+        (["data", "check", "cifar100"], 3, "dia-repro data fetch cifar100"),
+        (["run"], 2, "artifacts"),
+        (["frobnicate"], 2, "frobnicate"),
+        (["show", "table99"], 2, "table99"),
+        (["runs", "show", "7"], 2, "no run 7"),
+        (["report", "table5", "--tables", "/proc/tables"], 1, "cannot write /proc/tables"),
+    ],
+)
+def test_one_line_and_the_right_exit_code(
+    arguments: list[str], code: int, words: str, tmp_path: Path
+) -> None:
+    result = cli(*arguments, cwd=tmp_path)
+    complaint = [line for line in result.stderr.splitlines() if line.startswith("dia-repro: ")]
+    assert result.returncode == code
+    assert len(complaint) == 1
+    assert words in complaint[0]
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["run", *DEMO], ["show"], ["report"], ["plan", *DEMO]])
+def test_a_foreign_database_is_refused_by_every_command(command: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table customers (name text)")
+    before = path.read_bytes()
+    result = cli(command[0], "table5", *command[1:], cwd=tmp_path)
+    assert result.returncode == 2
+    assert one_line(result.stderr)
+    assert "not a dia-repro database" in result.stderr
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_come_from_the_environment_unless_a_flag_says_otherwise(tmp_path: Path) -> None:
+    environment = {"DIA_REPRO_DB": "no/such/folder.db", "DIA_REPRO_DATA": "elsewhere"}
+    result = cli("run", "table5", *DEMO, cwd=tmp_path, **environment)
+    assert "no/such does not exist" in result.stderr
+    result = cli("data", "check", "cifar10", cwd=tmp_path, **environment)
+    assert "elsewhere/cifar-10-batches-py" in result.stderr
+    result = cli("data", "check", "cifar10", "--data", "here", cwd=tmp_path, **environment)
+    assert "here/cifar-10-batches-py" in result.stderr
+
+
+def test_no_gpu_and_the_papers_protocol_tell_the_cost_and_how_to_get_the_data(
+    tmp_path: Path,
+) -> None:
+    result = cli("run", "table5", "--device", "cpu", cwd=tmp_path)
+    assert result.returncode == 3
+    cost, complaint = result.stderr.strip().splitlines()
+    assert "the 8 runs would take about" in cost
+    assert "hours" in cost
+    assert "dia-repro data fetch cifar100" in complaint
+    assert list(tmp_path.iterdir()) == []
