@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dia_repro.artifacts import TableArtifact
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
-from dia_repro.models import build_meta, count_parameters
+from dia_repro.models import count
 from dia_repro.paper import deviation
 
 
@@ -46,7 +46,7 @@ def parameter_counts(artifacts: Iterable[TableArtifact]) -> list[ParameterCount]
             if printed is None:
                 continue
             spec = entry.spec(Request(Protocol.PAPER))
-            counted = count_parameters(build_meta(spec.model, spec.data.classes))
+            counted = count(spec.model, spec.data.classes, spec.data.image_size).parameters
             matches = f"{counted / 1e6:.{printed.decimals}f}" == printed.printed
             known = None if matches else deviation(artifact.name, entry.row, entry.column)
             counts.append(

@@ -80,33 +80,29 @@ def run(
         plan(artifacts, protocol, seeds, dataset, precision, device, db, options.Format.TABLE)
         return
     from dia_repro.artifacts import choose
-    from dia_repro.execution import forkserver
     from dia_repro.results.database import open_database
 
     chosen = choose(artifacts)
     database = open_database(db, create=False)
-    forkserver.start()  # loads torch while this process does
     machine, request = _resolve(protocol, dataset, precision, device)
-    from dia_repro.execution.planning import make_orders, plan_runs
+    from dia_repro.execution.planning import longest_first, make_orders, plan_runs
 
     planned = plan_runs(database, chosen, request, seeds)
-    open_runs = [one for one in planned if not one.done]
-    if open_runs:
-        if protocol is Protocol.PAPER and not machine.has_gpu:
-            _ask_before_long_cpu_run(planned, database, machine, data, yes)
-        else:
-            _check_data(planned, data)
-    done = len(planned) - len(open_runs)
+    open_runs = longest_first(planned)
     if not open_runs:
-        notice(f"Nothing to train: all {done} runs are in {db}.")
-        raise typer.Exit(DONE)
+        notice(f"Nothing to train: all {len(planned)} runs are in {db}.")
+        return
+    if protocol is Protocol.PAPER and not machine.has_gpu:
+        _ask_before_long_cpu_run(open_runs, database, machine, data, yes)
+    else:
+        _check_data(open_runs, data)
     workers = machine.jobs_for(len(open_runs), jobs)
     notice(
-        f"{len(open_runs)} runs to train ({done} done before), {workers} at a time on "
-        f"{', '.join(machine.devices)}; results go to {db}."
+        f"{len(open_runs)} runs to train ({len(planned) - len(open_runs)} done before), "
+        f"{workers} at a time on {', '.join(machine.devices)}; results go to {db}."
     )
     database = open_database(db, create=True)
-    orders = make_orders(planned, database, machine, workers, data, shlex.join(sys.argv))
+    orders = make_orders(open_runs, database, machine, workers, data, shlex.join(sys.argv))
     from dia_repro.cli.progress import RunProgress
     from dia_repro.execution.local import LocalExecutor
 
@@ -175,18 +171,17 @@ def _resolve(
 
 
 def _ask_before_long_cpu_run(
-    planned: list[PlannedRun], database: Database, machine: Machine, data: Path, yes: bool
+    open_runs: list[PlannedRun], database: Database, machine: Machine, data: Path, yes: bool
 ) -> None:
     from dia_repro.execution.planning import wall_seconds, with_estimates
 
-    open_runs = [one for one in with_estimates(planned, database, machine) if not one.done]
     jobs = machine.jobs_for(len(open_runs), None)
-    hours = wall_seconds(open_runs, jobs) / 3600
+    hours = wall_seconds(with_estimates(open_runs, database, machine), jobs) / 3600
     notice(
         f"No GPU here: on this CPU the {len(open_runs)} runs would take about {hours:,.0f} hours "
         f"({hours / 24:,.0f} days). For a look that takes minutes, add --protocol demo."
     )
-    _check_data(planned, data)
+    _check_data(open_runs, data)
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
@@ -195,10 +190,10 @@ def _ask_before_long_cpu_run(
         raise typer.Exit(DONE)
 
 
-def _check_data(planned: list[PlannedRun], data: Path) -> None:
+def _check_data(open_runs: list[PlannedRun], data: Path) -> None:
     from dia_repro.data import load
 
-    for name in dict.fromkeys(one.spec.data.dataset for one in planned if not one.done):
+    for name in dict.fromkeys(one.spec.data.dataset for one in open_runs):
         load(name, data)
 
 
@@ -209,7 +204,7 @@ def _record(one: PlannedRun) -> dict[str, object]:
         "state": one.run.state.value if one.run else "not started",
         "epochs_done": one.run.epochs if one.run else 0,
         "epochs": one.spec.recipe.epochs,
-        "parameters": one.parameters,
+        "parameters": one.counts.parameters,
         "macs": one.macs,
         "seconds_left": one.seconds,
         "disk_bytes": one.disk_bytes,

@@ -7,12 +7,6 @@ thread or CUDA context is copied into them.
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing import forkserver
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["dia_repro.execution.preload"])
-
-
-def start() -> None:
-    """Begin loading in the background; the first worker would do it otherwise."""
-    forkserver.ensure_running()

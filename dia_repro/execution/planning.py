@@ -13,7 +13,7 @@ from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import WorkOrder
 from dia_repro.experiments.protocols import TRAINING_IMAGES, Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.models import build_meta, count_macs, count_parameters
+from dia_repro.models import Counts, count
 from dia_repro.results import writer
 from dia_repro.results.database import Database, sqlite_path
 from dia_repro.results.queries import RunSummary, runs_of, seconds_per_epoch
@@ -32,7 +32,6 @@ class PlannedRun:
 
     Attributes:
         run: what the database knows of it, if anything.
-        macs: multiply-accumulates of its whole training.
         seconds: estimate of what is left to train; None before `with_estimates`.
     """
 
@@ -40,14 +39,23 @@ class PlannedRun:
     spec: Spec
     seed: int
     run: RunSummary | None
-    macs: int
-    parameters: int
     seconds: float | None = None
 
     @property
     def done(self) -> bool:
         """Whether it has a result."""
         return self.run is not None and self.run.state in DONE
+
+    @property
+    def counts(self) -> Counts:
+        """Of its network, counted when first asked for."""
+        return count(self.spec.model, self.spec.data.classes, self.spec.data.image_size)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of its whole training."""
+        images = TRAINING_IMAGES[self.spec.data.dataset] * self.spec.recipe.epochs
+        return self.counts.macs * BACKWARD_AND_FORWARD * images
 
     @property
     def left(self) -> float:
@@ -60,13 +68,13 @@ class PlannedRun:
     @property
     def disk_bytes(self) -> int:
         """Checkpoints while it trains."""
-        return self.parameters * CHECKPOINT_BYTES_PER_PARAMETER
+        return self.counts.parameters * CHECKPOINT_BYTES_PER_PARAMETER
 
 
 def plan_runs(
     database: Database, artifacts: Iterable[TableArtifact], request: Request, seeds: int
 ) -> list[PlannedRun]:
-    """Each run that the artifacts need, once, the longest first.
+    """Each run that the artifacts need, once, in their order.
 
     Args:
         seeds: runs of each spec, with seeds 0 to seeds - 1.
@@ -79,15 +87,13 @@ def plan_runs(
     planned = []
     for spec, label in labels.items():
         by_seed = {run.seed: run for run in known[spec.spec_id]}
-        classes, size = spec.data.classes, spec.data.image_size
-        images = TRAINING_IMAGES[spec.data.dataset] * spec.recipe.epochs
-        macs = count_macs(spec.model, classes, size) * BACKWARD_AND_FORWARD * images
-        parameters = count_parameters(build_meta(spec.model, classes))
-        planned += [
-            PlannedRun(label, spec, seed, by_seed.get(seed), macs, parameters)
-            for seed in range(seeds)
-        ]
-    return sorted(planned, key=lambda run: -run.macs)
+        planned += [PlannedRun(label, spec, seed, by_seed.get(seed)) for seed in range(seeds)]
+    return planned
+
+
+def longest_first(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """The runs that are not done, those that take longest first: so that none trails behind."""
+    return sorted((run for run in planned if not run.done), key=lambda run: -run.macs)
 
 
 def with_estimates(
@@ -98,7 +104,7 @@ def with_estimates(
     The steps are those of the cheapest network; others cost in proportion to their MACs. Where
     all cores train one run each, a run has one core.
     """
-    open_runs = [run for run in planned if not run.done]
+    open_runs = longest_first(planned)
     if not open_runs:
         return [replace(run, seconds=0.0) for run in planned]
     device = machine.device
@@ -122,21 +128,20 @@ def with_estimates(
 def wall_seconds(planned: Sequence[PlannedRun], jobs: int) -> float:
     """How long the estimated runs take with `jobs` at a time, the longest first."""
     slots = [0.0] * jobs
-    for run in planned:
+    for run in longest_first(planned):
         slots[slots.index(min(slots))] += run.seconds or 0.0
     return max(slots)
 
 
 def make_orders(
-    planned: Sequence[PlannedRun],
+    open_runs: Sequence[PlannedRun],
     database: Database,
     machine: Machine,
     jobs: int,
     data: Path,
     command: str,
 ) -> list[WorkOrder]:
-    """Enter the runs that are to be trained into the database, and describe each for a worker."""
-    open_runs = [run for run in planned if not run.done]
+    """Enter runs that are to be trained into the database, and describe each for a worker."""
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
     numbers = writer.ensure_runs(database, specs, sorted({run.seed for run in open_runs}))
     return [

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from dia_repro.models.build import build
-from dia_repro.models.counting import build_meta, count_macs, count_parameters
+from dia_repro.models.counting import Counts, count, count_parameters
 
-__all__ = ["build", "build_meta", "count_macs", "count_parameters"]
+__all__ = ["Counts", "build", "count", "count_parameters"]

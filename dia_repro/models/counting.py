@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from dia_repro.experiments.spec import ModelSpec
 from dia_repro.models.build import build
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a network costs.
+
+    Attributes:
+        parameters: the paper's #P.
+        macs: multiply-accumulates of the forward pass of one image, in convolutions and linear
+            layers; a training step costs three times that.
+    """
+
+    parameters: int
+    macs: int
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -17,21 +32,21 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def build_meta(model: ModelSpec, classes: int) -> nn.Module:
-    """A network without storage, for counting."""
-    with torch.device("meta"):
-        return build(model, classes)
-
-
 @cache
-def count_macs(model: ModelSpec, classes: int, image_size: int) -> int:
-    """Multiply-accumulates of the forward pass of one image; a training step costs 3 times that.
+def count(model: ModelSpec, classes: int, image_size: int) -> Counts:
+    """Count a network on meta tensors: its real forward pass, without weights or arithmetic."""
+    macs = 0
 
-    Counted from the operations that the network really calls (convolutions and matrix
-    products), not from a formula.
-    """
-    network = build_meta(model, classes)
-    image = torch.empty(2, 3, image_size, image_size, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(image)
-    return int(counter.get_total_flops()) // (2 * len(image))
+    def on_call(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        nonlocal macs
+        if isinstance(layer, nn.Conv2d):
+            macs += output.numel() * layer.weight[0].numel()
+        elif isinstance(layer, nn.Linear):
+            macs += output.numel() * layer.in_features
+
+    with torch.device("meta"), torch.no_grad():
+        network = build(model, classes)
+        for layer in network.modules():
+            layer.register_forward_hook(on_call)
+        network.eval()(torch.empty(1, 3, image_size, image_size))
+    return Counts(count_parameters(network), macs)

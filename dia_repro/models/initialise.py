@@ -10,6 +10,8 @@ def initialise_he(network: nn.Module) -> None:
 
     He, Zhang, Ren, Sun: Delving Deep into Rectifiers, ICCV 2015, eq. 14 (fan-out).
     """
+    if next(network.parameters()).is_meta:
+        return  # nothing to fill, and torch would load its compiler to do that
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels

@@ -86,6 +86,8 @@ def open_database(location: str, *, create: bool) -> Database:
         UsageError: the location is neither a path nor a URL that SQLAlchemy knows.
     """
     path = sqlite_path(location)
+    if path is not None:
+        _check_place(path)
     absent = path is not None and not create and not path.exists()
     database = Database(_in_memory() if absent else _engine(location, path, create), location)
     try:
@@ -129,10 +131,6 @@ def _engine(location: str, path: Path | None, create: bool) -> Engine:
                 f"--db {location!r} needs the package {error.name}: "
                 "pip install 'dia-repro[postgres]'"
             ) from error
-    if path.is_dir():
-        raise ForeignDatabaseError(f"--db {path} is a folder: give a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"--db {path}: the folder {path.parent} does not exist")
     mode = _sqlite_mode(path, create)
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
 
@@ -142,6 +140,13 @@ def _engine(location: str, path: Path | None, create: bool) -> Engine:
     engine = create_engine("sqlite://", creator=connect)
     _prepare_sqlite(engine)
     return engine
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise ForeignDatabaseError(f"--db {path} is a folder: give a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"--db {path}: the folder {path.parent} does not exist")
 
 
 def _sqlite_mode(path: Path, create: bool) -> str:

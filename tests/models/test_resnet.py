@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from dia_repro.experiments.spec import (
     Attention,
@@ -15,7 +16,7 @@ from dia_repro.experiments.spec import (
     ResNetBackbone,
     SEAttention,
 )
-from dia_repro.models import build, build_meta, count_macs, count_parameters
+from dia_repro.models import build, count, count_parameters
 from dia_repro.models.resnet import ResNet
 from dia_repro.models.stage import Stage
 
@@ -79,7 +80,7 @@ def attention_count(kind: str, depth: int) -> int:
 def test_parameter_count_is_the_formulas_to_the_unit(kind: str, depth: int) -> None:
     expected = backbone_count(depth, "bottleneck", norm=True, skip=True, classes=100)
     expected += attention_count(kind, depth)
-    assert count_parameters(build_meta(model_spec(kind, depth), 100)) == expected
+    assert count(model_spec(kind, depth), 100, 32).parameters == expected
 
 
 @pytest.mark.parametrize("block", ["bottleneck", "basic"])
@@ -89,14 +90,14 @@ def test_parameter_count_without_norm_and_skip(block: str, norm: bool, skip: boo
     depth = 20
     spec = model_spec(depth=depth, block=block, norm=norm, skip=skip)
     expected = backbone_count(depth, block, norm=norm, skip=skip, classes=CLASSES)
-    assert count_parameters(build_meta(spec, CLASSES)) == expected
+    assert count(spec, CLASSES, 8).parameters == expected
 
 
 @pytest.mark.parametrize("kind", ["dia-se", "dia-lstm"])
 def test_shared_units_do_not_grow_with_depth(kind: str) -> None:
     increments = {
-        count_parameters(build_meta(model_spec(kind, depth), CLASSES))
-        - count_parameters(build_meta(model_spec("none", depth), CLASSES))
+        count(model_spec(kind, depth), CLASSES, 8).parameters
+        - count(model_spec("none", depth), CLASSES, 8).parameters
         for depth in (20, 83, 164)
     }
     assert increments == {attention_count(kind, 20)}
@@ -281,7 +282,7 @@ def test_the_shared_units_gradient_is_the_sum_over_blocks(kind: str) -> None:
 @pytest.mark.parametrize(("depth", "block"), [(84, "bottleneck"), (9, "basic"), (2, "bottleneck")])
 def test_depths_that_do_not_divide_are_refused(depth: int, block: str) -> None:
     with pytest.raises(ValueError, match=f"depth {depth}"):
-        build_meta(model_spec(depth=depth, block=block), CLASSES)
+        build(model_spec(depth=depth, block=block), CLASSES)
 
 
 def test_initial_weights_are_he_normal_with_fan_out() -> None:
@@ -307,4 +308,14 @@ def test_multiply_accumulates_are_those_of_the_layers() -> None:
             if index == 0:
                 total += channels * 4 * planes * after**2
             channels, size = 4 * planes, after
-    assert count_macs(model_spec(), CLASSES, 32) == total + channels * CLASSES
+    assert count(model_spec(), CLASSES, 32).macs == total + channels * CLASSES
+
+
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_counts_are_those_of_torchs_own_counter_and_of_a_real_network(kind: str) -> None:
+    network = build(model_spec(kind), CLASSES).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.randn(1, 3, 16, 16))
+    counted = count(model_spec(kind), CLASSES, 16)
+    assert 2 * counted.macs == counter.get_total_flops()
+    assert counted.parameters == count_parameters(network)
