@@ -15,8 +15,15 @@ from filelock import FileLock, Timeout
 
 from dia_repro.data import Dataset, load
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
-from dia_repro.execution.worker import StopFlag, describe_owner
+from dia_repro.execution.messages import (
+    Ended,
+    Message,
+    Notice,
+    Outcome,
+    Progress,
+    WorkOrder,
+    describe_owner,
+)
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
@@ -58,11 +65,13 @@ class Attempt:
     Args:
         order: which run, and where things are.
         send: tells the process that started this one.
-        stop: asked between two steps.
+        should_stop: asked between two steps.
     """
 
-    def __init__(self, order: WorkOrder, send: Callable[[Message], None], stop: StopFlag) -> None:
-        self.order, self.send, self.stop = order, send, stop
+    def __init__(
+        self, order: WorkOrder, send: Callable[[Message], None], should_stop: Callable[[], bool]
+    ) -> None:
+        self.order, self.send, self.should_stop = order, send, should_stop
         torch.set_num_threads(order.threads)
         self.spec = Spec.from_json(order.spec_json)
         self.device = torch.device(order.device)
@@ -147,7 +156,7 @@ class Attempt:
 
         def on_step(_steps: int) -> bool:
             self._report(trainer)
-            return self.stop.requested
+            return self.should_stop()
 
         try:
             while not trainer.finished:

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 from dia_repro.execution import worker
 from dia_repro.execution.forkserver import CONTEXT
-from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder, describe_owner
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 
@@ -87,7 +87,7 @@ class LocalExecutor:
         one.connection.close()
         if one.ended is None:
             one.ended = Ended(Outcome.FAILED, _cause_of_death(one.process.exitcode))
-            owner = worker.describe_owner(one.process.pid or 0)
+            owner = describe_owner(one.process.pid or 0)
             writer.abandon(self.database, one.order.run_id, owner, one.ended.detail or "")
         self.on_message(one.order, one.ended)
         return one.ended

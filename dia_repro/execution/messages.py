@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +29,11 @@ class WorkOrder:
     device: str
     threads: int
     command: str
+
+
+def describe_owner(pid: int) -> str:
+    """Who trains a run, for the message that another process prints."""
+    return f"process {pid} on {socket.gethostname()}"
 
 
 class Outcome(StrEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 from multiprocessing.connection import Connection
 
 from dia_repro.errors import DiaReproError
@@ -12,7 +11,7 @@ from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
 
 def main(order: WorkOrder, connection: Connection) -> None:
     """Entry of a worker process; sends messages and ends with exactly one `Ended`."""
-    stop = StopFlag()
+    stop = _StopFlag()
 
     def send(message: Message) -> None:
         try:
@@ -23,7 +22,7 @@ def main(order: WorkOrder, connection: Connection) -> None:
     from dia_repro.execution.attempt import Attempt  # brings torch
 
     try:
-        ended = Attempt(order, send, stop).run()
+        ended = Attempt(order, send, lambda: stop.requested).run()
     except DiaReproError as error:
         ended = Ended(Outcome.FAILED, str(error))
     except Exception as error:  # a worker's last word is its outcome, never a traceback
@@ -32,7 +31,7 @@ def main(order: WorkOrder, connection: Connection) -> None:
     connection.close()
 
 
-class StopFlag:
+class _StopFlag:
     """Set by SIGINT and SIGTERM; read between two steps."""
 
     def __init__(self) -> None:
@@ -42,8 +41,3 @@ class StopFlag:
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.requested = True
-
-
-def describe_owner(pid: int) -> str:
-    """Who trains a run, for the message that another process prints."""
-    return f"process {pid} on {socket.gethostname()}"
