@@ -30,6 +30,7 @@ def tiny_spec(
     epochs: int = 3,
     norm: bool = True,
     milestones: tuple[int, ...] = (2,),
+    weight_decay: float = 1e-4,
 ) -> Spec:
     """ResNet11 on the digits: less than a second an epoch."""
     return Spec(
@@ -45,7 +46,7 @@ def tiny_spec(
             batch_size=128,
             lr=lr,
             momentum=0.9,
-            weight_decay=1e-4,
+            weight_decay=weight_decay,
             milestones=milestones,
             gamma=0.1,
         ),

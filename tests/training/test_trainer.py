@@ -58,8 +58,8 @@ def test_test_figures_are_those_of_the_whole_test_set_in_evaluation_mode() -> No
 
 
 def test_a_step_is_sgd_with_momentum_and_decay_on_every_parameter() -> None:
-    """Two steps by hand: v ← 0.9 v + (g + 1e-4 w); w ← w - lr v; BN and biases too."""
-    one = trainer()
+    """Two steps by hand: v ← 0.9 v + (g + decay w); w ← w - lr v; BN and biases too."""
+    one = trainer(weight_decay=0.1)
     one.step.set_rate(0.05)
     one.model.train()
     images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
@@ -71,7 +71,7 @@ def test_a_step_is_sgd_with_momentum_and_decay_on_every_parameter() -> None:
         gradients = torch.autograd.grad(loss, list(one.model.parameters()))
         one.step.train(images, labels)
         for k, p in enumerate(one.model.parameters()):
-            velocity[k] = 0.9 * velocity[k] + gradients[k] + 1e-4 * before[k]
+            velocity[k] = 0.9 * velocity[k] + gradients[k] + 0.1 * before[k]
             assert torch.allclose(p, before[k] - 0.05 * velocity[k], atol=1e-6)
 
 
@@ -84,6 +84,22 @@ def test_same_seed_same_weights_other_seed_others() -> None:
     assert same(weights(one), weights(again))
     assert one.history[0].train_loss == again.history[0].train_loss
     assert one.history[0].train_loss != other.history[0].train_loss
+
+
+def test_every_epoch_has_an_order_and_a_variation_of_its_own() -> None:
+    one = trainer()
+    first, again, second = (list(one._batches(epoch)) for epoch in (0, 0, 1))
+    for (images, labels), (same_images, same_labels) in zip(first, again, strict=True):
+        assert torch.equal(images, same_images)
+        assert torch.equal(labels, same_labels)
+    assert not torch.equal(first[0][1], second[0][1])
+    one.data.labels = torch.arange(len(one.data.labels))  # to see which image is which
+    by_image = [{}, {}]  # type: list[dict[int, torch.Tensor]]
+    for epoch in (0, 1):
+        for images, index in one._batches(epoch):
+            by_image[epoch] |= dict(zip(index.tolist(), images, strict=True))
+    moved = sum(not torch.equal(by_image[0][i], by_image[1][i]) for i in by_image[0])
+    assert moved > len(by_image[0]) / 2
 
 
 def test_randomness_outside_does_not_matter() -> None:
