@@ -1,37 +1,28 @@
-"""Table 5: SENet and DIANet (r=4) at depth 83, 164, 245 and 407 on CIFAR-100."""
+"""Table 5: SENet and DIANet (r = 4) at depth 83, 164, 245 and 407 on CIFAR-100."""
 
 from __future__ import annotations
 
+from dia_repro.artifacts.networks import DIANET, SE16, SENET, resnet
 from dia_repro.artifacts.table import Entry, TableArtifact
-from dia_repro.experiments.spec import (
-    Attention,
-    DIALSTMAttention,
-    ModelSpec,
-    ResNetBackbone,
-    SEAttention,
-)
+from dia_repro.experiments.spec import Attention, DIALSTMAttention
 
 DEPTHS = (83, 164, 245, 407)
-COLUMNS: dict[str, Attention] = {
-    "SENet": SEAttention(kind="se", reduction=16),
-    "DIANet": DIALSTMAttention(reduction=4),
-}
-
-
-def _entry(depth: int, column: str) -> Entry:
-    return Entry(
-        row=f"ResNet{depth}",
-        column=column,
-        model=ModelSpec(backbone=ResNetBackbone(depth=depth), attention=COLUMNS[column]),
-        network="ResNet164",
-        dataset="cifar100",
-        compared_with="SENet" if column == "DIANet" else None,
-    )
-
+ATTENTIONS: dict[str, Attention] = {SENET: SE16, DIANET: DIALSTMAttention(reduction=4)}
 
 TABLE5 = TableArtifact(
     name="table5",
     row_heading="Depth",
-    headings={"DIANet": "DIANet (r=4)"},
-    entries=tuple(_entry(depth, column) for depth in DEPTHS for column in COLUMNS),
+    headings={DIANET: "DIANet (r=4)"},
+    entries=tuple(
+        Entry(
+            row=f"ResNet{depth}",
+            column=column,
+            model=resnet(depth, attention),
+            network="ResNet164",
+            dataset="cifar100",
+            compared_with=SENET if column == DIANET else None,
+        )
+        for depth in DEPTHS
+        for column, attention in ATTENTIONS.items()
+    ),
 )

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec, SEAttention
+from dia_repro.experiments.spec import (
+    Backbone,
+    DIALSTMAttention,
+    ImageNetBackbone,
+    ModelSpec,
+    ResNetBackbone,
+    SEAttention,
+    WRNBackbone,
+)
+
+
+def _backbone(backbone: Backbone) -> str:
+    match backbone:
+        case ImageNetBackbone(family=family):
+            return family
+        case WRNBackbone():
+            return f"wrn{backbone.depth}-{backbone.widen_factor}"
+        case ResNetBackbone(block="basic"):
+            return f"resnet{backbone.depth} basic"
+        case _:
+            return f"{backbone.family}{backbone.depth}"
 
 
 def describe_model(model: ModelSpec) -> str:
     """E.g. "resnet164 dia-lstm r=4", with what is unusual about it."""
-    parts = [f"{model.backbone.family}{model.backbone.depth}"]
-    if model.backbone.block != "bottleneck":
-        parts.append(model.backbone.block)
+    parts = [_backbone(model.backbone)]
     match model.attention:
         case SEAttention(kind=kind, reduction=reduction):
             parts.append(f"{kind} r={reduction}")
@@ -19,7 +37,7 @@ def describe_model(model: ModelSpec) -> str:
                 parts.append(lstm.activation)
             if lstm.cells != 1:
                 parts.append(f"{lstm.cells} cells")
-            if lstm.stages != (1, 2, 3):
+            if lstm.stages is not None:
                 parts.append(f"stages {','.join(map(str, lstm.stages))}")
     parts += [] if model.norm else ["no norm"]
     parts += [] if model.skip else ["no skip"]

@@ -37,17 +37,21 @@ class DataSpec(_Frozen):
     """What is trained on.
 
     Attributes:
-        dataset: the data's name, e.g. `cifar100`.
+        dataset: the data's name: `digits`, `cifar10`, `cifar100`, `imagenet`, or `folder:NAME`
+            for a user's own images.
         classes: how many classes it has.
         image_size: side of the square images that the network sees, in pixels.
         augmentation: how training images are varied; `none`, `shift1` (moved by up to one
-            pixel) or `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip).
+            pixel), `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip) or
+            `resized-crop-flip` (the ImageNet standard).
+        content_hash: SHA-256 of a user's own images; None for data that everybody has.
     """
 
-    dataset: Literal["digits", "cifar10", "cifar100"]
+    dataset: Annotated[str, Field(pattern=r"^(digits|cifar10|cifar100|imagenet|folder:.+)$")]
     classes: Count
     image_size: Count
-    augmentation: Literal["none", "shift1", "crop4-flip"]
+    augmentation: Literal["none", "shift1", "crop4-flip", "resized-crop-flip"]
+    content_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class NoAttention(_Frozen):
@@ -61,6 +65,7 @@ class SEAttention(_Frozen):
 
     kind: Literal["se", "dia-se"]
     reduction: Count = 16
+    bias: bool = True
 
 
 class DIALSTMAttention(_Frozen):
@@ -70,14 +75,16 @@ class DIALSTMAttention(_Frozen):
         reduction: r.
         activation: at the cell's output (Table 6).
         cells: stacked cells (Table 6).
-        stages: the stages, from 1, that have a unit (Table 7).
+        stages: the stages, from 1, that have a unit (Table 7); None for all.
+        extraction: F_ext of Figure 2, with or without a BN before the pooling.
     """
 
     kind: Literal["dia-lstm"] = "dia-lstm"
     reduction: Count = 4
     activation: Literal["sigmoid", "tanh", "relu"] = "sigmoid"
     cells: Count = 1
-    stages: Annotated[tuple[StageNumber, ...], Field(min_length=1)] = (1, 2, 3)
+    stages: Annotated[tuple[StageNumber, ...], Field(min_length=1)] | None = None
+    extraction: Literal["gap", "bn+gap"] = "gap"
 
 
 Attention = Annotated[NoAttention | SEAttention | DIALSTMAttention, Field(discriminator="kind")]
@@ -91,10 +98,52 @@ class ResNetBackbone(_Frozen):
     block: Literal["bottleneck", "basic"] = "bottleneck"
 
 
+class PreResNetBackbone(_Frozen):
+    """A CIFAR PreResNet with bottleneck blocks: depth 9n+2."""
+
+    family: Literal["preresnet"] = "preresnet"
+    depth: Count
+
+
+class WRNBackbone(_Frozen):
+    """A CIFAR wide ResNet: depth 6n+4."""
+
+    family: Literal["wrn"] = "wrn"
+    depth: Count
+    widen_factor: Count = 4
+    dropout: Annotated[Rate, Field(lt=1)] = 0.3
+
+
+class ResNeXtBackbone(_Frozen):
+    """A CIFAR ResNeXt: depth 9n+2."""
+
+    family: Literal["resnext"] = "resnext"
+    depth: Count
+    cardinality: Count = 8
+    widen_factor: Count = 4
+
+
+class ImageNetBackbone(_Frozen):
+    """An ImageNet ResNet or ResNeXt.
+
+    Attributes:
+        conv_bias: whether convolutions have a bias, as some of the paper's #P need.
+    """
+
+    family: Literal["resnet34", "resnet50", "resnet152", "resnext50"]
+    conv_bias: bool = False
+
+
+Backbone = Annotated[
+    ResNetBackbone | PreResNetBackbone | WRNBackbone | ResNeXtBackbone | ImageNetBackbone,
+    Field(discriminator="family"),
+]
+
+
 class ModelSpec(_Frozen):
     """A network: a backbone, its attention, and what is taken away from it."""
 
-    backbone: ResNetBackbone
+    backbone: Backbone
     attention: Attention
     norm: bool = True
     skip: bool = True

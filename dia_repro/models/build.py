@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec, SEAttention
+from dia_repro.experiments.spec import (
+    Attention,
+    DIALSTMAttention,
+    ImageNetBackbone,
+    ModelSpec,
+    PreResNetBackbone,
+    ResNetBackbone,
+    ResNeXtBackbone,
+    SEAttention,
+    WRNBackbone,
+)
 from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.resnet import ResNet
+from dia_repro.models.blocks import Options
+from dia_repro.models.imagenet import imagenet_resnet
+from dia_repro.models.network import StagedNetwork
+from dia_repro.models.preresnet import preresnet
+from dia_repro.models.resnet import resnet
+from dia_repro.models.resnext import resnext
+from dia_repro.models.wrn import wrn
 
 
-def attention_factory(model: ModelSpec) -> AttentionFactory:
-    """The factory of the units that a model spec asks for."""
-    match model.attention:
-        case SEAttention(kind=kind, reduction=reduction):
-            return AttentionFactory(kind, reduction)
-        case DIALSTMAttention() as lstm:
+def attention_factory(attention: Attention) -> AttentionFactory:
+    """The factory of the units that a spec asks for."""
+    match attention:
+        case SEAttention():
             return AttentionFactory(
-                lstm.kind, lstm.reduction, lstm.activation, lstm.cells, lstm.stages
+                attention.kind, attention.reduction, attention.bias, extraction="gap"
+            )
+        case DIALSTMAttention():
+            return AttentionFactory(
+                attention.kind,
+                attention.reduction,
+                activation=attention.activation,
+                cells=attention.cells,
+                stages=attention.stages,
+                extraction=attention.extraction,
             )
         case _:
-            return AttentionFactory("none")
+            return AttentionFactory()
 
 
-def build(model: ModelSpec, classes: int) -> nn.Module:
+def build(model: ModelSpec, classes: int) -> StagedNetwork:
     """The network a model spec describes, with weights from torch's global random state.
 
     Args:
@@ -32,12 +53,19 @@ def build(model: ModelSpec, classes: int) -> nn.Module:
     Raises:
         ValueError: the backbone's depth does not divide into whole blocks.
     """
-    backbone = model.backbone
-    return ResNet(
-        backbone.depth,
-        classes,
-        attention_factory(model),
-        block=backbone.block,
-        norm=model.norm,
-        skip=model.skip,
-    )
+    units = attention_factory(model.attention)
+    options = Options(norm=model.norm, skip=model.skip)
+    match model.backbone:
+        case ResNetBackbone(depth=depth, block=block):
+            return resnet(depth, block, classes, units, options)
+        case PreResNetBackbone(depth=depth):
+            return preresnet(depth, classes, units, options)
+        case WRNBackbone() as wide:
+            return wrn(wide.depth, wide.widen_factor, wide.dropout, classes, units, options)
+        case ResNeXtBackbone() as next_:
+            return resnext(
+                next_.depth, next_.cardinality, next_.widen_factor, classes, units, options
+            )
+        case ImageNetBackbone(family=name, conv_bias=bias):
+            options = Options(norm=model.norm, skip=model.skip, conv_bias=bias)
+            return imagenet_resnet(name, classes, units, options)

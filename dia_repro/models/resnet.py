@@ -8,138 +8,73 @@ Bottleneck blocks have expansion 4 and depth 9n+2, basic blocks expansion 1 and 
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from dia_repro.models.attention import AttentionFactory
+from dia_repro.models.blocks import Options, Place, ResidualBlock
 from dia_repro.models.initialise import initialise_he
-from dia_repro.models.stage import Stage
+from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
 
 PLANES = (16, 32, 64)
-LAYERS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
-EXPANSION = {"basic": 1, "bottleneck": 4}
+BOTTLENECK_EXPANSION = 4
 
 
-def conv_norm(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, norm: bool
-) -> list[nn.Module]:
-    """A convolution without bias, padded to keep its size at stride 1, and BN unless removed."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-    return [conv, nn.BatchNorm2d(out_channels)] if norm else [conv]
+class BasicBlock(ResidualBlock):
+    """3×3 (stride) → BN → ReLU → 3×3 → BN; attention; shortcut; ReLU."""
+
+    def __init__(self, place: Place, options: Options) -> None:
+        layers = [
+            *options.conv_bn(place.in_channels, place.width, 3, place.stride),
+            nn.ReLU(inplace=True),
+            *options.conv_bn(place.width, place.width, 3),
+        ]
+        shortcut = projection(place, place.width, options)
+        super().__init__(layers, shortcut, options, place.width, relu=True)
 
 
-class ResNetBlock(nn.Module):
-    """A residual block; ReLU after the addition.
+class Bottleneck(ResidualBlock):
+    """1×1 → BN → ReLU → 3×3 (stride) → BN → ReLU → 1×1 (×4) → BN; attention; shortcut; ReLU."""
 
-    Layer recipe: bottleneck 1×1 → BN → ReLU → 3×3 (stride) → BN → ReLU → 1×1 → BN;
-    basic 3×3 (stride) → BN → ReLU → 3×3 → BN. Then attention, shortcut, ReLU.
-
-    Args:
-        kind: `basic` or `bottleneck`.
-        in_channels: channels of x_t.
-        planes: inner width; the output has planes × expansion channels.
-        stride: of the block's 3×3 convolution (basic: the first).
-        attention: the block's own attention unit, if any.
-        norm: False removes every BN.
-        skip: False removes the shortcut, so that x_{t+1} = ReLU(a_t ⊗ h_t).
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        in_channels: int,
-        planes: int,
-        stride: int,
-        attention: nn.Module | None,
-        *,
-        norm: bool = True,
-        skip: bool = True,
-    ) -> None:
-        super().__init__()
-        out = planes * EXPANSION[kind]
-        if kind == "basic":
-            layers = [
-                *conv_norm(in_channels, planes, 3, stride, norm=norm),
-                nn.ReLU(inplace=True),
-                *conv_norm(planes, out, 3, norm=norm),
-            ]
-        else:
-            layers = [
-                *conv_norm(in_channels, planes, 1, norm=norm),
-                nn.ReLU(inplace=True),
-                *conv_norm(planes, planes, 3, stride, norm=norm),
-                nn.ReLU(inplace=True),
-                *conv_norm(planes, out, 1, norm=norm),
-            ]
-        self.layers = nn.Sequential(*layers)
-        self.attention = attention
-        self.skip = skip
-        self.shortcut: nn.Module | None = None
-        if skip and (stride != 1 or in_channels != out):
-            self.shortcut = nn.Sequential(*conv_norm(in_channels, out, 1, stride, norm=norm))
-
-    def residual(self, x: Tensor) -> Tensor:
-        """a_t = f(x_t): (B, C_in, H, W) → (B, C, H/stride, W/stride)."""
-        a: Tensor = self.layers(x)
-        return a
-
-    def merge(self, x: Tensor, a: Tensor) -> Tensor:
-        """x_{t+1} = ReLU(shortcut(x_t) + a), or ReLU(a) without skips; both (B, C, H, W)."""
-        if self.skip:
-            a = a + (x if self.shortcut is None else self.shortcut(x))
-        return a.relu()
+    def __init__(self, place: Place, options: Options) -> None:
+        out = place.width * BOTTLENECK_EXPANSION
+        layers = [
+            *options.conv_bn(place.in_channels, place.width, 1),
+            nn.ReLU(inplace=True),
+            *options.conv_bn(place.width, place.width, 3, place.stride),
+            nn.ReLU(inplace=True),
+            *options.conv_bn(place.width, out, 1),
+        ]
+        super().__init__(layers, projection(place, out, options), options, out, relu=True)
 
 
-class ResNet(nn.Module):
-    """A CIFAR ResNet with attention as asked.
+def projection(place: Place, out: int, options: Options) -> list[nn.Module] | None:
+    """1×1 convolution (stride) → BN where the shape changes; None where it does not."""
+    if place.stride == 1 and place.in_channels == out:
+        return None
+    return options.conv_bn(place.in_channels, out, 1, place.stride)
+
+
+def resnet(
+    depth: int, block: str, classes: int, attention: AttentionFactory, options: Options
+) -> StagedNetwork:
+    """A CIFAR ResNet.
 
     Args:
-        depth: 9n+2 (bottleneck) or 6n+2 (basic).
-        classes: outputs of the classifier.
-        attention: which units to build, and where.
+        depth: 9n+2 (`bottleneck`) or 6n+2 (`basic`).
         block: `bottleneck` or `basic`.
-        norm: False removes every BN; no bias takes its place.
-        skip: False removes every shortcut.
 
     Raises:
         ValueError: the depth does not divide into whole blocks.
     """
-
-    def __init__(
-        self,
-        depth: int,
-        classes: int,
-        attention: AttentionFactory,
-        *,
-        block: str = "bottleneck",
-        norm: bool = True,
-        skip: bool = True,
-    ) -> None:
-        super().__init__()
-        blocks, rest = divmod(depth - 2, len(PLANES) * LAYERS_PER_BLOCK[block])
-        if rest or blocks < 1:
-            unit = len(PLANES) * LAYERS_PER_BLOCK[block]
-            raise ValueError(f"depth {depth} of a {block} ResNet is not {unit}n+2")
-        self.stem = nn.Sequential(*conv_norm(3, PLANES[0], 3, norm=norm), nn.ReLU(inplace=True))
-        self.stages = nn.ModuleList()
-        channels = PLANES[0]
-        for number, planes in enumerate(PLANES, start=1):
-            out = planes * EXPANSION[block]
-            members: list[nn.Module] = []
-            for index in range(blocks):
-                stride = 2 if index == 0 and number > 1 else 1
-                own = attention.for_block(number, out)
-                members.append(
-                    ResNetBlock(block, channels, planes, stride, own, norm=norm, skip=skip)
-                )
-                channels = out
-            self.stages.append(Stage(members, attention.for_stage(number, out)))
-        self.classifier = nn.Linear(channels, classes)
-        initialise_he(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) → logits (B, classes)."""
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-        logits: Tensor = self.classifier(x.mean((2, 3)))
-        return logits
+    kind, layers = (BasicBlock, 2) if block == "basic" else (Bottleneck, 3)
+    blocks = blocks_for_depth(depth, len(PLANES), layers, extra=2)
+    network = StagedNetwork(
+        stem=[*options.conv_bn(3, PLANES[0], 3), nn.ReLU(inplace=True)],
+        channels=PLANES[0],
+        plan=[StagePlan(blocks, width, 1 if width == PLANES[0] else 2) for width in PLANES],
+        make_block=lambda place: kind(place, options),
+        attention=attention,
+        classes=classes,
+    )
+    initialise_he(network)
+    return network

@@ -12,6 +12,9 @@ class Block(Protocol):
 
     attention: nn.Module | None
 
+    def enter(self, x: Tensor) -> Tensor:
+        """What the residual branch and the shortcut both see."""
+
     def residual(self, x: Tensor) -> Tensor:
         """(a) of Table 2: a_t = f(x_t), (B, C, H, W)."""
 
@@ -39,6 +42,7 @@ class Stage(nn.Module):
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
         state: Any = None
         for block in cast("list[Block]", self.blocks):
+            x = block.enter(x)
             a = block.residual(x)
             attention = block.attention if self.unit is None else self.unit
             if attention is not None:

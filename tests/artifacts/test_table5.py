@@ -12,7 +12,7 @@ from dia_repro.artifacts.selection import best_covered
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
-from dia_repro.experiments.spec import Spec
+from dia_repro.experiments.spec import ResNetBackbone, Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import State
@@ -62,6 +62,7 @@ def test_it_needs_the_papers_eight_networks() -> None:
         for column in ("SENet", "DIANet")
     ]
     for (row, column), spec in specs.items():
+        assert isinstance(spec.model.backbone, ResNetBackbone)
         assert row == f"ResNet{spec.model.backbone.depth}"
         attention = spec.model.attention.model_dump()
         expected = ("se", 16) if column == "SENet" else ("dia-lstm", 4)

@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 from dia_repro.experiments.spec import (
     DataSpec,
     DIALSTMAttention,
+    ImageNetBackbone,
     InvalidSpecError,
     ModelSpec,
     NoAttention,
+    PreResNetBackbone,
     RecipeSpec,
     ResNetBackbone,
+    ResNeXtBackbone,
     SEAttention,
     Spec,
+    WRNBackbone,
 )
 
 counts = st.integers(min_value=1, max_value=10**6)
@@ -31,29 +35,45 @@ rates = st.one_of(
 stages = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 attentions = st.one_of(
     st.builds(NoAttention),
-    st.builds(SEAttention, kind=st.sampled_from(["se", "dia-se"]), reduction=counts),
+    st.builds(
+        SEAttention,
+        kind=st.sampled_from(["se", "dia-se"]),
+        reduction=counts,
+        bias=st.booleans(),
+    ),
     st.builds(
         DIALSTMAttention,
         reduction=counts,
         activation=st.sampled_from(["sigmoid", "tanh", "relu"]),
         cells=counts,
-        stages=stages,
+        stages=st.none() | stages,
+        extraction=st.sampled_from(["gap", "bn+gap"]),
+    ),
+)
+backbones = st.one_of(
+    st.builds(ResNetBackbone, depth=counts, block=st.sampled_from(["bottleneck", "basic"])),
+    st.builds(PreResNetBackbone, depth=counts),
+    st.builds(WRNBackbone, depth=counts, widen_factor=counts, dropout=st.floats(0, 0.99)),
+    st.builds(ResNeXtBackbone, depth=counts, cardinality=counts, widen_factor=counts),
+    st.builds(
+        ImageNetBackbone,
+        family=st.sampled_from(["resnet34", "resnet50", "resnet152", "resnext50"]),
+        conv_bias=st.booleans(),
     ),
 )
 specs = st.builds(
     Spec,
     data=st.builds(
         DataSpec,
-        dataset=st.sampled_from(["digits", "cifar10", "cifar100"]),
+        dataset=st.sampled_from(["digits", "cifar10", "cifar100", "imagenet", "folder:mine"]),
+        content_hash=st.none() | st.just("0" * 64),
         classes=counts,
         image_size=counts,
-        augmentation=st.sampled_from(["none", "shift1", "crop4-flip"]),
+        augmentation=st.sampled_from(["none", "shift1", "crop4-flip", "resized-crop-flip"]),
     ),
     model=st.builds(
         ModelSpec,
-        backbone=st.builds(
-            ResNetBackbone, depth=counts, block=st.sampled_from(["bottleneck", "basic"])
-        ),
+        backbone=backbones,
         attention=attentions,
         norm=st.booleans(),
         skip=st.booleans(),
@@ -157,7 +177,7 @@ def test_no_number_is_taken_for_another_type(spec: Spec, data: st.DataObject) ->
     fields = json.loads(spec.canonical_json())
     path = data.draw(st.sampled_from(leaves(fields)))
     before = at(fields, path)
-    wrong = {bool: 1, int: 1.5, float: "0.1", str: 3, list: 3}[type(before)]
+    wrong = {bool: 1, int: 1.5, float: "0.1", str: 3, list: 3, type(None): 3}[type(before)]
     at(fields, path[:-1])[path[-1]] = wrong
     with pytest.raises(InvalidSpecError, match=path[-1]):
         Spec.from_json(json.dumps(fields))
@@ -185,4 +205,4 @@ def test_the_id_of_a_known_spec_never_changes() -> None:
         ),
         precision="fp32",
     )
-    assert spec.spec_id == "1-e104a1eeb8c1b346"
+    assert spec.spec_id == "1-a9d405b1b3843ec2"

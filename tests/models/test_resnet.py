@@ -17,7 +17,7 @@ from dia_repro.experiments.spec import (
     SEAttention,
 )
 from dia_repro.models import build, count, count_parameters
-from dia_repro.models.resnet import ResNet
+from dia_repro.models.network import StagedNetwork
 from dia_repro.models.stage import Stage
 
 CLASSES = 10
@@ -123,7 +123,7 @@ def test_stages_without_a_unit_have_none() -> None:
     attention = DIALSTMAttention(stages=(1, 3))
     spec = ModelSpec(backbone=ResNetBackbone(depth=20), attention=attention)
     network = build(spec, CLASSES)
-    assert isinstance(network, ResNet)
+    assert isinstance(network, StagedNetwork)
     present = [stage.unit is not None for stage in network.stages]
     assert present == [True, False, True]
 
@@ -166,7 +166,7 @@ def test_a_stage_is_the_papers_formulas() -> None:
     """Table 2, column DIANet, written out for two bottleneck blocks in float64."""
     torch.manual_seed(0)
     network = build(model_spec("dia-lstm"), CLASSES).double()
-    assert isinstance(network, ResNet)
+    assert isinstance(network, StagedNetwork)
     stage = network.stages[1]
     weights = {name: value.detach() for name, value in stage.named_parameters()}
     for value in weights.values():
@@ -233,7 +233,7 @@ def test_images_of_a_batch_do_not_see_each_other() -> None:
 def test_the_state_starts_at_zero_in_every_stage() -> None:
     torch.manual_seed(0)
     network = build(model_spec("dia-lstm"), CLASSES)
-    assert isinstance(network, ResNet)
+    assert isinstance(network, StagedNetwork)
     seen: list[list[object]] = []
     for stage in network.stages:
         states: list[object] = []

@@ -1,7 +1,8 @@
 """Squeeze-and-Excitation: one module a block.
 
 Hu, Shen, Sun: Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507, eq. 2-4.
-The paper's column "SENet"; both linear layers have a bias, as its parameter counts require.
+The paper's column "SENet". Whether the linear layers have a bias follows from its parameter
+counts: they do on ResNet and WRN, they do not on PreResNet and the CIFAR ResNeXt.
 
 Layer recipe: pooled vector → Linear(C, C/r) → ReLU → Linear(C/r, C) → sigmoid.
 """
@@ -17,12 +18,13 @@ class SqueezeExcitation(nn.Module):
     Args:
         channels: C, the channels of the residual branch's output.
         reduction: r, the ratio of the bottleneck; C/r is rounded down.
+        bias: of both linear layers.
     """
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int, reduction: int = 16, *, bias: bool = True) -> None:
         super().__init__()
-        self.squeeze = nn.Linear(channels, channels // reduction)
-        self.excite = nn.Linear(channels // reduction, channels)
+        self.squeeze = nn.Linear(channels, channels // reduction, bias=bias)
+        self.excite = nn.Linear(channels // reduction, channels, bias=bias)
 
     def forward(self, pooled: Tensor, state: None = None) -> tuple[Tensor, None]:
         """(B, C) pooled features → (B, C) channel weights in (0, 1), and no state."""

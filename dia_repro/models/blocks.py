@@ -1,0 +1,122 @@
+"""What the families' residual blocks have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dia_repro.models.attention import AttentionFactory
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is taken from, or added to, every block of a network.
+
+    Attributes:
+        norm: False removes every BN; no bias takes its place.
+        skip: False removes every shortcut.
+        conv_bias: whether convolutions have a bias.
+    """
+
+    norm: bool = True
+    skip: bool = True
+    conv_bias: bool = False
+
+    def conv(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> nn.Conv2d:
+        """A convolution, padded to keep its size at stride 1."""
+        return nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=kernel // 2,
+            groups=groups,
+            bias=self.conv_bias,
+        )
+
+    def bn(self, channels: int) -> list[nn.Module]:
+        """BN, or nothing."""
+        return [nn.BatchNorm2d(channels)] if self.norm else []
+
+    def conv_bn(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> list[nn.Module]:
+        """A convolution and BN."""
+        conv = self.conv(in_channels, out_channels, kernel, stride, groups)
+        return [conv, *self.bn(out_channels)]
+
+    def bn_relu(self, channels: int) -> list[nn.Module]:
+        """BN and ReLU; without BN out of place, since its input goes around the block too."""
+        return [*self.bn(channels), nn.ReLU(inplace=self.norm)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block stands.
+
+    Attributes:
+        in_channels: of x_t.
+        width: the stage's inner width; what it means is the family's affair.
+        stride: of the block.
+    """
+
+    in_channels: int
+    width: int
+    stride: int
+
+
+class ResidualBlock(nn.Module):
+    """A residual block: enter, residual branch, attention (applied by the stage), merge.
+
+    Subclasses give the layers.
+
+    Args:
+        layers: of the residual branch.
+        shortcut: what makes x_t fit the branch's output, or None where it fits as it is.
+        options: norm and skip.
+        out_channels: C of the branch's output.
+        relu: whether ReLU follows the addition.
+        entry: layers before branch and shortcut alike.
+    """
+
+    def __init__(
+        self,
+        layers: list[nn.Module],
+        shortcut: list[nn.Module] | None,
+        options: Options,
+        out_channels: int,
+        *,
+        relu: bool,
+        entry: list[nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.entry = nn.Sequential(*entry) if entry else None
+        self.layers = nn.Sequential(*layers)
+        self.shortcut = nn.Sequential(*shortcut) if shortcut and options.skip else None
+        self.attention: nn.Module | None = None
+        self.skip, self.relu, self.out_channels = options.skip, relu, out_channels
+        self.options = options
+
+    def attach(self, attention: AttentionFactory, stage: int) -> None:
+        """Give the block its own attention unit, and the extra BN of F_ext = BN + GAP."""
+        self.attention = attention.for_block(stage, self.out_channels)
+        if attention.normalises(stage):
+            self.layers.extend(self.options.bn(self.out_channels))
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What branch and shortcut both see: x_t itself, but for some pre-activation blocks."""
+        return x if self.entry is None else self.entry(x)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """(a) of Table 2: a_t = f(x_t), (B, C_in, H, W) → (B, C, H/stride, W/stride)."""
+        a: Tensor = self.layers(x)
+        return a
+
+    def merge(self, x: Tensor, a: Tensor) -> Tensor:
+        """(c) of Table 2: x_{t+1} from x_t and the recalibrated branch, (B, C, H, W)."""
+        if self.skip:
+            a = a + (x if self.shortcut is None else self.shortcut(x))
+        return a.relu() if self.relu else a

@@ -1,0 +1,86 @@
+"""A network of stages: stem, stages of residual blocks, classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dia_repro.models.attention import AttentionFactory
+from dia_repro.models.blocks import Place, ResidualBlock
+from dia_repro.models.stage import Stage
+
+BlockMaker = Callable[[Place], ResidualBlock]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: how many blocks, their inner width, the stride of the first."""
+
+    blocks: int
+    width: int
+    stride: int
+
+
+class StagedNetwork(nn.Module):
+    """Stem → stages → what follows the last stage → GAP → classifier.
+
+    Args:
+        stem: first layers.
+        channels: that the stem gives.
+        plan: the stages.
+        make_block: the family's block for a place.
+        attention: which units to build, and where.
+        classes: outputs of the classifier.
+        tail: of the channels after the last stage, the layers before GAP.
+    """
+
+    def __init__(
+        self,
+        stem: list[nn.Module],
+        channels: int,
+        plan: Sequence[StagePlan],
+        make_block: BlockMaker,
+        attention: AttentionFactory,
+        classes: int,
+        tail: Callable[[int], list[nn.Module]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*stem)
+        self.stages = nn.ModuleList()
+        for number, stage in enumerate(plan, start=1):
+            members: list[nn.Module] = []
+            for index in range(stage.blocks):
+                stride = stage.stride if index == 0 else 1
+                block = make_block(Place(channels, stage.width, stride))
+                block.attach(attention, number)
+                channels = block.out_channels
+                members.append(block)
+            self.stages.append(Stage(members, attention.for_stage(number, channels)))
+        self.tail = nn.Sequential(*(tail(channels) if tail else []))
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) → logits (B, classes)."""
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        logits: Tensor = self.classifier(self.tail(x).mean((2, 3)))
+        return logits
+
+
+def blocks_for_depth(depth: int, stages: int, layers: int, extra: int) -> int:
+    """Blocks a stage of a CIFAR network of a depth.
+
+    Args:
+        layers: convolutions a block.
+        extra: layers outside the blocks (2 in 9n+2).
+
+    Raises:
+        ValueError: the depth does not divide into whole blocks.
+    """
+    blocks, rest = divmod(depth - extra, stages * layers)
+    if rest or blocks < 1:
+        raise ValueError(f"depth {depth} is not {stages * layers}n+{extra}")
+    return blocks

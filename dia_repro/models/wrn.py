@@ -1,0 +1,68 @@
+"""Wide ResNet for 32×32 images.
+
+Zagoruyko, Komodakis: Wide Residual Networks, BMVC 2016, arXiv:1605.07146: depth 6n+4, widths
+16k/32k/64k, dropout between the two 3×3 convolutions. Where the shape changes, the shortcut
+is a 1×1 convolution of the activated input, as in the authors' code.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from dia_repro.models.attention import AttentionFactory
+from dia_repro.models.blocks import Options, Place, ResidualBlock
+from dia_repro.models.initialise import initialise_he
+from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
+
+STEM = 16
+PLANES = (16, 32, 64)
+
+
+class WideBlock(ResidualBlock):
+    """BN → ReLU → 3×3 (stride) → BN → ReLU → dropout → 3×3; attention; shortcut."""
+
+    def __init__(self, place: Place, options: Options, dropout: float) -> None:
+        width = place.width
+        layers = [
+            options.conv(place.in_channels, width, 3, place.stride),
+            *options.bn_relu(width),
+            nn.Dropout(dropout),
+            options.conv(width, width, 3),
+        ]
+        activation = options.bn_relu(place.in_channels)
+        if place.stride == 1 and place.in_channels == width:
+            super().__init__([*activation, *layers], None, options, width, relu=False)
+        else:
+            shortcut: list[nn.Module] = [options.conv(place.in_channels, width, 1, place.stride)]
+            super().__init__(layers, shortcut, options, width, relu=False, entry=activation)
+
+
+def wrn(
+    depth: int,
+    widen_factor: int,
+    dropout: float,
+    classes: int,
+    attention: AttentionFactory,
+    options: Options,
+) -> StagedNetwork:
+    """A wide ResNet of depth 6n+4.
+
+    Raises:
+        ValueError: the depth does not divide into whole blocks.
+    """
+    blocks = blocks_for_depth(depth, len(PLANES), 2, extra=4)
+    network = StagedNetwork(
+        stem=[options.conv(3, STEM, 3)],
+        channels=STEM,
+        plan=[
+            StagePlan(blocks, width * widen_factor, 1 if width == PLANES[0] else 2)
+            for width in PLANES
+        ],
+        make_block=lambda place: WideBlock(place, options, dropout),
+        attention=attention,
+        classes=classes,
+        tail=options.bn_relu,
+    )
+    initialise_he(network)
+    nn.init.zeros_(network.classifier.bias)
+    return network
