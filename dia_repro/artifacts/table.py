@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request, make_spec
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, tables
@@ -29,7 +29,10 @@ class Entry:
         model: the network.
         network: the column of Table 10 or 11 that says how it is trained.
         dataset: on which data, in the paper.
-        compared_with: column of the same row against which `params_delta` counts.
+        compared_with: (row, column) of the entry against which `params_delta` counts.
+        augment: whether training images are varied.
+        numerics_matter: whether fp32 is trained unless the user asks for less.
+        shown: False for a network that the table needs only to compare with.
     """
 
     row: str
@@ -37,7 +40,10 @@ class Entry:
     model: ModelSpec
     network: str
     dataset: str
-    compared_with: str | None = None
+    compared_with: tuple[str, str] | None = None
+    augment: bool = True
+    numerics_matter: bool = False
+    shown: bool = True
 
     @property
     def label(self) -> str:
@@ -46,7 +52,9 @@ class Entry:
 
     def spec(self, request: Request) -> Spec:
         """The experiment behind this place of the table, under a request."""
-        return make_spec(self.model, self.network, self.dataset, request)
+        if self.numerics_matter and not request.precision_asked:
+            request = replace(request, precision=Precision.FP32)
+        return make_spec(self.model, self.network, self.dataset, request, augment=self.augment)
 
 
 @dataclass(frozen=True)
@@ -177,7 +185,7 @@ class TableArtifact:
         runs = found[spec.spec_id]
         against: tuple[RunSummary, ...] = ()
         if entry.compared_with is not None:
-            against = found[specs[entry.row, entry.compared_with].spec_id]
+            against = found[specs[entry.compared_with].spec_id]
         for printed in self._printed(entry):
             values = _values(printed.metric, runs, against)
             diverged = sum(run.state is State.DIVERGED for run in runs)

@@ -20,7 +20,7 @@ TABLE5 = TableArtifact(
             model=resnet(depth, attention),
             network="ResNet164",
             dataset="cifar100",
-            compared_with=SENET if column == DIANET else None,
+            compared_with=(f"ResNet{depth}", SENET) if column == DIANET else None,
         )
         for depth in DEPTHS
         for column, attention in ATTENTIONS.items()

@@ -27,7 +27,7 @@ Name = Annotated[Downloadable, typer.Argument(help="The data set.")]
 def fetch(name: Name, data: options.DataFolder = options.DEFAULT_DATA) -> None:
     """Download a data set and verify its checksums.
 
-    The host is slow: 160 MB can take an hour.
+    The host is slow: 169 MB can take an hour.
 
     Example: dia-repro data fetch cifar100
     """

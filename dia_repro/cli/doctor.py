@@ -39,9 +39,9 @@ def doctor(
     bad = [record for record in records if record["status"] == "bad"]
     absent = [str(record["check"]) for record in records if record["status"] == "absent"]
     if format_ is options.Format.TABLE:
-        demo = "not ready" if bad else "ready"
-        paper = f"not ready, {' and '.join(absent)} absent" if absent or bad else "ready"
-        notice(f"Demo protocol: {demo}. Paper's protocol: {paper}.")
+        notice("The demo protocol can run." if not bad else "Not even the demo protocol can run.")
+        if absent:
+            notice(f"For the paper's protocol there is no {', no '.join(absent)}.")
     raise typer.Exit(ABSENT if bad else DONE)
 
 

@@ -31,10 +31,10 @@ class RunProgress:
         self.weights = weights
         self.fractions = dict.fromkeys((order.run_id for order in orders), 0.0)
         self.resumed_at: dict[int, float] = {}
-        self.ended = 0
+        self.done = 0
         self.epochs: dict[int, int] = {}
         self.tasks: dict[int, TaskID] = {}
-        self.started = time.monotonic()
+        self.started: float | None = None
         self.bars = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -67,7 +67,12 @@ class RunProgress:
                 self._on_ended(order, message)
         self.bars.update(self.total, completed=self._share(), detail=self._overall())
 
+    def on_stopping(self) -> None:
+        """Say that the signal has come through."""
+        self._print("Stopping: runs under way save what they have. Once more to kill them.")
+
     def _on_progress(self, order: WorkOrder, message: Progress) -> None:
+        self.started = self.started or time.monotonic()  # workers have loaded by now
         self.resumed_at.setdefault(order.run_id, message.fraction)
         self.fractions[order.run_id] = message.fraction
         accuracy = "" if message.top1 is None else f", top-1 {message.top1:.2f} %"
@@ -85,8 +90,8 @@ class RunProgress:
         self.epochs[order.run_id] = message.epochs
 
     def _on_ended(self, order: WorkOrder, message: Ended) -> None:
-        self.ended += 1
         if message.outcome in (Outcome.FINISHED, Outcome.DIVERGED, Outcome.DONE_BEFORE):
+            self.done += 1
             self.fractions[order.run_id] = 1.0
         task = self.tasks.pop(order.run_id, None)
         if task is not None:
@@ -105,7 +110,9 @@ class RunProgress:
         return sum(self.weights[run] * part for run, part in self.fractions.items()) / whole
 
     def _overall(self) -> str:
-        text = f"{self.ended} of {len(self.fractions)} runs done"
+        text = f"{self.done} of {len(self.fractions)} runs done"
+        if self.started is None:
+            return f"{text}, workers are starting"
         elapsed = time.monotonic() - self.started
         whole = sum(self.weights.values()) or 1
         before = sum(self.weights[run] * part for run, part in self.resumed_at.items()) / whole

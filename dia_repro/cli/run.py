@@ -71,8 +71,7 @@ def run(
 ) -> None:
     """Train the networks that tables or figures need and the database lacks.
 
-    Every epoch is kept: after Ctrl-C, a crash or a power cut the same command goes on where
-    it stopped.
+    Every epoch is kept: the same command goes on where Ctrl-C or a crash stopped it.
 
     Example: dia-repro run table5 --protocol demo
     """
@@ -98,8 +97,8 @@ def run(
         _check_data(open_runs, data)
     workers = machine.jobs_for(len(open_runs), jobs)
     notice(
-        f"{len(open_runs)} runs to train ({len(planned) - len(open_runs)} done before), "
-        f"{workers} at a time on {', '.join(machine.devices)}; results go to {db}."
+        f"{len(open_runs)} of {len(planned)} runs to train, {workers} at a time "
+        f"on {', '.join(machine.devices)}; results go to {db}."
     )
     database = open_database(db, create=True)
     orders = make_orders(open_runs, database, machine, workers, data, shlex.join(sys.argv))
@@ -108,7 +107,7 @@ def run(
 
     weights = {order.run_id: one.macs for order, one in zip(orders, open_runs, strict=True)}
     with RunProgress(orders, weights) as progress:
-        executor = LocalExecutor(database, workers, progress.on_message)
+        executor = LocalExecutor(database, workers, progress.on_message, progress.on_stopping)
         ended = executor.run(orders)
     raise typer.Exit(_summarise(ended, len(orders), executor.stopping))
 
@@ -201,7 +200,7 @@ def _record(one: PlannedRun) -> dict[str, object]:
     return {
         "label": one.label,
         "seed": one.seed,
-        "state": one.run.state.value if one.run else "not started",
+        "state": one.run.state.value if one.run else "pending",
         "epochs_done": one.run.epochs if one.run else 0,
         "epochs": one.spec.recipe.epochs,
         "parameters": one.counts.parameters,

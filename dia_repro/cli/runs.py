@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from dia_repro.cli import options
-from dia_repro.cli.output import duration, emit, stdout
+from dia_repro.cli.output import duration, emit, notice, stdout
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
 
@@ -70,6 +70,8 @@ def list_(
 
     database = open_database(db, create=False)
     summaries = all_runs(database)
+    if not summaries:
+        notice(f"No runs in {db} yet.")
     specs = spec_json(database, {run.spec_id for run in summaries})
     records = [_record(run, specs[run.spec_id]) for run in summaries]
     emit(format_, LIST_FIELDS, records, listing(LIST_COLUMNS, records))
@@ -99,14 +101,17 @@ def show(
         sys.stdout.write(to_json(_everything(asdict(detail))))
     else:
         record = _record(detail.summary, detail.spec_json)
-        lines = [f"{key}: {value}" for key, value in record.items() if value is not None]
         attempts = [
-            Text("\n".join(f"{key}: {value}" for key, value in attempt.items()))
-            for attempt in detail.provenance
+            Text("\n".join([f"attempt {number}", *_lines(attempt)]))
+            for number, attempt in enumerate(detail.provenance, start=1)
         ]
         stdout().print(
-            Group(Text("\n".join(lines)), listing(EPOCH_COLUMNS, detail.epochs), *attempts)
+            Group(Text("\n".join(_lines(record))), listing(EPOCH_COLUMNS, detail.epochs), *attempts)
         )
+
+
+def _lines(record: Record) -> list[str]:
+    return [f"  {key}: {value}" for key, value in record.items() if value is not None]
 
 
 EPOCH_FIELDS = ("epoch", "lr", "train_loss", "train_top1", "test_loss", "test_top1", "seconds")

@@ -152,6 +152,7 @@ class Attempt:
         trainer = Trainer(self.spec, self.order.seed, dataset, self.device)
         if loaded is not None:
             trainer.load_state(loaded.content)
+            self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
         writer.set_parameters(database, self.order.run_id, trainer.parameters)
 
         def on_step(_steps: int) -> bool:

@@ -7,6 +7,25 @@ thread or CUDA context is copied into them.
 from __future__ import annotations
 
 import multiprocessing
+import os
+from multiprocessing import forkserver
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["dia_repro.execution.preload"])
+
+
+def start() -> None:
+    """Start it, if it is not running, without the working folder among its import paths.
+
+    Python puts that folder first: a `random.py` in it, or another checkout of this package,
+    would be what workers train with.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from dia_repro.execution import worker
-from dia_repro.execution.forkserver import CONTEXT
+from dia_repro.execution import forkserver, worker
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder, describe_owner
 from dia_repro.results import writer
 from dia_repro.results.database import Database
@@ -35,10 +34,18 @@ class LocalExecutor:
         database: to record the failure of a worker that died without a word.
         jobs: worker processes at a time.
         on_message: called in this process with whatever workers say.
+        on_stopping: called once when a signal has come and workers are saving.
     """
 
-    def __init__(self, database: Database, jobs: int, on_message: OnMessage) -> None:
-        self.database, self.jobs, self.on_message = database, jobs, on_message
+    def __init__(
+        self,
+        database: Database,
+        jobs: int,
+        on_message: OnMessage,
+        on_stopping: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.database, self.jobs = database, jobs
+        self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
 
     def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
@@ -51,10 +58,15 @@ class LocalExecutor:
         waiting = list(orders)
         active: list[_Worker] = []
         ended: dict[int, Ended] = {}
+        forkserver.start()
+        told = False
         with self._signals(active):
             while active or (waiting and not self.stopping):
                 while waiting and len(active) < self.jobs and not self.stopping:
                     active.append(self._start(waiting.pop(0)))
+                if self.stopping and not told:
+                    told = True
+                    self.on_stopping()
                 wait([one.connection for one in active], timeout=POLL_SECONDS)
                 for one in list(active):
                     if self._listen(one):
@@ -63,8 +75,8 @@ class LocalExecutor:
         return ended
 
     def _start(self, order: WorkOrder) -> _Worker:
-        ours, theirs = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=worker.main, args=(order, theirs))
+        ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
+        process = forkserver.CONTEXT.Process(target=worker.main, args=(order, theirs))
         process.start()
         theirs.close()
         return _Worker(order, process, ours)
@@ -87,8 +99,9 @@ class LocalExecutor:
         one.connection.close()
         if one.ended is None:
             one.ended = Ended(Outcome.FAILED, _cause_of_death(one.process.exitcode))
+        if one.ended.outcome is Outcome.FAILED:
             owner = describe_owner(one.process.pid or 0)
-            writer.abandon(self.database, one.order.run_id, owner, one.ended.detail or "")
+            writer.record_failure(self.database, one.order.run_id, owner, one.ended.detail or "")
         self.on_message(one.order, one.ended)
         return one.ended
 

@@ -48,13 +48,16 @@ class Request:
     """How an artifact's networks are to be trained, as asked on the command line.
 
     Attributes:
-        dataset: another data set than the artifact's own, by name; None for its own.
         precision: arithmetic of the training step.
+        precision_asked: whether the user said so; where numerics are the subject (Table 8,
+            Figure 6), fp32 is trained otherwise.
+        dataset: another data set than the artifact's own, by name; None for its own.
     """
 
     protocol: Protocol
     precision: Precision = Precision.FP32
     dataset: str | None = None
+    precision_asked: bool = False
 
 
 def paper_recipe(network: str) -> RecipeSpec:
@@ -71,7 +74,9 @@ def paper_recipe(network: str) -> RecipeSpec:
     )
 
 
-def make_spec(model: ModelSpec, network: str, dataset: str, request: Request) -> Spec:
+def make_spec(
+    model: ModelSpec, network: str, dataset: str, request: Request, *, augment: bool = True
+) -> Spec:
     """The experiment that trains a model as a request says.
 
     Args:
@@ -79,6 +84,7 @@ def make_spec(model: ModelSpec, network: str, dataset: str, request: Request) ->
         network: the column of Table 10 or 11 whose recipe the `paper` protocol follows.
         dataset: the data that the artifact shows in the paper.
         request: protocol, precision and, if asked for, other data.
+        augment: False leaves training images as they are (Table 9).
 
     Raises:
         UsageError: the data set asked for is unknown.
@@ -90,4 +96,7 @@ def make_spec(model: ModelSpec, network: str, dataset: str, request: Request) ->
     if name not in DATASETS:
         known = ", ".join(DATASETS)
         raise UsageError(f"unknown data set {name!r}: choose one of {known}")
-    return Spec(data=DATASETS[name], model=model, recipe=recipe, precision=request.precision.value)
+    data = DATASETS[name]
+    if not augment:
+        data = data.model_copy(update={"augmentation": "none"})
+    return Spec(data=data, model=model, recipe=recipe, precision=request.precision.value)

@@ -150,7 +150,8 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         f"Ours: {data.dataset}, {data.classes} classes, {data.image_size}×{data.image_size} "
         f"pixels, {recipe.epochs} epochs, batch {recipe.batch_size}, {spec.precision}, {seeds}. "
         "best: highest test accuracy over epochs, which is what the authors report; "
-        "last: after the last epoch; mean ± standard deviation (runs)."
+        "last: after the last epoch; mean±standard deviation (runs), "
+        "or (runs/seeds) where some are missing."
     )
     notes = [
         ours,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.table import Table
@@ -26,13 +27,16 @@ class Column:
     right: bool = False
 
 
-def listing(columns: Sequence[Column], records: Sequence[Record], title: str = "") -> Table:
-    """A table with one line a record."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), title=title or None, title_justify="left")
-    for column in columns:
-        table.add_column(column.heading, justify="right" if column.right else "left")
-    for record in records:
-        table.add_row(*(Text(column.text(record)) for column in columns))
+def listing(columns: Sequence[Column], records: Sequence[Record]) -> Table:
+    """A table with one line a record, without columns that are empty throughout."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    texts = [[column.text(record) for record in records] for column in columns]
+    shown = [pair for pair in zip(columns, texts, strict=True) if any(pair[1]) or not records]
+    for column, _ in shown:
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.heading, justify=justify, overflow="fold")
+    for row in zip(*(text for _, text in shown), strict=True):
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -26,6 +26,7 @@ from dia_repro.errors import AbsentError, DiaReproError, UsageError
 from dia_repro.results.schema import REVISION, Base
 
 BUSY_SECONDS = 60
+NOT_A_DATABASE = ("file is not a database", "malformed", "unsupported file format")
 EARLIER_REVISIONS: tuple[str, ...] = ()
 
 
@@ -66,7 +67,10 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            raise DatabaseError(f"database {self.location}: {_reason(error)}") from error
+            message = f"database {self.location}: {_reason(error)}"
+            if any(sign in message for sign in NOT_A_DATABASE):
+                raise ForeignDatabaseError(message) from error
+            raise DatabaseError(message) from error
 
     def close(self) -> None:
         """Close all connections."""

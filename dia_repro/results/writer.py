@@ -144,9 +144,13 @@ def end(
         row.wall_seconds, row.peak_memory_bytes = wall_seconds, peak_memory_bytes
 
 
-def abandon(database: Database, run_id: int, owner: str, reason: str) -> None:
-    """A process died without a word: its run failed, unless it had ended or changed hands."""
+def record_failure(database: Database, run_id: int, owner: str, reason: str) -> None:
+    """A worker failed before it could say so here, or died: its run has failed.
+
+    Left alone is a run with a result, and one that another process has taken up meanwhile.
+    """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
-        if run.state == State.RUNNING and run.owner == owner:
+        others = run.state == State.RUNNING and run.owner != owner
+        if run.state not in DONE and not others:
             run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()

@@ -183,6 +183,22 @@ def test_no_number_is_taken_for_another_type(spec: Spec, data: st.DataObject) ->
         Spec.from_json(json.dumps(fields))
 
 
+def test_zero_has_one_sign() -> None:
+    recipes = [
+        RecipeSpec(
+            epochs=1,
+            batch_size=1,
+            lr=rate,
+            momentum=rate,
+            weight_decay=rate,
+            milestones=(),
+            gamma=rate,
+        )
+        for rate in (0.0, -0.0)
+    ]
+    assert recipes[0].model_dump_json() == recipes[1].model_dump_json()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"data": NaN}'])
 def test_what_is_no_spec_is_refused(text: str) -> None:
     with pytest.raises(InvalidSpecError):

@@ -119,10 +119,20 @@ def test_an_epoch_is_never_overwritten(database: Database) -> None:
 def test_a_dead_worker_fails_only_its_own_run(database: Database) -> None:
     (run,) = ensure(database)
     writer.start(database, run, "me", PROVENANCE)
-    writer.abandon(database, run, "somebody else", "killed")
+    writer.record_failure(database, run, "somebody else", "killed")
     assert all_runs(database)[0].state is State.RUNNING
-    writer.abandon(database, run, "me", "killed")
+    writer.record_failure(database, run, "me", "killed")
     assert (all_runs(database)[0].state, all_runs(database)[0].reason) == (State.FAILED, "killed")
+    attempt = writer.start(database, run, "me", PROVENANCE)
+    writer.end(database, run, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
+    writer.record_failure(database, run, "me", "killed")
+    assert all_runs(database)[0].state is State.FINISHED
+
+
+def test_a_failure_before_the_start_is_recorded_too(database: Database) -> None:
+    (run,) = ensure(database)
+    writer.record_failure(database, run, "me", "no data")
+    assert (all_runs(database)[0].state, all_runs(database)[0].reason) == (State.FAILED, "no data")
 
 
 def test_the_database_itself_refuses_what_makes_no_sense(database: Database) -> None:
