@@ -5,7 +5,13 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from dia_repro.artifacts.table import Cell, Entry, TableArtifact, TableValue
+from dia_repro.artifacts.table1 import TABLE1
+from dia_repro.artifacts.table4 import TABLE4
 from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.table6 import TABLE6
+from dia_repro.artifacts.table7 import TABLE7
+from dia_repro.artifacts.table8 import TABLE8
+from dia_repro.artifacts.table9 import TABLE9
 from dia_repro.errors import UsageError
 
 __all__ = [
@@ -18,7 +24,9 @@ __all__ = [
     "choose",
 ]
 
-ARTIFACTS: dict[str, TableArtifact] = {artifact.name: artifact for artifact in (TABLE5,)}
+ARTIFACTS: dict[str, TableArtifact] = {
+    artifact.name: artifact for artifact in (TABLE1, TABLE4, TABLE5, TABLE6, TABLE7, TABLE8, TABLE9)
+}
 
 
 class UnknownArtifactError(UsageError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request, make_spec
@@ -18,6 +19,7 @@ from dia_repro.results.schema import DONE, State
 # Figures of the paper that are not measured: the spread goes into a mean's own column, and r is
 # chosen, not found.
 NOT_MEASURED = ("top1_std", "reduction")
+SIGN_OF_CHANGE = {"params_delta": 1, "params_drop": -1}
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class TableValue:
     paper: PaperTable
     number: str
     headings: dict[str, str]
+    best_of: Literal["row", "column"] | None
     row_heading: str
     request: Request
     specs: dict[tuple[str, str], Spec]
@@ -127,12 +130,15 @@ class TableArtifact:
         name: `table5`.
         row_heading: what the rows are.
         headings: how columns are headed where the paper says more than the network's name.
+        best_of: where the paper sets the best accuracy in bold: of each row, of each column,
+            or nowhere.
     """
 
     name: str
     row_heading: str
-    headings: dict[str, str]
     entries: tuple[Entry, ...]
+    headings: dict[str, str] = field(default_factory=dict)
+    best_of: Literal["row", "column"] | None = None
 
     @property
     def paper(self) -> PaperTable:
@@ -156,6 +162,7 @@ class TableArtifact:
         cells = tuple(
             cell
             for entry in self.entries
+            if entry.shown
             for cell in self._entry_cells(entry, specs, found, expected, request.protocol)
         )
         own = all(
@@ -165,6 +172,7 @@ class TableArtifact:
             paper=self.paper,
             number=self.name.removeprefix("table"),
             headings=self.headings,
+            best_of=self.best_of,
             row_heading=self.row_heading,
             request=request,
             specs=specs,
@@ -226,11 +234,15 @@ def _values(metric: str, runs: Sequence[RunSummary], against: Sequence[RunSummar
         return [run.best_top1 for run in finished if run.best_top1 is not None]
     if metric == "top1_last":
         return [run.last_top1 for run in finished if run.last_top1 is not None]
+    if metric == "top1_drop":
+        before = {run.seed: run.best_top1 for run in against if run.state is State.FINISHED}
+        pairs = [(before.get(run.seed), run.best_top1) for run in finished]
+        return [b - o for b, o in pairs if b is not None and o is not None]
     ours, theirs = _parameters(runs), _parameters(against)
     if metric == "params":
         return [ours / 1e6] if ours is not None else []
-    if metric == "params_delta" and ours is not None and theirs is not None:
-        return [(ours - theirs) / 1e6]
+    if metric in SIGN_OF_CHANGE and ours is not None and theirs is not None:
+        return [SIGN_OF_CHANGE[metric] * (ours - theirs) / 1e6]
     return []
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dia_repro.artifacts import Cell, TableValue
 
 MISSING = "–"
+DROP = "drop"  # a fall is a positive figure, written with an arrow
+PAPER_HEADING, OURS_HEADING = "top-1 (%), paper", "ours, best"
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,17 @@ class Grid:
 
 def make_grid(value: TableValue) -> Grid:
     """Lay a table out as the paper does, each of its figures with ours beside it."""
-    headings = ["#P (M), paper", "ours", "top-1 (%), paper", "ours, best", "ours, last"]
-    if value.comparable:
-        headings.append("Δ")
+    counted = any(cell.metric == "params" for cell in value.cells)
+    headings = ["#P (M), paper", "ours"] if counted else []
+    headings += [PAPER_HEADING, OURS_HEADING, "ours, last"]
+    headings += ["Δ"] if value.comparable else []
     rows = []
     for row in value.paper.rows:
         texts = [row]
         for column in value.paper.columns:
-            texts += _texts(value, row, column)
+            if counted:
+                texts += _parameter_texts(value, row, column)
+            texts += _accuracy_texts(value, row, column)
         rows.append(tuple(texts))
     return Grid(
         title=_title(value),
@@ -54,21 +60,26 @@ def make_grid(value: TableValue) -> Grid:
     )
 
 
-def _texts(value: TableValue, row: str, column: str) -> list[str]:
-    params, delta, best, last = (
-        value.find(row, column, metric)
-        for metric in ("params", "params_delta", "top1", "top1_last")
+def _parameter_texts(value: TableValue, row: str, column: str) -> list[str]:
+    params, delta, drop = (
+        value.find(row, column, metric) for metric in ("params", "params_delta", "params_drop")
+    )
+    return [
+        _with_change(_paper(params), _paper(delta, "+.2f") or _paper(drop, DROP)),
+        _with_change(_count(params), _count(delta, "+.2f") or _count(drop, DROP)),
+    ]
+
+
+def _accuracy_texts(value: TableValue, row: str, column: str) -> list[str]:
+    best, drop, last = (
+        value.find(row, column, metric) for metric in ("top1", "top1_drop", "top1_last")
     )
     texts = [
-        _with_delta(_paper(params), _paper(delta, sign=True)),
-        _with_delta(_count(params), _count(delta, sign=True)),
-        _paper(best),
-        accuracy(best),
+        _with_change(_paper(best), _paper(drop, DROP)),
+        _with_change(accuracy(best), _count(drop, DROP)),
         accuracy(last),
     ]
-    if value.comparable:
-        texts.append(_difference(best))
-    return texts
+    return [*texts, _difference(best)] if value.comparable else texts
 
 
 def accuracy(cell: Cell | None) -> str:
@@ -92,22 +103,24 @@ def accuracy(cell: Cell | None) -> str:
     return " ".join(parts)
 
 
-def _paper(cell: Cell | None, *, sign: bool = False) -> str:
-    if cell is None or cell.paper is None:
-        return ""
-    return f"{cell.paper:+.2f}" if sign else f"{cell.paper:.2f}"
+def _paper(cell: Cell | None, form: str = ".2f") -> str:
+    return "" if cell is None or cell.paper is None else _format(cell.paper, form)
 
 
-def _count(cell: Cell | None, *, sign: bool = False) -> str:
+def _count(cell: Cell | None, form: str = ".2f") -> str:
     if cell is None:
         return ""
-    if cell.ours_mean is None:
-        return MISSING
-    return f"{cell.ours_mean:+.2f}" if sign else f"{cell.ours_mean:.2f}"
+    return MISSING if cell.ours_mean is None else _format(cell.ours_mean, form)
 
 
-def _with_delta(figure: str, delta: str) -> str:
-    return f"{figure} ({delta})" if delta and delta != MISSING else figure
+def _format(figure: float, form: str) -> str:
+    if form == DROP:
+        return f"{'↓' if figure >= 0 else '↑'}{abs(figure):.2f}"
+    return f"{figure:{form}}"
+
+
+def _with_change(figure: str, change: str) -> str:
+    return f"{figure} ({change})" if change and change != MISSING else figure
 
 
 def _difference(cell: Cell | None) -> str:
@@ -117,21 +130,29 @@ def _difference(cell: Cell | None) -> str:
     return f"{difference:+.2f}" if math.isfinite(difference) else MISSING
 
 
-def _best(value: TableValue, headings: list[str]) -> list[tuple[int, int]]:
-    places = []
-    for index, row in enumerate(value.paper.rows):
-        for metric, heading in (("paper", "top-1 (%), paper"), ("ours_mean", "ours, best")):
-            figures = [
-                getattr(value.find(row, column, "top1"), metric, None)
-                for column in value.paper.columns
-            ]
-            known = [f for f in figures if f is not None and math.isfinite(f)]
-            if len(known) < 2 and len(figures) > 1 and None in figures:
-                continue  # the better of one is no statement
-            for number, figure in enumerate(figures):
-                if known and figure == max(known):
-                    places.append((index, 1 + number * len(headings) + headings.index(heading)))
-    return places
+def _best(value: TableValue, headings: list[str]) -> Iterator[tuple[int, int]]:
+    """Places of the best accuracies, the paper's and ours, where the paper sets them in bold."""
+    rows, columns = range(len(value.paper.rows)), range(len(value.paper.columns))
+    lines: list[list[tuple[int, int]]] = []
+    if value.best_of == "row":
+        lines = [[(row, column) for column in columns] for row in rows]
+    elif value.best_of == "column":
+        lines = [[(row, column) for row in rows] for column in columns]
+    for line in lines:
+        for name, heading in (("paper", PAPER_HEADING), ("ours_mean", OURS_HEADING)):
+            figures = {place: _accuracy_figure(value, place, name) for place in line}
+            known = [f for f in figures.values() if f is not None and math.isfinite(f)]
+            if not known or None in figures.values():
+                continue  # the best of some is no statement
+            for (row, column), figure in figures.items():
+                if figure == max(known):
+                    yield row, 1 + column * len(headings) + headings.index(heading)
+
+
+def _accuracy_figure(value: TableValue, place: tuple[int, int], name: str) -> float | None:
+    row, column = value.paper.rows[place[0]], value.paper.columns[place[1]]
+    figure: float | None = getattr(value.find(row, column, "top1"), name, None)
+    return figure
 
 
 def _title(value: TableValue) -> str:
@@ -143,22 +164,36 @@ def _title(value: TableValue) -> str:
 
 
 def _notes(value: TableValue) -> tuple[str, ...]:
-    spec = next(iter(value.specs.values()))
-    data, recipe = spec.data, spec.recipe
     seeds = f"{value.seeds} seeds" if value.seeds > 1 else "1 seed"
     ours = (
-        f"Ours: {data.dataset}, {data.classes} classes, {data.image_size}×{data.image_size} "
-        f"pixels, {recipe.epochs} epochs, batch {recipe.batch_size}, {spec.precision}, {seeds}. "
+        f"Ours: {_conditions(value)}, {seeds}. "
         "best: highest test accuracy over epochs, which is what the authors report; "
         "last: after the last epoch; mean±standard deviation (runs), "
         "or (runs/seeds) where some are missing."
     )
-    notes = [
-        ours,
-        "The paper's differences of #P are between rounded figures, ours between exact ones.",
-    ]
+    notes = [ours]
+    if any(cell.metric == "params_delta" for cell in value.cells):
+        notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
     if not value.comparable:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )
     return tuple(notes)
+
+
+def _conditions(value: TableValue) -> str:
+    specs = value.specs.values()
+    data = dict.fromkeys(
+        f"{s.data.dataset} ({s.data.classes} classes, {s.data.image_size}×{s.data.image_size} "
+        f"pixels, {_augmentation(s.data.augmentation)})"
+        for s in specs
+    )
+    recipes = dict.fromkeys(
+        f"{s.recipe.epochs} epochs of batch {s.recipe.batch_size}" for s in specs
+    )
+    precisions = dict.fromkeys(s.precision for s in specs)
+    return "; ".join(" and ".join(part) for part in (data, recipes, precisions))
+
+
+def _augmentation(name: str) -> str:
+    return "not augmented" if name == "none" else name

@@ -26,6 +26,8 @@ LATEX_SPECIAL = {
     "×": r"$\times$",
     "Δ": r"$\Delta$",
     "–": "--",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
 }
 
 
@@ -98,8 +100,10 @@ def to_terminal(grid: Grid) -> RenderableType:
         padding=(0, 0),
         show_edge=False,
     )
+    several = len(grid.groups) > 1
     table.add_column(grid.columns[0])
-    table.add_column("")
+    if several:
+        table.add_column("")
     for heading in grid.columns[1 : 1 + span]:
         table.add_column(heading.replace(", ", "\n"), justify="right")
     for number, row in enumerate(grid.rows):
@@ -109,7 +113,8 @@ def to_terminal(grid: Grid) -> RenderableType:
                 Text(row[place], style="bold" if (number, place) in grid.bold else "")
                 for place in places
             ]
-            last_of_row = group == len(grid.groups) - 1 and number < len(grid.rows) - 1
-            table.add_row("" if group else row[0], label, *figures, end_section=last_of_row)
+            labels = ["" if group else row[0], label] if several else [row[0]]
+            last_of_row = several and group == len(grid.groups) - 1 and number < len(grid.rows) - 1
+            table.add_row(*labels, *figures, end_section=last_of_row)
     title = Text(grid.title, style="bold")
     return Group(title, Text(), table, *(Text(note, style="dim") for note in grid.notes))

@@ -157,8 +157,11 @@ def test_the_best_covered_request_is_shown(database: Database) -> None:
 
 
 def test_artifacts_by_name() -> None:
-    assert choose(["table5", "Table5", "all"]) == list(ARTIFACTS.values())
+    assert choose(["table5", "Table5"]) == [TABLE5]
+    assert choose(["all"]) == list(ARTIFACTS.values())
+    assert choose(["table5", "all"])[0] is TABLE5
+    assert len(choose(["table5", "all"])) == len(ARTIFACTS)
     with pytest.raises(UnknownArtifactError, match="did you mean 'table5'"):
         choose(["tabel5"])
-    with pytest.raises(UnknownArtifactError, match="there are table5"):
+    with pytest.raises(UnknownArtifactError, match="there are table1"):
         choose(["xyz"])

@@ -208,6 +208,26 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_
     assert_same_results(tmp_path, undisturbed)
 
 
+def test_files_of_the_working_folder_are_not_imported(tmp_path: Path) -> None:
+    """As an installed command has it: the folder is not on the path of the starting process."""
+    (tmp_path / "random.py").write_text("raise RuntimeError('the wrong module')")
+    program = (
+        "import sys; sys.path.remove(''); sys.argv[1:] = ['1', '1', '1']\n"
+        "from tests.execution.tiny_runs import main; main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "1 finished" in result.stdout
+    assert result.stderr == ""
+
+
 def run_orders(folder: Path, **changes: object) -> dict[int, Ended]:
     """A tiny diverging run, a broken order and a good one, side by side."""
     exploding = tiny_spec(lr=1e6, norm=False, attention=NoAttention())

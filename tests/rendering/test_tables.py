@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,21 @@ def test_the_grid_says_what_there_is_and_what_is_missing(grid: Grid) -> None:
     assert grid.rows[1][12] == "–"
 
 
-def test_the_better_of_a_row_is_bold_and_never_a_missing_one(grid: Grid) -> None:
-    bold = {grid.rows[row][column] for row, column in grid.bold}
-    assert bold == {"75.02", "76.67", "76.79", "76.98", "77.50 (1/2)"}
+def test_the_best_is_bold_where_the_paper_has_it_so_and_only_of_complete_lines(
+    database: Database,
+) -> None:
+    value = TABLE5.compute(database, PAPER)
+    assert not make_grid(value).bold
+    by_row = make_grid(replace(value, best_of="row"))
+    assert {by_row.rows[row][column] for row, column in by_row.bold} == {
+        "75.02",
+        "76.67",
+        "76.79",
+        "76.98",
+        "77.50 (1/2)",
+    }
+    by_column = make_grid(replace(value, best_of="column"))
+    assert {by_column.rows[row][column] for row, column in by_column.bold} == {"75.54", "76.98"}
 
 
 def test_other_data_than_the_papers_is_in_the_title(database: Database) -> None:
@@ -79,7 +92,7 @@ def test_markdown_has_as_many_cells_in_every_line(grid: Grid) -> None:
     lines = [line for line in to_markdown(grid).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(grid.rows)
     assert {line.count("|") for line in lines} == {len(grid.columns) + 1}
-    assert "**77.50 (1/2)**" in lines[2]
+    assert "| 77.50 (1/2) |" in lines[2]
 
 
 def test_latex_is_balanced_and_escaped(grid: Grid) -> None:
