@@ -25,6 +25,7 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     ended: Ended | None = None
+    asked_to_stop: bool = False
 
 
 class LocalExecutor:
@@ -59,20 +60,27 @@ class LocalExecutor:
         active: list[_Worker] = []
         ended: dict[int, Ended] = {}
         forkserver.start()
-        told = False
-        with self._signals(active):
+        with self._signals(active), _ending(active):
             while active or (waiting and not self.stopping):
                 while waiting and len(active) < self.jobs and not self.stopping:
                     active.append(self._start(waiting.pop(0)))
-                if self.stopping and not told:
-                    told = True
-                    self.on_stopping()
+                if self.stopping:
+                    self._stop(active)
                 wait([one.connection for one in active], timeout=POLL_SECONDS)
                 for one in list(active):
                     if self._listen(one):
                         active.remove(one)
                         ended[one.order.run_id] = self._settle(one)
         return ended
+
+    def _stop(self, active: list[_Worker]) -> None:
+        """Ask each worker once to save and end; not in the handler, which may miss a new one."""
+        asked = [one for one in active if not one.asked_to_stop]
+        for one in asked:
+            one.asked_to_stop = True
+            one.process.terminate()
+        if asked:
+            self.on_stopping()
 
     def _start(self, order: WorkOrder) -> _Worker:
         ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
@@ -110,11 +118,9 @@ class LocalExecutor:
         """First SIGINT or SIGTERM: workers save and stop. Second: they are killed."""
 
         def on_signal(_number: int, _frame: object) -> None:
-            for one in active:
-                if self.stopping:
+            if self.stopping:
+                for one in active:
                     one.process.kill()
-                else:
-                    one.process.terminate()
             self.stopping = True
 
         numbers = (signal.SIGINT, signal.SIGTERM)
@@ -124,6 +130,16 @@ class LocalExecutor:
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _ending(active: list[_Worker]) -> Iterator[None]:
+    """Leave no worker behind when something here goes wrong: it saves and ends."""
+    try:
+        yield
+    finally:
+        for one in active:
+            one.process.terminate()
 
 
 def _cause_of_death(exit_code: int | None) -> str:
