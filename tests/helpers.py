@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dia_repro.experiments.spec import (
     Attention,
@@ -105,3 +106,18 @@ def write_cifar(root: Path, source: type[Any], per_file: int = 20) -> dict[str, 
             "md5": dump(source.meta["filename"], {source.meta["key"]: names}),
         },
     }
+
+
+def write_folder(
+    root: Path, per_class: dict[str, int], *, side: int = 12, suffix: str = "png"
+) -> Path:
+    """Random images of two classes, `cat` and `dog`, in splits of so many each."""
+    rng = np.random.default_rng(0)
+    for split, count in per_class.items():
+        for name in ("cat", "dog"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.{suffix}")
+    return root

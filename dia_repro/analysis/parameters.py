@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 from dia_repro.artifacts import TableArtifact
+from dia_repro.artifacts.table4 import RATIOS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.models import count
+from dia_repro.models.attention import DIALSTM
 from dia_repro.paper import deviation
+
+# Channels of the stages of the paper's CIFAR ResNets.
+STAGE_WIDTHS = (64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -19,6 +27,7 @@ class ParameterCount:
     Attributes:
         paper_millions: as printed.
         parameters: counted on the network that the paper's protocol trains.
+        macs: multiply-accumulates of its forward pass of one image of the paper's size.
         matches: whether the count, rounded to the print's decimals, is the print.
         note: why it does not, where that is known.
     """
@@ -28,6 +37,7 @@ class ParameterCount:
     column: str
     paper_millions: str
     parameters: int
+    macs: int
     matches: bool
     note: str
 
@@ -35,6 +45,30 @@ class ParameterCount:
     def acceptable(self) -> bool:
         """Whether it matches, or is a known misprint."""
         return self.matches or bool(self.note)
+
+
+@dataclass(frozen=True)
+class UnitCost:
+    """What one stage's unit costs, by the paper's formulas and in real modules.
+
+    "Implementation of DIA unit": a standard LSTM costs 8N², DIA-LSTM 10N²/r, biases apart.
+
+    Attributes:
+        channels: N.
+        reduction: r.
+        lstm_formula, dia_formula: by the paper.
+        lstm_weights, dia_weights: of torch's LSTM cell and of ours, without biases.
+        lstm_biases, dia_biases: what the formulas leave out.
+    """
+
+    channels: int
+    reduction: int
+    lstm_formula: int
+    lstm_weights: int
+    lstm_biases: int
+    dia_formula: int
+    dia_weights: int
+    dia_biases: int
 
 
 def parameter_counts(artifacts: Iterable[TableArtifact]) -> list[ParameterCount]:
@@ -46,18 +80,49 @@ def parameter_counts(artifacts: Iterable[TableArtifact]) -> list[ParameterCount]
             if printed is None:
                 continue
             spec = entry.spec(Request(Protocol.PAPER))
-            counted = count(spec.model, spec.data.classes, spec.data.image_size).parameters
-            matches = f"{counted / 1e6:.{printed.decimals}f}" == printed.printed
+            counted = count(spec.model, spec.data.classes, spec.data.image_size)
+            rounded = f"{counted.parameters / 1e6:.{printed.decimals}f}"
+            matches = rounded == printed.printed
             known = None if matches else deviation(artifact.name, entry.row, entry.column)
             counts.append(
                 ParameterCount(
-                    artifact.name,
-                    entry.row,
-                    entry.column,
-                    printed.printed,
-                    counted,
-                    matches,
-                    known.reason if known else "",
+                    artifact=artifact.name,
+                    row=entry.row,
+                    column=entry.column,
+                    paper_millions=printed.printed,
+                    parameters=counted.parameters,
+                    macs=counted.macs,
+                    matches=matches,
+                    note=known.reason if known else "",
                 )
             )
     return counts
+
+
+def unit_costs() -> list[UnitCost]:
+    """The paper's formulas against real modules, for each stage width and ratio of Table 4."""
+    costs = []
+    for n in STAGE_WIDTHS:
+        for r in RATIOS:
+            with torch.device("meta"):
+                lstm, dia = nn.LSTMCell(n, n), DIALSTM(n, r)
+            lstm_weights, lstm_biases = _weights_and_biases(lstm)
+            dia_weights, dia_biases = _weights_and_biases(dia)
+            costs.append(
+                UnitCost(
+                    channels=n,
+                    reduction=r,
+                    lstm_formula=8 * n**2,
+                    lstm_weights=lstm_weights,
+                    lstm_biases=lstm_biases,
+                    dia_formula=10 * n**2 // r,
+                    dia_weights=dia_weights,
+                    dia_biases=dia_biases,
+                )
+            )
+    return costs
+
+
+def _weights_and_biases(module: nn.Module) -> tuple[int, int]:
+    weights = sum(p.numel() for p in module.parameters() if p.dim() > 1)
+    return weights, sum(p.numel() for p in module.parameters()) - weights

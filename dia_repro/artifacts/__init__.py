@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.artifacts.table import Cell, Entry, TableArtifact, TableValue
 from dia_repro.artifacts.table1 import TABLE1
+from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table4 import TABLE4
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.artifacts.table6 import TABLE6
@@ -25,7 +28,19 @@ __all__ = [
 ]
 
 ARTIFACTS: dict[str, TableArtifact] = {
-    artifact.name: artifact for artifact in (TABLE1, TABLE4, TABLE5, TABLE6, TABLE7, TABLE8, TABLE9)
+    artifact.name: artifact
+    for artifact in (
+        TABLE1,
+        TABLE3,
+        TABLE4,
+        TABLE5,
+        TABLE6,
+        TABLE7,
+        TABLE8,
+        TABLE9,
+        FIGURE5,
+        FIGURE6,
+    )
 }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.protocols import DataChoice, Request
 from dia_repro.results.database import Database
 from dia_repro.results.queries import runs_of
 from dia_repro.results.schema import DONE
@@ -16,22 +17,33 @@ PROTOCOLS = (Protocol.PAPER, Protocol.DEMO)
 PRECISIONS = (Precision.TF32, Precision.FP32, Precision.BF16)
 
 
-def best_covered(
-    artifact: TableArtifact,
-    database: Database,
-    protocol: Protocol | None = None,
-    dataset: str | None = None,
-    precision: Precision | None = None,
-) -> Request:
+@dataclass(frozen=True)
+class Wanted:
+    """What the user has fixed; None leaves the choice to what the database holds.
+
+    Attributes:
+        data: other data than the artifact's own; None for its own.
+        epochs: another length than the protocol's; None for its own.
+    """
+
+    protocol: Protocol | None = None
+    precision: Precision | None = None
+    data: DataChoice | None = None
+    epochs: int | None = None
+
+
+def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) -> Request:
     """The request that most runs in the database answer, within what the user has fixed.
 
     One request is chosen for the whole artifact: its cells never mix protocols or precisions.
     Runs with a result count before runs under way, and a protocol before a precision.
     """
+    asked = wanted.precision is not None
     candidates = [
-        Request(p, q, dataset)
-        for p, q in product(
-            (protocol,) if protocol else PROTOCOLS, (precision,) if precision else PRECISIONS
+        Request(protocol, precision, wanted.data, precision_asked=asked, epochs=wanted.epochs)
+        for protocol, precision in product(
+            (wanted.protocol,) if wanted.protocol else PROTOCOLS,
+            (wanted.precision,) if wanted.precision else PRECISIONS,
         )
     ]
 

@@ -1,4 +1,8 @@
-"""Tables of the paper: which networks they need, and how their cells come from runs."""
+"""Artifacts of the paper: which networks they need, and how their cells come from runs.
+
+A table has a cell for each figure that the paper prints; a figure has the same of each network
+that it is drawn from.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.protocols import Request, make_spec
+from dia_repro.experiments.protocols import DataChoice, Request, choose_data, make_spec
 from dia_repro.experiments.spec import ModelSpec, Spec
-from dia_repro.paper import PaperCell, PaperTable, tables
+from dia_repro.paper import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary, runs_of
 from dia_repro.results.schema import DONE, State
@@ -51,6 +55,10 @@ class Entry:
     def label(self) -> str:
         """A name for people, e.g. "DIANet ResNet164"."""
         return f"{self.column} {self.row}"
+
+    def data(self, request: Request) -> DataChoice:
+        """What it is trained on, under a request."""
+        return choose_data(self.model, self.dataset, request)
 
     def spec(self, request: Request) -> Spec:
         """The experiment behind this place of the table, under a request."""
@@ -100,13 +108,16 @@ class TableValue:
     """A table of the paper with our figures, ready to be drawn.
 
     Attributes:
+        label: e.g. "Table 5".
+        is_figure: whether the paper shows a picture, of which this lists the networks.
         specs: the experiment at each (row, column).
-        comparable: whether data and schedule are the paper's, so that a difference means
-            something.
+        own_data: whether data are the paper's.
+        comparable: whether the schedule is too, so that a difference means something.
     """
 
     paper: PaperTable
-    number: str
+    label: str
+    is_figure: bool
     headings: dict[str, str]
     best_of: Literal["row", "column"] | None
     row_heading: str
@@ -114,6 +125,7 @@ class TableValue:
     specs: dict[tuple[str, str], Spec]
     seeds: int
     cells: tuple[Cell, ...]
+    own_data: bool
     comparable: bool
 
     def find(self, row: str, column: str, metric: str) -> Cell | None:
@@ -124,10 +136,10 @@ class TableValue:
 
 @dataclass(frozen=True)
 class TableArtifact:
-    """A table: its networks in the paper's order.
+    """A table, or the networks behind a figure, in the paper's order.
 
     Attributes:
-        name: `table5`.
+        name: `table5`, `figure6`.
         row_heading: what the rows are.
         headings: how columns are headed where the paper says more than the network's name.
         best_of: where the paper sets the best accuracy in bold: of each row, of each column,
@@ -143,7 +155,12 @@ class TableArtifact:
     @property
     def paper(self) -> PaperTable:
         """What the paper prints."""
-        return tables()[self.name]
+        return {**tables(), **figures()}[self.name]
+
+    @property
+    def is_figure(self) -> bool:
+        """Whether the paper shows a picture, of which this lists the networks."""
+        return self.name in figures()
 
     def specs(self, request: Request) -> dict[tuple[str, str], Spec]:
         """The experiment behind each (row, column)."""
@@ -170,7 +187,8 @@ class TableArtifact:
         )
         return TableValue(
             paper=self.paper,
-            number=self.name.removeprefix("table"),
+            label=f"{'Figure' if self.is_figure else 'Table'} {self.name[-1]}",
+            is_figure=self.is_figure,
             headings=self.headings,
             best_of=self.best_of,
             row_heading=self.row_heading,
@@ -178,7 +196,8 @@ class TableArtifact:
             specs=specs,
             seeds=expected,
             cells=cells,
-            comparable=own and request.protocol is Protocol.PAPER,
+            own_data=own,
+            comparable=own and request.protocol is Protocol.PAPER and request.epochs is None,
         )
 
     def _entry_cells(

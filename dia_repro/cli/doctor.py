@@ -13,6 +13,7 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice
 from dia_repro.errors import ABSENT, DONE, DiaReproError
+from dia_repro.experiments.names import DataLocation
 from dia_repro.rendering.listing import Column, field, listing
 
 FIELDS = ("check", "status", "detail")
@@ -61,7 +62,7 @@ def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
         yield "GPU", "ok", names
     else:
         yield "GPU", "absent", "training goes to the CPU: enough for --protocol demo"
-    for name in ("cifar10", "cifar100"):
+    for name in ("cifar10", "cifar100", "imagenet"):
         yield name, *_data_check(name, data)
     yield "disk", *_disk_check(Path(db if "://" not in db else "."))
     yield "database", *_database_check(db)
@@ -69,12 +70,13 @@ def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
 
 def _data_check(name: str, data: Path) -> tuple[str, str]:
     from dia_repro.data import load
+    from dia_repro.experiments.protocols import known_data
 
     try:
-        dataset = load(name, data)
+        dataset = load(known_data(name).spec, DataLocation(data))
     except DiaReproError as error:
         return "absent", str(error)
-    return "ok", f"{len(dataset.train):,} + {len(dataset.test):,} images in {data}"
+    return "ok", f"{dataset.training_images:,} + {dataset.test_images:,} images in {data}"
 
 
 def _disk_check(path: Path) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import dia_repro
-from dia_repro.cli import data, doctor, params, run, runs, tables
+from dia_repro.cli import data, doctor, params, plan, run, runs, tables
 from dia_repro.errors import DONE, INTERRUPTED, WRONG_USAGE, DiaReproError
 
 # Typer brings its own copy of click, or the real one, depending on its version.
@@ -49,7 +49,7 @@ def root(
 
 
 app.command()(run.run)
-app.command()(run.plan)
+app.command()(plan.plan)
 app.command()(tables.show)
 app.command()(tables.report)
 app.add_typer(runs.app, name="runs")

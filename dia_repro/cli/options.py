@@ -40,7 +40,43 @@ Seeds = Annotated[
     int, typer.Option("--seeds", min=1, help="How often each network is trained: seeds 0 to N-1.")
 ]
 Dataset = Annotated[
-    str | None, typer.Option("--dataset", help="Other data than the artifact's own, e.g. cifar10.")
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Other data than the artifact's own: digits, cifar10, cifar100, imagenet, or "
+        "folder:PATH for your own images in PATH/train/CLASS/ and PATH/test/CLASS/ (or val/).",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size",
+        min=8,
+        max=1024,
+        help="Side in pixels to which your own images are brought; by default their own if "
+        "they are square and agree, else 32. Beyond 64 they are varied as ImageNet's are.",
+    ),
+]
+SkipDamaged = Annotated[
+    bool,
+    typer.Option("--skip-damaged", help="Leave out those of your own images that are damaged."),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        min=1,
+        help="Another number of epochs than the protocol's; the rate is cut at the same "
+        "fractions of them. It makes other experiments, shown as such.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        help="Only networks whose name has all these words, e.g. 'DIANet ResNet83'; may be "
+        "repeated.",
+    ),
 ]
 PrecisionOption = Annotated[
     Precision | None,

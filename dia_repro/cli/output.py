@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
+from rich.progress import Progress
 
 from dia_repro.cli.options import Format
 from dia_repro.rendering.records import Record, to_csv, to_json
@@ -38,6 +40,14 @@ def emit(
         sys.stdout.write(to_json([{name: record[name] for name in fields} for record in records]))
     else:
         stdout().print(table)
+
+
+@contextmanager
+def watch(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr for something that says how much of how much is done."""
+    with Progress(console=stderr(), transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def duration(seconds: float) -> str:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import emit, notice
+from dia_repro.cli.output import notice, stdout
 from dia_repro.errors import DONE, RUN_FAILED
 from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.records import to_csv, to_json
 
-FIELDS = ("artifact", "row", "column", "paper_millions", "parameters", "matches", "note")
+FIELDS = ("artifact", "row", "column", "paper_millions", "parameters", "macs", "matches", "note")
 COLUMNS = (
     Column("artifact", field("artifact")),
     Column("row", field("row")),
     Column("column", field("column")),
     Column("paper (M)", field("paper_millions"), right=True),
     Column("counted", field("parameters", "{:,}"), right=True),
-    Column("matches", lambda r: "yes" if r["matches"] else "no"),
-    Column("note", field("note")),
+    Column("MMAC", lambda r: f"{r['macs'] / 1e6:,.1f}", right=True),
+    Column("", lambda r: "" if r["matches"] else "known misprint" if r["note"] else "OFF"),
+)
+UNIT_COLUMNS = (
+    Column("N", field("channels"), right=True),
+    Column("r", field("reduction"), right=True),
+    Column("8N²", field("lstm_formula", "{:,}"), right=True),
+    Column("LSTM", field("lstm_weights", "{:,}"), right=True),
+    Column("biases", field("lstm_biases", "{:,}"), right=True),
+    Column("10N²/r", field("dia_formula", "{:,}"), right=True),
+    Column("DIA-LSTM", field("dia_weights", "{:,}"), right=True),
+    Column("biases", field("dia_biases", "{:,}"), right=True),
 )
 
 
@@ -32,6 +44,9 @@ def params(
 ) -> None:
     """Compare the networks' parameter counts with the paper's; trains nothing.
 
+    MMAC: millions of multiply-accumulates of the forward pass of one image. Below, the paper's
+    formulas for a unit's cost against real modules. csv gives the networks, json both.
+
     Exits with 1 where a count differs from the print and is not a known misprint.
 
     Example: dia-repro params table5
@@ -39,12 +54,27 @@ def params(
     from dia_repro.artifacts import choose
 
     chosen = choose(artifacts or ["all"])
-    from dia_repro.analysis.parameters import parameter_counts
+    from dia_repro.analysis.parameters import parameter_counts, unit_costs
 
     counts = parameter_counts(chosen)
-    records = [asdict(count) for count in counts]
-    emit(format_, FIELDS, records, listing(COLUMNS, records))
-    off = [count for count in counts if not count.acceptable]
-    if off:
-        notice(f"{len(off)} of {len(counts)} counts differ from the paper's print.")
+    networks = [asdict(count) for count in counts]
+    units = [asdict(cost) for cost in unit_costs()]
+    if format_ is options.Format.CSV:
+        sys.stdout.write(to_csv(FIELDS, networks))
+    elif format_ is options.Format.JSON:
+        sys.stdout.write(to_json({"networks": networks, "units": units}))
+    else:
+        stdout().print(listing(COLUMNS, networks))
+        for one in counts:
+            if one.note:
+                notice(f"{one.artifact} {one.row} {one.column}: {one.note}.")
+        stdout().print("\nA unit's weights by the paper's formulas, and in real modules:\n")
+        stdout().print(listing(UNIT_COLUMNS, units))
+    matching = sum(one.matches for one in counts)
+    misprints = sum(not one.matches and one.acceptable for one in counts)
+    off = len(counts) - matching - misprints
+    notice(
+        f"{matching} of {len(counts)} counts are the paper's to the last digit printed; "
+        f"{misprints} are known misprints, {off} are off."
+    )
     raise typer.Exit(RUN_FAILED if off else DONE)

@@ -9,10 +9,12 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice, stdout
+from dia_repro.cli.requests import choose_data
 from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
     from dia_repro.artifacts import TableArtifact, TableValue
+    from dia_repro.artifacts.selection import Wanted
     from dia_repro.results.database import Database
 
 ProtocolOption = Annotated[
@@ -38,9 +40,12 @@ def show(
     artifact: Annotated[str, typer.Argument(help="A table or figure of the paper, e.g. table5.")],
     protocol: ProtocolOption = None,
     seeds: Seeds = None,
+    epochs: options.Epochs = None,
     dataset: options.Dataset = None,
+    image_size: options.ImageSize = None,
     precision: PrecisionOption = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
     """Print a table: the paper's figures, and ours from the runs in the database.
@@ -48,6 +53,7 @@ def show(
     Example: dia-repro show table5 --format csv
     """
     from dia_repro.artifacts import choose
+    from dia_repro.artifacts.selection import Wanted
     from dia_repro.rendering.cells import CELL_FIELDS, cell_records
     from dia_repro.rendering.grid import make_grid
     from dia_repro.rendering.tables import to_terminal
@@ -55,8 +61,10 @@ def show(
 
     chosen = choose([artifact])
     database = open_database(db, create=False)
+    own = choose_data(dataset, image_size, data, database=database)
+    wanted = Wanted(protocol, precision, own, epochs)
     for one in chosen:
-        value = _compute(one, database, protocol, seeds, dataset, precision)
+        value = _compute(one, database, wanted, seeds)
         emit(format_, CELL_FIELDS, cell_records(value), to_terminal(make_grid(value)))
 
 
@@ -64,18 +72,25 @@ def report(
     artifacts: options.Artifacts,
     protocol: ProtocolOption = None,
     seeds: Seeds = None,
+    epochs: options.Epochs = None,
     dataset: options.Dataset = None,
+    image_size: options.ImageSize = None,
     precision: PrecisionOption = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    data: options.DataFolder = options.DEFAULT_DATA,
     tables: Annotated[
         Path, typer.Option("--tables", help="Folder for table5.csv, table5.md, table5.tex, …")
     ] = Path("tables"),
+    figures: Annotated[
+        Path, typer.Option("--figures", help="Folder for figure5.csv, figure5.md, …")
+    ] = Path("figures"),
 ) -> None:
-    """Print tables and write each as CSV, Markdown and LaTeX.
+    """Print tables, and the networks behind figures; write each as CSV, Markdown and LaTeX.
 
     Example: dia-repro report table5
     """
     from dia_repro.artifacts import choose
+    from dia_repro.artifacts.selection import Wanted
     from dia_repro.rendering.cells import CELL_FIELDS, cell_records
     from dia_repro.rendering.files import write_text
     from dia_repro.rendering.grid import make_grid
@@ -85,31 +100,29 @@ def report(
 
     chosen = choose(artifacts)
     database = open_database(db, create=False)
+    own = choose_data(dataset, image_size, data, database=database)
+    wanted = Wanted(protocol, precision, own, epochs)
     for one in chosen:
-        value = _compute(one, database, protocol, seeds, dataset, precision)
+        value = _compute(one, database, wanted, seeds)
         grid = make_grid(value)
         stdout().print(to_terminal(grid))
+        folder = figures if one.is_figure else tables
         files = {
             "csv": to_csv(CELL_FIELDS, cell_records(value)),
             "md": to_markdown(grid),
             "tex": to_latex(grid),
         }
         for suffix, text in files.items():
-            write_text(tables / f"{one.name}.{suffix}", text)
-        notice(f"Written: {tables / one.name}.{{csv,md,tex}}")
+            write_text(folder / f"{one.name}.{suffix}", text)
+        notice(f"Written: {folder / one.name}.{{csv,md,tex}}")
 
 
 def _compute(
-    artifact: TableArtifact,
-    database: Database,
-    protocol: Protocol | None,
-    seeds: int | None,
-    dataset: str | None,
-    precision: Precision | None,
+    artifact: TableArtifact, database: Database, wanted: Wanted, seeds: int | None
 ) -> TableValue:
     from dia_repro.artifacts.selection import best_covered
 
-    request = best_covered(artifact, database, protocol, dataset, precision)
+    request = best_covered(artifact, database, wanted)
     value = artifact.compute(database, request, seeds)
     if not any(cell.n or cell.diverged for cell in value.cells):
         notice(

@@ -2,23 +2,59 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import torch
 
-from dia_repro.data.dataset import DataError, Dataset, Images
+from dia_repro.data.dataset import Batch, DataError, Dataset, Images
+from dia_repro.data.resident import ResidentData
+from dia_repro.data.streaming import StreamedData, StreamedDataset
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import DataSpec
 
-__all__ = ["DataError", "Dataset", "Images", "load"]
+__all__ = [
+    "AnyDataset",
+    "Batch",
+    "DataError",
+    "Dataset",
+    "Images",
+    "StreamedDataset",
+    "batches_of",
+    "load",
+]
+
+AnyDataset = Dataset | StreamedDataset
 
 
-def load(name: str, root: Path) -> Dataset:
-    """The data set of that name; `root` is the folder that holds downloaded ones.
+def load(spec: DataSpec, location: DataLocation) -> AnyDataset:
+    """The data that an experiment names.
 
     Raises:
-        DataError: it is not there, or damaged.
+        DataError: they are not there, damaged, or not what they were.
     """
-    if name == "digits":
+    if spec.dataset == "digits":
         from dia_repro.data.digits import load_digits
 
-        return load_digits()
+        return load_digits(spec.image_size)
+    if spec.dataset == "imagenet":
+        from dia_repro.data.imagenet import load_imagenet
+
+        return load_imagenet(spec.image_size, location.root)
+    if spec.content_hash is not None:
+        from dia_repro.data.own import load_folder
+
+        return load_folder(spec, location)
     from dia_repro.data.cifar import load_cifar
 
-    return load_cifar(name, root)
+    return load_cifar(spec.dataset, location.root)
+
+
+def batches_of(
+    dataset: AnyDataset, augmentation: str, device: torch.device, workers: int
+) -> ResidentData | StreamedData:
+    """What makes training and test batches of a data set.
+
+    Args:
+        workers: processes that decode images, where they are not held decoded.
+    """
+    if isinstance(dataset, StreamedDataset):
+        return StreamedData(dataset, augmentation, device, workers)
+    return ResidentData(dataset, augmentation, device)

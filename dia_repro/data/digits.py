@@ -14,19 +14,26 @@ from torch import nn
 from dia_repro.data.dataset import Dataset, as_images
 
 TEST_EVERY = 5
+SIDE = 8
 GREY_STEP = 15  # the pixels' grey values run from 0 to 16; 16 · 15 = 240 fits into uint8
 
 # Of the training images, scaled to [0, 1].
 MEAN, STD = 0.2872, 0.3540
 
 
-def load_digits() -> Dataset:
-    """The digits with their fixed split; needs no file and no network."""
+def load_digits(image_size: int = SIDE) -> Dataset:
+    """The digits with their fixed split; needs no file and no network.
+
+    Args:
+        image_size: side in pixels; a multiple of 8 enlarges each pixel to a square.
+    """
     from sklearn.datasets import load_digits as load_sklearn_digits
 
     bunch = load_sklearn_digits()
     grey = torch.from_numpy(bunch.images).to(torch.uint8) * GREY_STEP
-    pixels = grey[:, None].expand(-1, 3, -1, -1)
+    enlarged = grey.repeat_interleave(image_size // SIDE, 1)
+    enlarged = enlarged.repeat_interleave(image_size // SIDE, 2)
+    pixels = enlarged[:, None].expand(-1, 3, -1, -1)
     labels = torch.from_numpy(bunch.target)
     rank_in_class = nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0] - 1
     is_test = rank_in_class % TEST_EVERY == TEST_EVERY - 1

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from dia_repro.data.augmentation import AUGMENTATIONS, Draw, crop, draw, pad
-from dia_repro.data.dataset import Dataset, Images
-
-Batch = tuple[Tensor, Tensor]
+from dia_repro.data.dataset import Batch, Dataset, Images, Normalisation
 
 
 class ResidentData:
@@ -29,10 +26,7 @@ class ResidentData:
         self.padded = pad(dataset.train.pixels.to(device), self.augmentation)
         self.labels = dataset.train.labels.to(device)
         self.test = Images(dataset.test.pixels.to(device), dataset.test.labels.to(device))
-        # (x / 255 - mean) / std as one multiplication and one addition for each pixel
-        std = torch.tensor(dataset.std, device=device).view(1, 3, 1, 1)
-        mean = torch.tensor(dataset.mean, device=device).view(1, 3, 1, 1)
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.normalise = Normalisation(dataset.mean, dataset.std, device)
 
     def training_batches(
         self,
@@ -60,14 +54,10 @@ class ResidentData:
         for first in range(start * batch_size, count, batch_size):
             index = permutation[first : first + batch_size]
             pixels = crop(self.padded, index, on_device, self.size)
-            yield self._normalise(pixels), self.labels[index]
+            yield self.normalise(pixels), self.labels[index]
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every test image once, as it is."""
         for first in range(0, len(self.test), batch_size):
             chosen = slice(first, first + batch_size)
-            yield self._normalise(self.test.pixels[chosen]), self.test.labels[chosen]
-
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        floats = pixels.to(torch.float32, memory_format=torch.channels_last)
-        return floats.mul_(self.scale).add_(self.shift)
+            yield self.normalise(self.test.pixels[chosen]), self.test.labels[chosen]

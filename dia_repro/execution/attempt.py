@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dia_repro.data import Dataset, load
+from dia_repro.data import AnyDataset, load
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import (
     Ended,
@@ -98,7 +98,7 @@ class Attempt:
         summary = run_detail(database, self.order.run_id).summary
         if summary.state in DONE:
             return Ended(Outcome.DONE_BEFORE)
-        dataset = load(self.spec.data.dataset, self.order.data)
+        dataset = load(self.spec.data, self.order.data)
         loaded = checkpoint.load_newest(folder)
         history = loaded.content["history"] if loaded else []
         circumstances = collect(self.device, self.order.command, dataset.digest(), len(history))
@@ -145,11 +145,11 @@ class Attempt:
     def _train(
         self,
         database: Database,
-        dataset: Dataset,
+        dataset: AnyDataset,
         loaded: checkpoint.Loaded | None,
         folder: Path,
     ) -> tuple[State, str | None]:
-        trainer = Trainer(self.spec, self.order.seed, dataset, self.device)
+        trainer = Trainer(self.spec, self.order.seed, dataset, self.device, self.order.threads)
         if loaded is not None:
             trainer.load_state(loaded.content)
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")

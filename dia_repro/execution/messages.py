@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from dia_repro.experiments.names import DataLocation
+
 
 @dataclass(frozen=True)
 class WorkOrder:
@@ -25,7 +27,7 @@ class WorkOrder:
     seed: int
     database: str
     checkpoints: Path
-    data: Path
+    data: DataLocation
     device: str
     threads: int
     command: str

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
-from dia_repro.artifacts import TableArtifact
+from dia_repro.artifacts import Entry, TableArtifact
+from dia_repro.errors import UsageError
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import WorkOrder
-from dia_repro.experiments.protocols import TRAINING_IMAGES, Request
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import Counts, count
 from dia_repro.results import writer
@@ -31,11 +33,16 @@ class PlannedRun:
     """A run that artifacts need.
 
     Attributes:
+        label: its network's name in the first of them.
+        artifacts: names of all that need it, in the order asked for.
+        training_images: of its data.
         run: what the database knows of it, if anything.
         seconds: estimate of what is left to train; None before `with_estimates`.
     """
 
     label: str
+    artifacts: tuple[str, ...]
+    training_images: int
     spec: Spec
     seed: int
     run: RunSummary | None
@@ -54,7 +61,7 @@ class PlannedRun:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of its whole training."""
-        images = TRAINING_IMAGES[self.spec.data.dataset] * self.spec.recipe.epochs
+        images = self.training_images * self.spec.recipe.epochs
         return self.counts.macs * BACKWARD_AND_FORWARD * images
 
     @property
@@ -71,24 +78,53 @@ class PlannedRun:
         return self.counts.parameters * CHECKPOINT_BYTES_PER_PARAMETER
 
 
+class NoSuchNetworkError(UsageError):
+    """No network of the artifacts has the words asked for in its name."""
+
+
 def plan_runs(
-    database: Database, artifacts: Iterable[TableArtifact], request: Request, seeds: int
+    database: Database,
+    artifacts: Iterable[TableArtifact],
+    request: Request,
+    seeds: int,
+    only: Sequence[str] = (),
 ) -> list[PlannedRun]:
     """Each run that the artifacts need, once, in their order.
 
     Args:
         seeds: runs of each spec, with seeds 0 to seeds - 1.
+        only: leave out networks whose names lack the words of all of these.
+
+    Raises:
+        NoSuchNetworkError: that leaves none.
     """
-    labels: dict[Spec, str] = {}
-    for artifact in artifacts:
-        for entry in artifact.entries:
-            labels.setdefault(entry.spec(request), entry.label)
-    known = runs_of(database, (spec.spec_id for spec in labels))
+    first: dict[Spec, Entry] = {}
+    needed_by: dict[Spec, list[str]] = {}
+    entries = [(artifact.name, entry) for artifact in artifacts for entry in artifact.entries]
+    for name, entry in entries:
+        if only and not any(_has_words(entry.label, words) for words in only):
+            continue
+        spec = entry.spec(request)
+        first.setdefault(spec, entry)
+        needed_by.setdefault(spec, []).append(name)
+    if not first:
+        labels = ", ".join(dict.fromkeys(repr(entry.label) for _, entry in entries))
+        raise NoSuchNetworkError(f"no network is called {only[0]!r}: there are {labels}")
+    known = runs_of(database, (spec.spec_id for spec in first))
     planned = []
-    for spec, label in labels.items():
+    for spec, entry in first.items():
         by_seed = {run.seed: run for run in known[spec.spec_id]}
-        planned += [PlannedRun(label, spec, seed, by_seed.get(seed)) for seed in range(seeds)]
+        images = entry.data(request).training_images or 0
+        names = tuple(dict.fromkeys(needed_by[spec]))
+        planned += [
+            PlannedRun(entry.label, names, images, spec, seed, by_seed.get(seed))
+            for seed in range(seeds)
+        ]
     return planned
+
+
+def _has_words(label: str, words: str) -> bool:
+    return set(words.lower().split()) <= set(label.lower().replace(",", " ").split())
 
 
 def longest_first(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
@@ -138,7 +174,7 @@ def make_orders(
     database: Database,
     machine: Machine,
     jobs: int,
-    data: Path,
+    data: DataLocation,
     command: str,
 ) -> list[WorkOrder]:
     """Enter runs that are to be trained into the database, and describe each for a worker."""

@@ -8,6 +8,7 @@ from dia_repro.experiments.spec import (
     ImageNetBackbone,
     ModelSpec,
     ResNetBackbone,
+    ResNeXtBackbone,
     SEAttention,
     WRNBackbone,
 )
@@ -16,9 +17,11 @@ from dia_repro.experiments.spec import (
 def _backbone(backbone: Backbone) -> str:
     match backbone:
         case ImageNetBackbone(family=family):
-            return family
+            return "resnext50-32x4d" if family == "resnext50" else family
         case WRNBackbone():
             return f"wrn{backbone.depth}-{backbone.widen_factor}"
+        case ResNeXtBackbone():
+            return f"resnext{backbone.depth}-{backbone.cardinality}x32d"
         case ResNetBackbone(block="basic"):
             return f"resnet{backbone.depth} basic"
         case _:

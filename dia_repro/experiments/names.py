@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 
 class Protocol(StrEnum):
@@ -18,3 +20,18 @@ class Precision(StrEnum):
     FP32 = "fp32"
     TF32 = "tf32"
     BF16 = "bf16"
+
+
+@dataclass(frozen=True)
+class DataLocation:
+    """Where data are on this machine; no part of an experiment.
+
+    Attributes:
+        root: the folder that holds downloaded data sets.
+        folder: the user's own images, if those are trained on.
+        skip_damaged: whether to leave out those of them that cannot be decoded.
+    """
+
+    root: Path
+    folder: Path | None = None
+    skip_damaged: bool = False

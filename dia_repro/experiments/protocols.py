@@ -7,21 +7,49 @@ works, not whether the paper holds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dia_repro.errors import UsageError
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.spec import DataSpec, ModelSpec, RecipeSpec, Spec
+from dia_repro.experiments.spec import DataSpec, ImageNetBackbone, ModelSpec, RecipeSpec, Spec
 from dia_repro.paper import hyperparameters
 
-DATASETS = {
-    "digits": DataSpec(dataset="digits", classes=10, image_size=8, augmentation="none"),
-    "cifar10": DataSpec(dataset="cifar10", classes=10, image_size=32, augmentation="crop4-flip"),
-    "cifar100": DataSpec(dataset="cifar100", classes=100, image_size=32, augmentation="crop4-flip"),
-}
 
-# For estimates, before anything is loaded.
-TRAINING_IMAGES = {"digits": 1442, "cifar10": 50_000, "cifar100": 50_000}
+@dataclass(frozen=True)
+class DataChoice:
+    """Data to train on.
+
+    Attributes:
+        spec: what an experiment says of it.
+        training_images: how many there are, for estimates before anything is loaded; None for
+            a user's images that are not on this machine.
+        folder: where a user's own images are; None for data that have a name.
+    """
+
+    spec: DataSpec
+    training_images: int | None
+    folder: Path | None = None
+
+
+def _known(name: str, classes: int, size: int, augmentation: str, images: int) -> DataChoice:
+    spec = DataSpec(dataset=name, classes=classes, image_size=size, augmentation=augmentation)  # type: ignore[arg-type]
+    return DataChoice(spec, images)
+
+
+DATASETS = {
+    choice.spec.dataset: choice
+    for choice in (
+        _known("digits", 10, 8, "none", 1442),
+        _known("cifar10", 10, 32, "crop4-flip", 50_000),
+        _known("cifar100", 100, 32, "crop4-flip", 50_000),
+        _known("imagenet", 1000, 224, "resized-crop-flip", 1_281_167),
+    )
+}
+# Up to this side a user's own images are varied as CIFAR's are, beyond as ImageNet's are.
+LARGEST_LIKE_CIFAR = 64
+# ImageNet's stem and pooling divide an image's side by 32: digits are enlarged for them.
+DIGITS_SIZE_FOR_IMAGENET_NETWORKS = 32
 
 # Chosen so that the shallowest and the deepest network of Table 5 both learn within minutes:
 # the paper's rate of 0.1 leaves the 407-layer SENet at 30 % after as many epochs.
@@ -51,13 +79,45 @@ class Request:
         precision: arithmetic of the training step.
         precision_asked: whether the user said so; where numerics are the subject (Table 8,
             Figure 6), fp32 is trained otherwise.
-        dataset: another data set than the artifact's own, by name; None for its own.
+        data: other data than the artifact's own; None for its own.
+        epochs: another length than the protocol's; the rate is cut at the same fractions.
     """
 
     protocol: Protocol
     precision: Precision = Precision.FP32
-    dataset: str | None = None
+    data: DataChoice | None = None
     precision_asked: bool = False
+    epochs: int | None = None
+
+
+def known_data(name: str) -> DataChoice:
+    """The data set of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in DATASETS:
+        known = ", ".join(DATASETS)
+        raise UsageError(f"unknown data set {name!r}: choose one of {known}, or folder:PATH")
+    return DATASETS[name]
+
+
+def own_images(name: str, classes: int, image_size: int, content_hash: str) -> DataSpec:
+    """What an experiment says of a user's own images.
+
+    Args:
+        name: `folder:…`.
+        image_size: side to which they are brought, in pixels.
+        content_hash: SHA-256 of names and bytes.
+    """
+    like_cifar = image_size <= LARGEST_LIKE_CIFAR
+    return DataSpec(
+        dataset=name,
+        classes=classes,
+        image_size=image_size,
+        augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
+        content_hash=content_hash,
+    )
 
 
 def paper_recipe(network: str) -> RecipeSpec:
@@ -74,6 +134,24 @@ def paper_recipe(network: str) -> RecipeSpec:
     )
 
 
+def shortened(recipe: RecipeSpec, epochs: int | None) -> RecipeSpec:
+    """The recipe over another number of epochs, milestones at the same fractions of them."""
+    if epochs is None or epochs == recipe.epochs:
+        return recipe
+    moved = (round(milestone * epochs / recipe.epochs) for milestone in recipe.milestones)
+    return recipe.model_copy(update={"epochs": epochs, "milestones": tuple(moved)})
+
+
+def choose_data(model: ModelSpec, dataset: str, request: Request) -> DataChoice:
+    """What a model is trained on: the data asked for, or the protocol's."""
+    own = "digits" if request.protocol is Protocol.DEMO else dataset
+    choice = request.data or known_data(own)
+    if choice.spec.dataset == "digits" and isinstance(model.backbone, ImageNetBackbone):
+        larger = {"image_size": DIGITS_SIZE_FOR_IMAGENET_NETWORKS}
+        return replace(choice, spec=choice.spec.model_copy(update=larger))
+    return choice
+
+
 def make_spec(
     model: ModelSpec, network: str, dataset: str, request: Request, *, augment: bool = True
 ) -> Spec:
@@ -83,20 +161,16 @@ def make_spec(
         model: the network.
         network: the column of Table 10 or 11 whose recipe the `paper` protocol follows.
         dataset: the data that the artifact shows in the paper.
-        request: protocol, precision and, if asked for, other data.
+        request: protocol, precision, length and, if asked for, other data.
         augment: False leaves training images as they are (Table 9).
-
-    Raises:
-        UsageError: the data set asked for is unknown.
     """
-    if request.protocol is Protocol.DEMO:
-        name, recipe = request.dataset or "digits", DEMO_RECIPE
-    else:
-        name, recipe = request.dataset or dataset, paper_recipe(network)
-    if name not in DATASETS:
-        known = ", ".join(DATASETS)
-        raise UsageError(f"unknown data set {name!r}: choose one of {known}")
-    data = DATASETS[name]
+    data = choose_data(model, dataset, request).spec
     if not augment:
         data = data.model_copy(update={"augmentation": "none"})
-    return Spec(data=data, model=model, recipe=recipe, precision=request.precision.value)
+    recipe = DEMO_RECIPE if request.protocol is Protocol.DEMO else paper_recipe(network)
+    return Spec(
+        data=data,
+        model=model,
+        recipe=shortened(recipe, request.epochs),
+        precision=request.precision.value,
+    )

@@ -43,7 +43,7 @@ def attention_factory(attention: Attention) -> AttentionFactory:
             return AttentionFactory()
 
 
-def build(model: ModelSpec, classes: int) -> StagedNetwork:
+def from_spec(model: ModelSpec, classes: int) -> StagedNetwork:
     """The network a model spec describes, with weights from torch's global random state.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dia_repro.experiments.spec import ModelSpec
-from dia_repro.models.build import build
+from dia_repro.models.build import from_spec
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,28 @@ def count_parameters(network: nn.Module) -> int:
 
 @cache
 def count(model: ModelSpec, classes: int, image_size: int) -> Counts:
-    """Count a network on meta tensors: its real forward pass, without weights or arithmetic."""
+    """Count a network by its real forward pass, without weights or arithmetic.
+
+    The pass is that of a batch of no images, through weights that are all views of one number:
+    every layer runs and gives its output's true shape. (Meta tensors as input would do too, at
+    five times the time.)
+    """
     macs = 0
 
-    def on_call(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def on_call(layer: Any, _inputs: Any, output: Tensor) -> None:
         nonlocal macs
         if isinstance(layer, nn.Conv2d):
-            macs += output.numel() * layer.weight[0].numel()
-        elif isinstance(layer, nn.Linear):
-            macs += output.numel() * layer.in_features
+            macs += output.shape[1:].numel() * layer.weight[0].numel()
+        else:
+            macs += output.shape[1:].numel() * layer.in_features
 
-    with torch.device("meta"), torch.no_grad():
-        network = build(model, classes)
-        for layer in network.modules():
+    with torch.device("meta"):
+        network = from_spec(model, classes).eval()
+    parameters = count_parameters(network)
+    network._apply(lambda t: torch.zeros((), dtype=t.dtype).expand(t.shape))  # type: ignore[no-untyped-call]
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(on_call)
-        network.eval()(torch.empty(1, 3, image_size, image_size))
-    return Counts(count_parameters(network), macs)
+    with torch.no_grad():
+        network(torch.empty(0, 3, image_size, image_size))
+    return Counts(parameters, macs)

@@ -14,6 +14,7 @@ from dia_repro.paper.facts import (
     PaperCell,
     PaperTable,
     deviation,
+    figures,
     hyperparameters,
     tables,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "PaperCell",
     "PaperTable",
     "deviation",
+    "figures",
     "hyperparameters",
     "tables",
 ]

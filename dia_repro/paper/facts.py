@@ -25,11 +25,12 @@ class PaperCell:
     """One printed figure.
 
     Attributes:
-        artifact: `table1`, `table3` … `table9`.
+        artifact: `table1`, `table3` … `table9`, `figure5`, `figure6`.
         row: the paper's row label.
         column: the paper's column label (the network, where the table has one column only).
         metric: what the figure is, a key of `UNITS`.
-        printed: the figure as it stands in the paper, "nan" for an explosion.
+        printed: the figure as it stands in the paper, "nan" for an explosion, empty where it
+            prints none.
     """
 
     artifact: str
@@ -123,6 +124,25 @@ def _table(artifact: str, entry: dict[str, Any]) -> PaperTable:
 def tables() -> dict[str, PaperTable]:
     """Tables 1 and 3 to 9 by artifact name, in the paper's order."""
     return {artifact: _table(artifact, entry) for artifact, entry in _read("values.toml").items()}
+
+
+@cache
+def figures() -> dict[str, PaperTable]:
+    """Figures 5 and 6 by artifact name: their networks, of which the paper prints no accuracy."""
+    return {
+        artifact: PaperTable(
+            artifact,
+            entry["title"],
+            tuple(entry["rows"]),
+            tuple(entry["columns"]),
+            tuple(
+                PaperCell(artifact, row, column, "top1", "")
+                for row in entry["rows"]
+                for column in entry["columns"]
+            ),
+        )
+        for artifact, entry in _read("figures.toml").items()
+    }
 
 
 @cache

@@ -38,8 +38,9 @@ def make_grid(value: TableValue) -> Grid:
     """Lay a table out as the paper does, each of its figures with ours beside it."""
     counted = any(cell.metric == "params" for cell in value.cells)
     headings = ["#P (M), paper", "ours"] if counted else []
-    headings += [PAPER_HEADING, OURS_HEADING, "ours, last"]
-    headings += ["Δ"] if value.comparable else []
+    headings += [] if value.is_figure else [PAPER_HEADING]
+    headings += [OURS_HEADING, "ours, last"]
+    headings += ["Δ"] if value.comparable and not value.is_figure else []
     rows = []
     for row in value.paper.rows:
         texts = [row]
@@ -74,12 +75,9 @@ def _accuracy_texts(value: TableValue, row: str, column: str) -> list[str]:
     best, drop, last = (
         value.find(row, column, metric) for metric in ("top1", "top1_drop", "top1_last")
     )
-    texts = [
-        _with_change(_paper(best), _paper(drop, DROP)),
-        _with_change(accuracy(best), _count(drop, DROP)),
-        accuracy(last),
-    ]
-    return [*texts, _difference(best)] if value.comparable else texts
+    texts = [] if value.is_figure else [_with_change(_paper(best), _paper(drop, DROP))]
+    texts += [_with_change(accuracy(best), _count(drop, DROP)), accuracy(last)]
+    return [*texts, _difference(best)] if value.comparable and not value.is_figure else texts
 
 
 def accuracy(cell: Cell | None) -> str:
@@ -156,11 +154,14 @@ def _accuracy_figure(value: TableValue, place: tuple[int, int], name: str) -> fl
 
 
 def _title(value: TableValue) -> str:
-    title = f"Table {value.number}. {value.paper.title}"
+    title = f"{value.label}. {value.paper.title}"
     if value.comparable:
         return title
     datasets = ", ".join(sorted({spec.data.dataset for spec in value.specs.values()}))
-    return f"{title} ({value.request.protocol.value} protocol on {datasets}: not the paper's data)"
+    cut = f" cut to {value.request.epochs} epochs" if value.request.epochs else ""
+    odd = "schedule" if value.own_data else "data"
+    protocol = value.request.protocol.value
+    return f"{title} ({protocol} protocol{cut} on {datasets}: not the paper's {odd})"
 
 
 def _notes(value: TableValue) -> tuple[str, ...]:
@@ -174,7 +175,9 @@ def _notes(value: TableValue) -> tuple[str, ...]:
     notes = [ours]
     if any(cell.metric == "params_delta" for cell in value.cells):
         notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
-    if not value.comparable:
+    if value.is_figure:
+        notes.insert(0, "Test accuracy (%) of the networks that the figure is drawn from.")
+    elif not value.comparable:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )

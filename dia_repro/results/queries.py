@@ -76,6 +76,12 @@ def spec_json(database: Database, spec_ids: Iterable[str]) -> dict[str, str]:
         return {row.spec_id: row.json for row in session.scalars(chosen)}
 
 
+def all_spec_json(database: Database) -> tuple[str, ...]:
+    """The canonical JSON of every spec."""
+    with database.reading() as session:
+        return tuple(session.scalars(select(SpecRow.json)))
+
+
 def run_detail(database: Database, run_id: int) -> RunDetail:
     """One run with its epochs and attempts.
 

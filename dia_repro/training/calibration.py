@@ -7,7 +7,7 @@ import time
 import torch
 
 from dia_repro.experiments.spec import Spec
-from dia_repro.models import build, count
+from dia_repro.models import count, from_spec
 from dia_repro.training.step import TrainingStep
 
 STEPS = 2
@@ -20,7 +20,7 @@ def seconds_per_mac(spec: Spec, device: torch.device) -> float:
     Takes one step to warm up and the faster of `STEPS` more, at the image size of the spec.
     """
     size = spec.data.image_size
-    network = build(spec.model, spec.data.classes)
+    network = from_spec(spec.model, spec.data.classes)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = TrainingStep(network, spec.recipe, spec.precision, device)
     count_images = min(spec.recipe.batch_size, MOST_IMAGES)

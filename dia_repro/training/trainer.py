@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from dia_repro.data import Dataset
-from dia_repro.data.resident import Batch, ResidentData
+from dia_repro.data import AnyDataset, Batch, batches_of
 from dia_repro.experiments.spec import Spec
-from dia_repro.models import build, count_parameters
+from dia_repro.models import count_parameters, from_spec
 from dia_repro.training.metrics import EpochMetrics, Tally
 from dia_repro.training.numerics import check_precision
 from dia_repro.training.schedule import learning_rate
@@ -52,22 +51,30 @@ class Trainer:
         seed: decides every random draw.
         dataset: the data that the spec names.
         device: where to train.
+        workers: processes that decode images, where the data set is not held decoded.
 
     Attributes:
         history: the figures of the epochs that are done.
         parameters: #P of the network.
     """
 
-    def __init__(self, spec: Spec, seed: int, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        seed: int,
+        dataset: AnyDataset,
+        device: torch.device,
+        workers: int = 0,
+    ) -> None:
         check_precision(spec.precision, device)
         self.spec, self.seed, self.device = spec, seed, device
         with global_seed(seed, "weights"):
-            model = build(spec.model, spec.data.classes)
+            model = from_spec(spec.model, spec.data.classes)
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = count_parameters(model)
-        self.data = ResidentData(dataset, spec.data.augmentation, device)
+        self.data = batches_of(dataset, spec.data.augmentation, device, workers)
         self.step = TrainingStep(self.model, spec.recipe, spec.precision, device)
-        self.steps_per_epoch = math.ceil(len(dataset.train) / spec.recipe.batch_size)
+        self.steps_per_epoch = math.ceil(dataset.training_images / spec.recipe.batch_size)
         self.history: list[EpochMetrics] = []
         self._position = 0
         self._seconds = 0.0

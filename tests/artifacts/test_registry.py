@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from dia_repro.analysis.parameters import parameter_counts
+from dia_repro.analysis.parameters import parameter_counts, unit_costs
 from dia_repro.artifacts import ARTIFACTS, TableArtifact
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
-from dia_repro.paper import deviation
+from dia_repro.experiments.spec import (
+    DIALSTMAttention,
+    ImageNetBackbone,
+    ResNetBackbone,
+    Spec,
+)
+from dia_repro.paper import deviation, hyperparameters
 from dia_repro.rendering.grid import make_grid
 from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 from dia_repro.results.database import open_database
@@ -22,6 +29,11 @@ from tests.artifacts.test_table5 import DEMO, PAPER, add
 def artifact(request: pytest.FixtureRequest) -> TableArtifact:
     assert isinstance(request.param, TableArtifact)
     return request.param
+
+
+def test_every_artifact_of_the_paper_is_there() -> None:
+    tables = [f"table{number}" for number in (1, 3, 4, 5, 6, 7, 8, 9)]
+    assert list(ARTIFACTS) == [*tables, "figure5", "figure6"]
 
 
 def test_its_places_are_the_papers(artifact: TableArtifact) -> None:
@@ -54,7 +66,7 @@ def test_it_is_drawn_from_complete_and_from_empty_databases(
 
 def test_counts_are_the_papers_or_known_misprints() -> None:
     counts = parameter_counts(ARTIFACTS.values())
-    assert len(counts) == 35
+    assert len(counts) == 71
     off = [(one.artifact, one.row, one.column) for one in counts if not one.matches]
     assert len(off) == 3
     assert all(deviation(*place) for place in off)
@@ -70,10 +82,82 @@ def test_networks_that_several_tables_need_are_trained_once() -> None:
         spec_id("table5", "ResNet164", "DIANet"),
         spec_id("table6", "sigmoid, 1 cell", "DIANet164"),
         spec_id("table7", "none", "DIANet164"),
+        spec_id("table3", "ResNet164 CIFAR100", "DIANet"),
+        spec_id("figure5", "ResNet164", "DIANet"),
     }
     assert len(dianet164) == 1
     assert spec_id("table1", "SE", "ResNet164") == spec_id("table5", "ResNet164", "SENet")
     assert spec_id("table1", "Org", "ResNet164") == spec_id("table4", "original", "ResNet164")
+
+
+def test_units_cost_what_the_papers_formulas_say() -> None:
+    costs = unit_costs()
+    assert {(one.channels, one.reduction) for one in costs} == set(
+        product((64, 128, 256), (1, 4, 8, 16))
+    )
+    for one in costs:
+        assert one.lstm_weights == one.lstm_formula == 8 * one.channels**2
+        assert one.dia_weights == one.dia_formula == 10 * one.channels**2 // one.reduction
+
+
+RECIPES = {
+    "WRN52-4": ("wrn", 52),
+    "PreResNet164": ("preresnet", 164),
+    "ResNext101-8x32": ("resnext", 101),
+    "ResNet34": ("resnet34", 34),
+    "ResNet50": ("resnet50", 50),
+    "ResNet152": ("resnet152", 152),
+    "ResNext50-32x4": ("resnext50", 50),
+}
+
+
+def network_of(spec: Spec) -> str:
+    """The column of Table 10 or 11 that a network belongs to, by its backbone alone."""
+    found = [name for name, (family, _) in RECIPES.items() if family == spec.model.backbone.family]
+    return found[0] if found else "ResNet164"
+
+
+@pytest.mark.parametrize("name", list(ARTIFACTS))
+def test_every_recipe_of_the_paper_protocol_is_tables_10_and_11_field_by_field(name: str) -> None:
+    for entry in ARTIFACTS[name].entries:
+        spec = entry.spec(PAPER)
+        paper, recipe = hyperparameters()[network_of(spec)], spec.recipe
+        assert entry.network == paper.network
+        assert recipe.epochs == paper.epochs
+        assert recipe.batch_size == paper.batch_size
+        assert recipe.lr == paper.lr
+        assert recipe.momentum == paper.momentum
+        assert recipe.weight_decay == paper.weight_decay
+        assert recipe.milestones == paper.schedule
+        assert recipe.gamma == paper.gamma
+        backbone, attention = spec.model.backbone, spec.model.attention
+        assert getattr(backbone, "widen_factor", None) == paper.widen_factor
+        assert getattr(backbone, "cardinality", None) == paper.cardinality
+        assert getattr(backbone, "dropout", None) == paper.dropout
+        if name == "table3":
+            depth = getattr(backbone, "depth", RECIPES.get(paper.network, (0, 0))[1])
+            assert depth == paper.depth
+        if isinstance(attention, DIALSTMAttention):
+            assert attention.extraction.upper() == paper.extraction
+
+
+@pytest.mark.parametrize("name", list(ARTIFACTS))
+def test_the_papers_data_are_trained_on_as_the_paper_says(name: str) -> None:
+    for entry in ARTIFACTS[name].entries:
+        data = entry.spec(PAPER).data
+        imagenet = isinstance(entry.model.backbone, ImageNetBackbone)
+        assert (data.dataset == "imagenet") == imagenet
+        assert data.image_size == (224 if imagenet else 32)
+        usual = "resized-crop-flip" if imagenet else "crop4-flip"
+        assert data.augmentation == ("none" if name == "table9" else usual)
+
+
+def test_figure_6_has_neither_skips_nor_bottlenecks() -> None:
+    for spec in ARTIFACTS["figure6"].specs(PAPER).values():
+        assert not spec.model.skip
+        assert isinstance(spec.model.backbone, ResNetBackbone)
+        assert (spec.model.backbone.depth, spec.model.backbone.block) == (56, "basic")
+        assert spec.precision == "fp32"
 
 
 def test_where_numerics_are_the_subject_fp32_is_trained_unless_asked() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from dia_repro.artifacts import ARTIFACTS, TableValue, UnknownArtifactError, choose
-from dia_repro.artifacts.selection import best_covered
+from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.protocols import Request, known_data
 from dia_repro.experiments.spec import ResNetBackbone, Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
@@ -112,7 +112,7 @@ def test_runs_of_other_specs_are_never_mixed_in(database: Database) -> None:
     other = [
         TABLE5.specs(DEMO),
         TABLE5.specs(Request(Protocol.PAPER, Precision.TF32)),
-        TABLE5.specs(Request(Protocol.PAPER, dataset="cifar10")),
+        TABLE5.specs(Request(Protocol.PAPER, data=known_data("cifar10"))),
     ]
     for specs in other:
         for spec in specs.values():
@@ -146,14 +146,14 @@ def test_parameters_and_their_difference_come_from_the_runs(database: Database) 
 
 
 def test_the_best_covered_request_is_shown(database: Database) -> None:
-    assert best_covered(TABLE5, database).protocol is Protocol.PAPER
+    assert best_covered(TABLE5, database, Wanted()).protocol is Protocol.PAPER
     add(database, TABLE5.specs(DEMO)["ResNet83", "SENet"], 0, [70.0])
-    assert best_covered(TABLE5, database) == DEMO
+    assert best_covered(TABLE5, database, Wanted()) == DEMO
     tf32 = Request(Protocol.PAPER, Precision.TF32)
     for row in ("ResNet83", "ResNet164"):
         add(database, TABLE5.specs(tf32)[row, "SENet"], 0, [70.0])
-    assert best_covered(TABLE5, database) == tf32
-    assert best_covered(TABLE5, database, protocol=Protocol.DEMO) == DEMO
+    assert best_covered(TABLE5, database, Wanted()) == tf32
+    assert best_covered(TABLE5, database, Wanted(Protocol.DEMO)) == DEMO
 
 
 def test_artifacts_by_name() -> None:

@@ -132,7 +132,7 @@ def test_nothing_is_trained_twice(folder: Path) -> None:
 def test_params_matches_all_eight_cells(tmp_path: Path) -> None:
     result = cli("params", "table5", "--format", "csv", cwd=tmp_path)
     assert result.returncode == 0
-    header = "artifact,row,column,paper_millions,parameters,matches,note"
+    header = "artifact,row,column,paper_millions,parameters,macs,matches,note"
     assert result.stdout.splitlines()[0] == header
     counts = records(result.stdout)
     assert len(counts) == 8

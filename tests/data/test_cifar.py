@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dia_repro.data import DataError, load
-from dia_repro.data.cifar import SOURCES, fetch_cifar
+from dia_repro.data import DataError
+from dia_repro.data.cifar import SOURCES, fetch_cifar, load_cifar
 from tests.helpers import write_cifar
 
 NAMES = list(SOURCES)
@@ -36,7 +36,7 @@ def small(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(("name", "files"), [("cifar10", 5), ("cifar100", 1)])
 def test_images_and_labels_are_the_files(name: str, files: int, root: Path) -> None:
-    dataset = load(name, root)
+    dataset = load_cifar(name, root)
     assert dataset.train.pixels.shape == (20 * files, 3, 32, 32)
     assert len(dataset.test) == 20
     source = SOURCES[name]
@@ -50,7 +50,7 @@ def test_images_and_labels_are_the_files(name: str, files: int, root: Path) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_set_says_how_to_get_it(name: str, root: Path) -> None:
     with pytest.raises(DataError, match=f"dia-repro data fetch {name}"):
-        load(name, root)
+        load_cifar(name, root)
 
 
 @pytest.mark.usefixtures("small")
@@ -59,7 +59,7 @@ def test_a_missing_file_is_named(name: str, root: Path) -> None:
     missing = root / SOURCES[name].base_folder / SOURCES[name].test_list[0][0]
     missing.unlink()
     with pytest.raises(DataError, match=f"{missing.name} is missing"):
-        load(name, root)
+        load_cifar(name, root)
 
 
 @pytest.mark.usefixtures("small")
@@ -78,7 +78,7 @@ def test_a_damaged_file_is_named_before_it_is_read(name: str, damage: str, root:
         content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"{path.name} is damaged"):
-        load(name, root)
+        load_cifar(name, root)
 
 
 def test_real_checksums_are_those_published_with_the_data() -> None:
@@ -122,7 +122,7 @@ def test_fetch_downloads_unpacks_and_verifies(
     attributes |= {"url": f"{url}/{source.filename}", "tgz_md5": digest}
     monkeypatch.setitem(SOURCES, "cifar100", type("Small", (source,), attributes))
     fetch_cifar("cifar100", root)
-    assert len(load("cifar100", root).train) == 20
+    assert len(load_cifar("cifar100", root).train) == 20
 
 
 @pytest.mark.parametrize("served_file", ["html", "nothing"])
@@ -141,4 +141,4 @@ def test_a_bad_download_is_one_clear_error(
     with pytest.raises(DataError, match="could not get cifar100"):
         fetch_cifar("cifar100", root)
     with pytest.raises(DataError):
-        load("cifar100", root)
+        load_cifar("cifar100", root)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Message, Notice, WorkOrder
+from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
@@ -31,7 +32,7 @@ def make_orders(folder: Path, specs: list[Spec], seeds: int) -> tuple[Database, 
             seed=seed,
             database=str(folder / DATABASE),
             checkpoints=folder / "runs-checkpoints",
-            data=folder,
+            data=DataLocation(folder),
             device="cpu",
             threads=1,
             command="tiny",

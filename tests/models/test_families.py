@@ -19,7 +19,7 @@ from dia_repro.experiments.spec import (
     SEAttention,
     WRNBackbone,
 )
-from dia_repro.models import build
+from dia_repro.models import from_spec
 from dia_repro.models.stage import Stage
 
 BACKBONES: dict[str, Backbone] = {
@@ -44,7 +44,7 @@ every_kind = pytest.mark.parametrize("kind", ATTENTIONS)
 def network(family: str, kind: str, *, norm: bool = True, skip: bool = True) -> nn.Module:
     torch.manual_seed(0)
     spec = ModelSpec(backbone=BACKBONES[family], attention=ATTENTIONS[kind], norm=norm, skip=skip)
-    return build(spec, 7)
+    return from_spec(spec, 7)
 
 
 def stages(one: nn.Module) -> list[Stage]:

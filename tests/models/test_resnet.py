@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dia_repro.experiments.spec import (
@@ -16,7 +15,7 @@ from dia_repro.experiments.spec import (
     ResNetBackbone,
     SEAttention,
 )
-from dia_repro.models import build, count, count_parameters
+from dia_repro.models import count, count_parameters, from_spec
 from dia_repro.models.network import StagedNetwork
 from dia_repro.models.stage import Stage
 
@@ -107,7 +106,7 @@ def test_shared_units_do_not_grow_with_depth(kind: str) -> None:
 def test_se_has_a_module_a_block_and_dia_one_a_stage(
     kind: str, block_units: int, stage_units: int
 ) -> None:
-    network = build(model_spec(kind), CLASSES)
+    network = from_spec(model_spec(kind), CLASSES)
     stages = [module for module in network.modules() if isinstance(module, Stage)]
     own = [block.attention for stage in stages for block in stage.blocks if block.attention]
     shared = [stage.unit for stage in stages if stage.unit is not None]
@@ -122,7 +121,7 @@ def test_se_has_a_module_a_block_and_dia_one_a_stage(
 def test_stages_without_a_unit_have_none() -> None:
     attention = DIALSTMAttention(stages=(1, 3))
     spec = ModelSpec(backbone=ResNetBackbone(depth=20), attention=attention)
-    network = build(spec, CLASSES)
+    network = from_spec(spec, CLASSES)
     assert isinstance(network, StagedNetwork)
     present = [stage.unit is not None for stage in network.stages]
     assert present == [True, False, True]
@@ -131,7 +130,7 @@ def test_stages_without_a_unit_have_none() -> None:
 @pytest.mark.parametrize("kind", ATTENTIONS)
 @pytest.mark.parametrize("block", ["bottleneck", "basic"])
 def test_without_norm_no_normalisation_is_left(kind: str, block: str) -> None:
-    network = build(model_spec(kind, norm=False, block=block), CLASSES)
+    network = from_spec(model_spec(kind, norm=False, block=block), CLASSES)
     assert not any("Norm" in type(module).__name__ for module in network.modules())
     assert not list(network.buffers())
 
@@ -139,82 +138,22 @@ def test_without_norm_no_normalisation_is_left(kind: str, block: str) -> None:
 @pytest.mark.parametrize("kind", ATTENTIONS)
 @pytest.mark.parametrize("block", ["bottleneck", "basic"])
 def test_without_skip_there_is_no_path_around_a_block(kind: str, block: str) -> None:
-    network = build(model_spec(kind, skip=False, norm=False, block=block), CLASSES)
+    network = from_spec(model_spec(kind, skip=False, norm=False, block=block), CLASSES)
     stage = next(module for module in network.modules() if isinstance(module, Stage))
     last = [m for m in stage.blocks[-1].modules() if isinstance(m, nn.Conv2d)][-1]
     nn.init.zeros_(last.weight)
     assert not stage(torch.randn(2, 16, 8, 8)).any()
-    with_skip = build(model_spec(kind, norm=False, block=block), CLASSES)
+    with_skip = from_spec(model_spec(kind, norm=False, block=block), CLASSES)
     stage = next(module for module in with_skip.modules() if isinstance(module, Stage))
     last = [m for m in stage.blocks[-1].modules() if isinstance(m, nn.Conv2d)][-1]
     nn.init.zeros_(last.weight)
     assert stage(torch.randn(2, 16, 8, 8)).any()
 
 
-def batch_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    mean = x.mean((0, 2, 3), keepdim=True)
-    variance = ((x - mean) ** 2).mean((0, 2, 3), keepdim=True)
-    scaled = (x - mean) / (variance + 1e-5).sqrt()
-    return scaled * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
-
-
-def sigmoid(x: Tensor) -> Tensor:
-    return 1 / (1 + (-x).exp())
-
-
-def test_a_stage_is_the_papers_formulas() -> None:
-    """Table 2, column DIANet, written out for two bottleneck blocks in float64."""
-    torch.manual_seed(0)
-    network = build(model_spec("dia-lstm"), CLASSES).double()
-    assert isinstance(network, StagedNetwork)
-    stage = network.stages[1]
-    weights = {name: value.detach() for name, value in stage.named_parameters()}
-    for value in weights.values():
-        value.copy_(torch.randn_like(value) * 0.2)
-    x = torch.randn(4, 64, 8, 8, dtype=torch.float64)
-    expected, h, c = x, torch.zeros(4, 128).double(), torch.zeros(4, 128).double()
-    for index in (0, 1):
-        stride = 2 if index == 0 else 1
-        of = {n.removeprefix(f"blocks.{index}."): w for n, w in weights.items()}
-        a = batch_norm(
-            functional.conv2d(expected, of["layers.0.weight"]),
-            of["layers.1.weight"],
-            of["layers.1.bias"],
-        ).clamp(min=0)
-        a = batch_norm(
-            functional.conv2d(a, of["layers.3.weight"], stride=stride, padding=1),
-            of["layers.4.weight"],
-            of["layers.4.bias"],
-        ).clamp(min=0)
-        a = batch_norm(
-            functional.conv2d(a, of["layers.6.weight"]),
-            of["layers.7.weight"],
-            of["layers.7.bias"],
-        )
-        y = a.sum((2, 3)) / (a.shape[2] * a.shape[3])
-        cell = {n.removeprefix("unit.cells.0."): w for n, w in weights.items() if "unit" in n}
-        gates = torch.zeros(4, 512).double()
-        for source, name in ((y, "from_input"), (h, "from_hidden")):
-            inner = source @ cell[f"{name}.0.weight"].T + cell[f"{name}.0.bias"]
-            gates += inner.clamp(min=0) @ cell[f"{name}.2.weight"].T + cell[f"{name}.2.bias"]
-        i, f, g, o = gates.split(128, dim=1)
-        c = sigmoid(f) * c + sigmoid(i) * g.tanh()
-        h = sigmoid(o) * sigmoid(c)
-        shortcut = expected
-        if index == 0:
-            shortcut = batch_norm(
-                functional.conv2d(expected, of["shortcut.0.weight"], stride=2),
-                of["shortcut.1.weight"],
-                of["shortcut.1.bias"],
-            )
-        expected = (shortcut + a * h[:, :, None, None]).clamp(min=0)
-    assert (stage(x) - expected).abs().max() < 1e-10
-
-
 @pytest.mark.parametrize("kind", ["se", "dia-se", "dia-lstm"])
 def test_no_state_leaks_from_batch_to_batch(kind: str) -> None:
     torch.manual_seed(0)
-    network = build(model_spec(kind), CLASSES).eval()
+    network = from_spec(model_spec(kind), CLASSES).eval()
     first, second = torch.randn(2, 4, 3, 8, 8)
     fresh = network(second)
     network(first)
@@ -223,7 +162,7 @@ def test_no_state_leaks_from_batch_to_batch(kind: str) -> None:
 
 def test_images_of_a_batch_do_not_see_each_other() -> None:
     torch.manual_seed(0)
-    network = build(model_spec("dia-lstm"), CLASSES).double().eval()
+    network = from_spec(model_spec("dia-lstm"), CLASSES).double().eval()
     images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
     together = network(images)
     alone = torch.cat([network(image[None]) for image in images])
@@ -232,7 +171,7 @@ def test_images_of_a_batch_do_not_see_each_other() -> None:
 
 def test_the_state_starts_at_zero_in_every_stage() -> None:
     torch.manual_seed(0)
-    network = build(model_spec("dia-lstm"), CLASSES)
+    network = from_spec(model_spec("dia-lstm"), CLASSES)
     assert isinstance(network, StagedNetwork)
     seen: list[list[object]] = []
     for stage in network.stages:
@@ -252,7 +191,9 @@ def test_the_shared_units_gradient_is_the_sum_over_blocks(kind: str) -> None:
     """Each block gets a copy of the unit of its own; the copies' gradients add up to the whole."""
     torch.manual_seed(0)
     stage = next(
-        m for m in build(model_spec(kind, 29), CLASSES).double().modules() if isinstance(m, Stage)
+        m
+        for m in from_spec(model_spec(kind, 29), CLASSES).double().modules()
+        if isinstance(m, Stage)
     )
     x = torch.randn(2, 16, 8, 8, dtype=torch.float64)
     stage(x).pow(2).sum().backward()
@@ -282,12 +223,12 @@ def test_the_shared_units_gradient_is_the_sum_over_blocks(kind: str) -> None:
 @pytest.mark.parametrize(("depth", "block"), [(84, "bottleneck"), (9, "basic"), (2, "bottleneck")])
 def test_depths_that_do_not_divide_are_refused(depth: int, block: str) -> None:
     with pytest.raises(ValueError, match=f"depth {depth}"):
-        build(model_spec(depth=depth, block=block), CLASSES)
+        from_spec(model_spec(depth=depth, block=block), CLASSES)
 
 
 def test_initial_weights_are_he_normal_with_fan_out() -> None:
     torch.manual_seed(0)
-    network = build(model_spec(depth=164), CLASSES)
+    network = from_spec(model_spec(depth=164), CLASSES)
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             fan_out = module.kernel_size[0] ** 2 * module.out_channels
@@ -313,7 +254,7 @@ def test_multiply_accumulates_are_those_of_the_layers() -> None:
 
 @pytest.mark.parametrize("kind", ATTENTIONS)
 def test_counts_are_those_of_torchs_own_counter_and_of_a_real_network(kind: str) -> None:
-    network = build(model_spec(kind), CLASSES).eval()
+    network = from_spec(model_spec(kind), CLASSES).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.randn(1, 3, 16, 16))
     counted = count(model_spec(kind), CLASSES, 16)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.experiments.names import Protocol
-from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.protocols import Request, known_data
 from dia_repro.rendering.cells import CELL_FIELDS, cell_records
 from dia_repro.rendering.files import OutputError, write_text
 from dia_repro.rendering.grid import Grid, make_grid
@@ -79,12 +79,15 @@ def test_the_best_is_bold_where_the_paper_has_it_so_and_only_of_complete_lines(
 
 
 def test_other_data_than_the_papers_is_in_the_title(database: Database) -> None:
+    cifar10 = Request(Protocol.PAPER, data=known_data("cifar10"))
+    short = Request(Protocol.PAPER, epochs=60)
     for request, words in (
-        (DEMO, "demo protocol on digits"),
-        (Request(Protocol.PAPER, dataset="cifar10"), "paper protocol on cifar10"),
+        (DEMO, "demo protocol on digits: not the paper's data"),
+        (cifar10, "paper protocol on cifar10: not the paper's data"),
+        (short, "paper protocol cut to 60 epochs on cifar100: not the paper's schedule"),
     ):
         grid = make_grid(TABLE5.compute(database, request))
-        assert f"({words}: not the paper's data)" in grid.title
+        assert f"({words})" in grid.title
         assert "Δ" not in grid.columns
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from dia_repro.data import load
+from dia_repro.data.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.training.trainer import Trainer
 from tests.helpers import tiny_spec
@@ -26,7 +24,7 @@ def without_dropout() -> Spec:
 
 def first_loss(device: str, precision: str) -> float:
     spec = without_dropout().model_copy(update={"precision": precision})
-    return Trainer(spec, 0, load("digits", Path()), torch.device(device)).run_epoch().train_loss
+    return Trainer(spec, 0, load_digits(), torch.device(device)).run_epoch().train_loss
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
@@ -36,7 +34,7 @@ def test_an_epoch_gives_the_cpus_loss(precision: str) -> None:
 
 
 def test_a_training_goes_on_from_a_cpus_checkpoint() -> None:
-    dataset = load("digits", Path())
+    dataset = load_digits()
     on_cpu = Trainer(without_dropout(), 0, dataset, torch.device("cpu"))
     on_cpu.run_epoch()
     on_gpu = Trainer(without_dropout(), 0, dataset, torch.device("cuda"))

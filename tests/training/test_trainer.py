@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
-from dia_repro.data import load
+from dia_repro.data.digits import load_digits
+from dia_repro.data.resident import ResidentData
 from dia_repro.experiments.spec import NoAttention, RecipeSpec
 from dia_repro.training.numerics import PrecisionError
 from dia_repro.training.schedule import learning_rate
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def trainer(seed: int = 0, **options: object) -> Trainer:
-    return Trainer(tiny_spec(**options), seed, load("digits", Path()), CPU)  # type: ignore[arg-type]
+    return Trainer(tiny_spec(**options), seed, load_digits(), CPU)  # type: ignore[arg-type]
 
 
 def weights(one: Trainer) -> list[torch.Tensor]:
@@ -45,7 +45,7 @@ def test_a_tiny_network_learns() -> None:
 def test_test_figures_are_those_of_the_whole_test_set_in_evaluation_mode() -> None:
     one = trainer()
     metrics = one.run_epoch()
-    test = load("digits", Path()).test
+    test = load_digits().test
     mean, std = 0.2872, 0.3540
     one.model.eval()
     with torch.no_grad():
@@ -93,6 +93,7 @@ def test_every_epoch_has_an_order_and_a_variation_of_its_own() -> None:
         assert torch.equal(images, same_images)
         assert torch.equal(labels, same_labels)
     assert not torch.equal(first[0][1], second[0][1])
+    assert isinstance(one.data, ResidentData)
     one.data.labels = torch.arange(len(one.data.labels))  # to see which image is which
     by_image = [{}, {}]  # type: list[dict[int, torch.Tensor]]
     for epoch in (0, 1):
@@ -173,7 +174,7 @@ def test_a_rate_that_is_tiny_is_no_explosion() -> None:
 def test_precisions_that_a_cpu_has_not_are_refused(precision: str) -> None:
     spec = tiny_spec().model_copy(update={"precision": precision})
     with pytest.raises(PrecisionError, match="--precision fp32"):
-        Trainer(spec, 0, load("digits", Path()), CPU)
+        Trainer(spec, 0, load_digits(), CPU)
 
 
 def test_the_rate_falls_at_the_start_of_the_listed_epochs_counted_from_0() -> None:

@@ -1,0 +1,154 @@
+"""`plan` says which runs artifacts need, what they share, and what the rest would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dia_repro.cli import options
+from dia_repro.cli.output import duration, emit, notice, stdout
+from dia_repro.cli.requests import choose_data, resolve
+from dia_repro.experiments.names import Protocol
+from dia_repro.rendering.listing import Column, field, listing
+
+if TYPE_CHECKING:
+    from dia_repro.execution.machine import Machine
+    from dia_repro.execution.planning import PlannedRun
+    from dia_repro.results.database import Database
+
+FIELDS = (
+    "network",
+    "dataset",
+    "artifacts",
+    "seed",
+    "state",
+    "epochs_done",
+    "epochs",
+    "parameters",
+    "macs",
+    "seconds_left",
+    "disk_bytes",
+    "spec_id",
+)
+COLUMNS = (
+    Column("network", field("network")),
+    Column("data", field("dataset")),
+    Column("for", field("artifacts")),
+    Column("seed", field("seed"), right=True),
+    Column("state", field("state")),
+    Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
+    Column("#P (M)", lambda r: f"{r['parameters'] / 1e6:.2f}", right=True),
+    Column("TMAC", lambda r: f"{r['macs'] / 1e12:,.1f}", right=True),
+    Column("time left", lambda r: duration(r["seconds_left"]), right=True),
+)
+SHARING_COLUMNS = (
+    Column("artifact", field("artifact")),
+    Column("networks", field("specs"), right=True),
+    Column("shared with those above", field("shared"), right=True),
+    Column("adds", field("adds"), right=True),
+    Column("runs to train", field("open"), right=True),
+    Column("time left", lambda r: duration(r["seconds_left"]), right=True),
+)
+
+
+def plan(
+    artifacts: options.Artifacts,
+    protocol: options.ProtocolOption = Protocol.PAPER,
+    seeds: options.Seeds = 1,
+    only: options.Only = None,
+    epochs: options.Epochs = None,
+    dataset: options.Dataset = None,
+    image_size: options.ImageSize = None,
+    skip_damaged: options.SkipDamaged = False,
+    precision: options.PrecisionOption = None,
+    device: options.DeviceOption = None,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    data: options.DataFolder = options.DEFAULT_DATA,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Say which runs tables or figures need, which are done, and what the rest would cost.
+
+    Trains nothing but a few steps to see how fast this machine is.
+
+    Example: dia-repro plan table5
+    """
+    from dia_repro.artifacts import choose
+    from dia_repro.results.database import open_database
+
+    chosen = choose(artifacts)
+    database = open_database(db, create=False)
+    own = choose_data(dataset, image_size, data, skip_damaged=skip_damaged)
+    machine, request = resolve(protocol, own, precision, epochs, device)
+    from dia_repro.execution.planning import plan_runs
+
+    planned = plan_runs(database, chosen, request, seeds, only or ())
+    print_plan(planned, database, machine, format_)
+
+
+def print_plan(
+    planned: Sequence[PlannedRun],
+    database: Database,
+    machine: Machine,
+    format_: options.Format,
+) -> None:
+    """The runs, what artifacts share, and the cost of what is left."""
+    from dia_repro.execution.planning import wall_seconds, with_estimates
+
+    planned = with_estimates(planned, database, machine)
+    records = [_record(one) for one in planned]
+    emit(format_, FIELDS, records, listing(COLUMNS, records))
+    if format_ is not options.Format.TABLE:
+        return
+    sharing = _sharing(planned)
+    if len(sharing) > 1:
+        stdout().print()
+        stdout().print(listing(SHARING_COLUMNS, sharing))
+    open_runs = [one for one in planned if not one.done]
+    jobs = machine.jobs_for(len(open_runs), None)
+    operations = sum(2 * one.macs * one.left for one in planned)
+    disk = sum(one.disk_bytes for one in open_runs)
+    notice(
+        f"{len({one.spec for one in planned})} distinct experiments; "
+        f"{len(open_runs)} of {len(planned)} runs to train: {operations / 1e15:.3g} PFLOP, "
+        f"about {duration(wall_seconds(open_runs, jobs))} on {', '.join(machine.devices)} "
+        f"({jobs} at a time), up to {disk / 1e6:,.0f} MB of checkpoints."
+    )
+
+
+def _sharing(planned: Sequence[PlannedRun]) -> list[dict[str, object]]:
+    """What each artifact needs beyond those before it."""
+    records = []
+    for name in dict.fromkeys(name for one in planned for name in one.artifacts):
+        needed = [one for one in planned if name in one.artifacts]
+        added = [one for one in needed if one.artifacts[0] == name]
+        specs, adds = ({one.spec for one in runs} for runs in (needed, added))
+        records.append(
+            {
+                "artifact": name,
+                "specs": len(specs),
+                "shared": len(specs) - len(adds),
+                "adds": len(adds),
+                "open": sum(not one.done for one in added),
+                "seconds_left": sum(one.seconds or 0.0 for one in added),
+            }
+        )
+    return records
+
+
+def _record(one: PlannedRun) -> dict[str, object]:
+    from dia_repro.experiments.describe import describe_model
+
+    return {
+        "network": describe_model(one.spec.model),
+        "dataset": one.spec.data.dataset,
+        "artifacts": " ".join(one.artifacts),
+        "seed": one.seed,
+        "state": one.run.state.value if one.run else "pending",
+        "epochs_done": one.run.epochs if one.run else 0,
+        "epochs": one.spec.recipe.epochs,
+        "parameters": one.counts.parameters,
+        "macs": one.macs,
+        "seconds_left": one.seconds,
+        "disk_bytes": one.disk_bytes,
+        "spec_id": one.spec.spec_id,
+    }

@@ -1,0 +1,100 @@
+"""From options to what is asked for: data, precision, protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dia_repro.cli.output import watch
+from dia_repro.errors import UsageError
+from dia_repro.experiments.names import Precision, Protocol
+
+if TYPE_CHECKING:
+    from dia_repro.cli.options import Device
+    from dia_repro.execution.machine import Machine
+    from dia_repro.experiments.protocols import DataChoice, Request
+    from dia_repro.results.database import Database
+
+FOLDER = "folder:"
+
+
+def choose_data(
+    dataset: str | None,
+    image_size: int | None,
+    data: Path,
+    *,
+    skip_damaged: bool = False,
+    database: Database | None = None,
+) -> DataChoice | None:
+    """The data that `--dataset` names; None without it.
+
+    Args:
+        database: where to look for a user's images by name when they are not on this machine:
+            enough to show results, not to train.
+    """
+    is_folder = dataset is not None and dataset.startswith(FOLDER)
+    if not is_folder and (image_size is not None or skip_damaged):
+        option = "--image-size" if image_size is not None else "--skip-damaged"
+        raise UsageError(f"{option} goes with --dataset folder:PATH")
+    if dataset is None:
+        return None
+    if not is_folder:
+        from dia_repro.experiments.protocols import known_data
+
+        return known_data(dataset)
+    path = Path(dataset.removeprefix(FOLDER)).expanduser()
+    if database is not None and not path.is_dir():
+        return _recorded_data(dataset, image_size, database)
+    from dia_repro.data.own import choose_folder
+
+    with watch(f"Looking through {path}") as on_progress:
+        return choose_folder(
+            path, image_size, data, skip_damaged=skip_damaged, on_progress=on_progress
+        )
+
+
+def _recorded_data(dataset: str, image_size: int | None, database: Database) -> DataChoice:
+    from dia_repro.experiments.protocols import DataChoice, own_images
+    from dia_repro.experiments.spec import Spec
+    from dia_repro.results.queries import all_spec_json
+
+    data = {Spec.from_json(text).data for text in all_spec_json(database)}
+    found = {
+        own_images(dataset, one.classes, one.image_size, one.content_hash)
+        for one in data
+        if one.dataset == dataset and one.content_hash is not None
+    }
+    if image_size is not None:
+        found = {one for one in found if one.image_size == image_size}
+    if not found:
+        raise UsageError(
+            f"there is no folder {dataset.removeprefix(FOLDER)}, and no run on {dataset} "
+            f"in {database.location}"
+        )
+    if len(found) > 1:
+        sizes = ", ".join(sorted({str(one.image_size) for one in found}))
+        raise UsageError(
+            f"{len(found)} data sets in {database.location} are called {dataset} (image sizes "
+            f"{sizes}): give the path of one, or --image-size"
+        )
+    return DataChoice(found.pop(), None)
+
+
+def resolve(
+    protocol: Protocol,
+    data: DataChoice | None,
+    precision: Precision | None,
+    epochs: int | None,
+    device: Device | None,
+) -> tuple[Machine, Request]:
+    """Where to train, and what is asked for there."""
+    from dia_repro.execution.machine import find_machine
+    from dia_repro.experiments.protocols import GPU_PRECISION, Request
+    from dia_repro.training.numerics import check_precision
+
+    machine = find_machine(device)
+    asked = precision is not None
+    if precision is None:
+        precision = GPU_PRECISION[protocol] if machine.has_gpu else Precision.FP32
+    check_precision(precision.value, machine.device)
+    return machine, Request(protocol, precision, data, precision_asked=asked, epochs=epochs)

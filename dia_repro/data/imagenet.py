@@ -1,0 +1,50 @@
+"""ImageNet 2012 (ILSVRC) from class folders: imagenet/train/n01440764/… and imagenet/val/….
+
+O. Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge, IJCV 2015. It cannot
+be downloaded without an account; what is looked for is the customary layout, with the
+validation images sorted into class folders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dia_repro.data.dataset import DataError
+from dia_repro.data.folder import scan
+from dia_repro.data.inspection import OnProgress, inspect, sound
+from dia_repro.data.own import MEMORY
+from dia_repro.data.streaming import StreamedDataset
+
+FOLDER = "imagenet"
+CLASSES, TRAINING_IMAGES, TEST_IMAGES = 1000, 1_281_167, 50_000
+
+
+def load_imagenet(
+    image_size: int, root: Path, on_progress: OnProgress | None = None
+) -> StreamedDataset:
+    """ImageNet from the folder `root`/imagenet, looked through once.
+
+    Raises:
+        DataError: it is not there, not complete, or has damaged images.
+    """
+    path = root / FOLDER
+    if not path.is_dir():
+        raise DataError(
+            f"imagenet is not in {path}: put its train/ and val/ there, a folder a class "
+            "(or a link to where they are)"
+        )
+    found = scan(path)
+    complete = (CLASSES, TRAINING_IMAGES, TEST_IMAGES)
+    counts = (len(found.classes), len(found.train), len(found.test))
+    if counts != complete:
+        raise DataError(
+            f"{path} is not ImageNet 2012: it has {_say(counts)} instead of {_say(complete)}; "
+            f"for a part of it say --dataset folder:{path} --image-size {image_size}"
+        )
+    inspection = inspect(found, root / MEMORY, on_progress)
+    kept = sound(found, inspection, skip_damaged=False)
+    return StreamedDataset("imagenet", kept, image_size, inspection.content_hash)
+
+
+def _say(counts: tuple[int, int, int]) -> str:
+    return "{:,} classes, {:,} training and {:,} test images".format(*counts)

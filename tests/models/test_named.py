@@ -1,0 +1,70 @@
+"""Networks by name, as other people's code asks for them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dia_repro.artifacts.networks import CIFAR_FAMILIES, COLUMNS, IMAGENET_FAMILIES, Family
+from dia_repro.experiments.describe import describe_model
+from dia_repro.experiments.spec import SEAttention
+from dia_repro.models import build, count, count_parameters
+from dia_repro.models.named import UnknownNetworkError
+
+FAMILIES = {**CIFAR_FAMILIES, **IMAGENET_FAMILIES}
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+@pytest.mark.parametrize("column", COLUMNS)
+def test_every_network_of_table_3_can_be_had_by_name(family: Family, column: str) -> None:
+    model = family.model(column)
+    name = describe_model(model).split()[0]
+    options = model.attention.model_dump()
+    if hasattr(model.backbone, "conv_bias"):
+        options["conv_bias"] = model.backbone.conv_bias
+    kind = options.pop("kind")
+    with torch.device("meta"):
+        network = build(name, classes=100, attention=kind, **options)
+    assert count_parameters(network) == count(model, 100, 32).parameters
+
+
+def test_norm_skip_and_block_are_passed_on() -> None:
+    bare = build("resnet56", classes=7, block="basic", norm=False, skip=False)
+    assert not any("Norm" in type(module).__name__ for module in bare.modules())
+    assert not any("shortcut" in name for name in bare.state_dict())
+    assert bare(torch.randn(2, 3, 16, 16)).shape == (2, 7)
+
+
+def test_defaults_are_the_papers() -> None:
+    se = build("resnet20", attention="se").state_dict()
+    assert (
+        se["stages.0.blocks.0.attention.squeeze.weight"].shape[0]
+        == 64 // SEAttention(kind="se").reduction
+    )
+    dia = build("resnet20", attention="dia-lstm").state_dict()
+    assert dia["stages.0.unit.cells.0.from_input.0.weight"].shape == (16, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("resnet", {}, "unknown network 'resnet'"),
+        ("wrn52", {}, "unknown network 'wrn52'"),
+        ("resnet164", {"attention": "sea"}, "unknown attention 'sea'"),
+        ("resnet164", {"attention": "se", "cells": 3}, "cells: Extra"),
+        ("resnet164", {"dropout": 0.3}, "dropout: Extra .*its options: block"),
+        ("resnet164", {"attention": "dia-lstm", "activation": "gelu"}, "'sigmoid', 'tanh'"),
+        ("resnet164", {"attention": "se", "reduction": 0}, "reduction: "),
+    ],
+)
+def test_what_does_not_exist_is_refused_in_a_sentence(
+    name: str, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UnknownNetworkError, match=words) as caught:
+        build(name, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_depths_without_whole_blocks_are_refused() -> None:
+    with pytest.raises(ValueError, match="depth 100"):
+        build("resnet100")
