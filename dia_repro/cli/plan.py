@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "network",
-    "dataset",
+    "data",
     "artifacts",
     "seed",
     "state",
@@ -32,7 +32,7 @@ FIELDS = (
 )
 COLUMNS = (
     Column("network", field("network")),
-    Column("data", field("dataset")),
+    Column("data", field("data")),
     Column("for", field("artifacts")),
     Column("seed", field("seed"), right=True),
     Column("state", field("state")),
@@ -82,16 +82,17 @@ def plan(
     from dia_repro.execution.planning import plan_runs
 
     planned = plan_runs(database, chosen, request, seeds, only or ())
-    print_plan(planned, database, machine, format_)
+    print_plan(planned, [one.name for one in chosen], database, machine, format_)
 
 
 def print_plan(
     planned: Sequence[PlannedRun],
+    names: Sequence[str],
     database: Database,
     machine: Machine,
     format_: options.Format,
 ) -> None:
-    """The runs, what artifacts share, and the cost of what is left."""
+    """The runs, what artifacts of these names share, and the cost of what is left."""
     from dia_repro.execution.planning import wall_seconds, with_estimates
 
     planned = with_estimates(planned, database, machine)
@@ -99,10 +100,9 @@ def print_plan(
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     if format_ is not options.Format.TABLE:
         return
-    sharing = _sharing(planned)
-    if len(sharing) > 1:
+    if len(names) > 1:
         stdout().print()
-        stdout().print(listing(SHARING_COLUMNS, sharing))
+        stdout().print(listing(SHARING_COLUMNS, [_share(name, planned) for name in names]))
     open_runs = [one for one in planned if not one.done]
     jobs = machine.jobs_for(len(open_runs), None)
     operations = sum(2 * one.macs * one.left for one in planned)
@@ -115,32 +115,27 @@ def print_plan(
     )
 
 
-def _sharing(planned: Sequence[PlannedRun]) -> list[dict[str, object]]:
-    """What each artifact needs beyond those before it."""
-    records = []
-    for name in dict.fromkeys(name for one in planned for name in one.artifacts):
-        needed = [one for one in planned if name in one.artifacts]
-        added = [one for one in needed if one.artifacts[0] == name]
-        specs, adds = ({one.spec for one in runs} for runs in (needed, added))
-        records.append(
-            {
-                "artifact": name,
-                "specs": len(specs),
-                "shared": len(specs) - len(adds),
-                "adds": len(adds),
-                "open": sum(not one.done for one in added),
-                "seconds_left": sum(one.seconds or 0.0 for one in added),
-            }
-        )
-    return records
+def _share(name: str, planned: Sequence[PlannedRun]) -> dict[str, object]:
+    """What an artifact needs, and what of that those before it do not need already."""
+    needed = [one for one in planned if name in one.artifacts]
+    added = [one for one in needed if one.artifacts[0] == name]
+    specs, adds = ({one.spec for one in runs} for runs in (needed, added))
+    return {
+        "artifact": name,
+        "specs": len(specs),
+        "shared": len(specs) - len(adds),
+        "adds": len(adds),
+        "open": sum(not one.done for one in added),
+        "seconds_left": sum(one.seconds or 0.0 for one in added),
+    }
 
 
 def _record(one: PlannedRun) -> dict[str, object]:
-    from dia_repro.experiments.describe import describe_model
+    from dia_repro.experiments.describe import describe_data, describe_model
 
     return {
         "network": describe_model(one.spec.model),
-        "dataset": one.spec.data.dataset,
+        "data": describe_data(one.spec.data),
         "artifacts": " ".join(one.artifacts),
         "seed": one.seed,
         "state": one.run.state.value if one.run else "pending",

@@ -65,7 +65,9 @@ def run(
 
     planned = plan_runs(database, chosen, request, seeds, only or ())
     if dry_run:
-        print_plan(planned, database, machine, options.Format.TABLE)
+        print_plan(
+            planned, [one.name for one in chosen], database, machine, options.Format.TABLE
+        )
         return
     open_runs = longest_first(planned)
     if not open_runs:

@@ -19,7 +19,7 @@ app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
 LIST_FIELDS = (
     "id",
     "network",
-    "dataset",
+    "data",
     "seed",
     "state",
     "epochs_done",
@@ -36,7 +36,7 @@ LIST_FIELDS = (
 LIST_COLUMNS = (
     Column("run", field("id"), right=True),
     Column("network", field("network")),
-    Column("data", field("dataset")),
+    Column("data", field("data")),
     Column("seed", field("seed"), right=True),
     Column("state", field("state")),
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
@@ -118,14 +118,14 @@ EPOCH_FIELDS = ("epoch", "lr", "train_loss", "train_top1", "test_loss", "test_to
 
 
 def _record(run: Any, spec_json: str) -> Record:
-    from dia_repro.experiments.describe import describe_model
+    from dia_repro.experiments.describe import describe_data, describe_model
     from dia_repro.experiments.spec import Spec
 
     spec = Spec.from_json(spec_json)
     return {
         "id": run.id,
         "network": describe_model(spec.model),
-        "dataset": spec.data.dataset,
+        "data": describe_data(spec.data),
         "seed": run.seed,
         "state": run.state.value,
         "epochs_done": run.epochs,

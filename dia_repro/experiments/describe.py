@@ -1,9 +1,10 @@
-"""Short names of networks, for lists."""
+"""Short names of networks and data, for lists."""
 
 from __future__ import annotations
 
 from dia_repro.experiments.spec import (
     Backbone,
+    DataSpec,
     DIALSTMAttention,
     ImageNetBackbone,
     ModelSpec,
@@ -26,6 +27,17 @@ def _backbone(backbone: Backbone) -> str:
             return f"resnet{backbone.depth} basic"
         case _:
             return f"{backbone.family}{backbone.depth}"
+
+
+def describe_data(data: DataSpec) -> str:
+    """E.g. "cifar100" or "cifar100 not augmented", "digits 32×32"."""
+    parts = [data.dataset]
+    own = data.content_hash is not None
+    if own or (data.dataset, data.image_size) == ("digits", 32):
+        parts.append(f"{data.image_size}×{data.image_size}")
+    if data.augmentation == "none" and data.dataset != "digits":
+        parts.append("not augmented")
+    return " ".join(parts)
 
 
 def describe_model(model: ModelSpec) -> str:
