@@ -10,7 +10,7 @@ FIGURE5 = TableArtifact(
     row_heading="Network",
     entries=(
         Entry(
-            row="ResNet164",
+            row="DIANet164",
             column=DIANET,
             model=dianet164(),
             network="ResNet164",

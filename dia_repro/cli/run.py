@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import notice
+from dia_repro.cli.output import duration, notice
 from dia_repro.cli.plan import print_plan
 from dia_repro.cli.requests import choose_data, resolve
 from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, AbsentError
@@ -65,9 +65,7 @@ def run(
 
     planned = plan_runs(database, chosen, request, seeds, only or ())
     if dry_run:
-        print_plan(
-            planned, [one.name for one in chosen], database, machine, options.Format.TABLE
-        )
+        print_plan(planned, [one.name for one in chosen], database, machine, options.Format.TABLE)
         return
     open_runs = longest_first(planned)
     if not open_runs:
@@ -105,10 +103,11 @@ def _ask_before_long_cpu_run(
     from dia_repro.execution.planning import wall_seconds, with_estimates
 
     jobs = machine.jobs_for(len(open_runs), None)
-    hours = wall_seconds(with_estimates(open_runs, database, machine), jobs) / 3600
+    seconds = wall_seconds(with_estimates(open_runs, database, machine), jobs)
+    runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
     notice(
-        f"No GPU here: on this CPU the {len(open_runs)} runs would take about {hours:,.0f} hours "
-        f"({hours / 24:,.0f} days). For a look that takes minutes, add --protocol demo."
+        f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "
+        "For a look that takes minutes, add --protocol demo."
     )
     _check_data(open_runs, location)
     if yes:

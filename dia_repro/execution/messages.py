@@ -15,7 +15,7 @@ class WorkOrder:
     """One run for one worker process.
 
     Attributes:
-        label: the run's name for people, e.g. "DIANet ResNet164, seed 0".
+        label: the run's name for people, e.g. "resnet83 se r=16 on digits, seed 0".
         device: `cpu`, `cuda:0`, …
         threads: CPU threads the worker may use.
         command: the command line that asked for the run, for provenance.

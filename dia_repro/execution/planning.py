@@ -12,6 +12,7 @@ from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.errors import UsageError
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import WorkOrder
+from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
@@ -33,20 +34,24 @@ class PlannedRun:
     """A run that artifacts need.
 
     Attributes:
-        label: its network's name in the first of them.
         artifacts: names of all that need it, in the order asked for.
         training_images: of its data.
         run: what the database knows of it, if anything.
         seconds: estimate of what is left to train; None before `with_estimates`.
     """
 
-    label: str
     artifacts: tuple[str, ...]
     training_images: int
     spec: Spec
     seed: int
     run: RunSummary | None
     seconds: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is, for people: "resnet83 se r=16 on digits, seed 0"."""
+        network, data = describe_model(self.spec.model), describe_data(self.spec.data)
+        return f"{network} on {data}, seed {self.seed}"
 
     @property
     def done(self) -> bool:
@@ -117,8 +122,7 @@ def plan_runs(
         images = entry.data(request).training_images or 0
         names = tuple(dict.fromkeys(needed_by[spec]))
         planned += [
-            PlannedRun(entry.label, names, images, spec, seed, by_seed.get(seed))
-            for seed in range(seeds)
+            PlannedRun(names, images, spec, seed, by_seed.get(seed)) for seed in range(seeds)
         ]
     return planned
 
@@ -183,7 +187,7 @@ def make_orders(
     return [
         WorkOrder(
             run_id=numbers[run.spec.spec_id, run.seed],
-            label=f"{run.label}, seed {run.seed}",
+            label=run.label,
             spec_json=run.spec.canonical_json(),
             seed=run.seed,
             database=database.location,

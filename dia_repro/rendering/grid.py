@@ -92,10 +92,10 @@ def accuracy(cell: Cell | None) -> str:
         parts.append("nan")
     else:
         parts.append(MISSING)
-    if cell.n < cell.n_expected:
+    if cell.n + cell.diverged < cell.n_expected or (cell.n and cell.diverged):
         parts.append(f"({cell.n}/{cell.n_expected})")
-    elif cell.n > 1:
-        parts.append(f"({cell.n})")
+    elif cell.n + cell.diverged > 1:
+        parts.append(f"({cell.n or cell.diverged})")
     if cell.diverged and cell.n:
         parts.append(f"[{cell.diverged} nan]")
     return " ".join(parts)

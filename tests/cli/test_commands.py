@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import main as entry
 from dia_repro.data.cifar import SOURCES
@@ -121,6 +122,24 @@ def test_plan_says_what_is_done_and_what_the_rest_costs(folder: Path) -> None:
         expected = 0.0 if one["state"] == "finished" else float(one["macs"])
         assert (float(one["seconds_left"]) > 0) == (expected > 0)
     assert (folder / "runs.db").read_bytes() == before
+
+
+def test_plan_all_says_what_artifacts_share(tmp_path: Path) -> None:
+    result = cli("plan", "all", "--protocol", "demo", "--format", "json", cwd=tmp_path)
+    planned = json.loads(result.stdout)
+    needed_by = {one["spec_id"]: one["artifacts"].split() for one in planned}
+    assert len(needed_by) == len(planned) == 55
+    assert set().union(*needed_by.values()) == set(ARTIFACTS)
+    (dianet164,) = [
+        one["artifacts"] for one in planned if one["network"] == "resnet164 dia-lstm r=4"
+    ]
+    assert dianet164 == "table3 table4 table5 table6 table7 table9 figure5"
+
+
+def test_only_narrows_by_whole_words(tmp_path: Path) -> None:
+    options = ("--protocol", "demo", "--format", "csv", "--only", "DIANet ResNet164")
+    planned = records(cli("plan", "table3", *options, cwd=tmp_path).stdout)
+    assert [one["network"] for one in planned] == ["resnet164 dia-lstm r=4"]
 
 
 def test_nothing_is_trained_twice(folder: Path) -> None:

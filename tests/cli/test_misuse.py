@@ -26,6 +26,12 @@ DEMO = ("--protocol", "demo")
         (["run", "table5", "--db", ".", *DEMO], 2, "is a folder"),
         (["run", "table5", "--db", "/proc/runs.db", *DEMO], 1, "/proc/runs.db"),
         (["run", "table5", "--db", "nonsense://x", *DEMO], 2, "nonsense://x"),
+        (["plan", "table5", "--image-size", "32", *DEMO], 2, "goes with --dataset folder:PATH"),
+        (["run", "table5", "--skip-damaged", *DEMO], 2, "goes with --dataset folder:PATH"),
+        (["run", "table5", "--dataset", "folder:nowhere", *DEMO], 3, "no folder"),
+        (["plan", "table5", "--only", "ResNet84", *DEMO], 2, "'SENet ResNet83'"),
+        (["data", "check", "mnist"], 2, "digits, cifar10, cifar100"),
+        (["data", "check", "imagenet"], 3, "put its train/ and val/ there"),
         (["run", "table5", "--dataset", "cifar10", *DEMO], 3, "dia-repro data fetch cifar10"),
         (["data", "check", "cifar100"], 3, "dia-repro data fetch cifar100"),
         (["run"], 2, "artifacts"),
@@ -78,6 +84,6 @@ def test_no_gpu_and_the_papers_protocol_tell_the_cost_and_how_to_get_the_data(
     assert result.returncode == 3
     cost, complaint = result.stderr.strip().splitlines()
     assert "the 8 runs would take about" in cost
-    assert "hours" in cost
+    assert " h (" in cost
     assert "dia-repro data fetch cifar100" in complaint
     assert list(tmp_path.iterdir()) == []
