@@ -95,7 +95,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.entry = nn.Sequential(*entry) if entry else None
         self.layers = nn.Sequential(*layers)
-        self.shortcut = nn.Sequential(*shortcut) if shortcut and options.skip else None
+        self.shortcut: nn.Module | None = (
+            nn.Sequential(*shortcut) if shortcut and options.skip else None
+        )
         self.attention: nn.Module | None = None
         self.skip, self.relu, self.out_channels = options.skip, relu, out_channels
         self.options = options
@@ -105,6 +107,12 @@ class ResidualBlock(nn.Module):
         self.attention = attention.for_block(stage, self.out_channels)
         if attention.normalises(stage):
             self.layers.extend(self.options.bn(self.out_channels))
+
+    def carried(self, x: Tensor) -> Tensor | None:
+        """What goes around the branch: x_t, made to fit it; None without skips."""
+        if not self.skip:
+            return None
+        return x if self.shortcut is None else self.shortcut(x)
 
     def enter(self, x: Tensor) -> Tensor:
         """What branch and shortcut both see: x_t itself, but for some pre-activation blocks."""
@@ -117,6 +125,6 @@ class ResidualBlock(nn.Module):
 
     def merge(self, x: Tensor, a: Tensor) -> Tensor:
         """(c) of Table 2: x_{t+1} from x_t and the recalibrated branch, (B, C, H, W)."""
-        if self.skip:
-            a = a + (x if self.shortcut is None else self.shortcut(x))
+        carried = self.carried(x)
+        a = a if carried is None else a + carried
         return a.relu() if self.relu else a

@@ -61,6 +61,12 @@ class StagedNetwork(nn.Module):
         self.tail = nn.Sequential(*(tail(channels) if tail else []))
         self.classifier = nn.Linear(channels, classes)
 
+    def fuse(self, fused: bool = True) -> None:
+        """Train by `dia_repro.models.fused` where that applies: on a CPU."""
+        for stage in self.modules():
+            if isinstance(stage, Stage):
+                stage.fused = fused
+
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) → logits (B, classes)."""
         x = self.stem(x)

@@ -11,12 +11,18 @@ class Block(Protocol):
     """What a stage needs of a residual block."""
 
     attention: nn.Module | None
+    entry: nn.Sequential | None
+    layers: nn.Sequential
+    relu: bool
 
     def enter(self, x: Tensor) -> Tensor:
         """What the residual branch and the shortcut both see."""
 
     def residual(self, x: Tensor) -> Tensor:
         """(a) of Table 2: a_t = f(x_t), (B, C, H, W)."""
+
+    def carried(self, x: Tensor) -> Tensor | None:
+        """What goes around the branch, or None without skips."""
 
     def merge(self, x: Tensor, a: Tensor) -> Tensor:
         """(c) of Table 2: x_{t+1} from x_t and the recalibrated branch, (B, C, H, W)."""
@@ -31,22 +37,57 @@ class Stage(nn.Module):
     Args:
         blocks: T residual blocks with the same output shape.
         unit: the unit that they share, or None (a block may have its own).
+
+    Attributes:
+        fused: whether training on a CPU takes `dia_repro.models.fused`'s way: the same
+            figures but for rounding, in fewer passes over memory.
     """
 
     def __init__(self, blocks: list[nn.Module], unit: nn.Module | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.unit = unit
+        self.fused = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
         state: Any = None
         for block in cast("list[Block]", self.blocks):
-            x = block.enter(x)
-            a = block.residual(x)
-            attention = block.attention if self.unit is None else self.unit
-            if attention is not None:
-                h, state = attention(a.mean((2, 3)), state)
-                a = a * h[:, :, None, None]
-            x = block.merge(x, a)
+            one = self._fused_block if self.fused and self.training else self._block
+            x, state = one(block, x, state)
         return x
+
+    def _attention(self, block: Block) -> nn.Module | None:
+        return block.attention if self.unit is None else self.unit
+
+    def _block(self, block: Block, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Table 2, line by line."""
+        x = block.enter(x)
+        a = block.residual(x)
+        attention = self._attention(block)
+        if attention is not None:
+            h, state = attention(a.mean((2, 3)), state)
+            a = a * h[:, :, None, None]
+        return block.merge(x, a), state
+
+    def _fused_block(self, block: Block, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The same, with all that follows the last convolution in one pass."""
+        from dia_repro.models import fused  # brings numba
+
+        x = x if block.entry is None else fused.run(block.entry, x)
+        *layers, last = block.layers
+        u = fused.run(layers, x)
+        attention = self._attention(block)
+        least = fused.LEAST_NORMALISED if attention is None else fused.LEAST_RECALIBRATED
+        if isinstance(last, nn.BatchNorm2d) and fused.applies(u, least):
+            carried = block.carried(x)
+            if attention is None:
+                return fused.norm_add(u, last, carried, relu=block.relu), state
+            recalibration = fused.Recalibration(u, last)
+            h, state = attention(recalibration.pooled, state)
+            return recalibration.add(h, carried, relu=block.relu), state
+        a = last(u)
+        if attention is not None:
+            h, state = attention(a.mean((2, 3)), state)
+            a = a * h[:, :, None, None]
+        return block.merge(x, a), state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,6 +28,15 @@ def check_precision(precision: str, device: torch.device) -> None:
     if torch.cuda.get_device_capability(device) < (8, 0):
         name = torch.cuda.get_device_name(device)
         raise PrecisionError(f"{name} does not have {precision}: use --precision fp32")
+
+
+def use_threads(count: int) -> None:
+    """As many CPU threads for torch, and for the passes that numba compiles.
+
+    To be called before either has started any.
+    """
+    torch.set_num_threads(count)
+    os.environ["NUMBA_NUM_THREADS"] = str(count)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dia_repro.experiments.spec import RecipeSpec
+from dia_repro.models.network import StagedNetwork
 from dia_repro.training.numerics import numerics
 
 
@@ -24,6 +25,8 @@ class TrainingStep:
         self, model: nn.Module, recipe: RecipeSpec, precision: str, device: torch.device
     ) -> None:
         self.model, self.precision, self.device = model, precision, device
+        if device.type == "cpu" and isinstance(model, StagedNetwork):
+            model.fuse()
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=recipe.lr,

@@ -1,0 +1,173 @@
+"""The fused passes of a CPU against the plain modules, whose figures they must give."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numba
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dia_repro.data.digits import load_digits
+from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec
+from dia_repro.models import from_spec, fused
+from dia_repro.models.network import StagedNetwork
+from dia_repro.training.trainer import Trainer
+from tests.helpers import tiny_spec
+from tests.models.test_families import ATTENTIONS, BACKBONES
+
+B, C, SIDE = 5, 12, 7
+Passes = Callable[[Tensor, nn.BatchNorm2d, Tensor | None, Tensor], Tensor]
+
+
+@pytest.fixture(autouse=True)
+def for_small_tensors_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "LEAST_RECALIBRATED", 1)
+    monkeypatch.setattr(fused, "LEAST_NORMALISED", 1)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def results(relu: bool, skip: bool, attention: bool, *, use_fused: bool) -> dict[str, Tensor]:
+    """Output, gradients and running statistics; plain ones in float64."""
+    torch.manual_seed(0)
+    u, x, g = torch.randn(3, B, C, SIDE, SIDE)
+    u = 3 * u + 5  # a mean that is large against the deviation
+    weight, bias, mix = torch.rand(C) + 0.5, torch.randn(C), torch.randn(C, C)
+    dtype = torch.float32 if use_fused else torch.float64
+    bn = nn.BatchNorm2d(C).to(dtype)
+    with torch.no_grad():
+        bn.weight.copy_(weight)
+        bn.bias.copy_(bias)
+    u, x, mix = (t.to(dtype).requires_grad_() for t in (u, x, mix))
+    carried = channels_last(x) if skip else None
+    if use_fused and attention:
+        one = fused.Recalibration(channels_last(u), bn)
+        y = one.add((one.pooled @ mix).sigmoid(), carried, relu=relu)
+    elif use_fused:
+        y = fused.norm_add(channels_last(u), bn, carried, relu=relu)
+    else:
+        y = bn(u)
+        if attention:
+            y = y * (y.mean((2, 3)) @ mix).sigmoid()[:, :, None, None]
+        y = y if carried is None else y + carried
+        y = y.relu() if relu else y
+    y.backward(g.to(dtype))
+    parts = {"y": y, "u": u.grad, "weight": bn.weight.grad, "bias": bn.bias.grad}
+    parts |= {"running_mean": bn.running_mean, "running_var": bn.running_var}
+    parts |= {"x": x.grad} if skip else {}
+    parts |= {"mix": mix.grad} if attention else {}
+    return {name: part.detach().double() for name, part in parts.items() if part is not None}
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("attention", [True, False])
+def test_outputs_gradients_and_statistics_are_the_plain_ones(
+    relu: bool, skip: bool, attention: bool
+) -> None:
+    plain = results(relu, skip, attention, use_fused=False)
+    ours = results(relu, skip, attention, use_fused=True)
+    assert set(plain) == set(ours)
+    assert len(plain) == 6 + skip + attention
+    for name, expected in plain.items():
+        assert (ours[name] - expected).abs().max() < 2e-5 * expected.abs().max(), name
+
+
+@pytest.mark.parametrize("family", BACKBONES)
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_every_familys_loss_is_the_plain_one(family: str, kind: str) -> None:
+    torch.manual_seed(0)
+    spec = ModelSpec(backbone=BACKBONES[family], attention=ATTENTIONS[kind])
+    plain = from_spec(spec, 7).to(memory_format=torch.channels_last)
+    other = copy.deepcopy(plain)
+    other.fuse()
+    images = channels_last(torch.randn(8, 3, 32, 32))
+    losses = []
+    for network in (plain, other):
+        torch.manual_seed(1)  # dropout
+        losses.append(functional.cross_entropy(network(images), torch.arange(8) % 7))
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=2e-4)
+    assert losses[1].grad_fn is not None
+    losses[1].backward()
+    assert all(parameter.grad is not None for parameter in other.parameters())
+
+
+def first_losses(count: int, *, use_fused: bool) -> list[float]:
+    # At a rate of 0.01 rounding alone drives two trainings apart: 0.2 % after fifty steps, be it
+    # the fused passes' rounding or that of another memory layout.
+    spec = tiny_spec(attention=DIALSTMAttention(), epochs=9, lr=0.001)
+    trainer = Trainer(spec, 0, load_digits(), torch.device("cpu"))
+    assert isinstance(trainer.model, StagedNetwork)
+    trainer.model.fuse(use_fused)
+    losses: list[float] = []
+    epoch = 0
+    while len(losses) < count:
+        for images, labels in trainer._batches(epoch):
+            losses.append(trainer.step.train(images, labels)[0].item())
+        epoch += 1
+    return losses[:count]
+
+
+def test_fifty_steps_have_the_plain_ones_losses() -> None:
+    plain, ours = (first_losses(50, use_fused=fused) for fused in (False, True))
+    assert plain != ours
+    assert ours == pytest.approx(plain, rel=1e-4)
+
+
+def test_training_on_a_cpu_takes_the_fused_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = fused.Recalibration
+
+    def counted(u: Tensor, bn: nn.BatchNorm2d) -> fused.Recalibration:
+        seen.append(u.numel())
+        return real(u, bn)
+
+    monkeypatch.setattr(fused, "Recalibration", counted)
+    first_losses(1, use_fused=True)
+    assert seen
+
+
+def test_evaluation_and_small_tensors_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = from_spec(ModelSpec(backbone=BACKBONES["resnet"], attention=DIALSTMAttention()), 7)
+    images = channels_last(torch.randn(4, 3, 8, 8))
+    plain = network(images)
+    monkeypatch.setattr(fused, "LEAST_RECALIBRATED", 1 << 30)
+    monkeypatch.setattr(fused, "LEAST_NORMALISED", 1 << 30)
+    network.fuse()
+    assert torch.equal(network(images), plain)
+    monkeypatch.undo()
+    network.eval()
+    evaluated = network(images)
+    network.fuse(False)
+    assert torch.equal(network(images), evaluated)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_what_is_not_finite_goes_through(relu: bool) -> None:
+    u = torch.randn(2, 3, 4, 4).requires_grad_()
+    with torch.no_grad():
+        u[0, 1, 2, 3] = float("nan")
+    y = fused.norm_add(channels_last(u), nn.BatchNorm2d(3), None, relu=relu)
+    assert y[:, 1].isnan().all()
+    assert y[:, [0, 2]].isfinite().all()
+    y.sum().backward()
+    assert u.grad is not None
+    assert u.grad[:, 1].isnan().all()
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        one = results(True, True, True, use_fused=True)
+        numba.set_num_threads(before)
+        many = results(True, True, True, use_fused=True)
+    finally:
+        numba.set_num_threads(before)
+    assert all(torch.equal(one[name], many[name]) for name in one)
