@@ -89,7 +89,7 @@ def _look(path: Path) -> tuple[str, tuple[int, int] | None]:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             return hashlib.sha256(content).hexdigest(), image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # decoders raise what they like, e.g. RuntimeError
         return "", None
 
 

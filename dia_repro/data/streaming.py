@@ -70,7 +70,7 @@ class _Decoded(TorchDataset[tuple[Tensor, int]]):
         try:
             with Image.open(path) as file:
                 image = file.convert("RGB")
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:  # decoders raise what they like
             raise DataError(f"{path} cannot be decoded any more: {error}") from error
         if self.seeds is None:
             image = centred(image, self.size)

@@ -12,28 +12,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dia_repro.models import kernels
-
-# Elements of u from which the passes are faster than torch's own, measured on one core: below,
-# what a call costs outweighs what a pass saves.
-LEAST_RECALIBRATED = 1 << 17
-LEAST_NORMALISED = 1 << 19
+# Elements of u from which the passes are clearly faster than torch's own, measured on one core.
+# Below, as with 8×8 images, they gain little, and loading numba costs a second.
+LEAST = 1 << 19
 
 
-def applies(x: Tensor, least: int) -> bool:
-    """Whether the passes are written for such a tensor, and worth while from so many elements."""
+def applies(x: Tensor) -> bool:
+    """Whether the passes are written for such a tensor, and worth while."""
     return (
-        x.numel() >= least
+        x.numel() >= LEAST
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def _kernels() -> ModuleType:
+    """Loaded when first needed: it brings numba."""
+    from dia_repro.models import kernels
+
+    return kernels
 
 
 def _pixels(x: Tensor) -> np.ndarray:
@@ -81,7 +86,7 @@ class _Normalised:
         scale = slope.expand(shape) if h is None else slope * h
         shifts = shift.expand(shape) if h is None else shift * h
         y = torch.empty_like(self.u)
-        kernels.scale_add(
+        _kernels().scale_add(
             _pixels(self.u),
             self.mean.numpy(),
             scale.contiguous().numpy(),
@@ -97,7 +102,7 @@ class _Normalised:
         """Gradient before the ReLU, and per image and channel Σg and Σg·(u - μ), (B, C)."""
         masked = torch.empty_like(self.u)
         total, product = torch.empty(2, *self.pooled.shape)
-        kernels.gradient_moments(
+        _kernels().gradient_moments(
             _pixels(_channels_last(g)),
             _pixels(y),
             _pixels(self.u),
@@ -132,7 +137,7 @@ class _Normalised:
         pixels = self.count // len(self.pooled)
         shift = slope * (extra / pixels - g_bias / self.count)
         g_u = torch.empty_like(self.u)
-        kernels.gradient_scale(
+        _kernels().gradient_scale(
             _pixels(masked),
             _pixels(self.u),
             self.mean.numpy(),
@@ -148,7 +153,7 @@ def _normalise(u: Tensor, bn: nn.BatchNorm2d) -> _Normalised:
     """One pass over u: its statistics, which also move BN's running ones."""
     pooled = torch.empty(u.shape[:2])
     mean, var = torch.empty(2, u.shape[1])
-    kernels.moments(_pixels(u), pooled.numpy(), mean.numpy(), var.numpy())
+    _kernels().moments(_pixels(u), pooled.numpy(), mean.numpy(), var.numpy())
     count = u.numel() // u.shape[1]
     with torch.no_grad():
         if bn.running_mean is not None and bn.running_var is not None:
@@ -246,7 +251,7 @@ def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     left = list(layers)
     while left:
         layer = left.pop(0)
-        before_relu = bool(left) and isinstance(left[0], nn.ReLU) and applies(x, LEAST_NORMALISED)
+        before_relu = bool(left) and isinstance(left[0], nn.ReLU) and applies(x)
         if isinstance(layer, nn.BatchNorm2d) and before_relu:
             left.pop(0)
             x = norm_add(x, layer, None, relu=True)

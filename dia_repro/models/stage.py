@@ -6,6 +6,8 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
+from dia_repro.models import fused
+
 
 class Block(Protocol):
     """What a stage needs of a residual block."""
@@ -72,14 +74,11 @@ class Stage(nn.Module):
 
     def _fused_block(self, block: Block, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The same, with all that follows the last convolution in one pass."""
-        from dia_repro.models import fused  # brings numba
-
         x = x if block.entry is None else fused.run(block.entry, x)
         *layers, last = block.layers
         u = fused.run(layers, x)
         attention = self._attention(block)
-        least = fused.LEAST_NORMALISED if attention is None else fused.LEAST_RECALIBRATED
-        if isinstance(last, nn.BatchNorm2d) and fused.applies(u, least):
+        if isinstance(last, nn.BatchNorm2d) and fused.applies(u):
             carried = block.carried(x)
             if attention is None:
                 return fused.norm_add(u, last, carried, relu=block.relu), state

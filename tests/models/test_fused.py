@@ -25,8 +25,7 @@ Passes = Callable[[Tensor, nn.BatchNorm2d, Tensor | None, Tensor], Tensor]
 
 @pytest.fixture(autouse=True)
 def for_small_tensors_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "LEAST_RECALIBRATED", 1)
-    monkeypatch.setattr(fused, "LEAST_NORMALISED", 1)
+    monkeypatch.setattr(fused, "LEAST", 1)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -137,8 +136,7 @@ def test_evaluation_and_small_tensors_take_the_plain_way(monkeypatch: pytest.Mon
     network = from_spec(ModelSpec(backbone=BACKBONES["resnet"], attention=DIALSTMAttention()), 7)
     images = channels_last(torch.randn(4, 3, 8, 8))
     plain = network(images)
-    monkeypatch.setattr(fused, "LEAST_RECALIBRATED", 1 << 30)
-    monkeypatch.setattr(fused, "LEAST_NORMALISED", 1 << 30)
+    monkeypatch.setattr(fused, "LEAST", 1 << 30)
     network.fuse()
     assert torch.equal(network(images), plain)
     monkeypatch.undo()
