@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ def choose_data(
 
     Args:
         database: where to look for a user's images by name when they are not on this machine:
-            enough to show results, not to train.
+            enough to show results, not to train. Damaged images are no obstacle to that either.
     """
     is_folder = dataset is not None and dataset.startswith(FOLDER)
     if not is_folder and (image_size is not None or skip_damaged):
@@ -49,7 +51,11 @@ def choose_data(
 
     with watch(f"Looking through {path}") as on_progress:
         return choose_folder(
-            path, image_size, data, skip_damaged=skip_damaged, on_progress=on_progress
+            path,
+            image_size,
+            data,
+            skip_damaged=skip_damaged or database is not None,
+            on_progress=on_progress,
         )
 
 
@@ -78,6 +84,12 @@ def _recorded_data(dataset: str, image_size: int | None, database: Database) -> 
             f"{sizes}): give the path of one, or --image-size"
         )
     return DataChoice(found.pop(), None)
+
+
+def repeated(options: Mapping[str, object]) -> str:
+    """Options that were given, as they would be typed again, with a space in front."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in given.items())
 
 
 def resolve(

@@ -9,7 +9,7 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice, stdout
-from dia_repro.cli.requests import choose_data
+from dia_repro.cli.requests import choose_data, repeated
 from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
@@ -63,8 +63,16 @@ def show(
     database = open_database(db, create=False)
     own = choose_data(dataset, image_size, data, database=database)
     wanted = Wanted(protocol, precision, own, epochs)
+    asked = repeated(
+        {
+            "--epochs": epochs,
+            "--dataset": dataset,
+            "--image-size": image_size,
+            "--precision": precision,
+        }
+    )
     for one in chosen:
-        value = _compute(one, database, wanted, seeds)
+        value = _compute(one, database, wanted, seeds, asked)
         emit(format_, CELL_FIELDS, cell_records(value), to_terminal(make_grid(value)))
 
 
@@ -102,8 +110,16 @@ def report(
     database = open_database(db, create=False)
     own = choose_data(dataset, image_size, data, database=database)
     wanted = Wanted(protocol, precision, own, epochs)
+    asked = repeated(
+        {
+            "--epochs": epochs,
+            "--dataset": dataset,
+            "--image-size": image_size,
+            "--precision": precision,
+        }
+    )
     for one in chosen:
-        value = _compute(one, database, wanted, seeds)
+        value = _compute(one, database, wanted, seeds, asked)
         grid = make_grid(value)
         stdout().print(to_terminal(grid))
         folder = figures if one.is_figure else tables
@@ -118,7 +134,7 @@ def report(
 
 
 def _compute(
-    artifact: TableArtifact, database: Database, wanted: Wanted, seeds: int | None
+    artifact: TableArtifact, database: Database, wanted: Wanted, seeds: int | None, asked: str
 ) -> TableValue:
     from dia_repro.artifacts.selection import best_covered
 
@@ -127,6 +143,6 @@ def _compute(
     if not any(cell.n or cell.diverged for cell in value.cells):
         notice(
             f"No finished runs for {artifact.name} in {database.location} yet: "
-            f"dia-repro run {artifact.name} --protocol {request.protocol.value}"
+            f"dia-repro run {artifact.name} --protocol {request.protocol.value}{asked}"
         )
     return value

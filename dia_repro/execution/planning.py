@@ -103,6 +103,8 @@ def plan_runs(
     Raises:
         NoSuchNetworkError: that leaves none.
     """
+    if not all(words.strip() for words in only):
+        raise NoSuchNetworkError("--only needs words of a network's name, e.g. 'DIANet ResNet83'")
     first: dict[Spec, Entry] = {}
     needed_by: dict[Spec, list[str]] = {}
     entries = [(artifact.name, entry) for artifact in artifacts for entry in artifact.entries]

@@ -71,14 +71,14 @@ def build(
     try:
         backbone: Backbone = TypeAdapter(Backbone).validate_python(trunk)
         chosen: Attention = TypeAdapter(Attention).validate_python(unit)
+        model = ModelSpec(backbone=backbone, attention=chosen, norm=norm, skip=skip)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         has = sorted(attention_options | _fields(Backbone, "family", trunk["family"]))
         raise UnknownNetworkError(
             f"{name} with attention {attention}, option {first['loc'][-1]}: {first['msg']} "
-            f"(its options: {', '.join(has)})"
+            f"(its options: {', '.join(['norm', 'skip', *has])})"
         ) from error
-    model = ModelSpec(backbone=backbone, attention=chosen, norm=norm, skip=skip)
     return from_spec(model, classes)
 
 

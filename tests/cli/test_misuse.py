@@ -29,6 +29,7 @@ DEMO = ("--protocol", "demo")
         (["plan", "table5", "--image-size", "32", *DEMO], 2, "goes with --dataset folder:PATH"),
         (["run", "table5", "--skip-damaged", *DEMO], 2, "goes with --dataset folder:PATH"),
         (["run", "table5", "--dataset", "folder:nowhere", *DEMO], 3, "no folder"),
+        (["run", "table5", "--only", "", *DEMO], 2, "--only needs words"),
         (["plan", "table5", "--only", "ResNet84", *DEMO], 2, "'SENet ResNet83'"),
         (["data", "check", "mnist"], 2, "digits, cifar10, cifar100"),
         (["data", "check", "imagenet"], 3, "put its train/ and val/ there"),

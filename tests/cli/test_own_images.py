@@ -74,3 +74,13 @@ def test_damaged_images_are_listed_and_refused(images: Path, tmp_path: Path) -> 
     assert "train/cat/3.png" in refused.stderr
     told = cli("run", "table5", *NARROW, *dataset, "--skip-damaged", cwd=tmp_path)
     assert told.returncode == 0, told.stderr
+    shown = cli("show", "table5", "--epochs", "1", *dataset, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "demo protocol cut to 1 epochs on folder:pets" in shown.stdout
+
+
+def test_an_empty_table_says_the_whole_command(images: Path, tmp_path: Path) -> None:
+    options = ("--epochs", "2", "--dataset", f"folder:{images}", "--image-size", "16")
+    shown = cli("show", "table5", "--protocol", "demo", *options, cwd=tmp_path)
+    wanted = " ".join(["dia-repro run table5 --protocol demo", *options])
+    assert wanted in shown.stderr

@@ -52,9 +52,11 @@ def test_defaults_are_the_papers() -> None:
         ("wrn52", {}, "unknown network 'wrn52'"),
         ("resnet164", {"attention": "sea"}, "unknown attention 'sea'"),
         ("resnet164", {"attention": "se", "cells": 3}, "cells: Extra"),
-        ("resnet164", {"dropout": 0.3}, "dropout: Extra .*its options: block"),
+        ("resnet164", {"dropout": 0.3}, "dropout: Extra .*its options: norm, skip, block"),
         ("resnet164", {"attention": "dia-lstm", "activation": "gelu"}, "'sigmoid', 'tanh'"),
         ("resnet164", {"attention": "se", "reduction": 0}, "reduction: "),
+        ("resnet164", {"norm": "none"}, "norm: "),
+        ("resnet164", {"skips": False}, "skips: .*its options: norm, skip"),
     ],
 )
 def test_what_does_not_exist_is_refused_in_a_sentence(
