@@ -81,7 +81,9 @@ def _decode(folder: ImageFolder, split: Files, size: int) -> Images:
         with Image.open(folder.root / split.paths[index].decode()) as file:
             image = file.convert("RGB")
         if image.size != (size, size):
-            image = center_crop(resize(image, [size]), [size, size])
+            # The middle first: a very long image would grow beyond all memory.
+            side = min(image.size)
+            image = resize(center_crop(image, [side, side]), [size, size])
         pixels[index] = np.asarray(image)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -271,3 +271,10 @@ def test_a_side_is_known_only_where_all_agree(folder: Path, root: Path) -> None:
     assert inspect(scan(folder), root) == Inspection(
         inspect(scan(folder), root / "other").content_hash, (), None
     )
+
+
+def test_a_very_long_image_is_cut_before_it_is_enlarged(folder: Path, root: Path) -> None:
+    Image.new("RGB", (1, 30_000)).save(folder / "train" / "cat" / "long.png")
+    dataset = loaded(folder, root)
+    assert isinstance(dataset, Dataset)
+    assert dataset.train.pixels.shape == (13, 3, 32, 32)

@@ -53,8 +53,7 @@ def stages(one: nn.Module) -> list[Stage]:
 
 @every_family
 @every_kind
-@pytest.mark.parametrize("norm", [True, False])
-@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize(("norm", "skip"), [(True, True), (False, False)])
 def test_it_runs_forward_and_backward(family: str, kind: str, norm: bool, skip: bool) -> None:
     one = network(family, kind, norm=norm, skip=skip)
     logits = one(torch.randn(2, 3, 32, 32))
