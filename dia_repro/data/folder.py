@@ -61,11 +61,16 @@ class ImageFolder:
 
     @cached_property
     def signature(self) -> str:
-        """SHA-256 of all names, sizes and times of change: another one means look again."""
-        digest = hashlib.sha256()
+        """SHA-256 of the place, and of all names, sizes, inodes and times of change.
+
+        Another one means look again. Inode and ctime are there because archives and copies can
+        give another file of the same size the same mtime.
+        """
+        digest = hashlib.sha256(f"{self.root}\0".encode())
         for name in self.names:
             status = (self.root / name).stat()
-            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            facts = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+            digest.update(f"{name}\0{facts}\n".encode())
         return digest.hexdigest()
 
 

@@ -86,8 +86,13 @@ def _look(path: Path) -> tuple[str, tuple[int, int] | None]:
     """SHA-256 of a file's bytes, and its image's size, or None if it cannot be decoded."""
     try:
         content = path.read_bytes()
+    except OSError as error:  # not the image's fault, and not to be remembered
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
+            if image.mode.startswith(("I", "F")):
+                return "", None  # 16 and 32 bits a pixel would all become white in RGB
             return hashlib.sha256(content).hexdigest(), image.size
     except Exception:  # decoders raise what they like, e.g. RuntimeError
         return "", None

@@ -22,7 +22,7 @@ from dia_repro.experiments.spec import DataSpec
 
 PREFIX = "folder:"
 MEMORY = "inspections"  # inside the folder of downloaded data sets
-DEFAULT_SIDE = 32
+DEFAULT_SIDE, LEAST_SIDE, LARGEST_SIDE = 32, 8, 1024
 LEAST_STD = 1 / 255
 
 
@@ -48,7 +48,8 @@ def choose_folder(
     found = scan(path)
     inspection = inspect(found, root / MEMORY, on_progress)
     kept = sound(found, inspection, skip_damaged=skip_damaged)
-    size = image_size or inspection.side or DEFAULT_SIDE
+    own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
+    size = image_size or own or DEFAULT_SIDE
     spec = own_images(PREFIX + path.name, len(kept.classes), size, inspection.content_hash)
     return DataChoice(spec, len(kept.train), path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -139,6 +140,9 @@ class StreamedData:
             batch_size=batch_size,
             sampler=order,
             num_workers=self.workers,
+            # Forked, they have this process's signal handlers and end when it does; where it was
+            # itself forked by a server, torch would start another server for them.
+            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             pin_memory=on_gpu,
             # Not torch's global state, which belongs to dropout: a resumed epoch would differ.
             generator=torch.Generator(),

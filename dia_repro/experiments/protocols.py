@@ -152,7 +152,7 @@ def shortened(recipe: RecipeSpec, epochs: int | None) -> RecipeSpec:
     """The recipe over another number of epochs, milestones at the same fractions of them."""
     if epochs is None or epochs == recipe.epochs:
         return recipe
-    moved = (round(milestone * epochs / recipe.epochs) for milestone in recipe.milestones)
+    moved = (max(1, round(milestone * epochs / recipe.epochs)) for milestone in recipe.milestones)
     return recipe.model_copy(update={"epochs": epochs, "milestones": tuple(moved)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -278,3 +279,22 @@ def test_a_very_long_image_is_cut_before_it_is_enlarged(folder: Path, root: Path
     dataset = loaded(folder, root)
     assert isinstance(dataset, Dataset)
     assert dataset.train.pixels.shape == (13, 3, 32, 32)
+
+
+def test_sixteen_bits_a_pixel_are_refused(folder: Path, root: Path) -> None:
+    Image.fromarray(np.full((12, 12), 40_000, np.uint16)).save(folder / "train" / "cat" / "x.png")
+    with pytest.raises(DataError, match="train/cat/x.png"):
+        choose_folder(folder, None, root)
+
+
+def test_files_of_the_same_names_sizes_and_times_are_not_taken_for_each_other(
+    tmp_path: Path, root: Path
+) -> None:
+    hashes = set()
+    for number, place in enumerate("ab"):
+        folder = write_folder(tmp_path / place / "pets", {"train": 1, "test": 1}, suffix="bmp")
+        for path in sorted(folder.rglob("*.bmp")):
+            Image.new("RGB", (12, 12), (number, 0, 0)).save(path)
+            os.utime(path, (0, 0))
+        hashes.add(choose_folder(folder, None, root).spec.content_hash)
+    assert len(hashes) == 2
