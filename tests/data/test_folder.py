@@ -283,7 +283,7 @@ def test_a_very_long_image_is_cut_before_it_is_enlarged(folder: Path, root: Path
 
 def test_sixteen_bits_a_pixel_are_refused(folder: Path, root: Path) -> None:
     Image.fromarray(np.full((12, 12), 40_000, np.uint16)).save(folder / "train" / "cat" / "x.png")
-    with pytest.raises(DataError, match="train/cat/x.png"):
+    with pytest.raises(DataError, match=r"train/cat/x.png"):
         choose_folder(folder, None, root)
 
 
