@@ -17,13 +17,15 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def compiled(function: F) -> F:
-    """Compiled at the first call and kept on disk, where that can be written."""
-    # No assumption that there are no nans: an explosion must be seen.
-    freedom = {"contract", "nsz", "arcp", "reassoc"}
+    """Compiled at the first call and kept on disk, where that can be written.
+
+    Strict arithmetic: given leave to reorder, numba's fresh code and the code that it reads back
+    from disk round differently, and a first run could not be repeated.
+    """
     try:
-        kept = njit(parallel=True, nogil=True, fastmath=freedom, cache=True)(function)
+        kept = njit(parallel=True, nogil=True, cache=True)(function)
     except RuntimeError:  # no folder to keep it in
-        kept = njit(parallel=True, nogil=True, fastmath=freedom)(function)
+        kept = njit(parallel=True, nogil=True)(function)
     return cast("F", kept)
 
 

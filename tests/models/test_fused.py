@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numba
 import pytest
@@ -16,9 +19,10 @@ from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec
 from dia_repro.models import from_spec, fused
 from dia_repro.models.network import StagedNetwork
 from dia_repro.training.trainer import Trainer
-from tests.helpers import tiny_spec
+from tests.helpers import clean_environment, tiny_spec
 from tests.models.test_families import ATTENTIONS, BACKBONES
 
+ROOT = Path(__file__).parents[2]
 B, C, SIDE = 5, 12, 7
 Passes = Callable[[Tensor, nn.BatchNorm2d, Tensor | None, Tensor], Tensor]
 
@@ -171,3 +175,30 @@ def test_the_number_of_threads_changes_nothing() -> None:
     finally:
         numba.set_num_threads(before)
     assert all(torch.equal(one[name], many[name]) for name in one)
+
+
+TRAIN_ONE_EPOCH = """
+from dia_repro.training.numerics import use_threads
+use_threads(1)
+import torch
+from dia_repro.data.digits import load_digits
+from dia_repro.training.trainer import Trainer
+from tests.helpers import tiny_spec
+print(Trainer(tiny_spec(), 0, load_digits(8), torch.device("cpu")).run_epoch().train_loss)
+"""
+
+
+def test_a_first_run_that_compiles_gives_what_later_ones_give(tmp_path: Path) -> None:
+    def figures() -> str:
+        environment = clean_environment(PYTHONPATH=str(ROOT), NUMBA_CACHE_DIR=str(tmp_path))
+        return subprocess.run(
+            [sys.executable, "-c", TRAIN_ONE_EPOCH],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    fresh = figures()
+    assert list(tmp_path.rglob("*.nbc")), "nothing was kept on disk"
+    assert figures() == fresh
