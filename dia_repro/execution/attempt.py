@@ -30,7 +30,7 @@ from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import RunSummary, run_detail
 from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
-from dia_repro.training.numerics import use_threads
+from dia_repro.training.numerics import prepare_process
 from dia_repro.training.provenance import collect, peak_memory
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
@@ -73,7 +73,7 @@ class Attempt:
         self, order: WorkOrder, send: Callable[[Message], None], should_stop: Callable[[], bool]
     ) -> None:
         self.order, self.send, self.should_stop = order, send, should_stop
-        use_threads(order.threads)
+        prepare_process(order.threads)
         self.spec = Spec.from_json(order.spec_json)
         self.device = torch.device(order.device)
         self.started = time.monotonic()

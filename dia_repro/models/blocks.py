@@ -39,7 +39,12 @@ class Options:
 
     def bn(self, channels: int) -> list[nn.Module]:
         """BN, or nothing."""
-        return [nn.BatchNorm2d(channels)] if self.norm else []
+        if not self.norm:
+            return []
+        bn = nn.BatchNorm2d(channels)
+        # A counter that nothing reads, moved by an operation of its own at every step.
+        bn.num_batches_tracked = None
+        return [bn]
 
     def conv_bn(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1

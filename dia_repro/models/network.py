@@ -61,11 +61,11 @@ class StagedNetwork(nn.Module):
         self.tail = nn.Sequential(*(tail(channels) if tail else []))
         self.classifier = nn.Linear(channels, classes)
 
-    def fuse(self, fused: bool = True) -> None:
-        """Train by `dia_repro.models.fused` where that applies: on a CPU."""
+    def use_fast(self, fast: bool = True) -> None:
+        """Train by `dia_repro.models.fast`, or by the plain modules."""
         for stage in self.modules():
             if isinstance(stage, Stage):
-                stage.fused = fused
+                stage.fast = fast
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) → logits (B, classes)."""

@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
-from dia_repro.models import fused
+from dia_repro.models import fast
 
 
 class Block(Protocol):
@@ -41,21 +41,20 @@ class Stage(nn.Module):
         unit: the unit that they share, or None (a block may have its own).
 
     Attributes:
-        fused: whether training on a CPU takes `dia_repro.models.fused`'s way: the same
-            figures but for rounding, in fewer passes over memory.
+        fast: whether training goes by `dia_repro.models.fast`.
     """
 
     def __init__(self, blocks: list[nn.Module], unit: nn.Module | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.unit = unit
-        self.fused = False
+        self.fast = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
         state: Any = None
         for block in cast("list[Block]", self.blocks):
-            one = self._fused_block if self.fused and self.training else self._block
+            one = self._fast_block if self.fast and self.training else self._block
             x, state = one(block, x, state)
         return x
 
@@ -72,21 +71,21 @@ class Stage(nn.Module):
             a = a * h[:, :, None, None]
         return block.merge(x, a), state
 
-    def _fused_block(self, block: Block, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The same, with all that follows the last convolution in one pass."""
-        x = x if block.entry is None else fused.run(block.entry, x)
+    def _fast_block(self, block: Block, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The same figures but for rounding, in fewer operations."""
+        x = x if block.entry is None else fast.run(block.entry, x)
         *layers, last = block.layers
-        u = fused.run(layers, x)
+        u = fast.run(layers, x)
         attention = self._attention(block)
-        if isinstance(last, nn.BatchNorm2d) and fused.applies(u):
-            carried = block.carried(x)
-            if attention is None:
-                return fused.norm_add(u, last, carried, relu=block.relu), state
-            recalibration = fused.Recalibration(u, last)
-            h, state = attention(recalibration.pooled, state)
-            return recalibration.add(h, carried, relu=block.relu), state
-        a = last(u)
-        if attention is not None:
-            h, state = attention(a.mean((2, 3)), state)
-            a = a * h[:, :, None, None]
-        return block.merge(x, a), state
+        if not isinstance(last, nn.BatchNorm2d):
+            a = last(u)
+            if attention is not None:
+                h, state = fast.attend(attention, a.mean((2, 3)), state)
+                a = a * h[:, :, None, None]
+            return block.merge(x, a), state
+        carried = block.carried(x)
+        if attention is None:
+            return fast.norm_add(u, last, carried, relu=block.relu), state
+        recalibration = fast.Recalibration(u, last)
+        h, state = fast.attend(attention, recalibration.pooled, state)
+        return recalibration.add(h, carried, relu=block.relu), state

@@ -26,13 +26,13 @@ class TrainingStep:
     ) -> None:
         self.model, self.precision, self.device = model, precision, device
         if device.type == "cpu" and isinstance(model, StagedNetwork):
-            model.fuse()
+            model.use_fast()
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=recipe.lr,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
-            foreach=True,
+            fused=device.type != "meta",
         )
 
     def set_rate(self, lr: float) -> None:

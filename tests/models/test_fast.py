@@ -1,4 +1,4 @@
-"""The fused passes of a CPU against the plain modules, whose figures they must give."""
+"""Training by hand-written passes against the plain modules, whose figures they must give."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from dia_repro.data.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec
-from dia_repro.models import from_spec, fused
+from dia_repro.models import fast, from_spec
 from dia_repro.models.network import StagedNetwork
 from dia_repro.training.trainer import Trainer
 from tests.helpers import clean_environment, tiny_spec
@@ -25,11 +25,6 @@ from tests.models.test_families import ATTENTIONS, BACKBONES
 ROOT = Path(__file__).parents[2]
 B, C, SIDE = 5, 12, 7
 Passes = Callable[[Tensor, nn.BatchNorm2d, Tensor | None, Tensor], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def for_small_tensors_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "LEAST", 1)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -50,10 +45,10 @@ def results(relu: bool, skip: bool, attention: bool, *, use_fused: bool) -> dict
     u, x, mix = (t.to(dtype).requires_grad_() for t in (u, x, mix))
     carried = channels_last(x) if skip else None
     if use_fused and attention:
-        one = fused.Recalibration(channels_last(u), bn)
+        one = fast.Recalibration(channels_last(u), bn)
         y = one.add((one.pooled @ mix).sigmoid(), carried, relu=relu)
     elif use_fused:
-        y = fused.norm_add(channels_last(u), bn, carried, relu=relu)
+        y = fast.norm_add(channels_last(u), bn, carried, relu=relu)
     else:
         y = bn(u)
         if attention:
@@ -91,7 +86,7 @@ def test_every_familys_loss_is_the_plain_one(family: str, kind: str) -> None:
     spec = ModelSpec(backbone=BACKBONES[family], attention=ATTENTIONS[kind])
     plain = from_spec(spec, 7).to(memory_format=torch.channels_last)
     other = copy.deepcopy(plain)
-    other.fuse()
+    other.use_fast()
     images = channels_last(torch.randn(8, 3, 32, 32))
     losses = []
     for network in (plain, other):
@@ -109,7 +104,7 @@ def first_losses(count: int, *, use_fused: bool) -> list[float]:
     spec = tiny_spec(attention=DIALSTMAttention(), epochs=9, lr=0.0003)
     trainer = Trainer(spec, 0, load_digits(), torch.device("cpu"))
     assert isinstance(trainer.model, StagedNetwork)
-    trainer.model.fuse(use_fused)
+    trainer.model.use_fast(use_fused)
     losses: list[float] = []
     epoch = 0
     while len(losses) < count:
@@ -127,28 +122,24 @@ def test_fifty_steps_have_the_plain_ones_losses() -> None:
 
 def test_training_on_a_cpu_takes_the_fused_way(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    real = fused.Recalibration
+    real = fast.Recalibration
 
-    def counted(u: Tensor, bn: nn.BatchNorm2d) -> fused.Recalibration:
+    def counted(u: Tensor, bn: nn.BatchNorm2d) -> fast.Recalibration:
         seen.append(u.numel())
         return real(u, bn)
 
-    monkeypatch.setattr(fused, "Recalibration", counted)
+    monkeypatch.setattr(fast, "Recalibration", counted)
     first_losses(1, use_fused=True)
     assert seen
 
 
-def test_evaluation_and_small_tensors_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_takes_the_plain_way() -> None:
     network = from_spec(ModelSpec(backbone=BACKBONES["resnet"], attention=DIALSTMAttention()), 7)
     images = channels_last(torch.randn(4, 3, 8, 8))
-    plain = network(images)
-    monkeypatch.setattr(fused, "LEAST", 1 << 30)
-    network.fuse()
-    assert torch.equal(network(images), plain)
-    monkeypatch.undo()
+    network.use_fast()
     network.eval()
     evaluated = network(images)
-    network.fuse(False)
+    network.use_fast(False)
     assert torch.equal(network(images), evaluated)
 
 
@@ -157,7 +148,7 @@ def test_what_is_not_finite_goes_through(relu: bool) -> None:
     u = torch.randn(2, 3, 4, 4).requires_grad_()
     with torch.no_grad():
         u[0, 1, 2, 3] = float("nan")
-    y = fused.norm_add(channels_last(u), nn.BatchNorm2d(3), None, relu=relu)
+    y = fast.norm_add(channels_last(u), nn.BatchNorm2d(3), None, relu=relu)
     assert y[:, 1].isnan().all()
     assert y[:, [0, 2]].isfinite().all()
     y.sum().backward()
@@ -178,8 +169,8 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 
 TRAIN_ONE_EPOCH = """
-from dia_repro.training.numerics import use_threads
-use_threads(1)
+from dia_repro.training.numerics import prepare_process
+prepare_process(1)
 import torch
 from dia_repro.data.digits import load_digits
 from dia_repro.training.trainer import Trainer

@@ -1,0 +1,114 @@
+"""The elementwise part of eq. 1 each way: plain, by numba on a CPU, by Triton on a GPU.
+
+Gates stand side by side as i, f, g, o, (B, 4C).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ACTIVATIONS = {"sigmoid": 0, "tanh": 1, "relu": 2}
+_FORWARD = (torch.sigmoid, torch.tanh, torch.relu)
+
+
+def forward_plain(
+    before: Tensor, c: Tensor, activation: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One step of the cell.
+
+    Args:
+        before: the gates before their activations, (B, 4C).
+        c: c_{t-1}, (B, C).
+        activation: a value of `ACTIVATIONS`.
+
+    Returns:
+        h_t and c_t, and for the backward pass the activated gates, (B, 4C), and s = act(c_t).
+    """
+    channels = c.shape[1]
+    gates = before.sigmoid()
+    torch.tanh(before[:, 2 * channels : 3 * channels], out=gates[:, 2 * channels : 3 * channels])
+    i, f, g, o = gates.chunk(4, 1)
+    after = torch.addcmul(f * c, i, g)
+    s = _FORWARD[activation](after)
+    return o * s, after, gates, s
+
+
+def backward_plain(
+    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the gates before their activations, (B, 4C), and of c_{t-1}, (B, C)."""
+    i, f, g, o = gates.chunk(4, 1)
+    slope = (s * (1 - s), 1 - s * s, (s > 0).to(s.dtype))[activation]
+    g_c = g_c + g_h * o * slope
+    parts = (
+        g_c * g * i * (1 - i),
+        g_c * c * f * (1 - f),
+        g_c * i * (1 - g * g),
+        g_h * s * o * (1 - o),
+    )
+    return torch.cat(parts, 1), g_c * f
+
+
+def _backward_numba(
+    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+) -> tuple[Tensor, Tensor]:
+    from dia_repro.models.fast import kernels
+
+
+    d, g_c_before = torch.empty_like(gates), torch.empty_like(c)
+    kept = tuple(t.contiguous() for t in (g_h, g_c, gates, c, s))
+    places = [t.data_ptr() for t in (*kept, d, g_c_before)]
+    kernels.gates_backward(*c.shape, *places, activation)  # type: ignore[call-arg]
+    return d, g_c_before
+
+
+@torch.library.custom_op("dia_repro::lstm_gates", mutates_args=())
+def _forward_op(
+    before: Tensor, c: Tensor, activation: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if before.device.type == "cuda":
+        from dia_repro.models.fast import triton_kernels
+
+        return triton_kernels.forward(before, c, activation)
+    return forward_plain(before, c, activation)
+
+
+@_forward_op.register_fake
+def _(before: Tensor, c: Tensor, _activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return torch.empty_like(c), torch.empty_like(c), torch.empty_like(before), torch.empty_like(c)
+
+
+@torch.library.custom_op("dia_repro::lstm_gates_backward", mutates_args=())
+def _backward_op(
+    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+) -> tuple[Tensor, Tensor]:
+    if gates.device.type == "cuda":
+        from dia_repro.models.fast import triton_kernels
+
+        return triton_kernels.backward(g_h, g_c, gates, c, s, activation)
+    return backward_plain(g_h, g_c, gates, c, s, activation)
+
+
+@_backward_op.register_fake
+def _(
+    _g_h: Tensor, _g_c: Tensor, gates: Tensor, c: Tensor, _s: Tensor, _activation: int
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(gates), torch.empty_like(c)
+
+
+def forward(before: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`forward_plain`, as one operation where the device has one."""
+    if before.device.type == "cpu":
+        return forward_plain(before, c, activation)
+    return _forward_op(before, c, activation)  # type: ignore[no-any-return]
+
+
+def backward(
+    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+) -> tuple[Tensor, Tensor]:
+    """`backward_plain`, as one operation where the device has one."""
+    if gates.device.type == "cpu":
+        numba = gates.dtype == torch.float32
+        return (_backward_numba if numba else backward_plain)(g_h, g_c, gates, c, s, activation)
+    return _backward_op(g_h, g_c, gates, c, s, activation)  # type: ignore[no-any-return]

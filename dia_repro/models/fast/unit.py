@@ -1,0 +1,115 @@
+"""DIA-LSTM's step with its backward written by hand (eq. 1).
+
+What the plain cell leaves on the table: its eight weight gradients are computed for every block and
+added up, though the sum over blocks is one product (the blocks' rows stacked); and its two second
+projections are one product of the stacked halves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from dia_repro.models.attention.dia_lstm import DIALSTM, DIALSTMCell
+from dia_repro.models.fast import gates
+
+Layers = tuple[nn.Linear, nn.ReLU, nn.Linear]
+
+
+class _Walk:
+    """One stage's walk over its blocks in one forward pass, and what its backward gathers.
+
+    It must not hold what autograd's nodes make: they hold it.
+
+    Args:
+        unit: with one cell.
+    """
+
+    def __init__(self, unit: DIALSTM) -> None:
+        cell = cast("DIALSTMCell", unit.cells[0])
+        self.activation = gates.ACTIVATIONS[cell.activation]
+        x1, _, x2 = cast("Layers", cell.from_input)
+        h1, _, h2 = cast("Layers", cell.from_hidden)
+        self.parameters = tuple(p for layer in (x1, x2, h1, h2) for p in (layer.weight, layer.bias))
+        with torch.no_grad():
+            self.x1, self.h1 = (x1.weight, x1.bias), (h1.weight, h1.bias)
+            self.second = torch.cat((x2.weight, h2.weight), 1)
+            self.bias = x2.bias + h2.bias
+        self.inner = len(x1.bias)
+        self.gathered: list[tuple[Tensor, ...]] = []
+
+    def weight_gradients(self) -> tuple[Tensor, ...]:
+        """Of `parameters`, in their order; every block's backward has run."""
+        d, d_inner, inner, y, h = (torch.cat(part) for part in zip(*self.gathered, strict=True))
+        self.gathered.clear()
+        of_x, of_h = d_inner[:, : self.inner], d_inner[:, self.inner :]
+        second, bias, first_bias = d.t() @ inner, d.sum(0), d_inner.sum(0)
+        return (
+            of_x.t() @ y,
+            first_bias[: self.inner],
+            second[:, : self.inner],
+            bias,
+            of_h.t() @ h,
+            first_bias[self.inner :],
+            second[:, self.inner :],
+            bias.clone(),
+        )
+
+
+class _Step(torch.autograd.Function):
+    """One block's step of a walk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, walk: _Walk, y: Tensor, h: Tensor, c: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        inner = y.new_empty(len(y), 2 * walk.inner)
+        for part, value, (weight, bias) in (
+            (inner[:, : walk.inner], y, walk.x1),
+            (inner[:, walk.inner :], h, walk.h1),
+        ):
+            torch.addmm(bias, value, weight.t(), out=part)
+        inner.relu_()
+        before = torch.addmm(walk.bias, inner, walk.second.t())
+        h_after, c_after, activated, s = gates.forward(before, c, walk.activation)
+        ctx.walk, ctx.first = walk, bool(parameters)
+        ctx.save_for_backward(y, h, c, inner, activated, s)
+        return h_after, c_after
+
+    @staticmethod
+    def backward(ctx: Any, g_h: Tensor, g_c: Tensor) -> Any:
+        walk = ctx.walk
+        y, h, c, inner, activated, s = ctx.saved_tensors
+        d, g_c_before = gates.backward(g_h, g_c, activated, c, s, walk.activation)
+        d_inner = torch.ops.aten.threshold_backward(d @ walk.second, inner, 0)
+        walk.gathered.append((d, d_inner, inner, y, h))
+        g_y = d_inner[:, : walk.inner] @ walk.x1[0]
+        if ctx.first:
+            return None, g_y, None, None, *walk.weight_gradients()
+        return None, g_y, d_inner[:, walk.inner :] @ walk.h1[0], g_c_before
+
+
+def attend(unit: nn.Module, pooled: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """What `unit(pooled, state)` gives; by a walk where one is written for the unit.
+
+    Args:
+        unit: an attention unit.
+        pooled: GAP(a_t), (B, C).
+        state: what the previous block's call returned, None at the first.
+    """
+    if (
+        not isinstance(unit, DIALSTM)
+        or len(unit.cells) != 1
+        or torch.is_autocast_enabled(pooled.device.type)
+    ):
+        return unit(pooled, state)  # type: ignore[no-any-return]
+    if state is not None:
+        walk, h, c = state
+        h, c = _Step.apply(walk, pooled, h, c)
+        return h, (walk, h, c)
+    walk, zero = _Walk(unit), torch.zeros_like(pooled)
+    # The weights belong to the first block's node: its backward is the last to run.
+    h, c = _Step.apply(walk, pooled, zero, zero, *walk.parameters)
+    return h, (walk, h, c)

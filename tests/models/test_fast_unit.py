@@ -1,0 +1,141 @@
+"""DIA-LSTM's hand-written step, its gates by numba, torch and Triton, against the plain unit."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import weakref
+
+import pytest
+import torch
+from torch import Tensor
+
+from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec, ResNetBackbone
+from dia_repro.models import from_spec
+from dia_repro.models.attention import DIALSTM
+from dia_repro.models.fast import attend, gates
+from tests.helpers import clean_environment
+
+B, C = 6, 16
+CHECK_TRITON = """
+import sys, torch
+from dia_repro.models.fast import gates, triton_kernels
+device = sys.argv[1]
+torch.manual_seed(0)
+for activation in range(3):
+    for rows, channels in ((6, 16), (37, 24)):
+        before = 3 * torch.randn(rows, 4 * channels, device=device)
+        c, g_h, g_c = torch.randn(3, rows, channels, device=device)
+        forward = triton_kernels.forward(before, c, activation)
+        expected = gates.forward_plain(before, c, activation)
+        for ours, plain in zip(forward, expected, strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+        arguments = (g_h, g_c, expected[2], c, expected[3], activation)
+        for ours, plain in zip(
+            triton_kernels.backward(*arguments), gates.backward_plain(*arguments), strict=True
+        ):
+            torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+print("agrees")
+"""
+
+
+def walked(
+    unit: DIALSTM, pooled: list[Tensor], weights: list[Tensor], *, fast: bool
+) -> list[Tensor]:
+    """Attention vectors of every block, and gradients of pooled features and weights."""
+    pooled = [y.clone().requires_grad_() for y in pooled]
+    state, vectors = None, []
+    for y in pooled:
+        h, state = attend(unit, y, state) if fast else unit(y, state)
+        vectors.append(h)
+    unit.zero_grad(set_to_none=True)
+    torch.stack([h * w for h, w in zip(vectors, weights, strict=True)]).sum().backward()
+    gradients = [parameter.grad for parameter in unit.parameters()]
+    return [t.detach() for t in (*vectors, *(y.grad for y in pooled), *gradients) if t is not None]
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_vectors_and_gradients_are_the_plain_ones(
+    activation: str, blocks: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    torch.manual_seed(0)
+    unit = DIALSTM(C, 4, activation).to(dtype)
+    pooled = list(torch.randn(blocks, B, C, dtype=dtype))
+    weights = list(torch.randn(blocks, B, C, dtype=dtype))
+    plain = walked(unit, pooled, weights, fast=False)
+    ours = walked(unit, pooled, weights, fast=True)
+    assert len(ours) == len(plain) == 2 * blocks + 8
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance * other.abs().max().item())
+
+
+def test_a_walk_is_freed_with_its_graph() -> None:
+    unit = DIALSTM(C, 4)
+    h, state = attend(unit, torch.randn(B, C, requires_grad=True), None)
+    h, state = attend(unit, torch.randn(B, C, requires_grad=True), state)
+    seen = weakref.ref(state[0])
+    h.sum().backward()
+    del h, state
+    assert seen() is None
+
+
+def test_a_network_in_float64_has_the_plain_gradients() -> None:
+    """There the passes are torch's own operations, as on a GPU that cannot compile."""
+    torch.manual_seed(0)
+    spec = ModelSpec(backbone=ResNetBackbone(depth=20), attention=DIALSTMAttention())
+    plain = from_spec(spec, 5).double()
+    fast = copy.deepcopy(plain)
+    fast.use_fast()
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    outputs = []
+    for network in (plain, fast):
+        output = network(images)
+        output.square().sum().backward()
+        outputs.append(output.detach())
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-10, atol=1e-10)
+    for (name, one), other in zip(fast.named_parameters(), plain.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert (one.grad - other.grad).abs().max() < 1e-9 * (1 + other.grad.abs().max()), name
+    for ours, expected in zip(fast.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", range(3))
+def test_the_gates_operations_are_the_plain_ones(activation: int) -> None:
+    """What a GPU and a meta tensor go through, here on a CPU."""
+    before, c = torch.randn(B, 4 * C), torch.randn(B, C)
+    forward = torch.ops.dia_repro.lstm_gates(before, c, activation)
+    expected = gates.forward_plain(before, c, activation)
+    assert all(torch.equal(*pair) for pair in zip(forward, expected, strict=True))
+    g_h, g_c = torch.randn(2, B, C)
+    arguments = (g_h, g_c, expected[2], c, expected[3], activation)
+    backward = torch.ops.dia_repro.lstm_gates_backward(*arguments)
+    for ours, plain in zip(backward, gates.backward_plain(*arguments), strict=True):
+        assert torch.equal(ours, plain)
+    for ours, plain in zip(gates.backward(*arguments), backward, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_triton_in_its_interpreter() -> None:
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK_TRITON, "cpu"],
+        env=clean_environment(TRITON_INTERPRET="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "agrees\n", done.stderr[-2000:]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_triton_on_a_gpu() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK_TRITON, "cuda"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "agrees\n", done.stderr[-2000:]
