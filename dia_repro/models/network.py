@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -63,9 +64,25 @@ class StagedNetwork(nn.Module):
 
     def use_fast(self, fast: bool = True) -> None:
         """Train by `dia_repro.models.fast`, or by the plain modules."""
-        for stage in self.modules():
-            if isinstance(stage, Stage):
-                stage.fast = fast
+        for stage in cast("list[Stage]", self.stages):
+            stage.fast = fast
+
+    def use_compiled(self, compiled: bool = True, **options: Any) -> None:
+        """Run the plain modules block by block through torch's compiler, or not.
+
+        Args:
+            options: for `torch.compile`.
+        """
+        if compiled:
+            # Stages, first and other blocks, training and evaluation: each its own code.
+            import torch._dynamo.config as dynamo
+
+            dynamo.recompile_limit = 64
+        for stage in cast("list[Stage]", self.stages):
+            if compiled:
+                stage.compile_blocks(**options)
+            else:
+                stage.compiled = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) → logits (B, classes)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from dia_repro.models import fast
@@ -30,6 +32,9 @@ class Block(Protocol):
         """(c) of Table 2: x_{t+1} from x_t and the recalibrated branch, (B, C, H, W)."""
 
 
+BlockFunction = Callable[[Block, Tensor, Any], tuple[Tensor, Any]]
+
+
 class Stage(nn.Module):
     """Runs its blocks in order and carries the shared unit's state from block to block.
 
@@ -42,6 +47,7 @@ class Stage(nn.Module):
 
     Attributes:
         fast: whether training goes by `dia_repro.models.fast`.
+        compiled: the plain block, compiled, which goes before; None to do without.
     """
 
     def __init__(self, blocks: list[nn.Module], unit: nn.Module | None = None) -> None:
@@ -49,12 +55,14 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.unit = unit
         self.fast = False
+        self.compiled: BlockFunction | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
+        one: BlockFunction = self._fast_block if self.fast and self.training else self._block
+        one = self.compiled or one
         state: Any = None
         for block in cast("list[Block]", self.blocks):
-            one = self._fast_block if self.fast and self.training else self._block
             x, state = one(block, x, state)
         return x
 
@@ -89,3 +97,7 @@ class Stage(nn.Module):
         recalibration = fast.Recalibration(u, last)
         h, state = fast.attend(attention, recalibration.pooled, state)
         return recalibration.add(h, carried, relu=block.relu), state
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the plain block; stages and blocks of one shape share what comes out."""
+        self.compiled = torch.compile(self._block, dynamic=False, fullgraph=True, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,19 +31,57 @@ class EpochMetrics:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What a `Tally` holds, read.
+
+    Attributes:
+        loss: mean over images, in nats.
+        top1: accuracy in per cent.
+        exploded_at: the batch, counted from 1, whose loss was the first that is not finite; None
+            if all were.
+        exploded_loss: that loss.
+    """
+
+    loss: float
+    top1: float
+    exploded_at: int | None
+    exploded_loss: float
+
+    @classmethod
+    def of(cls, sums: Sequence[float]) -> Sums:
+        """From `Tally.sums`, read from the device."""
+        loss, correct, images, _, exploded, its_loss = sums
+        images = images or float("nan")
+        return cls(loss / images, 100 * correct / images, int(exploded) or None, its_loss)
+
+
 class Tally:
-    """Sums of loss and of correct answers, kept on the device until they are read."""
+    """Sums over batches, kept on the device until they are read; one read waits for the device.
+
+    Attributes:
+        sums: loss, correct answers, images, batches, the batch that exploded (0: none) and its
+            loss, (6,) float64. Never replaced, only written: a captured graph has its address.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(6, dtype=torch.float64, device=device)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Count a batch: its mean loss (), logits (B, classes) and labels (B,)."""
-        correct = (logits.argmax(1) == labels).sum()
-        count = torch.full_like(loss, len(labels))
-        self.sums += torch.stack((loss * count, correct.to(loss.dtype), count)).to(torch.float64)
+        loss = loss.detach().to(torch.float64)
+        correct = (logits.detach().argmax(1) == labels).sum()
+        images = torch.full_like(loss, len(labels))
+        first = ~loss.isfinite() & (self.sums[4] == 0)
+        one = torch.ones_like(loss)
+        exploded = torch.where(first, self.sums[3] + 1, 0)
+        its_loss = torch.where(first, loss, 0)
+        self.sums += torch.stack((loss * images, correct, images, one, exploded, its_loss))
 
-    def read(self) -> tuple[float, float]:
-        """Mean loss, and accuracy in per cent."""
-        loss, correct, count = self.sums.tolist()
-        return loss / count, 100.0 * correct / count
+    def clear(self) -> None:
+        """Start a new epoch."""
+        self.sums.zero_()
+
+    def read(self) -> Sums:
+        """Wait for the device and say what it has summed up."""
+        return Sums.of(self.sums.tolist())

@@ -2,65 +2,222 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dia_repro.experiments.spec import RecipeSpec
 from dia_repro.models.network import StagedNetwork
+from dia_repro.training.metrics import Tally
 from dia_repro.training.numerics import numerics
+
+Work = Callable[[Tensor, Tensor], None]
 
 
 class TrainingStep:
     """Cross entropy and SGD with momentum; no Nesterov, weight decay on every parameter.
+
+    Nothing in a step waits for the device: what it sums up is read from `tally` when wanted.
 
     Args:
         model: the network, on its device.
         recipe: momentum and weight decay; the rate is set epoch by epoch.
         precision: arithmetic, as in a spec.
         device: where the network is.
+        plain: the definition of what is computed, operation by operation; otherwise blocks go by
+            `dia_repro.models.fast`, with the same figures but for rounding.
+
+    Attributes:
+        tally: sums over the batches since it was cleared.
+        how: in which way steps are made, for people.
     """
 
     def __init__(
-        self, model: nn.Module, recipe: RecipeSpec, precision: str, device: torch.device
+        self,
+        model: nn.Module,
+        recipe: RecipeSpec,
+        precision: str,
+        device: torch.device,
+        *,
+        plain: bool = False,
     ) -> None:
         self.model, self.precision, self.device = model, precision, device
-        if device.type == "cpu" and isinstance(model, StagedNetwork):
-            model.use_fast()
-        self.optimizer = torch.optim.SGD(
+        self.how = "plain" if plain else "eager"
+        if isinstance(model, StagedNetwork):
+            model.use_fast(not plain)
+        self.tally = Tally(device)
+        # A number frozen into a captured graph could not be changed.
+        self._rate = torch.tensor(recipe.lr, device=device) if device.type == "cuda" else None
+        fused = device.type in ("cpu", "cuda")
+        self._optimizer = torch.optim.SGD(
             model.parameters(),
-            lr=recipe.lr,
+            lr=recipe.lr if self._rate is None else self._rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
-            fused=device.type != "meta",
+            fused=fused,
+            foreach=not fused,
         )
+        self.momentum = []
+        if recipe.momentum:
+            # The first step is then like all others: 0 · momentum + gradient.
+            for parameter in model.parameters():
+                buffer = torch.zeros_like(parameter)
+                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+                self.momentum.append(buffer)
 
     def set_rate(self, lr: float) -> None:
         """The learning rate of the steps that follow."""
-        for group in self.optimizer.param_groups:
+        if self._rate is not None:
+            self._rate.fill_(lr)
+            return
+        for group in self._optimizer.param_groups:
             group["lr"] = lr
 
-    def train(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Move the weights once.
+    def load_momentum(self, momentum: Sequence[Tensor]) -> None:
+        """Go on with the optimizer's state that `momentum` was."""
+        for own, given in zip(self.momentum, momentum, strict=True):
+            own.copy_(given)
+
+    def train(self, images: Tensor, labels: Tensor) -> None:
+        """Move the weights once, and count the batch in `tally` as it was before the move.
 
         Args:
             images: (B, 3, H, W), normalised.
             labels: (B,).
-
-        Returns:
-            The mean loss () before the move and the logits (B, classes), both detached.
         """
         with numerics(self.precision, self.device):
             logits = self.model(images)
             loss = functional.cross_entropy(logits, labels)
-        self.optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
-        return loss.detach(), logits.detach()
+        self._optimizer.step()
+        self.tally.add(loss, logits, labels)
 
     @torch.no_grad()
-    def evaluate(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss () and logits (B, classes) of a network in evaluation mode."""
+    def evaluate(self, images: Tensor, labels: Tensor) -> None:
+        """Count a batch in `tally`; the network is in evaluation mode."""
         with numerics(self.precision, self.device):
             logits = self.model(images)
-            return functional.cross_entropy(logits, labels), logits
+            loss = functional.cross_entropy(logits, labels)
+        self.tally.add(loss, logits, labels)
+
+
+class CapturedStep(TrainingStep):
+    """The same step as one CUDA graph for each size of batch: one launch instead of thousands.
+
+    Blocks of the most frequent size are compiled where that is possible; block by block, since
+    the blocks of a stage share their code, and a whole network takes minutes to compile.
+
+    Where a graph cannot be captured, steps are made one operation at a time, and `how` says so.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: RecipeSpec,
+        precision: str,
+        device: torch.device,
+        *,
+        compiled: bool = True,
+    ) -> None:
+        super().__init__(model, recipe, precision, device)
+        self.how = "captured"
+        self._compiled_size = recipe.batch_size if compiled else None
+        self._graphs: dict[tuple[bool, int], _Graph | None] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def train(self, images: Tensor, labels: Tensor) -> None:
+        """As `TrainingStep.train`."""
+        self._replay(super().train, images, labels)
+
+    def evaluate(self, images: Tensor, labels: Tensor) -> None:
+        """As `TrainingStep.evaluate`."""
+        self._replay(super().evaluate, images, labels)
+
+    def _replay(self, work: Work, images: Tensor, labels: Tensor) -> None:
+        key = (self.model.training, len(images))
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(work, images, labels)
+        graph = self._graphs[key]
+        if graph is None:
+            work(images, labels)
+        else:
+            graph(images, labels)
+
+    def _capture(self, work: Work, images: Tensor, labels: Tensor) -> _Graph | None:
+        """The first of these that works: compiled and captured, captured, None."""
+        training, size = self.model.training, len(images)
+        for compiled in (True, False):
+            if compiled and not (training and size == self._compiled_size):
+                continue
+            if isinstance(self.model, StagedNetwork):
+                self.model.use_compiled(compiled)
+            kept = self._copy_of_state()
+            try:
+                graph = _Graph(work, images, labels, self._pool)
+            except Exception as error:  # whatever a compiler or a driver raises
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                self.how = f"{'not compiled' if compiled else 'not captured'} ({reason})"
+            else:
+                if compiled:
+                    self.how = "compiled and captured"
+                return graph
+            finally:
+                self._optimizer.zero_grad(set_to_none=True)
+                self._put_back(kept)
+                if isinstance(self.model, StagedNetwork):
+                    self.model.use_compiled(False)
+        return None
+
+    def _state(self) -> list[Tensor]:
+        return [*self.model.state_dict().values(), *self.momentum, self.tally.sums]
+
+    def _copy_of_state(self) -> tuple[list[Tensor], Tensor, Tensor]:
+        copies = [tensor.clone() for tensor in self._state()]
+        return copies, torch.get_rng_state(), torch.cuda.get_rng_state(self.device)
+
+    def _put_back(self, kept: tuple[list[Tensor], Tensor, Tensor]) -> None:
+        copies, random, cuda_random = kept
+        for tensor, copy in zip(self._state(), copies, strict=True):
+            tensor.copy_(copy)
+        torch.set_rng_state(random)
+        torch.cuda.set_rng_state(cuda_random, self.device)
+
+
+class _Graph:
+    """Work on one batch, captured; calling it replays it on another batch of the same size.
+
+    The work is run a few times before: whoever captures puts back what that changed.
+    """
+
+    WARM_UP = 3  # torch wants work on a side stream before it captures
+
+    def __init__(self, work: Work, images: Tensor, labels: Tensor, pool: Any) -> None:
+        self.images, self.labels = images.clone(), labels.clone()
+        side = torch.cuda.Stream(images.device)
+        side.wait_stream(torch.cuda.current_stream(images.device))
+        with torch.cuda.stream(side):
+            for _ in range(self.WARM_UP):
+                work(self.images, self.labels)
+        torch.cuda.current_stream(images.device).wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=pool):
+            work(self.images, self.labels)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        """Replay on a batch: images (B, 3, H, W) and labels (B,)."""
+        self.images.copy_(images)
+        self.labels.copy_(labels)
+        self.graph.replay()
+
+
+def fast_step(
+    model: nn.Module, recipe: RecipeSpec, precision: str, device: torch.device
+) -> TrainingStep:
+    """The fastest step that a device has."""
+    if device.type == "cuda":
+        return CapturedStep(model, recipe, precision, device)
+    return TrainingStep(model, recipe, precision, device)

@@ -13,16 +13,16 @@ import torch
 from dia_repro.data import AnyDataset, Batch, batches_of
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
-from dia_repro.training.metrics import EpochMetrics, Tally
+from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
 from dia_repro.training.schedule import learning_rate
 from dia_repro.training.seeding import derive_seed, generator, global_seed
-from dia_repro.training.step import TrainingStep
+from dia_repro.training.step import fast_step
 
 TEST_BATCH = 512
-# Reading the loss from a GPU stalls it, so the check for explosions is rare there.
-CHECK_EVERY = {"cpu": 1}
-CHECK_EVERY_ON_GPU = 50
+# Reading from a GPU stalls it: there an explosion is seen at the end of the epoch, or in ImageNet's
+# long ones after so many steps.
+LOOK_EVERY = 1000
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome of training, not an error
@@ -30,8 +30,8 @@ class Diverged(Exception):  # noqa: N818 - an outcome of training, not an error
 
     Attributes:
         epoch: counted from 1.
-        step: steps made in that epoch when it was seen.
-        loss: the loss then (nan or inf; finite if a weight was not).
+        step: of that epoch, counted from 1.
+        loss: the loss then (nan or inf; nan if a weight was not finite).
     """
 
     def __init__(self, epoch: int, step: int, loss: float) -> None:
@@ -73,12 +73,11 @@ class Trainer:
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = count_parameters(model)
         self.data = batches_of(dataset, spec.data.augmentation, device, workers)
-        self.step = TrainingStep(self.model, spec.recipe, spec.precision, device)
+        self.step = fast_step(self.model, spec.recipe, spec.precision, device)
         self.steps_per_epoch = math.ceil(dataset.training_images / spec.recipe.batch_size)
         self.history: list[EpochMetrics] = []
         self._position = 0
         self._seconds = 0.0
-        self._tally = Tally(device)
 
     @property
     def finished(self) -> bool:
@@ -97,30 +96,28 @@ class Trainer:
             on_step: called with the steps done in this epoch; True asks to stop.
 
         Raises:
-            Diverged: at the first loss that is not finite (on a GPU: when it is next read).
+            Diverged: a loss was not finite; on a GPU it is noticed at the end of the epoch.
             Stopped: `on_step` asked for it.
         """
         started = time.perf_counter() - self._seconds
         epoch = len(self.history)
         if self._position == 0:
             torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
-            self._tally = Tally(self.device)
+            self.step.tally.clear()
         self.model.train()
         lr = learning_rate(self.spec.recipe, epoch)
         self.step.set_rate(lr)
         for images, labels in self._batches(epoch):
-            loss, logits = self.step.train(images, labels)
-            self._tally.add(loss, logits, labels)
+            self.step.train(images, labels)
             self._position += 1
-            self._check(loss, epoch)
+            if self.device.type == "cpu" or self._position % LOOK_EVERY == 0:
+                self._check(epoch, self.step.tally.read())
             if on_step is not None and on_step(self._position):
                 self._seconds = time.perf_counter() - started
                 raise Stopped
-        self._check_weights(epoch)
-        train_loss, train_top1 = self._tally.read()
-        test_loss, test_top1 = self._evaluate()
+        trained, tested = self._finish(epoch)
         seconds = time.perf_counter() - started
-        figures = (train_loss, train_top1, test_loss, test_top1)
+        figures = (trained.loss, trained.top1, tested.loss, tested.top1)
         self.history.append(EpochMetrics(epoch + 1, lr, *figures, seconds))
         self._position, self._seconds = 0, 0.0
         return self.history[-1]
@@ -129,24 +126,23 @@ class Trainer:
         """All that a resumed training needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.step.optimizer.state_dict(),
+            "momentum": self.step.momentum,
             "random": self._random_state(),
             "position": self._position,
             "seconds": self._seconds,
-            "tally": self._tally.sums,
+            "tally": self.step.tally.sums,
             "history": [asdict(metrics) for metrics in self.history],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave, on this or another device."""
         self.model.load_state_dict(state["model"])
-        self.step.optimizer.load_state_dict(state["optimizer"])
+        self.step.load_momentum(state["momentum"])
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self._position, self._seconds = state["position"], state["seconds"]
-        self._tally = Tally(self.device)
-        self._tally.sums += state["tally"].to(self.device)
+        self.step.tally.sums.copy_(state["tally"])
         self.history = [EpochMetrics(**entry) for entry in state["history"]]
 
     def _random_state(self) -> dict[str, torch.Tensor]:
@@ -163,23 +159,22 @@ class Trainer:
             start=self._position,
         )
 
-    def _check(self, loss: torch.Tensor, epoch: int) -> None:
-        every = CHECK_EVERY.get(self.device.type, CHECK_EVERY_ON_GPU)
-        if self._position % every and self._position != self.steps_per_epoch:
-            return
-        summed, last = self._tally.sums[0].item(), loss.item()
-        if not math.isfinite(summed):
-            raise Diverged(epoch + 1, self._position, last)
-
-    def _check_weights(self, epoch: int) -> None:
-        finite = [parameter.isfinite().all() for parameter in self.model.parameters()]
-        if not torch.stack(finite).all():
-            raise Diverged(epoch + 1, self._position, float("nan"))
-
-    def _evaluate(self) -> tuple[float, float]:
+    def _finish(self, epoch: int) -> tuple[Sums, Sums]:
+        """Evaluate, and read all figures of the epoch from the device at once."""
+        tally = self.step.tally
+        trained = tally.sums.clone()
+        finite = torch.stack([p.isfinite().all() for p in self.model.parameters()]).all()
         self.model.eval()
-        tally = Tally(self.device)
+        tally.clear()
         for images, labels in self.data.test_batches(TEST_BATCH):
-            loss, logits = self.step.evaluate(images, labels)
-            tally.add(loss, logits, labels)
-        return tally.read()
+            self.step.evaluate(images, labels)
+        *sums, weights_are_finite = torch.cat((trained, tally.sums, finite[None])).tolist()
+        half = len(trained)
+        self._check(epoch, Sums.of(sums[:half]))
+        if not weights_are_finite:
+            raise Diverged(epoch + 1, self._position, float("nan"))
+        return Sums.of(sums[:half]), Sums.of(sums[half:])
+
+    def _check(self, epoch: int, sums: Sums) -> None:
+        if sums.exploded_at is not None:
+            raise Diverged(epoch + 1, sums.exploded_at, sums.exploded_loss)

@@ -109,7 +109,9 @@ def first_losses(count: int, *, use_fused: bool) -> list[float]:
     epoch = 0
     while len(losses) < count:
         for images, labels in trainer._batches(epoch):
-            losses.append(trainer.step.train(images, labels)[0].item())
+            trainer.step.tally.clear()
+            trainer.step.train(images, labels)
+            losses.append(trainer.step.tally.read().loss)
         epoch += 1
     return losses[:count]
 

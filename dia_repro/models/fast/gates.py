@@ -55,7 +55,6 @@ def _backward_numba(
 ) -> tuple[Tensor, Tensor]:
     from dia_repro.models.fast import kernels
 
-
     d, g_c_before = torch.empty_like(gates), torch.empty_like(c)
     kept = tuple(t.contiguous() for t in (g_h, g_c, gates, c, s))
     places = [t.data_ptr() for t in (*kept, d, g_c_before)]
