@@ -24,6 +24,7 @@ ALLOWED = {
     "artifacts": {"experiments", "paper", "results"},
     "rendering": {"artifacts", "experiments", "paper"},
     "analysis": {"artifacts", "experiments", "models", "paper", "results", "training", "data"},
+    "bench": {"experiments", "models", "data", "training"},
     "execution": {"artifacts", "experiments", "models", "data", "training", "results"},
 }
 WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering")

@@ -103,20 +103,12 @@ def plan_runs(
     Raises:
         NoSuchNetworkError: that leaves none.
     """
-    if not all(words.strip() for words in only):
-        raise NoSuchNetworkError("--only needs words of a network's name, e.g. 'DIANet ResNet83'")
     first: dict[Spec, Entry] = {}
     needed_by: dict[Spec, list[str]] = {}
-    entries = [(artifact.name, entry) for artifact in artifacts for entry in artifact.entries]
-    for name, entry in entries:
-        if only and not any(_has_words(entry.label, words) for words in only):
-            continue
+    for name, entry in chosen_entries(artifacts, only):
         spec = entry.spec(request)
         first.setdefault(spec, entry)
         needed_by.setdefault(spec, []).append(name)
-    if not first:
-        labels = ", ".join(dict.fromkeys(repr(entry.label) for _, entry in entries))
-        raise NoSuchNetworkError(f"no network is called {only[0]!r}: there are {labels}")
     known = runs_of(database, (spec.spec_id for spec in first))
     planned = []
     for spec, entry in first.items():
@@ -127,6 +119,31 @@ def plan_runs(
             PlannedRun(names, images, spec, seed, by_seed.get(seed)) for seed in range(seeds)
         ]
     return planned
+
+
+def chosen_entries(
+    artifacts: Iterable[TableArtifact], only: Sequence[str] = ()
+) -> list[tuple[str, Entry]]:
+    """The networks of artifacts, each with the artifact's name, in their order.
+
+    Args:
+        only: leave out networks whose names lack the words of all of these.
+
+    Raises:
+        NoSuchNetworkError: that leaves none.
+    """
+    if not all(words.strip() for words in only):
+        raise NoSuchNetworkError("--only needs words of a network's name, e.g. 'DIANet ResNet83'")
+    entries = [(artifact.name, entry) for artifact in artifacts for entry in artifact.entries]
+    chosen = [
+        (name, entry)
+        for name, entry in entries
+        if not only or any(_has_words(entry.label, words) for words in only)
+    ]
+    if not chosen:
+        labels = ", ".join(dict.fromkeys(repr(entry.label) for _, entry in entries))
+        raise NoSuchNetworkError(f"no network is called {only[0]!r}: there are {labels}")
+    return chosen
 
 
 def _has_words(label: str, words: str) -> bool:

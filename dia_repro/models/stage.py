@@ -35,6 +35,10 @@ class Block(Protocol):
 BlockFunction = Callable[[Block, Tensor, Any], tuple[Tensor, Any]]
 
 
+def _autocast() -> bool:
+    return torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
+
+
 class Stage(nn.Module):
     """Runs its blocks in order and carries the shared unit's state from block to block.
 
@@ -59,8 +63,9 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
-        one: BlockFunction = self._fast_block if self.fast and self.training else self._block
-        one = self.compiled or one
+        # The hand-written passes know one type of number; autocast mixes two.
+        fast = self.fast and self.training and not _autocast()
+        one = self.compiled or (self._fast_block if fast else self._block)
         state: Any = None
         for block in cast("list[Block]", self.blocks):
             x, state = one(block, x, state)

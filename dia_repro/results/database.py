@@ -9,6 +9,7 @@ connections checkpoint at once.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from dia_repro.results.schema import REVISION, Base
 
 BUSY_SECONDS = 60
 NOT_A_DATABASE = ("file is not a database", "malformed", "unsupported file format")
-EARLIER_REVISIONS: tuple[str, ...] = ()
+EARLIER_REVISIONS = ("0001",)
 
 
 class DatabaseError(DiaReproError):
@@ -107,6 +108,45 @@ def open_database(location: str, *, create: bool) -> Database:
         database.close()
         raise
     return database
+
+
+def upgrade_database(location: str) -> Path | None:
+    """Bring a database of an earlier version to this one's schema, whole or not at all.
+
+    Returns:
+        The copy that was made of a SQLite file before; None where nothing was to be done, or of
+        another backend, which brings its own means.
+
+    Raises:
+        ForeignDatabaseError: there is none, it holds other tables, or is of a newer version.
+        DatabaseError: it cannot be read or written.
+    """
+    path = sqlite_path(location)
+    if path is not None:
+        _check_place(path)
+        if not path.exists():
+            raise ForeignDatabaseError(f"there is no database {location}")
+    database = Database(_engine(location, path, create=True), location)
+    try:
+        with database._translated():
+            if _version(database) not in EARLIER_REVISIONS:
+                _check_version(database)
+                return None
+            with database._immediate.begin() as connection:
+                backup = _back_up(path) if path else None
+                _migrate(connection)
+            return backup
+    finally:
+        database.close()
+
+
+def _back_up(path: Path) -> Path:
+    """Copy a database that nobody writes to at present, beside it."""
+    number = 1
+    while (copy := path.with_name(f"{path.name}.before-upgrade-{number}")).exists():
+        number += 1
+    shutil.copy2(path, copy)
+    return copy
 
 
 def sqlite_path(location: str) -> Path | None:
@@ -210,13 +250,21 @@ def _migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def _version(database: Database) -> str | None:
+    """The schema's version, or None where there is no table that says so."""
+    if "alembic_version" not in _table_names(database):
+        return None
+    with database._engine.connect() as connection:
+        found = connection.execute(text("select version_num from alembic_version")).scalar()
+    return found if isinstance(found, str) else None
+
+
 def _check_version(database: Database) -> None:
     if not {"alembic_version", "runs", "specs"} <= _table_names(database):
         raise ForeignDatabaseError(
             f"{database.location} is not a dia-repro database: it has other tables"
         )
-    with database._engine.connect() as connection:
-        version = connection.execute(text("select version_num from alembic_version")).scalar()
+    version = _version(database)
     if version == REVISION:
         return
     if version in EARLIER_REVISIONS:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0001"
+REVISION = "0002"
 
 # SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
 NOT_FINITE_AS_TEXT = "sqlite"
@@ -135,6 +135,7 @@ class ProvenanceRow(Base):
     """One attempt at a run, and what it ran on; the columns of `Provenance`.
 
     A run that was interrupted and resumed has several. An attempt that was killed has no end.
+    `step` says in which way its steps were made: captured, eager, …; old rows do not.
     """
 
     __tablename__ = "provenance"
@@ -157,3 +158,25 @@ class ProvenanceRow(Base):
     command: Mapped[str]
     data_sha256: Mapped[str]
     from_epoch: Mapped[int]
+    step: Mapped[str | None]
+    deterministic: Mapped[bool | None]
+
+
+class MeasurementRow(Base):
+    """One figure of `dia-repro bench`; those of one go share their `session`.
+
+    `circumstances` is JSON: device, versions, threads, command.
+    """
+
+    __tablename__ = "measurements"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    session: Mapped[str]
+    taken_at: Mapped[datetime]
+    name: Mapped[str]
+    value: Mapped[float] = mapped_column(Real)
+    unit: Mapped[str]
+    least: Mapped[float | None] = mapped_column(Real)
+    most: Mapped[float | None] = mapped_column(Real)
+    how: Mapped[str]
+    circumstances: Mapped[str]

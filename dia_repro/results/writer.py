@@ -12,7 +12,15 @@ from sqlalchemy.orm import Session
 
 from dia_repro.errors import DiaReproError
 from dia_repro.results.database import Database
-from dia_repro.results.schema import DONE, EpochRow, ProvenanceRow, RunRow, SpecRow, State
+from dia_repro.results.schema import (
+    DONE,
+    EpochRow,
+    MeasurementRow,
+    ProvenanceRow,
+    RunRow,
+    SpecRow,
+    State,
+)
 
 
 class AlreadyDoneError(DiaReproError):
@@ -154,3 +162,23 @@ def record_failure(database: Database, run_id: int, owner: str, reason: str) -> 
         others = run.state == State.RUNNING and run.owner != owner
         if run.state not in DONE and not others:
             run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()
+
+
+def record_measurements(
+    database: Database, measurements: Iterable[Mapping[str, Any]], circumstances: str
+) -> None:
+    """Keep what one go of `dia-repro bench` has measured.
+
+    Args:
+        measurements: `name`, `value`, `unit`, `least`, `most` and `how` of each.
+        circumstances: JSON.
+    """
+    session_id, moment = uuid.uuid4().hex, now()
+    rows = [
+        MeasurementRow(
+            session=session_id, taken_at=moment, circumstances=circumstances, **measurement
+        )
+        for measurement in measurements
+    ]
+    with database.writing() as session:
+        session.add_all(rows)

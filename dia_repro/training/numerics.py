@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -36,15 +36,25 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _ALL = 1 << 30
 
 
-def prepare_process(threads: int) -> None:
-    """Set a process up to train on a CPU; to be called before it has computed anything.
+def prepare_process(threads: int, *, deterministic: bool = False) -> None:
+    """Set a process up to train; to be called before it has computed anything.
 
     torch, and the passes that numba compiles, get as many threads. Freed memory stays with the
     process, where the C library lets itself be told: activations are given back and asked for
     again at every step, and having the kernel map and clear their pages anew takes a tenth of the
     time.
+
+    Args:
+        threads: of the CPU.
+        deterministic: on a GPU only algorithms that give the same bits every time, which costs
+            some speed. A CPU's always do.
     """
     torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     os.environ["NUMBA_NUM_THREADS"] = str(threads)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
@@ -62,5 +72,5 @@ def numerics(precision: str, device: torch.device) -> Iterator[None]:
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext():
         yield

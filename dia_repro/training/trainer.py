@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dia_repro.data import AnyDataset, Batch, batches_of
 from dia_repro.experiments.spec import Spec
@@ -101,21 +102,17 @@ class Trainer:
         """
         started = time.perf_counter() - self._seconds
         epoch = len(self.history)
-        if self._position == 0:
-            torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
-            self.step.tally.clear()
-        self.model.train()
         lr = learning_rate(self.spec.recipe, epoch)
         self.step.set_rate(lr)
-        for images, labels in self._batches(epoch):
-            self.step.train(images, labels)
-            self._position += 1
-            if self.device.type == "cpu" or self._position % LOOK_EVERY == 0:
-                self._check(epoch, self.step.tally.read())
+        if self._position == 0:
+            self.begin_epoch(epoch)
+        self.model.train()
+        for images, labels in self.batches(epoch):
+            self.train(images, labels)
             if on_step is not None and on_step(self._position):
                 self._seconds = time.perf_counter() - started
                 raise Stopped
-        trained, tested = self._finish(epoch)
+        trained, tested = self.evaluate()
         seconds = time.perf_counter() - started
         figures = (trained.loss, trained.top1, tested.loss, tested.top1)
         self.history.append(EpochMetrics(epoch + 1, lr, *figures, seconds))
@@ -151,7 +148,15 @@ class Trainer:
             states["cuda"] = torch.cuda.get_rng_state(self.device)
         return states
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def begin_epoch(self, epoch: int) -> None:
+        """Draw anew what an epoch (counted from 0) draws, and start its sums."""
+        torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
+        self._position = 0
+        self.step.tally.clear()
+        self.model.train()
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Those of an epoch, counted from 0, that are not done: images and labels."""
         return self.data.training_batches(
             self.spec.recipe.batch_size,
             generator(self.seed, "order", epoch),
@@ -159,8 +164,25 @@ class Trainer:
             start=self._position,
         )
 
-    def _finish(self, epoch: int) -> tuple[Sums, Sums]:
-        """Evaluate, and read all figures of the epoch from the device at once."""
+    def train(self, images: Tensor, labels: Tensor) -> None:
+        """One step.
+
+        Raises:
+            Diverged: a loss was not finite; on a GPU it is looked for only now and then.
+        """
+        self.step.train(images, labels)
+        self._position += 1
+        if self.device.type == "cpu" or self._position % LOOK_EVERY == 0:
+            self._check(self.step.tally.read())
+
+    def evaluate(self) -> tuple[Sums, Sums]:
+        """Evaluate at the end of an epoch.
+
+        Reads from the device once, for the training figures and the test set's together.
+
+        Raises:
+            Diverged: a loss of the epoch, or a weight, is not finite.
+        """
         tally = self.step.tally
         trained = tally.sums.clone()
         finite = torch.stack([p.isfinite().all() for p in self.model.parameters()]).all()
@@ -170,11 +192,11 @@ class Trainer:
             self.step.evaluate(images, labels)
         *sums, weights_are_finite = torch.cat((trained, tally.sums, finite[None])).tolist()
         half = len(trained)
-        self._check(epoch, Sums.of(sums[:half]))
+        self._check(Sums.of(sums[:half]))
         if not weights_are_finite:
-            raise Diverged(epoch + 1, self._position, float("nan"))
+            raise Diverged(len(self.history) + 1, self._position, float("nan"))
         return Sums.of(sums[:half]), Sums.of(sums[half:])
 
-    def _check(self, epoch: int, sums: Sums) -> None:
+    def _check(self, sums: Sums) -> None:
         if sums.exploded_at is not None:
-            raise Diverged(epoch + 1, sums.exploded_at, sums.exploded_loss)
+            raise Diverged(len(self.history) + 1, sums.exploded_at, sums.exploded_loss)

@@ -108,7 +108,7 @@ def first_losses(count: int, *, use_fused: bool) -> list[float]:
     losses: list[float] = []
     epoch = 0
     while len(losses) < count:
-        for images, labels in trainer._batches(epoch):
+        for images, labels in trainer.batches(epoch):
             trainer.step.tally.clear()
             trainer.step.train(images, labels)
             losses.append(trainer.step.tally.read().loss)

@@ -26,12 +26,12 @@ torch.manual_seed(0)
 for activation in range(3):
     for rows, channels in ((6, 16), (37, 24)):
         before = 3 * torch.randn(rows, 4 * channels, device=device)
-        c, g_h, g_c = torch.randn(3, rows, channels, device=device)
+        c, g_h, g_next, g_c = torch.randn(4, rows, channels, device=device)
         forward = triton_kernels.forward(before, c, activation)
         expected = gates.forward_plain(before, c, activation)
         for ours, plain in zip(forward, expected, strict=True):
             torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
-        arguments = (g_h, g_c, expected[2], c, expected[3], activation)
+        arguments = (g_h, g_next, g_c, expected[2], c, expected[3], activation)
         for ours, plain in zip(
             triton_kernels.backward(*arguments), gates.backward_plain(*arguments), strict=True
         ):
@@ -111,8 +111,8 @@ def test_the_gates_operations_are_the_plain_ones(activation: int) -> None:
     forward = torch.ops.dia_repro.lstm_gates(before, c, activation)
     expected = gates.forward_plain(before, c, activation)
     assert all(torch.equal(*pair) for pair in zip(forward, expected, strict=True))
-    g_h, g_c = torch.randn(2, B, C)
-    arguments = (g_h, g_c, expected[2], c, expected[3], activation)
+    g_h, g_next, g_c = torch.randn(3, B, C)
+    arguments = (g_h, g_next, g_c, expected[2], c, expected[3], activation)
     backward = torch.ops.dia_repro.lstm_gates_backward(*arguments)
     for ours, plain in zip(backward, gates.backward_plain(*arguments), strict=True):
         assert torch.equal(ours, plain)

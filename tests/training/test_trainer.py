@@ -88,7 +88,7 @@ def test_same_seed_same_weights_other_seed_others() -> None:
 
 def test_every_epoch_has_an_order_and_a_variation_of_its_own() -> None:
     one = trainer()
-    first, again, second = (list(one._batches(epoch)) for epoch in (0, 0, 1))
+    first, again, second = (list(one.batches(epoch)) for epoch in (0, 0, 1))
     for (images, labels), (same_images, same_labels) in zip(first, again, strict=True):
         assert torch.equal(images, same_images)
         assert torch.equal(labels, same_labels)
@@ -97,7 +97,7 @@ def test_every_epoch_has_an_order_and_a_variation_of_its_own() -> None:
     one.data.labels = torch.arange(len(one.data.labels))  # to see which image is which
     by_image = [{}, {}]  # type: list[dict[int, torch.Tensor]]
     for epoch in (0, 1):
-        for images, index in one._batches(epoch):
+        for images, index in one.batches(epoch):
             by_image[epoch] |= dict(zip(index.tolist(), images, strict=True))
     moved = sum(not torch.equal(by_image[0][i], by_image[1][i]) for i in by_image[0])
     assert moved > len(by_image[0]) / 2

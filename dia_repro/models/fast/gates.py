@@ -35,9 +35,17 @@ def forward_plain(
 
 
 def backward_plain(
-    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+    g_h: Tensor, g_next: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the gates before their activations, (B, 4C), and of c_{t-1}, (B, C)."""
+    """Gradients of the gates before their activations, (B, 4C), and of c_{t-1}, (B, C).
+
+    Args:
+        g_h: gradient of h_t from the block that it recalibrates, (B, C).
+        g_next: from the next block's step, (B, C).
+        g_c: that of c_t, from the same, (B, C).
+        gates, c, s, activation: as in the forward pass.
+    """
+    g_h = g_h + g_next
     i, f, g, o = gates.chunk(4, 1)
     slope = (s * (1 - s), 1 - s * s, (s > 0).to(s.dtype))[activation]
     g_c = g_c + g_h * o * slope
@@ -51,14 +59,15 @@ def backward_plain(
 
 
 def _backward_numba(
-    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+    g_h: Tensor, g_next: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
 ) -> tuple[Tensor, Tensor]:
     from dia_repro.models.fast import kernels
 
     d, g_c_before = torch.empty_like(gates), torch.empty_like(c)
-    kept = tuple(t.contiguous() for t in (g_h, g_c, gates, c, s))
+    kept = tuple(t.contiguous() for t in (g_h, g_next, g_c, gates, c, s))
     places = [t.data_ptr() for t in (*kept, d, g_c_before)]
-    kernels.gates_backward(*c.shape, *places, activation)  # type: ignore[call-arg]
+    images, channels = c.shape
+    kernels.gates_backward(images, 1, channels, *places, activation)  # type: ignore[call-arg]
     return d, g_c_before
 
 
@@ -80,18 +89,24 @@ def _(before: Tensor, c: Tensor, _activation: int) -> tuple[Tensor, Tensor, Tens
 
 @torch.library.custom_op("dia_repro::lstm_gates_backward", mutates_args=())
 def _backward_op(
-    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+    g_h: Tensor, g_next: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
 ) -> tuple[Tensor, Tensor]:
     if gates.device.type == "cuda":
         from dia_repro.models.fast import triton_kernels
 
-        return triton_kernels.backward(g_h, g_c, gates, c, s, activation)
-    return backward_plain(g_h, g_c, gates, c, s, activation)
+        return triton_kernels.backward(g_h, g_next, g_c, gates, c, s, activation)
+    return backward_plain(g_h, g_next, g_c, gates, c, s, activation)
 
 
 @_backward_op.register_fake
 def _(
-    _g_h: Tensor, _g_c: Tensor, gates: Tensor, c: Tensor, _s: Tensor, _activation: int
+    _g_h: Tensor,
+    _g_next: Tensor,
+    _g_c: Tensor,
+    gates: Tensor,
+    c: Tensor,
+    _s: Tensor,
+    _activation: int,
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(gates), torch.empty_like(c)
 
@@ -104,10 +119,12 @@ def forward(before: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor,
 
 
 def backward(
-    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+    g_h: Tensor, g_next: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
 ) -> tuple[Tensor, Tensor]:
     """`backward_plain`, as one operation where the device has one."""
     if gates.device.type == "cpu":
         numba = gates.dtype == torch.float32
-        return (_backward_numba if numba else backward_plain)(g_h, g_c, gates, c, s, activation)
-    return _backward_op(g_h, g_c, gates, c, s, activation)  # type: ignore[no-any-return]
+        return (_backward_numba if numba else backward_plain)(
+            g_h, g_next, g_c, gates, c, s, activation
+        )
+    return _backward_op(g_h, g_next, g_c, gates, c, s, activation)  # type: ignore[no-any-return]

@@ -9,26 +9,46 @@ is nan. Sums go image by image, so results do not depend on the number of thread
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import carray, njit, prange, types
+from numba import carray, get_num_threads, njit, prange, types
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., None])
+LEAST_FOR_THREADS = 1 << 17
 
 
 def compiled(function: F) -> F:
-    """Compiled at the first call and kept on disk, where that can be written.
+    """Compiled when first needed and kept on disk, where that can be written.
+
+    Small arrays go through one thread: waking others takes longer than their part of the work.
 
     Strict arithmetic: given leave to reorder, numba's fresh code and the code that it reads back
     from disk round differently, and a first run could not be repeated.
     """
-    options: dict[str, Any] = {"parallel": True, "nogil": True}
+
+    @wraps(function)
+    def call(images: int, pixels: int, channels: int, *others: Any) -> None:
+        large = images * pixels * channels >= LEAST_FOR_THREADS and get_num_threads() > 1
+        (many if large else one)(images, pixels, channels, *others)
+
+    one, many = _compiled(function, parallel=False), _compiled(function, parallel=True)
+    return cast("F", call)
+
+
+def _compiled(function: F, *, parallel: bool) -> F:
+    # A copy, since the two ways would overwrite each other's code on disk.
+    name = f"{function.__name__}_{'many' if parallel else 'one'}"
+    copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
+    copy.__qualname__, copy.__module__ = name, function.__module__
+    options: dict[str, Any] = {"parallel": parallel, "nogil": True}
     try:
-        kept = njit(cache=True, **options)(function)
+        kept = njit(cache=True, **options)(copy)
     except RuntimeError:  # no folder to keep it in
-        kept = njit(**options)(function)
+        kept = njit(**options)(copy)
     return cast("F", kept)
 
 
@@ -359,8 +379,10 @@ def recalibrated_norm_backward(
 @compiled
 def gates_backward(
     images: int,
+    _pixels: int,
     channels: int,
     g_h_at: int,
+    g_next_at: int,
     g_c_at: int,
     gates_at: int,
     c_before_at: int,
@@ -372,7 +394,7 @@ def gates_backward(
     """Backward of eq. 1's elementwise part, (B, C) each.
 
     Args:
-        g_h: gradient of h_t.
+        g_h: gradient of h_t from its own block; `g_next`: from the next one.
         g_c: of c_t, from the next block.
         gates: σ(i), σ(f), tanh(g), σ(o), (B, 4C).
         c_before: c_{t-1}.
@@ -382,11 +404,12 @@ def gates_backward(
         g_c_before: receives that of c_{t-1}.
     """
     gates, d = at(gates_at, (images, 4 * channels)), at(d_at, (images, 4 * channels))
-    g_h, g_c, c_before = (
+    g_h, g_next, g_c = (
         at(g_h_at, (images, channels)),
+        at(g_next_at, (images, channels)),
         at(g_c_at, (images, channels)),
-        at(c_before_at, (images, channels)),
     )
+    c_before = at(c_before_at, (images, channels))
     s, g_c_before = at(s_at, (images, channels)), at(g_c_before_at, (images, channels))
     one = np.float32(1)
     for b in prange(images):
@@ -402,9 +425,10 @@ def gates_backward(
                 slope = one - v * v
             else:
                 slope = one if v > 0 else one - one
-            dc = g_c[b, k] + g_h[b, k] * o * slope
+            dh = g_h[b, k] + g_next[b, k]
+            dc = g_c[b, k] + dh * o * slope
             d[b, k] = dc * g * i * (one - i)
             d[b, channels + k] = dc * c_before[b, k] * f * (one - f)
             d[b, 2 * channels + k] = dc * i * (one - g * g)
-            d[b, 3 * channels + k] = g_h[b, k] * s[b, k] * o * (one - o)
+            d[b, 3 * channels + k] = dh * v * o * (one - o)
             g_c_before[b, k] = dc * f

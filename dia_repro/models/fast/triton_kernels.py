@@ -44,6 +44,7 @@ def _forward(  # type: ignore[no-untyped-def]
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
     g_h,
+    g_next,
     g_c,
     gates,
     c,
@@ -63,7 +64,7 @@ def _backward(  # type: ignore[no-untyped-def]
     g = tl.load(gates + gate + 2 * channels, inside, 0.0)
     o = tl.load(gates + gate + 3 * channels, inside, 0.0)
     act = tl.load(s + place, inside, 0.0)
-    of_h = tl.load(g_h + place, inside, 0.0)
+    of_h = tl.load(g_h + place, inside, 0.0) + tl.load(g_next + place, inside, 0.0)
     if activation == 0:
         slope = act * (1 - act)
     elif activation == 1:
@@ -89,11 +90,12 @@ def forward(before: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor,
 
 
 def backward(
-    g_h: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
+    g_h: Tensor, g_next: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
 ) -> tuple[Tensor, Tensor]:
     """As `gates.backward_plain`."""
     d, g_before = torch.empty_like(gates), torch.empty_like(c)
     grid = (triton.cdiv(c.numel(), BLOCK),)
-    parts = (g_h.contiguous(), g_c.contiguous(), gates, c.contiguous(), s)
+    of_outputs = (g_h.contiguous(), g_next.contiguous(), g_c.contiguous())
+    parts = (*of_outputs, gates, c.contiguous(), s)
     _backward[grid](*parts, d, g_before, c.shape[1], c.numel(), activation, BLOCK)
     return d, g_before

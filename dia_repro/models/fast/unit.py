@@ -64,7 +64,7 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, walk: _Walk, y: Tensor, h: Tensor, c: Tensor, *parameters: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         inner = y.new_empty(len(y), 2 * walk.inner)
         for part, value, (weight, bias) in (
             (inner[:, : walk.inner], y, walk.x1),
@@ -76,13 +76,14 @@ class _Step(torch.autograd.Function):
         h_after, c_after, activated, s = gates.forward(before, c, walk.activation)
         ctx.walk, ctx.first = walk, bool(parameters)
         ctx.save_for_backward(y, h, c, inner, activated, s)
-        return h_after, c_after
+        # h_t twice: for its block and for the next step, whose gradients need no sum in between.
+        return h_after, h_after.detach(), c_after
 
     @staticmethod
-    def backward(ctx: Any, g_h: Tensor, g_c: Tensor) -> Any:
+    def backward(ctx: Any, g_h: Tensor, g_next: Tensor, g_c: Tensor) -> Any:
         walk = ctx.walk
         y, h, c, inner, activated, s = ctx.saved_tensors
-        d, g_c_before = gates.backward(g_h, g_c, activated, c, s, walk.activation)
+        d, g_c_before = gates.backward(g_h, g_next, g_c, activated, c, s, walk.activation)
         d_inner = torch.ops.aten.threshold_backward(d @ walk.second, inner, 0)
         walk.gathered.append((d, d_inner, inner, y, h))
         g_y = d_inner[:, : walk.inner] @ walk.x1[0]
@@ -99,17 +100,13 @@ def attend(unit: nn.Module, pooled: Tensor, state: Any) -> tuple[Tensor, Any]:
         pooled: GAP(a_t), (B, C).
         state: what the previous block's call returned, None at the first.
     """
-    if (
-        not isinstance(unit, DIALSTM)
-        or len(unit.cells) != 1
-        or torch.is_autocast_enabled(pooled.device.type)
-    ):
+    if not isinstance(unit, DIALSTM) or len(unit.cells) != 1:
         return unit(pooled, state)  # type: ignore[no-any-return]
     if state is not None:
         walk, h, c = state
-        h, c = _Step.apply(walk, pooled, h, c)
-        return h, (walk, h, c)
+        vector, h, c = _Step.apply(walk, pooled, h, c)
+        return vector, (walk, h, c)
     walk, zero = _Walk(unit), torch.zeros_like(pooled)
     # The weights belong to the first block's node: its backward is the last to run.
-    h, c = _Step.apply(walk, pooled, zero, zero, *walk.parameters)
-    return h, (walk, h, c)
+    vector, h, c = _Step.apply(walk, pooled, zero, zero, *walk.parameters)
+    return vector, (walk, h, c)

@@ -1,0 +1,1 @@
+"""How fast training is here, measured against what one would otherwise run."""

@@ -1,0 +1,303 @@
+"""What is measured: ratios with the goal that each has, on a CPU and on a GPU."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from dia_repro.bench.contenders import Task, Way
+from dia_repro.bench.measure import Series, ratio, take_turns
+from dia_repro.bench.operations import operations
+from dia_repro.experiments.spec import (
+    Attention,
+    DataSpec,
+    DIALSTMAttention,
+    ImageNetBackbone,
+    ModelSpec,
+    NoAttention,
+    Precision,
+    RecipeSpec,
+    ResNetBackbone,
+    Spec,
+)
+
+# Operations that one training step may be made of: each is a launch where nothing is captured.
+BUDGETS = {"ResNet164": 1450, "DIANet164": 2000}
+# Training and test images of an epoch, by device and image size: the digits' number, or less where
+# that takes long; a quarter of CIFAR on a GPU.
+IMAGES = {
+    ("cpu", 8): (1437, 360),
+    ("cpu", 32): (704, 176),
+    ("cuda", 8): (12_800, 2_560),
+    ("cuda", 32): (12_800, 2_560),
+}
+LARGE_IMAGES = (1_024, 256)
+LEAST_TRAFFIC_BYTES = 7.1e9  # of a step of ResNet-164 at batch 128 in bf16, all fused
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One figure.
+
+    Attributes:
+        name: what was measured.
+        value: the figure.
+        unit: `x` for a ratio.
+        least, most: the goal, if there is one.
+        how: in which way steps were made, windows and their spread.
+    """
+
+    name: str
+    value: float
+    unit: str
+    least: float | None = None
+    most: float | None = None
+    how: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        if self.least is None and self.most is None:
+            return None
+        above = self.least is None or self.value >= self.least
+        return above and (self.most is None or self.value <= self.most)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how long to measure.
+
+    Attributes:
+        threads: cores of the CPU.
+        windows, seconds: of each contender, and of a window.
+        on_window: called after each window.
+    """
+
+    device: torch.device
+    threads: int
+    windows: int
+    seconds: float
+    on_window: Callable[[], None] = lambda: None
+
+    def task(self, spec: Spec, way: Way = Way.OURS, *, deterministic: bool = False) -> Task:
+        """A spec's training in a way."""
+        images = IMAGES.get((self.device.type, spec.data.image_size), LARGE_IMAGES)
+        text = spec.canonical_json()
+        return Task(way, text, str(self.device), self.threads, *images, deterministic)
+
+    def measure(self, *groups: Sequence[Task]) -> list[Series]:
+        """In turn; see `take_turns`."""
+        return take_turns(groups, self.windows, self.seconds, self.on_window)
+
+
+def resnet(
+    depth: int,
+    attention: Attention,
+    *,
+    size: int = 32,
+    batch: int = 128,
+    precision: Precision = "fp32",
+) -> Spec:
+    """A CIFAR ResNet under the paper's recipe, with a batch of its own."""
+    return Spec(
+        data=DataSpec(
+            dataset="cifar100",
+            classes=100,
+            image_size=size,
+            augmentation="crop4-flip" if size == 32 else "none",
+        ),
+        model=ModelSpec(backbone=ResNetBackbone(depth=depth), attention=attention),
+        recipe=RecipeSpec(
+            epochs=1,
+            batch_size=batch,
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            milestones=(),
+            gamma=0.1,
+        ),
+        precision=precision,
+    )
+
+
+def against_reference(
+    spec: Spec, setting: Setting, least: float | None = None
+) -> list[Measurement]:
+    """Images a second by the reference loop and by ours, and their ratio, evaluation included."""
+    ours, reference = setting.measure([setting.task(spec)], [setting.task(spec, Way.REFERENCE)])
+    return _compared(spec, ours, reference, least)
+
+
+def _compared(
+    spec: Spec, ours: Series, reference: Series, least: float | None
+) -> list[Measurement]:
+    name = f"{label(spec)}, batch {spec.recipe.batch_size}"
+    how = _spread(ours, reference)
+    return [
+        _rate(f"{name}: reference", reference),
+        _rate(f"{name}: ours", ours),
+        Measurement(f"{name}: ours ÷ reference", ratio(ours, reference), "x", least, how=how),
+    ]
+
+
+def label(spec: Spec) -> str:
+    """A spec's network and image size."""
+    from dia_repro.experiments.describe import describe_model
+
+    size = spec.data.image_size
+    return f"{describe_model(spec.model)}, {size}x{size}"
+
+
+def ours_alone(spec: Spec, setting: Setting) -> list[Measurement]:
+    """Images a second by ours, evaluation included."""
+    (ours,) = setting.measure([setting.task(spec)])
+    return [_rate(f"{label(spec)}, batch {spec.recipe.batch_size}: ours", ours)]
+
+
+def count_operations() -> Iterator[Measurement]:
+    """Operations a step of the two networks, against their budgets."""
+    for name, attention in (("ResNet164", NoAttention()), ("DIANet164", DIALSTMAttention())):
+        count = sum(operations(resnet(164, attention)).values())
+        yield Measurement(f"{name}: operations a step", count, "", most=BUDGETS[name])
+
+
+def cpu_suite(setting: Setting) -> Iterator[Measurement]:
+    """What a machine without a GPU can show."""
+    yield from count_operations()
+    small, large = (resnet(83, DIALSTMAttention(), size=size, batch=64) for size in (8, 32))
+    one_core = replace(setting, threads=1)
+    ours, reference, everywhere, fixed = setting.measure(
+        [setting.task(small)],
+        [setting.task(small, Way.REFERENCE)],
+        [one_core.task(small)] * setting.threads,
+        [setting.task(small, Way.FIXED)],
+    )
+    yield from _compared(small, ours, reference, least=1.5)
+    name = f"{label(small)}, batch 64"
+    at_a_time = f"{setting.threads} runs at a time, a core each"
+    yield Measurement(f"{name}: {at_a_time} ÷ reference", ratio(everywhere, reference), "x")
+    yield Measurement(f"{name}: time of an epoch ÷ on one batch", ratio(fixed, ours), "x")
+    fewer = replace(setting, windows=max(1, setting.windows - 2))  # they take longer
+    yield from against_reference(large, fewer, least=1.5)
+
+
+def gpu_suite(setting: Setting) -> Iterator[Measurement]:
+    """The goals of a GPU, in one unattended go."""
+    yield from count_operations()
+    dia, plain = DIALSTMAttention(), NoAttention()
+    yield from _against_reference_on_gpu(setting)
+    bandwidth = copy_bandwidth(setting.device)
+    yield Measurement("copy bandwidth", bandwidth / 1e12, "TB/s")
+    dianet = resnet(164, dia, precision="bf16")
+    ours, captured, fixed, deterministic, resnet164 = setting.measure(
+        [setting.task(dianet)],
+        [setting.task(dianet, Way.CAPTURED)],
+        [setting.task(dianet, Way.FIXED)],
+        [setting.task(dianet, deterministic=True)],
+        [setting.task(resnet(164, plain, precision="bf16"))],
+    )
+    yield _rate("DIANet164, bf16: ours", ours)
+    yield Measurement("DIANet164: start to first step", ours.start_seconds, "s", how=ours.how)
+    yield Measurement("DIANet164: compiled ÷ captured only", ratio(ours, captured), "x")
+    yield Measurement("DIANet164 ÷ ResNet164, time", ratio(resnet164, ours), "x", most=1.25)
+    yield Measurement(
+        "DIANet164: epoch with augmentation ÷ fixed batch, time", ratio(fixed, ours), "x", most=1.02
+    )
+    yield Measurement(
+        "DIANet164: deterministic ÷ not, time", ratio(ours, deterministic), "x", most=1.15
+    )
+    step = 128 / fixed.rate
+    yield Measurement(
+        "DIANet164: step ÷ its least traffic at copy bandwidth",
+        step / (LEAST_TRAFFIC_BYTES / bandwidth),
+        "x",
+        most=3,
+    )
+    yield from _several_on_gpu(setting)
+    yield from _imagenet(setting)
+
+
+def _against_reference_on_gpu(setting: Setting) -> Iterator[Measurement]:
+    for attention, name, least in (
+        (DIALSTMAttention(), "DIANet164", 7.0),
+        (NoAttention(), "ResNet164", 3.0),
+    ):
+        exact = resnet(164, attention)
+        reference, same, tf32, bf16 = setting.measure(
+            [setting.task(exact, Way.REFERENCE)],
+            [setting.task(exact)],
+            [setting.task(exact.model_copy(update={"precision": "tf32"}))],
+            [setting.task(exact.model_copy(update={"precision": "bf16"}))],
+        )
+        yield _rate(f"{name}: reference, fp32", reference)
+        yield Measurement(
+            f"{name}: ours in fp32 ÷ reference", ratio(same, reference), "x", how=same.how
+        )
+        yield Measurement(
+            f"{name}: ours in tf32 ÷ reference", ratio(tf32, reference), "x", how=tf32.how
+        )
+        yield Measurement(
+            f"{name}: ours in bf16 ÷ reference", ratio(bf16, reference), "x", least, how=bf16.how
+        )
+
+
+def _several_on_gpu(setting: Setting) -> Iterator[Measurement]:
+    dia = DIALSTMAttention()
+    one = setting.task(resnet(164, dia, precision="bf16"))
+    deep, shallow = (setting.task(resnet(depth, dia, precision="bf16")) for depth in (407, 83))
+    alone, four, long, short = setting.measure([one], [one] * 4, [deep], [shallow])
+    yield Measurement("DIANet164: 4 runs at a time ÷ 1, images", ratio(four, alone), "x", least=2)
+    yield Measurement("DIANet: depth 407 ÷ 83, time", ratio(short, long), "x", most=5.0)
+
+
+def _imagenet(setting: Setting) -> Iterator[Measurement]:
+    spec = Spec(
+        data=DataSpec(dataset="imagenet", classes=1000, image_size=224, augmentation="none"),
+        model=ModelSpec(backbone=ImageNetBackbone(family="resnet50"), attention=NoAttention()),
+        recipe=RecipeSpec(
+            epochs=1,
+            batch_size=256,
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            milestones=(),
+            gamma=0.1,
+        ),
+        precision="bf16",
+    )
+    ours, amp = setting.measure(
+        [setting.task(spec, Way.FIXED)], [setting.task(spec, Way.SYNTHETIC_AMP)]
+    )
+    yield _rate("ImageNet ResNet50, synthetic: ours", ours)
+    yield Measurement(
+        "ImageNet ResNet50, synthetic: ours ÷ eager AMP NCHW", ratio(ours, amp), "x", least=1.7
+    )
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second, read and written, of copying 1 GiB on a GPU; median of 10."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(11):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        target.copy_(source)
+        end.record()
+        end.synchronize()
+        seconds.append(begin.elapsed_time(end) / 1000)
+    return float(2 * source.numel() / statistics.median(seconds[1:]))
+
+
+def _rate(name: str, series: Series) -> Measurement:
+    return Measurement(name, series.rate, "images/s", how=_spread(series))
+
+
+def _spread(ours: Series, reference: Series | None = None) -> str:
+    values = [window.rate for window in ours.windows]
+    if reference is not None:
+        values = [a / b.rate for a, b in zip(values, reference.windows, strict=True)]
+    return f"{ours.how}; {len(values)} windows, {min(values):,.4g} to {max(values):,.4g}"
