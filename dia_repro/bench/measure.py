@@ -7,16 +7,20 @@ memory and what the compiler keeps are each one's own.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import cast
 
-from dia_repro.bench.contenders import Task
+import torch
+
+from dia_repro.bench.contenders import Task, Way, stream
 from dia_repro.errors import DiaReproError
+from dia_repro.training.environment import TRAINING, environment
+from dia_repro.training.numerics import prepare_process
 
 
 class BenchError(DiaReproError):
@@ -116,7 +120,8 @@ class _Contender:
         self.how, self.start_seconds = "", 0.0
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(task, theirs), daemon=False)
-        self.process.start()
+        with environment({} if task.way is Way.REFERENCE else TRAINING):
+            self.process.start()
         theirs.close()
 
     def receive(self) -> object:
@@ -143,14 +148,10 @@ class _Contender:
 
 
 def _serve(task: Task, connection: Connection) -> None:
-    from dia_repro.bench.contenders import Way, stream
-    from dia_repro.training.numerics import prepare_process
-
     started = time.perf_counter()
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     try:
         if task.way is Way.REFERENCE:
-            import torch
-
             torch.set_num_threads(task.threads)
         else:
             prepare_process(task.threads, deterministic=task.deterministic)
@@ -174,4 +175,3 @@ def _serve(task: Task, connection: Connection) -> None:
         pass
     except Exception as error:  # told to whoever measures, in a line
         connection.send(f"{type(error).__name__}: {error}".splitlines()[0])
-    os._exit(0)  # a data loader's workers are not waited for

@@ -6,7 +6,6 @@ step. It is the measure of the suite's own step, and never trains anything for i
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import torch
@@ -171,16 +170,14 @@ class ReferenceLoop:
         self.loss, self.correct, self.seen = 0.0, 0, 0
 
     def _loader(self, images: _Transformed, *, shuffle: bool) -> DataLoader[tuple[Tensor, Tensor]]:
-        with warnings.catch_warnings():  # four workers are the reference, whatever the machine
-            warnings.simplefilter("ignore")
-            return DataLoader(
-                images,
-                batch_size=self.batch_size,
-                shuffle=shuffle,
-                num_workers=LOADER_WORKERS,
-                pin_memory=self.device.type == "cuda",
-                persistent_workers=True,
-            )
+        return DataLoader(
+            images,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=LOADER_WORKERS,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=True,
+        )
 
     def steps(self) -> Iterator[int]:
         """Train without end, with an evaluation after each epoch.

@@ -73,7 +73,12 @@ def bench(
     windows: Annotated[
         int, typer.Option("--windows", min=1, help="Windows of each kind, taken in turn.")
     ] = 5,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Length of a window.")] = 3.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds", min=0.1, help="Least length of a window, which ends with an epoch."
+        ),
+    ] = 1.0,
     precision: options.PrecisionOption = None,
     device: options.DeviceOption = None,
     out: Annotated[
@@ -100,7 +105,9 @@ def bench(
     from dia_repro.execution.machine import find_machine
 
     machine = find_machine("cuda" if suite is Suite.GPU else "cpu" if suite else device)
-    setting, taken = _setting(machine, windows, seconds), []
+    setting = _setting(machine, windows, seconds)
+    circumstances = _circumstances(machine, setting)
+    records: list[dict[str, Any]] = []
     with stderr().status("Measuring …") as status:
         if suite is not None:
             source = _of_suite(suite, setting)
@@ -108,12 +115,11 @@ def bench(
             specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
             source = _of_specs(specs, setting, reference=reference)
         for one in source:
-            taken.append(one)
+            records.append(asdict(one) | {"met": one.met})
+            # Written as it grows: what was measured survives whatever stops the rest.
+            content = {"circumstances": circumstances, "measurements": records}
+            out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             status.update(f"Measured {one.name}")
-    records = [asdict(one) | {"met": one.met} for one in taken]
-    circumstances = _circumstances(machine, setting)
-    content = {"circumstances": circumstances, "measurements": records}
-    out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     database = open_database(db, create=True)
     rows = [{name: value for name, value in one.items() if name != "met"} for one in records]
     writer.record_measurements(database, rows, json.dumps(circumstances))

@@ -41,6 +41,13 @@ def run(
     device: options.DeviceOption = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="On a GPU too, the same bits every time on the same machine; a little slower.",
+        ),
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Start long trainings on a CPU without asking.")
     ] = False,
@@ -82,7 +89,10 @@ def run(
         f"on {', '.join(machine.devices)}; results go to {db}."
     )
     database = open_database(db, create=True)
-    orders = make_orders(open_runs, database, machine, workers, location, shlex.join(sys.argv))
+    command = shlex.join(sys.argv)
+    orders = make_orders(
+        open_runs, database, machine, workers, location, command, deterministic=deterministic
+    )
     from dia_repro.cli.progress import RunProgress
     from dia_repro.execution.local import LocalExecutor
 

@@ -73,11 +73,12 @@ class Attempt:
         self, order: WorkOrder, send: Callable[[Message], None], should_stop: Callable[[], bool]
     ) -> None:
         self.order, self.send, self.should_stop = order, send, should_stop
-        prepare_process(order.threads)
+        prepare_process(order.threads, deterministic=order.deterministic)
         self.spec = Spec.from_json(order.spec_json)
         self.device = torch.device(order.device)
         self.started = time.monotonic()
         self.reported = 0.0
+        self.step: str | None = None
 
     def run(self) -> Ended:
         """Train unless another process has the run, or had it before."""
@@ -124,6 +125,7 @@ class Attempt:
             reason=reason,
             wall_seconds=time.monotonic() - self.started,
             peak_memory_bytes=peak_memory(self.device),
+            step=self.step,
         )
         return Ended(Outcome(state.value), reason)
 
@@ -163,6 +165,7 @@ class Attempt:
         try:
             while not trainer.finished:
                 metrics = trainer.run_epoch(on_step)
+                self._say_how(trainer)
                 self._save(trainer, folder)
                 writer.record_epoch(database, self.order.run_id, asdict(metrics))
                 self._report(trainer, now=True)
@@ -174,6 +177,12 @@ class Attempt:
         for older in checkpoint.sorted_files(folder)[1:]:
             older.unlink()
         return State.FINISHED, None
+
+    def _say_how(self, trainer: Trainer) -> None:
+        if self.step != trainer.step.how:
+            self.step = trainer.step.how
+            if self.step.startswith("not "):  # slower than it could be: a person may mend it
+                self._notice(f"steps are {self.step}")
 
     def _save(self, trainer: Trainer, folder: Path) -> None:
         checkpoint.save(folder, trainer.state(), len(trainer.history), trainer.position)

@@ -7,8 +7,9 @@ thread or CUDA context is copied into them.
 from __future__ import annotations
 
 import multiprocessing
-import os
 from multiprocessing import forkserver
+
+from dia_repro.training.environment import TRAINING, environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["dia_repro.execution.preload"])
@@ -20,12 +21,5 @@ def start() -> None:
     Python puts that folder first: a `random.py` in it, or another checkout of this package,
     would be what workers train with.
     """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
+    with environment({"PYTHONSAFEPATH": "1", **TRAINING}):
         forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before

@@ -19,6 +19,7 @@ class WorkOrder:
         device: `cpu`, `cuda:0`, …
         threads: CPU threads the worker may use.
         command: the command line that asked for the run, for provenance.
+        deterministic: whether a GPU is to give the same bits every time.
     """
 
     run_id: int
@@ -31,6 +32,7 @@ class WorkOrder:
     device: str
     threads: int
     command: str
+    deterministic: bool = False
 
 
 def describe_owner(pid: int) -> str:

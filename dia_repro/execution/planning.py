@@ -199,6 +199,8 @@ def make_orders(
     jobs: int,
     data: DataLocation,
     command: str,
+    *,
+    deterministic: bool = False,
 ) -> list[WorkOrder]:
     """Enter runs that are to be trained into the database, and describe each for a worker."""
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
@@ -215,6 +217,7 @@ def make_orders(
             device=machine.devices[place % len(machine.devices)],
             threads=_threads(machine, jobs),
             command=command,
+            deterministic=deterministic,
         )
         for place, run in enumerate(open_runs)
     ]

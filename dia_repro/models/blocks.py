@@ -100,9 +100,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.entry = nn.Sequential(*entry) if entry else None
         self.layers = nn.Sequential(*layers)
-        self.shortcut: nn.Module | None = (
-            nn.Sequential(*shortcut) if shortcut and options.skip else None
-        )
+        self.shortcut = nn.Sequential(*shortcut) if shortcut and options.skip else None
         self.attention: nn.Module | None = None
         self.skip, self.relu, self.out_channels = options.skip, relu, out_channels
         self.options = options
@@ -117,7 +115,10 @@ class ResidualBlock(nn.Module):
         """What goes around the branch: x_t, made to fit it; None without skips."""
         if not self.skip:
             return None
-        return x if self.shortcut is None else self.shortcut(x)
+        if self.shortcut is None:
+            return x
+        carried: Tensor = self.shortcut(x)
+        return carried
 
     def enter(self, x: Tensor) -> Tensor:
         """What branch and shortcut both see: x_t itself, but for some pre-activation blocks."""

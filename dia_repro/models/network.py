@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from dia_repro.models import fast
 from dia_repro.models.attention import AttentionFactory
 from dia_repro.models.blocks import Place, ResidualBlock
 from dia_repro.models.stage import Stage
@@ -48,6 +49,7 @@ class StagedNetwork(nn.Module):
         tail: Callable[[int], list[nn.Module]] | None = None,
     ) -> None:
         super().__init__()
+        self.fast = False
         self.stem = nn.Sequential(*stem)
         self.stages = nn.ModuleList()
         for number, stage in enumerate(plan, start=1):
@@ -62,10 +64,11 @@ class StagedNetwork(nn.Module):
         self.tail = nn.Sequential(*(tail(channels) if tail else []))
         self.classifier = nn.Linear(channels, classes)
 
-    def use_fast(self, fast: bool = True) -> None:
+    def use_fast(self, yes: bool = True) -> None:
         """Train by `dia_repro.models.fast`, or by the plain modules."""
+        self.fast = yes
         for stage in cast("list[Stage]", self.stages):
-            stage.fast = fast
+            stage.fast = yes
 
     def use_compiled(self, compiled: bool = True, **options: Any) -> None:
         """Run the plain modules block by block through torch's compiler, or not.
@@ -86,10 +89,11 @@ class StagedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) → logits (B, classes)."""
-        x = self.stem(x)
+        run = fast.run if self.fast and fast.suits(self) else nn.Sequential.forward
+        x = run(self.stem, x)
         for stage in self.stages:
             x = stage(x)
-        logits: Tensor = self.classifier(self.tail(x).mean((2, 3)))
+        logits: Tensor = self.classifier(run(self.tail, x).mean((2, 3)))
         return logits
 
 

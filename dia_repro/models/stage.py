@@ -18,6 +18,8 @@ class Block(Protocol):
     entry: nn.Sequential | None
     layers: nn.Sequential
     relu: bool
+    shortcut: nn.Sequential | None
+    skip: bool
 
     def enter(self, x: Tensor) -> Tensor:
         """What the residual branch and the shortcut both see."""
@@ -33,10 +35,6 @@ class Block(Protocol):
 
 
 BlockFunction = Callable[[Block, Tensor, Any], tuple[Tensor, Any]]
-
-
-def _autocast() -> bool:
-    return torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
 
 
 class Stage(nn.Module):
@@ -63,9 +61,8 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
-        # The hand-written passes know one type of number; autocast mixes two.
-        fast = self.fast and self.training and not _autocast()
-        one = self.compiled or (self._fast_block if fast else self._block)
+        own = self._fast_block if self.fast and fast.suits(self) else self._block
+        one = self.compiled or own
         state: Any = None
         for block in cast("list[Block]", self.blocks):
             x, state = one(block, x, state)
@@ -96,7 +93,8 @@ class Stage(nn.Module):
                 h, state = fast.attend(attention, a.mean((2, 3)), state)
                 a = a * h[:, :, None, None]
             return block.merge(x, a), state
-        carried = block.carried(x)
+        shortcut = block.shortcut
+        carried = fast.run(shortcut, x) if block.skip and shortcut else block.carried(x)
         if attention is None:
             return fast.norm_add(u, last, carried, relu=block.relu), state
         recalibration = fast.Recalibration(u, last)

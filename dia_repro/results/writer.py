@@ -138,11 +138,13 @@ def end(
     wall_seconds: float,
     peak_memory_bytes: int,
     reason: str | None = None,
+    step: str | None = None,
 ) -> None:
     """A process is done with a run, one way or another.
 
     Args:
         wall_seconds: of the attempt, by a clock that nobody sets.
+        step: in which way its steps were made.
     """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
@@ -150,6 +152,7 @@ def end(
         row = session.get_one(ProvenanceRow, attempt)
         row.ended_at = now()
         row.wall_seconds, row.peak_memory_bytes = wall_seconds, peak_memory_bytes
+        row.step = step
 
 
 def record_failure(database: Database, run_id: int, owner: str, reason: str) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count, from_spec
-from dia_repro.training.step import fast_step
+from dia_repro.training.step import fast_step, place
 
 STEPS = 2
 MOST_IMAGES = 64  # beyond, an image costs about the same
@@ -21,7 +21,7 @@ def seconds_per_mac(spec: Spec, device: torch.device) -> float:
     """
     size = spec.data.image_size
     network = from_spec(spec.model, spec.data.classes)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = place(network, device)
     step = fast_step(network, spec.recipe, spec.precision, device)
     count_images = min(spec.recipe.batch_size, MOST_IMAGES)
     images = torch.randn(count_images, 3, size, size, device=device)

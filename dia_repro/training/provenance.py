@@ -29,6 +29,7 @@ class Provenance:
         git_clean: whether that checkout had no changes but in its published results.
         data_sha256: of pixels and labels.
         from_epoch: epochs that were done before this attempt.
+        deterministic: whether the same attempt on this machine would give the same bits.
     """
 
     host: str
@@ -43,10 +44,12 @@ class Provenance:
     command: str
     data_sha256: str
     from_epoch: int
+    deterministic: bool
 
 
 def collect(device: torch.device, command: str, data_sha256: str, from_epoch: int) -> Provenance:
     """The circumstances of this process, on that device."""
+    on_cpu = device.type == "cpu"
     commit, clean = git_state(Path(dia_repro.__file__).parent.parent)
     return Provenance(
         host=socket.gethostname(),
@@ -61,6 +64,7 @@ def collect(device: torch.device, command: str, data_sha256: str, from_epoch: in
         command=command,
         data_sha256=data_sha256,
         from_epoch=from_epoch,
+        deterministic=on_cpu or torch.are_deterministic_algorithms_enabled(),
     )
 
 

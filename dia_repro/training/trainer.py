@@ -18,7 +18,7 @@ from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
 from dia_repro.training.schedule import learning_rate
 from dia_repro.training.seeding import derive_seed, generator, global_seed
-from dia_repro.training.step import fast_step
+from dia_repro.training.step import fast_step, place
 
 TEST_BATCH = 512
 # Reading from a GPU stalls it: there an explosion is seen at the end of the epoch, or in ImageNet's
@@ -71,7 +71,7 @@ class Trainer:
         self.spec, self.seed, self.device = spec, seed, device
         with global_seed(seed, "weights"):
             model = from_spec(spec.model, spec.data.classes)
-        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = place(model, device)
         self.parameters = count_parameters(model)
         self.data = batches_of(dataset, spec.data.augmentation, device, workers)
         self.step = fast_step(self.model, spec.recipe, spec.precision, device)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec, ResNetBackbone
+from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec, ResNetBackbone, SEAttention
 from dia_repro.models import from_spec
 from dia_repro.models.attention import DIALSTM
 from dia_repro.models.fast import attend, gates
@@ -139,3 +139,17 @@ def test_triton_on_a_gpu() -> None:
         [sys.executable, "-c", CHECK_TRITON, "cuda"], capture_output=True, text=True, check=False
     )
     assert done.stdout == "agrees\n", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("attention", [DIALSTMAttention(), SEAttention(kind="se")])
+def test_blocks_compile_without_a_break(attention: DIALSTMAttention | SEAttention) -> None:
+    """Traced whole, which compiling needs; a compiler of machine code comes after that."""
+    torch.manual_seed(0)
+    spec = ModelSpec(backbone=ResNetBackbone(depth=20), attention=attention)
+    network = from_spec(spec, 5)
+    images = torch.randn(4, 3, 8, 8)
+    plain = copy.deepcopy(network)(images)
+    network.use_compiled(backend="eager")
+    torch.testing.assert_close(network(images), plain, rtol=1e-5, atol=1e-6)
+    network.use_compiled(False)
+    assert all(stage.compiled is None for stage in network.stages)

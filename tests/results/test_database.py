@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select
+from sqlalchemy import create_engine, select
 
 from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.results import writer
@@ -19,6 +21,7 @@ from dia_repro.results.database import (
     DatabaseError,
     ForeignDatabaseError,
     open_database,
+    upgrade_database,
 )
 from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import REVISION, Base, EpochRow
@@ -172,3 +175,51 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
             [{**FIGURES, "epoch": 7}, {**FIGURES, "epoch": 2}, {**FIGURES, "epoch": 2}],
         )
     assert all_runs(database)[0].epochs == 1
+
+
+def first_version(path: Path) -> None:
+    """A database as the first version of the schema made it, with a run in it."""
+    config = Config()
+    config.set_main_option("script_location", "dia_repro.results:migrations")
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("insert into specs values ('abc', '{}')")
+        moment = "2026-01-01 00:00:00"
+        values = (1, "u", "abc", 0, "finished", None, None, 7, moment, moment)
+        connection.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def test_an_old_database_is_upgraded_when_told_and_only_then(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    first_version(path)
+    before = path.read_bytes()
+    with pytest.raises(ForeignDatabaseError, match="run 'dia-repro db upgrade'"):
+        open_database(str(path), create=True)
+    assert path.read_bytes() == before
+    backup = upgrade_database(str(path))
+    assert backup is not None
+    assert backup.read_bytes() == before
+    database = open_database(str(path), create=False)
+    assert [run.parameters for run in all_runs(database)] == [7]
+    with database.reading() as session:
+        context = MigrationContext.configure(session.connection())
+        assert compare_metadata(context, Base.metadata) == []
+    assert upgrade_database(str(path)) is None
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_cannot_be_upgraded_is_left_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ForeignDatabaseError, match="no database"):
+        upgrade_database(str(tmp_path / "missing.db"))
+    with sqlite3.connect(tmp_path / "foreign.db") as connection:
+        connection.execute("create table mine (x)")
+    before = (tmp_path / "foreign.db").read_bytes()
+    with pytest.raises(ForeignDatabaseError, match="not a dia-repro database"):
+        upgrade_database(str(tmp_path / "foreign.db"))
+    assert (tmp_path / "foreign.db").read_bytes() == before
+    assert not (tmp_path / "missing.db").exists()

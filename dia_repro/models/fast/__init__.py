@@ -3,7 +3,19 @@
 `dia_repro.models.stage` says when a block goes this way; the plain modules define what it computes.
 """
 
+import torch
+from torch import nn
+
 from dia_repro.models.fast.norm import Recalibration, norm_add, run
 from dia_repro.models.fast.unit import attend
 
-__all__ = ["Recalibration", "attend", "norm_add", "run"]
+__all__ = ["Recalibration", "attend", "norm_add", "run", "suits"]
+
+
+def suits(module: nn.Module) -> bool:
+    """Whether the hand-written passes can stand for a module's own now.
+
+    They are for training, and know one type of number, where autocast mixes two.
+    """
+    autocast = torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
+    return module.training and not autocast

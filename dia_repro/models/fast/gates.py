@@ -25,10 +25,15 @@ def forward_plain(
     Returns:
         h_t and c_t, and for the backward pass the activated gates, (B, 4C), and s = act(c_t).
     """
-    channels = c.shape[1]
-    gates = before.sigmoid()
-    torch.tanh(before[:, 2 * channels : 3 * channels], out=gates[:, 2 * channels : 3 * channels])
+    return _forward(before.clone(), c, activation)
+
+
+def _forward(gates: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`forward_plain` in the memory of the gates before their activations."""
     i, f, g, o = gates.chunk(4, 1)
+    gates[:, : 2 * c.shape[1]].sigmoid_()
+    g.tanh_()
+    o.sigmoid_()
     after = torch.addcmul(f * c, i, g)
     s = _FORWARD[activation](after)
     return o * s, after, gates, s
@@ -112,9 +117,9 @@ def _(
 
 
 def forward(before: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`forward_plain`, as one operation where the device has one."""
+    """`forward_plain`, as one operation where the device has one; `before` is used up."""
     if before.device.type == "cpu":
-        return forward_plain(before, c, activation)
+        return _forward(before, c, activation)
     return _forward_op(before, c, activation)  # type: ignore[no-any-return]
 
 

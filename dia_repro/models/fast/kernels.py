@@ -18,7 +18,7 @@ from numba import carray, get_num_threads, njit, prange, types
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., None])
-LEAST_FOR_THREADS = 1 << 17
+LEAST_FOR_THREADS = 1 << 14
 
 
 def compiled(function: F) -> F:

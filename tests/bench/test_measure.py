@@ -1,0 +1,100 @@
+"""Contenders measured in turn, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from dia_repro.bench.contenders import Task, Way
+from dia_repro.bench.measure import BenchError, Series, Window, ratio, take_turns
+from dia_repro.bench.suites import Measurement
+from dia_repro.experiments.spec import PreResNetBackbone
+from dia_repro.results.database import open_database
+from dia_repro.results.schema import MeasurementRow
+from tests.helpers import cli, one_line, tiny_spec
+
+
+def task(way: Way, text: str | None = None) -> Task:
+    return Task(way, text or tiny_spec(weight_decay=0.0).canonical_json(), "cpu", 1, 256, 64)
+
+
+def test_groups_take_turns() -> None:
+    seen: list[int] = []
+    tasks = ([task(Way.OURS)] * 2, [task(Way.PLAIN)], [task(Way.FIXED)])
+    both, plain, fixed = take_turns(tasks, 2, 0.1, lambda: seen.append(1))
+    assert len(seen) == 6
+    assert (both.how, plain.how, fixed.how) == ("eager", "plain", "eager")
+    for series, together in ((both, 2), (plain, 1), (fixed, 1)):
+        assert len(series.windows) == 2
+        for window in series.windows:
+            assert window.images % (together * 256) == 0, "whole epochs"
+            assert window.images > 0
+            assert window.seconds >= 0.1
+        assert series.start_seconds > 0
+
+
+def test_a_contender_that_fails_is_named_in_a_line() -> None:
+    with pytest.raises(BenchError, match=r"^reference: \w+Error: "):
+        take_turns([[task(Way.REFERENCE, '{"not": "a spec"}')]], 1, 0.1)
+
+
+def test_a_ratio_is_the_median_of_pairs() -> None:
+    def series(*rates: float) -> Series:
+        return Series(tuple(Window(round(rate), 1.0) for rate in rates), "", 0.0)
+
+    assert ratio(series(20, 90, 40), series(10, 10, 10)) == 4
+    assert series(20, 90, 40).rate == 40
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most", "met"),
+    [
+        (1.5, 1.5, None, True),
+        (1.4, 1.5, None, False),
+        (2.1, None, 2.0, False),
+        (9, None, None, None),
+    ],
+)
+def test_goals(value: float, least: float | None, most: float | None, met: bool | None) -> None:
+    assert Measurement("", value, "x", least, most).met is met
+
+
+def test_the_command_measures_writes_and_keeps(tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(tiny_spec().canonical_json())
+    options = ("--windows", "1", "--seconds", "0.1", "--device", "cpu")
+    done = cli("bench", "--spec", "spec.json", "--reference", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ours ÷ reference" in done.stdout
+    content = json.loads((tmp_path / "bench.json").read_text())
+    assert content["circumstances"]["torch"]
+    rates = {one["name"].rpartition(": ")[2]: one["value"] for one in content["measurements"]}
+    assert rates["ours ÷ reference"] == pytest.approx(rates["ours"] / rates["reference"])
+    with open_database(str(tmp_path / "runs.db"), create=False).reading() as session:
+        rows = session.scalars(select(MeasurementRow)).all()
+        assert [row.value for row in rows] == [one["value"] for one in content["measurements"]]
+        assert len({row.session for row in rows}) == 1
+
+
+def test_misuse_is_one_line(tmp_path: Path) -> None:
+    other = tiny_spec().model_copy(
+        update={
+            "model": tiny_spec().model.model_copy(update={"backbone": PreResNetBackbone(depth=20)})
+        }
+    )
+    (tmp_path / "other.json").write_text(other.canonical_json())
+    (tmp_path / "bad.json").write_text("{")
+    for arguments, code in (
+        ((), 2),
+        (("--suite", "cpu", "--spec", "x.json"), 2),
+        (("--spec", "missing.json"), 3),
+        (("--spec", "bad.json"), 2),
+        (("--suite", "cpu", "--out", "no/such/folder.json"), 2),
+        (("--spec", "other.json", "--reference", "--device", "cpu"), 2),
+        (("--artifact", "table5", "--only", "nothing", "--device", "cpu"), 2),
+    ):
+        done = cli("bench", *arguments, cwd=tmp_path)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert one_line(done.stderr), (arguments, done.stderr)
