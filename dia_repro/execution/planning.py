@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,13 @@ from dia_repro.results import writer
 from dia_repro.results.database import Database, sqlite_path
 from dia_repro.results.queries import RunSummary, runs_of, seconds_per_epoch
 from dia_repro.results.schema import DONE
-from dia_repro.training.calibration import seconds_per_mac
+from dia_repro.training.calibration import seconds_per_image
 from dia_repro.training.provenance import device_name
 
 BACKWARD_AND_FORWARD = 3
+# What an output's way through memory costs, in multiply-accumulates. On a CPU convolutions take
+# half of a small ResNet's step (measured), on a GPU without fusion a twentieth (reckoned only).
+MACS_PER_OUTPUT = {"cpu": 80, "cuda": 1500}
 # Weights and momentum in float32, in the two checkpoints that a run keeps while it trains.
 CHECKPOINT_BYTES_PER_PARAMETER = 2 * 2 * 4
 
@@ -68,6 +72,11 @@ class PlannedRun:
         """Multiply-accumulates of its whole training."""
         images = self.training_images * self.spec.recipe.epochs
         return self.counts.macs * BACKWARD_AND_FORWARD * images
+
+    def work(self, device: torch.device) -> float:
+        """What an epoch costs on a kind of device, in multiply-accumulates of a forward pass."""
+        per_image = self.counts.macs + MACS_PER_OUTPUT[device.type] * self.counts.outputs
+        return float(per_image * self.training_images)
 
     @property
     def left(self) -> float:
@@ -160,7 +169,8 @@ def with_estimates(
 ) -> list[PlannedRun]:
     """The same runs with seconds: as measured on this device before, or from a few steps now.
 
-    The steps are those of the cheapest network; others cost in proportion to their MACs. Where
+    A network that was never trained here is taken to be as fast for its work as those that were,
+    on images of its size; where there are none, as the cheapest one is in a few steps now. Where
     all cores train one run each, a run has one core.
     """
     open_runs = longest_first(planned)
@@ -168,20 +178,26 @@ def with_estimates(
         return [replace(run, seconds=0.0) for run in planned]
     device = machine.device
     measured = seconds_per_epoch(database, device_name(device))
-    rate = 0.0
-    if any(run.spec.spec_id not in measured for run in open_runs):
-        torch.set_num_threads(_threads(machine, machine.jobs_for(len(open_runs), None)))
-        cheapest = open_runs[-1].spec
-        rate = seconds_per_mac(cheapest, device) / BACKWARD_AND_FORWARD
-
-    def seconds(run: PlannedRun) -> float:
+    rates: dict[int, list[float]] = {}
+    for run in planned:
         if run.spec.spec_id in measured:
-            whole = measured[run.spec.spec_id] * run.spec.recipe.epochs
-        else:
-            whole = run.macs * rate
-        return whole * run.left
+            rate = measured[run.spec.spec_id] / run.work(device)
+            rates.setdefault(run.spec.data.image_size, []).append(rate)
+    unknown = [run for run in open_runs if run.spec.data.image_size not in rates]
+    if unknown:
+        torch.set_num_threads(_threads(machine, machine.jobs_for(len(open_runs), None)))
+        cheapest = unknown[-1]
+        seconds = seconds_per_image(cheapest.spec, device) * cheapest.training_images
+        for run in unknown:
+            rates[run.spec.data.image_size] = [seconds / cheapest.work(device)]
 
-    return [replace(run, seconds=seconds(run)) for run in planned]
+    def estimate(run: PlannedRun) -> float:
+        epoch = measured.get(run.spec.spec_id)
+        if epoch is None and not run.done:
+            epoch = statistics.median(rates[run.spec.data.image_size]) * run.work(device)
+        return (epoch or 0.0) * run.spec.recipe.epochs * run.left
+
+    return [replace(run, seconds=estimate(run)) for run in planned]
 
 
 def wall_seconds(planned: Sequence[PlannedRun], jobs: int) -> float:

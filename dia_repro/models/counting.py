@@ -21,10 +21,13 @@ class Counts:
         parameters: the paper's #P.
         macs: multiply-accumulates of the forward pass of one image, in convolutions and linear
             layers; a training step costs three times that.
+        outputs: numbers that those layers give for one image: what is moved through memory is in
+            proportion to them.
     """
 
     parameters: int
     macs: int
+    outputs: int
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -40,10 +43,11 @@ def count(model: ModelSpec, classes: int, image_size: int) -> Counts:
     every layer runs and gives its output's true shape. (Meta tensors as input would do too, at
     five times the time.)
     """
-    macs = 0
+    macs = outputs = 0
 
     def on_call(layer: Any, _inputs: Any, output: Tensor) -> None:
-        nonlocal macs
+        nonlocal macs, outputs
+        outputs += output.shape[1:].numel()
         if isinstance(layer, nn.Conv2d):
             macs += output.shape[1:].numel() * layer.weight[0].numel()
         else:
@@ -58,4 +62,4 @@ def count(model: ModelSpec, classes: int, image_size: int) -> Counts:
             layer.register_forward_hook(on_call)
     with torch.no_grad():
         network(torch.empty(0, 3, image_size, image_size))
-    return Counts(parameters, macs)
+    return Counts(parameters, macs, outputs)
