@@ -35,6 +35,8 @@ from dia_repro.training.provenance import collect, peak_memory
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 REPORT_SECONDS = 0.5
+# A process killed a moment ago keeps its locks until the kernel has torn it down.
+PATIENCE_SECONDS = 1.0
 
 
 def run_folder(checkpoints: Path, spec_id: str, seed: int, uid: str) -> Path:
@@ -42,15 +44,15 @@ def run_folder(checkpoints: Path, spec_id: str, seed: int, uid: str) -> Path:
     return checkpoints / spec_id / f"seed-{seed}-{uid[:8]}"
 
 
-def _lock(folder: Path) -> FileLock | None:
+def claim(folder: Path) -> FileLock | None:
     """A run's lock, or None where somebody has it.
 
-    The kernel gives it back when its holder dies, so whoever holds it lives.
+    The kernel gives it back when its holder dies, so whoever keeps it lives.
     """
     lock = FileLock(folder / "lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE_SECONDS)
     except Timeout:
         return None
     except OSError as error:
@@ -86,7 +88,7 @@ class Attempt:
         try:
             summary = run_detail(database, self.order.run_id).summary
             folder = run_folder(self.order.checkpoints, summary.spec_id, summary.seed, summary.uid)
-            lock = _lock(folder)
+            lock = claim(folder)
             if lock is None:
                 owner = run_detail(database, self.order.run_id).summary.owner
                 return Ended(Outcome.BUSY, owner or "another process")

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
+from filelock import FileLock
 
-from dia_repro.execution.attempt import run_folder
+from dia_repro.execution.attempt import claim, run_folder
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.experiments.spec import NoAttention
@@ -184,15 +186,29 @@ def test_workers_stop_when_the_process_that_started_them_dies(
     assert details(tmp_path)[0].summary.state is State.INTERRUPTED
 
 
-def test_two_processes_that_want_the_same_run(undisturbed: Path, tmp_path: Path) -> None:
-    first = start(tmp_path)
+def test_a_lock_given_back_in_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """As a killed process's, which the kernel is still tearing down."""
+    held = FileLock(tmp_path / "lock", thread_local=False)
+    held.acquire()
+    assert claim(tmp_path) is None
+    Timer(0.3, held.release).start()
+    claimed = claim(tmp_path)
+    assert claimed is not None
+    assert claimed.is_locked
+
+
+def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
+    epochs = 40  # so many that it trains for longer than the second waits for it
+    first = start(tmp_path, epochs=epochs)
     wait_until(lambda: details_started(tmp_path))
     owner = details(tmp_path)[0].summary.owner
-    database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], 1)
+    database, orders = make_orders(tmp_path, [tiny_spec(epochs=epochs)], 1)
     assert LocalExecutor(database, 1, report).run(orders) == {1: Ended(Outcome.BUSY, owner)}
     first.communicate(timeout=120)
-    assert_same_results(tmp_path, undisturbed)
-    assert len(details(tmp_path)[0].provenance) == 1
+    (detail,) = details(tmp_path)
+    assert detail.summary.state is State.FINISHED
+    assert [row["epoch"] for row in detail.epochs] == list(range(1, epochs + 1))
+    assert len(detail.provenance) == 1
     assert LocalExecutor(database, 1, report).run(orders) == {1: Ended(Outcome.DONE_BEFORE)}
 
 
