@@ -8,7 +8,12 @@ paper's, stem included.
 
 from __future__ import annotations
 
+from importlib.metadata import distribution
+from pathlib import Path
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from dia_repro.data.dataset import Dataset, as_images
@@ -27,14 +32,12 @@ def load_digits(image_size: int = SIDE) -> Dataset:
     Args:
         image_size: side in pixels; a multiple of 8 enlarges each pixel to a square.
     """
-    from sklearn.datasets import load_digits as load_sklearn_digits
-
-    bunch = load_sklearn_digits()
-    grey = torch.from_numpy(bunch.images).to(torch.uint8) * GREY_STEP
+    table = torch.from_numpy(_table())
+    grey = table[:, :-1].reshape(-1, SIDE, SIDE) * GREY_STEP
     enlarged = grey.repeat_interleave(image_size // SIDE, 1)
     enlarged = enlarged.repeat_interleave(image_size // SIDE, 2)
     pixels = enlarged[:, None].expand(-1, 3, -1, -1)
-    labels = torch.from_numpy(bunch.target)
+    labels = table[:, -1].long()
     rank_in_class = nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0] - 1
     is_test = rank_in_class % TEST_EVERY == TEST_EVERY - 1
     return Dataset(
@@ -44,3 +47,17 @@ def load_digits(image_size: int = SIDE) -> Dataset:
         mean=(MEAN, MEAN, MEAN),
         std=(STD, STD, STD),
     )
+
+
+def _table() -> NDArray[np.uint8]:
+    """Pixels and label of each image: (1797, 65).
+
+    From the file itself, since importing scikit-learn takes longer than an epoch of the demo.
+    """
+    file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    if Path(str(file)).exists():
+        return np.loadtxt(str(file), dtype=np.uint8, delimiter=",")
+    from sklearn.datasets import load_digits as load_sklearn_digits
+
+    bunch = load_sklearn_digits()
+    return np.column_stack([bunch.data, bunch.target]).astype(np.uint8)

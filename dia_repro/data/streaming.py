@@ -5,23 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
-from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms.functional import center_crop, hflip, pil_to_tensor, resize
 
-from dia_repro.data.dataset import Batch, DataError, Normalisation
-from dia_repro.data.folder import Files, ImageFolder
+from dia_repro.data.dataset import Batch, Normalisation
+
+if TYPE_CHECKING:  # brings torchvision, seconds to import
+    from dia_repro.data.folder import Files, ImageFolder
 
 # Of training images, pixels scaled to [0, 1]: customary for ImageNet.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# The shorter side before the centre crop, as a multiple of the crop's: 256 for 224.
-RESIZE_RATIO = 256 / 224
 
 
 @dataclass(frozen=True)
@@ -55,48 +52,6 @@ class StreamedDataset:
         return self.content_hash
 
 
-class _Decoded(TorchDataset[tuple[Tensor, int]]):
-    """Images by number, as (3, S, S) uint8 and label.
-
-    Args:
-        seeds: (N,) for each image's random crop and flip; None leaves them at the centre.
-    """
-
-    def __init__(self, dataset: StreamedDataset, split: Files, seeds: Tensor | None) -> None:
-        self.root, self.split, self.seeds = dataset.files.root, split, seeds
-        self.size = dataset.image_size
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path = self.root / self.split.paths[index].decode()
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except Exception as error:  # decoders raise what they like
-            raise DataError(f"{path} cannot be decoded any more: {error}") from error
-        if self.seeds is None:
-            image = centred(image, self.size)
-        else:
-            image = varied(image, self.size, int(self.seeds[index]))
-        return pil_to_tensor(image), int(self.split.labels[index])
-
-
-def centred(image: Image.Image, size: int) -> Image.Image:
-    """Shorter side to 8/7 of `size` (256 for 224), then the crop in the middle."""
-    middle: Image.Image = center_crop(resize(image, [round(size * RESIZE_RATIO)]), [size, size])
-    return middle
-
-
-def varied(image: Image.Image, size: int, seed: int) -> Image.Image:
-    """A crop of 8 to 100 % of the area, 3:4 to 4:3, resized to `size`; half of them mirrored."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        cropped: Image.Image = RandomResizedCrop(size)(image)
-        mirror = bool(torch.rand(()) < 0.5)
-    if mirror:
-        cropped = hflip(cropped)
-    return cropped
-
-
 class StreamedData:
     """Normalised float batches from images on disk; the same whatever the number of workers.
 
@@ -125,18 +80,23 @@ class StreamedData:
         count = self.dataset.training_images
         permutation = torch.randperm(count, generator=order)
         seeds = torch.randint(2**62, (count,), generator=variation)
-        images = _Decoded(self.dataset, self.dataset.files.train, seeds if self.augment else None)
-        yield from self._batches(images, permutation[start * batch_size :].tolist(), batch_size)
+        left = permutation[start * batch_size :].tolist()
+        files = self.dataset.files.train
+        yield from self._batches(files, seeds if self.augment else None, left, batch_size)
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every test image once, the crop in its middle."""
-        images = _Decoded(self.dataset, self.dataset.files.test, None)
-        yield from self._batches(images, range(self.dataset.test_images), batch_size)
+        files = self.dataset.files.test
+        yield from self._batches(files, None, range(self.dataset.test_images), batch_size)
 
-    def _batches(self, images: _Decoded, order: Sequence[int], batch_size: int) -> Iterator[Batch]:
+    def _batches(
+        self, files: Files, seeds: Tensor | None, order: Sequence[int], batch_size: int
+    ) -> Iterator[Batch]:
+        from dia_repro.data.decoding import Decoded  # brings torchvision too
+
         on_gpu = self.device.type == "cuda"
         loader = DataLoader(
-            images,
+            Decoded(self.dataset.files.root, files, self.dataset.image_size, seeds),
             batch_size=batch_size,
             sampler=order,
             num_workers=self.workers,

@@ -5,11 +5,5 @@ It must start no thread and touch no GPU: neither survives a fork.
 
 from __future__ import annotations
 
-import sklearn.datasets  # noqa: F401
-import torch
-
-import dia_repro.execution.attempt  # noqa: F401
-
-# The first optimizer of a process imports torch's compiler, which takes longer than training a
-# small network does.
-torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+import dia_repro.execution.attempt
+import dia_repro.models.fast.kernels  # noqa: F401

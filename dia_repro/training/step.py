@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
 from dia_repro.experiments.spec import RecipeSpec
 from dia_repro.models.network import StagedNetwork
@@ -49,32 +50,21 @@ class TrainingStep:
         if isinstance(model, StagedNetwork):
             model.use_fast(not plain)
         self.tally = Tally(device)
-        # A number frozen into a captured graph could not be changed.
-        self._rate = torch.tensor(recipe.lr, device=device) if device.type == "cuda" else None
-        fused = device.type in ("cpu", "cuda")
-        self._optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=recipe.lr if self._rate is None else self._rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            fused=fused,
-            foreach=not fused,
-        )
-        self.momentum = []
-        if recipe.momentum:
-            # The first step is then like all others: 0 · momentum + gradient.
-            for parameter in model.parameters():
-                buffer = torch.zeros_like(parameter)
-                self._optimizer.state[parameter]["momentum_buffer"] = buffer
-                self.momentum.append(buffer)
+        self._parameters: list[Tensor] = list(model.parameters())
+        # From the beginning, so that the first step is like all others: 0 · momentum + gradient.
+        self.momentum = [torch.zeros_like(each) for each in self._parameters]
+        self._momentum, self._decay = recipe.momentum, recipe.weight_decay
+        self._rate: float | Tensor = recipe.lr
+        if device.type == "cuda":  # a number frozen into a captured graph could not be changed
+            self._rate = torch.tensor(recipe.lr, device=device)
+        self._fused = device.type in ("cpu", "cuda")
 
     def set_rate(self, lr: float) -> None:
         """The learning rate of the steps that follow."""
-        if self._rate is not None:
+        if isinstance(self._rate, Tensor):
             self._rate.fill_(lr)
-            return
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        else:
+            self._rate = lr
 
     def load_momentum(self, momentum: Sequence[Tensor]) -> None:
         """Go on with the optimizer's state that `momentum` was."""
@@ -91,10 +81,32 @@ class TrainingStep:
         with numerics(self.precision, self.device):
             logits = self.model(images)
             loss = functional.cross_entropy(logits, labels)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
         loss.backward()
-        self._optimizer.step()
+        self._move()
         self.tally.add(loss, logits, labels)
+
+    def _forget_gradients(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def _move(self) -> None:
+        # The function of torch's optimizer: the optimizer itself imports torch's compiler when
+        # it is made, which takes longer than all else that a process does before it trains.
+        sgd(
+            self._parameters,
+            [parameter.grad for parameter in self._parameters],  # type: ignore[misc]
+            self.momentum,  # type: ignore[arg-type]
+            fused=self._fused,
+            foreach=not self._fused,
+            weight_decay=self._decay,
+            momentum=self._momentum,
+            lr=self._rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
 
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> None:
@@ -166,7 +178,7 @@ class CapturedStep(TrainingStep):
                     self.how = "compiled and captured"
                 return graph
             finally:
-                self._optimizer.zero_grad(set_to_none=True)
+                self._forget_gradients()
                 self._put_back(kept)
                 if isinstance(self.model, StagedNetwork):
                     self.model.use_compiled(False)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
 import pytest
 import torch
 from sklearn.datasets import load_digits as load_sklearn_digits
@@ -33,3 +36,11 @@ def test_the_stated_mean_and_deviation_are_the_training_images() -> None:
     scaled = dataset.train.pixels.double() / 255
     assert scaled.mean().item() == pytest.approx(dataset.mean[0], abs=5e-5)
     assert scaled.std(unbiased=False).item() == pytest.approx(dataset.std[0], abs=5e-5)
+
+
+def test_a_scikit_learn_without_the_file_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packaged = load_digits()
+    monkeypatch.setattr(PathDistribution, "locate_file", lambda *_: Path("/nowhere"))
+    assert load_digits().digest() == packaged.digest()

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, imagenet, load
+from dia_repro.data.decoding import centred, varied
 from dia_repro.data.folder import scan
 from dia_repro.data.inspection import Inspection, inspect
 from dia_repro.data.own import choose_folder, load_folder
-from dia_repro.data.streaming import MEAN, STD, centred, varied
+from dia_repro.data.streaming import MEAN, STD
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import DATASETS
 from tests.helpers import write_folder
