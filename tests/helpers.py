@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from dia_repro.execution import forkserver
 from dia_repro.experiments.spec import (
     Attention,
     DataSpec,
@@ -55,17 +58,46 @@ def tiny_spec(
     )
 
 
-def cli(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, as a user runs it."""
-    return subprocess.run(
-        [sys.executable, "-m", "dia_repro", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=clean_environment(**environment),
-        timeout=300,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Result:
+    """What a command printed and how it exited."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def cli(*arguments: str, cwd: Path, **environment: str) -> Result:
+    """The command line in a process of its own, as a user runs it.
+
+    It is forked from the process that workers are forked from: importing torch each time would be
+    half of all the time that the tests take.
+    """
+    with TemporaryDirectory() as folder:
+        outputs = Path(folder, "stdout"), Path(folder, "stderr")
+        process = forkserver.CONTEXT.Process(
+            target=_command, args=(arguments, cwd, clean_environment(**environment), outputs)
+        )
+        forkserver.start()
+        process.start()
+        process.join(timeout=300)
+        assert process.exitcode is not None, "does not end"
+        return Result(process.exitcode, *(path.read_text() for path in outputs))
+
+
+def _command(
+    arguments: Sequence[str], cwd: Path, environment: dict[str, str], outputs: Sequence[Path]
+) -> None:
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["dia-repro", *arguments]
+
+    from dia_repro.cli.main import main
+
+    main()
 
 
 def clean_environment(**extra: str) -> dict[str, str]:

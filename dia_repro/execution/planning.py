@@ -23,6 +23,7 @@ from dia_repro.results.database import Database, sqlite_path
 from dia_repro.results.queries import RunSummary, runs_of, seconds_per_epoch
 from dia_repro.results.schema import DONE
 from dia_repro.training.calibration import seconds_per_image
+from dia_repro.training.numerics import use_threads
 from dia_repro.training.provenance import device_name
 
 BACKWARD_AND_FORWARD = 3
@@ -185,7 +186,7 @@ def with_estimates(
             rates.setdefault(run.spec.data.image_size, []).append(rate)
     unknown = [run for run in open_runs if run.spec.data.image_size not in rates]
     if unknown:
-        torch.set_num_threads(_threads(machine, machine.jobs_for(len(open_runs), None)))
+        use_threads(_threads(machine, machine.jobs_for(len(open_runs), None)))
         cheapest = unknown[-1]
         seconds = seconds_per_image(cheapest.spec, device) * cheapest.training_images
         for run in unknown:

@@ -39,27 +39,33 @@ _ALL = 1 << 30
 def prepare_process(threads: int, *, deterministic: bool = False) -> None:
     """Set a process up to train; to be called before it has computed anything.
 
-    torch, and the passes that numba compiles, get as many threads. Freed memory stays with the
-    process, where the C library lets itself be told: activations are given back and asked for
-    again at every step, and having the kernel map and clear their pages anew takes a tenth of the
-    time.
+    Freed memory stays with the process, where the C library lets itself be told: activations are
+    given back and asked for again at every step, and having the kernel map and clear their pages
+    anew takes a tenth of the time.
 
     Args:
         threads: of the CPU.
         deterministic: on a GPU only algorithms that give the same bits every time, which costs
             some speed. A CPU's always do.
     """
-    torch.set_num_threads(threads)
+    use_threads(threads)
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    os.environ["NUMBA_NUM_THREADS"] = str(threads)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, _ALL)
         mallopt(_M_MMAP_THRESHOLD, _ALL)
+
+
+def use_threads(threads: int) -> None:
+    """Give torch, and the passes that numba compiles, as many threads of the CPU."""
+    import numba  # here, since only a network that is trained needs it
+
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)  # after numba, which tells OpenMP its own number as it starts
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from dia_repro.execution import forkserver
 from dia_repro.execution.attempt import claim, run_folder
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
@@ -25,6 +27,7 @@ from dia_repro.results.database import open_database
 from dia_repro.results.queries import RunDetail, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training import checkpoint
+from dia_repro.training.numerics import prepare_process
 from tests.execution.tiny_runs import DATABASE, make_orders, report
 from tests.helpers import clean_environment, tiny_spec
 
@@ -186,6 +189,25 @@ def test_workers_stop_when_the_process_that_started_them_dies(
     assert details(tmp_path)[0].summary.state is State.INTERRUPTED
 
 
+def count_threads(kernels_first: bool) -> None:
+    if kernels_first:
+        importlib.import_module("dia_repro.models.fast.kernels")
+    prepare_process(1)
+    from numba import get_num_threads
+
+    sys.exit(10 * torch.get_num_threads() + get_num_threads())
+
+
+@pytest.mark.parametrize("kernels_first", [True, False])
+def test_a_worker_has_the_threads_it_was_given(kernels_first: bool) -> None:
+    """Two workers of two threads each would wait for each other most of the time."""
+    forkserver.start()
+    process = forkserver.CONTEXT.Process(target=count_threads, args=(kernels_first,))
+    process.start()
+    process.join()
+    assert process.exitcode == 11
+
+
 def test_a_lock_given_back_in_a_moment_is_waited_for(tmp_path: Path) -> None:
     """As a killed process's, which the kernel is still tearing down."""
     held = FileLock(tmp_path / "lock", thread_local=False)
@@ -198,7 +220,7 @@ def test_a_lock_given_back_in_a_moment_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
-    epochs = 40  # so many that it trains for longer than the second waits for it
+    epochs = 16  # so many that it trains for longer than the second waits for it
     first = start(tmp_path, epochs=epochs)
     wait_until(lambda: details_started(tmp_path))
     owner = details(tmp_path)[0].summary.owner
