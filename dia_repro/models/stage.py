@@ -48,7 +48,7 @@ class Stage(nn.Module):
         unit: the unit that they share, or None (a block may have its own).
 
     Attributes:
-        fast: whether training goes by `dia_repro.models.fast`.
+        fast: whether to go by `dia_repro.models.fast`.
         compiled: the plain block, compiled, which goes before; None to do without.
     """
 

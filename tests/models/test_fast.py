@@ -31,23 +31,23 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def results(relu: bool, skip: bool, attention: bool, *, use_fused: bool) -> dict[str, Tensor]:
+def results(relu: bool, skip: bool, attention: bool, *, use_fast: bool) -> dict[str, Tensor]:
     """Output, gradients and running statistics; plain ones in float64."""
     torch.manual_seed(0)
     u, x, g = torch.randn(3, B, C, SIDE, SIDE)
     u = 3 * u + 5  # a mean that is large against the deviation
     weight, bias, mix = torch.rand(C) + 0.5, torch.randn(C), torch.randn(C, C)
-    dtype = torch.float32 if use_fused else torch.float64
+    dtype = torch.float32 if use_fast else torch.float64
     bn = nn.BatchNorm2d(C).to(dtype)
     with torch.no_grad():
         bn.weight.copy_(weight)
         bn.bias.copy_(bias)
     u, x, mix = (t.to(dtype).requires_grad_() for t in (u, x, mix))
     carried = channels_last(x) if skip else None
-    if use_fused and attention:
+    if use_fast and attention:
         one = fast.Recalibration(channels_last(u), bn)
         y = one.add((one.pooled @ mix).sigmoid(), carried, relu=relu)
-    elif use_fused:
+    elif use_fast:
         y = fast.norm_add(channels_last(u), bn, carried, relu=relu)
     else:
         y = bn(u)
@@ -69,8 +69,8 @@ def results(relu: bool, skip: bool, attention: bool, *, use_fused: bool) -> dict
 def test_outputs_gradients_and_statistics_are_the_plain_ones(
     relu: bool, skip: bool, attention: bool
 ) -> None:
-    plain = results(relu, skip, attention, use_fused=False)
-    ours = results(relu, skip, attention, use_fused=True)
+    plain = results(relu, skip, attention, use_fast=False)
+    ours = results(relu, skip, attention, use_fast=True)
     assert set(plain) == set(ours)
     assert len(plain) == 6 + skip + attention
     for name, expected in plain.items():
@@ -98,13 +98,13 @@ def test_every_familys_loss_is_the_plain_one(family: str, kind: str) -> None:
     assert all(parameter.grad is not None for parameter in other.parameters())
 
 
-def first_losses(count: int, *, use_fused: bool) -> list[float]:
+def first_losses(count: int, *, use_fast: bool) -> list[float]:
     # At a rate of 0.01 rounding alone drives two trainings apart: 0.2 % after fifty steps, be it
-    # the fused passes' rounding or that of another memory layout.
+    # the fast passes' rounding or that of another memory layout.
     spec = tiny_spec(attention=DIALSTMAttention(), epochs=9, lr=0.0003)
     trainer = Trainer(spec, 0, load_digits(), torch.device("cpu"))
     assert isinstance(trainer.model, StagedNetwork)
-    trainer.model.use_fast(use_fused)
+    trainer.model.use_fast(use_fast)
     losses: list[float] = []
     epoch = 0
     while len(losses) < count:
@@ -117,12 +117,12 @@ def first_losses(count: int, *, use_fused: bool) -> list[float]:
 
 
 def test_fifty_steps_have_the_plain_ones_losses() -> None:
-    plain, ours = (first_losses(50, use_fused=fused) for fused in (False, True))
+    plain, ours = (first_losses(50, use_fast=yes) for yes in (False, True))
     assert plain != ours
     assert ours == pytest.approx(plain, rel=1e-4)
 
 
-def test_training_on_a_cpu_takes_the_fused_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_on_a_cpu_takes_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     real = fast.Recalibration
 
@@ -131,11 +131,33 @@ def test_training_on_a_cpu_takes_the_fused_way(monkeypatch: pytest.MonkeyPatch) 
         return real(u, bn)
 
     monkeypatch.setattr(fast, "Recalibration", counted)
-    first_losses(1, use_fused=True)
+    first_losses(1, use_fast=True)
     assert seen
 
 
-def test_evaluation_takes_the_plain_way() -> None:
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [*((family, "dia-lstm") for family in BACKBONES), ("resnet", "none"), ("preresnet", "se")],
+)
+def test_evaluation_gives_the_plain_logits_and_moves_nothing(family: str, kind: str) -> None:
+    torch.manual_seed(0)
+    spec = ModelSpec(backbone=BACKBONES[family], attention=ATTENTIONS[kind])
+    network = from_spec(spec, 7).to(memory_format=torch.channels_last)
+    images = channels_last(torch.randn(8, 3, 32, 32))
+    network(images)  # running statistics that are not the first ones
+    network.eval()
+    before = copy.deepcopy(network.state_dict())
+    with torch.no_grad():
+        plain = network(images)
+        network.use_fast()
+        ours = network(images)
+    assert not torch.equal(ours, plain)  # it did go the other way
+    assert torch.allclose(ours, plain, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(now, before[name]) for name, now in network.state_dict().items())
+
+
+def test_gradients_in_evaluation_are_autograds_own() -> None:
+    """The backward passes are those of training."""
     network = from_spec(ModelSpec(backbone=BACKBONES["resnet"], attention=DIALSTMAttention()), 7)
     images = channels_last(torch.randn(4, 3, 8, 8))
     network.use_fast()
@@ -162,9 +184,9 @@ def test_the_number_of_threads_changes_nothing() -> None:
     before = numba.get_num_threads()
     try:
         numba.set_num_threads(1)
-        one = results(True, True, True, use_fused=True)
+        one = results(True, True, True, use_fast=True)
         numba.set_num_threads(before)
-        many = results(True, True, True, use_fused=True)
+        many = results(True, True, True, use_fast=True)
     finally:
         numba.set_num_threads(before)
     assert all(torch.equal(one[name], many[name]) for name in one)

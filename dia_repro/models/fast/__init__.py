@@ -1,4 +1,4 @@
-"""A block's training by hand-written forward and backward passes: fewer operations, same figures.
+"""Blocks by hand-written forward and backward passes: fewer operations, same figures.
 
 `dia_repro.models.stage` says when a block goes this way; the plain modules define what it computes.
 """
@@ -15,7 +15,9 @@ __all__ = ["Recalibration", "attend", "norm_add", "run", "suits"]
 def suits(module: nn.Module) -> bool:
     """Whether the hand-written passes can stand for a module's own now.
 
-    They are for training, and know one type of number, where autocast mixes two.
+    They are for training and for evaluation without gradients, and know one type of number, where
+    autocast mixes two.
     """
+    known = module.training or not torch.is_grad_enabled()
     autocast = torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
-    return module.training and not autocast
+    return known and not autocast

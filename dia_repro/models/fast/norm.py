@@ -47,14 +47,17 @@ def _at(*tensors: Tensor) -> tuple[int, ...]:
 
 
 class _Normalised:
-    """BN's view of u in one batch: its statistics, which also move BN's running ones.
+    """BN's view of u in one batch.
+
+    In training by the batch's statistics, which also move BN's running ones; otherwise by those,
+    and there is no way back.
 
     Args:
         u: (B, C, H, W), as `applies` wants it.
-        bn: in training mode, with γ and δ.
+        bn: with γ and δ.
 
     Attributes:
-        pooled: means of u over pixels, (B, C).
+        pooled: means of u over pixels, (B, C); in training only.
         mean, inverse: μ and r, (C,).
     """
 
@@ -63,20 +66,25 @@ class _Normalised:
         running = cast("tuple[Tensor, Tensor]", (bn.running_mean, bn.running_var))
         self.u, self.weight, self.bias = u.detach(), bn.weight.detach(), bn.bias.detach()
         self.kernels, self.sizes = _kernels(), (images, height * width, channels)
-        self.pooled = u.new_empty(images, channels)
-        self.mean, self.inverse = torch.empty_like(self.bias), torch.empty_like(self.bias)
-        self.kernels.moments(
-            *self.sizes,
-            *_at(u, *running),
-            bn.momentum,
-            bn.eps,
-            *_at(self.pooled, self.mean, self.inverse),
-        )
+        self.training = bn.training
+        if bn.training:
+            self.pooled = u.new_empty(images, channels)
+            self.mean, self.inverse = torch.empty_like(self.bias), torch.empty_like(self.bias)
+            self.kernels.moments(
+                *self.sizes,
+                *_at(u, *running),
+                bn.momentum,
+                bn.eps,
+                *_at(self.pooled, self.mean, self.inverse),
+            )
+        else:
+            self.mean, self.inverse = running[0], (running[1] + bn.eps).rsqrt()
         self.own = _at(self.mean, self.inverse, self.weight, self.bias)
 
     def pooled_output(self) -> Tensor:
         """GAP(BN(u)), (B, C)."""
-        return torch.addcmul(self.bias, self.pooled - self.mean, self.weight * self.inverse)
+        pooled = self.pooled if self.training else self.u.mean((2, 3))
+        return torch.addcmul(self.bias, pooled - self.mean, self.weight * self.inverse)
 
     def add(self, x: Tensor | None, *, relu: bool) -> Tensor:
         """[relu]([x +] BN(u)), (B, C, H, W)."""
@@ -148,7 +156,7 @@ class _NormalisedByTorch:
     def __init__(self, u: Tensor, bn: nn.BatchNorm2d) -> None:
         self.u, self.bn = u.detach(), bn
         self.a, self.mean, self.inverse = aten.native_batch_norm(
-            u, bn.weight, bn.bias, bn.running_mean, bn.running_var, True, bn.momentum, bn.eps
+            u, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.training, bn.momentum, bn.eps
         )
 
     def pooled_output(self) -> Tensor:
