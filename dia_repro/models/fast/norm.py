@@ -147,6 +147,7 @@ class _Normalised:
             *self.own[:3],
             *_at(self.h, g_pooled, self.sums, g_u, g_weight, g_bias),
         )
+        del self.g_x  # nobody else's now, autograd adds the branch's gradient to it in place
         return g_u, g_weight, g_bias
 
 
