@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dia_repro.bench.reference import ReferenceLoop
-from dia_repro.data.dataset import Dataset, Images
+from dia_repro.data import Dataset, Images, StreamedDataset
 from dia_repro.experiments.spec import Spec
 from dia_repro.training.step import CapturedStep, TrainingStep
 from dia_repro.training.trainer import Trainer
 
 MEAN = STD = (0.5, 0.5, 0.5)
+PHOTOGRAPH = (500, 375)  # of ImageNet the customary size
 
 
 class Way(StrEnum):
@@ -26,6 +31,7 @@ class Way(StrEnum):
     PLAIN = "plain"  # our loop and data path, the plain modules one operation at a time
     CAPTURED = "captured"  # on a GPU: the hand-written passes in a graph, not compiled
     FIXED = "fixed batch"  # ours, without the data path
+    FILES = "from files"  # ours, from photographs' worth of JPEG files on disk
     SYNTHETIC_AMP = (
         "eager amp"  # fixed batch, eager NCHW autocast: what ImageNet is measured against
     )
@@ -67,6 +73,21 @@ def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset
     return Dataset(spec.data.dataset, split(training_images), split(test_images), MEAN, STD)
 
 
+def image_files(spec: Spec, training_images: int, test_images: int, root: Path) -> StreamedDataset:
+    """Noise in JPEG files of an ImageNet photograph's size, in pixels and in bytes (110 kB)."""
+    from dia_repro.data.folder import scan  # brings torchvision, seconds to import
+
+    random = np.random.default_rng(0)
+    for split, count in (("train", training_images), ("val", test_images)):
+        folder = root / split / "noise"
+        folder.mkdir(parents=True)
+        for number in range(count):
+            blurred = random.integers(0, 256, (PHOTOGRAPH[1] // 3, PHOTOGRAPH[0] // 3, 3), np.uint8)
+            image = Image.fromarray(blurred).resize(PHOTOGRAPH, Image.Resampling.BICUBIC)
+            image.save(folder / f"{number}.jpg", quality=85)
+    return StreamedDataset(spec.data.dataset, scan(root), spec.data.image_size, "")
+
+
 def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
     """Train without end, evaluation after each epoch.
 
@@ -76,12 +97,14 @@ def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
         made.
     """
     device = torch.device(task.device)
-    dataset = random_images(task.spec, task.training_images, task.test_images)
 
     def wait() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
+    if task.way is Way.FILES:
+        return _from_files(task), wait, f"decoded by {task.threads}"
+    dataset = random_images(task.spec, task.training_images, task.test_images)
     if task.way is Way.REFERENCE:
         return ReferenceLoop(task.spec, dataset, device).steps(), wait, "reference"
     trainer = Trainer(task.spec, 0, dataset, device, task.threads)
@@ -115,6 +138,12 @@ def _epochs(trainer: Trainer) -> Iterator[int]:
         epoch += 1
 
 
+def _from_files(task: Task) -> Iterator[int]:
+    with TemporaryDirectory(prefix="dia-repro-bench-") as folder:
+        dataset = image_files(task.spec, task.training_images, task.test_images, Path(folder))
+        yield from _epochs(Trainer(task.spec, 0, dataset, torch.device(task.device), task.threads))
+
+
 def _one_batch(trainer: Trainer) -> tuple[Tensor, Tensor]:
     images, labels = next(iter(trainer.batches(0)))
     return images.clone(), labels.clone()
@@ -137,12 +166,19 @@ def _eager_amp(trainer: Trainer) -> Iterator[int]:
     images = images.contiguous()
     model = trainer.model.to(memory_format=torch.contiguous_format).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=1e-4)
+    mixed = torch.autocast(trainer.device.type, torch.bfloat16)
     while True:
-        with torch.autocast(trainer.device.type, torch.bfloat16):
-            loss = torch.nn.functional.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()
-        yield len(labels)
+        for _ in range(trainer.steps_per_epoch):
+            with mixed:
+                loss = torch.nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            yield len(labels)
+        model.eval()
+        for some, _ in trainer.data.test_batches(trainer.spec.recipe.batch_size):
+            with torch.no_grad(), mixed:
+                model(some.contiguous()).argmax(1).tolist()
+        model.train()
         yield 0

@@ -285,10 +285,14 @@ def _imagenet(setting: Setting) -> Iterator[Measurement]:
         ),
         precision="bf16",
     )
-    ours, amp = setting.measure(
-        [setting.task(spec, Way.FIXED)], [setting.task(spec, Way.SYNTHETIC_AMP)]
+    varied = spec.data.model_copy(update={"augmentation": "resized-crop-flip"})
+    ours, amp, files = setting.measure(
+        [setting.task(spec, Way.FIXED)],
+        [setting.task(spec, Way.SYNTHETIC_AMP)],
+        [setting.task(spec.model_copy(update={"data": varied}), Way.FILES)],
     )
     yield _rate("ImageNet ResNet50, synthetic: ours", ours)
+    yield _rate("ImageNet ResNet50, JPEG files: ours", files)
     yield Measurement(
         "ImageNet ResNet50, synthetic: ours ÷ eager AMP NCHW", ratio(ours, amp), "x", least=1.7
     )

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
-from dia_repro.bench.contenders import Task, Way
+from dia_repro.bench.contenders import Task, Way, image_files
 from dia_repro.bench.measure import BenchError, Series, Window, ratio, take_turns
 from dia_repro.bench.suites import Measurement
 from dia_repro.experiments.spec import PreResNetBackbone
@@ -21,13 +22,31 @@ def task(way: Way, text: str | None = None) -> Task:
     return Task(way, text or tiny_spec(weight_decay=0.0).canonical_json(), "cpu", 1, 256, 64)
 
 
+def from_files() -> Task:
+    spec = tiny_spec(weight_decay=0.0)
+    spec = spec.model_copy(
+        update={"data": spec.data.model_copy(update={"augmentation": "resized-crop-flip"})}
+    )
+    return task(Way.FILES, spec.canonical_json())
+
+
+def test_the_files_are_of_a_photographs_size(tmp_path: Path) -> None:
+    dataset = image_files(tiny_spec(), 3, 2, tmp_path)
+    assert (dataset.training_images, dataset.test_images) == (3, 2)
+    for path in tmp_path.glob("*/*/*.jpg"):
+        assert 90e3 < path.stat().st_size < 130e3
+        with Image.open(path) as image:
+            assert image.size == (500, 375)
+
+
 def test_groups_take_turns() -> None:
     seen: list[int] = []
-    tasks = ([task(Way.OURS)] * 2, [task(Way.PLAIN)], [task(Way.FIXED)])
-    both, plain, fixed = take_turns(tasks, 2, 0.1, lambda: seen.append(1))
-    assert len(seen) == 6
+    tasks = ([task(Way.OURS)] * 2, [task(Way.PLAIN)], [task(Way.FIXED)], [from_files()])
+    both, plain, fixed, files = take_turns(tasks, 2, 0.1, lambda: seen.append(1))
+    assert len(seen) == 8
+    assert files.how == "decoded by 1"
     assert (both.how, plain.how, fixed.how) == ("eager", "plain", "eager")
-    for series, together in ((both, 2), (plain, 1), (fixed, 1)):
+    for series, together in ((both, 2), (plain, 1), (fixed, 1), (files, 1)):
         assert len(series.windows) == 2
         for window in series.windows:
             assert window.images % 256 == 0, "whole epochs"
