@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import shlex
-import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -13,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import dia_repro
 from dia_repro.cli import options
+from dia_repro.cli.circumstances import circumstances_of
 from dia_repro.cli.output import emit, notice, stderr
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.experiments.names import Precision, Protocol
@@ -174,25 +171,13 @@ def _specs(
 
 def _circumstances(machine: Machine, setting: Setting) -> dict[str, Any]:
     """What the figures were taken on, and with."""
-    import torch
-
-    from dia_repro.training.provenance import device_name, git_state
-
-    commit, clean = git_state(Path(dia_repro.__file__).parent.parent)
     return {
-        "device": device_name(machine.device),
+        **circumstances_of(machine.device),
         "devices": len(machine.devices),
         "cores": machine.cores,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda if machine.has_gpu else None,
-        "dia_repro": dia_repro.__version__,
-        "git_commit": commit,
-        "git_clean": clean,
         "layout": "channels last (reference: NCHW)",
         "windows": setting.windows,
         "seconds": setting.seconds,
-        "command": shlex.join(sys.argv),
     }
 
 

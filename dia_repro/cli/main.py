@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import dia_repro
-from dia_repro.cli import bench, data, db, doctor, params, plan, run, runs, tables
+from dia_repro.cli import analyze, bench, data, db, doctor, params, plan, run, runs, tables
 from dia_repro.errors import DONE, INTERRUPTED, WRONG_USAGE, DiaReproError
 
 # Typer brings its own copy of click, or the real one, depending on its version.
@@ -56,6 +56,7 @@ app.add_typer(runs.app, name="runs")
 app.command()(params.params)
 app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
+app.add_typer(analyze.app, name="analyze")
 app.command()(bench.bench)
 app.command()(doctor.doctor)
 

@@ -39,11 +39,6 @@ REPORT_SECONDS = 0.5
 PATIENCE_SECONDS = 1.0
 
 
-def run_folder(checkpoints: Path, spec_id: str, seed: int, uid: str) -> Path:
-    """Where a run keeps its lock and checkpoints; no two databases share one."""
-    return checkpoints / spec_id / f"seed-{seed}-{uid[:8]}"
-
-
 def claim(folder: Path) -> FileLock | None:
     """A run's lock, or None where somebody has it.
 
@@ -87,7 +82,9 @@ class Attempt:
         database = open_database(self.order.database, create=False)
         try:
             summary = run_detail(database, self.order.run_id).summary
-            folder = run_folder(self.order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+            folder = checkpoint.run_folder(
+                self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
+            )
             lock = claim(folder)
             if lock is None:
                 owner = run_detail(database, self.order.run_id).summary.owner

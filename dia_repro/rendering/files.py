@@ -14,6 +14,11 @@ class OutputError(DiaReproError):
 
 
 def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, in UTF-8 and with the line ends that the text has."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file in one go; on an error the old one is untouched.
 
     Raises:
@@ -22,7 +27,7 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -28,7 +28,7 @@ from dia_repro.results.schema import REVISION, Base
 
 BUSY_SECONDS = 60
 NOT_A_DATABASE = ("file is not a database", "malformed", "unsupported file format")
-EARLIER_REVISIONS = ("0001",)
+EARLIER_REVISIONS = ("0001", "0002")
 
 
 class DatabaseError(DiaReproError):

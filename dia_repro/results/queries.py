@@ -12,7 +12,15 @@ from sqlalchemy.orm import aliased
 
 from dia_repro.errors import UsageError
 from dia_repro.results.database import Database
-from dia_repro.results.schema import EpochRow, ProvenanceRow, RunRow, SpecRow, State
+from dia_repro.results.schema import (
+    AnalysisPartRow,
+    AnalysisRow,
+    EpochRow,
+    ProvenanceRow,
+    RunRow,
+    SpecRow,
+    State,
+)
 
 
 class UnknownRunError(UsageError):
@@ -115,6 +123,17 @@ def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
     )
     with database.reading() as session:
         return {row[0]: row[1] for row in session.execute(per_epoch)}
+
+
+def analysis_parts(database: Database, run_id: int, settings: str) -> dict[int, str]:
+    """What is kept of a run's analysis with these settings: content by part."""
+    chosen = (
+        select(AnalysisPartRow)
+        .join(AnalysisRow, AnalysisRow.id == AnalysisPartRow.analysis_id)
+        .where(AnalysisRow.run_id == run_id, AnalysisRow.settings == settings)
+    )
+    with database.reading() as session:
+        return {row.part: row.content for row in session.scalars(chosen)}
 
 
 def _summary_query() -> Select[Any]:

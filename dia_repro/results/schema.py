@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0002"
+REVISION = "0003"
 
 # SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
 NOT_FINITE_AS_TEXT = "sqlite"
@@ -180,3 +180,33 @@ class MeasurementRow(Base):
     most: Mapped[float | None] = mapped_column(Real)
     how: Mapped[str]
     circumstances: Mapped[str]
+
+
+class AnalysisRow(Base):
+    """An analysis of a run's network, done once for each of its `settings`.
+
+    `settings` is canonical JSON of what its result depends on, its kind first among it;
+    `circumstances` is JSON of what it was done on.
+    """
+
+    __tablename__ = "analyses"
+    __table_args__ = (UniqueConstraint("run_id", "settings"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    settings: Mapped[str]
+    circumstances: Mapped[str]
+    begun_at: Mapped[datetime]
+
+
+class AnalysisPartRow(Base):
+    """One part of an analysis, as it was done; `content` is JSON, `seconds` is computing time."""
+
+    __tablename__ = "analysis_parts"
+
+    analysis_id: Mapped[int] = mapped_column(
+        ForeignKey("analyses.id", ondelete="CASCADE"), primary_key=True
+    )
+    part: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[str]
+    seconds: Mapped[float] = mapped_column(Real)

@@ -14,6 +14,8 @@ from dia_repro.errors import DiaReproError
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
+    AnalysisPartRow,
+    AnalysisRow,
     EpochRow,
     MeasurementRow,
     ProvenanceRow,
@@ -185,3 +187,36 @@ def record_measurements(
     ]
     with database.writing() as session:
         session.add_all(rows)
+
+
+def ensure_analysis(database: Database, run_id: int, settings: str, circumstances: str) -> int:
+    """The number of a run's analysis with these settings; a new one where there is none.
+
+    Args:
+        settings, circumstances: JSON, see `AnalysisRow`.
+    """
+    chosen = select(AnalysisRow).where(
+        AnalysisRow.run_id == run_id, AnalysisRow.settings == settings
+    )
+    with database.writing() as session:
+        row = session.scalar(chosen)
+        if row is None:
+            row = AnalysisRow(
+                run_id=run_id, settings=settings, circumstances=circumstances, begun_at=now()
+            )
+            session.add(row)
+            session.flush()
+        return row.id
+
+
+def record_part(
+    database: Database, analysis_id: int, part: int, content: str, seconds: float
+) -> None:
+    """Keep a part of an analysis; one that is there already stays."""
+    with database.writing() as session:
+        if session.get(AnalysisPartRow, (analysis_id, part)) is None:
+            session.add(
+                AnalysisPartRow(
+                    analysis_id=analysis_id, part=part, content=content, seconds=seconds
+                )
+            )

@@ -44,6 +44,11 @@ class Loaded:
     damaged: tuple[Path, ...] = field(default=())
 
 
+def run_folder(checkpoints: Path, spec_id: str, seed: int, uid: str) -> Path:
+    """Where a run keeps its lock and checkpoints; no two databases share one."""
+    return checkpoints / spec_id / f"seed-{seed}-{uid[:8]}"
+
+
 def save(folder: Path, content: dict[str, Any], epoch: int, step: int) -> Path:
     """Write a checkpoint and keep `KEEP` files in all.
 

@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 
 from dia_repro.execution import forkserver
-from dia_repro.execution.attempt import claim, run_folder
+from dia_repro.execution.attempt import claim
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.experiments.spec import NoAttention
@@ -59,7 +59,7 @@ def details(folder: Path) -> list[RunDetail]:
 def final_weights(folder: Path, detail: RunDetail) -> dict[str, torch.Tensor]:
     run = detail.summary
     loaded = checkpoint.load_newest(
-        run_folder(folder / "runs-checkpoints", run.spec_id, run.seed, run.uid)
+        checkpoint.run_folder(folder / "runs-checkpoints", run.spec_id, run.seed, run.uid)
     )
     assert loaded is not None
     assert isinstance(loaded.content["model"], dict)
@@ -128,7 +128,9 @@ def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path)
         assert attempt["wall_seconds"] >= detail.summary.seconds  # type: ignore[operator]
         run = detail.summary
         assert run.parameters is not None
-        folder = run_folder(undisturbed / "runs-checkpoints", run.spec_id, run.seed, run.uid)
+        folder = checkpoint.run_folder(
+            undisturbed / "runs-checkpoints", run.spec_id, run.seed, run.uid
+        )
         assert len(checkpoint.sorted_files(folder)) == 1
 
 
@@ -240,7 +242,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     run = details(tmp_path)[0].summary
-    folder = run_folder(tmp_path / "runs-checkpoints", run.spec_id, run.seed, run.uid)
+    folder = checkpoint.run_folder(tmp_path / "runs-checkpoints", run.spec_id, run.seed, run.uid)
     newest = checkpoint.sorted_files(folder)[0]
     newest.write_bytes(newest.read_bytes()[:-100])
     assert f"{newest.name} is damaged" in finish(tmp_path)

@@ -1,0 +1,150 @@
+"""The hidden states h_1 … h_T of a trained network's DIA units, on test images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dia_repro.data import AnyDataset, StreamedDataset, load
+from dia_repro.data.dataset import Images
+from dia_repro.errors import AbsentError, UsageError
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import Spec
+from dia_repro.models.attention.dia_lstm import DIALSTM
+from dia_repro.models.stage import Stage
+from dia_repro.results.queries import RunDetail
+from dia_repro.results.schema import State
+from dia_repro.training import checkpoint
+from dia_repro.training.trainer import TEST_BATCH, Trainer
+
+
+class NotAnalysableError(UsageError):
+    """The run has no result to analyse, or its network no DIA unit there."""
+
+
+class NoWeightsError(AbsentError):
+    """The run's last checkpoint is gone or damaged."""
+
+
+class Source(StrEnum):
+    """Where hidden states come from."""
+
+    TRAINED = "trained"
+    INITIAL = "initial"  # the same network before training
+    SHUFFLED = "shuffled"  # trained; each layer's states in an order of images of its own
+
+
+States = NDArray[np.float32]
+
+
+def stages_with_units(spec: Spec) -> list[int]:
+    """The stages of a spec's network that have a DIA unit, from 1."""
+    stages = getattr(spec.model.attention, "stages", None)
+    return list(stages or (1, 2, 3))
+
+
+def check_run(run: RunDetail) -> Spec:
+    """A run's spec, if its network can be analysed.
+
+    Raises:
+        NotAnalysableError: it is not finished, or has no DIA unit.
+    """
+    summary, spec = run.summary, Spec.from_json(run.spec_json)
+    if summary.state is not State.FINISHED:
+        raise NotAnalysableError(f"run {summary.id} is {summary.state}: it has no trained network")
+    if spec.model.attention.kind != "dia-lstm":
+        raise NotAnalysableError(
+            f"run {summary.id} has no DIA unit: its attention is {spec.model.attention.kind}"
+        )
+    return spec
+
+
+def collect(
+    run: RunDetail, data: DataLocation, folder: Path, samples: int, seed: int, source: Source
+) -> dict[int, States]:
+    """Hidden states on some of the test images, chosen at random, in evaluation mode.
+
+    Args:
+        folder: of the run's checkpoints.
+        samples: images; all where there are fewer.
+        seed: of their choice, and of the shuffling.
+
+    Returns:
+        (B, T, C) of each stage that has a DIA unit.
+
+    Raises:
+        NotAnalysableError: see `check_run`.
+        NoWeightsError: the checkpoint is gone or damaged.
+    """
+    spec = check_run(run)
+    dataset = _choose(load(spec.data, data), samples, seed)
+    trainer = Trainer(spec, run.summary.seed, dataset, torch.device("cpu"))
+    if source is not Source.INITIAL:
+        trainer.load_state(_last_state(run, folder, spec))
+    states = _walk(trainer)
+    if source is Source.SHUFFLED:
+        random = np.random.default_rng(seed)
+        for one in states.values():
+            for layer in range(one.shape[1]):
+                one[:, layer] = one[random.permutation(len(one)), layer]
+    return states
+
+
+def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
+    """The data set with some of its test images."""
+    random = np.random.default_rng(seed)
+    chosen = random.permutation(dataset.test_images)[:samples]
+    if isinstance(dataset, StreamedDataset):
+        files = dataset.files
+        test = replace(files.test, paths=files.test.paths[chosen], labels=files.test.labels[chosen])
+        return replace(dataset, files=replace(files, test=test))
+    return replace(dataset, test=Images(dataset.test.pixels[chosen], dataset.test.labels[chosen]))
+
+
+def _last_state(run: RunDetail, folder: Path, spec: Spec) -> dict[str, Any]:
+    number = run.summary.id
+    loaded = checkpoint.load_newest(folder)
+    if loaded is None:
+        what = "damaged" if checkpoint.sorted_files(folder) else "gone"
+        raise NoWeightsError(f"the checkpoint of run {number} in {folder} is {what}")
+    if len(loaded.content["history"]) < spec.recipe.epochs:
+        raise NoWeightsError(f"the last checkpoint of run {number} in {folder} is gone")
+    return loaded.content
+
+
+def _walk(trainer: Trainer) -> dict[int, States]:
+    network = trainer.model
+    network.use_fast(False)  # there a unit is not called as a module
+    network.eval()
+    seen: dict[int, list[Tensor]] = {}
+    hooks = []
+    for number, stage in enumerate(cast("list[Stage]", network.stages), start=1):
+        if isinstance(stage.unit, DIALSTM):
+            seen[number] = []
+            hooks.append(stage.unit.register_forward_hook(_keep(seen[number])))
+    batches: dict[int, list[Tensor]] = {number: [] for number in seen}
+    try:
+        with torch.no_grad():
+            for images, _ in trainer.data.test_batches(TEST_BATCH):
+                network(images)
+                for number, vectors in seen.items():
+                    batches[number].append(torch.stack(vectors, 1).cpu())
+                    vectors.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {number: torch.cat(parts).numpy() for number, parts in batches.items()}
+
+
+def _keep(vectors: list[Tensor]) -> Any:
+    def hook(_unit: nn.Module, _arguments: object, result: tuple[Tensor, object]) -> None:
+        vectors.append(result[0])
+
+    return hook

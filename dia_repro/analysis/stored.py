@@ -1,0 +1,132 @@
+"""Feature integration of a run's network: from the database where it is, computed where not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
+from dia_repro.analysis.states import (
+    NotAnalysableError,
+    Source,
+    States,
+    check_run,
+    collect,
+    stages_with_units,
+)
+from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.errors import AbsentError
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import Spec
+from dia_repro.results import writer
+from dia_repro.results.database import Database
+from dia_repro.results.queries import RunDetail, all_runs, analysis_parts, run_detail
+from dia_repro.results.schema import State
+
+
+class NoRunError(AbsentError):
+    """No run of the network that is to be analysed is finished."""
+
+
+def choose_run(database: Database, run_id: int | None) -> RunDetail:
+    """The run asked for, or the best finished one of Figure 5's network.
+
+    Runs on the paper's data go before others, then those with the highest test accuracy.
+
+    Raises:
+        NoRunError, NotAnalysableError, UnknownRunError: there is none, or it cannot be analysed.
+    """
+    if run_id is not None:
+        run = run_detail(database, run_id)
+        check_run(run)
+        return run
+    (entry,) = FIGURE5.entries
+    found = []
+    for summary in all_runs(database):
+        if summary.state is not State.FINISHED:
+            continue
+        run = run_detail(database, summary.id)
+        spec = Spec.from_json(run.spec_json)
+        if spec.model == entry.model:
+            papers = spec.data.dataset == entry.dataset
+            found.append(((papers, summary.best_top1 or 0.0, -summary.id), run))
+    if not found:
+        raise NoRunError(
+            f"no run of {entry.row} is finished in {database.location}: dia-repro run figure5"
+        )
+    return max(found, key=lambda pair: pair[0])[1]
+
+
+@dataclass
+class Analyst:
+    """Analyses one run's network, each part of it once.
+
+    Args:
+        folder: of the run's checkpoints.
+        jobs: threads.
+        circumstances: JSON, kept with what is computed.
+    """
+
+    database: Database
+    run: RunDetail
+    data: DataLocation
+    folder: Path
+    jobs: int
+    circumstances: str
+    _states: dict[tuple[int, int, Source], dict[int, States]] = field(default_factory=dict)
+
+    def stages(self, wanted: int | None) -> list[int]:
+        """The stage asked for, or all that have a DIA unit.
+
+        Raises:
+            NotAnalysableError: the stage has none.
+        """
+        there = stages_with_units(check_run(self.run))
+        if wanted is None:
+            return there
+        if wanted not in there:
+            raise NotAnalysableError(
+                f"run {self.run.summary.id} has no DIA unit in stage {wanted}, "
+                f"but in {', '.join(map(str, there))}"
+            )
+        return [wanted]
+
+    def integration(
+        self, settings: Settings, on_progress: Callable[[int, int], None]
+    ) -> Integration:
+        """One stage's; target layers that the database has are not fitted again."""
+        text = settings.canonical_json()
+        parts = {
+            target: json.loads(content)
+            for target, content in analysis_parts(self.database, self.run.summary.id, text).items()
+        }
+        done = {target: np.array(part["shares"]) for target, part in parts.items()}
+        first = next(iter(parts.values()), None)
+        if first is not None and len(parts) == first["layers"] - 1:
+            return Integration(settings, first["samples"], done)
+        states = self._collected(settings)[settings.stage]
+        number = writer.ensure_analysis(
+            self.database, self.run.summary.id, text, self.circumstances
+        )
+
+        def keep(target: int, shares: Floats, seconds: float) -> None:
+            content = {
+                "layers": states.shape[1],
+                "samples": len(states),
+                "shares": shares.tolist(),
+            }
+            writer.record_part(self.database, number, target, json.dumps(content), seconds)
+
+        return integrate(states, settings, self.jobs, done, keep, on_progress)
+
+    def _collected(self, settings: Settings) -> dict[int, States]:
+        key = (settings.samples, settings.seed, settings.source)
+        if key not in self._states:
+            self._states[key] = collect(
+                self.run, self.data, self.folder, settings.samples, settings.seed, settings.source
+            )
+        return self._states[key]

@@ -1,0 +1,33 @@
+"""What a figure was computed on, and by which command."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dia_repro
+
+if TYPE_CHECKING:
+    import torch
+
+
+def circumstances_of(device: torch.device) -> dict[str, Any]:
+    """Device, versions, commit and command of this process."""
+    import torch
+
+    from dia_repro.training.provenance import device_name, git_state
+
+    commit, clean = git_state(Path(dia_repro.__file__).parent.parent)
+    return {
+        "device": device_name(device),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "dia_repro": dia_repro.__version__,
+        "git_commit": commit,
+        "git_clean": clean,
+        "command": shlex.join(sys.argv),
+    }
