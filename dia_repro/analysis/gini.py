@@ -142,7 +142,7 @@ def integrate(
     samples, layers, _ = states.shape
     if samples < LEAST_SAMPLES:
         raise TooFewSamplesError(
-            f"{samples} samples are too few for a forest: {LEAST_SAMPLES} at least"
+            f"{samples} images are too few for a forest: {LEAST_SAMPLES} at least"
         )
     if layers < 2:
         raise TooFewSamplesError(

@@ -1,0 +1,119 @@
+"""`analyze gini` from the command line, on a network of the demo."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Result, cli, one_line
+
+FEW = ("--samples", "24", "--trees", "2")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with DIANet164 after one epoch, and SENet83, which has no DIA unit."""
+    folder = tmp_path_factory.mktemp("trained")
+    demo = ("--protocol", "demo", "--epochs", "1")
+    assert cli("run", "figure5", *demo, cwd=folder).returncode == 0
+    other = ("--only", "SENet ResNet83")
+    assert cli("run", "table5", *demo, *other, cwd=folder).returncode == 0
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def gini(folder: Path, *arguments: str) -> Result:
+    return cli("analyze", "gini", *FEW, *arguments, cwd=folder)
+
+
+def test_it_draws_writes_keeps_and_answers_again_at_once(folder: Path) -> None:
+    done = gini(folder, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    summaries = json.loads(done.stdout)
+    assert len(summaries) == 9
+    assert {one["layers"] for one in summaries} == {18}
+    assert (folder / "figures" / "figure5.pdf").read_bytes().startswith(b"%PDF")
+    assert (folder / "figures" / "figure5.png").read_bytes().startswith(b"\x89PNG")
+    cells = list(csv.DictReader((folder / "figures" / "figure5.csv").open()))
+    assert len(cells) == 9 * 17 * 18 / 2
+    last = ("trained", "3", "18")
+    row = [one for one in cells if (one["states"], one["stage"], one["target"]) == last]
+    assert [int(one["source"]) for one in row] == list(range(1, 18))
+    assert max(float(one["value"]) for one in row) == 1
+    assert sum(float(one["share"]) for one in row) == pytest.approx(1)
+
+    pictures = [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in ("pdf", "png")]
+    shutil.rmtree(folder / "runs-checkpoints")  # no longer needed
+    again = gini(folder, "--format", "json")
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert pictures == [
+        (folder / "figures" / f"figure5.{kind}").read_bytes() for kind in ("pdf", "png")
+    ]
+
+
+def test_targets_that_are_missing_are_fitted(folder: Path) -> None:
+    narrow = ("--stage", "2", "--no-controls", "--format", "json")
+    whole = gini(folder, *narrow)
+    with sqlite3.connect(folder / "runs.db") as connection:
+        connection.execute("delete from analysis_parts where part in (5, 18)")
+        (left,) = connection.execute("select count(*) from analysis_parts").fetchone()
+    assert left == 15
+    assert gini(folder, *narrow).stdout == whole.stdout
+    with sqlite3.connect(folder / "runs.db") as connection:
+        (count,) = connection.execute("select count(*) from analysis_parts").fetchone()
+    assert count == 17
+
+
+def change_state(folder: Path, state: str) -> None:
+    with sqlite3.connect(folder / "runs.db") as connection:
+        connection.execute("update runs set state = ?", (state,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--run", "2"), 2, "has no DIA unit"),
+        (("--run", "99"), 2, "no run 99"),
+        (("--stage", "4"), 2, "no DIA unit in stage 4"),
+        (("--samples", "5"), 2, "5 images are too few"),
+        (("--samples", "0"), 2, "--samples"),
+        (("--trees", "many"), 2, "--trees"),
+        (("--db", "other.db"), 3, "dia-repro run figure5"),
+    ],
+)
+def test_misuse_is_one_line(
+    arguments: tuple[str, ...], code: int, words: str, trained: Path
+) -> None:
+    done = gini(trained, *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert one_line(done.stderr)
+
+
+def test_what_cannot_be_analysed_is_one_line(folder: Path) -> None:
+    checkpoints = folder / "runs-checkpoints"
+    weights = max(checkpoints.glob("*/*/epoch-*.pt"), key=lambda path: path.stat().st_size)
+    content = weights.read_bytes()
+    weights.write_bytes(content[:1000] + b"x" + content[1001:])
+    damaged = gini(folder)
+    assert (damaged.returncode, "is damaged" in damaged.stderr) == (3, True)
+    weights.unlink()
+    gone = gini(folder)
+    assert (gone.returncode, "is gone" in gone.stderr) == (3, True)
+    for state in ("diverged", "interrupted"):
+        change_state(folder, state)
+        unfinished = gini(folder, "--run", "1")
+        assert (unfinished.returncode, f"is {state}" in unfinished.stderr) == (2, True)
+        none = gini(folder)
+        assert (none.returncode, "dia-repro run figure5" in none.stderr) == (3, True)
+        assert all(one_line(one.stderr) for one in (damaged, gone, unfinished, none))
