@@ -6,7 +6,7 @@ ablations, and basic blocks, which are what ResNet56 has where its authors defin
 
 from __future__ import annotations
 
-from dia_repro.artifacts.networks import DIANET, ORIGINAL
+from dia_repro.artifacts.networks import DIANET, ORIGINAL, SE16, SENET
 from dia_repro.artifacts.table import Entry, TableArtifact
 from dia_repro.experiments.spec import (
     Attention,
@@ -19,6 +19,7 @@ from dia_repro.experiments.spec import (
 ATTENTIONS: dict[str, Attention] = {
     ORIGINAL: NoAttention(),
     DIANET: DIALSTMAttention(reduction=4),
+    SENET: SE16,  # beyond the paper
 }
 
 FIGURE6 = TableArtifact(
@@ -34,6 +35,7 @@ FIGURE6 = TableArtifact(
             network="ResNet164",
             dataset="cifar100",
             numerics_matter=True,
+            shown=column != SENET,
         )
         for column, attention in ATTENTIONS.items()
     ),

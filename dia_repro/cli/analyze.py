@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dia_repro.analysis.gini import Integration
+    from dia_repro.analysis.gradients import RecordedRun
     from dia_repro.analysis.stored import Analyst
     from dia_repro.experiments.spec import Spec
+    from dia_repro.rendering.histograms import Curve
+    from dia_repro.results.database import Database
     from dia_repro.results.queries import RunDetail
 
 app = typer.Typer(help="What trained networks look like inside.", no_args_is_help=True)
+
+# The smallest at which heatmaps of two forest seeds agree: Spearman's rank correlation over the
+# cells of a stage is 0.95 at least (DIANet164, demo protocol).
+SAMPLES, TREES = 200, 100
 
 CELL_FIELDS = ("states", "stage", "target", "source", "value", "share")
 SUMMARY_FIELDS = (
@@ -49,6 +56,29 @@ COLUMNS = (
     ),
     Column("last layer draws most from", field("last_layer_draws_most_from"), right=True),
 )
+QUANTILE_FIELDS = ("q01", "q05", "q25", "q50", "q75", "q95", "q99")
+GRADIENT_FIELDS = (
+    "run",
+    "network",
+    "epochs",
+    "stage",
+    "count",
+    "zeros",
+    "not_finite",
+    "mean",
+    "variance",
+    *QUANTILE_FIELDS,
+)
+GRADIENT_COLUMNS = (
+    Column("epochs", field("epochs"), right=True),
+    Column("stage", field("stage"), right=True),
+    Column("network", field("network")),
+    Column("run", field("run"), right=True),
+    Column("mean", lambda r: f"{r['mean']:.3g}", right=True),
+    Column("variance", lambda r: f"{r['variance']:.3g}", right=True),
+    Column("median", lambda r: "" if r["q50"] is None else f"{r['q50']:.3g}", right=True),
+    Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
+)
 STATES = {
     "trained": "trained",
     "initial": "before training",
@@ -68,7 +98,7 @@ def gini(
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="Test images; all where there are fewer.")
     ] = 300,
-    trees: Annotated[int, typer.Option("--trees", min=1, help="Of each random forest.")] = 30,
+    trees: Annotated[int, typer.Option("--trees", min=1, help="Of each random forest.")] = TREES,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the choice of images and of the forests.")
     ] = 0,
@@ -101,28 +131,154 @@ def gini(
 
     Example: dia-repro analyze gini --stage 3
     """
+    records = draw_integration(
+        open_at(db), data, figures, run, stage, samples, trees, seed, jobs, controls, library
+    )
+    emit(format_, SUMMARY_FIELDS, records, listing(COLUMNS, records))
+
+
+def open_at(db: str) -> Database:
+    """The results database, which may not be there yet."""
+    from dia_repro.results.database import open_database
+
+    return open_database(db, create=False)
+
+
+def draw_integration(
+    database: Database,
+    data: Path,
+    figures: Path,
+    run: int | None = None,
+    stage: int | None = None,
+    samples: int = SAMPLES,
+    trees: int = TREES,
+    seed: int = 0,
+    jobs: int | None = None,
+    controls: bool = True,
+    library: bool = False,
+) -> list[dict[str, Any]]:
+    """Write Figure 5's files; gives a record for each heatmap."""
+    analyst = _analyst(database, data, run, jobs)
     from dia_repro.analysis.gini import Settings
     from dia_repro.analysis.states import Source
 
-    analyst = _analyst(db, data, run, jobs)
     stages = analyst.stages(stage)
-    sources = list(Source) if controls else [Source.TRAINED]
     found: list[Integration] = []
     with _progress() as watch:
-        for source in sources:
+        for source in list(Source) if controls else [Source.TRAINED]:
             for one in stages:
                 settings = Settings(one, source, samples, trees, seed, library)
                 watching = watch(f"stage {one}, {STATES[source]}")
                 found.append(analyst.integration(settings, watching))
-    records = [_summary(one) for one in found]
-    emit(format_, SUMMARY_FIELDS, records, listing(COLUMNS, records))
     _write(found, analyst.run, figures)
+    return [_summary(one) for one in found]
 
 
-def _analyst(db: str, data: Path, run: int | None, jobs: int | None) -> Analyst:
-    from dia_repro.results.database import open_database
+@app.command()
+def gradients(
+    run: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--run",
+            help="Numbers of runs to compare; by default the best of each of Figure 6's networks.",
+        ),
+    ] = None,
+    figures: Annotated[
+        Path, typer.Option("--figures", help="Folder for figure6.pdf, .png and .csv.")
+    ] = Path("figures"),
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Gradients at the stages' outputs without skips (Figure 6), first and last in training.
 
-    database = open_database(db, create=False)
+    Networks without skips record them while they train: at the first batch of every epoch.
+
+    Example: dia-repro analyze gradients
+    """
+    records, ends = draw_gradients(open_at(db), figures, run or [])
+    emit(format_, GRADIENT_FIELDS, records, listing(GRADIENT_COLUMNS, ends))
+
+
+def draw_gradients(
+    database: Database, figures: Path, runs: Sequence[int] = ()
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write Figure 6's files; gives all records, and those of the first and the last moment."""
+    from dia_repro.analysis.gradients import recorded_runs
+
+    found = recorded_runs(database, runs)
+    records = [record for one in found for record in _gradient_records(one)]
+    moments = {one.run.summary.id: one.moments for one in found}
+    ends = [record for record in records if record["epochs"] in moments[record["run"]]]
+    ends.sort(key=lambda record: (record["epochs"], record["stage"]))
+    _write_gradients(found, records, figures)
+    return records, ends
+
+
+def _gradient_records(one: RecordedRun) -> Iterator[dict[str, Any]]:
+    for epochs, stages in one.records.items():
+        for stage, record in enumerate(stages, start=1):
+            spread = zip(QUANTILE_FIELDS, record["quantiles"] or [None] * 7, strict=True)
+            yield {
+                "run": one.run.summary.id,
+                "network": one.label,
+                "epochs": epochs,
+                "stage": stage,
+                **{name: record[name] for name in ("count", "zeros", "not_finite")},
+                **{name: record[name] for name in ("mean", "variance")},
+                **dict(spread),
+            }
+
+
+def _write_gradients(
+    found: Sequence[RecordedRun], records: list[dict[str, Any]], figures: Path
+) -> None:
+    from dia_repro.artifacts.figure6 import FIGURE6
+    from dia_repro.experiments.describe import describe_data
+    from dia_repro.rendering.files import write_bytes, write_text
+    from dia_repro.rendering.heatmaps import to_bytes
+    from dia_repro.rendering.histograms import draw_distributions
+
+    moments = {
+        "at initialisation": [one.records[one.moments[0]] for one in found],
+        f"after {found[0].moments[1]} epochs": [one.records[one.moments[1]] for one in found],
+    }
+    labels = [one.label for one in found]
+    rows = {
+        moment: [
+            [_curve(label, of_run[stage]) for label, of_run in zip(labels, of_runs, strict=True)]
+            for stage in range(min(map(len, of_runs)))
+        ]
+        for moment, of_runs in moments.items()
+    }
+    spec = found[0].spec
+    papers = spec.data.dataset == FIGURE6.entries[0].dataset
+    title = (
+        f"Figure 6. Gradients without skip connections: ResNet56 on {describe_data(spec.data)}, "
+        f"{spec.recipe.epochs} epochs{'' if papers else ' (not the paper’s data)'}"
+    )
+    caption = (
+        "Absolute value of the gradient of the loss at every element of a stage's output tensor, "
+        "for the first batch of an epoch before it moves the weights; dotted: means. Runs "
+        + ", ".join(f"{one.run.summary.id} ({one.label})" for one in found)
+        + f", {spec.precision}."
+    )
+    figure = draw_distributions(rows, title, caption)
+    write_text(figures / "figure6.csv", to_csv(GRADIENT_FIELDS, records))
+    for kind in ("pdf", "png"):
+        write_bytes(figures / f"figure6.{kind}", to_bytes(figure, kind))
+    notice(f"Written: {figures / 'figure6'}.{{pdf,png,csv}}")
+
+
+def _curve(label: str, record: dict[str, Any]) -> Curve:
+    from dia_repro.rendering.histograms import Curve
+    from dia_repro.training.gradients import BINS_PER_DECADE, LOWEST
+
+    return Curve(
+        label, record["histogram"], LOWEST, BINS_PER_DECADE, record["count"], record["mean"]
+    )
+
+
+def _analyst(database: Database, data: Path, run: int | None, jobs: int | None) -> Analyst:
     from dia_repro.analysis.stored import Analyst, choose_run
 
     chosen = choose_run(database, run)

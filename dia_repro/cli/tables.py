@@ -10,6 +10,7 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice, stdout
 from dia_repro.cli.requests import choose_data, repeated
+from dia_repro.errors import DiaReproError
 from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
@@ -90,10 +91,11 @@ def report(
         Path, typer.Option("--tables", help="Folder for table5.csv, table5.md, table5.tex, …")
     ] = Path("tables"),
     figures: Annotated[
-        Path, typer.Option("--figures", help="Folder for figure5.csv, figure5.md, …")
+        Path,
+        typer.Option("--figures", help="Folder for figure5.pdf, figure5.png, figure5.csv, …"),
     ] = Path("figures"),
 ) -> None:
-    """Print tables, and the networks behind figures; write each as CSV, Markdown and LaTeX.
+    """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF and PNG.
 
     Example: dia-repro report table5
     """
@@ -123,14 +125,42 @@ def report(
         grid = make_grid(value)
         stdout().print(to_terminal(grid))
         folder = figures if one.is_figure else tables
+        name = f"{one.name}-networks" if one.is_figure else one.name
         files = {
             "csv": to_csv(CELL_FIELDS, cell_records(value)),
             "md": to_markdown(grid),
             "tex": to_latex(grid),
         }
         for suffix, text in files.items():
-            write_text(folder / f"{one.name}.{suffix}", text)
-        notice(f"Written: {folder / one.name}.{{csv,md,tex}}")
+            write_text(folder / f"{name}.{suffix}", text)
+        notice(f"Written: {folder / name}.{{csv,md,tex}}")
+        if one.is_figure:
+            _draw(one, value, database, data, figures)
+
+
+def _draw(
+    artifact: TableArtifact, value: TableValue, database: Database, data: Path, figures: Path
+) -> None:
+    """Draw a figure from the best run of each of its networks, where there are any."""
+    from dia_repro.cli.analyze import draw_gradients, draw_integration
+    from dia_repro.results.queries import runs_of
+    from dia_repro.results.schema import State
+
+    specs = [entry.spec(value.request).spec_id for entry in artifact.entries]
+    runs = []
+    for found in runs_of(database, specs).values():
+        finished = [run for run in found if run.state is State.FINISHED]
+        if finished:
+            runs.append(max(finished, key=lambda run: run.best_top1 or 0.0).id)
+    if not runs:
+        return
+    try:
+        if artifact.name == "figure5":
+            draw_integration(database, data, figures, runs[0])
+        else:
+            draw_gradients(database, figures, runs)
+    except DiaReproError as error:  # the other artifacts are to be had all the same
+        notice(f"{artifact.name} is not drawn: {error}")
 
 
 def _compute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import traceback
@@ -28,7 +29,7 @@ from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import RunSummary, run_detail
-from dia_repro.results.schema import DONE, State
+from dia_repro.results.schema import DONE, GRADIENTS_SETTINGS, State
 from dia_repro.training import checkpoint
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.provenance import collect, peak_memory
@@ -167,15 +168,27 @@ class Attempt:
                 self._say_how(trainer)
                 self._save(trainer, folder)
                 writer.record_epoch(database, self.order.run_id, asdict(metrics))
+                self._record_gradients(trainer, database)
                 self._report(trainer, now=True)
         except Stopped:
             self._save(trainer, folder)
             return State.INTERRUPTED, None
         except Diverged as outcome:
+            self._record_gradients(trainer, database)
             return State.DIVERGED, str(outcome)
         for older in checkpoint.sorted_files(folder)[1:]:
             older.unlink()
         return State.FINISHED, None
+
+    def _record_gradients(self, trainer: Trainer, database: Database) -> None:
+        if not trainer.gradients:
+            return
+        circumstances = json.dumps({"command": self.order.command})
+        number = writer.ensure_analysis(
+            database, self.order.run_id, GRADIENTS_SETTINGS, circumstances
+        )
+        for epochs, records in trainer.gradients.items():
+            writer.record_part(database, number, epochs, json.dumps(records), 0.0)
 
     def _say_how(self, trainer: Trainer) -> None:
         if self.step != trainer.step.how:

@@ -182,6 +182,10 @@ class MeasurementRow(Base):
     circumstances: Mapped[str]
 
 
+# Those of the gradients that are recorded while a run trains, a part for each epoch.
+GRADIENTS_SETTINGS = '{"kind": "gradients"}'
+
+
 class AnalysisRow(Base):
     """An analysis of a run's network, done once for each of its `settings`.
 

@@ -78,6 +78,10 @@ class TrainingStep:
             images: (B, 3, H, W), normalised.
             labels: (B,).
         """
+        self.train_eagerly(images, labels)
+
+    def train_eagerly(self, images: Tensor, labels: Tensor) -> None:
+        """As `train`, one operation at a time in any case: hooks are called."""
         with numerics(self.precision, self.device):
             logits = self.model(images)
             loss = functional.cross_entropy(logits, labels)
@@ -143,7 +147,7 @@ class CapturedStep(TrainingStep):
 
     def train(self, images: Tensor, labels: Tensor) -> None:
         """As `TrainingStep.train`."""
-        self._replay(super().train, images, labels)
+        self._replay(self.train_eagerly, images, labels)
 
     def evaluate(self, images: Tensor, labels: Tensor) -> None:
         """As `TrainingStep.evaluate`."""

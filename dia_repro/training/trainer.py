@@ -14,6 +14,7 @@ from torch import Tensor
 from dia_repro.data import AnyDataset, Batch, batches_of
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
+from dia_repro.training.gradients import Record, recorded
 from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
 from dia_repro.training.schedule import learning_rate
@@ -56,6 +57,8 @@ class Trainer:
 
     Attributes:
         history: the figures of the epochs that are done.
+        gradients: where a network without skips is trained, what `training.gradients` recorded
+            of each stage, by the number of epochs that were done then.
         parameters: #P of the network.
     """
 
@@ -77,6 +80,7 @@ class Trainer:
         self.step = fast_step(self.model, spec.recipe, spec.precision, device)
         self.steps_per_epoch = math.ceil(dataset.training_images / spec.recipe.batch_size)
         self.history: list[EpochMetrics] = []
+        self.gradients: dict[int, list[Record]] = {}
         self._position = 0
         self._seconds = 0.0
 
@@ -129,6 +133,7 @@ class Trainer:
             "seconds": self._seconds,
             "tally": self.step.tally.sums,
             "history": [asdict(metrics) for metrics in self.history],
+            "gradients": self.gradients,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -141,6 +146,7 @@ class Trainer:
         self._position, self._seconds = state["position"], state["seconds"]
         self.step.tally.sums.copy_(state["tally"])
         self.history = [EpochMetrics(**entry) for entry in state["history"]]
+        self.gradients = state.get("gradients", {})  # of an earlier version's checkpoint
 
     def _random_state(self) -> dict[str, torch.Tensor]:
         states = {"cpu": torch.get_rng_state()}
@@ -170,7 +176,12 @@ class Trainer:
         Raises:
             Diverged: a loss was not finite; on a GPU it is looked for only now and then.
         """
-        self.step.train(images, labels)
+        if self._position == 0 and not self.spec.model.skip:
+            with recorded(list(self.model.stages)) as records:
+                self.step.train_eagerly(images, labels)
+            self.gradients[len(self.history)] = records
+        else:
+            self.step.train(images, labels)
         self._position += 1
         if self.device.type == "cpu" or self._position % LOOK_EVERY == 0:
             self._check(self.step.tally.read())

@@ -1,4 +1,4 @@
-"""`analyze gini` from the command line, on a network of the demo."""
+"""`analyze` and the figures of `report`, on networks of the demo."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ FEW = ("--samples", "24", "--trees", "2")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with DIANet164 after one epoch, and SENet83, which has no DIA unit."""
+    """A folder with DIANet164 after one epoch, and Figure 6's networks after two."""
     folder = tmp_path_factory.mktemp("trained")
-    demo = ("--protocol", "demo", "--epochs", "1")
-    assert cli("run", "figure5", *demo, cwd=folder).returncode == 0
-    other = ("--only", "SENet ResNet83")
-    assert cli("run", "table5", *demo, *other, cwd=folder).returncode == 0
+    for artifact, epochs in (("figure5", "1"), ("figure6", "2")):
+        demo = ("--protocol", "demo", "--epochs", epochs)
+        assert cli("run", artifact, *demo, cwd=folder).returncode == 0
     return folder
 
 
@@ -65,13 +64,13 @@ def test_targets_that_are_missing_are_fitted(folder: Path) -> None:
     narrow = ("--stage", "2", "--no-controls", "--format", "json")
     whole = gini(folder, *narrow)
     with sqlite3.connect(folder / "runs.db") as connection:
-        connection.execute("delete from analysis_parts where part in (5, 18)")
-        (left,) = connection.execute("select count(*) from analysis_parts").fetchone()
-    assert left == 15
+        deleted = connection.execute("delete from analysis_parts where part in (5, 18)").rowcount
+        before = connection.execute("select count(*) from analysis_parts").fetchone()
+    assert deleted == 2
     assert gini(folder, *narrow).stdout == whole.stdout
     with sqlite3.connect(folder / "runs.db") as connection:
-        (count,) = connection.execute("select count(*) from analysis_parts").fetchone()
-    assert count == 17
+        after = connection.execute("select count(*) from analysis_parts").fetchone()
+    assert after[0] == before[0] + 2
 
 
 def change_state(folder: Path, state: str) -> None:
@@ -82,7 +81,7 @@ def change_state(folder: Path, state: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--run", "2"), 2, "has no DIA unit"),
+        (("--run", "3"), 2, "has no DIA unit"),
         (("--run", "99"), 2, "no run 99"),
         (("--stage", "4"), 2, "no DIA unit in stage 4"),
         (("--samples", "5"), 2, "5 images are too few"),
@@ -117,3 +116,58 @@ def test_what_cannot_be_analysed_is_one_line(folder: Path) -> None:
         none = gini(folder)
         assert (none.returncode, "dia-repro run figure5" in none.stderr) == (3, True)
         assert all(one_line(one.stderr) for one in (damaged, gone, unfinished, none))
+
+
+def test_gradients_are_drawn_and_written(folder: Path) -> None:
+    done = cli("analyze", "gradients", "--format", "json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)
+    assert len(records) == 3 * 2 * 3
+    assert {one["network"] for one in records} == {"original", "DIANet", "SENet"}
+    assert {one["epochs"] for one in records} == {0, 1}
+    by_stage = {one["stage"]: one["count"] for one in records}
+    assert by_stage == {1: 64 * 16 * 64, 2: 64 * 32 * 16, 3: 64 * 64 * 4}
+    written = list(csv.DictReader((folder / "figures" / "figure6.csv").open()))
+    assert [float(one["mean"]) for one in written] == [one["mean"] for one in records]
+    assert (folder / "figures" / "figure6.pdf").read_bytes().startswith(b"%PDF")
+    for_people = cli("analyze", "gradients", "--run", "2", "--run", "3", cwd=folder)
+    assert for_people.returncode == 0
+    assert len(for_people.stdout.splitlines()) == 2 + 2 * 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--run", "1"), 2, "recorded no gradients"),
+        (("--run", "99"), 2, "no run 99"),
+        (("--db", "other.db"), 3, "dia-repro run figure6"),
+    ],
+)
+def test_runs_without_gradients_are_one_line(
+    arguments: tuple[str, ...], code: int, words: str, trained: Path
+) -> None:
+    done = cli("analyze", "gradients", *arguments, cwd=trained)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert one_line(done.stderr)
+
+
+def test_unfinished_runs_have_no_gradients_to_compare(folder: Path) -> None:
+    change_state(folder, "interrupted")
+    done = cli("analyze", "gradients", "--run", "2", cwd=folder)
+    assert (done.returncode, one_line(done.stderr)) == (2, True)
+    assert "is interrupted" in done.stderr
+
+
+def test_report_draws_figure_6_and_says_why_it_cannot_draw_figure_5(folder: Path) -> None:
+    shutil.rmtree(folder / "runs-checkpoints")
+    demo = ("--protocol", "demo", "--epochs")
+    done = cli("report", "figure6", *demo, "2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    kinds = {path.suffix for path in (folder / "figures").glob("figure6.*")}
+    assert kinds == {".pdf", ".png", ".csv"}
+    other = cli("report", "figure5", *demo, "1", cwd=folder)
+    assert other.returncode == 0
+    assert "figure5 is not drawn: the checkpoint of run 1" in other.stderr
+    assert (folder / "figures" / "figure5-networks.csv").is_file()
+    assert not (folder / "figures" / "figure5.pdf").exists()

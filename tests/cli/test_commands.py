@@ -128,7 +128,7 @@ def test_plan_all_says_what_artifacts_share(tmp_path: Path) -> None:
     result = cli("plan", "all", "--protocol", "demo", "--format", "json", cwd=tmp_path)
     planned = json.loads(result.stdout)
     needed_by = {one["spec_id"]: one["artifacts"].split() for one in planned}
-    assert len(needed_by) == len(planned) == 55
+    assert len(needed_by) == len(planned) == 56
     assert set().union(*needed_by.values()) == set(ARTIFACTS)
     (dianet164,) = [
         one["artifacts"] for one in planned if one["network"] == "resnet164 dia-lstm r=4"

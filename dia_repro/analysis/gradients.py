@@ -1,0 +1,102 @@
+"""Figure 6: gradients at the stages' outputs of networks without skips, as runs recorded them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dia_repro.analysis.states import NotAnalysableError
+from dia_repro.analysis.stored import NoRunError
+from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.experiments.spec import Spec
+from dia_repro.results.database import Database
+from dia_repro.results.queries import RunDetail, all_runs, analysis_parts, run_detail
+from dia_repro.results.schema import GRADIENTS_SETTINGS, State
+
+LABELS = {entry.model: entry.column for entry in FIGURE6.entries}
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run with what it recorded.
+
+    Attributes:
+        label: "DIANet", "original", …; the kind of attention where it is not Figure 6's network.
+        records: of each stage, by the number of epochs done, see `training.gradients`.
+    """
+
+    run: RunDetail
+    spec: Spec
+    label: str
+    records: dict[int, list[Record]]
+
+    @property
+    def moments(self) -> tuple[int, int]:
+        """Epochs done at the first and at the last record."""
+        return min(self.records), max(self.records)
+
+
+def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRun]:
+    """The runs asked for; by default the best finished one of each of Figure 6's networks.
+
+    By default all are on the same data, the paper's if there are any on those, with as many
+    networks as possible, in the figure's order.
+
+    Raises:
+        NotAnalysableError: a run asked for is not finished, or has recorded no gradients.
+        NoRunError: there is no such run.
+    """
+    if run_ids:
+        return [_checked(database, run_detail(database, number)) for number in run_ids]
+    groups: dict[tuple[object, ...], dict[str, RecordedRun]] = {}
+    for one in _of_the_figure(database):
+        group = groups.setdefault((one.spec.data, one.spec.recipe, one.spec.precision), {})
+        before = group.get(one.label)
+        if before is None or _top1(one) > _top1(before):
+            group[one.label] = one
+    if not groups:
+        raise NoRunError(
+            f"no run of ResNet56 without skips is finished in {database.location}: "
+            "dia-repro run figure6"
+        )
+
+    def rank(group: dict[str, RecordedRun]) -> tuple[int, bool]:
+        spec = next(iter(group.values())).spec
+        return len(group), spec.data.dataset == FIGURE6.entries[0].dataset
+
+    best = max(groups.values(), key=rank)
+    return [best[label] for label in LABELS.values() if label in best]
+
+
+def _of_the_figure(database: Database) -> Iterable[RecordedRun]:
+    for summary in all_runs(database):
+        if summary.state is State.FINISHED:
+            run = run_detail(database, summary.id)
+            spec = Spec.from_json(run.spec_json)
+            records = _records(database, summary.id)
+            if spec.model in LABELS and records:
+                yield RecordedRun(run, spec, LABELS[spec.model], records)
+
+
+def _checked(database: Database, run: RunDetail) -> RecordedRun:
+    number, spec = run.summary.id, Spec.from_json(run.spec_json)
+    if run.summary.state is not State.FINISHED:
+        raise NotAnalysableError(f"run {number} is {run.summary.state}: its training has no end")
+    records = _records(database, number)
+    if not records:
+        raise NotAnalysableError(
+            f"run {number} has recorded no gradients: only networks without skips do"
+        )
+    return RecordedRun(run, spec, LABELS.get(spec.model, spec.model.attention.kind), records)
+
+
+def _records(database: Database, run_id: int) -> dict[int, list[Record]]:
+    parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
+    return {epochs: json.loads(content) for epochs, content in sorted(parts.items())}
+
+
+def _top1(one: RecordedRun) -> float:
+    return one.run.summary.best_top1 or 0.0

@@ -1,0 +1,74 @@
+"""How large the gradients at the stages' outputs are, in the course of training (Figure 6).
+
+Recorded is |∂loss/∂output| of every element of each stage's output tensor, the one handed to the
+next stage, for the first batch of each epoch before it moves the weights: so the first record is
+that of the network as it was initialised. Tensors are summed up on their device and let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+# Of the histogram: powers of ten, and bins for each.
+LOWEST, HIGHEST, BINS_PER_DECADE = -12, 4, 10
+Record = dict[str, Any]
+
+
+def summarise(gradient: Tensor) -> Record:
+    """Sum a tensor's absolute values up.
+
+    Returns:
+        count: of its elements.
+        zeros, not_finite: how many of them are; they are in no other figure but `mean` and
+            `variance`, which zeros count in.
+        mean, variance: of all that are finite, in float64.
+        quantiles: of the finite ones, at `QUANTILES`.
+        histogram: how many lie in each bin between 10^`LOWEST` and 10^`HIGHEST`, and below and
+            above, first and last.
+    """
+    values = gradient.detach().reshape(-1).float().abs()
+    finite = values[values.isfinite()]
+    wide = finite.double()
+    mean = wide.mean()
+    ordered = finite.sort().values
+    places = [round(q * (len(ordered) - 1)) for q in QUANTILES] if len(ordered) else []
+    logs = finite[finite > 0].log10()
+    inside = torch.histc(logs, (HIGHEST - LOWEST) * BINS_PER_DECADE, LOWEST, HIGHEST)
+    below, above = (logs < LOWEST).sum(), (logs > HIGHEST).sum()
+    return {
+        "count": len(values),
+        "zeros": int((finite == 0).sum()),
+        "not_finite": len(values) - len(finite),
+        "mean": float(mean),
+        "variance": float((wide - mean).square().mean()),
+        "quantiles": ordered[places].tolist(),
+        "histogram": [int(below), *map(int, inside.tolist()), int(above)],
+    }
+
+
+@contextmanager
+def recorded(stages: Sequence[nn.Module]) -> Iterator[list[Record]]:
+    """While a batch goes forward and backward: a record for each stage, in their order."""
+    records: list[Record] = [{} for _ in stages]
+
+    def watch(index: int) -> Any:
+        def hook(_stage: nn.Module, _arguments: object, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(lambda gradient: records[index].update(summarise(gradient)))
+
+        return hook
+
+    handles = [
+        cast("Any", stage.register_forward_hook(watch(index))) for index, stage in enumerate(stages)
+    ]
+    try:
+        yield records
+    finally:
+        for handle in handles:
+            handle.remove()
