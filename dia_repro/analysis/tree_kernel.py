@@ -20,6 +20,8 @@ LEAST_STEP = np.float32(1e-7)
 LEAST_IMPURITY = np.finfo(np.float64).eps
 # Nodes of so few samples sort their columns themselves.
 FEW = 24
+# Those of so few look up what each way of parting their samples is worth.
+HANDFUL = 8
 # Adding an output up takes as long as passing over so many products.
 OUTPUT_COST = 1.5
 
@@ -70,9 +72,12 @@ def grow(
         impurity = squares / w_node - whole / (w_node * w_node)
         if impurity / y.shape[1] <= LEAST_IMPURITY:
             continue
-        column, position, value = _best_split(
-            x, order, y, weight, columns, node, start, own, along, place, whole, w_node
-        )
+        if m <= HANDFUL:
+            column, position, value = _best_of_a_handful(x, weight, columns, node, own)
+        else:
+            column, position, value = _best_split(
+                x, order, y, weight, columns, node, start, own, along, place, whole, w_node
+            )
         if column < 0:
             continue
         importances[column] += value - whole / w_node
@@ -170,9 +175,59 @@ def _best_split(
             value = left[i] / w_left + right / (w_node - w_left)
             if value > best:
                 best, best_column, best_position = value, f, i + 1
-        if m == 2:  # any other column would part them as well
+    return best_column, best_position, best
+
+
+@compiled
+def _best_of_a_handful(x: Any, weight: Any, columns: Any, node: Any, own: Any) -> Any:
+    """As `_best_split`, for a node of 2 to `HANDFUL` samples."""
+    m = len(node)
+    worth = _worth_of_each_parting(weight, node, own)
+    values, bits = np.empty(m, np.float32), np.empty(m, np.int64)
+    best, best_column, best_position = -np.inf, -1, 0
+    _shuffle(columns)
+    for f in columns:
+        row = x[f]
+        for i in range(m):
+            v = row[node[i]]
+            j = i
+            while j > 0 and values[j - 1] > v:
+                values[j], bits[j] = values[j - 1], bits[j - 1]
+                j -= 1
+            values[j], bits[j] = v, 1 << i
+        left = 0
+        for i in range(m - 1):
+            left |= bits[i]
+            if values[i + 1] > values[i] + LEAST_STEP and worth[left] > best:
+                best, best_column, best_position = worth[left], f, i + 1
+        if m == 2 and best_column >= 0:  # any other column would part them as well
             break
     return best_column, best_position, best
+
+
+@compiled
+def _worth_of_each_parting(weight: Any, node: Any, own: Any) -> Any:
+    """What it is worth to send left the samples that a number's bits say, (2^m,)."""
+    m = len(node)
+    everyone = (1 << m) - 1
+    squares, weights = np.zeros(everyone + 1), np.zeros(everyone + 1)
+    for some in range(1, everyone + 1):
+        a = 0
+        while not some >> a & 1:
+            a += 1
+        others = some & (some - 1)
+        across = 0.0
+        for b in range(a + 1, m):
+            if others >> b & 1:
+                across += own[a, b]
+        squares[some] = squares[others] + 2.0 * across + own[a, a]
+        weights[some] = weights[others] + weight[node[a]]
+    worth = np.empty(everyone + 1)
+    for some in range(1, (everyone + 1) // 2):
+        rest = everyone ^ some
+        worth[some] = squares[some] / weights[some] + squares[rest] / weights[rest]
+        worth[rest] = worth[some]
+    return worth
 
 
 @compiled_sums

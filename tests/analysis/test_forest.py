@@ -51,7 +51,7 @@ def test_trees_see_the_images_that_the_librarys_see() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "least"), [((90, 3, 8), 20), ((300, 4, 16), 40), ((200, 3, 150), 40)]
+    ("shape", "least"), [((14, 3, 2), 5), ((90, 3, 8), 20), ((300, 4, 16), 40), ((200, 3, 150), 40)]
 )
 def test_trees_without_ties_are_the_librarys(shape: tuple[int, int, int], least: int) -> None:
     """Several columns may part a node of few samples alike; here such nodes are leaves."""
