@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dia_repro.analysis.gini import Integration
     from dia_repro.analysis.gradients import RecordedRun
+    from dia_repro.analysis.statements import Statement
     from dia_repro.analysis.stored import Analyst
     from dia_repro.experiments.spec import Spec
     from dia_repro.rendering.histograms import Curve
@@ -160,6 +161,7 @@ def draw_integration(
     """Write Figure 5's files; gives a record for each heatmap."""
     analyst = _analyst(database, data, run, jobs)
     from dia_repro.analysis.gini import Settings
+    from dia_repro.analysis.statements import of_integration
     from dia_repro.analysis.states import Source
 
     stages = analyst.stages(stage)
@@ -171,6 +173,7 @@ def draw_integration(
                 watching = watch(f"stage {one}, {STATES[source]}")
                 found.append(analyst.integration(settings, watching))
     _write(found, analyst.run, figures)
+    _say(of_integration(found))
     return [_summary(one) for one in found]
 
 
@@ -204,6 +207,7 @@ def draw_gradients(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write Figure 6's files; gives all records, and those of the first and the last moment."""
     from dia_repro.analysis.gradients import recorded_runs
+    from dia_repro.analysis.statements import of_gradients
 
     found = recorded_runs(database, runs)
     records = [record for one in found for record in _gradient_records(one)]
@@ -211,7 +215,13 @@ def draw_gradients(
     ends = [record for record in records if record["epochs"] in moments[record["run"]]]
     ends.sort(key=lambda record: (record["epochs"], record["stage"]))
     _write_gradients(found, records, figures)
+    _say(of_gradients(found))
     return records, ends
+
+
+def _say(statements: Sequence[Statement]) -> None:
+    for statement in statements:
+        notice(f"The paper: {statement}.")
 
 
 def _gradient_records(one: RecordedRun) -> Iterator[dict[str, Any]]:
@@ -301,14 +311,23 @@ def _analyst(database: Database, data: Path, run: int | None, jobs: int | None) 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """A bar for each part, with the time left; nothing where stderr is no terminal."""
+    """A bar for each part, with the time left; a line for each where stderr is no terminal."""
     from rich.progress import Progress
 
-    with Progress(console=stderr(), transient=True, disable=not stderr().is_terminal) as bars:
+    live = stderr().is_terminal
+    announced: set[str] = set()
+    with Progress(console=stderr(), transient=True, disable=not live) as bars:
 
         def watch(label: str) -> Callable[[int, int], None]:
             task = bars.add_task(label, total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
+
+            def on_progress(done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total)
+                if not live and label not in announced and done < total:
+                    announced.add(label)
+                    notice(f"Growing forests: {label}")
+
+            return on_progress
 
         yield watch
 
