@@ -98,7 +98,7 @@ def gini(
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="Test images; all where there are fewer.")
-    ] = 300,
+    ] = SAMPLES,
     trees: Annotated[int, typer.Option("--trees", min=1, help="Of each random forest.")] = TREES,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the choice of images and of the forests.")
@@ -166,12 +166,16 @@ def draw_integration(
 
     stages = analyst.stages(stage)
     found: list[Integration] = []
-    with _progress() as watch:
-        for source in list(Source) if controls else [Source.TRAINED]:
-            for one in stages:
-                settings = Settings(one, source, samples, trees, seed, library)
-                watching = watch(f"stage {one}, {STATES[source]}")
-                found.append(analyst.integration(settings, watching))
+    try:
+        with _progress() as watch:
+            for source in list(Source) if controls else [Source.TRAINED]:
+                for one in stages:
+                    settings = Settings(one, source, samples, trees, seed, library)
+                    watching = watch(f"stage {one}, {STATES[source]}")
+                    found.append(analyst.integration(settings, watching))
+    except KeyboardInterrupt:
+        notice("Interrupted: what is done is kept, and the same command goes on from there.")
+        raise
     _write(found, analyst.run, figures)
     _say(of_integration(found))
     return [_summary(one) for one in found]
