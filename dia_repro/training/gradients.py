@@ -25,8 +25,8 @@ def summarise(gradient: Tensor) -> Record:
 
     Returns:
         count: of its elements.
-        zeros, not_finite: how many of them are; they are in no other figure but `mean` and
-            `variance`, which zeros count in.
+        zeros, not_finite: how many of them are; the former are in no bin of the histogram, the
+            latter in no other figure.
         mean, variance: of all that are finite, in float64.
         quantiles: of the finite ones, at `QUANTILES`.
         histogram: how many lie in each bin between 10^`LOWEST` and 10^`HIGHEST`, and below and
