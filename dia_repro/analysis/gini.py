@@ -94,7 +94,8 @@ class Integration:
 
         Returns:
             Of the forest; and its interval, 95 % of what single trees give. Each tree has its own
-            bootstrap sample of the images, so that is a bootstrap interval over images for a tree.
+            bootstrap sample of the images, so that is a bootstrap interval over images for a tree:
+            about twice as wide as one over whole forests, which would take as many forests.
             All nan where no layer is that far back.
         """
         far = [

@@ -58,3 +58,9 @@ def duration(seconds: float) -> str:
         return f"{int(seconds // 60)} min {int(seconds % 60)} s"
     hours = seconds / 3600
     return f"{hours:.1f} h" if hours < 48 else f"{hours:,.0f} h ({hours / 24:.0f} days)"
+
+
+def say_statements(statements: Sequence[object]) -> None:
+    """What the paper says of a figure, and whether it holds here."""
+    for statement in statements:
+        notice(f"The paper: {statement}.")

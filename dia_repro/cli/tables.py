@@ -142,7 +142,8 @@ def _draw(
     artifact: TableArtifact, value: TableValue, database: Database, data: Path, figures: Path
 ) -> None:
     """Draw a figure from the best run of each of its networks, where there are any."""
-    from dia_repro.cli.analyze import draw_gradients, draw_integration
+    from dia_repro.cli.gradients import draw_gradients
+    from dia_repro.cli.integration import draw_integration
     from dia_repro.results.queries import runs_of
     from dia_repro.results.schema import State
 

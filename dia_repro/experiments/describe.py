@@ -8,6 +8,7 @@ from dia_repro.experiments.spec import (
     DIALSTMAttention,
     ImageNetBackbone,
     ModelSpec,
+    RecipeSpec,
     ResNetBackbone,
     ResNeXtBackbone,
     SEAttention,
@@ -15,7 +16,8 @@ from dia_repro.experiments.spec import (
 )
 
 
-def _backbone(backbone: Backbone) -> str:
+def describe_backbone(backbone: Backbone) -> str:
+    """E.g. "resnet164", "wrn52-4"."""
     match backbone:
         case ImageNetBackbone(family=family):
             return "resnext50-32x4d" if family == "resnext50" else family
@@ -42,7 +44,7 @@ def describe_data(data: DataSpec) -> str:
 
 def describe_model(model: ModelSpec) -> str:
     """E.g. "resnet164 dia-lstm r=4", with what is unusual about it."""
-    parts = [_backbone(model.backbone)]
+    parts = [describe_backbone(model.backbone)]
     match model.attention:
         case SEAttention(kind=kind, reduction=reduction):
             parts.append(f"{kind} r={reduction}")
@@ -57,3 +59,13 @@ def describe_model(model: ModelSpec) -> str:
     parts += [] if model.norm else ["no norm"]
     parts += [] if model.skip else ["no skip"]
     return " ".join(parts)
+
+
+def describe_recipe(recipe: RecipeSpec) -> str:
+    """E.g. "180 epochs of batch 128 at rate 0.1, times 0.1 after epochs 60 and 120, …"."""
+    parts = [f"{recipe.epochs} epochs of batch {recipe.batch_size} at rate {recipe.lr:g}"]
+    if recipe.milestones:
+        after = " and ".join(map(str, recipe.milestones))
+        parts.append(f"times {recipe.gamma:g} after epochs {after}")
+    parts += [f"momentum {recipe.momentum:g}", f"weight decay {recipe.weight_decay:g}"]
+    return ", ".join(parts)

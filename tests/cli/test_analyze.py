@@ -5,12 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.helpers import Result, cli, one_line
+from dia_repro.cli.gradients import distinct_labels
+from tests.helpers import Result, clean_environment, cli, one_line
 
 FEW = ("--samples", "24", "--trees", "2")
 
@@ -73,6 +80,36 @@ def test_targets_that_are_missing_are_fitted(folder: Path) -> None:
     assert after[0] == before[0] + 2
 
 
+def parts(folder: Path) -> dict[tuple[int, int], str]:
+    with sqlite3.connect(folder / "runs.db") as connection:
+        rows = connection.execute("select analysis_id, part, content from analysis_parts")
+        return {(analysis, part): content for analysis, part, content in rows}
+
+
+def test_ctrl_c_keeps_what_is_fitted_and_the_rest_is_done_later(folder: Path) -> None:
+    command = ("analyze", "gini", "--stage", "2", "--no-controls", "--samples", "60")
+    before = parts(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dia_repro", *command],
+        cwd=folder,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len(parts(folder)) < len(before) + 2:
+        assert process.poll() is None, "ended before it could be interrupted"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "goes on from there" in said
+    kept = parts(folder)
+    assert len(before) < len(kept) < len(before) + 17
+    assert cli(*command, cwd=folder).returncode == 0
+    assert len(parts(folder)) == len(before) + 17
+    assert kept.items() <= parts(folder).items()
+
+
 def change_state(folder: Path, state: str) -> None:
     with sqlite3.connect(folder / "runs.db") as connection:
         connection.execute("update runs set state = ?", (state,))
@@ -133,6 +170,14 @@ def test_gradients_are_drawn_and_written(folder: Path) -> None:
     for_people = cli("analyze", "gradients", "--run", "2", "--run", "3", cwd=folder)
     assert for_people.returncode == 0
     assert len(for_people.stdout.splitlines()) == 2 + 2 * 2 * 3
+
+
+def test_runs_of_one_name_are_told_apart() -> None:
+    def recorded(number: int, label: str) -> Any:
+        return SimpleNamespace(label=label, run=SimpleNamespace(summary=SimpleNamespace(id=number)))
+
+    runs = [recorded(3, "DIANet"), recorded(4, "original"), recorded(7, "DIANet")]
+    assert distinct_labels(runs) == ["DIANet, run 3", "original", "DIANet, run 7"]
 
 
 @pytest.mark.parametrize(
