@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.protocols import DataChoice, Request
+from dia_repro.experiments.protocols import GPU_PRECISION, DataChoice, Request
 from dia_repro.results.database import Database
 from dia_repro.results.queries import runs_of
 from dia_repro.results.schema import DONE
 
-# The order breaks ties: the paper's protocol first, its default precision on a GPU first.
+# The order breaks ties: the paper's protocol first, a protocol's default on a GPU first.
 PROTOCOLS = (Protocol.PAPER, Protocol.DEMO)
 PRECISIONS = (Precision.TF32, Precision.FP32, Precision.BF16)
 
@@ -41,10 +40,8 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
     asked = wanted.precision is not None
     candidates = [
         Request(protocol, precision, wanted.data, precision_asked=asked, epochs=wanted.epochs)
-        for protocol, precision in product(
-            (wanted.protocol,) if wanted.protocol else PROTOCOLS,
-            (wanted.precision,) if wanted.precision else PRECISIONS,
-        )
+        for protocol in ((wanted.protocol,) if wanted.protocol else PROTOCOLS)
+        for precision in ((wanted.precision,) if wanted.precision else _precisions(protocol))
     ]
 
     def coverage(request: Request) -> tuple[int, int]:
@@ -53,3 +50,7 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
         return sum(run.state in DONE for run in runs), len(runs)
 
     return max(candidates, key=coverage)
+
+
+def _precisions(protocol: Protocol) -> list[Precision]:
+    return sorted(PRECISIONS, key=lambda precision: precision is not GPU_PRECISION[protocol])

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from dia_repro.artifacts.contributions import contributions
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import DataChoice, Request, choose_data, make_spec
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary, runs_of
-from dia_repro.results.schema import DONE, State
+from dia_repro.results.schema import State
 
 # Figures of the paper that are not measured: the spread goes into a mean's own column, and r is
 # chosen, not found.
 NOT_MEASURED = ("top1_std", "reduction")
-SIGN_OF_CHANGE = {"params_delta": 1, "params_drop": -1}
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ class Cell:
         diverged: runs that ended in a loss that is not finite.
         status: `complete`, `partial`, `diverged` or `missing`.
         runs: numbers of the runs that were looked at.
+        uids: the runs behind the figure, by the names that they keep across databases, in the
+            order of their seeds: those that make up the mean, and those that diverged.
+        compared_uids: the runs that a change is counted from.
     """
 
     artifact: str
@@ -101,6 +104,8 @@ class Cell:
     precision: str
     spec_id: str
     runs: tuple[int, ...]
+    uids: tuple[str, ...] = ()
+    compared_uids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,10 +219,11 @@ class TableArtifact:
         if entry.compared_with is not None:
             against = found[specs[entry.compared_with].spec_id]
         for printed in self._printed(entry):
-            values = _values(printed.metric, runs, against)
-            diverged = sum(run.state is State.DIVERGED for run in runs)
+            behind = contributions(printed.metric, runs, against)
+            values = [one.value for one in behind]
             accuracy = printed.metric.startswith("top1")
-            diverged = diverged if accuracy else 0
+            exploded = [run for run in runs if accuracy and run.state is State.DIVERGED]
+            diverged = len(exploded)
             yield Cell(
                 artifact=self.name,
                 row=entry.row,
@@ -236,6 +242,8 @@ class TableArtifact:
                 precision=spec.precision,
                 spec_id=spec.spec_id,
                 runs=tuple(run.id for run in runs),
+                uids=_names([run for one in behind for run in one.runs] + exploded),
+                compared_uids=_names(run for one in behind for run in one.compared),
             )
 
     def _printed(self, entry: Entry) -> Iterator[PaperCell]:
@@ -247,27 +255,9 @@ class TableArtifact:
                     yield PaperCell(self.name, entry.row, entry.column, "top1_last", "")
 
 
-def _values(metric: str, runs: Sequence[RunSummary], against: Sequence[RunSummary]) -> list[float]:
-    finished = [run for run in runs if run.state is State.FINISHED]
-    if metric == "top1":
-        return [run.best_top1 for run in finished if run.best_top1 is not None]
-    if metric == "top1_last":
-        return [run.last_top1 for run in finished if run.last_top1 is not None]
-    if metric == "top1_drop":
-        before = {run.seed: run.best_top1 for run in against if run.state is State.FINISHED}
-        pairs = [(before.get(run.seed), run.best_top1) for run in finished]
-        return [b - o for b, o in pairs if b is not None and o is not None]
-    ours, theirs = _parameters(runs), _parameters(against)
-    if metric == "params":
-        return [ours / 1e6] if ours is not None else []
-    if metric in SIGN_OF_CHANGE and ours is not None and theirs is not None:
-        return [SIGN_OF_CHANGE[metric] * (ours - theirs) / 1e6]
-    return []
-
-
-def _parameters(runs: Sequence[RunSummary]) -> int | None:
-    counted = (run.parameters for run in runs if run.state in DONE)
-    return next((count for count in counted if count is not None), None)
+def _names(runs: Iterable[RunSummary]) -> tuple[str, ...]:
+    # By seed: the order of their numbers is another one after a merge.
+    return tuple(dict.fromkeys(run.uid for run in sorted(runs, key=lambda run: run.seed)))
 
 
 def _mean(values: Sequence[float], diverged: int) -> float | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import dia_repro
-from dia_repro.cli import analyze, bench, data, db, doctor, params, plan, run, runs, tables
+from dia_repro.cli import analyze, bench, data, db, doctor, explain, params, plan, run, runs, tables
 from dia_repro.errors import DONE, INTERRUPTED, WRONG_USAGE, DiaReproError
 
 # Typer brings its own copy of click, or the real one, depending on its version.
@@ -52,6 +52,7 @@ app.command()(run.run)
 app.command()(plan.plan)
 app.command()(tables.show)
 app.command()(tables.report)
+app.command()(explain.explain)
 app.add_typer(runs.app, name="runs")
 app.command()(params.params)
 app.add_typer(data.app, name="data")

@@ -39,6 +39,23 @@ ProtocolOption = Annotated[
 Seeds = Annotated[
     int, typer.Option("--seeds", min=1, help="How often each network is trained: seeds 0 to N-1.")
 ]
+ShownProtocol = Annotated[
+    Protocol | None,
+    typer.Option(
+        "--protocol",
+        help="paper or demo; by default the one the database holds runs of, the paper's first.",
+    ),
+]
+ShownPrecision = Annotated[
+    Precision | None,
+    typer.Option(
+        "--precision", help="By default the one the database holds most runs of. Never mixed."
+    ),
+]
+ShownSeeds = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, help="How many seeds a cell should have; by default the most."),
+]
 Dataset = Annotated[
     str | None,
     typer.Option(

@@ -11,40 +11,21 @@ from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice, stdout
 from dia_repro.cli.requests import choose_data, repeated
 from dia_repro.errors import DiaReproError
-from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
     from dia_repro.artifacts import TableArtifact, TableValue
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.results.database import Database
 
-ProtocolOption = Annotated[
-    Protocol | None,
-    typer.Option(
-        "--protocol",
-        help="paper or demo; by default the one the database holds runs of, the paper's first.",
-    ),
-]
-PrecisionOption = Annotated[
-    Precision | None,
-    typer.Option(
-        "--precision", help="By default the one the database holds most runs of. Never mixed."
-    ),
-]
-Seeds = Annotated[
-    int | None,
-    typer.Option("--seeds", min=1, help="How many seeds a cell should have; by default the most."),
-]
-
 
 def show(
     artifact: Annotated[str, typer.Argument(help="A table or figure of the paper, e.g. table5.")],
-    protocol: ProtocolOption = None,
-    seeds: Seeds = None,
+    protocol: options.ShownProtocol = None,
+    seeds: options.ShownSeeds = None,
     epochs: options.Epochs = None,
     dataset: options.Dataset = None,
     image_size: options.ImageSize = None,
-    precision: PrecisionOption = None,
+    precision: options.ShownPrecision = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
@@ -79,12 +60,12 @@ def show(
 
 def report(
     artifacts: options.Artifacts,
-    protocol: ProtocolOption = None,
-    seeds: Seeds = None,
+    protocol: options.ShownProtocol = None,
+    seeds: options.ShownSeeds = None,
     epochs: options.Epochs = None,
     dataset: options.Dataset = None,
     image_size: options.ImageSize = None,
-    precision: PrecisionOption = None,
+    precision: options.ShownPrecision = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     tables: Annotated[

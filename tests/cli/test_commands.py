@@ -27,7 +27,7 @@ from tests.helpers import clean_environment, cli, write_cifar
 
 CELL_HEADER = (
     "artifact,row,column,metric,unit,paper,ours_mean,ours_std,n,n_expected,status,protocol,"
-    "dataset,precision,spec_id"
+    "dataset,precision,spec_id,runs,compared_runs"
 )
 
 
@@ -48,6 +48,7 @@ def test_help_has_an_example_for_every_command(tmp_path: Path) -> None:
     commands = [[name] for name in ("run", "plan", "show", "report", "params", "doctor")] + [
         ["runs", "list"],
         ["runs", "show"],
+        ["explain"],
         ["data", "fetch"],
         ["data", "check"],
     ]
