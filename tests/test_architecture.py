@@ -23,11 +23,12 @@ ALLOWED = {
     "results": set(),
     "artifacts": {"experiments", "paper", "results"},
     "rendering": {"artifacts", "experiments", "paper"},
+    "export": {"experiments", "rendering", "results"},
     "analysis": {"artifacts", "experiments", "models", "paper", "results", "training", "data"},
     "bench": {"experiments", "models", "data", "training"},
     "execution": {"artifacts", "experiments", "models", "data", "training", "results"},
 }
-WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering")
+WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering", "export")
 
 
 def imports_of(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""`runs list` and `runs show`: what the database holds."""
+"""`runs`: what the database holds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from dia_repro.cli import options
+from dia_repro.cli import export, options
 from dia_repro.cli.output import duration, emit, notice, stdout
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
 
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
+app.command()(export.export)
 
 LIST_FIELDS = (
     "id",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from dia_repro.errors import DiaReproError
 
@@ -24,12 +26,31 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with replacing([path]) as (file,):
+        file.write(content)
+
+
+@contextmanager
+def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
+    """New files that take the place of old ones at the end, all of them, or none on an error.
+
+    Args:
+        paths: in one folder, which is made where there is none.
+
+    Raises:
+        OutputError: the folder cannot be made or written to, or the disk is full.
+    """
+    partials = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            yield [stack.enter_context(partial.open("wb")) for partial in partials]
+        for partial, path in zip(partials, paths, strict=True):
+            partial.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        where = paths[0] if len(paths) == 1 else f"to {paths[0].parent}"
+        raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
+    finally:
+        for partial in partials:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)

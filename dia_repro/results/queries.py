@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, case, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from dia_repro.errors import UsageError
 from dia_repro.results.database import Database
@@ -50,6 +50,7 @@ class RunSummary:
     best_top1: float | None
     last_top1: float | None
     seconds: float
+    created_at: datetime
     changed_at: datetime
 
 
@@ -75,6 +76,11 @@ def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunS
 def all_runs(database: Database) -> tuple[RunSummary, ...]:
     """Every run, oldest first."""
     return _summaries(database, _summary_query())
+
+
+def iterate_runs(session: Session) -> Iterator[RunSummary]:
+    """Every run, oldest first, as a session that is reading sees them."""
+    return _iterate(session, _summary_query())
 
 
 def spec_json(database: Database, spec_ids: Iterable[str]) -> dict[str, str]:
@@ -167,23 +173,26 @@ def _summary_query() -> Select[Any]:
 
 def _summaries(database: Database, query: Select[Any]) -> tuple[RunSummary, ...]:
     with database.reading() as session:
-        return tuple(
-            RunSummary(
-                id=run.id,
-                uid=run.uid,
-                spec_id=run.spec_id,
-                seed=run.seed,
-                state=State(run.state),
-                reason=run.reason,
-                owner=run.owner,
-                parameters=run.parameters,
-                epochs=epochs,
-                best_top1=best,
-                last_top1=last,
-                seconds=seconds,
-                changed_at=run.changed_at,
-            )
-            for run, epochs, best, last, seconds in map(tuple, session.execute(query))
+        return tuple(_iterate(session, query))
+
+
+def _iterate(session: Session, query: Select[Any]) -> Iterator[RunSummary]:
+    for run, epochs, best, last, seconds in map(tuple, session.execute(query)):
+        yield RunSummary(
+            id=run.id,
+            uid=run.uid,
+            spec_id=run.spec_id,
+            seed=run.seed,
+            state=State(run.state),
+            reason=run.reason,
+            owner=run.owner,
+            parameters=run.parameters,
+            epochs=epochs,
+            best_top1=best,
+            last_top1=last,
+            seconds=seconds,
+            created_at=run.created_at,
+            changed_at=run.changed_at,
         )
 
 

@@ -48,6 +48,7 @@ def test_help_has_an_example_for_every_command(tmp_path: Path) -> None:
     commands = [[name] for name in ("run", "plan", "show", "report", "params", "doctor")] + [
         ["runs", "list"],
         ["runs", "show"],
+        ["runs", "export"],
         ["explain"],
         ["data", "fetch"],
         ["data", "check"],

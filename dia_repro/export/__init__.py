@@ -1,0 +1,1 @@
+"""The whole database as files for other programs."""
