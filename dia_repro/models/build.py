@@ -51,7 +51,8 @@ def from_spec(model: ModelSpec, classes: int) -> StagedNetwork:
         classes: outputs of the classifier.
 
     Raises:
-        ValueError: the backbone's depth does not divide into whole blocks.
+        ImpossibleNetworkError: the backbone's depth does not divide into whole blocks, or it has
+            fewer stages than are to have attention.
     """
     units = attention_factory(model.attention)
     options = Options(norm=model.norm, skip=model.skip)

@@ -20,14 +20,14 @@ IMAGENET_NAMES = {
     "resnext50-32x4d": "resnext50",
 }
 CIFAR_NAMES = (
-    r"(?P<family>resnet|preresnet)(?P<depth>\d+)",
-    r"(?P<family>wrn)(?P<depth>\d+)-(?P<widen_factor>\d+)",
-    r"(?P<family>resnext)(?P<depth>\d+)-(?P<cardinality>\d+)x32d",
+    r"(?P<family>resnet|preresnet)(?P<depth>\d{1,5})",
+    r"(?P<family>wrn)(?P<depth>\d{1,5})-(?P<widen_factor>\d{1,5})",
+    r"(?P<family>resnext)(?P<depth>\d{1,5})-(?P<cardinality>\d{1,5})x32d",
 )
 EXAMPLES = "resnet164, preresnet164, wrn52-4, resnext101-8x32d, " + ", ".join(IMAGENET_NAMES)
 
 
-class UnknownNetworkError(UsageError):
+class UnknownNetworkError(UsageError, ValueError):
     """No network has that name, or it does not have that option."""
 
 
@@ -60,13 +60,18 @@ def build(
 
     Raises:
         UnknownNetworkError: the name, or an option, is not one of these.
-        ValueError: the depth does not divide into whole blocks.
+        ImpossibleNetworkError: the depth does not divide into whole blocks, or `stages` has one
+            that the network lacks.
     """
     unit, trunk = {"kind": attention}, _parse(name)
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise UnknownNetworkError(f"{name} with {classes!r} classes: give a whole number from 1")
     if attention not in KINDS:
         raise UnknownNetworkError(f"unknown attention {attention!r}: one of {', '.join(KINDS)}")
     attention_options = _fields(Attention, "kind", attention)
     for option, value in options.items():
+        if option in trunk or option in unit or option == "depth":
+            raise UnknownNetworkError(f"{name} with attention {attention} settles {option} already")
         (unit if option in attention_options else trunk)[option] = value
     try:
         backbone: Backbone = TypeAdapter(Backbone).validate_python(trunk)
@@ -86,7 +91,7 @@ def _parse(name: str) -> dict[str, Any]:
     if name in IMAGENET_NAMES:
         return {"family": IMAGENET_NAMES[name]}
     for pattern in CIFAR_NAMES:
-        found = re.fullmatch(pattern, name)
+        found = re.fullmatch(pattern, name, re.ASCII)
         if found:
             parts = found.groupdict()
             return {"family": parts.pop("family"), **{k: int(v) for k, v in parts.items()}}

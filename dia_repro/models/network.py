@@ -8,12 +8,17 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from dia_repro.errors import UsageError
 from dia_repro.models import fast
 from dia_repro.models.attention import AttentionFactory
 from dia_repro.models.blocks import Place, ResidualBlock
 from dia_repro.models.stage import Stage
 
 BlockMaker = Callable[[Place], ResidualBlock]
+
+
+class ImpossibleNetworkError(UsageError, ValueError):
+    """There is no network of that depth, or it has fewer stages than are to have attention."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class StagedNetwork(nn.Module):
         attention: which units to build, and where.
         classes: outputs of the classifier.
         tail: of the channels after the last stage, the layers before GAP.
+
+    Raises:
+        ImpossibleNetworkError: attention is wanted at a stage that the plan lacks.
     """
 
     def __init__(
@@ -49,6 +57,10 @@ class StagedNetwork(nn.Module):
         tail: Callable[[int], list[nn.Module]] | None = None,
     ) -> None:
         super().__init__()
+        if max(attention.stages or (1,)) > len(plan):
+            raise ImpossibleNetworkError(
+                f"stage {max(attention.stages or ())} is to have attention, of {len(plan)} stages"
+            )
         self.fast = False
         self.stem = nn.Sequential(*stem)
         self.stages = nn.ModuleList()
@@ -105,9 +117,9 @@ def blocks_for_depth(depth: int, stages: int, layers: int, extra: int) -> int:
         extra: layers outside the blocks (2 in 9n+2).
 
     Raises:
-        ValueError: the depth does not divide into whole blocks.
+        ImpossibleNetworkError: the depth does not divide into whole blocks.
     """
     blocks, rest = divmod(depth - extra, stages * layers)
     if rest or blocks < 1:
-        raise ValueError(f"depth {depth} is not {stages * layers}n+{extra}")
+        raise ImpossibleNetworkError(f"depth {depth} is not {stages * layers}n+{extra}")
     return blocks

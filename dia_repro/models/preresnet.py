@@ -43,7 +43,7 @@ def preresnet(
     """A CIFAR PreResNet of depth 9n+2.
 
     Raises:
-        ValueError: the depth does not divide into whole blocks.
+        ImpossibleNetworkError: the depth does not divide into whole blocks.
     """
     blocks = blocks_for_depth(depth, len(PLANES), 3, extra=2)
     network = StagedNetwork(

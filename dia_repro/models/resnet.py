@@ -64,7 +64,7 @@ def resnet(
         block: `bottleneck` or `basic`.
 
     Raises:
-        ValueError: the depth does not divide into whole blocks.
+        ImpossibleNetworkError: the depth does not divide into whole blocks.
     """
     kind, layers = (BasicBlock, 2) if block == "basic" else (Bottleneck, 3)
     blocks = blocks_for_depth(depth, len(PLANES), layers, extra=2)

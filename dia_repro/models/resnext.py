@@ -47,7 +47,7 @@ def resnext(
     """A CIFAR ResNeXt of depth 9n+2.
 
     Raises:
-        ValueError: the depth does not divide into whole blocks.
+        ImpossibleNetworkError: the depth does not divide into whole blocks.
     """
     blocks = blocks_for_depth(depth, len(PLANES), 3, extra=2)
     network = StagedNetwork(

@@ -48,7 +48,7 @@ def wrn(
     """A wide ResNet of depth 6n+4.
 
     Raises:
-        ValueError: the depth does not divide into whole blocks.
+        ImpossibleNetworkError: the depth does not divide into whole blocks.
     """
     blocks = blocks_for_depth(depth, len(PLANES), 2, extra=4)
     network = StagedNetwork(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dia_repro.artifacts.networks import CIFAR_FAMILIES, COLUMNS, IMAGENET_FAMILIES, Family
+from dia_repro.errors import UsageError
 from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import SEAttention
 from dia_repro.models import build, count, count_parameters
@@ -57,6 +58,18 @@ def test_defaults_are_the_papers() -> None:
         ("resnet164", {"attention": "se", "reduction": 0}, "reduction: "),
         ("resnet164", {"norm": "none"}, "norm: "),
         ("resnet164", {"skips": False}, "skips: .*its options: norm, skip"),
+        ("resnet164", {"depth": 83}, "resnet164 .* settles depth already"),
+        ("resnet164", {"family": "foo"}, "settles family"),
+        ("resnet50", {"depth": 83}, "settles depth"),
+        ("resnet164", {"kind": "se"}, "settles kind"),
+        ("wrn52-4", {"widen_factor": 3}, "settles widen_factor"),
+        ("resnext101-8x32d", {"cardinality": 3}, "settles cardinality"),
+        ("resnet164", {"classes": 0}, "resnet164 with 0 classes"),
+        ("resnet164", {"classes": -1}, "with -1 classes"),
+        ("resnet164", {"classes": 2.0}, "with 2.0 classes"),
+        ("resnet164", {"classes": True}, "with True classes"),
+        ("resnet" + "9" * 5000, {}, "unknown network"),
+        ("resnet１６４", {}, "unknown network"),
     ],
 )
 def test_what_does_not_exist_is_refused_in_a_sentence(
@@ -65,6 +78,21 @@ def test_what_does_not_exist_is_refused_in_a_sentence(
     with pytest.raises(UnknownNetworkError, match=words) as caught:
         build(name, **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnet56", "wrn52-4", "resnext29-8x32d"])
+def test_stages_that_the_network_lacks_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="stage 4 is to have attention, of 3 stages"):
+        build(name, attention="dia-lstm", stages=(1, 4))
+
+
+def test_errors_are_value_errors_and_lead_to_an_exit_code() -> None:
+    with pytest.raises(ValueError, match="settles depth") as settled:
+        build("resnet164", depth=83)
+    with pytest.raises(ValueError, match="depth 100") as impossible:
+        build("resnet100")
+    assert isinstance(settled.value, UsageError)
+    assert isinstance(impossible.value, UsageError)
 
 
 def test_depths_without_whole_blocks_are_refused() -> None:
