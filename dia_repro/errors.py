@@ -10,6 +10,10 @@ class DiaReproError(Exception):
 
     exit_code = RUN_FAILED
 
+    def __init__(self, message: str = "") -> None:
+        # Names of files need not be UTF-8; a message has to go into the database, too.
+        super().__init__(message.encode(errors="replace").decode())
+
 
 class UsageError(DiaReproError):
     """Wrong usage or input: an unknown name, a bad number, a foreign file."""

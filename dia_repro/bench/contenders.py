@@ -75,13 +75,13 @@ def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset
 
 def image_files(spec: Spec, training_images: int, test_images: int, root: Path) -> StreamedDataset:
     """Noise in JPEG files of an ImageNet photograph's size, in pixels and in bytes (110 kB)."""
-    from dia_repro.data.folder import scan  # brings torchvision, seconds to import
+    from dia_repro.data.folder import scan
 
     random = np.random.default_rng(0)
     for split, count in (("train", training_images), ("val", test_images)):
-        folder = root / split / "noise"
-        folder.mkdir(parents=True)
         for number in range(count):
+            folder = root / split / f"noise{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
             blurred = random.integers(0, 256, (PHOTOGRAPH[1] // 3, PHOTOGRAPH[0] // 3, 3), np.uint8)
             image = Image.fromarray(blurred).resize(PHOTOGRAPH, Image.Resampling.BICUBIC)
             image.save(folder / f"{number}.jpg", quality=85)

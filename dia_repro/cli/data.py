@@ -10,7 +10,7 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
-from dia_repro.cli.requests import FOLDER
+from dia_repro.cli.requests import FOLDER, folder_path
 from dia_repro.errors import ABSENT, DONE
 from dia_repro.experiments.names import DataLocation
 
@@ -37,7 +37,8 @@ def fetch(
     """
     from dia_repro.data.cifar import fetch_cifar
 
-    fetch_cifar(name.value, data)
+    with watch(f"Downloading {name.value}") as on_progress:
+        fetch_cifar(name.value, data, on_progress)
     check(name.value, data)
 
 
@@ -53,12 +54,14 @@ def check(
     Example: dia-repro data check cifar100
     """
     if name.startswith(FOLDER):
-        _check_folder(Path(name.removeprefix(FOLDER)).expanduser(), data)
+        _check_folder(folder_path(name), data)
         return
     from dia_repro.data import load
     from dia_repro.experiments.protocols import known_data
 
-    dataset = load(known_data(name).spec, DataLocation(data))
+    spec = known_data(name).spec
+    with watch(f"Looking through {name}") as on_progress:
+        dataset = load(spec, DataLocation(data), on_progress)
     notice(
         f"{name} in {data} is complete: {dataset.training_images:,} training and "
         f"{dataset.test_images:,} test images."
@@ -68,14 +71,18 @@ def check(
 def _check_folder(path: Path, data: Path) -> None:
     from dia_repro.data.folder import scan
     from dia_repro.data.inspection import inspect
-    from dia_repro.data.own import MEMORY
+    from dia_repro.data.own import MEMORY, resolved
 
-    found = scan(path.resolve())
+    found = scan(resolved(path))
+    if found.remark:
+        notice(f"{found.remark}.")
     with watch(f"Looking through {path}") as on_progress:
         inspection = inspect(found, data / MEMORY, on_progress)
     for name in inspection.damaged:
         typer.echo(path / name)
     size = f"{inspection.side}×{inspection.side} pixels" if inspection.side else "various sizes"
+    if inspection.damaged:
+        notice(f"Damaged: {inspection.complaint}.")
     notice(
         f"{path}: {len(found.classes):,} classes, {len(found.train):,} training and "
         f"{len(found.test):,} test images of {size}, {len(inspection.damaged):,} damaged; "

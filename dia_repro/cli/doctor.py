@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import emit, notice
+from dia_repro.cli.output import emit, notice, watch
 from dia_repro.errors import ABSENT, DONE, DiaReproError
 from dia_repro.experiments.names import DataLocation
 from dia_repro.rendering.listing import Column, field, listing
@@ -73,7 +73,8 @@ def _data_check(name: str, data: Path) -> tuple[str, str]:
     from dia_repro.experiments.protocols import known_data
 
     try:
-        dataset = load(known_data(name).spec, DataLocation(data))
+        with watch(f"Looking through {name}") as on_progress:
+            dataset = load(known_data(name).spec, DataLocation(data), on_progress)
     except DiaReproError as error:
         return "absent", str(error)
     return "ok", f"{dataset.training_images:,} + {dataset.test_images:,} images in {data}"

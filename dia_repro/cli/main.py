@@ -11,10 +11,19 @@ import typer
 
 import dia_repro
 from dia_repro.cli import analyze, bench, data, db, doctor, explain, params, plan, run, runs, tables
-from dia_repro.errors import DONE, INTERRUPTED, WRONG_USAGE, DiaReproError
+from dia_repro.errors import (
+    DONE,
+    INTERRUPTED,
+    RUN_FAILED,
+    WRONG_USAGE,
+    DiaReproError,
+    UsageError,
+)
 
 # Typer brings its own copy of click, or the real one, depending on its version.
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
+
+LARGEST_TERMINAL = 10_000  # columns or lines
 
 app = typer.Typer(
     name="dia-repro",
@@ -71,7 +80,9 @@ def _run() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets a "?"
             stream.reconfigure(errors="replace")
+    _mend_size()
     try:
+        _check_encoding()
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except DiaReproError as error:
@@ -84,7 +95,32 @@ def _run() -> int:
         # The reader of our output has had enough; nothing is left to say, nor to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:  # a full disk, a name too long: wherever that comes up
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}", RUN_FAILED)
     return code if isinstance(code, int) else DONE
+
+
+def _mend_size() -> None:
+    """Forget a size of the terminal that rich would stumble over."""
+    for name in ("COLUMNS", "LINES"):
+        size = os.environ.get(name, "")
+        if not (size.isascii() and size.isdigit() and 0 < int(size[:9]) < LARGEST_TERMINAL):
+            os.environ.pop(name, None)
+
+
+def _check_encoding() -> None:
+    """Refuse bytes that are no text: a run's command line is kept in the database.
+
+    Raises:
+        UsageError: an argument or a setting has them.
+    """
+    settings = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith("DIA_REPRO")]
+    for text in (*sys.argv[1:], *settings):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{text!r} is not in this terminal's encoding") from error
 
 
 def _usage_message(error: Any) -> str:

@@ -37,7 +37,10 @@ ProtocolOption = Annotated[
     ),
 ]
 Seeds = Annotated[
-    int, typer.Option("--seeds", min=1, help="How often each network is trained: seeds 0 to N-1.")
+    int,
+    typer.Option(
+        "--seeds", min=1, max=1000, help="How often each network is trained: seeds 0 to N-1."
+    ),
 ]
 ShownProtocol = Annotated[
     Protocol | None,

@@ -6,13 +6,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.progress import Progress
 
 from dia_repro.cli.options import Format
+from dia_repro.errors import DONE, AbsentError
 from dia_repro.rendering.records import Record, to_csv, to_json
 
 PIPE_WIDTH = 160
+
+
+class ConfirmationError(AbsentError):
+    """Nobody is there to be asked."""
 
 
 def stdout() -> Console:
@@ -42,11 +49,26 @@ def emit(
         stdout().print(table)
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that is long or cannot be undone; a no ends the command.
+
+    Raises:
+        ConfirmationError: nobody is there to be asked, and `yes` was not said before.
+    """
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfirmationError(f"nobody to ask: {question} Add --yes to say so")
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(DONE)
+
+
 @contextmanager
 def watch(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr for something that says how much of how much is done."""
-    with Progress(console=stderr(), transient=True) as progress:
-        task = progress.add_task(label, total=None)
+    console = stderr()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(escape(label), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 

@@ -82,7 +82,17 @@ def plan(
     from dia_repro.execution.planning import plan_runs
 
     planned = plan_runs(database, chosen, request, seeds, only or ())
+    check_planned(planned)
     print_plan(planned, [one.name for one in chosen], database, machine, format_)
+
+
+def check_planned(planned: Sequence[PlannedRun]) -> None:
+    """Refuse runs that would fail half-way through their first epoch."""
+    from dia_repro.experiments.batches import check_batches
+
+    for one in planned:
+        if not one.done and one.training_images:
+            check_batches(one.spec, one.training_images)
 
 
 def print_plan(

@@ -36,9 +36,9 @@ class RunProgress:
         self.tasks: dict[int, TaskID] = {}
         self.started: float | None = None
         self.bars = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=self.console,
             disable=not self.live,
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dia_repro.cli.output import watch
+from dia_repro.cli.output import notice, watch
 from dia_repro.errors import UsageError
 from dia_repro.experiments.names import Precision, Protocol
 
@@ -44,8 +45,8 @@ def choose_data(
         from dia_repro.experiments.protocols import known_data
 
         return known_data(dataset)
-    path = Path(dataset.removeprefix(FOLDER)).expanduser()
-    if database is not None and not path.is_dir():
+    path = folder_path(dataset)
+    if database is not None and not _is_folder(path):
         return _recorded_data(dataset, image_size, database)
     from dia_repro.data.own import choose_folder
 
@@ -56,7 +57,26 @@ def choose_data(
             data,
             skip_damaged=skip_damaged or database is not None,
             on_progress=on_progress,
+            remark=lambda text: notice(f"{text}."),
         )
+
+
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):  # a name too long, a circle of links, a folder nobody may look into
+        return path.is_dir()
+    return False
+
+
+def folder_path(dataset: str) -> Path:
+    """The path in `folder:PATH`."""
+    text = dataset.removeprefix(FOLDER)
+    if not text:
+        raise UsageError(f"{FOLDER} needs the path of a folder behind it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        user = text.split("/")[0].removeprefix("~")
+        raise UsageError(f"{dataset}: there is no home folder of {user or 'yours'}") from error
 
 
 def _recorded_data(dataset: str, image_size: int | None, database: Database) -> DataChoice:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import duration, notice
-from dia_repro.cli.plan import print_plan
+from dia_repro.cli.output import duration, notice, watch
+from dia_repro.cli.plan import check_planned, print_plan
 from dia_repro.cli.requests import choose_data, resolve
 from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, AbsentError
 from dia_repro.experiments.names import DataLocation, Protocol
@@ -71,6 +71,7 @@ def run(
     from dia_repro.execution.planning import longest_first, make_orders, plan_runs
 
     planned = plan_runs(database, chosen, request, seeds, only or ())
+    check_planned(planned)
     if dry_run:
         print_plan(planned, [one.name for one in chosen], database, machine, options.Format.TABLE)
         return
@@ -133,7 +134,8 @@ def _check_data(open_runs: list[PlannedRun], location: DataLocation) -> None:
     from dia_repro.data import load
 
     for spec in dict.fromkeys(one.spec.data for one in open_runs):
-        load(spec, location)
+        with watch(f"Looking through {spec.dataset}") as on_progress:
+            load(spec, location, on_progress)
 
 
 def _summarise(ended: dict[int, Ended], orders: int, stopped: bool) -> int:

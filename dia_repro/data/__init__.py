@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from dia_repro.data.dataset import Batch, DataError, Dataset, Images
+from dia_repro.data.inspection import OnProgress
 from dia_repro.data.resident import ResidentData
 from dia_repro.data.streaming import StreamedData, StreamedDataset
 from dia_repro.experiments.names import DataLocation
@@ -24,8 +25,13 @@ __all__ = [
 AnyDataset = Dataset | StreamedDataset
 
 
-def load(spec: DataSpec, location: DataLocation) -> AnyDataset:
+def load(
+    spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
+) -> AnyDataset:
     """The data that an experiment names.
+
+    Args:
+        on_progress: called with images done and images in all, where all are looked through.
 
     Raises:
         DataError: they are not there, damaged, or not what they were.
@@ -37,11 +43,11 @@ def load(spec: DataSpec, location: DataLocation) -> AnyDataset:
     if spec.dataset == "imagenet":
         from dia_repro.data.imagenet import load_imagenet
 
-        return load_imagenet(spec.image_size, location.root)
+        return load_imagenet(spec.image_size, location.root, on_progress)
     if spec.content_hash is not None:
         from dia_repro.data.own import load_folder
 
-        return load_folder(spec, location)
+        return load_folder(spec, location, on_progress)
     from dia_repro.data.cifar import load_cifar
 
     return load_cifar(spec.dataset, location.root)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import check_integrity
 
 from dia_repro.data.dataset import DataError, Dataset, Images, as_images
+from dia_repro.data.download import DownloadError, OnProgress, download, md5_of, unpack
 
 SOURCES: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
@@ -38,36 +38,56 @@ def load_cifar(name: str, root: Path) -> Dataset:
     )
 
 
-def fetch_cifar(name: str, root: Path) -> None:
+def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) -> None:
     """Download and unpack the archive into `root`, unless its files are there already.
+
+    Args:
+        on_progress: called with bytes downloaded and bytes in all.
 
     Raises:
         DataError: the download failed, or what came is not the archive.
     """
+    source = SOURCES[name]
+    archive = root / source.filename
     try:
-        SOURCES[name](str(root), download=True)
-    except (OSError, RuntimeError) as error:
+        if all(md5_of(path) == md5 for path, md5 in _expected(source, root)):
+            return
+        root.mkdir(parents=True, exist_ok=True)
+        if md5_of(archive) != source.tgz_md5:
+            download(source.url, archive, source.tgz_md5, on_progress)
+        files = {str(path.relative_to(root)): md5 for path, md5 in _expected(source, root)}
+        unpack(archive, root / source.base_folder, files)
+    except DownloadError as error:
         raise DataError(
-            f"could not get {name} from {SOURCES[name].url} ({error}): try again later, "
-            f"or put {SOURCES[name].filename} into {root} by hand and repeat this command"
+            f"could not get {name} from {source.url} ({error}): try again later, "
+            f"or put {source.filename} into {root} by hand and repeat this command"
         ) from error
+    except OSError as error:
+        raise DataError(f"cannot write {name} to {root}: {error.strerror or error}") from error
+
+
+def _expected(source: type[CIFAR10], root: Path) -> list[tuple[Path, str]]:
+    """The set's files, and their MD5 sums."""
+    meta = (source.meta["filename"], source.meta["md5"])
+    files = [(name, md5) for name, md5 in [*source.train_list, *source.test_list, meta]]
+    return [(root / source.base_folder / name, md5) for name, md5 in files]
 
 
 def _verify(name: str, source: type[CIFAR10], root: Path) -> None:
-    folder = root / source.base_folder
-    meta = (source.meta["filename"], source.meta["md5"])
-    expected = [(file, md5) for file, md5 in [*source.train_list, *source.test_list, meta]]
     how = f"get it with 'dia-repro data fetch {name} --data {root}'"
-    missing = [file for file, _ in expected if not (folder / file).is_file()]
-    if len(missing) == len(expected):
-        raise DataError(f"{name} is not in {folder}: {how}")
+    try:
+        found = {path: (md5_of(path), md5) for path, md5 in _expected(source, root)}
+    except OSError as error:
+        raise DataError(f"cannot read {name} in {root}: {error.strerror or error}") from error
+    missing = [path for path, (md5, _) in found.items() if md5 is None]
+    if len(missing) == len(found):
+        raise DataError(f"{name} is not in {root / source.base_folder}: {how}")
     if missing:
-        raise DataError(f"{name} is incomplete, {folder / missing[0]} is missing: {how}")
-    for file, md5 in expected:
-        path = folder / file
-        if not check_integrity(str(path), md5):
+        raise DataError(f"{name} is incomplete, {missing[0]} is missing: {how}")
+    for path, (md5, expected) in found.items():
+        if md5 != expected:
             raise DataError(
-                f"{path} is damaged or not {name}'s (its MD5 sum is not {md5}): "
+                f"{path} is damaged or not {name}'s (its MD5 sum is not {expected}): "
                 f"delete it, then {how}"
             )
 

@@ -1,21 +1,31 @@
 """Images in a folder a class: train/CLASS/… and test/CLASS/… or val/CLASS/….
 
 A user's own images, and ImageNet. Nothing is decoded here: `inspection` does that.
+
+Hidden files and folders (whose names begin with a dot) are left out, and so is all that is neither
+a regular file nor a folder. Links are followed, but each folder is entered once in a class, and a
+link to a folder that it is in itself is not: neither a loop nor two ways to a folder multiply
+images.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from dia_repro.data.dataset import DataError
 
 TEST_NAMES = ("test", "val")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+LEAST_CLASSES = 2
+
+Place = tuple[int, int]  # device and inode: what a folder is, whatever it is called
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Files:
 
     def without(self, names: frozenset[str]) -> Files:
         """The split without those files."""
-        kept = np.array([path.decode() not in names for path in self.paths], dtype=bool)
+        kept = np.array([os.fsdecode(path) not in names for path in self.paths], dtype=bool)
         return Files(self.paths[kept], self.labels[kept])
 
 
@@ -47,17 +57,19 @@ class ImageFolder:
     Attributes:
         root: the folder.
         classes: names of the class folders in train/, sorted; a label is a place in it.
+        test_names: folders of test images that are there; the first is taken.
     """
 
     root: Path
     classes: tuple[str, ...]
     train: Files
     test: Files
+    test_names: tuple[str, ...] = TEST_NAMES[:1]
 
     @cached_property
     def names(self) -> list[str]:
         """All files, relative to the folder."""
-        return [path.decode() for split in (self.train, self.test) for path in split.paths]
+        return [os.fsdecode(path) for split in (self.train, self.test) for path in split.paths]
 
     @cached_property
     def signature(self) -> str:
@@ -66,43 +78,135 @@ class ImageFolder:
         Another one means look again. Inode and ctime are there because archives and copies can
         give another file of the same size the same mtime.
         """
-        digest = hashlib.sha256(f"{self.root}\0".encode())
+        digest = hashlib.sha256(os.fsencode(self.root) + b"\0")
         for name in self.names:
-            status = (self.root / name).stat()
+            path = self.root / name
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise DataError(f"cannot read {path}: {error.strerror or error}") from error
             facts = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-            digest.update(f"{name}\0{facts}\n".encode())
+            digest.update(os.fsencode(name) + f"\0{facts}\n".encode())
         return digest.hexdigest()
 
+    @property
+    def remark(self) -> str | None:
+        """What a person should know of how it was read."""
+        used, *rest = self.test_names
+        return f"{self.root} has {used}/ and {rest[0]}/: {used}/ is tested on" if rest else None
 
-def scan(root: Path) -> ImageFolder:
+
+def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
     """List the images of a folder.
 
+    Args:
+        test_names: what the folder of test images may be called; the first that is there is taken.
+
     Raises:
-        DataError: it is not there, is not laid out in splits and classes, or has an empty class.
+        DataError: it is not there, cannot be read, is not laid out in splits and classes, has an
+            empty class, only one, or one without test images.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"there is no folder {root}")
-    tests = [root / name for name in TEST_NAMES if (root / name).is_dir()]
-    if not (root / "train").is_dir() or not tests:
-        raise DataError(f"{root} needs train/CLASS/ and test/CLASS/ (or val/CLASS/) with images")
-    train, train_classes = _split(root, root / "train")
-    test, test_classes = _split(root, tests[0], train_classes)
-    unknown = sorted(set(test_classes) - set(train_classes))
+    tests = tuple(name for name in test_names if is_folder(root / name))
+    if not is_folder(root / "train") or not tests:
+        wanted = " (or ".join(f"{name}/CLASS/" for name in test_names)
+        closing = ")" * (len(test_names) - 1)
+        raise DataError(f"{root} needs train/CLASS/ and {wanted}{closing} with images")
+    classes, train = _split(root, "train")
+    tested, test = _split(root, tests[0])
+    unknown, untested = sorted({*tested} - {*classes}), sorted({*classes} - {*tested})
     if unknown:
-        raise DataError(f"{tests[0]} has a class that train/ lacks: {unknown[0]}")
-    return ImageFolder(root, tuple(train_classes), train, test)
+        raise DataError(f"{root / tests[0]} has a class that train/ lacks: {unknown[0]}")
+    if untested:
+        raise DataError(f"{root / tests[0]} lacks a class that train/ has: {untested[0]}")
+    if len(classes) < LEAST_CLASSES:
+        raise DataError(f"{root} has one class only, {classes[0]}: there is nothing to tell apart")
+    return ImageFolder(root, tuple(classes), train, test, tests)
 
 
-def _split(
-    root: Path, folder: Path, known: dict[str, int] | None = None
-) -> tuple[Files, dict[str, int]]:
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there.
+
+    Raises:
+        DataError: that cannot be found out.
+    """
     try:
-        classes, places = find_classes(str(folder))
-        found = make_dataset(
-            str(folder), {name: (known or places).get(name, 0) for name in classes}, IMG_EXTENSIONS
-        )
-    except FileNotFoundError as error:
-        detail = str(error).splitlines()[0]
-        raise DataError(f"{folder} is not a folder of image folders: {detail}") from error
-    paths = np.array([str(Path(path).relative_to(root)).encode() for path, _ in found])
-    return Files(paths, np.array([label for _, label in found], dtype=np.int64)), places
+        return path.is_dir()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _split(root: Path, name: str) -> tuple[list[str], Files]:
+    folder = root / name
+    above = {_place(root), _place(folder)}
+    classes = sorted(
+        entry.name
+        for entry in _entries(folder)
+        if entry.is_dir() and not (entry.is_symlink() and _place(Path(entry.path)) in above)
+    )
+    if not classes:
+        raise DataError(f"{folder} is not a folder of image folders: it has no folder in it")
+    paths: list[bytes] = []
+    labels: list[int] = []
+    for label, one in enumerate(classes):
+        found = _images(folder / one, above)
+        if not found:
+            raise DataError(f"{folder / one} has no image ({', '.join(SUFFIXES)})")
+        paths += [os.fsencode(path.relative_to(root)) for path in found]
+        labels += [label] * len(found)
+    return classes, Files(np.array(paths), np.array(labels, dtype=np.int64))
+
+
+def _images(folder: Path, above: set[Place]) -> list[Path]:
+    """The images in a folder and the folders in it, in order of folder, then of name."""
+    found: list[tuple[str, str]] = []
+    entered = set(above)
+    links = [str(folder)]
+    for link in links:  # which grows: what is there itself comes before what links lead to
+        inside = [link]
+        while inside:
+            here = inside.pop()
+            place = _place(Path(here))
+            if place in entered:
+                continue
+            entered.add(place)
+            for entry in _entries(Path(here)):
+                if entry.is_dir():
+                    (links if entry.is_symlink() else inside).append(entry.path)
+                elif entry.is_file() and entry.name.lower().endswith(SUFFIXES):
+                    found.append((here, entry.name))
+    return [Path(here, name) for here, name in sorted(found)]
+
+
+def _place(path: Path) -> Place:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    return status.st_dev, status.st_ino
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden, by name.
+
+    Raises:
+        DataError: the folder cannot be read, or a link in it leads nowhere.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
+    for entry in shown:
+        if entry.is_symlink() and not _leads_somewhere(entry):
+            raise DataError(f"{entry.path} is a link that leads nowhere: mend or delete it")
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def _leads_somewhere(entry: os.DirEntry[str]) -> bool:
+    try:
+        entry.stat()
+    except OSError:
+        return False
+    return True

@@ -2,7 +2,8 @@
 
 O. Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge, IJCV 2015. It cannot
 be downloaded without an account; what is looked for is the customary layout, with the
-validation images sorted into class folders.
+validation images sorted into class folders. Images are read as they lie, whatever their EXIF data
+say of how the camera was held: so does everybody whose results these are compared with.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from dia_repro.data.dataset import DataError
-from dia_repro.data.folder import scan
+from dia_repro.data.folder import is_folder, scan
 from dia_repro.data.inspection import OnProgress, inspect, sound
 from dia_repro.data.own import MEMORY
 from dia_repro.data.streaming import StreamedDataset
 
 FOLDER = "imagenet"
+TEST_NAMES = ("val",)  # its test/ has no labels
 CLASSES, TRAINING_IMAGES, TEST_IMAGES = 1000, 1_281_167, 50_000
 
 
@@ -28,12 +30,12 @@ def load_imagenet(
         DataError: it is not there, not complete, or has damaged images.
     """
     path = root / FOLDER
-    if not path.is_dir():
+    if not is_folder(path):
         raise DataError(
             f"imagenet is not in {path}: put its train/ and val/ there, a folder a class "
             "(or a link to where they are)"
         )
-    found = scan(path)
+    found = scan(path, TEST_NAMES)
     complete = (CLASSES, TRAINING_IMAGES, TEST_IMAGES)
     counts = (len(found.classes), len(found.train), len(found.test))
     if counts != complete:
@@ -43,7 +45,7 @@ def load_imagenet(
         )
     inspection = inspect(found, root / MEMORY, on_progress)
     kept = sound(found, inspection, skip_damaged=False)
-    return StreamedDataset("imagenet", kept, image_size, inspection.content_hash)
+    return StreamedDataset("imagenet", kept, image_size, inspection.content_hash, False)
 
 
 def _say(counts: tuple[int, int, int]) -> str:

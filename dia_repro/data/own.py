@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import center_crop, resize
 
 from dia_repro.data.dataset import DataError, Dataset, Images, as_images
 from dia_repro.data.folder import Files, ImageFolder, scan
 from dia_repro.data.inspection import OnProgress, inspect, sound
+from dia_repro.data.opening import in_threads, open_rgb, upright
 from dia_repro.data.streaming import StreamedDataset
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import LARGEST_LIKE_CIFAR, DataChoice, own_images
@@ -33,6 +33,7 @@ def choose_folder(
     *,
     skip_damaged: bool = False,
     on_progress: OnProgress | None = None,
+    remark: Callable[[str], object] | None = None,
 ) -> DataChoice:
     """Look a folder of images through, and say what an experiment on it is.
 
@@ -40,22 +41,45 @@ def choose_folder(
         path: holds train/CLASS/ and test/CLASS/ or val/CLASS/; its own name is the data's.
         image_size: side in pixels; None takes the images' own if all agree, else 32.
         root: the folder of downloaded data sets, where the look is remembered.
+        remark: called with what a person should know of how the folder was read.
 
     Raises:
         DataError: it is not there, not laid out so, or has damaged images.
     """
-    path = path.resolve()
+    path = resolved(path)
     found = scan(path)
+    if found.remark and remark is not None:
+        remark(found.remark)
     inspection = inspect(found, root / MEMORY, on_progress)
     kept = sound(found, inspection, skip_damaged=skip_damaged)
     own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
     size = image_size or own or DEFAULT_SIDE
-    spec = own_images(PREFIX + path.name, len(kept.classes), size, inspection.content_hash)
+    try:
+        spec = own_images(PREFIX + path.name, len(kept.classes), size, inspection.content_hash)
+    except ValueError as error:  # nothing, a line break, bytes that are no UTF-8
+        raise DataError(f"no experiment can be named after {str(path)!r}: rename it") from error
     return DataChoice(spec, len(kept.train), path)
 
 
-def load_folder(spec: DataSpec, location: DataLocation) -> Dataset | StreamedDataset:
+def resolved(path: Path) -> Path:
+    """The folder's own place, without links.
+
+    Raises:
+        DataError: links lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot read {path}: its links lead in a circle") from error
+
+
+def load_folder(
+    spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
+) -> Dataset | StreamedDataset:
     """The images that a spec was made for.
+
+    Args:
+        on_progress: called with images done and images in all, where they are looked through anew.
 
     Raises:
         DataError: they are not there, or not the same any more.
@@ -64,7 +88,7 @@ def load_folder(spec: DataSpec, location: DataLocation) -> Dataset | StreamedDat
     if path is None:
         raise DataError(f"{spec.dataset} is not on this machine: give its path with --dataset")
     found = scan(path)
-    inspection = inspect(found, location.root / MEMORY)
+    inspection = inspect(found, location.root / MEMORY, on_progress)
     if inspection.content_hash != spec.content_hash:
         raise DataError(f"the images in {path} have changed since the run was asked for")
     kept = sound(found, inspection, skip_damaged=location.skip_damaged)
@@ -79,16 +103,19 @@ def _decode(folder: ImageFolder, split: Files, size: int) -> Images:
     pixels = np.empty((len(split), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        with Image.open(folder.root / split.paths[index].decode()) as file:
-            image = file.convert("RGB")
+        path = folder.root / os.fsdecode(split.paths[index])
+        try:
+            image = upright(open_rgb(path))
+        except Exception as error:  # decoders raise what they like
+            raise DataError(f"{path} cannot be decoded any more: {error}") from error
         if image.size != (size, size):
             # The middle first: a very long image would grow beyond all memory.
             side = min(image.size)
             image = resize(center_crop(image, [side, side]), [size, size])
         pixels[index] = np.asarray(image)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(decode, range(len(split))))
+    for _ in in_threads(decode, range(len(split))):
+        pass
     return as_images(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(split.labels))
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dia_repro.data.dataset import Batch, Normalisation
+from dia_repro.data.dataset import Batch, DataError, Normalisation
 
-if TYPE_CHECKING:  # brings torchvision, seconds to import
+if TYPE_CHECKING:
     from dia_repro.data.folder import Files, ImageFolder
 
 # Of training images, pixels scaled to [0, 1]: customary for ImageNet.
@@ -30,12 +30,14 @@ class StreamedDataset:
         files: its images.
         image_size: side of what the network sees, in pixels.
         content_hash: of all images.
+        upright: whether images are turned as their EXIF data say.
     """
 
     name: str
     files: ImageFolder
     image_size: int
     content_hash: str
+    upright: bool = True
 
     @property
     def training_images(self) -> int:
@@ -92,13 +94,15 @@ class StreamedData:
     def _batches(
         self, files: Files, seeds: Tensor | None, order: Sequence[int], batch_size: int
     ) -> Iterator[Batch]:
-        from dia_repro.data.decoding import Decoded  # brings torchvision too
+        from dia_repro.data.decoding import Decoded, Unreadable, collate  # brings torchvision
 
         on_gpu = self.device.type == "cuda"
+        source = self.dataset
         loader = DataLoader(
-            Decoded(self.dataset.files.root, files, self.dataset.image_size, seeds),
+            Decoded(source.files.root, files, source.image_size, seeds, upright=source.upright),
             batch_size=batch_size,
             sampler=order,
+            collate_fn=collate,
             num_workers=self.workers,
             # Forked, they have this process's signal handlers and end when it does; where it was
             # itself forked by a server, torch would start another server for them.
@@ -107,7 +111,10 @@ class StreamedData:
             # Not torch's global state, which belongs to dropout: a resumed epoch would differ.
             generator=torch.Generator(),
         )
-        for pixels, labels in loader:
+        for batch in loader:
+            if isinstance(batch, Unreadable):
+                raise DataError(batch.reason)
+            pixels, labels = batch
             yield (
                 self.normalise(pixels.to(self.device, non_blocking=on_gpu)),
                 labels.to(self.device, non_blocking=on_gpu),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dia_repro.data import AnyDataset, Batch, batches_of
+from dia_repro.experiments.batches import check_batches
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
 from dia_repro.training.gradients import Record, recorded
@@ -71,6 +72,7 @@ class Trainer:
         workers: int = 0,
     ) -> None:
         check_precision(spec.precision, device)
+        check_batches(spec, dataset.training_images)
         self.spec, self.seed, self.device = spec, seed, device
         with global_seed(seed, "weights"):
             model = from_spec(spec.model, spec.data.classes)

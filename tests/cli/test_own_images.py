@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from PIL import Image
+from rich.console import Console
 
+from dia_repro.cli import data as data_command
+from dia_repro.cli import doctor as doctor_command
+from dia_repro.cli import run as run_command
+from dia_repro.cli.output import watch
+from dia_repro.cli.progress import RunProgress
+from dia_repro.data import imagenet
+from dia_repro.execution.messages import Progress
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.protocols import DATASETS
 from tests.helpers import cli, one_line, write_folder
 
 NARROW = ("--protocol", "demo", "--epochs", "1", "--only", "SENet ResNet83")
@@ -84,3 +101,114 @@ def test_an_empty_table_says_the_whole_command(images: Path, tmp_path: Path) -> 
     shown = cli("show", "table5", "--protocol", "demo", *options, cwd=tmp_path)
     wanted = " ".join(["dia-repro run table5 --protocol demo", *options])
     assert wanted in shown.stderr
+
+
+def check(images: Path, tmp_path: Path) -> tuple[int, str]:
+    result = cli("data", "check", f"folder:{images}", cwd=tmp_path)
+    return result.returncode, result.stderr
+
+
+def test_a_network_is_refused_whose_last_batch_is_of_one_image(tmp_path: Path) -> None:
+    images = write_folder(tmp_path / "pets", {"train": 32, "test": 1}, side=32)
+    Image.new("RGB", (32, 32)).save(images / "train" / "cat" / "more.png")
+    narrow = ("table3", "--protocol", "demo", "--only", "original ResNet34", "--epochs", "1")
+    for command in ("run", "plan"):
+        result = cli(command, *narrow, "--dataset", f"folder:{images}", cwd=tmp_path)
+        assert result.returncode == 2, result.stderr
+        assert one_line(result.stderr)
+        assert "resnet34 " in result.stderr
+        assert "65 training images in batches of 64 leave one of a single image" in result.stderr
+    assert not (tmp_path / "runs.db").exists()
+
+
+def test_too_large_an_image_is_said_without_warnings(images: Path, tmp_path: Path) -> None:
+    Image.new("1", (30_000, 3_000)).save(images / "train" / "cat" / "wide.png")
+    refused = cli("run", "table5", *NARROW, "--dataset", f"folder:{images}", cwd=tmp_path)
+    assert refused.returncode == 3
+    assert one_line(refused.stderr)
+    assert "train/cat/wide.png (30,000×3,000 pixels, more than 89 million)" in refused.stderr
+    code, said = check(images, tmp_path)
+    assert code == 3
+    assert "Damaged: train/cat/wide.png (30,000×3,000 pixels" in said
+    assert "Warning" not in said
+
+
+def test_a_folder_named_like_markup_is_just_a_folder(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "[").mkdir()
+    odd = images.rename(tmp_path / "[" / "][red]pets")
+    code, said = check(odd, tmp_path)
+    assert code == 0, said
+    assert "[/][red]pets: 2 classes" in said
+
+
+def test_bars_show_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
+    monkeypatch.setattr("dia_repro.cli.output.stderr", lambda: terminal)
+    with watch("Looking through [/] [red]pets") as on_progress:
+        on_progress(1, 2)
+    monkeypatch.setattr("dia_repro.cli.progress.stderr", lambda: terminal)
+    order = SimpleNamespace(run_id=1, label="resnet on folder:[/] [red]pets")
+    with RunProgress([order], {1: 1}) as progress:  # type: ignore[list-item]
+        progress.on_message(order, Progress(0, 1, 0, 1, None))  # type: ignore[arg-type]
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert "Looking through [/] [red]pets" in shown
+    assert "folder:[/] [red]pets" in shown
+
+
+def test_which_of_test_and_val_is_used_is_said_once(images: Path, tmp_path: Path) -> None:
+    write_folder(images, {"test": 3})
+    planned = cli("plan", "table5", *NARROW, "--dataset", f"folder:{images}", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stderr.count("test/ is tested on") == 1
+    assert check(images, tmp_path)[1].count("test/ is tested on") == 1
+
+
+@pytest.mark.parametrize(
+    ("dataset", "code", "words"),
+    [
+        ("folder:~nobody-of-this-name/x", 2, "no home folder of nobody-of-this-name"),
+        ("folder:", 2, "needs the path of a folder"),
+        ("folder:" + "a" * 5000, 3, "too long"),
+        ("folder:round", 3, "circle"),
+        (os.fsdecode(b"folder:\xff"), 2, "encoding"),
+    ],
+)
+def test_paths_that_cannot_be(dataset: str, code: int, words: str, tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to("round")
+    for command in (["data", "check", dataset], ["run", "table5", *NARROW, "--dataset", dataset]):
+        result = cli(*command, cwd=tmp_path)
+        assert result.returncode == code, result.stderr
+        assert one_line(result.stderr)
+        assert words in result.stderr
+    shown = cli("show", "table5", "--dataset", dataset, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert one_line(shown.stderr)
+
+
+def test_imagenet_is_looked_through_with_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("CLASSES", 2), ("TRAINING_IMAGES", 4), ("TEST_IMAGES", 2)):
+        monkeypatch.setattr(imagenet, name, count)
+    write_folder(tmp_path / "imagenet", {"train": 2, "val": 1})
+    seen: list[tuple[int, int]] = []
+
+    @contextmanager
+    def watched(label: str) -> Iterator[Callable[[int, int], None]]:
+        assert "imagenet" in label
+        yield lambda done, total: seen.append((done, total))
+
+    spec = DATASETS["imagenet"].spec
+    runs: list[Any] = [SimpleNamespace(spec=SimpleNamespace(data=spec))]
+    looks: list[Callable[[], object]] = [
+        lambda: run_command._check_data(runs, DataLocation(tmp_path)),
+        lambda: data_command.check("imagenet", tmp_path),
+        lambda: doctor_command._data_check("imagenet", tmp_path),
+    ]
+    for module in (run_command, data_command, doctor_command):
+        monkeypatch.setattr(module, "watch", watched)
+    for look in looks:
+        seen.clear()
+        look()
+        assert seen == [(6, 6)]
+        shutil.rmtree(tmp_path / "inspections")

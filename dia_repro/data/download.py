@@ -1,0 +1,155 @@
+"""Downloads that go on where they stopped, and archives of which only known files are unpacked."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+SILENCE_SECONDS = 30.0  # after which a host is given up
+CHUNK = 1 << 20
+# What an archive may unpack to: CIFAR's 186 MB, and room.
+MOST_BYTES = 512 * CHUNK
+NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)
+ARCHIVE_ERRORS = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, OverflowError)
+
+OnProgress = Callable[[int, int], None]
+
+
+class DownloadError(Exception):
+    """What came is not what was asked for, or not all of it."""
+
+
+def md5_of(path: Path) -> str | None:
+    """A file's MD5 sum; None where there is no such file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+
+
+def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = None) -> None:
+    """Download a file whole, or not at all.
+
+    What has come of it is kept beside it, and the next download goes on from there.
+
+    Args:
+        md5: its MD5 sum.
+        on_progress: called with bytes that are here and bytes in all (0 if nobody knows).
+
+    Raises:
+        DownloadError: the host cannot be reached, broke off, or sent something else.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        _receive(url, part, on_progress)
+    except NETWORK_ERRORS as error:
+        raise DownloadError(str(error) or type(error).__name__) from error
+    found = md5_of(part)
+    if found != md5:
+        with part.open("rb") as file:
+            is_page = file.read(CHUNK).lstrip()[:1] == b"<"
+        part.unlink()
+        what = "a web page" if is_page else f"a file with the MD5 sum {found}"
+        raise DownloadError(f"{what} came instead of the one with {md5}")
+    part.replace(target)
+
+
+def _receive(url: str, part: Path, on_progress: OnProgress | None) -> None:
+    held = part.stat().st_size if part.is_file() else 0
+    with _ask(url, held) as answer:
+        goes_on = str(answer.headers.get("Content-Range", "")).startswith(f"bytes {held}-")
+        held = held if goes_on else 0
+        length = int(answer.headers.get("Content-Length") or 0)
+        total = held + length if length else 0
+        with part.open("ab" if goes_on else "wb") as file:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                held += len(chunk)
+                if on_progress is not None:
+                    on_progress(held, total)
+    if held < total:
+        raise DownloadError(
+            f"the connection broke off after {held / 1e6:,.1f} of {total / 1e6:,.1f} MB, "
+            "which are kept"
+        )
+
+
+def _ask(url: str, held: int) -> Any:
+    """The host's answer, which goes on after so many bytes if it can."""
+    asked = Request(url, headers={"Range": f"bytes={held}-"} if held else {})  # noqa: S310
+    try:
+        return urlopen(asked, timeout=SILENCE_SECONDS)  # noqa: S310 - the URLs are our own
+    except HTTPError as error:
+        if held and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return _ask(url, 0)  # what is here is as long as the whole, and not the whole
+        raise
+
+
+def unpack(archive: Path, folder: Path, wanted: Mapping[str, str]) -> None:
+    """Unpack known files of a .tar.gz, all or none; everything else in it is left alone.
+
+    Args:
+        folder: where they go, under their own names without folders.
+        wanted: their paths in the archive, and their MD5 sums.
+
+    Raises:
+        DownloadError: the archive is damaged, far too large, or lacks one of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
+        unpacked: set[Path] = set()
+        try:
+            with gzip.open(archive) as raw, _open_tar(raw) as tar:
+                for member in tar:
+                    if member.name in wanted:
+                        unpacked.add(_member(tar, member, Path(temporary), wanted[member.name]))
+        except ARCHIVE_ERRORS as error:
+            raise DownloadError(f"{archive} cannot be unpacked: {error}") from error
+        missing = {Path(name).name for name in wanted} - {path.name for path in unpacked}
+        if missing:
+            raise DownloadError(f"{archive} has no {min(missing)}")
+        for path in unpacked:
+            path.replace(folder / path.name)
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, md5: str) -> Path:
+    content = tar.extractfile(member) if member.isreg() else None
+    if content is None:
+        raise tarfile.ExtractError(f"{member.name} in it is not a file")
+    target = folder / Path(member.name).name
+    digest = hashlib.md5(usedforsecurity=False)
+    with content, target.open("wb") as file:
+        while chunk := content.read(CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != md5:
+        raise tarfile.ExtractError(f"{member.name} in it has not the MD5 sum {md5}")
+    return target
+
+
+def _open_tar(raw: gzip.GzipFile) -> tarfile.TarFile:
+    return tarfile.open(fileobj=cast("IO[bytes]", _Bounded(raw)), mode="r|")
+
+
+class _Bounded:
+    """A stream that ends in an error where it would go on without end."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self.stream, self.left = stream, MOST_BYTES
+
+    def read(self, size: int) -> bytes:
+        content = self.stream.read(size)
+        self.left -= len(content)
+        if self.left < 0:
+            raise OSError(f"it holds more than {MOST_BYTES / 1e6:,.0f} MB")
+        return content
