@@ -59,7 +59,7 @@ def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRu
             group[one.label] = one
     if not groups:
         raise NoRunError(
-            f"no run of ResNet56 without skips is finished in {database.location}: "
+            f"no run of ResNet56 without skips is finished in {database.name}: "
             "dia-repro run figure6"
         )
 

@@ -56,7 +56,7 @@ def choose_run(database: Database, run_id: int | None) -> RunDetail:
             found.append(((papers, summary.best_top1 or 0.0, -summary.id), run))
     if not found:
         raise NoRunError(
-            f"no run of {entry.row} is finished in {database.location}: dia-repro run figure5"
+            f"no run of {entry.row} is finished in {database.name}: dia-repro run figure5"
         )
     return max(found, key=lambda pair: pair[0])[1]
 

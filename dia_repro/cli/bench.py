@@ -121,7 +121,7 @@ def bench(
     rows = [{name: value for name, value in one.items() if name != "met"} for one in records]
     writer.record_measurements(database, rows, json.dumps(circumstances))
     emit(format_, FIELDS, records, listing(COLUMNS, records))
-    notice(f"{len(records)} figures are in {out} and in {db}.")
+    notice(f"{len(records)} figures are in {out} and in {database.name}.")
 
 
 def _setting(machine: Machine, windows: int, seconds: float) -> Setting:

@@ -29,5 +29,12 @@ def circumstances_of(device: torch.device) -> dict[str, Any]:
         "dia_repro": dia_repro.__version__,
         "git_commit": commit,
         "git_clean": clean,
-        "command": shlex.join(sys.argv),
+        "command": own_command(),
     }
+
+
+def own_command() -> str:
+    """The command line of this process, without a password."""
+    from dia_repro.results.backends import displayed
+
+    return displayed(shlex.join(sys.argv))

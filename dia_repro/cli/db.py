@@ -2,30 +2,161 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice
+from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, UsageError
+
+if TYPE_CHECKING:
+    from dia_repro.results.database import Database
+    from dia_repro.results.merge import Merged
 
 app = typer.Typer(help="Look after the results database.", no_args_is_help=True)
 
 
-@app.callback()
-def root() -> None:
-    """Look after the results database."""
+class NoDatabaseError(UsageError):
+    """There is no database of that name."""
 
 
 @app.command()
 def upgrade(db: options.DatabaseOption = options.DEFAULT_DATABASE) -> None:
     """Bring a database of an earlier version to this one's schema.
 
-    A SQLite file is copied first. Nothing else ever upgrades a database.
+    It is copied first. Nothing else ever upgrades a database.
 
     Example: dia-repro db upgrade --db runs.db
     """
-    from dia_repro.results.database import upgrade_database
+    from dia_repro.results.backends import displayed
     from dia_repro.results.schema import REVISION
+    from dia_repro.results.upgrade import upgrade_database
 
     backup = upgrade_database(db)
-    kept = f"; the file as it was is {backup}" if backup else ""
-    notice(f"{db} has schema {REVISION}{kept}.")
+    kept = f"; the database as it was is {backup}" if backup else ""
+    notice(f"{displayed(db)} has schema {REVISION}{kept}.")
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="SQLite file that is to be made.")],
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+) -> None:
+    """Copy the database, as it is at this moment, into a new SQLite file.
+
+    Trainings may go on meanwhile. To go back to it, put it in the database's place, or name it
+    with --db. Weights are not in the database: copy its folder of checkpoints too if you want them.
+
+    Example: dia-repro db backup runs-2026-05-01.db
+    """
+    from dia_repro.results.upgrade import back_up
+
+    database = _existing(db)
+    back_up(database, target)
+    notice(f"{database.name} is copied to {target}.")
+
+
+@app.command()
+def merge(
+    others: Annotated[
+        list[str], typer.Argument(help="Databases whose results are added; they stay as they are.")
+    ],
+    skip_conflicts: Annotated[
+        bool,
+        typer.Option("--skip-conflicts", help="Where runs conflict, keep ours and take the rest."),
+    ] = False,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+) -> None:
+    """Add the results of other databases to this one, all or nothing.
+
+    A run that both have with the same figures is one run; one that got further elsewhere goes on
+    from there. Other figures for the same experiment and seed are a conflict: it is told, nothing
+    is overwritten, and nothing at all is taken unless you say --skip-conflicts. Merging twice
+    changes nothing.
+
+    Example: dia-repro db merge machine-b.db machine-c.db
+    """
+    from dia_repro.results.database import open_database
+    from dia_repro.results.merge import merge as merge_databases
+
+    sources = [_existing(other) for other in others]
+    database = open_database(db, create=True)
+    merged = merge_databases(database, sources, skip_conflicts=skip_conflicts)
+    _say_conflicts(merged, sources)
+    if merged.conflicts and not skip_conflicts:
+        notice(
+            f"Nothing was merged: {len(merged.conflicts)} runs conflict. --skip-conflicts takes "
+            "the rest; 'dia-repro runs rm' makes room for theirs."
+        )
+        raise typer.Exit(WRONG_USAGE)
+    notice(
+        f"Merged into {database.name}: {merged.added} runs added, {merged.continued} continued, "
+        f"{merged.known} with nothing new, {len(merged.conflicts)} conflicts left as they were, "
+        f"{merged.measurements} measurements."
+    )
+
+
+@app.command()
+def check(
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Mark runs that only claim to be running as interrupted."),
+    ] = False,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+) -> None:
+    """Look for damage: pages, references, schema, runs that are not what they claim, checkpoints.
+
+    Exit code 0 where results are sound, 1 where something is wrong. A run claimed by another
+    machine is watched for a minute.
+
+    Example: dia-repro db check
+    """
+    from dia_repro.results.checks import Finding, database_findings
+
+    database = _existing(db)
+    findings = list(database_findings(database))
+    if not any(finding.bad for finding in findings):
+        from dia_repro.execution.upkeep import dead_runs, run_findings
+        from dia_repro.results.writer import mark_dead
+
+        findings += run_findings(database)
+        for run in dead_runs(database):
+            what = f"run {run.id} claims to be running, but nobody trains it"
+            if repair:
+                mark_dead(database, run.id)
+            findings.append(Finding(f"{what}: now interrupted" if repair else what, bad=not repair))
+    for finding in findings:
+        notice(f"{'bad' if finding.bad else 'note'}: {finding.text}")
+    bad = sum(finding.bad for finding in findings)
+    notice(f"{database.name}: {f'{bad} things are wrong' if bad else 'sound'}.")
+    raise typer.Exit(RUN_FAILED if bad else DONE)
+
+
+def _existing(location: str) -> Database:
+    from dia_repro.results.backends import displayed, sqlite_path
+    from dia_repro.results.database import open_database
+
+    path = sqlite_path(location)
+    if path is not None and not path.exists():
+        raise NoDatabaseError(f"there is no database {displayed(location)}")
+    return open_database(location, create=False)
+
+
+def _say_conflicts(merged: Merged, sources: Sequence[Database]) -> None:
+    from dia_repro.experiments.describe import describe_data, describe_model
+    from dia_repro.experiments.spec import Spec
+    from dia_repro.results.queries import spec_json
+
+    wanted = {conflict.spec_id for conflict in merged.conflicts}
+    specs = {
+        spec_id: Spec.from_json(text)
+        for source in sources
+        for spec_id, text in spec_json(source, wanted).items()
+    }
+    for conflict in merged.conflicts:
+        spec = specs[conflict.spec_id]
+        name = f"{describe_model(spec.model)} on {describe_data(spec.data)}, seed {conflict.seed}"
+        notice(f"Conflict with {conflict.source}: {name}: {conflict.reason}")

@@ -89,7 +89,8 @@ def _disk_check(path: Path) -> tuple[str, str]:
 
 
 def _database_check(db: str) -> tuple[str, str]:
-    from dia_repro.results.database import open_database, sqlite_path
+    from dia_repro.results.backends import sqlite_path
+    from dia_repro.results.database import open_database
     from dia_repro.results.queries import all_runs
 
     try:
@@ -99,6 +100,6 @@ def _database_check(db: str) -> tuple[str, str]:
         if path is not None and not path.exists():
             return "ok", f"{db} will be made by the first run"
         with database.writing():
-            return "ok", f"{len(runs)} runs in {db}"
+            return "ok", f"{len(runs)} runs in {database.name}"
     except DiaReproError as error:
         return "bad", str(error)

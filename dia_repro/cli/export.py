@@ -40,6 +40,6 @@ def export(
             database, folder, format_, overwrite=overwrite, on_progress=on_progress
         )
     if not counts["runs"]:
-        notice(f"No runs in {db} yet: the files have no records.")
+        notice(f"No runs in {database.name} yet: the files have no records.")
     records = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     notice(f"Written to {folder}, with schema.json: {records}.")

@@ -95,12 +95,12 @@ def _recorded_data(dataset: str, image_size: int | None, database: Database) -> 
     if not found:
         raise UsageError(
             f"there is no folder {dataset.removeprefix(FOLDER)}, and no run on {dataset} "
-            f"in {database.location}"
+            f"in {database.name}"
         )
     if len(found) > 1:
         sizes = ", ".join(sorted({str(one.image_size) for one in found}))
         raise UsageError(
-            f"{len(found)} data sets in {database.location} are called {dataset} (image sizes "
+            f"{len(found)} data sets in {database.name} are called {dataset} (image sizes "
             f"{sizes}): give the path of one, or --image-size"
         )
     return DataChoice(found.pop(), None)

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import duration, notice, watch
+from dia_repro.cli.circumstances import own_command
+from dia_repro.cli.output import confirm, duration, notice, watch
 from dia_repro.cli.plan import check_planned, print_plan
 from dia_repro.cli.requests import choose_data, resolve
-from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, AbsentError
-from dia_repro.experiments.names import DataLocation, Protocol
+from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED
+from dia_repro.experiments.names import DataLocation, Keep, Protocol
 
 if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
     from dia_repro.execution.messages import Ended
     from dia_repro.execution.planning import PlannedRun
     from dia_repro.results.database import Database
-
-
-class ConfirmationError(AbsentError):
-    """Nobody is there to be asked."""
 
 
 def run(
@@ -48,6 +43,13 @@ def run(
             help="On a GPU too, the same bits every time on the same machine; a little slower.",
         ),
     ] = False,
+    keep: Annotated[
+        Keep,
+        typer.Option(
+            "--keep",
+            help="Which weights stay on the disk when a run is done; analyze gini needs some.",
+        ),
+    ] = Keep.LAST,
     yes: Annotated[
         bool, typer.Option("--yes", help="Start long trainings on a CPU without asking.")
     ] = False,
@@ -77,7 +79,7 @@ def run(
         return
     open_runs = longest_first(planned)
     if not open_runs:
-        notice(f"Nothing to train: all {len(planned)} runs are in {db}.")
+        notice(f"Nothing to train: all {len(planned)} runs are in {database.name}.")
         return
     location = DataLocation(data, own.folder if own else None, skip_damaged)
     if protocol is Protocol.PAPER and not machine.has_gpu:
@@ -87,12 +89,19 @@ def run(
     workers = machine.jobs_for(len(open_runs), jobs)
     notice(
         f"{len(open_runs)} of {len(planned)} runs to train, {workers} at a time "
-        f"on {', '.join(machine.devices)}; results go to {db}."
+        f"on {', '.join(machine.devices)}; results go to {database.name}."
     )
     database = open_database(db, create=True)
-    command = shlex.join(sys.argv)
+    _warn_of_network_file_system(db)
     orders = make_orders(
-        open_runs, database, machine, workers, location, command, deterministic=deterministic
+        open_runs,
+        database,
+        machine,
+        workers,
+        location,
+        own_command(),
+        deterministic=deterministic,
+        keep=keep,
     )
     from dia_repro.cli.progress import RunProgress
     from dia_repro.execution.local import LocalExecutor
@@ -102,6 +111,19 @@ def run(
         executor = LocalExecutor(database, workers, progress.on_message, progress.on_stopping)
         ended = executor.run(orders)
     raise typer.Exit(_summarise(ended, len(orders), executor.stopping))
+
+
+def _warn_of_network_file_system(db: str) -> None:
+    from dia_repro.results.backends import sqlite_path
+    from dia_repro.results.place import network_file_system
+
+    path = sqlite_path(db)
+    kind = network_file_system(path) if path else None
+    if kind:
+        notice(
+            f"Beware: {path} is on a network file system ({kind}), where several machines can "
+            "damage a SQLite file. Use PostgreSQL, or a file for each and 'dia-repro db merge'."
+        )
 
 
 def _ask_before_long_cpu_run(
@@ -121,12 +143,7 @@ def _ask_before_long_cpu_run(
         "For a look that takes minutes, add --protocol demo."
     )
     _check_data(open_runs, location)
-    if yes:
-        return
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfirmationError("nobody to ask whether to start: add --yes to start all the same")
-    if not typer.confirm("Start all the same?", err=True):
-        raise typer.Exit(DONE)
+    confirm("Start all the same?", yes=yes)
 
 
 def _check_data(open_runs: list[PlannedRun], location: DataLocation) -> None:

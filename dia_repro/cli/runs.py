@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from dia_repro.cli import export, options
-from dia_repro.cli.output import duration, emit, notice, stdout
+from dia_repro.cli.output import confirm, duration, emit, notice, stdout
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
 
@@ -72,7 +72,7 @@ def list_(
     database = open_database(db, create=False)
     summaries = all_runs(database)
     if not summaries:
-        notice(f"No runs in {db} yet.")
+        notice(f"No runs in {database.name} yet.")
     specs = spec_json(database, {run.spec_id for run in summaries})
     records = [_record(run, specs[run.spec_id]) for run in summaries]
     emit(format_, LIST_FIELDS, records, listing(LIST_COLUMNS, records))
@@ -109,6 +109,45 @@ def show(
         stdout().print(
             Group(Text("\n".join(_lines(record))), listing(EPOCH_COLUMNS, detail.epochs), *attempts)
         )
+
+
+@app.command("rm")
+def remove(
+    runs: Annotated[list[int], typer.Argument(help="Their numbers, from runs list.")],
+    only_checkpoints: Annotated[
+        bool,
+        typer.Option(
+            "--only-checkpoints", help="Keep their figures in the database; free the disk."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+) -> None:
+    """Remove runs with their epochs, analyses and checkpoints.
+
+    A run that is being trained is refused.
+
+    Example: dia-repro runs rm 3 4 --only-checkpoints
+    """
+    from dia_repro.results.database import open_database
+    from dia_repro.results.queries import run_detail
+
+    database = open_database(db, create=False)
+    numbers = list(dict.fromkeys(runs))
+    details = [run_detail(database, number) for number in numbers]
+    what = "the checkpoints of " if only_checkpoints else ""
+    for detail in details:
+        record = _record(detail.summary, detail.spec_json)
+        notice(
+            f"Run {record['id']}: {record['network']} on {record['data']}, seed {record['seed']}, "
+            f"{record['state']}, {record['epochs_done']} epochs"
+        )
+    confirm(f"Remove {what}{len(numbers)} runs for good?", yes=yes)
+    from dia_repro.execution.upkeep import remove_run
+
+    for number in numbers:
+        remove_run(database, number, only_checkpoints=only_checkpoints)
+    notice(f"Removed {what}{len(numbers)} runs.")
 
 
 def _lines(record: Record) -> list[str]:

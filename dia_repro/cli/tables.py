@@ -154,7 +154,7 @@ def _compute(
     value = artifact.compute(database, request, seeds)
     if not any(cell.n or cell.diverged for cell in value.cells):
         notice(
-            f"No finished runs for {artifact.name} in {database.location} yet: "
+            f"No finished runs for {artifact.name} in {database.name} yet: "
             f"dia-repro run {artifact.name} --protocol {request.protocol.value}{asked}"
         )
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import traceback
@@ -10,12 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from dia_repro.data import AnyDataset, load
 from dia_repro.errors import DiaReproError
+from dia_repro.execution.claiming import Heart, lock_folder, place_of, seems_dead
 from dia_repro.execution.messages import (
     Ended,
     Message,
@@ -25,8 +27,10 @@ from dia_repro.execution.messages import (
     WorkOrder,
     describe_owner,
 )
+from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
+from dia_repro.results.claims import AlreadyDoneError, HeldError, TakenOverError, take
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import RunSummary, run_detail
 from dia_repro.results.schema import DONE, GRADIENTS_SETTINGS, State
@@ -36,26 +40,6 @@ from dia_repro.training.provenance import collect, peak_memory
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 REPORT_SECONDS = 0.5
-# A process killed a moment ago keeps its locks until the kernel has torn it down.
-PATIENCE_SECONDS = 1.0
-
-
-def claim(folder: Path) -> FileLock | None:
-    """A run's lock, or None where somebody has it.
-
-    The kernel gives it back when its holder dies, so whoever keeps it lives.
-    """
-    lock = FileLock(folder / "lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=PATIENCE_SECONDS)
-    except Timeout:
-        return None
-    except OSError as error:
-        raise checkpoint.CheckpointError(
-            f"cannot write to {folder}: {error.strerror or error}"
-        ) from error
-    return lock
 
 
 class Attempt:
@@ -86,12 +70,18 @@ class Attempt:
             folder = checkpoint.run_folder(
                 self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
             )
-            lock = claim(folder)
+            lock = lock_folder(folder)
             if lock is None:
                 owner = run_detail(database, self.order.run_id).summary.owner
                 return Ended(Outcome.BUSY, owner or "another process")
             with lock:
                 return self._run_locked(database, folder)
+        except AlreadyDoneError:
+            return Ended(Outcome.DONE_BEFORE)
+        except HeldError as held:
+            return Ended(Outcome.BUSY, held.holder.owner)
+        except TakenOverError:
+            return Ended(Outcome.BUSY, "another process, which took this one for dead")
         finally:
             database.close()
 
@@ -104,19 +94,21 @@ class Attempt:
         loaded = checkpoint.load_newest(folder)
         history = loaded.content["history"] if loaded else []
         circumstances = collect(self.device, self.order.command, dataset.digest(), len(history))
-        attempt = writer.start(
-            database, summary.id, describe_owner(os.getpid()), asdict(circumstances)
-        )
+        attempt = self._take(database, summary.id, folder, asdict(circumstances))
         state, reason = State.FAILED, None
-        try:
-            self._align(database, summary, loaded, history)
-            state, reason = self._train(database, dataset, loaded, folder)
-        except DiaReproError as error:
-            reason = str(error)
-        except Exception as error:  # recorded with its reason; the other runs go on
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            with suppress(OSError):
-                (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with Heart(database, summary.id, attempt) as self.heart:
+            try:
+                self._align(database, summary, attempt, loaded, history)
+                state, reason = self._train(database, attempt, dataset, loaded, folder)
+            except TakenOverError:
+                raise
+            except DiaReproError as error:
+                reason = str(error)
+            except Exception as error:  # recorded with its reason; the other runs go on
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                with suppress(OSError):
+                    text = traceback.format_exc()
+                    (folder / "traceback.txt").write_text(text, encoding="utf-8")
         writer.end(
             database,
             summary.id,
@@ -129,10 +121,26 @@ class Attempt:
         )
         return Ended(Outcome(state.value), reason)
 
+    def _take(
+        self, database: Database, run_id: int, folder: Path, provenance: dict[str, Any]
+    ) -> int:
+        """The number of our attempt; the lock in the folder is ours."""
+        owner, place = describe_owner(os.getpid()), place_of(folder)
+        try:
+            return take(database, run_id, owner, place, provenance)
+        except HeldError as held:
+            self._notice(f"{held.holder.owner} has it: waiting for a sign of life")
+            dead = seems_dead(database, held.holder, self.should_stop)
+            if dead is None:
+                raise
+            self._notice(f"{dead.owner} gave none and is taken for dead")
+            return take(database, run_id, owner, place, provenance, dead)
+
     def _align(
         self,
         database: Database,
         summary: RunSummary,
+        attempt: int,
         loaded: checkpoint.Loaded | None,
         history: list[dict[str, float]],
     ) -> None:
@@ -141,13 +149,14 @@ class Attempt:
         if loaded is not None:
             for path in loaded.damaged:
                 self._notice(f"{path} is damaged: going on from {loaded.path.name}")
-        taken_back = writer.align_epochs(database, summary.id, history)
+        taken_back = writer.align_epochs(database, summary.id, attempt, history)
         if taken_back:
             self._notice(f"{taken_back} epochs without a checkpoint will be trained again")
 
     def _train(
         self,
         database: Database,
+        attempt: int,
         dataset: AnyDataset,
         loaded: checkpoint.Loaded | None,
         folder: Path,
@@ -156,28 +165,30 @@ class Attempt:
         if loaded is not None:
             trainer.load_state(loaded.content)
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
-        writer.set_parameters(database, self.order.run_id, trainer.parameters)
+        writer.set_parameters(database, self.order.run_id, attempt, trainer.parameters)
 
         def on_step(_steps: int) -> bool:
             self._report(trainer)
-            return self.should_stop()
+            return self.should_stop() or self.heart.taken_over
 
         try:
             while not trainer.finished:
                 metrics = trainer.run_epoch(on_step)
                 self._say_how(trainer)
                 self._save(trainer, folder)
-                writer.record_epoch(database, self.order.run_id, asdict(metrics))
+                writer.record_epoch(database, self.order.run_id, attempt, asdict(metrics))
                 self._record_gradients(trainer, database)
                 self._report(trainer, now=True)
         except Stopped:
+            if self.heart.taken_over:
+                raise TakenOverError(f"{self.order.label} was taken over") from None
             self._save(trainer, folder)
             return State.INTERRUPTED, None
         except Diverged as outcome:
             self._record_gradients(trainer, database)
+            checkpoint.retain(folder, self.order.keep, _best_epoch(trainer))
             return State.DIVERGED, str(outcome)
-        for older in checkpoint.sorted_files(folder)[1:]:
-            older.unlink()
+        checkpoint.retain(folder, self.order.keep, _best_epoch(trainer))
         return State.FINISHED, None
 
     def _record_gradients(self, trainer: Trainer, database: Database) -> None:
@@ -197,7 +208,9 @@ class Attempt:
                 self._notice(f"steps are {self.step}")
 
     def _save(self, trainer: Trainer, folder: Path) -> None:
-        checkpoint.save(folder, trainer.state(), len(trainer.history), trainer.position)
+        spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None
+        epochs = len(trainer.history)
+        checkpoint.save(folder, trainer.state(), epochs, trainer.position, spare=spare)
 
     def _report(self, trainer: Trainer, *, now: bool = False) -> None:
         moment = time.monotonic()
@@ -216,3 +229,9 @@ class Attempt:
 
     def _notice(self, text: str) -> None:
         self.send(Notice(f"{self.order.label}: {text}"))
+
+
+def _best_epoch(trainer: Trainer) -> int | None:
+    """The first epoch with the highest test accuracy, from 1; None before the first."""
+    known = [one for one in trainer.history if math.isfinite(one.test_top1)]
+    return max(known, key=lambda one: (one.test_top1, -one.epoch)).epoch if known else None

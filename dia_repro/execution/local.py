@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver, worker
-from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder, describe_owner
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder, describe_owner
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 
@@ -108,10 +109,18 @@ class LocalExecutor:
         if one.ended is None:
             one.ended = Ended(Outcome.FAILED, _cause_of_death(one.process.exitcode))
         if one.ended.outcome is Outcome.FAILED:
-            owner = describe_owner(one.process.pid or 0)
-            writer.record_failure(self.database, one.order.run_id, owner, one.ended.detail or "")
+            self._record_failure(one, one.ended)
         self.on_message(one.order, one.ended)
         return one.ended
+
+    def _record_failure(self, one: _Worker, ended: Ended) -> None:
+        owner = describe_owner(one.process.pid or 0)
+        try:
+            writer.record_failure(self.database, one.order.run_id, owner, ended.detail or "")
+        except DiaReproError as error:
+            # As on a full disk. The other runs go on; this one is found dead when it is next asked
+            # for.
+            self.on_message(one.order, Notice(f"its failure could not be recorded: {error}"))
 
     @contextmanager
     def _signals(self, active: list[_Worker]) -> Iterator[None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.names import DataLocation, Keep
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class WorkOrder:
         threads: CPU threads the worker may use.
         command: the command line that asked for the run, for provenance.
         deterministic: whether a GPU is to give the same bits every time.
+        keep: which weights stay when the run is done.
     """
 
     run_id: int
@@ -33,6 +34,7 @@ class WorkOrder:
     threads: int
     command: str
     deterministic: bool = False
+    keep: Keep = Keep.LAST
 
 
 def describe_owner(pid: int) -> str:

@@ -14,12 +14,13 @@ from dia_repro.errors import UsageError
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import WorkOrder
 from dia_repro.experiments.describe import describe_data, describe_model
-from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.names import DataLocation, Keep
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import Counts, count
 from dia_repro.results import writer
-from dia_repro.results.database import Database, sqlite_path
+from dia_repro.results.backends import sqlite_path
+from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary, runs_of, seconds_per_epoch
 from dia_repro.results.schema import DONE
 from dia_repro.training.calibration import seconds_per_image
@@ -218,6 +219,7 @@ def make_orders(
     command: str,
     *,
     deterministic: bool = False,
+    keep: Keep = Keep.LAST,
 ) -> list[WorkOrder]:
     """Enter runs that are to be trained into the database, and describe each for a worker."""
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
@@ -235,6 +237,7 @@ def make_orders(
             threads=_threads(machine, jobs),
             command=command,
             deterministic=deterministic,
+            keep=keep,
         )
         for place, run in enumerate(open_runs)
     ]

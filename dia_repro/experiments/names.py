@@ -35,3 +35,11 @@ class DataLocation:
     root: Path
     folder: Path | None = None
     skip_damaged: bool = False
+
+
+class Keep(StrEnum):
+    """Which weights stay when a run is done."""
+
+    LAST = "last"
+    BEST = "best"
+    NONE = "none"

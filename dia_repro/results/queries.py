@@ -104,7 +104,7 @@ def run_detail(database: Database, run_id: int) -> RunDetail:
     """
     found = _summaries(database, _summary_query().where(RunRow.id == run_id))
     if not found:
-        raise UnknownRunError(f"no run {run_id} in {database.location}: see 'dia-repro runs list'")
+        raise UnknownRunError(f"no run {run_id} in {database.name}: see 'dia-repro runs list'")
     with database.reading() as session:
         spec = session.get_one(SpecRow, found[0].spec_id)
         epochs = session.scalars(

@@ -6,7 +6,7 @@ Any change here needs a migration in `migrations/versions` and a new `REVISION`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from math import isfinite
 
@@ -22,10 +22,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0003"
+REVISION = "0004"
+EARLIER_REVISIONS = ("0001", "0002", "0003")
 
 # SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
 NOT_FINITE_AS_TEXT = "sqlite"
+
+
+def now() -> datetime:
+    """UTC, without a zone, as the database keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 class State(StrEnum):
@@ -160,6 +166,22 @@ class ProvenanceRow(Base):
     from_epoch: Mapped[int]
     step: Mapped[str | None]
     deterministic: Mapped[bool | None]
+
+
+class ClaimRow(Base):
+    """Who trains a run, while somebody does: one row a run that is under way.
+
+    `place` says where the claim's lock is, so that a process that holds the same lock knows that
+    its holder is dead. `beats` counts up while the holder lives: others tell its death by a count
+    that stands still, not by a clock.
+    """
+
+    __tablename__ = "claims"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(ForeignKey("provenance.id", ondelete="CASCADE"))
+    place: Mapped[str]
+    beats: Mapped[int]
 
 
 class MeasurementRow(Base):

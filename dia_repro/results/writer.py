@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from dia_repro.errors import DiaReproError
+from dia_repro.results.claims import check_hold, let_go
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
@@ -22,16 +21,8 @@ from dia_repro.results.schema import (
     RunRow,
     SpecRow,
     State,
+    now,
 )
-
-
-class AlreadyDoneError(DiaReproError):
-    """The run has a result: another process was faster."""
-
-
-def now() -> datetime:
-    """UTC, without a zone, as the database keeps it."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def ensure_runs(
@@ -76,31 +67,9 @@ def _ensure_run(session: Session, spec_id: str, seed: int) -> int:
     return run.id
 
 
-def start(database: Database, run_id: int, owner: str, provenance: Mapping[str, Any]) -> int:
-    """A process takes up a run. It must hold the run's lock.
-
-    Args:
-        owner: who trains it, in words.
-        provenance: the columns of `ProvenanceRow` that are known at the start.
-
-    Returns:
-        The attempt's number, for `end`.
-
-    Raises:
-        AlreadyDoneError: the run has a result.
-    """
-    with database.writing() as session:
-        run = session.get_one(RunRow, run_id)
-        if run.state in DONE:
-            raise AlreadyDoneError(f"run {run_id} is {run.state} already")
-        run.state, run.owner, run.reason, run.changed_at = State.RUNNING, owner, None, now()
-        attempt = ProvenanceRow(run_id=run_id, started_at=now(), **provenance)
-        session.add(attempt)
-        session.flush()
-        return attempt.id
-
-
-def align_epochs(database: Database, run_id: int, history: Sequence[Mapping[str, Any]]) -> int:
+def align_epochs(
+    database: Database, run_id: int, attempt: int, history: Sequence[Mapping[str, Any]]
+) -> int:
     """Make the epochs of a run those of the checkpoint it resumes from.
 
     A kill between checkpoint and commit leaves one epoch to add. Where the newest checkpoint
@@ -108,8 +77,12 @@ def align_epochs(database: Database, run_id: int, history: Sequence[Mapping[str,
 
     Returns:
         How many epochs were taken back.
+
+    Raises:
+        TakenOverError: the run is no longer this attempt's; so do the functions below.
     """
     with database.writing() as session:
+        check_hold(session, run_id, attempt)
         late = delete(EpochRow).where(EpochRow.run_id == run_id, EpochRow.epoch > len(history))
         taken_back = session.execute(late).rowcount  # type: ignore[attr-defined]
         known = session.scalar(select(func.count()).where(EpochRow.run_id == run_id)) or 0
@@ -117,17 +90,19 @@ def align_epochs(database: Database, run_id: int, history: Sequence[Mapping[str,
     return int(taken_back)
 
 
-def record_epoch(database: Database, run_id: int, figures: Mapping[str, Any]) -> None:
+def record_epoch(database: Database, run_id: int, attempt: int, figures: Mapping[str, Any]) -> None:
     """Add an epoch; its figures are the columns of `EpochRow`."""
     with database.writing() as session:
+        check_hold(session, run_id, attempt)
         session.add(EpochRow(run_id=run_id, **figures))
         moved = update(RunRow).where(RunRow.id == run_id).values(changed_at=now())
         session.execute(moved)
 
 
-def set_parameters(database: Database, run_id: int, parameters: int) -> None:
+def set_parameters(database: Database, run_id: int, attempt: int, parameters: int) -> None:
     """Note the network's #P."""
     with database.writing() as session:
+        check_hold(session, run_id, attempt)
         session.get_one(RunRow, run_id).parameters = parameters
 
 
@@ -149,6 +124,8 @@ def end(
         step: in which way its steps were made.
     """
     with database.writing() as session:
+        check_hold(session, run_id, attempt)
+        let_go(session, run_id)
         run = session.get_one(RunRow, run_id)
         run.state, run.owner, run.reason, run.changed_at = state, None, reason, now()
         row = session.get_one(ProvenanceRow, attempt)
@@ -166,7 +143,27 @@ def record_failure(database: Database, run_id: int, owner: str, reason: str) -> 
         run = session.get_one(RunRow, run_id)
         others = run.state == State.RUNNING and run.owner != owner
         if run.state not in DONE and not others:
+            let_go(session, run_id)
             run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()
+
+
+def mark_dead(database: Database, run_id: int) -> None:
+    """Nobody trains a run that claims to be running: it is interrupted, and free again."""
+    with database.writing() as session:
+        run = session.get_one(RunRow, run_id)
+        if run.state == State.RUNNING:
+            let_go(session, run_id)
+            run.state, run.owner, run.changed_at = State.INTERRUPTED, None, now()
+
+
+def remove_run(database: Database, run_id: int) -> None:
+    """Remove a run with its epochs, attempts and analyses, and its spec if no other run has it."""
+    with database.writing() as session:
+        run = session.get_one(RunRow, run_id)
+        spec_id = run.spec_id
+        session.execute(delete(RunRow).where(RunRow.id == run_id))
+        if session.scalar(select(RunRow.id).where(RunRow.spec_id == spec_id).limit(1)) is None:
+            session.execute(delete(SpecRow).where(SpecRow.spec_id == spec_id))
 
 
 def record_measurements(

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from dia_repro.errors import DiaReproError
+from dia_repro.experiments.names import Keep
 
 KEEP = 2
 DIGEST_DIGITS = 32
@@ -49,7 +50,9 @@ def run_folder(checkpoints: Path, spec_id: str, seed: int, uid: str) -> Path:
     return checkpoints / spec_id / f"seed-{seed}-{uid[:8]}"
 
 
-def save(folder: Path, content: dict[str, Any], epoch: int, step: int) -> Path:
+def save(
+    folder: Path, content: dict[str, Any], epoch: int, step: int, *, spare: int | None = None
+) -> Path:
     """Write a checkpoint and keep `KEEP` files in all.
 
     Args:
@@ -57,6 +60,7 @@ def save(folder: Path, content: dict[str, Any], epoch: int, step: int) -> Path:
         content: tensors and plain values.
         epoch: epochs done.
         step: steps done in the epoch under way.
+        spare: the end of this epoch is kept too.
 
     Raises:
         CheckpointError: it cannot be written; the earlier files are untouched.
@@ -80,8 +84,24 @@ def save(folder: Path, content: dict[str, Any], epoch: int, step: int) -> Path:
         reason = error.strerror or error
         raise CheckpointError(f"cannot write a checkpoint to {folder}: {reason}") from error
     for old in sorted_files(folder)[KEEP:]:
-        old.unlink(missing_ok=True)
+        if _parse(old)[:2] != (spare, 0):
+            old.unlink(missing_ok=True)
     return path
+
+
+def retain(folder: Path, keep: Keep, best: int | None) -> None:
+    """Remove what is no longer needed of a run that is done.
+
+    Args:
+        best: the epoch whose end is the best; where its file is not there, the last one is kept.
+    """
+    files = sorted_files(folder)
+    kept = files[:1] if keep is not Keep.NONE else []
+    if keep is Keep.BEST:
+        kept = [path for path in files if _parse(path)[:2] == (best, 0)][:1] or kept
+    for path in files:
+        if path not in kept:
+            path.unlink(missing_ok=True)
 
 
 def load_newest(folder: Path) -> Loaded | None:

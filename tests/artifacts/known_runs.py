@@ -11,7 +11,7 @@ from pathlib import Path
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import EpochRow, ProvenanceRow, RunRow, SpecRow, State
-from tests.results.test_writer import PROVENANCE, epoch
+from tests.results.rows import PROVENANCE, epoch
 
 FINISHED, DIVERGED, FAILED = State.FINISHED, State.DIVERGED, State.FAILED
 # What becomes of the seeds of one spec after another; None is a seed that was never trained.

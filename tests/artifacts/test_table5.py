@@ -16,7 +16,7 @@ from dia_repro.experiments.spec import ResNetBackbone, Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import State
-from tests.results.test_writer import PROVENANCE, epoch
+from tests.results.rows import begin, epoch
 
 DEMO = Request(Protocol.DEMO)
 PAPER = Request(Protocol.PAPER)
@@ -38,10 +38,10 @@ def add(
     """A run with these test accuracies, epoch by epoch."""
     known = {spec.spec_id: spec.canonical_json()}
     run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
-    attempt = writer.start(database, run, "me", PROVENANCE)
-    writer.set_parameters(database, run, parameters)
+    attempt = begin(database, run)
+    writer.set_parameters(database, run, attempt, parameters)
     for number, figure in enumerate(top1, start=1):
-        writer.record_epoch(database, run, epoch(number, figure))
+        writer.record_epoch(database, run, attempt, epoch(number, figure))
     if state is not State.RUNNING:
         writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=1)
     return run

@@ -26,7 +26,7 @@ from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import EpochRow, ProvenanceRow, RunRow, SpecRow, State
 from tests.artifacts.test_table5 import PAPER
 from tests.helpers import tiny_spec
-from tests.results.test_writer import PROVENANCE
+from tests.results.rows import PROVENANCE
 
 NAN, INF = math.nan, math.inf
 ODD_TEXT = 'a "quoted", text;\nof two lines\r\nwith ünïcode \U0001f600 and a tab\t'

@@ -1,0 +1,117 @@
+"""Holding a run: a lock in its folder, and a beat in the database that others can see.
+
+On one machine the kernel gives the lock back when its holder dies: that is known at once. A holder
+elsewhere is known by its beats alone: they are counted, and who waits for them measures the time
+with a clock that nobody sets.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from dia_repro.results import claims
+from dia_repro.results.claims import Holder, TakenOverError
+from dia_repro.results.database import Database, DatabaseError
+from dia_repro.training.checkpoint import CheckpointError
+
+# A process killed a moment ago keeps its locks until the kernel has torn it down.
+PATIENCE_SECONDS = 1.0
+BEAT_SECONDS = 10.0
+# So long without a beat, and the holder counts as dead: six are missing then.
+LEASE_SECONDS = 60.0
+
+
+def lock_folder(folder: Path) -> FileLock | None:
+    """A run's lock, or None where somebody on this machine has it.
+
+    Raises:
+        CheckpointError: the folder cannot be written to.
+    """
+    lock = FileLock(folder / "lock", thread_local=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=PATIENCE_SECONDS)
+    except Timeout:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return lock
+
+
+def place_of(folder: Path) -> str:
+    """Names the lock in a folder among those of all machines."""
+    lock = (folder / "lock").resolve()
+    return f"{socket.gethostname()}:{lock}:{lock.stat().st_ino}"
+
+
+def seems_dead(
+    database: Database,
+    holder: Holder,
+    should_stop: Callable[[], bool],
+    lease: float | None = None,
+) -> Holder | None:
+    """Watch a holder for as long as it may be silent.
+
+    Args:
+        lease: seconds; by default `LEASE_SECONDS`.
+
+    Returns:
+        The holder as last seen if it gave no sign of life; None if it did, if it has let go, or
+        if the wait was cut short.
+    """
+    lease = LEASE_SECONDS if lease is None else lease
+    begun = time.monotonic()
+    while time.monotonic() - begun < lease:
+        if should_stop():
+            return None
+        time.sleep(min(1.0, lease / 10))
+        if claims.holders(database, holder.run_id) != (holder,):
+            return None
+    return holder
+
+
+class Heart(threading.Thread):
+    """Beats for an attempt until it is stopped; a context manager.
+
+    Attributes:
+        taken_over: whether another process has taken the run meanwhile.
+    """
+
+    def __init__(self, database: Database, run_id: int, attempt: int) -> None:
+        super().__init__(name="heart", daemon=True)
+        self.database, self.run_id, self.attempt = database, run_id, attempt
+        self.taken_over = False
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Beat."""
+        while not self._stopped.wait(BEAT_SECONDS):
+            try:
+                claims.beat(self.database, self.run_id, self.attempt)
+            except TakenOverError:
+                self.taken_over = True
+                return
+            except DatabaseError:
+                # Out of reach for now. Training goes on: its next epoch is written, or fails
+                # with the reason.
+                continue
+
+    def __enter__(self) -> Heart:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self.join()

@@ -1,0 +1,161 @@
+"""The two kinds of database: a SQLite file, by path or URL, and PostgreSQL.
+
+Both keep the same promises. A writing transaction holds the one write lock from its start:
+SQLite's own (`BEGIN IMMEDIATE`: a reader that turns writer half-way would fail at once, whatever
+the busy timeout), or a PostgreSQL advisory lock. A reading one sees one state throughout. SQLite
+keeps its rollback journal with full synchronisation, since WAL loses data in many versions when
+two connections checkpoint at once. Connections are not kept: a file that was taken away or a server
+that was started anew is noticed at the next transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool, StaticPool
+
+from dia_repro.errors import AbsentError, UsageError
+
+BUSY_SECONDS = 60
+CONNECT_SECONDS = 10
+# Of the advisory lock that PostgreSQL's writers take; any number that nobody else uses.
+WRITE_LOCK = 0x_D1A_2020
+
+
+class ForeignDatabaseError(UsageError):
+    """The database is not dia-repro's, or of another version of it."""
+
+
+def sqlite_path(location: str) -> Path | None:
+    """The file of a SQLite location, or None for another backend."""
+    if "://" not in location:
+        return Path(location)
+    url = _url(location)
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:":
+        raise UsageError("--db needs a file: a database in memory is lost at the end")
+    return Path(url.database)
+
+
+def displayed(text: str) -> str:
+    """A location, or a text with one in it, as it may be shown and kept: without a password."""
+    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
+
+
+def make_engine(location: str, *, create: bool) -> Engine:
+    """An engine whose transactions keep the promises above.
+
+    Args:
+        create: whether a SQLite file may be made.
+
+    Raises:
+        AbsentError: the package for PostgreSQL is not installed.
+        UsageError: the location is of no kind that dia-repro knows.
+    """
+    path = sqlite_path(location)
+    return _postgres(location) if path is None else _sqlite(path, create)
+
+
+def in_memory() -> Engine:
+    """An empty SQLite database that is gone with its engine."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    _prepare_sqlite(engine)
+    return engine
+
+
+def check_place(path: Path) -> None:
+    """Raise `UsageError` where no SQLite file can be."""
+    if path.is_dir():
+        raise ForeignDatabaseError(f"--db {path} is a folder: give a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"--db {path}: the folder {path.parent} does not exist")
+    if path.exists() and not path.is_file():
+        raise ForeignDatabaseError(f"--db {path} is not a file")
+
+
+def _url(location: str) -> URL:
+    try:
+        url = make_url(location)
+    except (ArgumentError, ValueError) as error:
+        raise UsageError(f"--db {location!r} is not a database URL") from error
+    if url.drivername in ("postgres", "postgresql"):
+        return url.set(drivername="postgresql+psycopg")
+    return url
+
+
+def _postgres(location: str) -> Engine:
+    url = _url(location)
+    if url.get_backend_name() != "postgresql":
+        raise UsageError(
+            f"--db {displayed(location)!r}: a database is a SQLite file or postgresql+psycopg://…"
+        )
+    try:
+        engine = create_engine(
+            url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS}
+        )
+    except ModuleNotFoundError as error:
+        raise AbsentError(
+            "a PostgreSQL database needs another package: pip install 'dia-repro[postgres]'"
+        ) from error
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("immediate", False):
+            connection.exec_driver_sql(f"set local lock_timeout = '{BUSY_SECONDS}s'")
+            connection.exec_driver_sql(f"select pg_advisory_xact_lock({WRITE_LOCK})")
+
+    return engine
+
+
+def writers_of(engine: Engine) -> Engine:
+    """The engine for transactions that hold the write lock from their start."""
+    return engine.execution_options(immediate=True)
+
+
+def readers_of(engine: Engine) -> Engine:
+    """The engine for transactions that see one state throughout, as SQLite's always do."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+def _sqlite(path: Path, create: bool) -> Engine:
+    mode = _sqlite_mode(path, create)
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    _prepare_sqlite(engine)
+    return engine
+
+
+def _sqlite_mode(path: Path, create: bool) -> str:
+    if create:
+        return "rwc"
+    # A writer that was killed leaves a journal, which only a connection that may write rolls back.
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return "rw" if writable else "ro"
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("pragma synchronous = full")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("begin immediate" if immediate else "begin")

@@ -1,0 +1,231 @@
+"""Bringing together the results of databases that never met.
+
+A run is known by its spec and seed. What one database has and the other has not is added; a run
+that got further elsewhere goes on from here; where both have other figures for the same, nothing is
+overwritten: that is a conflict, for a person to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from dia_repro.errors import UsageError
+from dia_repro.results.backends import sqlite_path
+from dia_repro.results.database import Database
+from dia_repro.results.schema import (
+    DONE,
+    AnalysisPartRow,
+    AnalysisRow,
+    Base,
+    ClaimRow,
+    EpochRow,
+    MeasurementRow,
+    ProvenanceRow,
+    RunRow,
+    SpecRow,
+    State,
+)
+
+Row = dict[str, Any]
+# What an attempt learns at its end only; by all else it is recognised.
+AT_THE_END = ("ended_at", "wall_seconds", "peak_memory_bytes", "step")
+
+
+class MergeError(UsageError):
+    """A database cannot be merged into this one."""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A run that two databases tell different things of."""
+
+    spec_id: str
+    seed: int
+    source: str
+    reason: str
+
+
+@dataclass
+class Merged:
+    """What a merge did, in runs.
+
+    Attributes:
+        added: were not here.
+        continued: had got further there.
+        known: had nothing new.
+        measurements: figures of `dia-repro bench` that were not here.
+    """
+
+    added: int = 0
+    continued: int = 0
+    known: int = 0
+    measurements: int = 0
+    conflicts: list[Conflict] = field(default_factory=list)
+
+
+def merge(target: Database, sources: Sequence[Database], *, skip_conflicts: bool) -> Merged:
+    """Add what other databases hold, in one transaction.
+
+    Args:
+        skip_conflicts: take the rest where runs conflict; otherwise nothing at all is taken.
+
+    Raises:
+        MergeError: a source is the target itself.
+        DatabaseError: one cannot be read or written.
+    """
+    for source in sources:
+        _check_is_another(target, source)
+    merged = Merged()
+    with target.writing() as session:
+        for source in sources:
+            with source.reading() as theirs:
+                _Merge(session, theirs, source.name, merged).run()
+        if merged.conflicts and not skip_conflicts:
+            session.rollback()
+    return merged
+
+
+def _check_is_another(target: Database, source: Database) -> None:
+    ours, theirs = sqlite_path(target.location), sqlite_path(source.location)
+    same_file = ours is not None and theirs is not None and ours.resolve() == theirs.resolve()
+    if same_file or target.location == source.location:
+        raise MergeError(f"{source.name} is the database that is merged into")
+
+
+class _Merge:
+    """One source into the target."""
+
+    def __init__(self, ours: Session, theirs: Session, source: str, merged: Merged) -> None:
+        self.ours, self.theirs, self.source, self.merged = ours, theirs, source, merged
+
+    def run(self) -> None:
+        here = set(self.ours.scalars(select(SpecRow.spec_id)))
+        for spec in _rows(self.theirs, SpecRow):
+            if spec["spec_id"] not in here:
+                self.ours.execute(insert(SpecRow).values(spec))
+        for run in _rows(self.theirs, RunRow):
+            self._merge_run(run)
+        self._merge_measurements()
+
+    def _merge_run(self, theirs: Row) -> None:
+        same = select(RunRow.__table__).where(
+            RunRow.spec_id == theirs["spec_id"], RunRow.seed == theirs["seed"]
+        )
+        found = self.ours.execute(same).mappings().first()
+        if found is None:
+            number = self._insert(RunRow, _without(_at_rest(theirs), "id"))
+            self._add_epochs(number, self._epochs(self.theirs, theirs["id"]))
+            self._add_context(number, theirs["id"])
+            self.merged.added += 1
+            return
+        ours = dict(found)
+        before = self._epochs(self.ours, ours["id"])
+        after = self._epochs(self.theirs, theirs["id"])
+        reason = _difference(ours, before, theirs, after)
+        further = reason is None and _is_further(ours, before, theirs, after)
+        if further and self.ours.get(ClaimRow, ours["id"]) is not None:
+            reason = "is being trained here"
+        if reason is not None:
+            conflict = Conflict(theirs["spec_id"], theirs["seed"], self.source, reason)
+            self.merged.conflicts.append(conflict)
+            return
+        if further:
+            kept = _without(_at_rest(theirs), "id", "created_at")
+            self.ours.execute(update(RunRow).where(RunRow.id == ours["id"]).values(kept))
+            self._add_epochs(ours["id"], after[len(before) :])
+            self.merged.continued += 1
+        else:
+            self.merged.known += 1
+        if further or ours["uid"] == theirs["uid"]:
+            self._add_context(ours["id"], theirs["id"])
+
+    def _epochs(self, session: Session, run: int) -> list[Row]:
+        chosen = select(EpochRow.__table__).where(EpochRow.run_id == run).order_by(EpochRow.epoch)
+        return [dict(row) for row in session.execute(chosen).mappings()]
+
+    def _add_epochs(self, run: int, epochs: Iterable[Row]) -> None:
+        rows = [{**row, "run_id": run} for row in epochs]
+        if rows:
+            self.ours.execute(insert(EpochRow), rows)
+
+    def _add_context(self, ours: int, theirs: int) -> None:
+        """Attempts and analyses that are not here."""
+        known = {_identity(row): row for row in _rows(self.ours, ProvenanceRow, run_id=ours)}
+        for attempt in _rows(self.theirs, ProvenanceRow, run_id=theirs):
+            same = known.get(_identity(attempt))
+            if same is None:
+                self._insert(ProvenanceRow, {**_without(attempt, "id"), "run_id": ours})
+            elif same["ended_at"] is None:
+                end = {name: attempt[name] for name in AT_THE_END}
+                chosen = update(ProvenanceRow).where(ProvenanceRow.id == same["id"])
+                self.ours.execute(chosen.values(end))
+        here = {row["settings"]: row["id"] for row in _rows(self.ours, AnalysisRow, run_id=ours)}
+        for analysis in _rows(self.theirs, AnalysisRow, run_id=theirs):
+            number = here.get(analysis["settings"])
+            if number is None:
+                number = self._insert(AnalysisRow, {**_without(analysis, "id"), "run_id": ours})
+            parts = {row["part"] for row in _rows(self.ours, AnalysisPartRow, analysis_id=number)}
+            for part in _rows(self.theirs, AnalysisPartRow, analysis_id=analysis["id"]):
+                if part["part"] not in parts:
+                    self._insert(AnalysisPartRow, {**part, "analysis_id": number})
+
+    def _merge_measurements(self) -> None:
+        here = set(self.ours.scalars(select(MeasurementRow.session)))
+        for row in _rows(self.theirs, MeasurementRow):
+            if row["session"] not in here:
+                self._insert(MeasurementRow, _without(row, "id"))
+                self.merged.measurements += 1
+
+    def _insert(self, table: type[Base], values: Row) -> int:
+        result = self.ours.execute(insert(table).values(values))
+        return int(result.inserted_primary_key[0])  # type: ignore[attr-defined]
+
+
+def _difference(ours: Row, before: list[Row], theirs: Row, after: list[Row]) -> str | None:
+    """Why two histories of a run exclude each other, or None."""
+    for mine, other in zip(before, after, strict=False):
+        if _figures(mine) != _figures(other):
+            return f"other figures from epoch {mine['epoch']} on"
+    states = (State(ours["state"]), State(theirs["state"]))
+    longer_than_done = (states[0] in DONE and len(after) > len(before)) or (
+        states[1] in DONE and len(before) > len(after)
+    )
+    if longer_than_done or (states[0] != states[1] and all(state in DONE for state in states)):
+        return f"{states[0]} here with {len(before)} epochs, {states[1]} there with {len(after)}"
+    return None
+
+
+def _is_further(ours: Row, before: list[Row], theirs: Row, after: list[Row]) -> bool:
+    done = theirs["state"] in DONE and ours["state"] not in DONE
+    return done or len(after) > len(before)
+
+
+def _figures(epoch: Row) -> list[str]:
+    """What has to be equal; nan equals nan, and how long it took is no result."""
+    return [repr(epoch[name]) for name in epoch if name not in ("run_id", "seconds")]
+
+
+def _at_rest(run: Row) -> Row:
+    """A run as it is where nobody trains it."""
+    if run["state"] == State.RUNNING:
+        return {**run, "state": State.INTERRUPTED.value, "owner": None}
+    return {**run, "owner": None}
+
+
+def _identity(attempt: Row) -> tuple[object, ...]:
+    outside = ("id", "run_id", *AT_THE_END)
+    return tuple(value for name, value in attempt.items() if name not in outside)
+
+
+def _rows(session: Session, table: type[Base], **equal: int) -> list[Row]:
+    chosen = select(table.__table__).filter_by(**equal)
+    return [dict(row) for row in session.execute(chosen).mappings()]
+
+
+def _without(row: Row, *names: str) -> Row:
+    return {name: value for name, value in row.items() if name not in names}

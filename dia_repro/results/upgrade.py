@@ -1,0 +1,140 @@
+"""Copies of a database, and bringing an older one up to this version's schema."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Double, Float, MetaData, Table
+
+from dia_repro.errors import UsageError
+from dia_repro.results import backends, versions
+from dia_repro.results.backends import ForeignDatabaseError
+from dia_repro.results.database import Database, DatabaseError
+from dia_repro.results.schema import EARLIER_REVISIONS, Real
+
+ROWS_AT_A_TIME = 10_000
+
+
+class BackupError(UsageError):
+    """The copy cannot be made there."""
+
+
+def upgrade_database(location: str) -> Path | None:
+    """Bring a database of an earlier version to this one's schema, whole or not at all.
+
+    Nobody else can write meanwhile. Killed half-way, it leaves the database as it was.
+
+    Returns:
+        The copy that was made before, a SQLite file; None where nothing was to be done.
+
+    Raises:
+        ForeignDatabaseError: there is none, it holds other tables, or is of a newer version.
+        BackupError: the copy cannot be made; nothing was changed.
+        DatabaseError: it cannot be read or written.
+    """
+    path = backends.sqlite_path(location)
+    if path is not None:
+        backends.check_place(path)
+        if not path.exists():
+            raise ForeignDatabaseError(f"there is no database {location}")
+    # With create, SQLite refuses a file that may not be written instead of reading it.
+    database = Database(backends.make_engine(location, create=True), location)
+    try:
+        with database.translated():
+            with backends.writers_of(database.engine).begin() as connection:
+                if versions.found(connection) in EARLIER_REVISIONS:
+                    copy = _beside(path or Path("runs.db"))
+                    _copy_within(connection, path, copy)
+                    versions.migrate(connection)
+                    return copy
+            versions.check(database.engine, database.name)
+            return None
+    finally:
+        database.close()
+
+
+def back_up(database: Database, target: Path) -> None:
+    """Copy a database, as it is at one moment, into a new SQLite file.
+
+    Raises:
+        BackupError: there is such a file, or it cannot be written.
+        DatabaseError: the database cannot be read.
+    """
+    if target.exists():
+        raise BackupError(f"{target} exists: a backup overwrites nothing")
+    path = backends.sqlite_path(database.location)
+    with database.reading() as session:
+        _copy_within(session.connection(), path, target)
+
+
+def _beside(path: Path) -> Path:
+    number = 1
+    while (copy := path.with_name(f"{path.name}.before-upgrade-{number}")).exists():
+        number += 1
+    return copy
+
+
+def _copy_within(connection: Connection, path: Path | None, target: Path) -> None:
+    """Copy what a transaction under way sees; the file appears when it is whole and on the disk."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        if path is None:
+            _copy_rows(connection, partial)
+        else:
+            # Another connection: one that holds the write lock cannot be copied from.
+            with closing(_reader(path)) as source, closing(sqlite3.connect(partial)) as copy:
+                source.backup(copy)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        _check_copy(partial)
+        partial.replace(target)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BackupError(f"cannot copy the database to {target}: {reason}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
+
+
+def _check_copy(copy: Path) -> None:
+    with closing(_reader(copy)) as connection:
+        (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise DatabaseError(f"the database is damaged, and was not copied: {verdict}")
+
+
+def _copy_rows(source: Connection, target: Path) -> None:
+    """Every row, into tables of the same version of the schema."""
+    engine = backends.make_engine(str(target), create=True)
+    try:
+        with backends.writers_of(engine).begin() as connection:
+            versions.migrate(connection, versions.found(source) or "head")
+            tables = MetaData()
+            tables.reflect(connection)
+            for table in tables.sorted_tables:
+                _restore_types(table)
+                if table.name != versions.TABLE:
+                    _copy_table(source, connection, table)
+    finally:
+        engine.dispose()
+
+
+def _restore_types(table: Table) -> None:
+    """Numbers that are not finite are kept in a way of our own, which reflection cannot know."""
+    for column in table.columns:
+        if isinstance(column.type, Double | Float):
+            column.type = Real()
+
+
+def _copy_table(source: Connection, target: Connection, table: Table) -> None:
+    rows = source.execution_options(yield_per=ROWS_AT_A_TIME).execute(table.select())
+    for part in rows.mappings().partitions():
+        target.execute(table.insert(), [dict(row) for row in part])

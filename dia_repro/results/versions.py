@@ -1,0 +1,64 @@
+"""Versions of the schema: creating the newest, recognising the others."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from dia_repro.results.backends import ForeignDatabaseError, writers_of
+from dia_repro.results.schema import EARLIER_REVISIONS, REVISION
+
+TABLE = "alembic_version"
+
+
+def create_if_empty(engine: Engine) -> None:
+    """Make the tables where there are none."""
+    if table_names(engine):
+        return
+    # Under the write lock a second look: another process may have been faster.
+    with writers_of(engine).begin() as connection:
+        if not inspect(connection).get_table_names():
+            migrate(connection)
+
+
+def table_names(engine: Engine) -> set[str]:
+    """Of all tables."""
+    with engine.connect() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema up to a version, by default the newest, in the transaction under way."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "dia_repro.results:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def found(connection: Connection) -> str | None:
+    """The schema's version, or None where there is no table that says so."""
+    if TABLE not in inspect(connection).get_table_names():
+        return None
+    revision = connection.execute(text("select version_num from alembic_version")).scalar()
+    return revision if isinstance(revision, str) else None
+
+
+def check(engine: Engine, name: str) -> None:
+    """Raise `ForeignDatabaseError` unless it is a dia-repro database of this version."""
+    if not {TABLE, "runs", "specs"} <= table_names(engine):
+        raise ForeignDatabaseError(f"{name} is not a dia-repro database: it has other tables")
+    with engine.connect() as connection:
+        revision = found(connection)
+    if revision == REVISION:
+        return
+    if revision in EARLIER_REVISIONS:
+        raise ForeignDatabaseError(
+            f"{name} has the older schema {revision}: run 'dia-repro db upgrade'"
+        )
+    raise ForeignDatabaseError(
+        f"{name} has schema {revision}, newer than this dia-repro knows "
+        f"({REVISION}): update dia-repro; nothing was changed"
+    )

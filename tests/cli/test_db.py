@@ -1,0 +1,143 @@
+"""`db` and `runs rm`: copies, merges, checks, removal."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import cli, one_line
+
+RUN = ("run", "table5", "--protocol", "demo", "--epochs", "1", "--only", "SENet ResNet83")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two trained runs."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert cli(*RUN, "--seeds", "2", cwd=folder).returncode == 0
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def execute(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "runs-checkpoints").glob("*/*/epoch-*.pt"))
+
+
+def test_a_sound_database_says_so(trained: Path) -> None:
+    done = cli("db", "check", cwd=trained)
+    assert (done.returncode, done.stderr) == (0, "runs.db: sound.\n")
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("delete from epochs where run_id = 1", "run 1 is finished with 0 epochs"),
+        ("update epochs set epoch = 2 where run_id = 1", "the last of which is epoch 2"),
+        ("alter table epochs add column more", "the schema is not this version's"),
+        ("delete from specs", "refers to a row of specs"),
+        ("update specs set json = replace(json, 'fp32', 'fp8')", "a spec cannot be read"),
+        ("update specs set json = replace(json, 'fp32', 'tf32')", "is not what its spec_id says"),
+    ],
+)
+def test_what_is_wrong_is_named(statement: str, words: str, folder: Path) -> None:
+    execute(folder / "runs.db", statement)
+    done = cli("db", "check", cwd=folder)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_damaged_pages_are_found(folder: Path) -> None:
+    path = folder / "runs.db"
+    content = bytearray(path.read_bytes())
+    page = 4096 * 8
+    content[page : page + 4096] = bytes(reversed(content[page : page + 4096]))
+    path.write_bytes(content)
+    done = cli("db", "check", cwd=folder)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert "sound" not in done.stderr
+
+
+def test_dead_runs_and_folders_of_nobody_are_found_and_mended(folder: Path) -> None:
+    execute(folder / "runs.db", "update runs set state = 'running', owner = 'me' where id = 1")
+    (folder / "runs-checkpoints" / "1-0000" / "seed-0-abc").mkdir(parents=True)
+    done = cli("db", "check", cwd=folder)
+    assert done.returncode == 1
+    assert "run 1 claims to be running, but nobody trains it" in done.stderr
+    assert "seed-0-abc belongs to no run" in done.stderr
+    mended = cli("db", "check", "--repair", cwd=folder)
+    assert (mended.returncode, "run 1" in mended.stderr) == (0, True)
+    assert "run 1" not in cli("db", "check", cwd=folder).stderr
+
+
+def test_a_backup_is_a_database_and_overwrites_nothing(folder: Path) -> None:
+    assert cli("db", "backup", "copy.db", cwd=folder).returncode == 0
+    shown = [
+        cli("runs", "list", "--format", "json", *where, cwd=folder).stdout
+        for where in ((), ("--db", "copy.db"))
+    ]
+    assert shown[0] == shown[1]
+    again = cli("db", "backup", "copy.db", cwd=folder)
+    assert (again.returncode, one_line(again.stderr)) == (2, True)
+    nowhere = cli("db", "backup", "no/such/copy.db", cwd=folder)
+    assert (nowhere.returncode, one_line(nowhere.stderr)) == (2, True)
+    assert not list(folder.glob(".*partial"))
+
+
+def test_merging_from_the_command_line(folder: Path, tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    other = str(folder / "runs.db")
+    done = cli("db", "merge", other, cwd=fresh)
+    assert (done.returncode, "2 runs added" in done.stderr) == (0, True)
+    again = cli("db", "merge", other, other, cwd=fresh)
+    assert (again.returncode, "0 runs added, 0 continued, 4 with" in again.stderr) == (0, True)
+    execute(folder / "runs.db", "update epochs set test_top1 = 99 where run_id = 1")
+    refused = cli("db", "merge", other, cwd=fresh)
+    assert refused.returncode == 2
+    assert "resnet83 se r=16 on digits, seed 0: other figures from epoch 1 on" in refused.stderr
+    assert "Nothing was merged" in refused.stderr
+    missing = cli("db", "merge", "missing.db", cwd=fresh)
+    assert (missing.returncode, one_line(missing.stderr)) == (2, True)
+
+
+def test_runs_are_removed_with_all_that_belongs_to_them(folder: Path) -> None:
+    refused = cli("runs", "rm", "1", cwd=folder)
+    assert (refused.returncode, len(checkpoints(folder))) == (3, 2)
+    assert cli("runs", "rm", "1", "--only-checkpoints", "--yes", cwd=folder).returncode == 0
+    assert len(checkpoints(folder)) == 1
+    assert len(cli("runs", "list", "--format", "csv", cwd=folder).stdout.splitlines()) == 3
+    assert cli("runs", "rm", "1", "2", "--yes", cwd=folder).returncode == 0
+    assert checkpoints(folder) == []
+    assert len(cli("runs", "list", "--format", "csv", cwd=folder).stdout.splitlines()) == 1
+    with closing(sqlite3.connect(folder / "runs.db")) as connection:
+        for table in ("specs", "epochs", "provenance", "claims"):
+            assert connection.execute(f"select count(*) from {table}").fetchone() == (0,)
+    unknown = cli("runs", "rm", "7", "--yes", cwd=folder)
+    assert (unknown.returncode, one_line(unknown.stderr)) == (2, True)
+
+
+@pytest.mark.parametrize(("keep", "epochs"), [("last", [3]), ("best", None), ("none", [])])
+def test_so_many_weights_stay(keep: str, epochs: list[int] | None, tmp_path: Path) -> None:
+    command = (*RUN[:4], "--epochs", "3", *RUN[6:], "--keep", keep)
+    assert cli(*command, cwd=tmp_path).returncode == 0
+    if epochs is None:
+        with closing(sqlite3.connect(tmp_path / "runs.db")) as connection:
+            order = "select epoch from epochs order by test_top1 desc, epoch limit 1"
+            epochs = list(connection.execute(order).fetchone())
+    assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path)] == epochs

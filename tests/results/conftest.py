@@ -1,0 +1,59 @@
+"""The backends that keep the storage contract."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from dia_repro.results.database import Database, open_database
+
+# URL of a PostgreSQL server on which databases may be made and dropped.
+SERVER = "DIA_REPRO_TEST_POSTGRES"
+
+
+@pytest.fixture(scope="session")
+def postgres_database(worker_id: str) -> Iterator[str]:
+    """The URL of a database of our own, dropped at the end."""
+    server = os.environ.get(SERVER)
+    if not server:
+        pytest.skip(f"no PostgreSQL: {SERVER} is not set")
+    name = f"dia_repro_test_{worker_id}_{os.getpid()}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"create database {name}"))
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"drop database {name} with (force)"))
+    engine.dispose()
+
+
+@pytest.fixture
+def postgres(postgres_database: str) -> str:
+    """The URL of an empty database."""
+    engine = create_engine(postgres_database)
+    with engine.begin() as connection:
+        connection.execute(text("drop schema public cascade; create schema public"))
+    engine.dispose()
+    return postgres_database
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where there is no database yet, for each backend."""
+    if request.param == "postgres":
+        server: str = request.getfixturevalue("postgres")
+        return server
+    return str(tmp_path / "runs.db")
+
+
+@pytest.fixture
+def database(location: str) -> Iterator[Database]:
+    """A new database, of each backend."""
+    database = open_database(location, create=True)
+    yield database
+    database.close()

@@ -1,0 +1,45 @@
+"""Rows for tests of the database."""
+
+from __future__ import annotations
+
+from dia_repro.results import writer
+from dia_repro.results.claims import take
+from dia_repro.results.database import Database
+from tests.helpers import tiny_spec
+
+PROVENANCE = {
+    "host": "h",
+    "device": "d",
+    "threads": 1,
+    "python": "3",
+    "torch": "2",
+    "cuda": None,
+    "package": "0",
+    "git_commit": None,
+    "git_clean": None,
+    "command": "c",
+    "data_sha256": "0",
+    "from_epoch": 0,
+}
+SPEC = tiny_spec()
+
+
+def ensure(database: Database, seeds: int = 1) -> list[int]:
+    numbers = writer.ensure_runs(database, {SPEC.spec_id: SPEC.canonical_json()}, range(seeds))
+    return [numbers[SPEC.spec_id, seed] for seed in range(seeds)]
+
+
+def begin(database: Database, run: int, owner: str = "me", place: str = "here") -> int:
+    return take(database, run, owner, place, PROVENANCE)
+
+
+def epoch(number: int, top1: float = 50.0) -> dict[str, float]:
+    return {
+        "epoch": number,
+        "lr": 0.1,
+        "train_loss": 1.0,
+        "train_top1": 50.0,
+        "test_loss": 1.0,
+        "test_top1": top1,
+        "seconds": 2.0,
+    }

@@ -1,0 +1,170 @@
+"""One process at a time trains a run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dia_repro.execution import claiming
+from dia_repro.execution.claiming import Heart, lock_folder, place_of, seems_dead
+from dia_repro.results import claims, writer
+from dia_repro.results.claims import AlreadyDoneError, HeldError, TakenOverError, holders
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.queries import all_runs, run_detail
+from dia_repro.results.schema import State
+from tests.results.rows import begin, ensure, epoch
+
+LEASE = 1.0
+
+
+def end(database: Database, run: int, attempt: int) -> None:
+    writer.end(
+        database, run, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1, reason=None
+    )
+
+
+def test_a_run_has_one_holder(database: Database) -> None:
+    (run,) = ensure(database)
+    attempt = begin(database, run, "first", "machine one")
+    with pytest.raises(HeldError, match="being trained by first"):
+        begin(database, run, "second", "machine two")
+    end(database, run, attempt)
+    assert holders(database) == ()
+    with pytest.raises(AlreadyDoneError):
+        begin(database, run, "second", "machine two")
+
+
+def test_who_has_the_same_lock_knows_that_the_other_is_dead(database: Database) -> None:
+    (run,) = ensure(database)
+    begin(database, run, "first", "machine one:/runs/lock:7")
+    attempt = begin(database, run, "second", "machine one:/runs/lock:7")
+    assert [(one.owner, one.attempt) for one in holders(database)] == [("second", attempt)]
+
+
+def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> None:
+    (run,) = ensure(database)
+    slow = begin(database, run, "slow", "machine one")
+    (holder,) = holders(database)
+    quick = begin_after(database, run, holder)
+    for forbidden in (
+        lambda: writer.record_epoch(database, run, slow, epoch(1)),
+        lambda: writer.align_epochs(database, run, slow, [epoch(1)]),
+        lambda: writer.set_parameters(database, run, slow, 5),
+        lambda: claims.beat(database, run, slow),
+        lambda: end(database, run, slow),
+    ):
+        with pytest.raises(TakenOverError):
+            forbidden()
+    assert (all_runs(database)[0].epochs, all_runs(database)[0].state) == (0, State.RUNNING)
+    writer.record_epoch(database, run, quick, epoch(1))
+    end(database, run, quick)
+
+
+def begin_after(database: Database, run: int, dead: claims.Holder) -> int:
+    provenance = {
+        name: value
+        for name, value in run_detail(database, run).provenance[0].items()
+        if name != "started_at"
+    }
+    return claims.take(database, run, "quick", "machine two", provenance, dead)
+
+
+def test_a_beat_in_the_last_moment_saves_the_holder(database: Database) -> None:
+    (run,) = ensure(database)
+    attempt = begin(database, run, "slow", "machine one")
+    (holder,) = holders(database)
+    claims.beat(database, run, attempt)
+    with pytest.raises(HeldError):
+        begin_after(database, run, holder)
+
+
+def test_a_silent_holder_is_dead_after_the_lease_and_not_before(database: Database) -> None:
+    (run,) = ensure(database)
+    begin(database, run, "dead", "machine one")
+    (holder,) = holders(database)
+    begun = time.monotonic()
+    assert seems_dead(database, holder, lambda: False, LEASE) == holder
+    assert time.monotonic() - begun >= LEASE
+    assert seems_dead(database, holder, lambda: True, LEASE) is None
+
+
+def test_a_beating_holder_is_left_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "BEAT_SECONDS", LEASE / 4)
+    (run,) = ensure(database)
+    attempt = begin(database, run, "slow", "machine one")
+    with Heart(database, run, attempt) as heart:
+        (holder,) = holders(database)
+        assert seems_dead(database, holder, lambda: False, LEASE) is None
+        assert not heart.taken_over
+    assert not heart.is_alive()
+
+
+def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour that the clock jumps, on either machine, makes nobody dead and nobody alive."""
+    monkeypatch.setattr(claiming, "BEAT_SECONDS", LEASE / 4)
+    (run,) = ensure(database)
+    attempt = begin(database, run, "slow", "machine one")
+    real = time.time
+    for hours in (1, -1):
+        monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
+        with Heart(database, run, attempt):
+            (holder,) = holders(database)
+            assert seems_dead(database, holder, lambda: False, LEASE) is None
+        (holder,) = holders(database)
+        assert seems_dead(database, holder, lambda: False, LEASE / 2) == holder
+
+
+def test_a_heart_notices_that_it_was_taken_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "BEAT_SECONDS", 0.05)
+    (run,) = ensure(database)
+    attempt = begin(database, run, "slow", "machine one")
+    monkeypatch.setattr(claiming, "BEAT_SECONDS", 0.3)
+    with Heart(database, run, attempt) as heart:
+        begin(database, run, "quick", "machine one")
+        heart.join(timeout=10)
+        assert heart.taken_over
+
+
+def test_eight_that_ask_for_the_same_runs_train_each_once(
+    database: Database, location: str
+) -> None:
+    runs = ensure(database, seeds=10)
+    trained: list[int] = []
+    lock = threading.Lock()
+
+    def train_all(number: int) -> None:
+        mine = open_database(location, create=False)
+        for run in runs:
+            try:
+                attempt = begin(mine, run, f"process {number}", f"machine {number}")
+            except (HeldError, AlreadyDoneError):
+                continue
+            writer.record_epoch(mine, run, attempt, epoch(1))
+            with lock:
+                trained.append(run)
+            end(mine, run, attempt)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(train_all, range(8)))
+    assert sorted(trained) == runs
+    assert all(len(run_detail(database, run).provenance) == 1 for run in runs)
+
+
+def test_a_place_names_one_lock(tmp_path: Path) -> None:
+    places = set()
+    for name in ("one", "two"):
+        lock = lock_folder(tmp_path / name)
+        assert lock is not None
+        places |= {place_of(tmp_path / name), place_of(tmp_path / ".." / tmp_path.name / name)}
+        lock.release()
+    assert len(places) == 2

@@ -1,0 +1,181 @@
+"""Databases that never met come together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from dia_repro.results import writer
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.merge import MergeError, merge
+from dia_repro.results.queries import all_runs, analysis_parts, run_detail
+from dia_repro.results.schema import State
+from dia_repro.results.upgrade import back_up
+from tests.results.rows import begin, ensure, epoch
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(str(tmp_path / "other.db"), create=True)
+    yield database
+    database.close()
+
+
+def train(
+    database: Database, epochs: int, state: State, *, top1: float = 50.0, seed: int = 0
+) -> int:
+    run = ensure(database, seeds=seed + 1)[seed]
+    attempt = begin(database, run)
+    for number in range(1, epochs + 1):
+        writer.record_epoch(database, run, attempt, epoch(number, top1 + number))
+    if state is not State.RUNNING:
+        writer.end(
+            database, run, attempt, state, wall_seconds=1.5, peak_memory_bytes=7, step="eager"
+        )
+    return run
+
+
+def contents(database: Database) -> list[object]:
+    """All rows, without the numbers that only this database gives them."""
+    rows: list[object] = []
+    for run in all_runs(database):
+        detail = run_detail(database, run.id)
+        rows += [(run.uid, run.spec_id, run.seed, run.state, run.reason, run.parameters)]
+        rows += [repr(list(row.items())) for row in detail.epochs]
+        rows += [repr(list(row.items())) for row in detail.provenance]
+        rows += [analysis_parts(database, run.id, "{}")]
+    return rows
+
+
+def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: Database) -> None:
+    train(database, 2, State.FINISHED, seed=1)
+    run = train(other, 3, State.FINISHED)
+    writer.record_part(other, writer.ensure_analysis(other, run, "{}", "{}"), 4, "[1]", 2.0)
+    writer.record_measurements(other, [MEASUREMENT], "{}")
+    merged = merge(database, [other], skip_conflicts=False)
+    assert (merged.added, merged.continued, merged.measurements) == (0, 1, 1)  # seed 0 was pending
+    mine = next(one for one in all_runs(database) if one.seed == 0)
+    theirs = all_runs(other)[0]
+    assert (mine.uid, mine.state, mine.epochs) == (theirs.uid, theirs.state, 3)
+    assert run_detail(database, mine.id).provenance == run_detail(other, theirs.id).provenance
+    assert analysis_parts(database, mine.id, "{}") == {4: "[1]"}
+
+
+MEASUREMENT = {
+    "name": "n",
+    "value": math.inf,
+    "unit": "u",
+    "least": 1.0,
+    "most": math.nan,
+    "how": "h",
+}
+
+
+def test_twice_is_once(database: Database, other: Database) -> None:
+    train(other, 3, State.FINISHED)
+    train(other, 1, State.DIVERGED, seed=1)
+    writer.record_measurements(other, [MEASUREMENT], "{}")
+    assert (
+        merge(
+            database,
+            [
+                other,
+            ],
+            skip_conflicts=False,
+        ).added
+        == 2
+    )
+    first = contents(database)
+    assert first == contents(other)
+    again = merge(database, [other], skip_conflicts=False)
+    assert (again.added, again.continued, again.known, again.measurements) == (0, 0, 2, 0)
+    assert contents(database) == first
+
+
+def test_a_copy_that_went_on_is_taken_up(
+    database: Database, other: Database, tmp_path: Path
+) -> None:
+    train(other, 2, State.INTERRUPTED)
+    merge(database, [other], skip_conflicts=False)
+    back_up(database, tmp_path / "elsewhere.db")
+    elsewhere = open_database(str(tmp_path / "elsewhere.db"), create=False)
+    (run,) = all_runs(elsewhere)
+    attempt = begin(elsewhere, run.id, "there", "there")
+    writer.record_epoch(elsewhere, run.id, attempt, epoch(3, 90.0))
+    writer.end(elsewhere, run.id, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
+    assert merge(database, [elsewhere], skip_conflicts=False).continued == 1
+    assert contents(database) == contents(elsewhere)
+    # And the other way round there is nothing to be taken.
+    assert merge(elsewhere, [other], skip_conflicts=False).known == 1
+    assert all_runs(elsewhere)[0].epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ((3, State.FINISHED, 50.0), (3, State.FINISHED, 60.0)),
+        ((1, State.INTERRUPTED, 50.0), (3, State.FINISHED, 60.0)),
+        ((3, State.FINISHED, 50.0), (3, State.DIVERGED, 50.0)),
+        ((3, State.FINISHED, 50.0), (4, State.INTERRUPTED, 50.0)),
+    ],
+)
+def test_conflicts_are_told_and_nothing_is_taken(
+    ours: tuple[int, State, float],
+    theirs: tuple[int, State, float],
+    database: Database,
+    other: Database,
+) -> None:
+    train(database, ours[0], ours[1], top1=ours[2])
+    train(other, theirs[0], theirs[1], top1=theirs[2])
+    train(other, 2, State.FINISHED, seed=1)
+    before = contents(database)
+    merged = merge(database, [other], skip_conflicts=False)
+    assert [(one.seed, one.source) for one in merged.conflicts] == [(0, other.name)]
+    assert contents(database) == before
+    assert merge(database, [other], skip_conflicts=True).added == 1
+    assert contents(database)[: len(before)] == before
+
+
+def test_the_same_figures_of_two_trainings_are_no_conflict(
+    database: Database, other: Database
+) -> None:
+    train(database, 3, State.FINISHED)
+    train(other, 3, State.FINISHED)
+    with other.writing() as session:
+        session.execute(text("update epochs set seconds = 99"))
+    before = contents(database)
+    assert merge(database, [other], skip_conflicts=False).known == 1
+    assert contents(database) == before
+
+
+def test_a_run_under_way_here_is_left_alone(database: Database, other: Database) -> None:
+    train(database, 1, State.RUNNING)
+    train(other, 3, State.FINISHED)
+    (conflict,) = merge(database, [other], skip_conflicts=False).conflicts
+    assert conflict.reason == "is being trained here"
+
+
+def test_a_run_under_way_there_is_interrupted_here(database: Database, other: Database) -> None:
+    train(other, 1, State.RUNNING)
+    merge(database, [other], skip_conflicts=False)
+    assert [(run.state, run.owner) for run in all_runs(database)] == [(State.INTERRUPTED, None)]
+
+
+def test_a_failure_half_way_leaves_nothing(database: Database, other: Database) -> None:
+    train(other, 3, State.FINISHED)
+    broken = open_database(other.location, create=False)
+    with broken.writing() as session:
+        session.execute(text("drop table measurements"))
+    with pytest.raises(Exception, match="measurements"):
+        merge(database, [broken], skip_conflicts=False)
+    assert all_runs(database) == ()
+
+
+def test_a_database_is_not_merged_into_itself(other: Database, tmp_path: Path) -> None:
+    again = open_database(str(tmp_path / "." / "other.db"), create=False)
+    with pytest.raises(MergeError):
+        merge(other, [again], skip_conflicts=False)
