@@ -153,3 +153,22 @@ def test_any_command_line(place: Path) -> None:
 @pytest.mark.slow
 def test_any_command_line_at_length(place: Path) -> None:
     fuzz(thorough(5000), command_lines(), lambda line: check_line(place, line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["data", "check", "folder:~nobody-here"],
+        ["data", "check", "folder:" + "a" * 5000],
+        ["data", "check", "folder:pets", "--data", "\udcff"],
+        ["show", "table5", "--dataset", "folder:\udcff"],
+        ["run", "--dry-run", "table5", "--protocol", "demo", "--seeds", "9" * 18],
+        ["report", "table5", "--tables", "é" * 300],
+        ["db", "upgrade", "--db", "é" * 300],
+        ["bench", "--spec", "spec.json", "--out", "a" * 300 + "/x"],
+    ],
+    ids=lambda line: " ".join(line)[:30].encode(errors="replace").decode(),
+)
+def test_lines_that_were_tracebacks_or_never_ended(place: Path, line: list[str]) -> None:
+    check_line(place, line)
+    assert run_command(*line, cwd=place).code in {1, 2, 3}
