@@ -12,6 +12,7 @@ import pytest
 import dia_repro
 
 PACKAGE = Path(dia_repro.__file__).parent
+SEE_EVERYTHING = ("cli", "selfcheck")
 LIBRARIES_WITH_TORCH = {"torch", "torchvision"}
 # What each part may import of the package's other parts; execution and cli see everything.
 ALLOWED = {
@@ -70,7 +71,7 @@ def test_parts_that_know_nothing_of_torch(part: str) -> None:
 
 def test_every_part_is_covered() -> None:
     parts = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
-    assert parts == {*ALLOWED, "cli"}
+    assert parts == {*ALLOWED, *SEE_EVERYTHING}
 
 
 @pytest.mark.parametrize(

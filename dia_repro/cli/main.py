@@ -10,7 +10,20 @@ from typing import Annotated, Any
 import typer
 
 import dia_repro
-from dia_repro.cli import analyze, bench, data, db, doctor, explain, params, plan, run, runs, tables
+from dia_repro.cli import (
+    analyze,
+    bench,
+    data,
+    db,
+    doctor,
+    explain,
+    params,
+    plan,
+    run,
+    runs,
+    selfcheck,
+    tables,
+)
 from dia_repro.errors import (
     DONE,
     INTERRUPTED,
@@ -69,6 +82,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(analyze.app, name="analyze")
 app.command()(bench.bench)
 app.command()(doctor.doctor)
+app.command()(selfcheck.selfcheck)
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ class LocalExecutor:
         jobs: worker processes at a time.
         on_message: called in this process with whatever workers say.
         on_stopping: called once when a signal has come and workers are saving.
+        train: what a worker process does; sends messages and ends with one `Ended`.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class LocalExecutor:
         jobs: int,
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
+        train: Callable[[WorkOrder, Connection], None] = worker.main,
     ) -> None:
-        self.database, self.jobs = database, jobs
+        self.database, self.jobs, self.train = database, jobs, train
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
 
@@ -85,7 +87,7 @@ class LocalExecutor:
 
     def _start(self, order: WorkOrder) -> _Worker:
         ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
-        process = forkserver.CONTEXT.Process(target=worker.main, args=(order, theirs))
+        process = forkserver.CONTEXT.Process(target=self.train, args=(order, theirs))
         process.start()
         theirs.close()
         return _Worker(order, process, ours)

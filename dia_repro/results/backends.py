@@ -26,6 +26,7 @@ from dia_repro.errors import AbsentError, UsageError
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 10
+SMALLEST_PAGE = 512
 # Of the advisory lock that PostgreSQL's writers take; any number that nobody else uses.
 WRITE_LOCK = 0x_D1A_2020
 
@@ -80,6 +81,9 @@ def check_place(path: Path) -> None:
         raise UsageError(f"--db {path}: the folder {path.parent} does not exist")
     if path.exists() and not path.is_file():
         raise ForeignDatabaseError(f"--db {path} is not a file")
+    # SQLite takes a file of one byte for an empty database, and would write over it.
+    if path.exists() and 0 < path.stat().st_size < SMALLEST_PAGE:
+        raise ForeignDatabaseError(f"--db {path} is not a database")
 
 
 def _url(location: str) -> URL:

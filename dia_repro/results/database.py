@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
 
 from dia_repro.errors import DiaReproError
@@ -57,6 +57,14 @@ class Database:
             if any(sign in message for sign in NOT_A_DATABASE):
                 raise ForeignDatabaseError(message) from error
             raise DatabaseError(message) from error
+        except (NoResultFound, ValueError) as error:
+            if isinstance(error, DiaReproError):
+                raise
+            # Never written by us: a date that is none, text that is not UTF-8, a row gone.
+            raise DatabaseError(
+                f"database {self.name} is damaged: {' '.join(str(error).split())}: "
+                "see 'dia-repro db check'"
+            ) from error
 
     def close(self) -> None:
         """Close all connections."""

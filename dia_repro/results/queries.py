@@ -11,7 +11,7 @@ from sqlalchemy import Select, and_, case, func, select
 from sqlalchemy.orm import Session, aliased
 
 from dia_repro.errors import UsageError
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, DatabaseError
 from dia_repro.results.schema import (
     AnalysisPartRow,
     AnalysisRow,
@@ -21,6 +21,8 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
+
+MOST = 2**31 - 1
 
 
 class UnknownRunError(UsageError):
@@ -85,9 +87,15 @@ def iterate_runs(session: Session) -> Iterator[RunSummary]:
 
 def spec_json(database: Database, spec_ids: Iterable[str]) -> dict[str, str]:
     """The canonical JSON of specs, by spec_id."""
+    wanted = set(spec_ids)
     with database.reading() as session:
-        chosen = select(SpecRow).where(SpecRow.spec_id.in_(list(spec_ids)))
-        return {row.spec_id: row.json for row in session.scalars(chosen)}
+        chosen = select(SpecRow).where(SpecRow.spec_id.in_(list(wanted)))
+        found = {row.spec_id: row.json for row in session.scalars(chosen)}
+    if missing := wanted - found.keys():
+        raise DatabaseError(
+            f"database {database.name}: spec {min(missing)} is gone: see 'dia-repro db check'"
+        )
+    return found
 
 
 def all_spec_json(database: Database) -> tuple[str, ...]:
@@ -102,7 +110,8 @@ def run_detail(database: Database, run_id: int) -> RunDetail:
     Raises:
         UnknownRunError: there is no such run.
     """
-    found = _summaries(database, _summary_query().where(RunRow.id == run_id))
+    known = run_id <= MOST  # backends fail at what is larger
+    found = _summaries(database, _summary_query().where(RunRow.id == run_id)) if known else ()
     if not found:
         raise UnknownRunError(f"no run {run_id} in {database.name}: see 'dia-repro runs list'")
     with database.reading() as session:

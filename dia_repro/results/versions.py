@@ -48,7 +48,10 @@ def found(connection: Connection) -> str | None:
 
 def check(engine: Engine, name: str) -> None:
     """Raise `ForeignDatabaseError` unless it is a dia-repro database of this version."""
-    if not {TABLE, "runs", "specs"} <= table_names(engine):
+    names = table_names(engine)
+    if not names:
+        raise ForeignDatabaseError(f"{name} is empty: there is no database in it yet")
+    if not {TABLE, "runs", "specs"} <= names:
         raise ForeignDatabaseError(f"{name} is not a dia-repro database: it has other tables")
     with engine.connect() as connection:
         revision = found(connection)

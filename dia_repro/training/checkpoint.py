@@ -14,7 +14,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -74,8 +74,7 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
+            _sync_file(file)
         partial.replace(path)
         _sync_folder(folder)
     except OSError as error:
@@ -127,6 +126,11 @@ def _parse(path: Path) -> tuple[int, int, str]:
     if match is None:
         raise CheckpointError(f"{path} is not a checkpoint's name")
     return int(match[1]), int(match[2]), match[3]
+
+
+def _sync_file(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

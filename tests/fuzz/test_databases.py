@@ -15,7 +15,7 @@ from dia_repro.execution import planning
 from dia_repro.results import writer
 from dia_repro.results.database import open_database
 from tests.fuzz.commands import check_outcome, run_command
-from tests.fuzz.settings import fuzz, thorough
+from tests.fuzz.settings import fuzz, quick, thorough
 from tests.helpers import tiny_spec
 
 COMMANDS = [
@@ -25,6 +25,8 @@ COMMANDS = [
     ("report", "table5"),
     ("plan", "table5", "--protocol", "demo", "--only", "SENet ResNet83"),
     ("db", "upgrade"),
+    ("db", "check"),
+    ("db", "merge", "runs.db", "--db", "new.db"),
 ]
 
 
@@ -49,21 +51,58 @@ def check_file(place: Path, content: bytes) -> None:
         (here / "runs.db").write_bytes(content)
         check_outcome(run_command(*command, cwd=here), command)
         assert (here / "runs.db").read_bytes() == content, command
-        written = {path.name for path in here.iterdir()} - {"runs.db", "tables", "figures"}
+        written = {path.name for path in here.iterdir()} - {
+            "runs.db",
+            "new.db",
+            "tables",
+            "figures",
+        }
         assert not written, command
 
 
 def test_a_truncated_database(tmp_path: Path, sound: bytes) -> None:
-    # SQLite itself takes a file of one byte for an empty one.
-    pages = [15, 16, 17, 99, 100, 101, 4095, 4096, 4097, len(sound) // 2, len(sound) - 1]
+    pages = [1, 2, 15, 16, 17, 99, 100, 101, 4095, 4096, 4097, len(sound) // 2, len(sound) - 1]
     for length in pages:
         check_file(tmp_path, sound[:length])
 
 
 @pytest.mark.slow
 def test_a_database_truncated_anywhere(tmp_path: Path, sound: bytes) -> None:
-    lengths = st.integers(2, len(sound) - 1)
+    lengths = st.integers(1, len(sound) - 1)
     fuzz(thorough(300), lengths, lambda length: check_file(tmp_path, sound[:length]))
+
+
+def test_bytes_flipped_anywhere(tmp_path: Path, sound: bytes) -> None:
+    places = st.lists(st.integers(0, len(sound) - 1), min_size=1, max_size=40)
+
+    def check(flipped: list[int]) -> None:
+        content = bytearray(sound)
+        for place in flipped:
+            content[place] ^= 0xFF
+        check_file(tmp_path, bytes(content))
+
+    fuzz(quick(6), places, check)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update runs set created_at = 'nonsense'",
+        "update runs set state = 'nonsense'",
+        "delete from specs",
+        "update specs set json = '[]'",
+        "update specs set json = x'ff'",
+        "update runs set seed = 'nonsense'",
+    ],
+)
+def test_rows_that_were_never_written(tmp_path: Path, sound: bytes, statement: str) -> None:
+    path = tmp_path / "odd.db"
+    path.write_bytes(sound)
+    with sqlite3.connect(path) as connection:
+        connection.execute("pragma ignore_check_constraints = on")
+        connection.execute(statement)
+    connection.close()
+    check_file(tmp_path, path.read_bytes())
 
 
 @pytest.mark.parametrize("noise", [b"text\n", b"SQLite format 3\0", b"\0" * 5000, b"<html>"])
