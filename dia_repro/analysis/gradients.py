@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from dia_repro.analysis.states import NotAnalysableError
-from dia_repro.analysis.stored import NoRunError
+from dia_repro.analysis.stored import NoRunError, finished_runs
 from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database
-from dia_repro.results.queries import RunDetail, all_runs, analysis_parts, run_detail
+from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS, State
 
 LABELS = {entry.model: entry.column for entry in FIGURE6.entries}
@@ -72,13 +72,10 @@ def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRu
 
 
 def _of_the_figure(database: Database) -> Iterable[RecordedRun]:
-    for summary in all_runs(database):
-        if summary.state is State.FINISHED:
-            run = run_detail(database, summary.id)
-            spec = Spec.from_json(run.spec_json)
-            records = _records(database, summary.id)
-            if spec.model in LABELS and records:
-                yield RecordedRun(run, spec, LABELS[spec.model], records)
+    for spec, summary in finished_runs(database, LABELS):
+        records = _records(database, summary.id)
+        if records:
+            yield RecordedRun(run_detail(database, summary.id), spec, LABELS[spec.model], records)
 
 
 def _checked(database: Database, run: RunDetail) -> RecordedRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,10 +21,17 @@ from dia_repro.analysis.states import (
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.errors import AbsentError
 from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.spec import Spec
+from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database
-from dia_repro.results.queries import RunDetail, all_runs, analysis_parts, run_detail
+from dia_repro.results.queries import (
+    RunDetail,
+    RunSummary,
+    all_spec_json,
+    analysis_parts,
+    run_detail,
+    runs_of,
+)
 from dia_repro.results.schema import State
 
 
@@ -46,19 +53,26 @@ def choose_run(database: Database, run_id: int | None) -> RunDetail:
         return run
     (entry,) = FIGURE5.entries
     found = []
-    for summary in all_runs(database):
-        if summary.state is not State.FINISHED:
-            continue
-        run = run_detail(database, summary.id)
-        spec = Spec.from_json(run.spec_json)
-        if spec.model == entry.model:
-            papers = spec.data.dataset == entry.dataset
-            found.append(((papers, summary.best_top1 or 0.0, -summary.id), run))
+    for spec, summary in finished_runs(database, (entry.model,)):
+        papers = spec.data.dataset == entry.dataset
+        found.append((papers, summary.best_top1 or 0.0, -summary.id))
     if not found:
         raise NoRunError(
             f"no run of {entry.row} is finished in {database.name}: dia-repro run figure5"
         )
-    return max(found, key=lambda pair: pair[0])[1]
+    return run_detail(database, -max(found)[2])
+
+
+def finished_runs(
+    database: Database, models: Collection[ModelSpec]
+) -> Iterator[tuple[Spec, RunSummary]]:
+    """The finished runs of some networks, on whatever data."""
+    specs = {spec.spec_id: spec for spec in map(Spec.from_json, all_spec_json(database))}
+    wanted = [spec_id for spec_id, spec in specs.items() if spec.model in models]
+    for spec_id, runs in runs_of(database, wanted).items():
+        for run in runs:
+            if run.state is State.FINISHED:
+                yield specs[spec_id], run
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, DataChoice, Request
 from dia_repro.results.database import Database
-from dia_repro.results.queries import runs_of
+from dia_repro.results.queries import states_of
 from dia_repro.results.schema import DONE
 
 # The order breaks ties: the paper's protocol first, a protocol's default on a GPU first.
@@ -45,9 +45,9 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
     ]
 
     def coverage(request: Request) -> tuple[int, int]:
-        found = runs_of(database, (spec.spec_id for spec in artifact.specs(request).values()))
-        runs = [run for of_spec in found.values() for run in of_spec]
-        return sum(run.state in DONE for run in runs), len(runs)
+        specs = artifact.specs(request).values()
+        states = states_of(database, (spec.spec_id for spec in specs))
+        return sum(state in DONE for state in states), len(states)
 
     return max(candidates, key=coverage)
 

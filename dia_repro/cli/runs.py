@@ -17,6 +17,7 @@ from dia_repro.rendering.records import Record, to_csv, to_json
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
 app.command()(export.export)
 
+LISTED = 200
 LIST_FIELDS = (
     "id",
     "network",
@@ -59,23 +60,36 @@ EPOCH_COLUMNS = (
 
 @app.command("list")
 def list_(
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--last",
+            min=1,
+            help=f"Only so many of the last ones; by default {LISTED} in the table, all as csv "
+            "or json.",
+        ),
+    ] = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
-    """List all runs with their state and accuracy.
+    """List runs with their state and accuracy, oldest first.
 
     Example: dia-repro runs list
     """
     from dia_repro.results.database import open_database
-    from dia_repro.results.queries import all_runs, spec_json
+    from dia_repro.results.queries import all_runs, count_runs, spec_json
 
     database = open_database(db, create=False)
-    summaries = all_runs(database)
+    if last is None and format_ is options.Format.TABLE:
+        last = LISTED
+    summaries = all_runs(database, last)
     if not summaries:
         notice(f"No runs in {database.name} yet.")
     specs = spec_json(database, {run.spec_id for run in summaries})
     records = [_record(run, specs[run.spec_id]) for run in summaries]
     emit(format_, LIST_FIELDS, records, listing(LIST_COLUMNS, records))
+    if last and len(summaries) == last and (count := count_runs(database)) > last:
+        notice(f"The last {last} of {count:,} runs; --last shows more.")
 
 
 @app.command("show")

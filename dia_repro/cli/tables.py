@@ -59,7 +59,10 @@ def show(
 
 
 def report(
-    artifacts: options.Artifacts,
+    artifacts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tables or figures of the paper, e.g. table5; by default all."),
+    ] = None,
     protocol: options.ShownProtocol = None,
     seeds: options.ShownSeeds = None,
     epochs: options.Epochs = None,
@@ -89,7 +92,7 @@ def report(
     from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
     from dia_repro.results.database import open_database
 
-    chosen = choose(artifacts)
+    chosen = choose(artifacts or ["all"])
     database = open_database(db, create=False)
     own = choose_data(dataset, image_size, data, database=database)
     wanted = Wanted(protocol, precision, own, epochs)

@@ -21,5 +21,7 @@ def start() -> None:
     Python puts that folder first: a `random.py` in it, or another checkout of this package,
     would be what workers train with.
     """
-    with environment({"PYTHONSAFEPATH": "1", **TRAINING}):
+    # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
+    quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
+    with environment({"PYTHONSAFEPATH": "1", **quiet, **TRAINING}):
         forkserver.ensure_running()

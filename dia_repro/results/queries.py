@@ -75,9 +75,26 @@ def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunS
     return {spec_id: tuple(runs) for spec_id, runs in found.items()}
 
 
-def all_runs(database: Database) -> tuple[RunSummary, ...]:
-    """Every run, oldest first."""
-    return _summaries(database, _summary_query())
+def all_runs(database: Database, last: int | None = None) -> tuple[RunSummary, ...]:
+    """Every run, oldest first, or so many of the last ones."""
+    query = _summary_query()
+    if last is not None:
+        newest = select(RunRow.id).order_by(RunRow.id.desc()).limit(last)
+        query = query.where(RunRow.id.in_(newest))
+    return _summaries(database, query)
+
+
+def count_runs(database: Database) -> int:
+    """How many there are."""
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(RunRow)) or 0
+
+
+def states_of(database: Database, spec_ids: Iterable[str]) -> tuple[State, ...]:
+    """The states of all runs of these specs."""
+    chosen = select(RunRow.state).where(RunRow.spec_id.in_(set(spec_ids)))
+    with database.reading() as session:
+        return tuple(map(State, session.scalars(chosen)))
 
 
 def iterate_runs(session: Session) -> Iterator[RunSummary]:

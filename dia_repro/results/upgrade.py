@@ -135,6 +135,7 @@ def _restore_types(table: Table) -> None:
 
 
 def _copy_table(source: Connection, target: Connection, table: Table) -> None:
-    rows = source.execution_options(yield_per=ROWS_AT_A_TIME).execute(table.select())
+    bulk = {"yield_per": ROWS_AT_A_TIME}
+    rows = source.execute(table.select(), execution_options=bulk)
     for part in rows.mappings().partitions():
         target.execute(table.insert(), [dict(row) for row in part])

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
 
 from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.results import writer
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import DatabaseError, open_database
 from dia_repro.results.queries import all_runs
-from dia_repro.results.schema import REVISION, Base
+from dia_repro.results.schema import REVISION
 from dia_repro.results.upgrade import upgrade_database
 from tests.helpers import tiny_spec
 
@@ -109,47 +103,6 @@ def test_a_newer_database_says_so(tmp_path: Path) -> None:
 def test_places_that_cannot_be_opened(location: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         open_database(location, create=True)
-
-
-def dump(path: Path) -> list[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return list(connection.iterdump())
-
-
-def first_version(path: Path) -> None:
-    """A database as the first version of the schema made it, with a run in it."""
-    config = Config()
-    config.set_main_option("script_location", "dia_repro.results:migrations")
-    config.set_main_option("path_separator", "os")
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    engine.dispose()
-    with sqlite3.connect(path) as connection:
-        connection.execute("insert into specs values ('abc', '{}')")
-        moment = "2026-01-01 00:00:00"
-        values = (1, "u", "abc", 0, "finished", None, None, 7, moment, moment)
-        connection.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-
-
-def test_an_old_database_is_upgraded_when_told_and_only_then(tmp_path: Path) -> None:
-    path = tmp_path / "runs.db"
-    first_version(path)
-    before, old = path.read_bytes(), dump(path)
-    with pytest.raises(ForeignDatabaseError, match="run 'dia-repro db upgrade'"):
-        open_database(str(path), create=True)
-    assert path.read_bytes() == before
-    backup = upgrade_database(str(path))
-    assert backup is not None
-    assert dump(backup) == old
-    database = open_database(str(path), create=False)
-    assert [run.parameters for run in all_runs(database)] == [7]
-    with database.reading() as session:
-        context = MigrationContext.configure(session.connection())
-        assert compare_metadata(context, Base.metadata) == []
-    assert upgrade_database(str(path)) is None
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_cannot_be_upgraded_is_left_as_it_is(tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""Databases of every released version come up to this one's schema, row for row.
+
+`versions/` holds one that each version of the program itself has made: finished, diverged and dead
+runs, numbers that are not finite, a measurement, an analysis.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from dia_repro.results import backends, versions
+from dia_repro.results.backends import ForeignDatabaseError
+from dia_repro.results.checks import database_findings
+from dia_repro.results.database import open_database
+from dia_repro.results.queries import all_runs, run_detail
+from dia_repro.results.schema import EARLIER_REVISIONS, Base, State
+from dia_repro.results.upgrade import BackupError, back_up, upgrade_database
+
+VERSIONS = Path(__file__).parent / "versions"
+
+
+def rows(path: Path) -> dict[str, list[dict[str, object]]]:
+    """Every row of every table."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        names = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
+        return {
+            name: [dict(row) for row in connection.execute(f"select * from {name} order by rowid")]
+            for (name,) in names
+        }
+
+
+@pytest.fixture(params=EARLIER_REVISIONS)
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "old" / "runs.db"
+    path.parent.mkdir()
+    path.write_bytes((VERSIONS / f"{request.param}.db").read_bytes())
+    return path
+
+
+def test_every_version_has_its_database() -> None:
+    assert sorted(path.stem for path in VERSIONS.glob("*.db")) == list(EARLIER_REVISIONS)
+
+
+def test_row_for_row(old: Path) -> None:
+    before = rows(old)
+    assert len(before["epochs"]) >= 8
+    backup = upgrade_database(str(old))
+    assert backup is not None
+    assert rows(backup) == before
+    after = rows(old)
+    for table in before.keys() - {versions.TABLE}:
+        kept = [
+            {name: row[name] for name in first}
+            for row, first in zip(after[table], before[table], strict=True)
+        ]
+        assert kept == before[table]
+    assert upgrade_database(str(old)) is None
+    assert sorted(path.name for path in old.parent.iterdir()) == [old.name, backup.name]
+
+
+def test_what_came_up_is_a_database_like_any_other(old: Path) -> None:
+    upgrade_database(str(old))
+    database = open_database(str(old), create=False)
+    assert list(database_findings(database)) == []
+    with database.reading() as session:
+        context = MigrationContext.configure(session.connection())
+        assert compare_metadata(context, Base.metadata) == []
+    states = [run.state for run in all_runs(database)]
+    assert states == [State.FINISHED] * 4 + [State.DIVERGED, State.RUNNING]
+    first = run_detail(database, 1).epochs[0]
+    assert math.isnan(first["train_loss"])  # type: ignore[arg-type]
+    assert first["test_loss"] == math.inf
+
+
+def test_an_old_database_is_refused_and_left_alone_until_told(old: Path) -> None:
+    before = old.read_bytes()
+    for create in (True, False):
+        with pytest.raises(ForeignDatabaseError, match="run 'dia-repro db upgrade'"):
+            open_database(str(old), create=create)
+    assert old.read_bytes() == before
+
+
+def test_without_room_for_the_copy_nothing_is_changed(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = old.read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(BackupError, match="No space left"):
+        upgrade_database(str(old))
+    assert old.read_bytes() == before
+    assert list(old.parent.iterdir()) == [old]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("revision", EARLIER_REVISIONS)
+def test_postgres_comes_up_too_after_a_copy(
+    revision: str, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = create_engine(postgres)
+    with engine.begin() as connection:
+        versions.migrate(connection, revision)
+        connection.execute(text("insert into specs values ('1-abc', '{}')"))
+        values = "1, 'u', '1-abc', 0, 'diverged', null, null, 7, now(), now()"
+        connection.execute(text(f"insert into runs values ({values})"))
+        connection.execute(text("insert into epochs values (1, 1, 0.1, 'nan', 2, '-inf', 4, 5)"))
+    engine.dispose()
+    backup = upgrade_database(postgres)
+    assert backup == Path("runs.db.before-upgrade-1")
+    assert rows(backup)[versions.TABLE] == [{"version_num": revision}]
+    upgrade_database(str(backup))
+    for location in (postgres, str(backup)):
+        database = open_database(location, create=False)
+        (epoch,) = run_detail(database, 1).epochs
+        assert (repr(epoch["train_loss"]), epoch["train_top1"]) == ("nan", 2.0)
+        assert epoch["test_loss"] == -math.inf
+        database.close()
+
+
+def test_a_backup_of_each_backend_is_the_same_database(location: str, tmp_path: Path) -> None:
+    upgraded = tmp_path / "upgraded.db"
+    upgraded.write_bytes((VERSIONS / "0003.db").read_bytes())
+    upgrade_database(str(upgraded))
+    source = open_database(str(upgraded), create=False)
+    target = open_database(location, create=True)
+    copy = tmp_path / "copy.db"
+    back_up(target, copy)
+    assert all_runs(open_database(str(copy), create=False)) == ()
+    backends.check_place(copy)
+    with pytest.raises(BackupError, match="exists"):
+        back_up(source, copy)
+    target.close()
