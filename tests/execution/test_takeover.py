@@ -1,0 +1,53 @@
+"""A run whose trainer stops breathing goes on elsewhere; the one that comes back writes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dia_repro.execution import claiming
+from dia_repro.execution.attempt import Attempt
+from dia_repro.execution.messages import Message, Notice, Outcome
+from dia_repro.results.schema import State
+from tests.execution.test_local import details, details_running, figures, start, wait_until
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import tiny_spec
+
+EPOCHS = 12
+
+
+def test_a_trainer_that_is_stopped_loses_its_run_and_keeps_its_hands_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder of checkpoints stands for another machine: there is no lock to be seen."""
+    first = start(tmp_path, epochs=EPOCHS)
+    wait_until(lambda: details_running(tmp_path))
+    os.killpg(first.pid, signal.SIGSTOP)
+    try:
+        monkeypatch.setattr(claiming, "LEASE_SECONDS", 2.0)
+        database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], 1)
+        order = replace(order, checkpoints=tmp_path / "elsewhere")
+        said: list[Message] = []
+        ended = Attempt(order, said.append, lambda: False).run()
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+    output, _ = first.communicate(timeout=60)
+    notices = [message.text for message in said if isinstance(message, Notice)]
+    assert ended.outcome is Outcome.FINISHED
+    assert any("gave none and is taken for dead" in text for text in notices)
+    assert "busy" in output
+    (detail,) = details(tmp_path)
+    assert detail.summary.state is State.FINISHED
+    assert [row["epoch"] for row in detail.epochs] == list(range(1, EPOCHS + 1))
+    assert len(detail.provenance) == 2
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    other, (again,) = make_orders(undisturbed, [tiny_spec(epochs=EPOCHS)], 1)
+    assert Attempt(again, said.append, lambda: False).run().outcome is Outcome.FINISHED
+    assert figures(detail) == figures(details(undisturbed)[0])
+    database.close()
+    other.close()

@@ -1,0 +1,67 @@
+"""Where a database is: what is shown of it, and on what it lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dia_repro.errors import UsageError
+from dia_repro.results.backends import displayed, make_engine, sqlite_path
+from dia_repro.results.place import network_file_system
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+server:/export /home nfs4 rw 0 0
+/dev/vdb /home/me/local ext4 rw 0 0
+//server/share /mnt/with\\040space cifs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/runs.db", None),
+        ("/homeless/runs.db", None),
+        ("/home/runs.db", "nfs4"),
+        ("/home/me/runs.db", "nfs4"),
+        ("/home/me/local/runs.db", None),
+        ("/mnt/with space/runs.db", "cifs"),
+    ],
+)
+def test_network_file_systems_are_known(path: str, kind: str | None, tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_text(MOUNTS)
+    assert network_file_system(Path(path), tmp_path / "mounts") == kind
+
+
+def test_where_mounts_cannot_be_read_nothing_is_said(tmp_path: Path) -> None:
+    assert network_file_system(tmp_path, tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("runs.db", "runs.db"),
+        ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql+psycopg://me:se@cret@host:5/db", "postgresql+psycopg://me:***@host:5/db"),
+        ("dia-repro run --db=postgresql://me:secret@h/d -x", None),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+    ],
+)
+def test_passwords_are_not_shown(location: str, shown: str | None) -> None:
+    assert "cret" not in displayed(location)
+    assert shown in (None, displayed(location))
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_every_way_to_name_postgres_is_understood(scheme: str) -> None:
+    location = f"{scheme}://me@host/db"
+    assert sqlite_path(location) is None
+    assert make_engine(location, create=False).dialect.driver == "psycopg"
+
+
+@pytest.mark.parametrize("location", ["mysql://me:secret@host/db", "://", "postgresql://h:x/d"])
+def test_other_kinds_are_refused_in_a_line_without_the_password(location: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        make_engine(location, create=False)
+    assert "secret" not in str(refusal.value)
