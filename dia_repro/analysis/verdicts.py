@@ -1,0 +1,84 @@
+"""What is made of a claim of the paper: its verdict, and the evidence that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What results say of a claim; see `analysis.judging` for the rules."""
+
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+    UNDECIDED = "undecided"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison that a claim needs.
+
+    Attributes:
+        compared: of what, e.g. "ResNet164: DIANet − SENet".
+        effect: its size in `unit`; None where there is nothing to compare yet.
+        unit: "points" (of test accuracy, %), "M" (parameters in millions), "% exploded", …
+        low, high: 95 % interval of the effect, in its unit; None with fewer than two seeds, and
+            where nothing is estimated.
+        n: paired seeds, or runs where runs are counted.
+        p: after Holm, across the comparisons of the claim; None without a test.
+        in_favour: whether the effect has the claim's direction, on its own and however small;
+            None where that cannot be said.
+        runs: numbers of the runs behind it, in this database.
+        uids: the same runs, by the names that they keep across databases.
+        note: what else must be known, "" if nothing.
+    """
+
+    compared: str
+    effect: float | None
+    unit: str
+    low: float | None
+    high: float | None
+    n: int
+    p: float | None
+    in_favour: bool | None
+    runs: tuple[int, ...] = ()
+    uids: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """A claim of the paper with what results say of it.
+
+    Attributes:
+        claim: its id, e.g. "table5-depth".
+        artifact: the table or figure that it is about.
+        text: what the paper claims, in our words.
+        place: where the paper says so.
+        evidence: a comparison each, in the claim's order.
+        main: the place in `evidence` of the one that decides: the weakest that the verdict rests
+            on; None where there is none.
+        reason: for the verdict, one sentence.
+        more_seeds: how many more paired seeds would decide it, by the effects and spreads seen so
+            far; None where it is decided, or where that cannot be told.
+        conditions: protocol, data, precision and statistic, in words.
+        papers_own: whether data and schedule are the paper's.
+    """
+
+    claim: str
+    artifact: str
+    text: str
+    place: str
+    verdict: Verdict
+    evidence: tuple[Evidence, ...]
+    main: int | None
+    reason: str
+    more_seeds: int | None
+    conditions: str
+    papers_own: bool
+
+    @property
+    def main_evidence(self) -> Evidence | None:
+        """The comparison that decides, if there is any."""
+        return None if self.main is None else self.evidence[self.main]
