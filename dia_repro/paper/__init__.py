@@ -1,12 +1,13 @@
-"""What the paper reports: its tables' figures, its hyperparameters, its known misprints.
+"""What the paper reports: its figures, hyperparameters, known misprints and claims.
 
 Huang, Liang, Liang, Yang: DIANet: Dense-and-Implicit Attention Network, AAAI 2020.
-The figures stand in TOML files beside this module, as printed; nothing else in the suite
+Its figures stand in TOML files beside this module, as printed; nothing else in the suite
 repeats one.
 """
 
 from __future__ import annotations
 
+from dia_repro.paper.claims import Claim, Comparison, Kind, Place, all_claims, claim, equal_within
 from dia_repro.paper.facts import (
     UNITS,
     Deviation,
@@ -21,11 +22,18 @@ from dia_repro.paper.facts import (
 
 __all__ = [
     "UNITS",
+    "Claim",
+    "Comparison",
     "Deviation",
     "Hyperparameters",
+    "Kind",
     "PaperCell",
     "PaperTable",
+    "Place",
+    "all_claims",
+    "claim",
     "deviation",
+    "equal_within",
     "figures",
     "hyperparameters",
     "tables",

@@ -1,0 +1,97 @@
+"""The claims against the tables that they are about: the paper's own figures bear them out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dia_repro.artifacts import ARTIFACTS
+from dia_repro.paper import (
+    Claim,
+    Kind,
+    PaperCell,
+    Place,
+    all_claims,
+    claim,
+    equal_within,
+    figures,
+    tables,
+)
+
+ALL = all_claims()
+
+
+def printed(place: Place, metric: str) -> float:
+    found = cell(place, metric)
+    assert found is not None, place
+    return found.value
+
+
+def cell(place: Place, metric: str = "top1") -> PaperCell | None:
+    return {**tables(), **figures()}[place.artifact].find(place.row, place.column, metric)
+
+
+def places(one: Claim) -> list[Place]:
+    return [*one.cells, *(p for pair in one.comparisons for p in (pair.first, pair.second))]
+
+
+def of_kind(*kinds: Kind) -> list[Claim]:
+    return [one for one in ALL if one.kind in kinds]
+
+
+def test_every_claim_has_a_name_of_its_own_and_says_where_it_stands() -> None:
+    assert len({one.name for one in ALL}) == len(ALL) == 27
+    for one in ALL:
+        assert one.name.startswith(f"{one.artifact}-")
+        assert one.artifact[:-1].capitalize() + " " + one.artifact[-1] in one.where
+        assert not one.text.endswith(".")
+        assert claim(one.name) == one
+
+
+def test_every_artifact_has_a_claim() -> None:
+    assert {one.artifact for one in ALL} == set(ARTIFACTS)
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)
+def test_claims_are_about_cells_that_exist(one: Claim) -> None:
+    assert places(one)
+    for place in places(one):
+        assert cell(place) is not None, place
+        entries = ARTIFACTS[place.artifact].entries
+        assert any((e.row, e.column) == (place.row, place.column) for e in entries)
+
+
+@pytest.mark.parametrize("one", of_kind(Kind.HIGHER), ids=lambda one: one.name)
+def test_the_paper_prints_the_first_as_more_accurate(one: Claim) -> None:
+    for pair in one.comparisons:
+        assert printed(pair.first, "top1") > printed(pair.second, "top1"), pair
+
+
+@pytest.mark.parametrize("one", of_kind(Kind.FEWER), ids=lambda one: one.name)
+def test_the_paper_prints_the_first_as_smaller(one: Claim) -> None:
+    for pair in one.comparisons:
+        assert printed(pair.first, "params") < printed(pair.second, "params"), pair
+
+
+@pytest.mark.parametrize("one", of_kind(Kind.EQUAL), ids=lambda one: one.name)
+def test_the_paper_prints_them_nearer_than_its_seeds_are(one: Claim) -> None:
+    assert equal_within() == 0.43
+    for pair in one.comparisons:
+        difference = printed(pair.first, "top1") - printed(pair.second, "top1")
+        assert abs(difference) < equal_within()
+
+
+def test_the_paper_prints_nan_where_it_says_explosion_and_nowhere_else() -> None:
+    exploding = {place for one in of_kind(Kind.EXPLODES) for place in one.cells}
+    training = {place for one in of_kind(Kind.TRAINS) for place in one.cells}
+    table = [Place("table8", c.row, c.column) for c in tables()["table8"].cells]
+    assert exploding | training == set(table)
+    assert exploding == {place for place in table if math.isnan(printed(place, "top1"))}
+
+
+def test_the_row_left_out_is_the_one_that_the_paper_prints_the_other_way() -> None:
+    left_in = {pair.first.row for pair in claim("table3-senet-original").comparisons}
+    (left_out,) = set(tables()["table3"].rows) - left_in
+    se, original = (Place("table3", left_out, column) for column in ("SENet", "original"))
+    assert printed(se, "top1") == pytest.approx(printed(original, "top1") - 0.01)
