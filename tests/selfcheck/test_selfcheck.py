@@ -23,8 +23,6 @@ from dia_repro.selfcheck.suite import timed
 from dia_repro.training import checkpoint
 from tests.helpers import cli, one_line
 
-pytest_plugins = ("tests.results.conftest",)
-
 
 @pytest.mark.parametrize(
     ("writers", "transactions"), [(4, 20), pytest.param(16, 200, marks=pytest.mark.slow)]
