@@ -73,7 +73,7 @@ def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRu
 
 def _of_the_figure(database: Database) -> Iterable[RecordedRun]:
     for spec, summary in finished_runs(database, LABELS):
-        records = _records(database, summary.id)
+        records = records_of(database, summary.id)
         if records:
             yield RecordedRun(run_detail(database, summary.id), spec, LABELS[spec.model], records)
 
@@ -82,7 +82,7 @@ def _checked(database: Database, run: RunDetail) -> RecordedRun:
     number, spec = run.summary.id, Spec.from_json(run.spec_json)
     if run.summary.state is not State.FINISHED:
         raise NotAnalysableError(f"run {number} is {run.summary.state}: its training has no end")
-    records = _records(database, number)
+    records = records_of(database, number)
     if not records:
         raise NotAnalysableError(
             f"run {number} has recorded no gradients: only networks without skips do"
@@ -90,7 +90,8 @@ def _checked(database: Database, run: RunDetail) -> RecordedRun:
     return RecordedRun(run, spec, LABELS.get(spec.model, spec.model.attention.kind), records)
 
 
-def _records(database: Database, run_id: int) -> dict[int, list[Record]]:
+def records_of(database: Database, run_id: int) -> dict[int, list[Record]]:
+    """What a run has recorded: of each stage, by the number of epochs done."""
     parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
     return {epochs: json.loads(content) for epochs, content in sorted(parts.items())}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,10 +29,13 @@ from dia_repro.results.queries import (
     RunSummary,
     all_spec_json,
     analysis_parts,
+    analysis_settings,
     run_detail,
     runs_of,
 )
 from dia_repro.results.schema import State
+
+STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
 
 
 class NoRunError(AbsentError):
@@ -75,6 +78,53 @@ def finished_runs(
                 yield specs[spec_id], run
 
 
+def stored_integrations(
+    database: Database, run_ids: Iterable[int]
+) -> dict[int, dict[int, Integration]]:
+    """Feature integration of trained networks as far as it is kept; computes nothing.
+
+    All runs are shown with the same settings: those that most runs have all stages with, then
+    those with most images and trees.
+
+    Returns:
+        By run, by stage; without runs and stages that are not analysed to the end.
+    """
+    by_settings: dict[tuple[object, ...], dict[int, dict[int, Integration]]] = {}
+    for run_id, texts in analysis_settings(database, run_ids).items():
+        for settings in filter(None, map(_settings_of_trained, texts)):
+            whole = _whole(database, run_id, settings)
+            if whole is not None:
+                s = settings
+                key = (s.samples, s.trees, -s.seed, s.library)
+                by_settings.setdefault(key, {}).setdefault(run_id, {})[s.stage] = whole
+
+    def rank(key: tuple[object, ...]) -> tuple[object, ...]:
+        runs = by_settings[key].values()
+        return sum(len(stages) >= len(STAGES) for stages in runs), sum(map(len, runs)), key
+
+    return by_settings[max(by_settings, key=rank)] if by_settings else {}
+
+
+def _settings_of_trained(text: str) -> Settings | None:
+    known = json.loads(text)
+    if known.pop("kind") != "gini" or known["source"] != Source.TRAINED:
+        return None
+    return Settings(**known | {"source": Source.TRAINED})
+
+
+def _whole(database: Database, run_id: int, settings: Settings) -> Integration | None:
+    """An analysis from its parts, if all of them are there."""
+    parts = {
+        target: json.loads(content)
+        for target, content in analysis_parts(database, run_id, settings.canonical_json()).items()
+    }
+    first = next(iter(parts.values()), None)
+    if first is None or len(parts) < first["layers"] - 1:
+        return None
+    shares = {target: np.array(part["shares"]) for target, part in parts.items()}
+    return Integration(settings, first["samples"], shares)
+
+
 @dataclass
 class Analyst:
     """Analyses one run's network, each part of it once.
@@ -113,15 +163,12 @@ class Analyst:
         self, settings: Settings, on_progress: Callable[[int, int], None]
     ) -> Integration:
         """One stage's; target layers that the database has are not fitted again."""
+        whole = _whole(self.database, self.run.summary.id, settings)
+        if whole is not None:
+            return whole
         text = settings.canonical_json()
-        parts = {
-            target: json.loads(content)
-            for target, content in analysis_parts(self.database, self.run.summary.id, text).items()
-        }
-        done = {target: np.array(part["shares"]) for target, part in parts.items()}
-        first = next(iter(parts.values()), None)
-        if first is not None and len(parts) == first["layers"] - 1:
-            return Integration(settings, first["samples"], done)
+        kept = analysis_parts(self.database, self.run.summary.id, text)
+        done = {target: np.array(json.loads(part)["shares"]) for target, part in kept.items()}
         states = self._collected(settings)[settings.stage]
         number = writer.ensure_analysis(
             self.database, self.run.summary.id, text, self.circumstances

@@ -26,7 +26,9 @@ class Kind(StrEnum):
     CONSTANT = "constant"  # attention adds as many parameters in each cell
     DENSER = "denser"  # stage 3's feature integration is denser than the other stages'
     EARLY = "early"  # the last layer of stage 1 draws most from an early one
-    GRADIENTS = "gradients"  # the gradients' mean and variance are larger, in each stage
+    # The gradients' mean and variance are larger, in each stage.
+    GRADIENTS_INITIAL = "gradients at initialisation"
+    GRADIENTS_TRAINED = "gradients at the end"
 
 
 @dataclass(frozen=True)
@@ -254,10 +256,13 @@ def _figures() -> Iterator[Claim]:
     where = "Analysis, Removal of skip connection; Figure 6"
     first, second = (Place("figure6", "ResNet56", column) for column in ("DIANet", "original"))
     pair = (Comparison("DIANet ÷ original", first, second),)
-    for name, when in (("initial", "at initialisation"), ("trained", "at the last record")):
+    for kind, name, when in (
+        (Kind.GRADIENTS_INITIAL, "initial", "at initialisation"),
+        (Kind.GRADIENTS_TRAINED, "trained", "at the last record"),
+    ):
         text = f"DIANet's gradients have the larger mean and variance in each stage {when}"
         note = "the paper does not say when in training"
-        yield Claim(f"figure6-{name}", "figure6", where, text, Kind.GRADIENTS, pair, note=note)
+        yield Claim(f"figure6-{name}", "figure6", where, text, kind, pair, note=note)
 
 
 def all_claims() -> tuple[Claim, ...]:

@@ -168,6 +168,17 @@ def analysis_parts(database: Database, run_id: int, settings: str) -> dict[int, 
         return {row.part: row.content for row in session.scalars(chosen)}
 
 
+def analysis_settings(database: Database, run_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """The settings of each run's analyses, in their order; a run without any has none."""
+    wanted = list(dict.fromkeys(run_ids))
+    found: dict[int, list[str]] = {run_id: [] for run_id in wanted}
+    chosen = select(AnalysisRow.run_id, AnalysisRow.settings).where(AnalysisRow.run_id.in_(wanted))
+    with database.reading() as session:
+        for row in session.execute(chosen):
+            found[row[0]].append(row[1])
+    return {run_id: tuple(sorted(settings)) for run_id, settings in found.items()}
+
+
 def _summary_query() -> Select[Any]:
     # An accuracy is at most 100; what is not finite compares as greater on every backend.
     best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))

@@ -1,0 +1,81 @@
+"""Claims that counting the paper's networks decides: exact, and without any training."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from dia_repro.analysis.claim_runs import entry_at
+from dia_repro.analysis.judging import Judgement
+from dia_repro.analysis.judging_cells import Counted, judge_counts
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.spec import ModelSpec, NoAttention, Spec
+from dia_repro.models.build import from_spec
+from dia_repro.models.counting import count, count_parameters
+from dia_repro.paper import Claim, Comparison, Kind, Place
+
+MILLION = 1e6
+
+
+def judge_by_counting(claim: Claim) -> Judgement:
+    """Count the claim's networks, as the paper's protocol trains them."""
+    if claim.kind is Kind.FEWER:
+        return judge_counts(
+            [_fewer(pair) for pair in claim.comparisons], "the counts are as the paper says"
+        )
+    if claim.kind is Kind.SAME_COST:
+        return judge_counts(
+            [_same_cost(pair) for pair in claim.comparisons], "the counts are the same"
+        )
+    return judge_counts(
+        _increments(claim.cells),
+        f"the same at all {len(claim.cells)} depths, to the last parameter",
+    )
+
+
+@cache
+def _parameters(model: ModelSpec, classes: int) -> int:
+    with torch.device("meta"):
+        return count_parameters(from_spec(model, classes))
+
+
+def _spec(place: Place) -> Spec:
+    return entry_at(place).spec(Request(Protocol.PAPER))
+
+
+def _fewer(pair: Comparison) -> Counted:
+    specs = _spec(pair.first), _spec(pair.second)
+    first, second = (_parameters(spec.model, spec.data.classes) for spec in specs)
+    note = f"{first:,} against {second:,}"
+    return Counted(pair.label, (first - second) / MILLION, "M", first < second, note)
+
+
+def _same_cost(pair: Comparison) -> Counted:
+    specs = _spec(pair.first), _spec(pair.second)
+    first, second = (count(s.model, s.data.classes, s.data.image_size).macs for s in specs)
+    note = f"{first:,} and {second:,} multiply-accumulates for an image"
+    return Counted(pair.label, (first - second) / MILLION, "MMAC", first == second, note)
+
+
+def _added(place: Place) -> int:
+    """What attention adds over the same backbone without it."""
+    spec = _spec(place)
+    bare = spec.model.model_copy(update={"attention": NoAttention()})
+    classes = spec.data.classes
+    return _parameters(spec.model, classes) - _parameters(bare, classes)
+
+
+def _increments(cells: tuple[Place, ...]) -> list[Counted]:
+    added = [_added(at) for at in cells]
+    return [
+        Counted(
+            f"{at.row}: {at.column} − original",
+            more / MILLION,
+            "M",
+            more == added[0],
+            f"{more:,} parameters",
+        )
+        for at, more in zip(cells, added, strict=True)
+    ]
