@@ -182,17 +182,20 @@ def _reader(database: Database, request: Request) -> Callable[[Entry], Experimen
         spec = entry.spec(request)
         found = runs_of(database, [spec.spec_id])[spec.spec_id]
         known = histories(database, [run.id for run in found])
-        return Experiment(entry, spec, _precision_said(entry, request), _behind(found, known))
+        return Experiment(entry, spec, precision_said(entry, request), runs_behind(found, known))
 
     return experiment
 
 
-def _behind(found: Sequence[RunSummary], known: Mapping[int, History]) -> tuple[RunBehind, ...]:
+def runs_behind(
+    found: Sequence[RunSummary], known: Mapping[int, History]
+) -> tuple[RunBehind, ...]:
+    """Runs with their histories, by seed."""
     by_seed = sorted(found, key=lambda run: run.seed)
     return tuple(RunBehind(run, known[run.id]) for run in by_seed)
 
 
-def _precision_said(entry: Entry, request: Request) -> bool:
+def precision_said(entry: Entry, request: Request) -> bool:
     """Whether a machine with or without a GPU would train something else if it is not named."""
     defaults = (GPU_PRECISION[request.protocol], Precision.FP32)
     silent = (replace(request, precision=one, precision_asked=False) for one in defaults)

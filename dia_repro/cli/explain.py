@@ -14,6 +14,7 @@ from dia_repro.experiments.names import Protocol
 
 if TYPE_CHECKING:
     from dia_repro.artifacts.explanation import Experiment, Explanation
+    from dia_repro.experiments.protocols import Request
 
 
 class OneArtifactError(UsageError):
@@ -84,17 +85,24 @@ def explain(
 
 
 def training_command(explanation: Explanation, experiment: Experiment, asked: str) -> str:
-    """The command that trains one experiment of an artifact, and no other.
+    """The command that trains one experiment of an explained cell, and no other.
 
     Args:
         asked: options that were given to choose it, as `repeated` writes them.
     """
-    protocol, seeds = explanation.request.protocol, explanation.seeds
+    about = explanation.artifact, explanation.request, explanation.seeds
+    return command_to_train(*about, experiment, asked)
+
+
+def command_to_train(
+    artifact: str, request: Request, seeds: int, experiment: Experiment, asked: str
+) -> str:
+    """As `training_command`, from what it needs."""
     said = repeated(
         {
-            "--protocol": None if protocol is Protocol.PAPER else protocol.value,
+            "--protocol": None if request.protocol is Protocol.PAPER else request.protocol.value,
             "--seeds": None if seeds == 1 else seeds,
             "--precision": experiment.spec.precision if experiment.precision_said else None,
         }
     )
-    return f'dia-repro run {explanation.artifact}{said} --only "{experiment.words}"{asked}'
+    return f'dia-repro run {artifact}{said} --only "{experiment.words}"{asked}'

@@ -78,8 +78,14 @@ def report(
         Path,
         typer.Option("--figures", help="Folder for figure5.pdf, figure5.png, figure5.csv, …"),
     ] = Path("figures"),
+    html: Annotated[
+        Path, typer.Option("--html", help="A page with all of it, which opens from disk.")
+    ] = Path("report.html"),
+    no_html: Annotated[bool, typer.Option("--no-html", help="Write no such page.")] = False,
 ) -> None:
     """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF and PNG.
+
+    All of it, with the runs behind each cell and their learning curves, is in report.html, too.
 
     Example: dia-repro report table5
     """
@@ -104,8 +110,10 @@ def report(
             "--precision": precision,
         }
     )
+    values: dict[str, TableValue] = {}
+    drawn: dict[str, list[Path]] = {}
     for one in chosen:
-        value = _compute(one, database, wanted, seeds, asked)
+        value = values[one.name] = _compute(one, database, wanted, seeds, asked)
         grid = make_grid(value)
         stdout().print(to_terminal(grid))
         folder = figures if one.is_figure else tables
@@ -119,13 +127,20 @@ def report(
             write_text(folder / f"{name}.{suffix}", text)
         notice(f"Written: {folder / name}.{{csv,md,tex}}")
         if one.is_figure:
-            _draw(one, value, database, data, figures)
+            drawn[one.name] = _draw(one, value, database, data, figures)
+    if not no_html:
+        from dia_repro.cli.page import write_page
+
+        write_page(html, database, wanted, seeds, values, drawn)
 
 
 def _draw(
     artifact: TableArtifact, value: TableValue, database: Database, data: Path, figures: Path
-) -> None:
-    """Draw a figure from the best run of each of its networks, where there are any."""
+) -> list[Path]:
+    """Draw a figure from the best run of each of its networks, where there are any.
+
+    Gives its picture.
+    """
     from dia_repro.cli.gradients import draw_gradients
     from dia_repro.cli.integration import draw_integration
     from dia_repro.results.queries import runs_of
@@ -138,7 +153,7 @@ def _draw(
         if finished:
             runs.append(max(finished, key=lambda run: run.best_top1 or 0.0).id)
     if not runs:
-        return
+        return []
     try:
         if artifact.name == "figure5":
             draw_integration(database, data, figures, runs[0])
@@ -146,6 +161,8 @@ def _draw(
             draw_gradients(database, figures, runs)
     except DiaReproError as error:  # the other artifacts are to be had all the same
         notice(f"{artifact.name} is not drawn: {error}")
+        return []
+    return [figures / f"{artifact.name}.png"]
 
 
 def _compute(

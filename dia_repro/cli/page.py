@@ -1,0 +1,143 @@
+"""`report.html`, from what the database holds to its file."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dia_repro.cli.explain import command_to_train
+from dia_repro.cli.output import notice
+from dia_repro.cli.requests import repeated
+
+if TYPE_CHECKING:
+    from dia_repro.analysis.claims import ClaimVerdict, Evidence
+    from dia_repro.artifacts import TableValue
+    from dia_repro.artifacts.explanation import Experiment
+    from dia_repro.artifacts.findings import Findings
+    from dia_repro.artifacts.selection import Wanted
+    from dia_repro.rendering.html import ClaimLine, Commands, Picture
+    from dia_repro.rendering.html.values import EvidenceLine
+    from dia_repro.results.database import Database
+
+MOST_RUNS = 12  # that a line of evidence names
+
+
+def write_page(
+    path: Path,
+    database: Database,
+    wanted: Wanted,
+    seeds: int | None,
+    values: Mapping[str, TableValue],
+    drawn: Mapping[str, Sequence[Path]],
+) -> None:
+    """Write the page.
+
+    Args:
+        wanted, seeds: as the values were asked for.
+        values: of the artifacts that are shown whole; the overview has all of them.
+        drawn: by artifact, the PNG or SVG files of its pictures.
+    """
+    import dia_repro
+    from dia_repro.analysis.claims import evaluate_claims
+    from dia_repro.artifacts import ARTIFACTS
+    from dia_repro.artifacts.findings import gather
+    from dia_repro.artifacts.selection import best_covered
+    from dia_repro.rendering.files import write_text
+    from dia_repro.rendering.html import Report, make_page
+
+    findings = []
+    for name, artifact in ARTIFACTS.items():
+        value = values.get(name)
+        if value is None:
+            request = best_covered(artifact, database, wanted)
+            value = artifact.compute(database, request, seeds)
+        findings.append(gather(artifact, database, value))
+    report = Report(
+        version=dia_repro.__version__,
+        findings=tuple(findings),
+        detailed=tuple(values),
+        commands={
+            (one.artifact.name, *place): _commands(one, experiment, wanted)
+            for one in findings
+            for place, experiment in one.experiments.items()
+        },
+        whole={one.artifact.name: _whole(one, wanted) for one in findings},
+        claims=tuple(_claim(one) for one in evaluate_claims(database, wanted)),
+        pictures={name: tuple(_pictures(values[name], files)) for name, files in drawn.items()},
+    )
+    write_text(path, make_page(report))
+    notice(f"Written: {path}")
+
+
+def _asked(wanted: Wanted, *, precision: bool) -> str:
+    # The user's own images by their name, not by where they lie on this machine.
+    data = wanted.data.spec if wanted.data else None
+    own = data is not None and data.content_hash is not None
+    return repeated(
+        {
+            "--epochs": wanted.epochs,
+            "--dataset": data.dataset if data else None,
+            "--image-size": data.image_size if data and own else None,
+            "--precision": wanted.precision if precision else None,
+        }
+    )
+
+
+def _commands(findings: Findings, experiment: Experiment, wanted: Wanted) -> Commands:
+    from dia_repro.rendering.html import Commands
+
+    name, value, entry = findings.artifact.name, findings.value, experiment.entry
+    train = command_to_train(
+        name, value.request, value.seeds, experiment, _asked(wanted, precision=False)
+    )
+    place = shlex.join([name, entry.row, entry.column])
+    protocol = value.request.protocol.value
+    asked = _asked(wanted, precision=True)
+    return Commands(train, f"dia-repro explain {place} --protocol {protocol}{asked}")
+
+
+def _whole(findings: Findings, wanted: Wanted) -> str:
+    value = findings.value
+    seeds = f" --seeds {value.seeds}" if value.seeds > 1 else ""
+    protocol = value.request.protocol.value
+    asked = _asked(wanted, precision=True)
+    return f"dia-repro run {findings.artifact.name} --protocol {protocol}{seeds}{asked}"
+
+
+def _pictures(value: TableValue, files: Sequence[Path]) -> Iterator[Picture]:
+    from dia_repro.rendering.html import Picture
+
+    for file in files:
+        kind: Literal["png", "svg"] = "svg" if file.suffix == ".svg" else "png"
+        yield Picture(kind, file.read_bytes(), f"{value.label}. {value.paper.title}, from our runs")
+
+
+def _claim(verdict: ClaimVerdict) -> ClaimLine:
+    from dia_repro.rendering.html import ClaimLine
+
+    return ClaimLine(
+        id=verdict.claim,
+        artifact=verdict.artifact,
+        claim=verdict.text,
+        place=verdict.place,
+        verdict=verdict.verdict.value,
+        reason=verdict.reason,
+        conditions=verdict.conditions,
+        papers_own=verdict.papers_own,
+        evidence=tuple(map(_evidence, verdict.evidence)),
+    )
+
+
+def _evidence(one: Evidence) -> EvidenceLine:
+    from dia_repro.rendering.html.values import EvidenceLine
+
+    effect = "" if one.effect is None else f"{one.effect:+.2f} {one.unit}"
+    if one.low is not None and one.high is not None:
+        effect += f" [{one.low:+.2f}, {one.high:+.2f}]"
+    more = len(one.runs) - MOST_RUNS
+    runs = ", ".join(map(str, one.runs[:MOST_RUNS])) + (f" and {more} more" if more > 0 else "")
+    favour = {True: "yes", False: "no", None: ""}[one.in_favour]
+    p = "" if one.p is None else f"{one.p:.3f}"
+    return EvidenceLine(one.compared, effect, str(one.n), p, favour, runs, one.note)

@@ -1,0 +1,87 @@
+"""Learning curves as a page's script reads them, with no more points than a page should carry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from dia_repro.artifacts.explanation import Experiment, RunBehind
+from dia_repro.artifacts.findings import Findings
+
+# Figures on a page in all. One takes some six bytes, and a page should stay below 5 MB.
+MOST_FIGURES = 240_000
+# Runs of a network that a page lists and draws one by one.
+MOST_RUNS = 50
+DIGITS = 4
+
+Shown = dict[str, tuple[Experiment, Findings]]
+
+
+def experiments_shown(findings: Iterable[Findings]) -> Shown:
+    """Each experiment once, by spec_id: several artifacts share some."""
+    shown: Shown = {}
+    for one in findings:
+        for experiment in one.experiments.values():
+            shown.setdefault(experiment.spec.spec_id, (experiment, one))
+    return shown
+
+
+def stride(shown: Shown) -> int:
+    """Every how many epochs are drawn: 1 if all figures of these experiments fit on a page."""
+    total = 0
+    for experiment, findings in shown.values():
+        for one in experiment.runs[:MOST_RUNS]:
+            if course := findings.courses.get(one.run.id):
+                total += len(course.epochs) * len(course.measures)
+    return max(1, -(-total // MOST_FIGURES))
+
+
+def drawn_epochs(findings: Findings, runs: Sequence[RunBehind], every: int) -> list[int]:
+    """The first epoch and every so many, and the last of each run."""
+    known = [findings.courses[one.run.id].epochs for one in runs if one.run.id in findings.courses]
+    lasts = {epochs[-1] for epochs in known}
+    return sorted({e for e in chain(*known) if (e - 1) % every == 0} | lasts)
+
+
+def series(findings: Findings, run: int, epochs: Sequence[int]) -> dict[str, list[float | None]]:
+    """A run's figures at these epochs; None where it has none, or one that is not finite."""
+    course = findings.courses.get(run)
+    if course is None:
+        return {}
+    places = {epoch: place for place, epoch in enumerate(course.epochs)}
+    return {
+        name: [_rounded(figures[places[e]]) if e in places else None for e in epochs]
+        for name, figures in course.measures.items()
+    }
+
+
+def _rounded(figure: float) -> float | None:
+    return float(f"{figure:.{DIGITS}g}") if math.isfinite(figure) else None
+
+
+def chart(findings: Findings, drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The networks of an artifact that have curves, with a colour and a dash for each.
+
+    Rows differ in colour and columns in dash; where there is one row, columns differ in both.
+
+    Args:
+        drawn: by spec_id, with the epochs that are drawn.
+    """
+    rows = list(dict.fromkeys(row for row, _ in findings.experiments))
+    columns = list(dict.fromkeys(column for _, column in findings.experiments))
+    found = []
+    for (row, column), experiment in findings.experiments.items():
+        if not drawn[experiment.spec.spec_id]["epochs"]:
+            continue
+        across = columns.index(column)
+        found.append(
+            {
+                "label": experiment.entry.label,
+                "spec": experiment.spec.spec_id,
+                "colour": rows.index(row) if len(rows) > 1 else across,
+                "dash": across if len(columns) > 1 else rows.index(row) // 8,
+            }
+        )
+    return found

@@ -1,0 +1,98 @@
+"""What a page is made from: computed elsewhere, drawn here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dia_repro.artifacts.findings import Findings
+
+Place = tuple[str, str, str]  # artifact, row, column
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What to type for one place of an artifact: to train it, and to see where it comes from."""
+
+    train: str
+    explain: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure.
+
+    Attributes:
+        content: the file, whole.
+        alt: what it shows, for those who do not see it.
+    """
+
+    kind: Literal["png", "svg"]
+    content: bytes
+    alt: str
+
+
+@dataclass(frozen=True)
+class EvidenceLine:
+    """One comparison that a claim needs, in words; what is not known is empty.
+
+    Attributes:
+        effect: with its unit, and its interval in brackets.
+        p: after Holm.
+        in_favour: yes, no or nothing.
+        runs: their numbers.
+    """
+
+    compared: str
+    effect: str
+    n: str
+    p: str
+    in_favour: str
+    runs: str
+    note: str
+
+
+@dataclass(frozen=True)
+class ClaimLine:
+    """A claim of the paper with its verdict.
+
+    Attributes:
+        place: where the paper says so.
+        verdict: supported, refuted, undecided or not run.
+        reason: a sentence.
+        conditions: protocol, data, precision and statistic, in words.
+        papers_own: whether data and schedule are the paper's.
+    """
+
+    id: str
+    artifact: str
+    claim: str
+    place: str
+    verdict: str
+    reason: str
+    conditions: str = ""
+    papers_own: bool = True
+    evidence: tuple[EvidenceLine, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that goes on a page.
+
+    Attributes:
+        version: of this package.
+        findings: of every artifact, for the overview.
+        detailed: names of those that are shown whole.
+        commands: for each place of these.
+        whole: by artifact, what trains all that it needs.
+        pictures: by artifact.
+    """
+
+    version: str
+    findings: tuple[Findings, ...]
+    detailed: tuple[str, ...]
+    commands: Mapping[Place, Commands]
+    whole: Mapping[str, str]
+    claims: tuple[ClaimLine, ...] = ()
+    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
