@@ -84,7 +84,8 @@ def judge_steady(group: Group, compared: str, unit: str) -> Judgement:
     if group.exploded:
         reason = f"{plural(group.exploded, 'run')} exploded, which have no accuracy"
     elif found is None:
-        reason = f"no spread between seeds is known yet: {least} seeds are needed at least"
+        trained = "1 seed decides nothing" if seeds else "no seed is trained with all its networks"
+        reason = f"{trained}: {least} are needed at least"
     elif seeds < least:
         reason = f"{seeds} seeds decide nothing: {least} are needed at least"
         return Judgement(Verdict.UNDECIDED, evidence, 0, reason, _more_seeds(found, seeds))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ POWER = 0.8
 RESAMPLES = 9999
 MOST_EXACT = 20  # pairs up to which all sign flips are looked at: 2²⁰ of them
 SAMPLED_FLIPS = 99_999
+CERTAIN = 30.0  # standard errors from 0: beyond, the noncentral t is hard to compute, and needless
 MOST_SEEDS = 1000  # beyond, nobody trains as many: the effect is as good as none
 
 
@@ -130,20 +132,26 @@ def pairs_needed(distance: float, spread: float, family: int) -> int | None:
     Returns:
         At least `least_pairs`; None where more than a thousand would not do.
     """
-    from scipy.stats import nct, t
-
     least = least_pairs(family)
     if distance == 0:
         return None
     if spread == 0:
         return least
-    pairs = np.arange(least, MOST_SEEDS + 1)
-    shift = abs(distance) / spread * np.sqrt(pairs)
-    beyond = t.isf(LEVEL / family / 2, pairs - 1)
-    power = nct.sf(beyond, pairs - 1, shift)
-    # Far out the noncentral t is not computed; the test is certain there.
-    enough = pairs[np.isnan(power) | (power >= POWER)]
-    return int(enough[0]) if len(enough) else None
+    effect, level = abs(distance) / spread, LEVEL / family
+    if _power(MOST_SEEDS, effect, level) < POWER:
+        return None
+    pairs = range(least, MOST_SEEDS + 1)
+    return pairs[bisect_left(pairs, POWER, key=lambda n: _power(n, effect, level))]
+
+
+def _power(pairs: int, effect: float, level: float) -> float:
+    """Of a two-sided t test of so many pairs, for a mean of so many standard deviations."""
+    from scipy.stats import nct, t
+
+    shift = effect * math.sqrt(pairs)
+    if shift > CERTAIN:
+        return 1.0
+    return float(nct.sf(t.isf(level / 2, pairs - 1), pairs - 1, shift))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Verdict(StrEnum):
@@ -82,3 +84,37 @@ class ClaimVerdict:
     def main_evidence(self) -> Evidence | None:
         """The comparison that decides, if there is any."""
         return None if self.main is None else self.evidence[self.main]
+
+
+NO_EVIDENCE = Evidence("", None, "", None, None, 0, None, None)
+OF_CLAIM = (
+    "claim",
+    "artifact",
+    "text",
+    "place",
+    "verdict",
+    "reason",
+    "more_seeds",
+    "conditions",
+    "papers_own",
+)
+OF_EVIDENCE = ("compared", "effect", "unit", "low", "high", "n", "p", "in_favour", "note")
+RECORD_FIELDS = (*OF_CLAIM, "main", *OF_EVIDENCE, "runs")
+
+
+def verdict_records(verdicts: Iterable[ClaimVerdict]) -> list[dict[str, Any]]:
+    """One record for each comparison of each claim, with `RECORD_FIELDS`.
+
+    A claim without any has one that says so. `runs` are uids with a space between, `main` is
+    whether the comparison is the one that decides.
+    """
+    return [
+        {
+            **{name: getattr(one, name) for name in OF_CLAIM},
+            **{name: getattr(evidence, name) for name in OF_EVIDENCE},
+            "main": place == one.main,
+            "runs": " ".join(evidence.uids),
+        }
+        for one in verdicts
+        for place, evidence in enumerate(one.evidence or (NO_EVIDENCE,))
+    ]

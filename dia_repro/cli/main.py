@@ -13,6 +13,7 @@ import dia_repro
 from dia_repro.cli import (
     analyze,
     bench,
+    claims,
     data,
     db,
     doctor,
@@ -73,6 +74,7 @@ def root(
 app.command()(run.run)
 app.command()(plan.plan)
 app.command()(tables.show)
+app.command()(claims.claims)
 app.command()(tables.report)
 app.command()(explain.explain)
 app.add_typer(runs.app, name="runs")

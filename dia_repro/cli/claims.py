@@ -1,0 +1,76 @@
+"""`claims`: what results say of each claim of the paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dia_repro.cli import options
+from dia_repro.cli.output import emit, notice
+from dia_repro.cli.requests import choose_data, repeated
+
+if TYPE_CHECKING:
+    from dia_repro.analysis.verdicts import ClaimVerdict
+
+
+def claims(
+    protocol: options.ShownProtocol = None,
+    epochs: options.Epochs = None,
+    dataset: options.Dataset = None,
+    image_size: options.ImageSize = None,
+    precision: options.ShownPrecision = None,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    data: options.DataFolder = options.DEFAULT_DATA,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Judge each claim of the paper by the runs in the database; trains nothing.
+
+    Supported: in every comparison the 95 % interval over paired seeds is on the claim's side and
+    p ≤ 0.05 after Holm. Refuted: in one of them it is on the other side. Fewer than six seeds
+    decide nothing, except on explosions and parameter counts.
+
+    As csv or json: one record a comparison.
+
+    Example: dia-repro claims --protocol demo
+    """
+    from dia_repro.artifacts.selection import Wanted
+    from dia_repro.rendering.claims import claims_table
+    from dia_repro.results.database import open_database
+
+    database = open_database(db, create=False)
+    own = choose_data(dataset, image_size, data, database=database)
+    from dia_repro.analysis.claims import evaluate_claims
+    from dia_repro.analysis.verdicts import RECORD_FIELDS, verdict_records
+
+    verdicts = evaluate_claims(database, Wanted(protocol, precision, own, epochs))
+    records = verdict_records(verdicts)
+    emit(format_, RECORD_FIELDS, records, claims_table(records))
+    asked = repeated(
+        {
+            "--protocol": protocol,
+            "--epochs": epochs,
+            "--dataset": dataset,
+            "--image-size": image_size,
+            "--precision": precision,
+        }
+    )
+    _sum_up(verdicts, asked)
+
+
+def _sum_up(verdicts: Sequence[ClaimVerdict], asked: str) -> None:
+    """Say how many there are of each verdict, and on what they rest."""
+    from dia_repro.analysis.verdicts import Verdict
+
+    counts = Counter(one.verdict for one in verdicts)
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    notice(f"{len(verdicts)} claims: {said}.")
+    foreign = [o for o in verdicts if not o.papers_own and o.verdict is not Verdict.NOT_RUN]
+    if foreign:
+        protocols = " and ".join(dict.fromkeys(one.conditions.split(",")[0] for one in foreign))
+        notice(
+            f"{len(foreign)} of these verdicts do not rest on the paper's data and schedule "
+            f"({protocols}): they show how the claims fare there, not whether the paper holds."
+        )
+    if counts[Verdict.NOT_RUN]:
+        notice(f"What is not run is trained by: dia-repro run all{asked}")

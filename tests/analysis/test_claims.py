@@ -1,0 +1,386 @@
+"""Verdicts on databases of which it is known what they must say."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dia_repro.analysis.claim_runs import places_of
+from dia_repro.analysis.claims import ClaimVerdict, Evidence, Verdict, evaluate_claims
+from dia_repro.artifacts.selection import Wanted
+from dia_repro.paper import Kind, Place, all_claims, claim
+from dia_repro.results.database import Database, open_database
+from tests.analysis.results import DEMO, EXPLODED, add, analyse, as_printed, at, noisy
+
+SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
+COUNTED = {
+    "table1-parameters",
+    "table1-cost",
+    "table4-parameters",
+    "table5-parameters",
+    "table5-growth",
+    "table8-parameters",
+}
+ORDERS = [one.name for one in all_claims() if one.kind is Kind.HIGHER]
+ON_TABLES = [one.name for one in all_claims() if not one.artifact.startswith("figure")]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return open_database(str(tmp_path / "runs.db"), create=True)
+
+
+def verdicts(database: Database) -> dict[str, ClaimVerdict]:
+    return {one.claim: one for one in evaluate_claims(database, Wanted())}
+
+
+def main(one: ClaimVerdict) -> Evidence:
+    assert one.main_evidence is not None
+    return one.main_evidence
+
+
+def test_without_runs_only_counts_are_decided(database: Database) -> None:
+    found = verdicts(database)
+    assert list(found) == [one.name for one in all_claims()]
+    assert {name for name, one in found.items() if one.verdict is SUPPORTED} == COUNTED
+    assert {one.verdict for name, one in found.items() if name not in COUNTED} == {NOT_RUN}
+    assert all(one.reason.endswith(".") and one.conditions for one in found.values())
+    assert {one.papers_own for one in found.values()} == {True}
+
+
+def test_counts_are_exact(database: Database) -> None:
+    found = verdicts(database)
+    shared = main(found["table1-parameters"])
+    assert shared.effect == (1_738_512 - 1_929_388) / 1e6
+    assert main(found["table1-cost"]).effect == 0
+    growth = found["table5-growth"].evidence
+    # 3 stages of N channels at r = 4: 10 N²/r weights and 8N + 2N/r biases of N = 64, 128, 256.
+    added = sum(10 * n * n // 4 + 8 * n + 2 * n // 4 for n in (64, 128, 256))
+    assert [one.effect for one in growth] == [added / 1e6] * 4
+    assert [one.in_favour for one in growth] == [True] * 4
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+def test_few_seeds_decide_nothing_however_clear(database: Database, seeds: int) -> None:
+    as_printed(database, ORDERS, seeds)
+    found = verdicts(database)
+    for name in ORDERS:
+        one = found[name]
+        assert one.verdict is UNDECIDED, name
+        assert {e.n for e in one.evidence} == {seeds}
+        assert all(e.in_favour for e in one.evidence)
+        assert {e.low is None for e in one.evidence} == {seeds == 1}
+        assert "nothing: p ≤ 0.05 takes" in one.reason
+        needed = math.ceil(1 + math.log2(len(one.evidence) / 0.05))
+        if seeds == 1:
+            assert one.more_seeds is None
+        else:
+            assert one.more_seeds is not None
+            assert one.more_seeds >= needed - seeds
+
+
+def test_ten_seeds_as_printed_support_every_order(database: Database) -> None:
+    as_printed(database, ORDERS, 10)
+    found = verdicts(database)
+    for name in ORDERS:
+        one = found[name]
+        assert (one.verdict, one.more_seeds) == (SUPPORTED, None), name
+        assert all((e.low or 0) > 0 and (e.p or 1) <= 0.05 for e in one.evidence)
+        assert {len(e.runs) for e in one.evidence} == {20}
+
+
+def test_ten_contrary_seeds_refute_every_order(database: Database) -> None:
+    as_printed(database, ORDERS, 10, sign=-1)
+    found = verdicts(database)
+    for name in ORDERS:
+        assert found[name].verdict is REFUTED, name
+        assert (main(found[name]).high or 0) < 0
+        assert main(found[name]).in_favour is False
+
+
+def test_one_contrary_row_refutes_and_is_named(database: Database) -> None:
+    for row in ("ResNet83", "ResNet164", "ResNet245", "ResNet407"):
+        senet, dianet = (at(Place("table5", row, column)) for column in ("SENet", "DIANet"))
+        add(database, senet, noisy(75, 10, senet, 0.1))
+        add(database, dianet, noisy(74 if row == "ResNet245" else 76, 10, dianet, 0.1))
+    one = verdicts(database)["table5-depth"]
+    assert one.verdict is REFUTED
+    assert main(one).compared == "ResNet245: DIANet − SENet"
+    assert "ResNet245" in one.reason
+
+
+def test_noise_is_undecided_and_says_how_many_seeds_would_do(database: Database) -> None:
+    pair = claim("table1-accuracy").comparisons[0]
+    first, second = at(pair.first), at(pair.second)
+    differences = [1.0, -0.4, 0.9, -0.5, 0.8, 0.1, 0.6, -0.7]
+    add(database, first, [75 + one for one in differences])
+    add(database, second, [75.0] * 8)
+    one = verdicts(database)["table1-accuracy"]
+    assert one.verdict is UNDECIDED
+    assert main(one).effect == pytest.approx(np.mean(differences))
+    assert one.more_seeds is not None
+    assert 60 < one.more_seeds < 75  # 0.33 standard deviations take 76 in all
+    assert "not clear of 0" in one.reason
+
+
+def test_half_missing_is_undecided_and_says_so(database: Database) -> None:
+    rows = ("ResNet83", "ResNet164", "ResNet245", "ResNet407")
+    for row in rows[:2]:
+        senet, dianet = (at(Place("table5", row, column)) for column in ("SENet", "DIANet"))
+        add(database, senet, noisy(75, 10, senet, 0.1))
+        add(database, dianet, noisy(76, 10, dianet, 0.1))
+    add(database, at(Place("table5", rows[2], "DIANet")), [76.0] * 10)
+    one = verdicts(database)["table5-depth"]
+    assert (one.verdict, one.more_seeds) == (UNDECIDED, None)
+    assert "2 of 4 comparisons have no seed trained on both sides" in one.reason
+    assert [e.n for e in one.evidence] == [10, 10, 0, 0]
+
+
+def test_only_seeds_of_both_are_compared(database: Database) -> None:
+    pair = claim("table1-accuracy").comparisons[0]
+    add(database, at(pair.first), [76.0, None, 77.0, 78.0])
+    add(database, at(pair.second), [75.0, 10.0, 74.5])
+    one = main(verdicts(database)["table1-accuracy"])
+    assert one.n == 2
+    assert one.effect == pytest.approx((1.0 + 2.5) / 2)
+    assert len(one.runs) == len(one.uids) == 4
+
+
+def test_where_all_explode_no_order_is_decided(database: Database) -> None:
+    specs = {at(place) for name in ORDERS for place in places_of(claim(name))}
+    for spec in specs:
+        add(database, spec, [EXPLODED] * 10)
+    found = verdicts(database)
+    for name in ORDERS:
+        assert found[name].verdict is UNDECIDED
+        assert "exploded, which have no accuracy" in found[name].reason
+        assert main(found[name]).effect is None
+        assert main(found[name]).note == (
+            "10 runs of the first exploded; 10 runs of the second exploded"
+        )
+
+
+@pytest.mark.parametrize(
+    ("better", "exploded", "verdict"),
+    [(1, 0, UNDECIDED), (1, 1, SUPPORTED), (-1, 1, UNDECIDED), (-1, 0, REFUTED)],
+)
+def test_a_network_that_explodes_cannot_win(
+    database: Database, better: int, exploded: int, verdict: Verdict
+) -> None:
+    pair = claim("table1-accuracy").comparisons[0]
+    for place, (network, mean) in enumerate([(pair.first, 75 + better), (pair.second, 75)]):
+        accuracies = noisy(mean, 12, at(network), 0.1)
+        add(database, at(network), [*accuracies, *([EXPLODED] if place == exploded else [70.0])])
+    one = verdicts(database)["table1-accuracy"]
+    assert one.verdict is verdict
+    assert main(one).n == 12
+
+
+def about_equal(database: Database, difference: float, seeds: int, spread: float) -> ClaimVerdict:
+    pair = claim("table5-equal").comparisons[0]
+    add(database, at(pair.first), noisy(75 + difference, seeds, at(pair.first), spread))
+    add(database, at(pair.second), [75.0] * seeds)
+    return verdicts(database)["table5-equal"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "seeds", "spread", "verdict"),
+    [
+        (0.05, 10, 0.1, SUPPORTED),
+        (-0.05, 10, 0.1, SUPPORTED),
+        (1.0, 10, 0.1, REFUTED),
+        (-1.0, 10, 0.1, REFUTED),
+        (0.4, 10, 0.2, UNDECIDED),
+        (0.05, 10, 2.0, UNDECIDED),
+        (0.0, 5, 0.01, UNDECIDED),
+        (0.0, 1, 0.01, UNDECIDED),
+    ],
+)
+def test_about_equal(
+    database: Database, difference: float, seeds: int, spread: float, verdict: Verdict
+) -> None:
+    assert about_equal(database, difference, seeds, spread).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("means", "seeds", "verdict"),
+    [
+        ((76.88, 76.67, 76.42, 76.5), 20, SUPPORTED),
+        ((78.0, 76.67, 76.42, 76.5), 10, REFUTED),
+        ((77.3, 76.67, 76.42, 76.5), 10, UNDECIDED),
+        ((76.88, 76.67, 76.42, 76.5), 5, UNDECIDED),
+        ((76.88, 76.67, 76.42, 76.5), 1, UNDECIDED),
+    ],
+)
+def test_not_sensitive_to_the_ratio(
+    database: Database, means: tuple[float, ...], seeds: int, verdict: Verdict
+) -> None:
+    for place, mean in zip(claim("table4-ratio").cells, means, strict=True):
+        add(database, at(place), noisy(mean, seeds, at(place), 0.43))
+    one = verdicts(database)["table4-ratio"]
+    assert one.verdict is verdict
+    assert main(one).n == seeds
+    assert (main(one).low is None) == (seeds == 1)
+
+
+def test_ratios_with_an_explosion_or_a_gap_are_undecided(database: Database) -> None:
+    cells = claim("table4-ratio").cells
+    for place in cells[:3]:
+        add(database, at(place), noisy(76, 10, at(place), 0.4))
+    assert "No seed is trained with all its networks" in verdicts(database)["table4-ratio"].reason
+    add(database, at(cells[3]), [*noisy(76, 10, at(cells[3]), 0.4), EXPLODED])
+    one = verdicts(database)["table4-ratio"]
+    assert one.verdict is UNDECIDED
+    assert "1 run exploded" in one.reason
+
+
+TABLE8 = ["table8-explode", "table8-trains", "table8-limit"]
+
+
+def test_table_8_as_printed_is_supported_by_one_seed(database: Database) -> None:
+    as_printed(database, TABLE8, 1)
+    found = verdicts(database)
+    assert {found[name].verdict for name in TABLE8} == {SUPPORTED}
+    assert all(e.low is None and e.n == 1 for e in found["table8-explode"].evidence)
+    assert [e.effect for e in found["table8-trains"].evidence] == [0.0] * 3
+
+
+def test_table_8_the_other_way_is_refuted(database: Database) -> None:
+    for name in TABLE8:
+        for place in claim(name).cells:
+            trains = name != "table8-trains"
+            add(database, at(place), [70.0, 71.0] if trains else [EXPLODED] * 2)
+    found = verdicts(database)
+    assert {found[name].verdict for name in TABLE8} == {REFUTED}
+    assert main(found["table8-trains"]).effect == 100
+
+
+def test_table_8_that_depends_on_the_seed_or_lacks_networks(database: Database) -> None:
+    cells = claim("table8-explode").cells
+    add(database, at(cells[0]), [EXPLODED] * 3)
+    partly = verdicts(database)["table8-explode"]
+    assert partly.verdict is UNDECIDED
+    assert "7 of 8 networks" in partly.reason
+    add(database, at(cells[1]), [EXPLODED, 70.0, EXPLODED])
+    mixed = verdicts(database)["table8-explode"]
+    assert mixed.verdict is UNDECIDED
+    assert "exploded 2 of 3 times" in mixed.reason
+    assert main(mixed).in_favour is None
+    low, high = main(mixed).low, main(mixed).high
+    assert (low, high) == pytest.approx((9.43, 99.16), abs=0.01)
+
+
+def gini_parts(shares: float) -> dict[int, str]:
+    """Of five layers: the given share of the importance is not on the first source."""
+    parts = {}
+    for target in (2, 3, 4, 5):
+        row = np.full(target - 1, shares / max(1, target - 2))
+        row[0] = 1 - shares if target > 2 else 1
+        content = {"layers": 5, "samples": 20, "shares": [row.tolist()]}
+        parts[target] = json.dumps(content)
+    return parts
+
+
+def analyse_stages(database: Database, run: int, shares: dict[int, float], trees: int = 1) -> None:
+    for stage, share in shares.items():
+        settings = {
+            "kind": "gini",
+            "stage": stage,
+            "source": "trained",
+            "samples": 20,
+            "trees": trees,
+            "seed": 0,
+            "library": False,
+        }
+        analyse(database, run, settings, gini_parts(share))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "third", "verdict"),
+    [(8, 0.6, SUPPORTED), (8, 0.1, REFUTED), (1, 0.6, UNDECIDED)],
+)
+def test_figure_5_from_what_is_stored(
+    database: Database, seeds: int, third: float, verdict: Verdict
+) -> None:
+    runs = add(database, at(claim("figure5-stage3").cells[0]), [76.0] * (seeds + 1))
+    assert verdicts(database)["figure5-stage3"].verdict is NOT_RUN
+    for seed, run in enumerate(runs[:-1]):
+        analyse_stages(database, run, {1: 0.3 + seed / 100, 2: 0.3, 3: third + seed / 50})
+    analyse_stages(database, runs[-1], {1: 0.3, 2: 0.3}, trees=50)  # the third stage is missing
+    found = verdicts(database)
+    assert found["figure5-stage3"].verdict is verdict
+    assert [e.n for e in found["figure5-stage3"].evidence] == [seeds] * 2
+    assert "20 images, 1 trees" in main(found["figure5-stage3"]).note
+    early = main(found["figure5-early"])
+    assert early.effect == pytest.approx(100 * (0.5 - 0.5 / 4))
+    assert early.n == seeds
+
+
+def test_an_analysis_that_is_not_done_to_the_end_does_not_count(database: Database) -> None:
+    (run,) = add(database, at(claim("figure5-stage3").cells[0]), [76.0])
+    analyse_stages(database, run, {1: 0.3, 2: 0.3})
+    settings = {"kind": "gini", "stage": 3, "source": "trained", "samples": 20, "trees": 1}
+    rest = dict(list(gini_parts(0.6).items())[:2])
+    analyse(database, run, {**settings, "seed": 0, "library": False}, rest)
+    found = verdicts(database)
+    assert found["figure5-stage3"].verdict is NOT_RUN
+    assert "dia-repro analyze gini" in found["figure5-stage3"].reason
+    assert main(found["figure5-early"]).n == 1
+
+
+def record(database: Database, run: int, *means: float) -> None:
+    stages = [{"mean": mean, "variance": mean**2} for mean in means]
+    parts = {0: json.dumps(stages), 5: json.dumps(stages[::-1])}
+    analyse(database, run, {}, parts)
+
+
+def test_figure_6_from_what_runs_recorded(database: Database) -> None:
+    pair = claim("figure6-initial").comparisons[0]
+    dianet, original = (add(database, at(p), [60.0] * 8) for p in (pair.first, pair.second))
+    assert verdicts(database)["figure6-initial"].verdict is NOT_RUN
+    for run, other in zip(dianet, original, strict=True):
+        record(database, run, 10 + run / 10, 20 + run / 10, 0.5)
+        record(database, other, 1.0, 2.0, 1.0)
+    found = verdicts(database)
+    for name, stage in (("figure6-initial", 3), ("figure6-trained", 1)):
+        one = found[name]
+        assert one.verdict is REFUTED
+        assert main(one).compared.startswith(f"stage {stage}")
+        assert main(one).n == 8
+    mean, variance = found["figure6-initial"].evidence[:2]
+    assert variance.effect == pytest.approx(2 * (mean.effect or 0))
+
+
+def test_gradients_that_vanished_make_no_pair(database: Database) -> None:
+    pair = claim("figure6-initial").comparisons[0]
+    for place, scale in ((pair.first, 3.0), (pair.second, 1.0)):
+        for run in add(database, at(place), [60.0] * 10):
+            first = 0.0 if (place, run) == (pair.second, 11) else scale + run / 1000
+            record(database, run, first, 2 * scale + run / 1000, scale + run / 1000)
+    one = verdicts(database)["figure6-initial"]
+    assert one.verdict is SUPPORTED
+    assert [e.n for e in one.evidence] == [9, 9, 10, 10, 10, 10]
+
+
+def test_other_data_are_judged_and_said(database: Database) -> None:
+    as_printed(database, ["table5-depth", "table3-senet"], 10, request=DEMO)
+    found = verdicts(database)
+    one = found["table5-depth"]
+    assert one.verdict is SUPPORTED
+    assert not one.papers_own
+    assert one.conditions.startswith("demo protocol, digits, fp32, 8 epochs")
+    assert "not on the paper's data and schedule" in one.reason
+    assert found["table1-parameters"].papers_own
+    # On the digits a network is the same in the rows of CIFAR-100 and CIFAR-10.
+    notes = [e.note for e in found["table3-senet"].evidence]
+    assert notes[4] == "same networks as ResNet164 CIFAR100: DIANet − SENet"
+    assert notes[0] == ""
+
+
+def test_the_same_database_gives_the_same_verdicts_twice(database: Database) -> None:
+    as_printed(database, ON_TABLES, 7, spread=0.4)
+    assert evaluate_claims(database, Wanted()) == evaluate_claims(database, Wanted())

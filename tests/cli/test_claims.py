@@ -1,0 +1,129 @@
+"""`claims`: for people in 100 columns, for programs as records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dia_repro.analysis.claims import evaluate_claims
+from dia_repro.analysis.verdicts import (
+    RECORD_FIELDS,
+    ClaimVerdict,
+    Evidence,
+    Verdict,
+    verdict_records,
+)
+from dia_repro.artifacts.selection import Wanted
+from dia_repro.paper import all_claims
+from dia_repro.rendering.claims import claims_table, describe_evidence
+from dia_repro.results.database import open_database
+from tests.analysis.results import DEMO, as_printed
+from tests.helpers import cli, one_line
+
+NUMBER = r"[+−]\d+\.\d\d"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten seeds of Table 5's networks and one of Table 8's, all of the demo."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    as_printed(database, ["table5-depth"], 10, request=DEMO)
+    as_printed(database, ["table8-explode", "table8-trains"], 1, request=DEMO)
+    database.close()
+    return tmp_path
+
+
+def test_nothing_run_is_no_error(tmp_path: Path) -> None:
+    done = cli("claims", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "27 claims: 6 supported, 0 refuted, 0 undecided, 21 not run." in done.stderr
+    assert "dia-repro run all" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_fits_100_columns_and_has_every_claim_with_its_evidence(folder: Path) -> None:
+    done = cli("claims", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    for claim in all_claims():
+        assert re.search(rf"^{claim.name}\b", done.stdout, re.MULTILINE)
+    depth = done.stdout.split("\ntable5-depth")[1].split("\ntable5-parameters")[0]
+    assert "supported" in depth
+    assert re.search(rf"{NUMBER} \[{NUMBER},\s+{NUMBER}\]", depth)
+    assert "(1 of 4)" in depth
+    words = " ".join(done.stderr.split())
+    assert "do not rest on the paper's data and schedule (demo protocol)" in words
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_narrow_terminal_loses_nothing(folder: Path, width: int) -> None:
+    database = open_database(str(folder / "runs.db"), create=False)
+    records = verdict_records(evaluate_claims(database, Wanted()))
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(claims_table(records))
+    text = captured.get()
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("…") == 0
+    assert all(claim.name[:8] in text for claim in all_claims())
+
+
+def test_records_for_programs(folder: Path) -> None:
+    as_json = cli("claims", "--format", "json", cwd=folder)
+    records = json.loads(as_json.stdout)
+    assert {tuple(record) for record in records} == {RECORD_FIELDS}
+    assert list(dict.fromkeys(r["claim"] for r in records)) == [c.name for c in all_claims()]
+    depth = [one for one in records if one["claim"] == "table5-depth"]
+    assert [one["n"] for one in depth] == [10] * 4
+    assert [one["main"] for one in depth].count(True) == 1
+    assert {len(one["runs"].split()) for one in depth} == {20}
+    rows = list(csv.DictReader(io.StringIO(cli("claims", "--format", "csv", cwd=folder).stdout)))
+    assert [row["compared"] for row in rows] == [record["compared"] for record in records]
+    assert cli("claims", "--format", "json", cwd=folder).stdout == as_json.stdout
+
+
+def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
+    def verdict(*arguments: str) -> str:
+        done = cli("claims", "--format", "json", *arguments, cwd=folder)
+        records = json.loads(done.stdout)
+        return next(str(one["verdict"]) for one in records if one["claim"] == "table5-depth")
+
+    assert verdict("--protocol", "demo") == "supported"
+    assert verdict("--protocol", "paper") == "not run"
+    assert verdict("--epochs", "3") == "not run"
+    wrong = cli("claims", "--dataset", "mnist", cwd=folder)
+    assert wrong.returncode == 2
+    assert one_line(wrong.stderr)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "text"),
+    [
+        (
+            Evidence("a − b", -0.5, "points", -1.0, 0.25, 7, 0.0625, False),
+            "a − b\n−0.50 [−1.00, +0.25] points, n = 7, p = 0.062",
+        ),
+        (
+            Evidence("a", 100.0, "% exploded", None, None, 1, None, True),
+            "a\n100 % exploded, n = 1",
+        ),
+        (
+            Evidence("a − b", 0.1, "points", 0.1, 0.1, 25, 1e-5, True, note="so"),
+            "a − b\n+0.10 [+0.10, +0.10] points, n = 25, p < 0.001, so",
+        ),
+        (Evidence("a", None, "points", None, None, 0, None, None), "–"),
+        (Evidence("a", None, "points", None, None, 0, None, None, note="so"), "so"),
+    ],
+)
+def test_evidence_in_words(evidence: Evidence, text: str) -> None:
+    verdict = ClaimVerdict(
+        "c", "table1", "t", "p", Verdict.UNDECIDED, (evidence,), 0, "r", None, "", papers_own=True
+    )
+    (record,) = verdict_records([verdict])
+    assert describe_evidence(record) == text
