@@ -5,7 +5,7 @@ A claim that one network is the better in each of several comparisons is
 - supported if in every comparison the interval lies above 0 and p ≤ 0.05 after Holm,
 - refuted if in some comparison the interval lies below 0 and p ≤ 0.05 after Holm,
 - undecided otherwise, and always with fewer seeds than the sign-flip test can decide with,
-- not run if none of its networks has a result.
+- not run if no comparison has a seed that both networks were trained with.
 
 A run that exploded has no accuracy: its seed makes no pair. So that nothing is won by leaving
 such seeds out, a network of which any run exploded cannot be the better one.
@@ -32,6 +32,7 @@ from dia_repro.analysis.verdicts import Evidence, Verdict
 from dia_repro.results.queries import RunSummary
 
 NO_RESULT = "no run of its networks has a result"
+NO_PAIR = "some of its networks are trained, but no two of a comparison with the same seed"
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,9 @@ def _judge(
     if all(good):
         reason = f"{_every(family)} {clear} (interval, and p ≤ {LEVEL:g} after Holm)"
         return Judgement(Verdict.SUPPORTED, evidence, main, reason)
-    if not any(row.begun for row in rows):
-        return Judgement(Verdict.NOT_RUN, evidence, None, NO_RESULT)
+    if not any(row.differences or any(row.exploded) for row in rows):
+        reason = NO_PAIR if any(row.begun for row in rows) else NO_RESULT
+        return Judgement(Verdict.NOT_RUN, evidence, None, reason)
     open_ = [one for one, decided in zip(measured, good, strict=True) if not decided]
     reason = _why_undecided(open_, family, clear)
     return Judgement(Verdict.UNDECIDED, evidence, main, reason, _more_seeds(open_))
@@ -226,19 +228,26 @@ def _more_seeds(open_: Sequence[_Measured]) -> int | None:
 
 def _why_undecided(open_: Sequence[_Measured], family: int, clear: str) -> str:
     """One sentence, what weighs most first."""
-    of, least = f"of {plural(family, 'comparison')}", least_pairs(family)
+    least = least_pairs(family)
     exploded = sum(any(one.row.exploded) for one in open_)
     sound = [len(one.row.differences) for one in open_ if not any(one.row.exploded)]
     none, few = sound.count(0), [pairs for pairs in sound if 0 < pairs < least]
     parts = []
     if none:
-        parts.append(f"{none} {of} {'has' if none == 1 else 'have'} no seed trained on both sides")
+        has = "has" if none == 1 else "have"
+        parts.append(f"{_some(none, family)} {has} no seed trained on both sides")
     if exploded:
-        parts.append(f"in {exploded} {of} runs exploded, which have no accuracy")
+        parts.append(f"in {_some(exploded, family)} runs exploded, which have no accuracy")
     if few:
         seeds = f"{min(few)} seed{' decides' if min(few) == 1 else 's decide'} nothing"
         parts.append(f"{seeds}: p ≤ {LEVEL:g} takes {least} at least")
     unclear = len(sound) - none - len(few)
     if unclear:
-        parts.append(f"{unclear} {of} {'is' if unclear == 1 else 'are'} not {clear}")
+        parts.append(f"{_some(unclear, family)} {'is' if unclear == 1 else 'are'} not {clear}")
     return "; ".join(parts)
+
+
+def _some(count: int, family: int) -> str:
+    if family == 1:
+        return "the comparison"
+    return f"all {family} comparisons" if count == family else f"{count} of {family} comparisons"

@@ -31,6 +31,8 @@ from dia_repro.analysis.statistics import (
 from dia_repro.analysis.verdicts import Evidence, Verdict
 from dia_repro.results.queries import RunSummary
 
+NO_COMMON_SEED = "some of its networks are trained, but not all of them with the same seed"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -76,16 +78,16 @@ class Counted:
 
 def judge_steady(group: Group, compared: str, unit: str) -> Judgement:
     """Whether networks differ less than seeds do."""
-    if not group.begun:
-        return Judgement(Verdict.NOT_RUN, (), None, NO_RESULT)
+    if not (len(group.values) or group.exploded):
+        reason = NO_COMMON_SEED if group.begun else NO_RESULT
+        return Judgement(Verdict.NOT_RUN, (), None, reason)
     seeds, least = len(group.values), least_pairs(1)
     found = steadiness(group.values) if seeds > 1 else None
     evidence = (_steady_evidence(group, found, compared, unit),)
     if group.exploded:
         reason = f"{plural(group.exploded, 'run')} exploded, which have no accuracy"
     elif found is None:
-        trained = "1 seed decides nothing" if seeds else "no seed is trained with all its networks"
-        reason = f"{trained}: {least} are needed at least"
+        reason = f"1 seed decides nothing: {least} are needed at least"
     elif seeds < least:
         reason = f"{seeds} seeds decide nothing: {least} are needed at least"
         return Judgement(Verdict.UNDECIDED, evidence, 0, reason, _more_seeds(found, seeds))

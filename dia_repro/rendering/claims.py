@@ -37,19 +37,25 @@ def claims_table(records: Sequence[Record]) -> Table:
         table.add_row(
             Text.assemble((record["claim"], "bold"), "\n", record["text"], "\n"),
             Text(verdict, style=STYLES[verdict]),
-            Text(describe_evidence(record) + (f"\n(1 of {of})" if of > 1 else "") + "\n"),
+            Text(describe_evidence(record) + _of(record, of) + "\n"),
             Text(_why(record) + "\n"),
         )
     return table
 
 
+def _of(record: Record, comparisons: int) -> str:
+    """That there are others than the one shown."""
+    shown = record["main"] and comparisons > 1
+    return f"\n(the one of {comparisons} that decides)" if shown else ""
+
+
 def describe_evidence(record: Record) -> str:
-    """E.g. "ResNet164: DIANet − SENet, +1.12 [+0.90, +1.41] points, n = 10, p = 0.008"."""
+    """E.g. "ResNet164: DIANet − SENet, +1.12 [+0.90, +1.41] points, n=10, p=0.008"."""
     effect, unit = record["effect"], record["unit"]
     if effect is None:
         return record["note"] or "–"
     parts = [f"{_number(effect, unit)}{_interval(record)} {unit}"]
-    parts += [f"n = {record['n']}"] if record["n"] else []
+    parts += [f"n={record['n']}"] if record["n"] else []
     parts += [_p(record["p"])] if record["p"] is not None else []
     parts += [record["note"]] if record["note"] else []
     return f"{record['compared']}\n{', '.join(parts)}"
@@ -67,7 +73,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    return "p<0.001" if p < 0.001 else f"p={p:.2g}"
 
 
 def _why(record: Record) -> str:

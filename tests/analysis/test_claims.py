@@ -140,6 +140,15 @@ def test_half_missing_is_undecided_and_says_so(database: Database) -> None:
     assert [e.n for e in one.evidence] == [10, 10, 0, 0]
 
 
+def test_one_side_alone_is_not_run(database: Database) -> None:
+    pair = claim("table1-accuracy").comparisons[0]
+    add(database, at(pair.first), [76.0, None])
+    add(database, at(pair.second), [None, 75.0])
+    one = verdicts(database)["table1-accuracy"]
+    assert one.verdict is NOT_RUN
+    assert "no two of a comparison with the same seed" in one.reason
+
+
 def test_only_seeds_of_both_are_compared(database: Database) -> None:
     pair = claim("table1-accuracy").comparisons[0]
     add(database, at(pair.first), [76.0, None, 77.0, 78.0])
@@ -231,7 +240,9 @@ def test_ratios_with_an_explosion_or_a_gap_are_undecided(database: Database) -> 
     cells = claim("table4-ratio").cells
     for place in cells[:3]:
         add(database, at(place), noisy(76, 10, at(place), 0.4))
-    assert "No seed is trained with all its networks" in verdicts(database)["table4-ratio"].reason
+    lacking = verdicts(database)["table4-ratio"]
+    assert lacking.verdict is NOT_RUN
+    assert "not all of them with the same seed" in lacking.reason
     add(database, at(cells[3]), [*noisy(76, 10, at(cells[3]), 0.4), EXPLODED])
     one = verdicts(database)["table4-ratio"]
     assert one.verdict is UNDECIDED

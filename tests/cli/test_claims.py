@@ -56,7 +56,7 @@ def test_the_table_fits_100_columns_and_has_every_claim_with_its_evidence(folder
     depth = done.stdout.split("\ntable5-depth")[1].split("\ntable5-parameters")[0]
     assert "supported" in depth
     assert re.search(rf"{NUMBER} \[{NUMBER},\s+{NUMBER}\]", depth)
-    assert "(1 of 4)" in depth
+    assert "(the one of 4 that" in depth
     words = " ".join(done.stderr.split())
     assert "do not rest on the paper's data and schedule (demo protocol)" in words
 
@@ -88,6 +88,12 @@ def test_records_for_programs(folder: Path) -> None:
     assert cli("claims", "--format", "json", cwd=folder).stdout == as_json.stdout
 
 
+def test_help_has_an_example(tmp_path: Path) -> None:
+    done = cli("claims", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Example: dia-repro claims" in done.stdout
+
+
 def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
     def verdict(*arguments: str) -> str:
         done = cli("claims", "--format", "json", *arguments, cwd=folder)
@@ -107,15 +113,15 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
     [
         (
             Evidence("a − b", -0.5, "points", -1.0, 0.25, 7, 0.0625, False),
-            "a − b\n−0.50 [−1.00, +0.25] points, n = 7, p = 0.062",
+            "a − b\n−0.50 [−1.00, +0.25] points, n=7, p=0.062",
         ),
         (
             Evidence("a", 100.0, "% exploded", None, None, 1, None, True),
-            "a\n100 % exploded, n = 1",
+            "a\n100 % exploded, n=1",
         ),
         (
             Evidence("a − b", 0.1, "points", 0.1, 0.1, 25, 1e-5, True, note="so"),
-            "a − b\n+0.10 [+0.10, +0.10] points, n = 25, p < 0.001, so",
+            "a − b\n+0.10 [+0.10, +0.10] points, n=25, p<0.001, so",
         ),
         (Evidence("a", None, "points", None, None, 0, None, None), "–"),
         (Evidence("a", None, "points", None, None, 0, None, None, note="so"), "so"),
