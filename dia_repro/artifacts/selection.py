@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dia_repro.artifacts.table import TableArtifact
@@ -37,6 +38,13 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
     One request is chosen for the whole artifact: its cells never mix protocols or precisions.
     Runs with a result count before runs under way, and a protocol before a precision.
     """
+    return best_covered_by_all((artifact,), database, wanted)
+
+
+def best_covered_by_all(
+    artifacts: Sequence[TableArtifact], database: Database, wanted: Wanted
+) -> Request:
+    """As `best_covered`, the same request for several artifacts."""
     asked = wanted.precision is not None
     candidates = [
         Request(protocol, precision, wanted.data, precision_asked=asked, epochs=wanted.epochs)
@@ -45,7 +53,7 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
     ]
 
     def coverage(request: Request) -> tuple[int, int]:
-        specs = artifact.specs(request).values()
+        specs = [spec for one in artifacts for spec in one.specs(request).values()]
         states = states_of(database, (spec.spec_id for spec in specs))
         return sum(state in DONE for state in states), len(states)
 

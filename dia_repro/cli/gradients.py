@@ -77,8 +77,8 @@ def _write(found: Sequence[RecordedRun], records: list[dict[str, Any]], figures:
     from dia_repro.artifacts.figure6 import FIGURE6
     from dia_repro.experiments.describe import describe_backbone, describe_data
     from dia_repro.rendering.files import write_bytes, write_text
-    from dia_repro.rendering.heatmaps import to_bytes
     from dia_repro.rendering.histograms import draw_distributions
+    from dia_repro.rendering.images import KINDS, to_bytes
 
     last = _listed(f"{one.moments[1]}" for one in found)
     moments = {
@@ -104,15 +104,15 @@ def _write(found: Sequence[RecordedRun], records: list[dict[str, Any]], figures:
     )
     caption = (
         "Absolute value of the gradient of the loss at every element of a stage's output tensor, "
-        "for the first batch of an epoch before it moves the weights; dotted: means. Runs "
+        "for the first batch of an epoch before it moves the weights; vertical lines: means. Runs "
         + ", ".join(f"{one.run.summary.id} ({one.label})" for one in found)
         + f", {_listed(spec.precision for spec in specs)}."
     )
     figure = draw_distributions(rows, title, caption)
     write_text(figures / "figure6.csv", to_csv(FIELDS, records))
-    for kind in ("pdf", "png"):
+    for kind in KINDS:
         write_bytes(figures / f"figure6.{kind}", to_bytes(figure, kind))
-    notice(f"Written: {figures / 'figure6'}.{{pdf,png,csv}}")
+    notice(f"Written: {figures / 'figure6'}.{{{','.join(KINDS)},csv}}")
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -154,7 +154,8 @@ def _summary(one: Integration) -> dict[str, Any]:
 def _write(found: Sequence[Integration], run: RunDetail, figures: Path) -> None:
     from dia_repro.experiments.spec import Spec
     from dia_repro.rendering.files import write_bytes, write_text
-    from dia_repro.rendering.heatmaps import Panel, draw_heatmaps, to_bytes
+    from dia_repro.rendering.heatmaps import Panel, draw_heatmaps
+    from dia_repro.rendering.images import KINDS, to_bytes
 
     rows: dict[str, list[Panel]] = {}
     for one in found:
@@ -164,9 +165,9 @@ def _write(found: Sequence[Integration], run: RunDetail, figures: Path) -> None:
     spec = Spec.from_json(run.spec_json)
     figure = draw_heatmaps(list(rows.values()), _title(spec, run), _caption(found))
     write_text(figures / "figure5.csv", to_csv(CELL_FIELDS, list(_cells(found))))
-    for kind in ("pdf", "png"):
+    for kind in KINDS:
         write_bytes(figures / f"figure5.{kind}", to_bytes(figure, kind))
-    notice(f"Written: {figures / 'figure5'}.{{pdf,png,csv}}")
+    notice(f"Written: {figures / 'figure5'}.{{{','.join(KINDS)},csv}}")
 
 
 def _title(spec: Spec, run: RunDetail) -> str:

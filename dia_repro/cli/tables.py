@@ -76,14 +76,20 @@ def report(
     ] = Path("tables"),
     figures: Annotated[
         Path,
-        typer.Option("--figures", help="Folder for figure5.pdf, figure5.png, figure5.csv, …"),
+        typer.Option(
+            "--figures",
+            help="Folder for figure5.pdf, table5-curves.pdf, …",
+        ),
     ] = Path("figures"),
     html: Annotated[
         Path, typer.Option("--html", help="A page with all of it, which opens from disk.")
     ] = Path("report.html"),
     no_html: Annotated[bool, typer.Option("--no-html", help="Write no such page.")] = False,
 ) -> None:
-    """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF and PNG.
+    """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
+
+    Beside the paper's figures: learning curves of each artifact's runs, Table 8's training loss
+    until it explodes, and accuracy against parameters (Tables 3 to 5).
 
     All of it, with the runs behind each cell and their learning curves, is in report.html, too.
 
@@ -91,6 +97,7 @@ def report(
     """
     from dia_repro.artifacts import choose
     from dia_repro.artifacts.selection import Wanted
+    from dia_repro.cli.pictures import draw_pictures
     from dia_repro.rendering.cells import CELL_FIELDS, cell_records
     from dia_repro.rendering.files import write_text
     from dia_repro.rendering.grid import make_grid
@@ -128,6 +135,7 @@ def report(
         notice(f"Written: {folder / name}.{{csv,md,tex}}")
         if one.is_figure:
             drawn[one.name] = _draw(one, value, database, data, figures)
+    draw_pictures(database, figures, values, wanted, seeds)
     if not no_html:
         from dia_repro.cli.page import write_page
 

@@ -154,14 +154,18 @@ def _accuracy_figure(value: TableValue, place: tuple[int, int], name: str) -> fl
 
 
 def _title(value: TableValue) -> str:
-    title = f"{value.label}. {value.paper.title}"
+    return f"{value.label}. {value.paper.title}{circumstances(value)}"
+
+
+def circumstances(value: TableValue) -> str:
+    """What is not the paper's, in brackets with a space in front; nothing if all is."""
     if value.comparable:
-        return title
+        return ""
     datasets = ", ".join(sorted({spec.data.dataset for spec in value.specs.values()}))
     cut = f" cut to {value.request.epochs} epochs" if value.request.epochs else ""
     odd = "schedule" if value.own_data else "data"
     protocol = value.request.protocol.value
-    return f"{title} ({protocol} protocol{cut} on {datasets}: not the paper's {odd})"
+    return f" ({protocol} protocol{cut} on {datasets}: not the paper's {odd})"
 
 
 def _notes(value: TableValue) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,11 +78,3 @@ def _draw(axes: Axes, panel: Panel) -> None:
             # The leading 0 says nothing, and two digits fit where four would not.
             text = "1" if value > 0.995 else f"{value:.2f}".lstrip("0")
             axes.text(j, i, text, ha="center", va="center", fontsize=points, color=colour)
-
-
-def to_bytes(figure: Figure, kind: str) -> bytes:
-    """A figure as `pdf` or `png`; the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
-    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dia_repro.rendering.images import looks
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"DIANet": "tab:blue", "original": "tab:red", "SENet": "tab:green"}
-OTHER_COLOURS = ("tab:purple", "tab:brown", "tab:olive", "tab:cyan")
 # A bin that holds less of all elements than this is not worth drawing.
 LEAST_SHARE = 5e-4
 
@@ -73,11 +73,12 @@ def draw_distributions(
 
 
 def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
-    others = iter(OTHER_COLOURS * len(curves))
-    for curve in curves:
-        colour = COLOURS.get(curve.label) or next(others)
+    for curve, look in zip(curves, looks([(curve.label,) for curve in curves]), strict=True):
+        colour = look.colour
         middles, shares = curve.points()
-        axes.plot(middles, shares, color=colour, label=curve.label, linewidth=1.2)
+        axes.plot(
+            middles, shares, color=colour, linestyle=look.line, label=curve.label, linewidth=1.2
+        )
         axes.fill_between(middles, shares, color=colour, alpha=0.12, linewidth=0)
         if curve.mean > 0:
             axes.axvline(np.log10(curve.mean), color=colour, linestyle=":", linewidth=1)

@@ -210,7 +210,7 @@ def test_report_draws_figure_6_and_says_why_it_cannot_draw_figure_5(folder: Path
     done = cli("report", "figure6", *demo, "2", cwd=folder)
     assert done.returncode == 0, done.stderr
     kinds = {path.suffix for path in (folder / "figures").glob("figure6.*")}
-    assert kinds == {".pdf", ".png", ".csv"}
+    assert kinds == {".pdf", ".png", ".svg", ".csv"}
     other = cli("report", "figure5", *demo, "1", cwd=folder)
     assert other.returncode == 0
     assert "figure5 is not drawn: the checkpoint of run 1" in other.stderr

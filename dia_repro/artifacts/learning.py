@@ -1,0 +1,187 @@
+"""How an artifact's networks learned, epoch by epoch: what its learning curves are drawn from."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from dia_repro.artifacts.table import Entry, TableArtifact, TableValue
+from dia_repro.experiments.protocols import DATASETS
+from dia_repro.experiments.spec import Spec
+from dia_repro.results.courses import Course, courses
+from dia_repro.results.database import Database
+from dia_repro.results.queries import RunSummary, runs_of
+from dia_repro.results.schema import State
+
+Measure = Literal["test_top1", "train_loss"]
+Points = tuple[tuple[float, float], ...]  # (epochs trained, figure)
+# The reason that training gives for a run that diverged.
+AT_STEP = re.compile(r"at step (\d+) of epoch (\d+)")
+
+
+@dataclass(frozen=True)
+class Explosion:
+    """Where a run diverged.
+
+    Attributes:
+        moment: in epochs; where the step is not known, the middle of the epoch.
+        epoch: counted from 1.
+        step: of that epoch, counted from 1; None where the run does not say.
+    """
+
+    moment: float
+    epoch: int
+    step: int | None
+
+
+@dataclass(frozen=True)
+class SeedLine:
+    """One run. `points` are of the epochs whose figure is finite."""
+
+    seed: int
+    state: State
+    points: Points
+    explosion: Explosion | None
+
+
+@dataclass(frozen=True)
+class NetworkLines:
+    """The runs of one network in a panel.
+
+    Attributes:
+        names: for people; several where the columns of a table are one experiment.
+        columns: the same as the paper's columns.
+        mean: over the runs that finished, whose number is `finished`.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+    row: str
+    dataset: str
+    lines: tuple[SeedLine, ...]
+    mean: Points
+    finished: int
+
+    @property
+    def explosions(self) -> tuple[Explosion, ...]:
+        """Of the runs that diverged."""
+        return tuple(line.explosion for line in self.lines if line.explosion)
+
+    @property
+    def seen(self) -> bool:
+        """Whether there is something to draw."""
+        return any(line.points or line.explosion for line in self.lines)
+
+
+@dataclass(frozen=True)
+class LearningPanel:
+    """A row of the table, or several whose networks are the same experiments."""
+
+    rows: tuple[str, ...]
+    epochs: int
+    networks: tuple[NetworkLines, ...]
+
+    @property
+    def seen(self) -> bool:
+        """Whether there is something to draw."""
+        return any(one.seen for one in self.networks)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Learning curves of an artifact."""
+
+    value: TableValue
+    measure: Measure
+    panels: tuple[LearningPanel, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw at all."""
+        return not any(panel.seen for panel in self.panels)
+
+
+def learning(
+    artifact: TableArtifact, database: Database, value: TableValue, measure: Measure
+) -> Learning:
+    """The curves of every run behind a table, in any state, a panel for each of its rows."""
+    found = runs_of(database, (spec.spec_id for spec in value.specs.values()))
+    known = courses(database, [run.id for runs in found.values() for run in runs])
+    alike: dict[tuple[Spec, ...], list[str]] = {}
+    for row in value.paper.rows:
+        of_specs = dict.fromkeys(value.specs[place] for place in _places(artifact, row))
+        alike.setdefault(tuple(of_specs), []).append(row)
+    panels = []
+    for specs, rows in alike.items():
+        of_row = [entry for entry in artifact.entries if entry.row == rows[0] and entry.shown]
+        networks = tuple(
+            _network(
+                value,
+                spec,
+                [entry for entry in of_row if value.specs[entry.row, entry.column] == spec],
+                [_line(run, spec, known.get(run.id), measure) for run in found[spec.spec_id]],
+            )
+            for spec in specs
+        )
+        longest = max((spec.recipe.epochs for spec in specs), default=1)
+        panels.append(LearningPanel(tuple(rows), longest, networks))
+    return Learning(value, measure, tuple(panels))
+
+
+def _places(artifact: TableArtifact, row: str) -> list[tuple[str, str]]:
+    return [(row, entry.column) for entry in artifact.entries if entry.row == row and entry.shown]
+
+
+def _network(
+    value: TableValue, spec: Spec, entries: Sequence[Entry], lines: Sequence[SeedLine]
+) -> NetworkLines:
+    finished = [line.points for line in lines if line.state is State.FINISHED]
+    columns = tuple(entry.column for entry in entries)
+    return NetworkLines(
+        names=tuple(value.headings.get(column, column) for column in columns),
+        columns=columns,
+        row=entries[0].row,
+        dataset=spec.data.dataset,
+        lines=tuple(sorted(lines, key=lambda line: line.seed)),
+        mean=mean(finished),
+        finished=len(finished),
+    )
+
+
+def _line(run: RunSummary, spec: Spec, course: Course | None, measure: Measure) -> SeedLine:
+    points: Points = ()
+    if course is not None:
+        figures = zip(course.epochs, course.measures[measure], strict=True)
+        points = tuple((float(epoch), one) for epoch, one in figures if math.isfinite(one))
+    return SeedLine(run.seed, run.state, points, _explosion(run, spec))
+
+
+def _explosion(run: RunSummary, spec: Spec) -> Explosion | None:
+    if run.state is not State.DIVERGED:
+        return None
+    told = AT_STEP.search(run.reason or "")
+    if told is None:
+        return Explosion(run.epochs + 0.5, run.epochs + 1, None)
+    step, epoch = map(int, told.groups())
+    return Explosion(epoch - 1 + _share_of_epoch(step, spec), epoch, step)
+
+
+def _share_of_epoch(step: int, spec: Spec) -> float:
+    """How much of an epoch a step is; a half where the data's size is not known."""
+    choice = DATASETS.get(spec.data.dataset)
+    if choice is None or choice.training_images is None:
+        return 0.5
+    return min(1.0, step / math.ceil(choice.training_images / spec.recipe.batch_size))
+
+
+def mean(lines: Iterable[Points]) -> Points:
+    """The mean of lines over the epochs that all of them have: over fewer it would jump."""
+    figures = [dict(points) for points in lines]
+    if not figures:
+        return ()
+    common = sorted(set.intersection(*(set(one) for one in figures)))
+    return tuple((epoch, fmean(one[epoch] for one in figures)) for epoch in common)

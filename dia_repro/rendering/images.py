@@ -1,0 +1,160 @@
+"""How pictures look, and their files: PDF, PNG and SVG.
+
+Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which people with any of the
+common colour-vision deficiencies tell apart. Of their eight, networks have those that differ in
+lightness, too (L* of 0, 46 and 70): printed in grey they stay apart, and lines and markers differ
+besides.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from dia_repro.artifacts.networks import DIANET, ORIGINAL, SENET
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+KINDS = ("pdf", "png", "svg")
+COLUMN_INCHES = 3.3  # of a paper with two columns
+SMALL, LARGE = 7.0, 8.0  # points
+LINE_HEIGHT, POINTS_PER_INCH = 1.3, 72  # of the size of the text
+CHARACTERS, TITLE_CHARACTERS = 55, 48  # of small text and of titles that fit
+COLUMN_DPI, WIDE_DPI = 300, 150  # of PNG, for pictures of a column and wider ones
+BLACK, BLUE, ORANGE, GREEN, SKY = "#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9"
+CONTEXT = "0.8"  # grey of what is there to compare with
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one network's lines and points are drawn."""
+
+    colour: str
+    line: Literal["solid"] | tuple[int, tuple[float, ...]]
+    marker: str
+
+
+LOOKS = {
+    DIANET: Look(BLUE, "solid", "D"),
+    SENET: Look(ORANGE, (0, (4.0, 1.5)), "s"),
+    ORIGINAL: Look(BLACK, (0, (1.0, 1.2)), "o"),
+}
+LOOKS |= {"Org": LOOKS[ORIGINAL], "SE": LOOKS[SENET], "ResNet164": LOOKS[ORIGINAL]}
+LOOKS |= {"DIANet164": LOOKS[DIANET]}
+OTHER_LOOKS = (
+    Look(GREEN, (0, (5.0, 1.2, 1.0, 1.2)), "^"),
+    Look(SKY, (0, (2.5, 1.0)), "v"),
+)
+
+
+def looks(names: list[tuple[str, ...]]) -> list[Look]:
+    """A look for each network: its own where one of its names has one, else one of the others.
+
+    Args:
+        names: of each network, the telling ones first.
+    """
+    spare = islice(cycle(OTHER_LOOKS), len(names))
+    chosen = []
+    for of_one in names:
+        own = next((LOOKS[name] for name in of_one if name in LOOKS), None)
+        chosen.append(own or next(spare))
+    return chosen
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's defaults whatever the user has set, small text, and fonts inside files."""
+    import matplotlib
+
+    ours: dict[Any, Any] = {
+        "font.size": SMALL,
+        "axes.titlesize": SMALL,
+        "axes.labelsize": SMALL,
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "legend.fontsize": SMALL,
+        "figure.titlesize": LARGE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.minor.width": 0.4,
+        "ytick.minor.width": 0.4,
+        "legend.frameon": False,
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "dia-repro",
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # backend apart
+        matplotlib.rcParams.update(ours)
+        yield
+
+
+def frame(
+    figure: Figure,
+    inches: float,
+    title: str,
+    caption: str = "",
+    handles: Sequence[Artist] = (),
+    across: int = 3,
+) -> None:
+    """Title and legend above a figure's panels, caption below; none runs into another.
+
+    Sets the figure's height, and the layout of its panels once and for all.
+
+    Args:
+        inches: height of the panels together, their ticks and titles included.
+        across: how many entries of the legend stand side by side.
+    """
+    title, caption = wrapped(title, TITLE_CHARACTERS), wrapped(caption)
+    above = 2 + (title.count("\n") + 1) * LARGE * LINE_HEIGHT
+    legend = -(-len(handles) // across) * (SMALL * LINE_HEIGHT + 2)
+    below = 3 + (caption.count("\n") + 1 if caption else 0) * SMALL * LINE_HEIGHT
+    height = inches * POINTS_PER_INCH + above + legend + below
+    figure.set_size_inches(figure.get_figwidth(), height / POINTS_PER_INCH)
+    figure.text(0.5, 1 - 2 / height, title, fontsize=LARGE, ha="center", va="top")
+    figure.text(0.02, 3 / height, caption, fontsize=SMALL, va="bottom")
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 1 - above / height),
+            ncols=across,
+            handlelength=3,
+            columnspacing=1.2,
+            borderpad=0.2,
+            borderaxespad=0,
+        )
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        rectangle = (0, below / height, 1, inches * POINTS_PER_INCH / height)
+        engine.set(rect=rectangle)  # type: ignore[call-arg]
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def wrapped(text: str, characters: int = CHARACTERS) -> str:
+    """Text in lines that fit a picture's width."""
+    return "\n".join(textwrap.wrap(text, characters))
+
+
+def to_bytes(figure: Figure, kind: str) -> bytes:
+    """A figure as one of `KINDS`; the same bytes for the same figure."""
+    metadata: dict[str, dict[str, Any]] = {
+        "pdf": {"CreationDate": None},
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+    }
+    buffer = io.BytesIO()
+    dpi = COLUMN_DPI if figure.get_figwidth() <= COLUMN_INCHES else WIDE_DPI
+    with style():
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata[kind])
+    return buffer.getvalue()

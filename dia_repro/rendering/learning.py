@@ -1,0 +1,261 @@
+"""Learning curves: test accuracy by epoch, or training loss until it explodes."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines, Points
+from dia_repro.rendering import images
+from dia_repro.rendering.grid import circumstances
+from dia_repro.rendering.images import CONTEXT, Look, looks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+Side = Literal["left", "right"]
+ACCURACY = "test_top1"
+WORDS = {ACCURACY: "Learning curves", "train_loss": "Training loss"}
+AXIS = {ACCURACY: "test accuracy (%)", "train_loss": "training loss"}
+PANEL_INCHES, WITH_LIST_INCHES = 1.2, 1.45
+THIN, THICK, CROSS = 0.6, 1.5, 4.0  # points
+MOST_MARKERS, TITLE_CHARACTERS = 9, 20
+# Of a panel's height, where explosions are listed: above losses, for they go to infinity, and below
+# accuracies.
+LISTED_FROM_EDGE, LISTED_APART = 0.05, 0.13
+PANEL_WIDTH_POINTS, CHARACTER_POINTS = 86, 4.0
+
+
+def draw_learning(learning: Learning) -> Figure:
+    """A panel for each row of the table that has runs, two abreast, at a column's width."""
+    from matplotlib.figure import Figure
+
+    panels = [panel for panel in learning.panels if panel.seen]
+    with images.style():
+        down = max(1, -(-len(panels) // 2))
+        height = WITH_LIST_INCHES if _explodes(panels) else PANEL_INCHES
+        inches = height * down
+        figure = Figure(figsize=(images.COLUMN_INCHES, inches), layout="constrained")
+        axes = list(figure.subplots(down, 2, squeeze=False).flat)
+        for number, (place, panel) in enumerate(zip(axes, panels, strict=False)):
+            _set_axes(place, panel, panels, learning)
+            _draw(place, panel, panels, learning)
+            if number % 2 == 0:
+                place.set_ylabel(AXIS[learning.measure])
+            if number >= len(panels) - 2:
+                place.set_xlabel("epoch")
+        for place in axes[len(panels) :]:
+            place.axis("off")
+        for artist in (one for place in axes for one in (*place.lines, *place.texts)):
+            artist.set_in_layout(False)  # they stay inside
+        title = f"{learning.value.label}. {WORDS[learning.measure]}{circumstances(learning.value)}"
+        images.frame(figure, inches, title, " ".join(_caption(learning)), _handles(panels))
+    return figure
+
+
+def _explodes(panels: Sequence[LearningPanel]) -> bool:
+    return any(one.explosions for panel in panels for one in panel.networks)
+
+
+def _set_axes(
+    axes: Axes, panel: LearningPanel, panels: Sequence[LearningPanel], learning: Learning
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title("\n".join(textwrap.wrap(", ".join(panel.rows), TITLE_CHARACTERS)))
+    axes.set_xlim(0, panel.epochs)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    data = {one.dataset for one in panel.networks}
+    alike = [p for p in panels if {one.dataset for one in p.networks} == data]
+    figures = [figure for one in alike for figure in _figures(one)]
+    listed = max(sum(1 for one in p.networks if one.explosions) for p in alike)
+    share = 1 - (LISTED_FROM_EDGE + LISTED_APART * listed if listed else 0.0)
+    if learning.measure == ACCURACY:
+        low, high = min(figures, default=0.0), max(figures, default=100.0)
+        span = max(high - low, 1.0)
+        axes.set_ylim(high - span / share - 0.06 * span, high + 0.06 * span)
+        ticks = MaxNLocator(4).tick_values(low, high)
+        # No ticks beside the list, where there is no accuracy.
+        axes.set_yticks([tick for tick in ticks if low - 0.05 * span <= tick <= high + 0.05 * span])
+    else:
+        positive = [math.log10(figure) for figure in figures if figure > 0]
+        low, high = min(positive, default=-1.0) - 0.1, max(positive, default=1.0)
+        axes.set_yscale("log")
+        axes.set_ylim(10**low, 10 ** (low + max(high - low, 0.5) / share))
+
+
+def _figures(panel: LearningPanel) -> list[float]:
+    return [y for one in panel.networks for line in one.lines for _, y in line.points]
+
+
+def _draw(
+    axes: Axes, panel: LearningPanel, panels: Sequence[LearningPanel], learning: Learning
+) -> None:
+    if len(panel.networks) == 1:
+        for other in _other_rows(panel, panels):
+            axes.plot(*_columns(other.mean), color=CONTEXT, linewidth=1.0, zorder=1)
+    listed = 0
+    for one, look in zip(panel.networks, _looks(panel), strict=True):
+        _draw_network(axes, one, look)
+        if one.explosions:
+            height = LISTED_FROM_EDGE + LISTED_APART * listed
+            height = height if learning.measure == ACCURACY else 1 - height
+            _list_explosions(axes, one, look, height)
+            listed += 1
+    if not _figures(panel):
+        axes.text(
+            0.5,
+            0.7 if learning.measure == ACCURACY else 0.3,
+            "no epoch completed",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            color="0.4",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+
+
+def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
+    alone = one.finished == 1 and len(one.lines) == 1
+    for line in () if alone else one.lines:
+        axes.plot(*_columns(line.points), color=look.colour, linewidth=THIN, alpha=0.7, zorder=2)
+    axes.plot(
+        *_columns(one.mean),
+        color=look.colour,
+        linestyle=look.line,
+        linewidth=THICK,
+        marker=look.marker,
+        markersize=2.8,
+        markevery=max(1, len(one.mean) // MOST_MARKERS),
+        clip_on=False,
+        zorder=3,
+    )
+
+
+def _list_explosions(axes: Axes, one: NetworkLines, look: Look, height: float) -> None:
+    """Crosses where runs exploded, in a line of the panel with the steps in words."""
+    y = axes.transData.inverted().transform(axes.transAxes.transform((0, height)))[1]
+    for line in one.lines:
+        if line.explosion is not None:
+            if line.points:
+                rise = (line.points[-1], (line.explosion.moment, y))
+                axes.plot(*_columns(rise), color=look.colour, linewidth=THIN, linestyle=":")
+            _cross(axes, line.explosion.moment, y, look)
+    text, x, align = _fitting(axes, one)
+    offset = {"left": 5, "right": -5}.get(align, 0)
+    axes.annotate(
+        text, (x, y), xytext=(offset, 0), textcoords="offset points", ha=align, va="center"
+    )
+
+
+def _fitting(axes: Axes, one: NetworkLines) -> tuple[str, float, Side]:
+    """Words for explosions, as many as fit beside the crosses; where; and how they are set."""
+    moments = sorted(explosion.moment for explosion in one.explosions)
+    end = axes.get_xlim()[1]
+    # Panels have all but the same width, of which nothing is known before the layout.
+    in_points = PANEL_WIDTH_POINTS / end
+    gaps = [(end - moments[-1], moments[-1], "left"), (moments[0], moments[0], "right")]
+    gaps += [(b - a, a, "left") for a, b in pairwise(moments)]
+    words = _explosion_words(one)
+    for text in words:
+        needed = len(text) * CHARACTER_POINTS + 2 * CROSS
+        for room, x, align in gaps:
+            if room * in_points > needed:
+                return text, x, "left" if align == "left" else "right"
+    _, x, align = max(gaps)
+    return words[-1], x, "left" if align == "left" else "right"
+
+
+def _cross(axes: Axes, x: float, y: float, look: Look) -> None:
+    axes.plot(
+        [x],
+        [y],
+        marker="x",
+        color=look.colour,
+        markersize=CROSS,
+        markeredgewidth=1.2,
+        clip_on=False,
+        zorder=4,
+    )
+
+
+def _explosion_words(one: NetworkLines) -> list[str]:
+    """Which network, how many of its runs, and when; the same in fewer and fewer words."""
+    found = one.explosions
+    name = "/".join(one.columns)
+    count = f"{len(found)}/{len(one.lines)}"
+    short = f"{name} {count}" if len(one.lines) > 1 else name
+    epochs = [explosion.epoch for explosion in found]
+    steps = [explosion.step for explosion in found if explosion.step is not None]
+    at_once = set(epochs) == {1} and len(steps) == len(found)
+    when = _span("step", steps) if at_once else _span("epoch", epochs)
+    return [f"{short}, {when}", f"{count}, {when}", short, count]
+
+
+def _span(word: str, numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{word} {low}" if low == high else f"{word}s {low}–{high}"
+
+
+def _other_rows(panel: LearningPanel, panels: Sequence[LearningPanel]) -> Iterator[NetworkLines]:
+    data = panel.networks[0].dataset
+    for other in panels:
+        if other is not panel:
+            yield from (one for one in other.networks if one.dataset == data and one.mean)
+
+
+def _looks(panel: LearningPanel) -> list[Look]:
+    # In a table with one column rows are the networks.
+    rows_tell = len({column for one in panel.networks for column in one.columns}) == 1
+    return looks([(one.row, *one.columns) if rows_tell else one.columns for one in panel.networks])
+
+
+def _columns(points: Points) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _handles(panels: Sequence[LearningPanel]) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
+    entries: dict[str, Look] = {}
+    for panel in panels:
+        if len(panel.networks) > 1:
+            for one, look in zip(panel.networks, _looks(panel), strict=True):
+                entries.setdefault(", ".join(one.names), look)
+    return [
+        Line2D(
+            [],
+            [],
+            color=look.colour,
+            linestyle=look.line,
+            marker=look.marker,
+            markersize=3,
+            linewidth=THICK,
+            label=label,
+        )
+        for label, look in entries.items()
+    ]
+
+
+def _caption(learning: Learning) -> Iterator[str]:
+    networks = [one for panel in learning.panels for one in panel.networks]
+    counts = [one.finished for one in networks if one.finished]
+    if not counts:
+        yield "No run has finished."
+    elif max(counts) == 1 and all(len(one.lines) < 2 for one in networks):
+        yield "One seed each."
+    else:
+        span = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+        yield f"Thin: one seed; thick: mean of those that finished ({span})."
+    if all(len(panel.networks) == 1 for panel in learning.panels) and len(counts) > 1:
+        yield "Grey: the other rows."
+    if _explodes(learning.panels):
+        yield "×: where the loss was no longer finite."
+    missing = [row for panel in learning.panels if not panel.seen for row in panel.rows]
+    if missing:
+        yield f"No runs: {', '.join(missing)}."

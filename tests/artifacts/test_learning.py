@@ -1,0 +1,85 @@
+"""What learning curves are drawn from."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from dia_repro.artifacts.learning import Explosion, Learning, learning, mean
+from dia_repro.artifacts.table3 import TABLE3
+from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.table8 import TABLE8
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.schema import State
+from tests.artifacts.courses import add
+from tests.artifacts.test_table5 import DEMO, PAPER
+
+SENET83 = TABLE5.specs(DEMO)["ResNet83", "SENet"]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return open_database(str(tmp_path / "runs.db"), create=True)
+
+
+def of_table5(database: Database) -> Learning:
+    return learning(TABLE5, database, TABLE5.compute(database, DEMO), "test_top1")
+
+
+def test_the_mean_is_over_the_epochs_that_all_have() -> None:
+    assert mean([((1.0, 2.0), (2.0, 4.0)), ((1.0, 4.0), (3.0, 9.0))]) == ((1.0, 3.0),)
+    assert mean([]) == ()
+
+
+def test_a_line_for_every_run_and_a_mean_of_those_that_finished(database: Database) -> None:
+    add(database, SENET83, 1, [30.0, 50.0])
+    add(database, SENET83, 0, [10.0, 20.0])
+    add(database, SENET83, 2, [90.0], State.DIVERGED, "loss nan at step 3 of epoch 2")
+    add(database, SENET83, 3, [70.0], State.RUNNING)
+    found = of_table5(database)
+    assert [panel.rows for panel in found.panels] == [(row,) for row in TABLE5.paper.rows]
+    senet, dianet = found.panels[0].networks
+    assert [line.seed for line in senet.lines] == [0, 1, 2, 3]
+    assert senet.lines[0].points == ((1.0, 10.0), (2.0, 20.0))
+    assert (senet.mean, senet.finished) == (((1.0, 20.0), (2.0, 35.0)), 2)
+    assert (dianet.lines, dianet.mean) == ((), ())
+    assert (found.panels[0].seen, found.panels[1].seen, found.empty) == (True, False, False)
+
+
+def test_without_runs_there_is_nothing_to_draw(database: Database) -> None:
+    assert of_table5(database).empty
+
+
+def test_what_is_not_finite_is_left_out(database: Database) -> None:
+    spec = TABLE8.specs(DEMO)["ResNet83", "SENet"]
+    reason = "loss inf at step 9 of epoch 2"
+    add(database, spec, 0, [10.0], State.DIVERGED, reason, loss=math.inf)
+    value = TABLE8.compute(database, DEMO)
+    loss = learning(TABLE8, database, value, "train_loss").panels[0].networks[1]
+    assert loss.lines[0].points == ()
+    top1 = learning(TABLE8, database, value, "test_top1").panels[0].networks[1]
+    assert top1.lines[0].points == ((1.0, 10.0),)
+
+
+def test_an_explosion_is_where_the_run_says(database: Database) -> None:
+    # 1,442 images in batches of 64 are 23 steps.
+    add(database, SENET83, 0, [], State.DIVERGED, "loss nan at step 23 of epoch 1")
+    add(database, SENET83, 1, [9.0, 9.0], State.DIVERGED, "loss inf at step 1 of epoch 3")
+    add(database, SENET83, 2, [9.0], State.DIVERGED)
+    add(database, SENET83, 3, [9.0], State.FAILED, "no memory at step 3 of epoch 2")
+    senet = of_table5(database).panels[0].networks[0]
+    assert senet.explosions == (
+        Explosion(1.0, 1, 23),
+        Explosion(2 + 1 / 23, 3, 1),
+        Explosion(1.5, 2, None),
+    )
+
+
+def test_rows_of_the_same_experiments_are_one_panel(database: Database) -> None:
+    demo = learning(TABLE3, database, TABLE3.compute(database, DEMO), "test_top1")
+    assert demo.panels[0].rows == ("ResNet164 CIFAR100", "ResNet164 CIFAR10")
+    assert len(demo.panels) == 8
+    paper = learning(TABLE3, database, TABLE3.compute(database, PAPER), "test_top1")
+    assert len(paper.panels) == 12

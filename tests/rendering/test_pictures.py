@@ -1,0 +1,155 @@
+"""Pictures: the same bytes twice, nothing cut off or too small, whatever the database holds."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts.learning import Measure, learning
+from dia_repro.artifacts.selection import Wanted
+from dia_repro.artifacts.sizes import sizes
+from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.rendering.images import (
+    COLUMN_INCHES,
+    KINDS,
+    LOOKS,
+    OTHER_LOOKS,
+    looks,
+    style,
+    to_bytes,
+)
+from dia_repro.rendering.labels import Box, best_place
+from dia_repro.rendering.learning import draw_learning
+from dia_repro.rendering.sizes import draw_sizes
+from tests.artifacts.courses import FATES, fill
+
+REQUESTS = (Request(Protocol.DEMO), Request(Protocol.PAPER, Precision.TF32))
+CURVES: tuple[tuple[str, Measure], ...] = (
+    ("table1", "test_top1"),
+    ("table3", "test_top1"),
+    ("table4", "test_top1"),
+    ("table8", "test_top1"),
+    ("table8", "train_loss"),
+    ("table9", "test_top1"),
+)
+
+
+def curves(path: Path, name: str, measure: Measure, request: Request, fates: str) -> Figure:
+    artifact = ARTIFACTS[name]
+    database = fill(path, artifact.specs(request).values(), fates)
+    return draw_learning(learning(artifact, database, artifact.compute(database, request), measure))
+
+
+def check(figure: Figure) -> None:
+    """All text lies within the picture, is large enough, and hides no other outside panels."""
+    assert figure.get_figwidth() == pytest.approx(COLUMN_INCHES)
+    with style():  # as files are written: ticks depend on it
+        figure.draw_without_rendering()
+    page = Bbox([[0, 0], figure.bbox.size])
+    texts = [one for one in figure.findobj(Text) if one.get_text() and one.get_visible()]
+    assert texts
+    for text in texts:
+        assert float(text.get_fontsize()) >= 6.9 or "$" in text.get_text()
+        box = text.get_window_extent()
+        # Ticks beyond an axis's limits are kept, but not drawn.
+        if "$" not in text.get_text() and not _is_number(text.get_text()):
+            assert page.x0 <= box.x0, text.get_text()
+            assert box.x1 <= page.x1, text.get_text()
+            assert page.y0 <= box.y0, text.get_text()
+            assert box.y1 <= page.y1, text.get_text()
+    apart = [*figure.texts, *(axes.title for axes in figure.axes), *figure.legends]
+    boxes = [one.get_window_extent() for one in apart]
+    for one, other in combinations([box for box in boxes if box.width > 1], 2):
+        assert not one.overlaps(other)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[−\d.]+", text) is not None
+
+
+@pytest.mark.parametrize("fates", FATES)
+@pytest.mark.parametrize(("name", "measure"), CURVES)
+def test_curves_are_whole(name: str, measure: Measure, fates: str, tmp_path: Path) -> None:
+    check(curves(tmp_path / "runs.db", name, measure, REQUESTS[0], fates))
+
+
+def test_curves_of_a_long_schedule_are_whole(tmp_path: Path) -> None:
+    database = fill(
+        tmp_path / "runs.db", list(ARTIFACTS["table8"].specs(REQUESTS[1]).values())[:6], "one seed"
+    )
+    value = ARTIFACTS["table8"].compute(database, REQUESTS[1])
+    check(draw_learning(learning(ARTIFACTS["table8"], database, value, "train_loss")))
+
+
+@pytest.mark.parametrize("fates", FATES)
+def test_accuracy_against_parameters_is_whole(fates: str, tmp_path: Path) -> None:
+    specs = [
+        s for name in ("table3", "table5") for s in ARTIFACTS[name].specs(REQUESTS[0]).values()
+    ]
+    check(draw_sizes(sizes(fill(tmp_path / "runs.db", specs, fates), Wanted())))
+
+
+def test_the_same_bytes_twice_without_a_date_and_with_fonts_inside(tmp_path: Path) -> None:
+    for kind in KINDS:
+        contents = {
+            to_bytes(
+                curves(
+                    tmp_path / f"{kind}{again}.db", "table8", "train_loss", REQUESTS[0], "10 seeds"
+                ),
+                kind,
+            )
+            for again in range(2)
+        }
+        assert len(contents) == 1
+        (content,) = contents
+        assert b"Date" not in content
+        assert b"<dc:date" not in content
+        if kind == "pdf":
+            assert b"/FontFile2" in content  # TrueType, whole glyphs and no outlines of type 3
+            assert b"/Type3" not in content
+
+
+def test_a_users_settings_of_matplotlib_change_nothing(tmp_path: Path) -> None:
+    import matplotlib
+
+    plain = to_bytes(
+        curves(tmp_path / "1.db", "table4", "test_top1", REQUESTS[0], "one seed"), "svg"
+    )
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "axes.facecolor": "red"}):
+        again = curves(tmp_path / "2.db", "table4", "test_top1", REQUESTS[0], "one seed")
+        assert to_bytes(again, "svg") == plain
+        assert matplotlib.rcParams["font.size"] == 20
+
+
+def test_networks_differ_without_colour() -> None:
+    chosen = looks([("original",), ("SENet",), ("DIANet",), ("CIFAR-10",), ("CIFAR-100",)])
+    assert len({look.marker for look in chosen}) == 5
+    assert len({str(look.line) for look in chosen}) == 5
+    assert len({look.colour for look in chosen}) == 5
+    assert looks([("r=4", "DIANet164")]) == [LOOKS["DIANet"]]
+    assert looks([("CIFAR-10",)]) == [OTHER_LOOKS[0]]
+    greys = sorted(_lightness(LOOKS[name].colour) for name in ("original", "SENet", "DIANet"))
+    assert all(b - a > 0.15 for a, b in pairwise(greys))
+
+
+def _lightness(colour: str) -> float:
+    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def test_labels_avoid_points_and_the_edge() -> None:
+    whole = Box(0, 0, 100, 100)
+    right_of_it = [Box(55, 40, 100, 60)]
+    place = best_place((50, 50), "abc", 7, right_of_it, whole)
+    assert place.side == "right"
+    assert place.box.overlap(right_of_it[0]) == 0
+    assert best_place((95, 50), "abcdef", 7, [], whole).side == "right"
+    assert best_place((5, 50), "abcdef", 7, [], whole).side == "left"
