@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from dia_repro.results.database import Database
 
 MOST_RUNS = 12  # that a line of evidence names
+BESIDE = {
+    "accuracy-parameters": "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
+    "table8-loss": "Table 8: training loss without batch normalisation, until it explodes",
+}
 
 
 def write_page(
@@ -31,13 +35,15 @@ def write_page(
     seeds: int | None,
     values: Mapping[str, TableValue],
     drawn: Mapping[str, Sequence[Path]],
+    beside: Sequence[Path] = (),
 ) -> None:
     """Write the page.
 
     Args:
         wanted, seeds: as the values were asked for.
         values: of the artifacts that are shown whole; the overview has all of them.
-        drawn: by artifact, the PNG or SVG files of its pictures.
+        drawn: by artifact, the PNG or SVG files of the paper's figures.
+        beside: those of pictures beside the paper's own.
     """
     import dia_repro
     from dia_repro.analysis.claims import evaluate_claims
@@ -66,6 +72,7 @@ def write_page(
         whole={one.artifact.name: _whole(one, wanted) for one in findings},
         claims=tuple(_claim(one) for one in evaluate_claims(database, wanted)),
         pictures={name: tuple(_pictures(values[name], files)) for name, files in drawn.items()},
+        beside=tuple(_beside(beside)),
     )
     write_text(path, make_page(report))
     notice(f"Written: {path}")
@@ -114,6 +121,15 @@ def _pictures(value: TableValue, files: Sequence[Path]) -> Iterator[Picture]:
         yield Picture(kind, file.read_bytes(), f"{value.label}. {value.paper.title}, from our runs")
 
 
+def _beside(files: Sequence[Path]) -> Iterator[Picture]:
+    """What is drawn on the page's own charts is left out, and so is what has no words yet."""
+    from dia_repro.rendering.html import Picture
+
+    for file in files:
+        if file.stem in BESIDE:
+            yield Picture("png", file.read_bytes(), BESIDE[file.stem])
+
+
 def _claim(verdict: ClaimVerdict) -> ClaimLine:
     from dia_repro.rendering.html import ClaimLine
 
@@ -123,21 +139,30 @@ def _claim(verdict: ClaimVerdict) -> ClaimLine:
         claim=verdict.text,
         place=verdict.place,
         verdict=verdict.verdict.value,
-        reason=verdict.reason,
+        reason=verdict.reason + _more(verdict.more_seeds),
         conditions=verdict.conditions,
         papers_own=verdict.papers_own,
         evidence=tuple(map(_evidence, verdict.evidence)),
     )
 
 
+def _more(seeds: int | None) -> str:
+    if seeds is None:
+        return ""
+    return f" By what is seen so far, {seeds} more seed{'s' * (seeds > 1)} would decide it."
+
+
 def _evidence(one: Evidence) -> EvidenceLine:
+    from dia_repro.rendering.claims import FORMS
     from dia_repro.rendering.html.values import EvidenceLine
 
-    effect = "" if one.effect is None else f"{one.effect:+.2f} {one.unit}"
+    form = FORMS[one.unit]
+    effect = "" if one.effect is None else f"{one.effect:{form}}"
     if one.low is not None and one.high is not None:
-        effect += f" [{one.low:+.2f}, {one.high:+.2f}]"
+        effect += f" [{one.low:{form}}, {one.high:{form}}]"
+    effect = f"{effect} {one.unit}".replace("-", "−") if effect else ""
     more = len(one.runs) - MOST_RUNS
     runs = ", ".join(map(str, one.runs[:MOST_RUNS])) + (f" and {more} more" if more > 0 else "")
     favour = {True: "yes", False: "no", None: ""}[one.in_favour]
-    p = "" if one.p is None else f"{one.p:.3f}"
+    p = "" if one.p is None else "< 0.001" if one.p < 0.001 else f"{one.p:.2g}"
     return EvidenceLine(one.compared, effect, str(one.n), p, favour, runs, one.note)

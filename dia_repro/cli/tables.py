@@ -135,11 +135,11 @@ def report(
         notice(f"Written: {folder / name}.{{csv,md,tex}}")
         if one.is_figure:
             drawn[one.name] = _draw(one, value, database, data, figures)
-    draw_pictures(database, figures, values, wanted, seeds)
+    beside = draw_pictures(database, figures, values, wanted, seeds)
     if not no_html:
         from dia_repro.cli.page import write_page
 
-        write_page(html, database, wanted, seeds, values, drawn)
+        write_page(html, database, wanted, seeds, values, drawn, beside)
 
 
 def _draw(

@@ -15,6 +15,7 @@ MOST_FIGURES = 240_000
 # Runs of a network that a page lists and draws one by one.
 MOST_RUNS = 50
 DIGITS = 4
+COLOURS = 8  # that the style sheet has for curves
 
 Shown = dict[str, tuple[Experiment, Findings]]
 
@@ -64,24 +65,25 @@ def _rounded(figure: float) -> float | None:
 def chart(findings: Findings, drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The networks of an artifact that have curves, with a colour and a dash for each.
 
-    Rows differ in colour and columns in dash; where there is one row, columns differ in both.
+    Rows differ in colour and columns in dash, the last column's line being whole; where there is
+    one row, columns differ in both. Places with the same experiment have one curve.
 
     Args:
         drawn: by spec_id, with the epochs that are drawn.
     """
     rows = list(dict.fromkeys(row for row, _ in findings.experiments))
     columns = list(dict.fromkeys(column for _, column in findings.experiments))
-    found = []
+    found: dict[str, dict[str, Any]] = {}
     for (row, column), experiment in findings.experiments.items():
-        if not drawn[experiment.spec.spec_id]["epochs"]:
-            continue
-        across = columns.index(column)
-        found.append(
-            {
-                "label": experiment.entry.label,
-                "spec": experiment.spec.spec_id,
-                "colour": rows.index(row) if len(rows) > 1 else across,
-                "dash": across if len(columns) > 1 else rows.index(row) // 8,
+        spec_id, label = experiment.spec.spec_id, experiment.entry.label
+        if spec_id in found:
+            found[spec_id]["label"] += f" = {label}"
+        elif drawn[spec_id]["epochs"]:
+            down, across = rows.index(row), columns.index(column)
+            found[spec_id] = {
+                "label": label,
+                "spec": spec_id,
+                "colour": (down if len(rows) > 1 else across) % COLOURS,
+                "dash": len(columns) - 1 - across + len(columns) * (down // COLOURS),
             }
-        )
-    return found
+    return list(found.values())

@@ -41,6 +41,7 @@ def make_page(report: Report) -> str:
                 overview.glance(one, report.whole[one.artifact.name]) for one in report.findings
             ],
             artifacts=[_artifact(report, *one) for one in drawn],
+            beside=[(_address(one), one.alt) for one in report.beside],
             surroundings=overview.surroundings(shown),
             kinds=overview.KINDS,
             newest=overview.newest(shown),
@@ -72,6 +73,7 @@ def _artifact(report: Report, findings: Findings, grid: Grid) -> dict[str, Any]:
     """What the template of an artifact needs."""
     value, name = findings.value, findings.artifact.name
     heading = f"{value.label}. {value.paper.title}"
+    lines = grids.lines(grid, value)
     entries = [one.entry for one in findings.experiments.values() if one.entry.shown]
     return {
         "name": name,
@@ -79,7 +81,10 @@ def _artifact(report: Report, findings: Findings, grid: Grid) -> dict[str, Any]:
         "warning": grid.title.removeprefix(heading).strip(" ()"),
         "grid": grid,
         "headings": grids.headings(grid),
-        "lines": grids.lines(grid, value),
+        "lines": lines,
+        "kinds": {
+            kind for line in lines for slot in line.slots for kind in (slot.whose, slot.state)
+        },
         "has_runs": bool(findings.runs),
         "has_curves": bool(findings.courses),
         "command": report.whole[name],

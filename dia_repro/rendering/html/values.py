@@ -87,6 +87,7 @@ class Report:
         commands: for each place of these.
         whole: by artifact, what trains all that it needs.
         pictures: by artifact.
+        beside: those that the paper does not have.
     """
 
     version: str
@@ -96,3 +97,4 @@ class Report:
     whole: Mapping[str, str]
     claims: tuple[ClaimLine, ...] = ()
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
+    beside: Sequence[Picture] = ()

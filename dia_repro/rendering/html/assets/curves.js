@@ -1,17 +1,27 @@
 "use strict";
 // Learning curves: every seed thin, the mean thick; networks are switched on and off, epochs
-// chosen by dragging or with buttons.
+// chosen by dragging or with buttons, a double click goes back to all of them.
 (() => {
   const MEASURES = {
     test_top1: "test accuracy (%)", test_loss: "test loss", train_loss: "training loss",
   };
-  const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
-  const COLOURS = 8, HEIGHT = 320;
+  const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [14, 5], [4, 2, 4, 8]];
+  const HEIGHT = 320;
+  const CROWD = 12; // networks beyond which single seeds only hide the means
   const ORDERS = 50; // a loss that spans more than this many times is drawn on powers of ten
 
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const meanOf = (figures) => figures.length
     ? figures.reduce((sum, one) => sum + one, 0) / figures.length : null;
+
+  // At most eight of them, evenly apart; a loss that explodes has dozens.
+  function powersOfTen(least, most) {
+    const from = Math.floor(Math.log10(least)), to = Math.ceil(Math.log10(most));
+    const step = Math.max(1, Math.ceil((to - from) / 8));
+    const found = [];
+    for (let power = from; power <= to; power += step) found.push(10 ** power);
+    return found;
+  }
 
   class Curves {
     constructor(box) {
@@ -23,9 +33,14 @@
       });
       this.epochs = [...new Set(this.networks.flatMap((one) => one.epochs))].sort((a, b) => a - b);
       this.measure = "test_top1";
-      this.seeds = this.networks.some((one) => one.runs.length > 1);
+      this.most = Math.max(...this.networks.map((one) => one.runs.length));
+      this.seeds = this.most > 1 && this.networks.length <= CROWD;
       this.canvas = page.make("div", { className: "chart", role: "img" });
       box.append(this.controls(), this.canvas, this.legend());
+      const thinned = page.data.every > 1 ? ` One epoch in ${page.data.every} is drawn.` : "";
+      const lines = this.most > 1 ? `Thin: each of up to ${this.most} seeds; thick: their mean.` : "";
+      box.append(page.make("p", { className: "note" },
+        `${lines}${thinned} Drag over the chart to zoom, double-click to go back.`));
       this.draw();
       new ResizeObserver(() => this.resize()).observe(box);
     }
@@ -35,7 +50,7 @@
         ...Object.entries(MEASURES).map(([value, text]) => page.make("option", { value }, text)));
       measure.addEventListener("change", () => { this.measure = measure.value; this.draw(); });
       const bar = page.make("div", { className: "controls" }, measure);
-      if (this.seeds) bar.append(this.checkbox("each seed", true, (on) => { this.seeds = on; }));
+      if (this.most > 1) bar.append(this.checkbox("each seed", this.seeds, (on) => { this.seeds = on; }));
       const button = (text, name, action) => {
         const made = page.make("button", { type: "button", ariaLabel: name, title: name }, text);
         made.addEventListener("click", action);
@@ -60,7 +75,8 @@
     legend() {
       const list = page.make("div", { className: "networks" });
       this.networks.forEach((one) => {
-        const runs = one.runs.length > 1 ? ` (${one.runs.length} runs)` : "";
+        const few = one.runs.length < this.most;
+        const runs = few ? ` (${one.runs.length} of ${this.most} runs)` : "";
         one.swatch = page.make("canvas", { width: 56, height: 20, className: "swatch" });
         one.swatch.setAttribute("aria-hidden", "true");
         one.reading = page.make("output", {});
@@ -83,17 +99,17 @@
     }
 
     lines() {
-      const found = [];
+      const thin = [], thick = []; // the means are drawn over the seeds
       this.networks.forEach((one) => {
         const runs = one.runs.map((run) => this.spread(one, run));
         const mean = this.epochs.map(
           (_, at) => meanOf(runs.map((run) => run[at]).filter((figure) => figure !== null)));
         if (this.seeds && runs.length > 1) {
-          runs.forEach((figures) => found.push({ one, figures, width: 1, alpha: 0.55 }));
+          runs.forEach((figures) => thin.push({ one, figures, width: 1, alpha: 0.35 }));
         }
-        found.push({ one, figures: mean, width: 2.5, alpha: 1, mean: true });
+        thick.push({ one, figures: mean, width: 2.5, alpha: 1, mean: true });
       });
-      return found;
+      return [...thin, ...thick];
     }
 
     draw() {
@@ -122,16 +138,19 @@
         stroke: ink, grid: { stroke: faint, width: 1 }, ticks: { stroke: faint, width: 1 },
         font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif",
       };
-      const colour = (one) => style(`--curve-${one.colour % COLOURS}`);
+      const colour = (one) => style(`--curve-${one.colour}`);
       const few = this.epochs.length === 1;
-      const text = (number) => `${Number(number.toPrecision(3))}`;
+      const text = (number) => (number !== 0 && (number >= 1e5 || number < 1e-3)
+        ? number.toExponential(0).replace("+", "") : `${Number(number.toPrecision(3))}`);
       return {
         width: this.width(), height: HEIGHT, legend: { show: false },
-        cursor: { y: false, points: { show: false } },
+        cursor: { y: false, points: { show: false }, drag: { x: true, y: true, uni: 25 } },
         scales: { x: { time: false }, y: powers ? { distr: 3 } : {} },
         axes: [
           { ...axis, label: "epoch", labelSize: 20, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] },
-          { ...axis, label: MEASURES[this.measure], labelSize: 20, size: 52,
+          { ...axis, label: MEASURES[this.measure], labelSize: 20, size: 58,
+            ...(powers ? { splits: (_, __, least, most) => powersOfTen(least, most),
+              filter: (_, ticks) => ticks } : {}),
             values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : text(tick))) },
         ],
         series: [{}, ...lines.map((line) => ({
@@ -155,7 +174,7 @@
       for (const one of this.networks) {
         const pen = one.swatch.getContext("2d");
         pen.clearRect(0, 0, 56, 20);
-        pen.strokeStyle = style(`--curve-${one.colour % COLOURS}`);
+        pen.strokeStyle = style(`--curve-${one.colour}`);
         pen.lineWidth = 5;
         pen.setLineDash(DASHES[one.dash % DASHES.length].map((length) => 2 * length));
         pen.beginPath();

@@ -4,7 +4,7 @@
 (() => {
   const panel = document.getElementById("details");
   const WAIT = 150, GRACE = 250; // milliseconds before it shows, and before it goes
-  let shown = null, kept = false, timer = 0;
+  let shown = null, kept = false, timer = 0, returning = false;
 
   const percent = (value, epoch) =>
     value === null ? "–" : `${value.toFixed(2)} (epoch ${epoch})`;
@@ -37,8 +37,9 @@
     const close = page.make("button", { type: "button", className: "close", ariaLabel: "Close" },
       "×");
     close.addEventListener("click", hide);
-    const figures = page.make("dl", { className: "figures" }, ...place.figures.flatMap(
-      ([name, text]) => [page.make("dt", {}, name), page.make("dd", {}, text || "–")]));
+    const figures = page.make("dl", { className: "figures" }, ...place.figures.map(
+      ([name, text]) => page.make("div", {}, page.make("dt", {}, name),
+        page.make("dd", {}, text || "–"))));
     panel.replaceChildren(
       page.make("h3", { id: "details-title" }, place.title), close, figures,
       ...experiment(place.spec, null),
@@ -83,7 +84,9 @@
     panel.hidden = true;
     shown = null;
     kept = false;
+    returning = true; // the focus comes back to the cell, which is not to open again
     if (inside) button?.focus();
+    returning = false;
   }
 
   function later(action, wait) {
@@ -103,7 +106,7 @@
     });
     const button = cell.querySelector("button");
     button?.addEventListener("focus", () => {
-      if (button.matches(":focus-visible")) show(cell, false);
+      if (!returning && button.matches(":focus-visible")) show(cell, false);
     });
     button?.addEventListener("blur", () => { if (!kept) later(hide, GRACE); });
   }

@@ -31,6 +31,10 @@
 
   for (const table of document.querySelectorAll("table.grid")) {
     const rows = [...table.tBodies[0].rows];
+    // Names of groups stay in sight beside the first column, as wide as that is.
+    new ResizeObserver(([first]) => {
+      table.style.setProperty("--first", `${first.target.offsetWidth}px`);
+    }).observe(rows[0].cells[0]);
     [...table.querySelectorAll("[aria-sort]")].forEach((heading, column) => {
       heading.querySelector("button").addEventListener(
         "click", () => sort(table, rows, heading, column));
