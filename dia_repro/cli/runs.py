@@ -9,13 +9,14 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from dia_repro.cli import export, options
+from dia_repro.cli import export, options, watch
 from dia_repro.cli.output import confirm, duration, emit, notice, stdout
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
 
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
 app.command()(export.export)
+app.command()(watch.watch)
 
 LISTED = 200
 LIST_FIELDS = (

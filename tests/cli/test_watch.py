@@ -1,0 +1,180 @@
+"""`runs watch` beside a process that trains."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import pty
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dia_repro.cli.watch import Watcher, seconds_left
+from dia_repro.rendering.sparkline import sparkline
+from dia_repro.results import writer
+from dia_repro.results.activity import UnderWay
+from dia_repro.results.claims import beat
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.schema import State, now
+from tests.helpers import clean_environment, cli
+from tests.results.rows import SPEC, begin, ensure, epoch
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return open_database(str(tmp_path / "runs.db"), create=True)
+
+
+@contextmanager
+def watching(
+    folder: Path, *arguments: str
+) -> Iterator[tuple[Callable[[str], str], subprocess.Popen[bytes]]]:
+    """The command in a terminal of its own; gives what waits for a text on it."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "dia_repro", "runs", "watch", "--every", "0.2", *arguments]
+    environment = clean_environment(COLUMNS="120", LINES="30", TERM="xterm")
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    seen = ""
+
+    def wait_for(text: str) -> str:
+        nonlocal seen
+        until = time.monotonic() + 60
+        while text not in seen:
+            assert time.monotonic() < until, f"{text!r} does not come: {seen}"
+            if select.select([ours], [], [], 0.5)[0]:
+                try:
+                    seen += os.read(ours, 65536).decode()
+                except OSError:  # it has ended
+                    assert text in seen, seen
+        before, seen = seen, ""
+        return before
+
+    try:
+        yield wait_for, process
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def end(database: Database, run: int, attempt: int, state: State = State.FINISHED) -> None:
+    writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=1)
+
+
+def test_it_follows_what_another_process_writes_and_ends_with_it(
+    database: Database, tmp_path: Path
+) -> None:
+    first, second = ensure(database, 2)
+    attempt = begin(database, first)
+    with watching(tmp_path) as (wait_for, process):
+        wait_for("1 running, 1 pending, 0 finished")
+        writer.record_epoch(database, first, attempt, epoch(1, 41.25))
+        writer.record_epoch(database, first, attempt, epoch(2, 73.5))
+        assert "▁█" in wait_for("73.50")
+        # Between two looks nothing is held that a writer would have to wait for.
+        with sqlite3.connect(tmp_path / "runs.db", timeout=1.0) as writing:
+            writing.execute("begin exclusive")
+        end(database, first, attempt)
+        wait_for("0 running, 1 pending, 1 finished")
+        end(database, second, begin(database, second), State.DIVERGED)
+        wait_for("0 running, 0 pending, 1 finished, 1 diverged")
+        assert process.wait(timeout=30) == 0
+
+
+def test_ctrl_c_ends_it_quietly(database: Database, tmp_path: Path) -> None:
+    with watching(tmp_path, "--forever") as (wait_for, process):
+        wait_for("0 running")
+        time.sleep(1.0)
+        assert process.poll() is None
+        ensure(database, 1)
+        wait_for("1 pending")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+
+
+def test_without_a_terminal_it_is_one_look(database: Database, tmp_path: Path) -> None:
+    (run,) = ensure(database)
+    attempt = begin(database, run)
+    writer.record_epoch(database, run, attempt, epoch(1, 41.25))
+    before = (tmp_path / "runs.db").read_bytes()
+    looked = cli("runs", "watch", cwd=tmp_path)
+    assert (looked.returncode, looked.stderr) == (0, "")
+    assert "1 running, 0 pending, 0 finished, 0 diverged, 0 failed, 0 interrupted" in looked.stdout
+    assert "41.25" in looked.stdout
+    assert "\x1b" not in looked.stdout
+    read = cli("runs", "watch", "--format", "csv", cwd=tmp_path).stdout
+    (record,) = csv.DictReader(io.StringIO(read))
+    assert (record["run"], record["epochs_done"], record["epochs"]) == (str(run), "1", "3")
+    assert 2.0 <= float(record["seconds_left"]) <= 4.0
+    assert (tmp_path / "runs.db").read_bytes() == before
+
+
+def test_without_a_database_there_is_nothing_to_watch(tmp_path: Path) -> None:
+    looked = cli("runs", "watch", cwd=tmp_path)
+    assert looked.stdout.startswith("0 running, 0 pending")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_nobody_trains_any_more_is_silent(database: Database, tmp_path: Path) -> None:
+    (run,) = ensure(database)
+    begin(database, run)
+    assert "silent" not in cli("runs", "watch", cwd=tmp_path).stdout
+    with sqlite3.connect(tmp_path / "runs.db") as connection:
+        connection.execute("update runs set changed_at = '2026-01-02 03:04:05.000000'")
+    assert "silent for" in cli("runs", "watch", cwd=tmp_path).stdout
+    beat(database, run, 1)  # nobody saw the beat before
+
+
+RUN = UnderWay(1, SPEC.canonical_json(), 0, "me", now(), 5, (10.0, 20.0), (4.0, 6.0))
+
+
+def test_beats_count_for_more_than_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: moment[0])
+    old = replace(RUN, changed_at=now() - timedelta(hours=2))
+    assert Watcher(live=False).silent_for(old) == pytest.approx(7200, abs=5)
+    assert Watcher(live=False).silent_for(replace(old, seconds=(3000.0,))) is None
+    watcher = Watcher(live=True)
+    assert watcher.silent_for(old) is None  # a beat may yet come
+    moment[0] += 30
+    assert watcher.silent_for(old) == pytest.approx(7200, abs=5)
+    moment[0] += 10
+    assert watcher.silent_for(replace(old, beats=6)) is None
+    moment[0] += 59
+    assert watcher.silent_for(replace(old, beats=6)) is None
+    moment[0] += 2
+    assert watcher.silent_for(replace(old, beats=6)) == 61
+
+
+def test_time_left_is_at_the_pace_so_far() -> None:
+    assert seconds_left(replace(RUN, changed_at=now()), 5) == pytest.approx(15, abs=0.5)
+    assert seconds_left(replace(RUN, changed_at=now() - timedelta(seconds=2)), 5) == pytest.approx(
+        13, abs=0.5
+    )
+    assert seconds_left(replace(RUN, changed_at=now() - timedelta(hours=2)), 5) == 10
+    assert seconds_left(replace(RUN, changed_at=now() + timedelta(hours=2)), 5) == 15
+    assert seconds_left(replace(RUN, seconds=()), 5) is None
+
+
+def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:
+    assert sparkline([10, 20, 30, 80], 8) == "▁▂▃█"
+    assert sparkline([10, 20, 30, 80], 8, plain=True) == "_.-@"
+    assert sparkline(list(range(180)), 8) == "▁▂▃▄▅▆▇█"
+    assert sparkline([50, 50], 8) == "▄▄"
+    assert sparkline([1, float("nan"), 2], 8) == "▁×█"
+    assert sparkline([float("nan")], 8) == "×"
+    assert sparkline([], 8) == ""
