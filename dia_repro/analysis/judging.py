@@ -112,7 +112,7 @@ def _order(row: Row, family: int) -> _Measured:
     effect, interval = numbers.fmean(values), bootstrap_interval(values)
     if interval is None:
         return _Measured(row, effect, None)
-    p, enough = sign_flip_p(values), len(values) >= least_pairs(family)
+    p = sign_flip_p(values)  # which too few pairs never bring down to the level
     return _Measured(
         row,
         effect,
@@ -120,8 +120,8 @@ def _order(row: Row, family: int) -> _Measured:
         # The two-sided p belongs to the side that the effect is on.
         p_for=p if effect > 0 else 1.0,
         p_against=p if effect < 0 else 1.0,
-        supports=enough and interval[0] > 0 and not row.exploded[0],
-        refutes=enough and interval[1] < 0 and not row.exploded[1],
+        supports=interval[0] > 0 and not row.exploded[0],
+        refutes=interval[1] < 0 and not row.exploded[1],
         needed=pairs_needed(effect, numbers.stdev(values), family),
     )
 
