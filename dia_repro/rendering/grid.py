@@ -108,7 +108,9 @@ def _paper(cell: Cell | None, form: str = ".2f") -> str:
 def _count(cell: Cell | None, form: str = ".2f") -> str:
     if cell is None:
         return ""
-    return MISSING if cell.ours_mean is None else _format(cell.ours_mean, form)
+    if cell.ours_mean is None or not math.isfinite(cell.ours_mean):
+        return MISSING
+    return _format(cell.ours_mean, form)
 
 
 def _format(figure: float, form: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -29,6 +30,8 @@ LATEX_SPECIAL = {
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
 }
+LATEX_UNKNOWN = r"[^\x20-\x7e\u00c0-\u017f]"
+MOST_ABREAST = 8  # columns that fit a page's width without being made much smaller
 
 
 def to_markdown(grid: Grid) -> str:
@@ -53,32 +56,22 @@ def _pipe(texts: list[str]) -> str:
 
 
 def to_latex(grid: Grid) -> str:
-    r"""A `table` environment; needs `\usepackage{booktabs,graphicx}`."""
-    last = 1
-    groups, rules = [""], []
-    for label, span in grid.groups:
-        groups.append(rf"\multicolumn{{{span}}}{{c}}{{{_escape(label)}}}")
-        rules.append(rf"\cmidrule(lr){{{last + 1}-{last + span}}}")
-        last += span
-    body = []
-    for number, row in enumerate(grid.rows):
-        texts = [
-            rf"\textbf{{{_escape(text)}}}" if (number, place) in grid.bold else _escape(text)
-            for place, text in enumerate(row)
-        ]
-        body.append(" & ".join(texts) + r" \\")
+    r"""A `table` environment; needs `\usepackage{booktabs,graphicx}`.
+
+    Groups stand side by side as in the paper, or below each other where that would be too small
+    to read. What is wider than the text is made smaller, and nothing larger.
+    """
+    columns, body = _abreast(grid) if len(grid.columns) <= MOST_ABREAST else _stacked(grid)
+    label, _, title = grid.title.partition(". ")  # LaTeX numbers tables itself
     lines = [
         r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_escape(grid.title)}. {_escape(' '.join(grid.notes))}}}",
-        r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
+        rf"\caption{{{_escape(f'{title}, {label} of the paper. ' + ' '.join(grid.notes))}}}",
+        r"\smallskip",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(groups) + r" \\",
-        " ".join(rules),
-        " & ".join(map(_escape, grid.columns)) + r" \\",
-        r"\midrule",
         *body,
         r"\bottomrule",
         r"\end{tabular}}",
@@ -87,9 +80,56 @@ def to_latex(grid: Grid) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _abreast(grid: Grid) -> tuple[str, list[str]]:
+    """Columns and lines of a table with its groups side by side."""
+    last = 1
+    groups, rules = [""], []
+    for label, span in grid.groups:
+        groups.append(rf"\multicolumn{{{span}}}{{c}}{{{_escape(label)}}}")
+        rules.append(rf"\cmidrule(lr){{{last + 1}-{last + span}}}")
+        last += span
+    lines = [
+        _latex_row(groups),
+        " ".join(rules),
+        _latex_row(map(_escape, grid.columns)),
+        r"\midrule",
+    ]
+    lines += [
+        _latex_row(_latex_cell(grid, number, place) for place in range(last))
+        for number in range(len(grid.rows))
+    ]
+    return f"l{'r' * (last - 1)}", lines
+
+
+def _stacked(grid: Grid) -> tuple[str, list[str]]:
+    """Columns and lines of a table with a line for each row and group."""
+    span = grid.groups[0][1]
+    headings = [grid.columns[0], "", *grid.columns[1 : 1 + span]]
+    lines = [_latex_row(map(_escape, headings)), r"\midrule"]
+    for number in range(len(grid.rows)):
+        lines += [r"\addlinespace"] if number else []
+        for group, (label, _) in enumerate(grid.groups):
+            places = range(1 + group * span, 1 + (group + 1) * span)
+            row = "" if group else _latex_cell(grid, number, 0)
+            figures = [_latex_cell(grid, number, place) for place in places]
+            lines.append(_latex_row([row, _escape(label), *figures]))
+    return f"ll{'r' * span}", lines
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(grid: Grid, row: int, column: int) -> str:
+    text = _escape(grid.rows[row][column])
+    return rf"\textbf{{{text}}}" if (row, column) in grid.bold else text
+
+
 def _escape(text: str) -> str:
     pattern = "|".join(map(re.escape, LATEX_SPECIAL))
-    return re.sub(pattern, lambda match: LATEX_SPECIAL[match[0]], text)
+    escaped = re.sub(pattern, lambda match: LATEX_SPECIAL[match[0]], text)
+    # pdfLaTeX stops at letters that its fonts lack: names of a user's data may have any.
+    return re.sub(LATEX_UNKNOWN, lambda match: f"[U+{ord(match[0]):04X}]", escaped)
 
 
 def to_terminal(grid: Grid) -> RenderableType:

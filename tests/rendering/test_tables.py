@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,18 +95,6 @@ def test_markdown_has_as_many_cells_in_every_line(grid: Grid) -> None:
     assert len(lines) == 2 + len(grid.rows)
     assert {line.count("|") for line in lines} == {len(grid.columns) + 1}
     assert "| 77.50 (1/2) |" in lines[2]
-
-
-def test_latex_is_balanced_and_escaped(grid: Grid) -> None:
-    text = to_latex(grid)
-    assert re.findall(r"\\begin\{(\w+)\}", text) == list(
-        reversed(re.findall(r"\\end\{(\w+)\}", text))
-    )
-    assert text.count("{") == text.count("}")
-    assert not re.search(r"(?<!\\)[%#](?! needs|\n)", text)
-    assert all(ord(character) < 128 for character in text)
-    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
-    assert {line.count("&") for line in body} == {len(grid.columns) - 1}
 
 
 def test_the_terminal_shows_every_figure(grid: Grid) -> None:
