@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dia_repro.cli.explain import command_to_train
 from dia_repro.cli.output import notice
@@ -42,7 +42,7 @@ def write_page(
     Args:
         wanted, seeds: as the values were asked for.
         values: of the artifacts that are shown whole; the overview has all of them.
-        drawn: by artifact, the PNG or SVG files of the paper's figures.
+        drawn: by artifact, the PNG files of the paper's figures.
         beside: those of pictures beside the paper's own.
     """
     import dia_repro
@@ -114,20 +114,25 @@ def _whole(findings: Findings, wanted: Wanted) -> str:
 
 
 def _pictures(value: TableValue, files: Sequence[Path]) -> Iterator[Picture]:
+    for file in files:
+        yield _picture(file, f"{value.label}. {value.paper.title}, from our runs")
+
+
+def _picture(file: Path, alt: str) -> Picture:
+    """The SVG beside a PNG where that is the smaller one: it is sharp at any size."""
     from dia_repro.rendering.html import Picture
 
-    for file in files:
-        kind: Literal["png", "svg"] = "svg" if file.suffix == ".svg" else "png"
-        yield Picture(kind, file.read_bytes(), f"{value.label}. {value.paper.title}, from our runs")
+    drawing = file.with_suffix(".svg")
+    if drawing.exists() and drawing.stat().st_size < file.stat().st_size:
+        return Picture("svg", drawing.read_bytes(), alt)
+    return Picture("png", file.read_bytes(), alt)
 
 
 def _beside(files: Sequence[Path]) -> Iterator[Picture]:
     """What is drawn on the page's own charts is left out, and so is what has no words yet."""
-    from dia_repro.rendering.html import Picture
-
     for file in files:
         if file.stem in BESIDE:
-            yield Picture("png", file.read_bytes(), BESIDE[file.stem])
+            yield _picture(file, BESIDE[file.stem])
 
 
 def _claim(verdict: ClaimVerdict) -> ClaimLine:

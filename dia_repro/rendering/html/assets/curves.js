@@ -36,7 +36,7 @@
       this.most = Math.max(...this.networks.map((one) => one.runs.length));
       this.seeds = this.most > 1 && this.networks.length <= CROWD;
       this.canvas = page.make("div", { className: "chart", role: "img" });
-      box.append(this.controls(), this.canvas, this.legend());
+      box.replaceChildren(this.controls(), this.canvas, this.legend());
       const thinned = page.data.every > 1 ? ` One epoch in ${page.data.every} is drawn.` : "";
       const lines = this.most > 1 ? `Thin: each of up to ${this.most} seeds; thick: their mean.` : "";
       box.append(page.make("p", { className: "note" },
