@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from dia_repro.analysis.judging import Judgement, Row, judge_equal, judge_order
+from dia_repro.analysis.judging_cells import Counted, Group, judge_counts, judge_steady
 from dia_repro.analysis.statistics import sign_flip_p
 from dia_repro.analysis.verdicts import Verdict
 
@@ -92,3 +94,23 @@ def test_equal_is_neither_supported_nor_refuted_with_an_explosion() -> None:
     for values in ([0.01] * 10, [1.0] * 10):
         spoilt = Row("a", "points", dict(enumerate(values)), begun=True, exploded=(0, 1))
         assert judge_equal([spoilt], 0.43).verdict is Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize(("draw", "seeds", "moved"), [(6, 6, 0.5), (0, 5, 0.0)])
+def test_steady_needs_a_clear_interval_and_six_seeds(draw: int, seeds: int, moved: float) -> None:
+    values = np.random.default_rng(draw).normal(75, 0.4, (seeds, 4))
+    values[:, 0] += moved
+    judged = judge_steady(Group(values, begun=True), "range", "points")
+    (evidence,) = judged.evidence
+    assert evidence.in_favour
+    assert ((evidence.high or 0) > 0) is (seeds == 6)
+    assert judged.verdict is Verdict.UNDECIDED
+    assert judged.more_seeds is not None
+
+
+def test_a_count_that_is_otherwise_refutes() -> None:
+    counts = [Counted("a", -1.0, "M", holds=True), Counted("b", 0.5, "M", holds=False)]
+    judged = judge_counts(counts, "as said")
+    assert judged.verdict is Verdict.REFUTED
+    assert main(judged) == "b"
+    assert judge_counts(counts[:1], "as said").verdict is Verdict.SUPPORTED
