@@ -1,14 +1,25 @@
-"""What the README shows in Python runs as it stands."""
+"""What the README shows and says runs, and is as it says."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+import dia_repro
+from dia_repro.cli.reference import commands, reference
+from tests.helpers import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def section(heading: str) -> str:
+    """From a heading to the next one."""
+    return README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -18,3 +29,59 @@ def test_python_blocks_run(block: str) -> None:
     shape = re.search(r"logits = .*# \((\d+), (\d+)\)", block)
     assert shape is not None
     assert tuple(names["logits"].shape) == tuple(map(int, shape.groups()))  # type: ignore[attr-defined]
+
+
+def test_the_quick_tour_runs_line_by_line(tmp_path: Path) -> None:
+    found = re.search(r"<!-- tour -->\n```sh\n(.*?)```", section("Quick tour"), re.DOTALL)
+    assert found is not None
+    lines = found[1].splitlines()
+    assert len(lines) > 5
+    for line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        done = cli(*arguments, cwd=tmp_path)
+        assert (program, done.returncode) == ("dia-repro", 0), f"{line}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "tables" / "table5.tex").is_file()
+    assert (tmp_path / "figures" / "table5-curves.svg").is_file()
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_the_reference_is_that_of_the_commands() -> None:
+    kept = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert kept == reference(), "python -m dia_repro.cli.reference > docs/commands.md"
+    assert "(docs/commands.md)" in README
+
+
+def test_the_reference_has_every_option_of_the_help(tmp_path: Path) -> None:
+    for name in ("run", "runs watch", "explain", "db merge"):
+        said = cli(*name.split(), "--help", cwd=tmp_path, COLUMNS="200").stdout
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", said)) - {"--help"}
+        page = reference().split(f"\n## dia-repro {name}\n")[1].split("\n## ")[0]
+        assert options
+        assert all(f"`{option}`" in page for option in options)
+
+
+def test_every_command_is_in_the_reference_once() -> None:
+    from dia_repro.cli.main import app
+
+    names = [name for name, _ in commands(app, "dia-repro")]
+    assert "dia-repro runs watch" in names
+    assert re.findall(r"^## (.*)$", reference(), re.MULTILINE) == names
+
+
+def test_symptoms_are_messages_of_the_program() -> None:
+    package = Path(dia_repro.__file__).parent
+    sources = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    symptoms = re.findall(r"^\| `(.*?)`", section("Troubleshooting"), re.MULTILINE)
+    assert len(symptoms) > 10
+    for symptom in symptoms:
+        # A figure in a message is written where it is made.
+        assert symptom.replace("loss nan", "loss {loss}") in sources, symptom
+
+
+def test_files_to_be_touched_exist() -> None:
+    named = re.findall(r"`(dia_repro/[\w/.]+)`", section("Adding an attention unit or an artifact"))
+    assert len(named) == 6
+    for path in named:
+        if "NAME" not in path and "table10" not in path:
+            assert (ROOT / path).is_file(), path

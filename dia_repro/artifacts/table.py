@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from string import ascii_lowercase
 from typing import Literal
 
 from dia_repro.artifacts.contributions import contributions
@@ -192,7 +193,7 @@ class TableArtifact:
         )
         return TableValue(
             paper=self.paper,
-            label=f"{'Figure' if self.is_figure else 'Table'} {self.name[-1]}",
+            label=f"{'Figure' if self.is_figure else 'Table'} {self.name.lstrip(ascii_lowercase)}",
             is_figure=self.is_figure,
             headings=self.headings,
             best_of=self.best_of,

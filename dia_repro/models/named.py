@@ -12,7 +12,11 @@ from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import Attention, Backbone, ModelSpec
 from dia_repro.models.build import from_spec
 
-KINDS = ("none", "se", "dia-se", "dia-lstm")
+KINDS = tuple(
+    kind
+    for variant in get_args(get_args(Attention)[0])
+    for kind in get_args(variant.model_fields["kind"].annotation)
+)
 IMAGENET_NAMES = {
     "resnet34": "resnet34",
     "resnet50": "resnet50",

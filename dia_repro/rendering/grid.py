@@ -164,7 +164,8 @@ def circumstances(value: TableValue) -> str:
     if value.comparable:
         return ""
     datasets = ", ".join(sorted({spec.data.dataset for spec in value.specs.values()}))
-    cut = f" cut to {value.request.epochs} epochs" if value.request.epochs else ""
+    epochs = value.request.epochs
+    cut = f" cut to {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
     odd = "schedule" if value.own_data else "data"
     protocol = value.request.protocol.value
     return f" ({protocol} protocol{cut} on {datasets}: not the paper's {odd})"
