@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, select
 from sqlalchemy.orm import Session, aliased
 
 from dia_repro.errors import UsageError
@@ -70,18 +70,17 @@ def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunS
     """The runs of each spec, by seed; a spec without any has an empty tuple."""
     wanted = list(dict.fromkeys(spec_ids))
     found: dict[str, list[RunSummary]] = {spec_id: [] for spec_id in wanted}
-    for summary in _summaries(database, _summary_query().where(RunRow.spec_id.in_(wanted))):
+    for summary in _summaries(database, _summary_query(RunRow.spec_id.in_(wanted))):
         found[summary.spec_id].append(summary)
     return {spec_id: tuple(runs) for spec_id, runs in found.items()}
 
 
 def all_runs(database: Database, last: int | None = None) -> tuple[RunSummary, ...]:
     """Every run, oldest first, or so many of the last ones."""
-    query = _summary_query()
-    if last is not None:
-        newest = select(RunRow.id).order_by(RunRow.id.desc()).limit(last)
-        query = query.where(RunRow.id.in_(newest))
-    return _summaries(database, query)
+    if last is None:
+        return _summaries(database, _summary_query())
+    newest = select(RunRow.id).order_by(RunRow.id.desc()).limit(last)
+    return _summaries(database, _summary_query(RunRow.id.in_(newest)))
 
 
 def count_runs(database: Database) -> int:
@@ -128,7 +127,7 @@ def run_detail(database: Database, run_id: int) -> RunDetail:
         UnknownRunError: there is no such run.
     """
     known = run_id <= MOST  # backends fail at what is larger
-    found = _summaries(database, _summary_query().where(RunRow.id == run_id)) if known else ()
+    found = _summaries(database, _summary_query(RunRow.id == run_id)) if known else ()
     if not found:
         raise UnknownRunError(f"no run {run_id} in {database.name}: see 'dia-repro runs list'")
     with database.reading() as session:
@@ -179,10 +178,11 @@ def analysis_settings(database: Database, run_ids: Iterable[int]) -> dict[int, t
     return {run_id: tuple(sorted(settings)) for run_id, settings in found.items()}
 
 
-def _summary_query() -> Select[Any]:
+def _summary_query(chosen: ColumnElement[bool] | None = None) -> Select[Any]:
+    """Runs with what their epochs come to; of those alone that are chosen."""
     # An accuracy is at most 100; what is not finite compares as greater on every backend.
     best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))
-    totals = (
+    totals_query = (
         select(
             EpochRow.run_id,
             func.count().label("epochs"),
@@ -191,10 +191,12 @@ def _summary_query() -> Select[Any]:
             func.sum(EpochRow.seconds).label("seconds"),
         )
         .group_by(EpochRow.run_id)
-        .subquery()
     )
+    if chosen is not None:  # or all epochs there are would be added up
+        totals_query = totals_query.where(EpochRow.run_id.in_(select(RunRow.id).where(chosen)))
+    totals = totals_query.subquery()
     last = aliased(EpochRow)
-    return (
+    query = (
         select(
             RunRow,
             func.coalesce(totals.c.epochs, 0),
@@ -206,6 +208,7 @@ def _summary_query() -> Select[Any]:
         .outerjoin(last, and_(last.run_id == RunRow.id, last.epoch == totals.c.last))
         .order_by(RunRow.id)
     )
+    return query if chosen is None else query.where(chosen)
 
 
 def _summaries(database: Database, query: Select[Any]) -> tuple[RunSummary, ...]:

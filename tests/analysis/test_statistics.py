@@ -88,7 +88,7 @@ def test_many_pairs_are_sampled_and_come_near_the_exact_test() -> None:
     assert sign_flip_p(values) == sign_flip_p(values)
     exact = float((np.abs(_all_flips(np.array(values))) >= abs(sum(values)) - 1e-9).mean())
     assert sign_flip_p(values) == pytest.approx(exact, abs=0.005)
-    assert sign_flip_p([1.0] * 30) == pytest.approx(1e-5)  # never 0
+    assert sign_flip_p([1.0] * 30) == pytest.approx(1e-5, rel=1e-3)  # never 0
 
 
 def test_holm_by_hand() -> None:
