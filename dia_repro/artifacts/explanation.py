@@ -187,9 +187,7 @@ def _reader(database: Database, request: Request) -> Callable[[Entry], Experimen
     return experiment
 
 
-def runs_behind(
-    found: Sequence[RunSummary], known: Mapping[int, History]
-) -> tuple[RunBehind, ...]:
+def runs_behind(found: Sequence[RunSummary], known: Mapping[int, History]) -> tuple[RunBehind, ...]:
     """Runs with their histories, by seed."""
     by_seed = sorted(found, key=lambda run: run.seed)
     return tuple(RunBehind(run, known[run.id]) for run in by_seed)

@@ -43,6 +43,7 @@ def gini(
     controls: Annotated[
         bool,
         typer.Option(
+            "--controls/--no-controls",
             help="Also before training, and with the states of each layer shuffled across images: "
             "what the method shows where nothing is learned."
         ),

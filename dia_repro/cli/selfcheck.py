@@ -25,7 +25,7 @@ COLUMNS = (
 def selfcheck(
     full: Annotated[
         bool,
-        typer.Option("--full", help="Some ten minutes instead of two; with a database of 10,000 runs."),
+        typer.Option("--full", help="Some ten minutes, with a database of 10,000 runs."),
     ] = False,
     folder: Annotated[
         Path,

@@ -139,6 +139,11 @@ def frame(
         engine.set(rect=rectangle)  # type: ignore[call-arg]
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    # The layout's solver adds up in an order that differs between processes, and with it the last
+    # digits do; SVG names its clipping after them.
+    for axes in figure.axes:
+        left, bottom, width, height = axes.get_position(original=True).bounds
+        axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
 
 
 def wrapped(text: str, characters: int = CHARACTERS) -> str:

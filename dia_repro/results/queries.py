@@ -182,16 +182,13 @@ def _summary_query(chosen: ColumnElement[bool] | None = None) -> Select[Any]:
     """Runs with what their epochs come to; of those alone that are chosen."""
     # An accuracy is at most 100; what is not finite compares as greater on every backend.
     best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))
-    totals_query = (
-        select(
-            EpochRow.run_id,
-            func.count().label("epochs"),
-            func.max(EpochRow.epoch).label("last"),
-            best.label("best"),
-            func.sum(EpochRow.seconds).label("seconds"),
-        )
-        .group_by(EpochRow.run_id)
-    )
+    totals_query = select(
+        EpochRow.run_id,
+        func.count().label("epochs"),
+        func.max(EpochRow.epoch).label("last"),
+        best.label("best"),
+        func.sum(EpochRow.seconds).label("seconds"),
+    ).group_by(EpochRow.run_id)
     if chosen is not None:  # or all epochs there are would be added up
         totals_query = totals_query.where(EpochRow.run_id.in_(select(RunRow.id).where(chosen)))
     totals = totals_query.subquery()

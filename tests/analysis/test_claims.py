@@ -12,6 +12,8 @@ import pytest
 from dia_repro.analysis.claim_runs import places_of
 from dia_repro.analysis.claims import ClaimVerdict, Evidence, Verdict, evaluate_claims
 from dia_repro.artifacts.selection import Wanted
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import known_data
 from dia_repro.paper import Kind, Place, all_claims, claim
 from dia_repro.results.database import Database, open_database
 from tests.analysis.results import DEMO, EXPLODED, add, analyse, as_printed, at, noisy
@@ -296,12 +298,18 @@ def gini_parts(shares: float) -> dict[int, str]:
     return parts
 
 
-def analyse_stages(database: Database, run: int, shares: dict[int, float], trees: int = 1) -> None:
+def analyse_stages(
+    database: Database,
+    run: int,
+    shares: dict[int, float],
+    trees: int = 1,
+    source: str = "trained",
+) -> None:
     for stage, share in shares.items():
         settings = {
             "kind": "gini",
             "stage": stage,
-            "source": "trained",
+            "source": source,
             "samples": 20,
             "trees": trees,
             "seed": 0,
@@ -343,6 +351,16 @@ def test_an_analysis_that_is_not_done_to_the_end_does_not_count(database: Databa
     assert main(found["figure5-early"]).n == 1
 
 
+def test_settings_with_all_stages_go_before_those_with_more_trees(database: Database) -> None:
+    runs = add(database, at(claim("figure5-stage3").cells[0]), [76.0] * 4)
+    for run in runs:
+        analyse_stages(database, run, {1: 0.3, 2: 0.3}, trees=50)
+        analyse_stages(database, run, {1: 0.9, 2: 0.9, 3: 0.1}, trees=99, source="shuffled")
+    analyse_stages(database, runs[0], {1: 0.3, 2: 0.3, 3: 0.6})
+    one = main(verdicts(database)["figure5-stage3"])
+    assert (one.n, one.in_favour) == (1, True)
+
+
 def record(database: Database, run: int, *means: float) -> None:
     stages = [{"mean": mean, "variance": mean**2} for mean in means]
     parts = {0: json.dumps(stages), 5: json.dumps(stages[::-1])}
@@ -370,11 +388,12 @@ def test_gradients_that_vanished_make_no_pair(database: Database) -> None:
     pair = claim("figure6-initial").comparisons[0]
     for place, scale in ((pair.first, 3.0), (pair.second, 1.0)):
         for run in add(database, at(place), [60.0] * 10):
-            first = 0.0 if (place, run) == (pair.second, 11) else scale + run / 1000
-            record(database, run, first, 2 * scale + run / 1000, scale + run / 1000)
+            first = 0.0 if run == 11 else scale + run / 1000  # the original's of seed 0
+            second = 0.0 if run == 1 else 2 * scale + run / 1000  # DIANet's of seed 0
+            record(database, run, first, second, scale + run / 1000)
     one = verdicts(database)["figure6-initial"]
     assert one.verdict is SUPPORTED
-    assert [e.n for e in one.evidence] == [9, 9, 10, 10, 10, 10]
+    assert [e.n for e in one.evidence] == [9, 9, 9, 9, 10, 10]
 
 
 def test_other_data_are_judged_and_said(database: Database) -> None:
@@ -390,6 +409,16 @@ def test_other_data_are_judged_and_said(database: Database) -> None:
     notes = [e.note for e in found["table3-senet"].evidence]
     assert notes[4] == "same networks as ResNet164 CIFAR100: DIANet − SENet"
     assert notes[0] == ""
+
+
+def test_the_papers_data_on_another_schedule_are_not_the_papers_own(database: Database) -> None:
+    for wanted in (
+        Wanted(Protocol.DEMO, data=known_data("cifar100")),
+        Wanted(Protocol.PAPER, epochs=3),
+        Wanted(Protocol.PAPER, data=known_data("cifar10")),
+    ):
+        found = {one.claim: one for one in evaluate_claims(database, wanted)}
+        assert not found["table5-depth"].papers_own
 
 
 def test_the_same_database_gives_the_same_verdicts_twice(database: Database) -> None:
