@@ -45,7 +45,7 @@ def gini(
         typer.Option(
             "--controls/--no-controls",
             help="Also before training, and with the states of each layer shuffled across images: "
-            "what the method shows where nothing is learned."
+            "what the method shows where nothing is learned.",
         ),
     ] = True,
     library: Annotated[
