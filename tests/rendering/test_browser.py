@@ -101,7 +101,7 @@ def draw_all(page: Page) -> None:
     """Charts are drawn when they come into sight: bring all of them there."""
     for box in page.locator(".curves").all():
         box.scroll_into_view_if_needed()
-        box.locator("canvas").first.wait_for()
+        box.locator(".uplot canvas").wait_for()
 
 
 def test_every_table_and_figure_is_there_without_an_error(show: Show, pages: Pages) -> None:
@@ -142,6 +142,14 @@ def test_axe_finds_nothing_serious(show: Show, pages: Pages, width: int, scheme:
         if one["impact"] in BAD
     ]
     assert not bad
+
+
+def test_nothing_moves_when_charts_are_drawn(show: Show, pages: Pages) -> None:
+    shown = show(pages.known)
+    place = "document.getElementById('provenance').offsetTop"
+    before = shown.evaluate(place)
+    draw_all(shown)
+    assert shown.evaluate(place) == before
 
 
 def rows(shown: Page, column: int) -> list[str]:

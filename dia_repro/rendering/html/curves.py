@@ -72,7 +72,9 @@ def chart(findings: Findings, drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
         drawn: by spec_id, with the epochs that are drawn.
     """
     rows = list(dict.fromkeys(row for row, _ in findings.experiments))
-    columns = list(dict.fromkeys(column for _, column in findings.experiments))
+    # Networks that the artifact only compares with come first, so that its own lines are whole.
+    by_role = sorted(findings.experiments.values(), key=lambda one: one.entry.shown)
+    columns = list(dict.fromkeys(one.entry.column for one in by_role))
     found: dict[str, dict[str, Any]] = {}
     for (row, column), experiment in findings.experiments.items():
         spec_id, label = experiment.spec.spec_id, experiment.entry.label

@@ -35,14 +35,12 @@
       this.measure = "test_top1";
       this.most = Math.max(...this.networks.map((one) => one.runs.length));
       this.seeds = this.most > 1 && this.networks.length <= CROWD;
-      this.canvas = page.make("div", { className: "chart", role: "img" });
+      this.canvas = page.make("div", { className: "chart", role: "img", ariaLabel: "Learning curves" });
       box.replaceChildren(this.controls(), this.canvas, this.legend());
       const thinned = page.data.every > 1 ? ` One epoch in ${page.data.every} is drawn.` : "";
       const lines = this.most > 1 ? `Thin: each of up to ${this.most} seeds; thick: their mean.` : "";
       box.append(page.make("p", { className: "note" },
         `${lines}${thinned} Drag over the chart to zoom, double-click to go back.`));
-      this.draw();
-      new ResizeObserver(() => this.resize()).observe(box);
     }
 
     controls() {
@@ -196,25 +194,29 @@
     }
 
     resize() {
-      if (this.plot.width !== this.width()) {
+      if (this.plot && this.plot.width !== this.width()) {
         this.plot.setSize({ width: this.width(), height: HEIGHT });
       }
     }
   }
 
-  // Drawn when they come into sight: a page has many.
+  // Drawn when they come into sight: a page has many. What stands around a chart is there from the
+  // start, so that nothing moves under a reader's finger.
   const waiting = new Map();
   const drawn = [];
   const begin = (box) => {
+    const curves = waiting.get(box);
     if (!waiting.delete(box)) return;
     watch.unobserve(box);
-    drawn.push(new Curves(box));
+    curves.draw();
+    new ResizeObserver(() => curves.resize()).observe(box);
+    drawn.push(curves);
   };
   const watch = new IntersectionObserver(
     (entries) => entries.filter((one) => one.isIntersecting).forEach((one) => begin(one.target)),
     { rootMargin: "400px" });
   for (const box of document.querySelectorAll(".curves")) {
-    waiting.set(box, true);
+    waiting.set(box, new Curves(box));
     watch.observe(box);
   }
   const redraw = () => drawn.forEach((one) => one.draw());
