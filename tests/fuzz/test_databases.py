@@ -22,7 +22,7 @@ COMMANDS = [
     ("runs", "list"),
     ("runs", "show", "1"),
     ("show", "table5"),
-    ("report", "table5"),
+    ("report", "table5", "--no-html"),
     ("plan", "table5", "--protocol", "demo", "--only", "SENet ResNet83"),
     ("db", "upgrade"),
     ("db", "check"),
