@@ -74,7 +74,7 @@ def explain(
             "--epochs": epochs,
             "--dataset": dataset,
             "--image-size": image_size,
-            "--db": None if db == options.DEFAULT_DATABASE else db,
+            "--db": None if db == options.DEFAULT_DATABASE else database.name,
             "--data": None if data == options.DEFAULT_DATA else data,
         }
     )
