@@ -84,10 +84,12 @@ def collect(
         NoWeightsError: the checkpoint is gone or damaged.
     """
     spec = check_run(run)
+    # First, for it is often what is missing, and data may be large.
+    trained = None if source is Source.INITIAL else _last_state(run, folder, spec)
     dataset = _choose(load(spec.data, data), samples, seed)
     trainer = Trainer(spec, run.summary.seed, dataset, torch.device("cpu"))
-    if source is not Source.INITIAL:
-        trainer.load_state(_last_state(run, folder, spec))
+    if trained is not None:
+        trainer.load_state(trained)
     states = _walk(trainer)
     if source is Source.SHUFFLED:
         random = np.random.default_rng(seed)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dia_repro.artifacts.explanation import Experiment, precision_said, runs_behind
+from dia_repro.artifacts.explanation import Experiment, RunBehind, precision_said, runs_behind
 from dia_repro.artifacts.table import TableArtifact, TableValue
-from dia_repro.results.courses import Attempt, Course, attempts, courses
 from dia_repro.results.database import Database
 from dia_repro.results.histories import histories
 from dia_repro.results.queries import RunSummary, runs_of
@@ -20,20 +18,22 @@ class Findings:
 
     Attributes:
         experiments: by (row, column), those that it only compares with included; in its order.
-        courses: of the runs that have one, by number.
-        attempts: of all its runs, by number.
     """
 
     artifact: TableArtifact
     value: TableValue
     experiments: dict[tuple[str, str], Experiment]
-    courses: dict[int, Course]
-    attempts: dict[int, tuple[Attempt, ...]]
+
+    @property
+    def behind(self) -> tuple[RunBehind, ...]:
+        """All runs with their histories, each once."""
+        experiments = self.experiments.values()
+        return tuple({of.run.id: of for one in experiments for of in one.runs}.values())
 
     @property
     def runs(self) -> tuple[RunSummary, ...]:
         """All runs, each once."""
-        return tuple({run.id: run for run in self._runs()}.values())
+        return tuple(one.run for one in self.behind)
 
     @property
     def needed(self) -> int:
@@ -52,10 +52,6 @@ class Findings:
         """How many diverged."""
         return sum(run.state is State.DIVERGED for run in self.runs)
 
-    def _runs(self) -> Iterator[RunSummary]:
-        for one in self.experiments.values():
-            yield from (behind.run for behind in one.runs)
-
 
 def gather(artifact: TableArtifact, database: Database, value: TableValue) -> Findings:
     """All that the database has on an artifact, under the request that its value answers."""
@@ -69,6 +65,4 @@ def gather(artifact: TableArtifact, database: Database, value: TableValue) -> Fi
         experiments[entry.row, entry.column] = Experiment(
             entry, spec, precision_said(entry, value.request), runs
         )
-    return Findings(
-        artifact, value, experiments, courses(database, numbers), attempts(database, numbers)
-    )
+    return Findings(artifact, value, experiments)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from dia_repro.artifacts.table import Entry, TableArtifact, TableValue
+from dia_repro.artifacts.explanation import Experiment, RunBehind
+from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.table import TableValue
 from dia_repro.experiments.protocols import DATASETS
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.courses import Course, courses
-from dia_repro.results.database import Database
-from dia_repro.results.queries import RunSummary, runs_of
+from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import State
 
 Measure = Literal["test_top1", "train_loss"]
@@ -105,26 +105,20 @@ class Learning:
         return not any(panel.seen for panel in self.panels)
 
 
-def learning(
-    artifact: TableArtifact, database: Database, value: TableValue, measure: Measure
-) -> Learning:
+def learning(findings: Findings, measure: Measure) -> Learning:
     """The curves of every run behind a table, in any state, a panel for each of its rows."""
-    found = runs_of(database, (spec.spec_id for spec in value.specs.values()))
-    known = courses(database, [run.id for runs in found.values() for run in runs])
+    value = findings.value
+    by_row: dict[str, list[Experiment]] = {row: [] for row in value.paper.rows}
+    for one in findings.experiments.values():
+        if one.entry.shown:
+            by_row[one.entry.row].append(one)
     alike: dict[tuple[Spec, ...], list[str]] = {}
-    for row in value.paper.rows:
-        of_specs = dict.fromkeys(value.specs[place] for place in _places(artifact, row))
-        alike.setdefault(tuple(of_specs), []).append(row)
+    for row, experiments in by_row.items():
+        alike.setdefault(tuple(dict.fromkeys(one.spec for one in experiments)), []).append(row)
     panels = []
     for specs, rows in alike.items():
-        of_row = [entry for entry in artifact.entries if entry.row == rows[0] and entry.shown]
         networks = tuple(
-            _network(
-                value,
-                spec,
-                [entry for entry in of_row if value.specs[entry.row, entry.column] == spec],
-                [_line(run, spec, known.get(run.id), measure) for run in found[spec.spec_id]],
-            )
+            _network(findings, [one for one in by_row[rows[0]] if one.spec == spec], measure)
             for spec in specs
         )
         longest = max((spec.recipe.epochs for spec in specs), default=1)
@@ -132,31 +126,29 @@ def learning(
     return Learning(value, measure, tuple(panels))
 
 
-def _places(artifact: TableArtifact, row: str) -> list[tuple[str, str]]:
-    return [(row, entry.column) for entry in artifact.entries if entry.row == row and entry.shown]
-
-
 def _network(
-    value: TableValue, spec: Spec, entries: Sequence[Entry], lines: Sequence[SeedLine]
+    findings: Findings, experiments: Sequence[Experiment], measure: Measure
 ) -> NetworkLines:
+    """Of places of the table that are one experiment."""
+    first, headings = experiments[0], findings.value.headings
+    lines = [_line(behind, first.spec, measure) for behind in first.runs]
     finished = [line.points for line in lines if line.state is State.FINISHED]
-    columns = tuple(entry.column for entry in entries)
+    columns = tuple(one.entry.column for one in experiments)
     return NetworkLines(
-        names=tuple(value.headings.get(column, column) for column in columns),
+        names=tuple(headings.get(column, column) for column in columns),
         columns=columns,
-        row=entries[0].row,
-        dataset=spec.data.dataset,
+        row=first.entry.row,
+        dataset=first.spec.data.dataset,
         lines=tuple(sorted(lines, key=lambda line: line.seed)),
         mean=mean(finished),
         finished=len(finished),
     )
 
 
-def _line(run: RunSummary, spec: Spec, course: Course | None, measure: Measure) -> SeedLine:
-    points: Points = ()
-    if course is not None:
-        figures = zip(course.epochs, course.measures[measure], strict=True)
-        points = tuple((float(epoch), one) for epoch, one in figures if math.isfinite(one))
+def _line(behind: RunBehind, spec: Spec, measure: Measure) -> SeedLine:
+    run, history = behind.run, behind.history
+    figures = zip(history.epochs, history.measures[measure], strict=True)
+    points = tuple((float(epoch), one) for epoch, one in figures if math.isfinite(one))
     return SeedLine(run.seed, run.state, points, _explosion(run, spec))
 
 

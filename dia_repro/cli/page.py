@@ -33,15 +33,15 @@ def write_page(
     database: Database,
     wanted: Wanted,
     seeds: int | None,
-    values: Mapping[str, TableValue],
+    detailed: Mapping[str, Findings],
     drawn: Mapping[str, Sequence[Path]],
     beside: Sequence[Path] = (),
 ) -> None:
     """Write the page.
 
     Args:
-        wanted, seeds: as the values were asked for.
-        values: of the artifacts that are shown whole; the overview has all of them.
+        wanted, seeds: as the findings were asked for.
+        detailed: by artifact, those that are shown whole; the overview has all of them.
         drawn: by artifact, the PNG files of the paper's figures.
         beside: those of pictures beside the paper's own.
     """
@@ -55,15 +55,15 @@ def write_page(
 
     findings = []
     for name, artifact in ARTIFACTS.items():
-        value = values.get(name)
-        if value is None:
+        known = detailed.get(name)
+        if known is None:
             request = best_covered(artifact, database, wanted)
-            value = artifact.compute(database, request, seeds)
-        findings.append(gather(artifact, database, value))
+            known = gather(artifact, database, artifact.compute(database, request, seeds))
+        findings.append(known)
     report = Report(
         version=dia_repro.__version__,
         findings=tuple(findings),
-        detailed=tuple(values),
+        detailed=tuple(detailed),
         commands={
             (one.artifact.name, *place): _commands(one, experiment, wanted)
             for one in findings
@@ -71,7 +71,9 @@ def write_page(
         },
         whole={one.artifact.name: _whole(one, wanted) for one in findings},
         claims=tuple(_claim(one) for one in evaluate_claims(database, wanted)),
-        pictures={name: tuple(_pictures(values[name], files)) for name, files in drawn.items()},
+        pictures={
+            name: tuple(_pictures(detailed[name].value, files)) for name, files in drawn.items()
+        },
         beside=tuple(_beside(beside)),
     )
     write_text(path, make_page(report))

@@ -11,7 +11,7 @@ from dia_repro.cli.output import notice
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dia_repro.artifacts import TableValue
+    from dia_repro.artifacts.findings import Findings
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.results.database import Database
 
@@ -22,35 +22,34 @@ SIZES = "accuracy-parameters"
 def draw_pictures(
     database: Database,
     figures: Path,
-    values: Mapping[str, TableValue],
+    findings: Mapping[str, Findings],
     wanted: Wanted,
     seeds: int | None = None,
 ) -> list[Path]:
     """Draw learning curves of artifacts, Table 8's losses, and Tables 3 to 5 in one picture.
 
     Args:
-        values: of the artifacts, by name; those without any run have no curves.
-        wanted, seeds: as the values were asked for.
+        findings: of the artifacts, by name; those without any run have no curves.
+        wanted, seeds: as they were asked for.
 
     Returns:
         The PNG files that were written.
     """
-    from dia_repro.artifacts import ARTIFACTS
     from dia_repro.artifacts.learning import Measure, learning
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.rendering.learning import draw_learning
     from dia_repro.rendering.sizes import draw_sizes
 
     written = []
-    for name, value in values.items():
+    for name, one in findings.items():
         measures: dict[str, Measure] = {f"{name}-curves": "test_top1"}
         if name == WITH_EXPLOSIONS:
             measures[f"{name}-loss"] = "train_loss"
         for file, measure in measures.items():
-            found = learning(ARTIFACTS[name], database, value, measure)
+            found = learning(one, measure)
             if not found.empty:
                 written.append(write_picture(draw_learning(found), figures / file))
-    if {table.name for table in TABLES} & values.keys():
+    if {table.name for table in TABLES} & findings.keys():
         picture = draw_sizes(sizes(database, wanted, seeds))
         written.append(write_picture(picture, figures / SIZES))
     return written

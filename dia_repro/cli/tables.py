@@ -14,6 +14,7 @@ from dia_repro.errors import DiaReproError
 
 if TYPE_CHECKING:
     from dia_repro.artifacts import TableArtifact, TableValue
+    from dia_repro.artifacts.findings import Findings
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.results.database import Database
 
@@ -96,6 +97,7 @@ def report(
     Example: dia-repro report table5
     """
     from dia_repro.artifacts import choose
+    from dia_repro.artifacts.findings import gather
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.cli.pictures import draw_pictures
     from dia_repro.rendering.cells import CELL_FIELDS, cell_records
@@ -117,10 +119,11 @@ def report(
             "--precision": precision,
         }
     )
-    values: dict[str, TableValue] = {}
+    findings: dict[str, Findings] = {}
     drawn: dict[str, list[Path]] = {}
     for one in chosen:
-        value = values[one.name] = _compute(one, database, wanted, seeds, asked)
+        value = _compute(one, database, wanted, seeds, asked)
+        findings[one.name] = gather(one, database, value)
         grid = make_grid(value)
         stdout().print(to_terminal(grid))
         folder = figures if one.is_figure else tables
@@ -135,11 +138,11 @@ def report(
         notice(f"Written: {folder / name}.{{csv,md,tex}}")
         if one.is_figure:
             drawn[one.name] = _draw(one, value, database, data, figures)
-    beside = draw_pictures(database, figures, values, wanted, seeds)
+    beside = draw_pictures(database, figures, findings, wanted, seeds)
     if not no_html:
         from dia_repro.cli.page import write_page
 
-        write_page(html, database, wanted, seeds, values, drawn, beside)
+        write_page(html, database, wanted, seeds, findings, drawn, beside)
 
 
 def _draw(

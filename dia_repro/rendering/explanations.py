@@ -151,7 +151,7 @@ def _of_run(one: RunBehind) -> dict[str, object]:
         "state": one.run.state.value,
         "reason": one.run.reason,
         "epochs_done": one.run.epochs,
-        "attempts": one.history.attempts,
+        "attempts": len(one.history.attempts),
         **{name: getattr(last, name) if last else None for name in circumstances},
     }
 

@@ -138,7 +138,8 @@ def frame(
         rectangle = (0, below / height, 1, inches * POINTS_PER_INCH / height)
         engine.set(rect=rectangle)  # type: ignore[call-arg]
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    # Not "none": that would leave a placeholder, for which each file is drawn twice.
+    figure.set_layout_engine(None)
     # The layout's solver adds up in an order that differs between processes, and with it the last
     # digits do; SVG names its clipping after them.
     for axes in figure.axes:

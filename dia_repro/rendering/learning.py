@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines, Points
+from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import circumstances
 from dia_repro.rendering.images import CONTEXT, Look, looks
@@ -24,6 +24,8 @@ WORDS = {ACCURACY: "Learning curves", "train_loss": "Training loss"}
 AXIS = {ACCURACY: "test accuracy (%)", "train_loss": "training loss"}
 PANEL_INCHES, WITH_LIST_INCHES = 1.2, 1.45
 THIN, THICK, CROSS = 0.6, 1.5, 4.0  # points
+MOST_THIN = 12  # lines of seeds that an eye can follow
+GAP = (math.nan, math.nan)
 MOST_MARKERS, TITLE_CHARACTERS = 9, 20
 # Of a panel's height, where explosions are listed: above losses, for they go to infinity, and below
 # accuracies.
@@ -121,9 +123,13 @@ def _draw(
 
 
 def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
-    alone = one.finished == 1 and len(one.lines) == 1
-    for line in () if alone else one.lines:
-        axes.plot(*_columns(line.points), color=look.colour, linewidth=THIN, alpha=0.7, zorder=2)
+    if len(one.lines) > MOST_THIN:
+        epochs, lowest, highest = _span_of_seeds(one)
+        axes.fill_between(epochs, lowest, highest, color=look.colour, alpha=0.25, lw=0, zorder=2)
+    elif len(one.lines) > 1 or not one.finished:
+        # One line with gaps, not one for each seed: matplotlib takes its time for every line.
+        thin = [point for line in one.lines for point in (*line.points, GAP)]
+        axes.plot(*_columns(thin), color=look.colour, linewidth=THIN, alpha=0.7, zorder=2)
     axes.plot(
         *_columns(one.mean),
         color=look.colour,
@@ -135,6 +141,16 @@ def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
         clip_on=False,
         zorder=3,
     )
+
+
+def _span_of_seeds(one: NetworkLines) -> tuple[list[float], list[float], list[float]]:
+    """Epochs, and the lowest and highest figure of any seed in each."""
+    of_epoch: dict[float, list[float]] = {}
+    for line in one.lines:
+        for epoch, figure in line.points:
+            of_epoch.setdefault(epoch, []).append(figure)
+    epochs = sorted(of_epoch)
+    return epochs, [min(of_epoch[at]) for at in epochs], [max(of_epoch[at]) for at in epochs]
 
 
 def _list_explosions(axes: Axes, one: NetworkLines, look: Look, height: float) -> None:
@@ -215,8 +231,9 @@ def _looks(panel: LearningPanel) -> list[Look]:
     return looks([(one.row, *one.columns) if rows_tell else one.columns for one in panel.networks])
 
 
-def _columns(points: Points) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
+def _columns(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    known = tuple(points)
+    return [x for x, _ in known], [y for _, y in known]
 
 
 def _handles(panels: Sequence[LearningPanel]) -> list[Line2D]:
@@ -251,7 +268,9 @@ def _caption(learning: Learning) -> Iterator[str]:
         yield "One seed each."
     else:
         span = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
-        yield f"Thin: one seed; thick: mean of those that finished ({span})."
+        crowded = max(len(one.lines) for one in networks) > MOST_THIN
+        seeds = f"Shade: span of seeds, where over {MOST_THIN}" if crowded else "Thin: one seed"
+        yield f"{seeds}; thick: mean of those that finished ({span})."
     if all(len(panel.networks) == 1 for panel in learning.panels) and len(counts) > 1:
         yield "Grey: the other rows."
     if _explodes(learning.panels):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dia_repro.artifacts.findings import gather
 from dia_repro.artifacts.learning import Explosion, Learning, learning, mean
 from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table5 import TABLE5
@@ -25,7 +26,7 @@ def database(tmp_path: Path) -> Database:
 
 
 def of_table5(database: Database) -> Learning:
-    return learning(TABLE5, database, TABLE5.compute(database, DEMO), "test_top1")
+    return learning(gather(TABLE5, database, TABLE5.compute(database, DEMO)), "test_top1")
 
 
 def test_the_mean_is_over_the_epochs_that_all_have() -> None:
@@ -57,9 +58,9 @@ def test_what_is_not_finite_is_left_out(database: Database) -> None:
     reason = "loss inf at step 9 of epoch 2"
     add(database, spec, 0, [10.0], State.DIVERGED, reason, loss=math.inf)
     value = TABLE8.compute(database, DEMO)
-    loss = learning(TABLE8, database, value, "train_loss").panels[0].networks[1]
+    loss = learning(gather(TABLE8, database, value), "train_loss").panels[0].networks[1]
     assert loss.lines[0].points == ()
-    top1 = learning(TABLE8, database, value, "test_top1").panels[0].networks[1]
+    top1 = learning(gather(TABLE8, database, value), "test_top1").panels[0].networks[1]
     assert top1.lines[0].points == ((1.0, 10.0),)
 
 
@@ -78,8 +79,8 @@ def test_an_explosion_is_where_the_run_says(database: Database) -> None:
 
 
 def test_rows_of_the_same_experiments_are_one_panel(database: Database) -> None:
-    demo = learning(TABLE3, database, TABLE3.compute(database, DEMO), "test_top1")
+    demo = learning(gather(TABLE3, database, TABLE3.compute(database, DEMO)), "test_top1")
     assert demo.panels[0].rows == ("ResNet164 CIFAR100", "ResNet164 CIFAR10")
     assert len(demo.panels) == 8
-    paper = learning(TABLE3, database, TABLE3.compute(database, PAPER), "test_top1")
+    paper = learning(gather(TABLE3, database, TABLE3.compute(database, PAPER)), "test_top1")
     assert len(paper.panels) == 12

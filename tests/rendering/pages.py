@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts.findings import gather
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.cli.page import write_page
 from dia_repro.experiments.protocols import DataChoice, Request, own_images
@@ -55,11 +56,12 @@ def page(
 ) -> str:
     """The page of these artifacts, written to a path and read again."""
     wanted = wanted or Wanted()
-    values = {}
+    findings = {}
     for name in names:
         artifact = ARTIFACTS[name]
-        values[name] = artifact.compute(database, best_covered(artifact, database, wanted))
-    write_page(path, database, wanted, None, values, drawn or {})
+        value = artifact.compute(database, best_covered(artifact, database, wanted))
+        findings[name] = gather(artifact, database, value)
+    write_page(path, database, wanted, None, findings, drawn or {})
     return path.read_text(encoding="utf-8")
 
 

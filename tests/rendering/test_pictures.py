@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts.findings import gather
 from dia_repro.artifacts.learning import Measure, learning
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
@@ -45,7 +46,8 @@ CURVES: tuple[tuple[str, Measure], ...] = (
 def curves(path: Path, name: str, measure: Measure, request: Request, fates: str) -> Figure:
     artifact = ARTIFACTS[name]
     database = fill(path, artifact.specs(request).values(), fates)
-    return draw_learning(learning(artifact, database, artifact.compute(database, request), measure))
+    found = gather(artifact, database, artifact.compute(database, request))
+    return draw_learning(learning(found, measure))
 
 
 def check(figure: Figure) -> None:
@@ -85,8 +87,9 @@ def test_curves_of_a_long_schedule_are_whole(tmp_path: Path) -> None:
     database = fill(
         tmp_path / "runs.db", list(ARTIFACTS["table8"].specs(REQUESTS[1]).values())[:6], "one seed"
     )
-    value = ARTIFACTS["table8"].compute(database, REQUESTS[1])
-    check(draw_learning(learning(ARTIFACTS["table8"], database, value, "train_loss")))
+    table8 = ARTIFACTS["table8"]
+    found = gather(table8, database, table8.compute(database, REQUESTS[1]))
+    check(draw_learning(learning(found, "train_loss")))
 
 
 @pytest.mark.parametrize("fates", FATES)

@@ -17,44 +17,36 @@ MOST_RUNS = 50
 DIGITS = 4
 COLOURS = 8  # that the style sheet has for curves
 
-Shown = dict[str, tuple[Experiment, Findings]]
 
-
-def experiments_shown(findings: Iterable[Findings]) -> Shown:
+def experiments_shown(findings: Iterable[Findings]) -> dict[str, Experiment]:
     """Each experiment once, by spec_id: several artifacts share some."""
-    shown: Shown = {}
-    for one in findings:
-        for experiment in one.experiments.values():
-            shown.setdefault(experiment.spec.spec_id, (experiment, one))
-    return shown
+    return {one.spec.spec_id: one for of in findings for one in of.experiments.values()}
 
 
-def stride(shown: Shown) -> int:
+def stride(shown: Iterable[Experiment]) -> int:
     """Every how many epochs are drawn: 1 if all figures of these experiments fit on a page."""
     total = 0
-    for experiment, findings in shown.values():
+    for experiment in shown:
         for one in experiment.runs[:MOST_RUNS]:
-            if course := findings.courses.get(one.run.id):
-                total += len(course.epochs) * len(course.measures)
+            total += len(one.history.epochs) * len(one.history.measures)
     return max(1, -(-total // MOST_FIGURES))
 
 
-def drawn_epochs(findings: Findings, runs: Sequence[RunBehind], every: int) -> list[int]:
+def drawn_epochs(runs: Sequence[RunBehind], every: int) -> list[int]:
     """The first epoch and every so many, and the last of each run."""
-    known = [findings.courses[one.run.id].epochs for one in runs if one.run.id in findings.courses]
+    known = [one.history.epochs for one in runs if one.history.epochs]
     lasts = {epochs[-1] for epochs in known}
     return sorted({e for e in chain(*known) if (e - 1) % every == 0} | lasts)
 
 
-def series(findings: Findings, run: int, epochs: Sequence[int]) -> dict[str, list[float | None]]:
+def series(one: RunBehind, epochs: Sequence[int]) -> dict[str, list[float | None]]:
     """A run's figures at these epochs; None where it has none, or one that is not finite."""
-    course = findings.courses.get(run)
-    if course is None:
+    places = {epoch: place for place, epoch in enumerate(one.history.epochs)}
+    if not places:
         return {}
-    places = {epoch: place for place, epoch in enumerate(course.epochs)}
     return {
         name: [_rounded(figures[places[e]]) if e in places else None for e in epochs]
-        for name, figures in course.measures.items()
+        for name, figures in one.history.measures.items()
     }
 
 

@@ -28,8 +28,8 @@ def page_data(report: Report, shown: Iterable[tuple[Findings, Grid]]) -> dict[st
     """All of it, with an experiment that several artifacts share once."""
     artifacts = list(shown)
     known = experiments_shown(findings for findings, _ in artifacts)
-    every = stride(known)
-    specs = {spec_id: _spec(*one, every) for spec_id, one in known.items()}
+    every = stride(known.values())
+    specs = {spec_id: _spec(one, every) for spec_id, one in known.items()}
     return {
         "every": every,
         "specs": specs,
@@ -40,21 +40,21 @@ def page_data(report: Report, shown: Iterable[tuple[Findings, Grid]]) -> dict[st
     }
 
 
-def _spec(experiment: Experiment, findings: Findings, every: int) -> dict[str, Any]:
+def _spec(experiment: Experiment, every: int) -> dict[str, Any]:
     spec, runs = experiment.spec, experiment.runs[:MOST_RUNS]
-    epochs = drawn_epochs(findings, runs, every)
+    epochs = drawn_epochs(runs, every)
     return {
         "about": f"{describe_model(spec.model)} on {describe_data(spec.data)}, "
         f"{describe_recipe(spec.recipe)}, {spec.precision}",
         "of": spec.recipe.epochs,
         "epochs": epochs,
-        "runs": [_run(one, findings, epochs) for one in runs],
+        "runs": [_run(one, epochs) for one in runs],
         "more": len(experiment.runs) - len(runs),
     }
 
 
-def _run(one: RunBehind, findings: Findings, epochs: list[int]) -> dict[str, Any]:
-    run, tried = one.run, findings.attempts[one.run.id]
+def _run(one: RunBehind, epochs: list[int]) -> dict[str, Any]:
+    run, last = one.run, one.history.last
     return {
         "run": run.id,
         "seed": run.seed,
@@ -64,8 +64,8 @@ def _run(one: RunBehind, findings: Findings, epochs: list[int]) -> dict[str, Any
         "bestEpoch": one.history.best_epoch,
         "last": _finite(run.last_top1),
         "done": run.epochs,
-        "where": f"{tried[-1].host}, {tried[-1].device}" if tried else None,
-        "series": series(findings, run.id, epochs),
+        "where": f"{last.host}, {last.device}" if last else None,
+        "series": series(one, epochs),
     }
 
 

@@ -73,7 +73,7 @@ class Surroundings:
 
 def surroundings(findings: Iterable[Findings]) -> list[Surroundings]:
     """All that attempts at these runs ran on, the newest first."""
-    tried = {run: tries for one in findings for run, tries in one.attempts.items()}
+    tried = {of.run.id: of.history.attempts for one in findings for of in one.behind}
     runs: dict[tuple[str, ...], set[int]] = {}
     moments: dict[tuple[str, ...], list[datetime]] = {}
     for run, tries in tried.items():

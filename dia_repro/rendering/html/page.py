@@ -86,7 +86,7 @@ def _artifact(report: Report, findings: Findings, grid: Grid) -> dict[str, Any]:
             kind for line in lines for slot in line.slots for kind in (slot.whose, slot.state)
         },
         "has_runs": bool(findings.runs),
-        "has_curves": bool(findings.courses),
+        "has_curves": any(one.history.epochs for one in findings.behind),
         "command": report.whole[name],
         "commands": [(one.label, report.commands[name, one.row, one.column]) for one in entries],
         "pictures": [(_address(one), one.alt) for one in report.pictures.get(name, ())],
