@@ -150,6 +150,8 @@ class _Contender:
 def _serve(task: Task, connection: Connection) -> None:
     started = time.perf_counter()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
+    # The platform's own way to start a loader's processes, as in a script: not this one's.
+    multiprocessing.set_start_method(None, force=True)
     try:
         if task.way is Way.REFERENCE:
             torch.set_num_threads(task.threads)

@@ -59,8 +59,9 @@ def add(
     run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
     attempt = begin(database, run)
     writer.set_parameters(database, run, attempt, 1_000_000)
-    for number, figure in enumerate(top1, start=1):
-        writer.record_epoch(database, run, attempt, {**epoch(number, figure), "train_loss": loss})
+    figures = enumerate(top1, start=1)
+    history = [{**epoch(number, figure), "train_loss": loss} for number, figure in figures]
+    writer.align_epochs(database, run, attempt, history)  # at once, not a transaction each
     if state is not State.RUNNING:
         writer.end(
             database, run, attempt, state, reason=reason, wall_seconds=1.0, peak_memory_bytes=1

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import cli, one_line
-
-RUN = ("run", "table5", "--protocol", "demo", "--epochs", "1", "--only", "SENet ResNet83")
+from dia_repro.execution.local import LocalExecutor
+from tests.execution.tiny_runs import make_orders, report
+from tests.helpers import cli, one_line, tiny_spec
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two trained runs."""
     folder = tmp_path_factory.mktemp("trained")
-    assert cli(*RUN, "--seeds", "2", cwd=folder).returncode == 0
+    database, orders = make_orders(folder, [tiny_spec(epochs=1)], 2)
+    LocalExecutor(database, 2, report).run(orders)
     return folder
 
 
@@ -110,7 +111,10 @@ def test_merging_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     execute(folder / "runs.db", "update epochs set test_top1 = 99 where run_id = 1")
     refused = cli("db", "merge", other, cwd=fresh)
     assert refused.returncode == 2
-    assert "resnet83 se r=16 on digits, seed 0: other figures from epoch 1 on" in refused.stderr
+    assert (
+        "resnet11 dia-lstm r=4 2 cells stages 1 on digits, seed 0: other figures from epoch 1 on"
+        in refused.stderr
+    )
     assert "Nothing was merged" in refused.stderr
     missing = cli("db", "merge", "missing.db", cwd=fresh)
     assert (missing.returncode, one_line(missing.stderr)) == (2, True)
@@ -130,14 +134,3 @@ def test_runs_are_removed_with_all_that_belongs_to_them(folder: Path) -> None:
             assert connection.execute(f"select count(*) from {table}").fetchone() == (0,)
     unknown = cli("runs", "rm", "7", "--yes", cwd=folder)
     assert (unknown.returncode, one_line(unknown.stderr)) == (2, True)
-
-
-@pytest.mark.parametrize(("keep", "epochs"), [("last", [3]), ("best", None), ("none", [])])
-def test_so_many_weights_stay(keep: str, epochs: list[int] | None, tmp_path: Path) -> None:
-    command = (*RUN[:4], "--epochs", "3", *RUN[6:], "--keep", keep)
-    assert cli(*command, cwd=tmp_path).returncode == 0
-    if epochs is None:
-        with closing(sqlite3.connect(tmp_path / "runs.db")) as connection:
-            order = "select epoch from epochs order by test_top1 desc, epoch limit 1"
-            epochs = list(connection.execute(order).fetchone())
-    assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path)] == epochs

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import data as data_command
 from dia_repro.cli import doctor as doctor_command
 from dia_repro.cli import run as run_command
@@ -24,8 +25,10 @@ from dia_repro.cli.output import watch
 from dia_repro.cli.progress import RunProgress
 from dia_repro.data import imagenet
 from dia_repro.execution.messages import Progress
-from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.protocols import DATASETS
+from dia_repro.experiments.names import DataLocation, Protocol
+from dia_repro.experiments.protocols import DATASETS, DataChoice, Request, own_images
+from dia_repro.results.database import open_database
+from tests.artifacts.courses import add
 from tests.helpers import cli, one_line, write_folder
 
 NARROW = ("--protocol", "demo", "--epochs", "1", "--only", "SENet ResNet83")
@@ -66,11 +69,13 @@ def test_a_network_is_trained_on_them_and_shown_by_path_and_by_name(
     assert one_line(unknown.stderr)
 
 
-def test_two_sets_of_one_name_are_told_apart(images: Path, tmp_path: Path) -> None:
-    for size in ("12", "16"):
-        options = (*NARROW, "--dataset", f"folder:{images}", "--image-size", size)
-        assert cli("run", "table5", *options, cwd=tmp_path).returncode == 0
-    shutil.rmtree(images)
+def test_two_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    narrow = TABLE5.entries[0]
+    for size in (12, 16):
+        choice = DataChoice(own_images("folder:pets", 2, size, "a" * 64), None)
+        add(database, narrow.spec(Request(Protocol.DEMO, epochs=1, data=choice)), 0, [50.0])
+    database.close()
     ambiguous = cli("show", "table5", "--dataset", "folder:pets", cwd=tmp_path)
     assert ambiguous.returncode == 2
     assert "image sizes 12, 16" in ambiguous.stderr
@@ -89,8 +94,9 @@ def test_damaged_images_are_listed_and_refused(images: Path, tmp_path: Path) -> 
     assert refused.returncode == 3
     assert one_line(refused.stderr)
     assert "train/cat/3.png" in refused.stderr
-    told = cli("run", "table5", *NARROW, *dataset, "--skip-damaged", cwd=tmp_path)
+    told = cli("run", "table5", *NARROW, *dataset, "--skip-damaged", "--keep", "none", cwd=tmp_path)
     assert told.returncode == 0, told.stderr
+    assert not list(tmp_path.glob("runs-checkpoints/*/*/*.pt")), "as --keep says"
     shown = cli("show", "table5", "--epochs", "1", *dataset, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "demo protocol cut to 1 epoch on folder:pets" in shown.stdout

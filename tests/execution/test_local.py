@@ -22,6 +22,7 @@ from dia_repro.execution import forkserver
 from dia_repro.execution.claiming import lock_folder
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import RunDetail, all_runs, run_detail
@@ -294,6 +295,18 @@ def test_an_explosion_is_a_result_with_its_place(tmp_path: Path) -> None:
     assert exploded.state is State.DIVERGED
     assert exploded.reason is not None
     assert "of epoch 1" in exploded.reason
+
+
+@pytest.mark.parametrize("keep", Keep)
+def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
+    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=4)], 1)
+    LocalExecutor(database, 1, report).run([replace(order, keep=keep)])
+    (run,) = all_runs(database)
+    known = [epoch["test_top1"] for epoch in run_detail(database, run.id).epochs]
+    best = known.index(run.best_top1) + 1
+    folder = checkpoint.run_folder(order.checkpoints, run.spec_id, run.seed, run.uid)
+    kept = [int(path.name.split("-")[1]) for path in folder.glob("epoch-*.pt")]
+    assert kept == {Keep.LAST: [4], Keep.BEST: [best], Keep.NONE: []}[keep]
 
 
 def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_commands_are_quick_with_ten_thousand_runs() -> None:
 
 
 def test_commands_work_with_many_runs() -> None:
-    for figure in large_database(600, 4):
+    for figure in large_database(150, 4):
         assert "dia-repro" not in figure.check or figure.good is not None
 
 
