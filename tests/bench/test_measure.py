@@ -41,11 +41,11 @@ def test_the_files_are_of_a_photographs_size(tmp_path: Path) -> None:
 
 def test_groups_take_turns() -> None:
     seen: list[int] = []
-    tasks = ([task(Way.OURS)] * 2, [from_files()])
-    both, files = take_turns(tasks, 2, 0.1, lambda: seen.append(1))
+    tasks = ([task(Way.OURS)] * 2, [task(Way.PLAIN)])
+    both, plain = take_turns(tasks, 2, 0.1, lambda: seen.append(1))
     assert len(seen) == 4
-    assert (both.how, files.how) == ("eager", "decoded by 1")
-    for series, together in ((both, 2), (files, 1)):
+    assert (both.how, plain.how) == ("eager", "plain")
+    for series, together in ((both, 2), (plain, 1)):
         assert len(series.windows) == 2
         for window in series.windows:
             assert window.images % 256 == 0, "whole epochs"
@@ -54,9 +54,11 @@ def test_groups_take_turns() -> None:
         assert series.start_seconds > 0
 
 
-@pytest.mark.parametrize(("way", "how"), [(Way.PLAIN, "plain"), (Way.FIXED, "eager")])
-def test_ways_of_making_steps(way: Way, how: str) -> None:
-    steps, wait, made = stream(task(way))
+@pytest.mark.parametrize(
+    ("chosen", "how"), [(task(Way.FIXED), "eager"), (from_files(), "decoded by 1")]
+)
+def test_ways_of_making_steps(chosen: Task, how: str) -> None:
+    steps, wait, made = stream(chosen)
     assert made == how
     epoch = [next(steps) for _ in range(4)]
     assert epoch == [128, 128, 0, 128], "two batches, an evaluation, the next epoch"

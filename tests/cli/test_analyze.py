@@ -16,7 +16,14 @@ from typing import Any
 
 import pytest
 
+from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.cli.gradients import distinct_labels
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.messages import Outcome
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import Request
+from tests.execution.tiny_runs import make_orders, report
 from tests.helpers import Result, clean_environment, cli, one_line
 
 FEW = ("--samples", "24", "--trees", "2")
@@ -26,9 +33,14 @@ FEW = ("--samples", "24", "--trees", "2")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with DIANet164 after one epoch, and Figure 6's networks after two."""
     folder = tmp_path_factory.mktemp("trained")
-    for artifact, epochs in (("figure5", "1"), ("figure6", "2")):
-        demo = ("--protocol", "demo", "--epochs", epochs)
-        assert cli("run", artifact, *demo, cwd=folder).returncode == 0
+    specs = [
+        spec
+        for artifact, epochs in ((FIGURE5, 1), (FIGURE6, 2))
+        for spec in artifact.specs(Request(Protocol.DEMO, epochs=epochs)).values()
+    ]
+    database, orders = make_orders(folder, specs, 1)
+    ended = LocalExecutor(database, 2, report).run(orders)
+    assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     return folder
 
 
@@ -118,7 +130,7 @@ def change_state(folder: Path, state: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--run", "3"), 2, "has no DIA unit"),
+        (("--run", "2"), 2, "has no DIA unit"),
         (("--run", "99"), 2, "no run 99"),
         (("--stage", "4"), 2, "no DIA unit in stage 4"),
         (("--samples", "5"), 2, "5 images are too few"),

@@ -88,14 +88,20 @@ def test_show_without_a_database_shows_the_paper_and_says_what_to_run(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_report_writes_the_same_three_files_twice(folder: Path) -> None:
+def test_report_writes_the_same_bytes_twice(folder: Path) -> None:
     contents = []
     for _ in range(2):
         assert cli("report", "table5", cwd=folder).returncode == 0
-        files = sorted((folder / "tables").iterdir())
-        assert [path.name for path in files] == ["table5.csv", "table5.md", "table5.tex"]
-        contents.append([path.read_bytes() for path in files])
+        files = [*folder.glob("tables/*"), *folder.glob("figures/*"), folder / "report.html"]
+        contents.append({path.relative_to(folder): path.read_bytes() for path in files})
     assert contents[0] == contents[1]
+    names = {str(path) for path in contents[0]}
+    drawn = ("accuracy-parameters", "table5-curves")
+    assert names == {
+        "report.html",
+        *(f"tables/table5.{kind}" for kind in ("csv", "md", "tex")),
+        *(f"figures/{name}.{kind}" for name in drawn for kind in ("pdf", "png", "svg")),
+    }
 
 
 def test_runs_list_and_show(folder: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path)
 
 
 @pytest.mark.parametrize(
-    "attempt", [0, 1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 20))]
+    "attempt", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))]
 )
 def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
     attempt: int, undisturbed: Path, tmp_path: Path
@@ -155,7 +155,9 @@ def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
     assert_same_results(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_within_a_batch_and_the_rerun_goes_on_there(
     number: signal.Signals, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from tests.execution.test_local import details, details_running, figures, start,
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 
-EPOCHS = 12
+EPOCHS = 6
 
 
 def test_a_trainer_that_is_stopped_loses_its_run_and_keeps_its_hands_off(

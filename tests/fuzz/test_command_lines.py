@@ -149,7 +149,7 @@ def check_line(place: Path, line: list[str]) -> None:
 
 
 def test_any_command_line(place: Path) -> None:
-    fuzz(quick(150), command_lines(), lambda line: check_line(place, line))
+    fuzz(quick(80), command_lines(), lambda line: check_line(place, line))
 
 
 @pytest.mark.slow
