@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from functools import reduce
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dia_repro.artifacts.explanation import Experiment, RunBehind
 from dia_repro.artifacts.findings import Findings
@@ -18,7 +21,7 @@ from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import State
 
 Measure = Literal["test_top1", "train_loss"]
-Points = tuple[tuple[float, float], ...]  # (epochs trained, figure)
+Points = NDArray[np.float64]  # (N, 2): epochs trained, figure
 # The reason that training gives for a run that diverged.
 AT_STEP = re.compile(r"at step (\d+) of epoch (\d+)")
 
@@ -74,7 +77,7 @@ class NetworkLines:
     @property
     def seen(self) -> bool:
         """Whether there is something to draw."""
-        return any(line.points or line.explosion for line in self.lines)
+        return any(len(line.points) or line.explosion for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,8 @@ def _network(
 
 def _line(behind: RunBehind, spec: Spec, measure: Measure) -> SeedLine:
     run, history = behind.run, behind.history
-    figures = zip(history.epochs, history.measures[measure], strict=True)
-    points = tuple((float(epoch), one) for epoch, one in figures if math.isfinite(one))
+    points = np.column_stack([history.epochs, history.measures[measure]]).astype(np.float64)
+    points = points[np.isfinite(points[:, 1])]
     return SeedLine(run.seed, run.state, points, _explosion(run, spec))
 
 
@@ -170,10 +173,10 @@ def _share_of_epoch(step: int, spec: Spec) -> float:
     return min(1.0, step / math.ceil(choice.training_images / spec.recipe.batch_size))
 
 
-def mean(lines: Iterable[Points]) -> Points:
+def mean(lines: Sequence[Points]) -> Points:
     """The mean of lines over the epochs that all of them have: over fewer it would jump."""
-    figures = [dict(points) for points in lines]
-    if not figures:
-        return ()
-    common = sorted(set.intersection(*(set(one) for one in figures)))
-    return tuple((epoch, fmean(one[epoch] for one in figures)) for epoch in common)
+    if not lines:
+        return np.empty((0, 2))
+    common = reduce(np.intersect1d, (points[:, 0] for points in lines))
+    figures = [points[np.isin(points[:, 0], common), 1] for points in lines]
+    return np.column_stack([common, np.mean(figures, axis=0)])

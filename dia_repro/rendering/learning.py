@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines
 from dia_repro.rendering import images
@@ -25,7 +27,7 @@ AXIS = {ACCURACY: "test accuracy (%)", "train_loss": "training loss"}
 PANEL_INCHES, WITH_LIST_INCHES = 1.2, 1.45
 THIN, THICK, CROSS = 0.6, 1.5, 4.0  # points
 MOST_THIN = 12  # lines of seeds that an eye can follow
-GAP = (math.nan, math.nan)
+GAP = np.full((1, 2), np.nan)
 MOST_MARKERS, TITLE_CHARACTERS = 9, 20
 # Of a panel's height, where explosions are listed: above losses, for they go to infinity, and below
 # accuracies.
@@ -74,25 +76,26 @@ def _set_axes(
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     data = {one.dataset for one in panel.networks}
     alike = [p for p in panels if {one.dataset for one in p.networks} == data]
-    figures = [figure for one in alike for figure in _figures(one)]
+    figures = np.concatenate([_figures(one) for one in alike])
     listed = max(sum(1 for one in p.networks if one.explosions) for p in alike)
     share = 1 - (LISTED_FROM_EDGE + LISTED_APART * listed if listed else 0.0)
     if learning.measure == ACCURACY:
-        low, high = min(figures, default=0.0), max(figures, default=100.0)
+        low, high = (figures.min(), figures.max()) if len(figures) else (0.0, 100.0)
         span = max(high - low, 1.0)
         axes.set_ylim(high - span / share - 0.06 * span, high + 0.06 * span)
         ticks = MaxNLocator(4).tick_values(low, high)
         # No ticks beside the list, where there is no accuracy.
         axes.set_yticks([tick for tick in ticks if low - 0.05 * span <= tick <= high + 0.05 * span])
     else:
-        positive = [math.log10(figure) for figure in figures if figure > 0]
-        low, high = min(positive, default=-1.0) - 0.1, max(positive, default=1.0)
+        powers = np.log10(figures[figures > 0])
+        low, high = (powers.min() - 0.1, powers.max()) if len(powers) else (-1.1, 1.0)
         axes.set_yscale("log")
         axes.set_ylim(10**low, 10 ** (low + max(high - low, 0.5) / share))
 
 
-def _figures(panel: LearningPanel) -> list[float]:
-    return [y for one in panel.networks for line in one.lines for _, y in line.points]
+def _figures(panel: LearningPanel) -> NDArray[np.float64]:
+    lines = [line.points[:, 1] for one in panel.networks for line in one.lines]
+    return np.concatenate([*lines, np.empty(0)])
 
 
 def _draw(
@@ -100,7 +103,7 @@ def _draw(
 ) -> None:
     if len(panel.networks) == 1:
         for other in _other_rows(panel, panels):
-            axes.plot(*_columns(other.mean), color=CONTEXT, linewidth=1.0, zorder=1)
+            axes.plot(*other.mean.T, color=CONTEXT, linewidth=1.0, zorder=1)
     listed = 0
     for one, look in zip(panel.networks, _looks(panel), strict=True):
         _draw_network(axes, one, look)
@@ -109,7 +112,7 @@ def _draw(
             height = height if learning.measure == ACCURACY else 1 - height
             _list_explosions(axes, one, look, height)
             listed += 1
-    if not _figures(panel):
+    if not len(_figures(panel)):
         axes.text(
             0.5,
             0.7 if learning.measure == ACCURACY else 0.3,
@@ -126,12 +129,12 @@ def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
     if len(one.lines) > MOST_THIN:
         epochs, lowest, highest = _span_of_seeds(one)
         axes.fill_between(epochs, lowest, highest, color=look.colour, alpha=0.25, lw=0, zorder=2)
-    elif len(one.lines) > 1 or not one.finished:
+    elif len(one.lines) > 1 or (one.lines and not one.finished):
         # One line with gaps, not one for each seed: matplotlib takes its time for every line.
-        thin = [point for line in one.lines for point in (*line.points, GAP)]
-        axes.plot(*_columns(thin), color=look.colour, linewidth=THIN, alpha=0.7, zorder=2)
+        thin = np.concatenate([part for line in one.lines for part in (line.points, GAP)])
+        axes.plot(*thin.T, color=look.colour, linewidth=THIN, alpha=0.7, zorder=2)
     axes.plot(
-        *_columns(one.mean),
+        *one.mean.T,
         color=look.colour,
         linestyle=look.line,
         linewidth=THICK,
@@ -143,14 +146,13 @@ def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
     )
 
 
-def _span_of_seeds(one: NetworkLines) -> tuple[list[float], list[float], list[float]]:
+def _span_of_seeds(one: NetworkLines) -> tuple[NDArray[np.float64], ...]:
     """Epochs, and the lowest and highest figure of any seed in each."""
-    of_epoch: dict[float, list[float]] = {}
-    for line in one.lines:
-        for epoch, figure in line.points:
-            of_epoch.setdefault(epoch, []).append(figure)
-    epochs = sorted(of_epoch)
-    return epochs, [min(of_epoch[at]) for at in epochs], [max(of_epoch[at]) for at in epochs]
+    points = np.concatenate([line.points for line in one.lines])
+    points = points[np.lexsort(points.T[::-1])]  # by epoch, then by figure
+    epochs, first = np.unique(points[:, 0], return_index=True)
+    _, last = np.unique(points[::-1, 0], return_index=True)
+    return epochs, points[first, 1], points[::-1][last, 1]
 
 
 def _list_explosions(axes: Axes, one: NetworkLines, look: Look, height: float) -> None:
@@ -158,9 +160,9 @@ def _list_explosions(axes: Axes, one: NetworkLines, look: Look, height: float) -
     y = axes.transData.inverted().transform(axes.transAxes.transform((0, height)))[1]
     for line in one.lines:
         if line.explosion is not None:
-            if line.points:
-                rise = (line.points[-1], (line.explosion.moment, y))
-                axes.plot(*_columns(rise), color=look.colour, linewidth=THIN, linestyle=":")
+            if len(line.points):
+                rise = np.array([line.points[-1], (line.explosion.moment, y)])
+                axes.plot(*rise.T, color=look.colour, linewidth=THIN, linestyle=":")
             _cross(axes, line.explosion.moment, y, look)
     text, x, align = _fitting(axes, one)
     offset = {"left": 5, "right": -5}.get(align, 0)
@@ -222,18 +224,13 @@ def _other_rows(panel: LearningPanel, panels: Sequence[LearningPanel]) -> Iterat
     data = panel.networks[0].dataset
     for other in panels:
         if other is not panel:
-            yield from (one for one in other.networks if one.dataset == data and one.mean)
+            yield from (one for one in other.networks if one.dataset == data and len(one.mean))
 
 
 def _looks(panel: LearningPanel) -> list[Look]:
     # In a table with one column rows are the networks.
     rows_tell = len({column for one in panel.networks for column in one.columns}) == 1
     return looks([(one.row, *one.columns) if rows_tell else one.columns for one in panel.networks])
-
-
-def _columns(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    known = tuple(points)
-    return [x for x, _ in known], [y for _, y in known]
 
 
 def _handles(panels: Sequence[LearningPanel]) -> list[Line2D]:

@@ -70,13 +70,12 @@ def test_it_draws_writes_keeps_and_answers_again_at_once(folder: Path) -> None:
     assert max(float(one["value"]) for one in row) == 1
     assert sum(float(one["share"]) for one in row) == pytest.approx(1)
 
-    pictures = [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in ("pdf", "png")]
+    kinds = ("pdf", "png", "svg")
+    pictures = [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in kinds]
     shutil.rmtree(folder / "runs-checkpoints")  # no longer needed
     again = gini(folder, "--format", "json")
     assert (again.returncode, again.stdout) == (0, done.stdout)
-    assert pictures == [
-        (folder / "figures" / f"figure5.{kind}").read_bytes() for kind in ("pdf", "png")
-    ]
+    assert pictures == [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in kinds]
 
 
 def test_targets_that_are_missing_are_fitted(folder: Path) -> None:
