@@ -129,6 +129,15 @@ Jobs = Annotated[
         "GPU, or each core of a CPU.",
     ),
 ]
+PerGpu = Annotated[
+    int | None,
+    typer.Option(
+        "--per-gpu",
+        min=1,
+        help="Runs at a time on each GPU, as far as its memory holds them; small networks leave "
+        "most of a GPU idle.",
+    ),
+]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="table for people; csv or json for programs.")
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import duration, emit, notice, stdout
@@ -62,6 +64,12 @@ def plan(
     skip_damaged: options.SkipDamaged = False,
     precision: options.PrecisionOption = None,
     device: options.DeviceOption = None,
+    jobs: options.Jobs = None,
+    per_gpu: options.PerGpu = None,
+    price: Annotated[
+        float | None,
+        typer.Option("--price", min=0, help="Of an hour of one GPU, or of this machine's CPU."),
+    ] = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
@@ -83,7 +91,8 @@ def plan(
 
     planned = plan_runs(database, chosen, request, seeds, only or ())
     check_planned(planned)
-    print_plan(planned, [one.name for one in chosen], database, machine, format_)
+    names = [one.name for one in chosen]
+    print_plan(planned, names, database, machine, format_, jobs, per_gpu, price)
 
 
 def check_planned(planned: Sequence[PlannedRun]) -> None:
@@ -101,11 +110,16 @@ def print_plan(
     database: Database,
     machine: Machine,
     format_: options.Format,
+    jobs: int | None = None,
+    per_gpu: int | None = None,
+    price: float | None = None,
 ) -> None:
     """The runs, what artifacts of these names share, and the cost of what is left."""
-    from dia_repro.execution.planning import wall_seconds, with_estimates
+    from dia_repro.execution.estimates import wall_seconds, with_estimates
 
-    planned = with_estimates(planned, database, machine)
+    open_runs = [one for one in planned if not one.done]
+    at_once = machine.places(len(open_runs), jobs, per_gpu).total
+    planned = with_estimates(planned, database, machine, at_once)
     records = [_record(one) for one in planned]
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     if format_ is not options.Format.TABLE:
@@ -114,14 +128,17 @@ def print_plan(
         stdout().print()
         stdout().print(listing(SHARING_COLUMNS, [_share(name, planned) for name in names]))
     open_runs = [one for one in planned if not one.done]
-    jobs = machine.jobs_for(len(open_runs), None)
+    wall = wall_seconds(open_runs, at_once)
+    hours = wall / 3600 * len(machine.devices)
+    cost = f", {hours:.3g} GPU-hours" if machine.has_gpu else ""
+    cost += "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
     operations = sum(2 * one.macs * one.left for one in planned)
     disk = sum(one.disk_bytes for one in open_runs)
     notice(
         f"{len({one.spec for one in planned})} distinct experiments; "
         f"{len(open_runs)} of {len(planned)} runs to train: {operations / 1e15:.3g} PFLOP, "
-        f"about {duration(wall_seconds(open_runs, jobs))} on {', '.join(machine.devices)} "
-        f"({jobs} at a time), up to {disk / 1e6:,.0f} MB of checkpoints."
+        f"about {duration(wall)} on {', '.join(machine.devices)} "
+        f"({at_once} at a time{cost}), up to {disk / 1e6:,.0f} MB of checkpoints."
     )
 
 

@@ -33,6 +33,7 @@ def run(
     skip_damaged: options.SkipDamaged = False,
     precision: options.PrecisionOption = None,
     jobs: options.Jobs = None,
+    per_gpu: options.PerGpu = None,
     device: options.DeviceOption = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -75,20 +76,21 @@ def run(
     planned = plan_runs(database, chosen, request, seeds, only or ())
     check_planned(planned)
     if dry_run:
-        print_plan(planned, [one.name for one in chosen], database, machine, options.Format.TABLE)
+        names = [one.name for one in chosen]
+        print_plan(planned, names, database, machine, options.Format.TABLE, jobs, per_gpu)
         return
     open_runs = longest_first(planned)
     if not open_runs:
         notice(f"Nothing to train: all {len(planned)} runs are in {database.name}.")
         return
     location = DataLocation(data, own.folder if own else None, skip_damaged)
+    places = machine.places(len(open_runs), jobs, per_gpu)
     if protocol is Protocol.PAPER and not machine.has_gpu:
-        _ask_before_long_cpu_run(open_runs, database, machine, location, yes)
+        _ask_before_long_cpu_run(open_runs, database, machine, places.total, location, yes)
     else:
         _check_data(open_runs, location)
-    workers = machine.jobs_for(len(open_runs), jobs)
     notice(
-        f"{len(open_runs)} of {len(planned)} runs to train, {workers} at a time "
+        f"{len(open_runs)} of {len(planned)} runs to train, {places.total} at a time "
         f"on {', '.join(machine.devices)}; results go to {database.name}."
     )
     database = open_database(db, create=True)
@@ -97,7 +99,7 @@ def run(
         open_runs,
         database,
         machine,
-        workers,
+        places.total,
         location,
         own_command(),
         deterministic=deterministic,
@@ -108,7 +110,7 @@ def run(
 
     weights = {order.run_id: one.macs for order, one in zip(orders, open_runs, strict=True)}
     with RunProgress(orders, weights) as progress:
-        executor = LocalExecutor(database, workers, progress.on_message, progress.on_stopping)
+        executor = LocalExecutor(database, places, progress.on_message, progress.on_stopping)
         ended = executor.run(orders)
     raise typer.Exit(_summarise(ended, len(orders), executor.stopping))
 
@@ -130,13 +132,13 @@ def _ask_before_long_cpu_run(
     open_runs: list[PlannedRun],
     database: Database,
     machine: Machine,
+    jobs: int,
     location: DataLocation,
     yes: bool,
 ) -> None:
-    from dia_repro.execution.planning import wall_seconds, with_estimates
+    from dia_repro.execution.estimates import wall_seconds, with_estimates
 
-    jobs = machine.jobs_for(len(open_runs), None)
-    seconds = wall_seconds(with_estimates(open_runs, database, machine), jobs)
+    seconds = wall_seconds(with_estimates(open_runs, database, machine, jobs), jobs)
     runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
     notice(
         f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder, describe_owner
+from dia_repro.execution.placing import Places
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 
@@ -30,11 +31,12 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Keeps up to `jobs` workers busy until every order is done, or a signal says stop.
+    """Keeps all places busy until every order is done, or a signal says stop.
 
     Args:
         database: to record the failure of a worker that died without a word.
-        jobs: worker processes at a time.
+        places: where orders go, each to a worker process of its own; an order that finds no room
+            lets those after it pass.
         on_message: called in this process with whatever workers say.
         on_stopping: called once when a signal has come and workers are saving.
         train: what a worker process does; sends messages and ends with one `Ended`.
@@ -43,12 +45,12 @@ class LocalExecutor:
     def __init__(
         self,
         database: Database,
-        jobs: int,
+        places: Places,
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         train: Callable[[WorkOrder, Connection], None] = worker.main,
     ) -> None:
-        self.database, self.jobs, self.train = database, jobs, train
+        self.database, self.places, self.train = database, places, train
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
 
@@ -65,16 +67,26 @@ class LocalExecutor:
         forkserver.start()
         with self._signals(active), _ending(active):
             while active or (waiting and not self.stopping):
-                while waiting and len(active) < self.jobs and not self.stopping:
-                    active.append(self._start(waiting.pop(0)))
+                while not self.stopping and (placed := self._place(waiting)):
+                    active.append(self._start(placed))
                 if self.stopping:
                     self._stop(active)
                 wait([one.connection for one in active], timeout=POLL_SECONDS)
                 for one in list(active):
                     if self._listen(one):
                         active.remove(one)
+                        self.places.give_back(one.order.device, one.order.memory)
                         ended[one.order.run_id] = self._settle(one)
         return ended
+
+    def _place(self, waiting: list[WorkOrder]) -> WorkOrder | None:
+        """The first that finds room, with its device; it waits no longer."""
+        for order in waiting if self.places.free else ():
+            device = self.places.take(order.memory)
+            if device is not None:
+                waiting.remove(order)
+                return replace(order, device=device)
+        return None
 
     def _stop(self, active: list[_Worker]) -> None:
         """Ask each worker once to save and end; not in the handler, which may miss a new one."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from dia_repro.errors import AbsentError
+from dia_repro.errors import AbsentError, UsageError
+from dia_repro.execution.placing import Places
 
 
 class NoGPUError(AbsentError):
@@ -21,10 +22,12 @@ class Machine:
     Attributes:
         devices: `cuda:0`, `cuda:1`, …, or `cpu` alone.
         cores: processors this process may use.
+        memory: bytes of each GPU, by name.
     """
 
     devices: tuple[str, ...]
     cores: int
+    memory: tuple[tuple[str, int], ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -36,10 +39,32 @@ class Machine:
         """Whether runs go to a GPU."""
         return self.devices[0] != "cpu"
 
-    def jobs_for(self, runs: int, jobs: int | None) -> int:
-        """Worker processes at a time: a GPU each, or on a CPU a core each, unless told."""
-        most = jobs or (len(self.devices) if self.has_gpu else self.cores)
-        return max(1, min(most, runs))
+    def threads(self, jobs: int) -> int:
+        """Of each of so many runs at a time."""
+        return max(1, self.cores // jobs)
+
+    def places(self, runs: int, jobs: int | None = None, per_gpu: int | None = None) -> Places:
+        """Where so many runs go: a GPU each, or on a CPU a core each, unless told.
+
+        Args:
+            jobs: runs at a time in all.
+            per_gpu: runs at a time on each GPU, as far as its memory holds them.
+
+        Raises:
+            UsageError: more at a time than the GPUs have room for.
+            NoGPUError: runs for each GPU, and there is none.
+        """
+        if not self.has_gpu:
+            if per_gpu:
+                raise NoGPUError("there is no GPU here to share: leave --per-gpu out")
+            return Places.on_cpu(max(1, min(jobs or self.cores, runs)))
+        gpus = len(self.devices)
+        if jobs and jobs > gpus * (per_gpu or 1):
+            raise UsageError(
+                f"{jobs} runs at a time need --per-gpu {-(-jobs // gpus)}: there "
+                f"{'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'} here"
+            )
+        return Places(self.devices, per_gpu or 1, dict(self.memory), min(jobs or runs, runs))
 
 
 def find_machine(device: str | None = None) -> Machine:
@@ -56,4 +81,5 @@ def find_machine(device: str | None = None) -> Machine:
     if device == "cuda" and not gpus:
         raise NoGPUError("no GPU that torch can use was found: see 'dia-repro doctor'")
     devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
-    return Machine(devices, cores or 1)
+    memory = [(f"cuda:{n}", torch.cuda.get_device_properties(n).total_memory) for n in range(gpus)]
+    return Machine(devices, cores or 1, tuple(memory))

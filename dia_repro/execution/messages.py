@@ -16,11 +16,12 @@ class WorkOrder:
 
     Attributes:
         label: the run's name for people, e.g. "resnet83 se r=16 on digits, seed 0".
-        device: `cpu`, `cuda:0`, …
+        device: `cpu`, `cuda:0`, …; whoever places the run says which.
         threads: CPU threads the worker may use.
         command: the command line that asked for the run, for provenance.
         deterministic: whether a GPU is to give the same bits every time.
         keep: which weights stay when the run is done.
+        memory: bytes that it is reckoned to hold on a GPU; 0 where that does not matter.
     """
 
     run_id: int
@@ -35,6 +36,7 @@ class WorkOrder:
     command: str
     deterministic: bool = False
     keep: Keep = Keep.LAST
+    memory: int = 0
 
 
 def describe_owner(pid: int) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.errors import UsageError
@@ -21,18 +18,19 @@ from dia_repro.models import Counts, count
 from dia_repro.results import writer
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
-from dia_repro.results.queries import RunSummary, runs_of, seconds_per_epoch
+from dia_repro.results.queries import RunSummary, runs_of
 from dia_repro.results.schema import DONE
-from dia_repro.training.calibration import seconds_per_image
-from dia_repro.training.numerics import use_threads
-from dia_repro.training.provenance import device_name
 
 BACKWARD_AND_FORWARD = 3
-# What an output's way through memory costs, in multiply-accumulates. On a CPU convolutions take
-# half of a small ResNet's step (measured), on a GPU without fusion a twentieth (reckoned only).
-MACS_PER_OUTPUT = {"cpu": 80, "cuda": 1500}
 # Weights and momentum in float32, in the two checkpoints that a run keeps while it trains.
 CHECKPOINT_BYTES_PER_PARAMETER = 2 * 2 * 4
+# On a GPU: weights, gradients and momentum in float32; for each number that a layer gives, what the
+# backward pass keeps (2.2 to 3.7 by the library's own operations, 1.0 to 2.3 by the fast ones,
+# measured on a CPU); images that stay there, test images included; CUDA's own.
+GPU_BYTES_PER_PARAMETER = 3 * 4
+KEPT_PER_OUTPUT = 3
+RESIDENT_SIDE, RESIDENT_SHARE = 64, 1.2
+CUDA_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class PlannedRun:
         artifacts: names of all that need it, in the order asked for.
         training_images: of its data.
         run: what the database knows of it, if anything.
-        seconds: estimate of what is left to train; None before `with_estimates`.
+        seconds: estimate of what is left to train; None before `estimates.with_estimates`.
     """
 
     artifacts: tuple[str, ...]
@@ -75,11 +73,6 @@ class PlannedRun:
         images = self.training_images * self.spec.recipe.epochs
         return self.counts.macs * BACKWARD_AND_FORWARD * images
 
-    def work(self, device: torch.device) -> float:
-        """What an epoch costs on a kind of device, in multiply-accumulates of a forward pass."""
-        per_image = self.counts.macs + MACS_PER_OUTPUT[device.type] * self.counts.outputs
-        return float(per_image * self.training_images)
-
     @property
     def left(self) -> float:
         """The part still to train, from 0 to 1."""
@@ -87,6 +80,17 @@ class PlannedRun:
             return 0.0
         epochs = self.run.epochs if self.run else 0
         return max(0.0, 1 - epochs / self.spec.recipe.epochs)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What training holds on a GPU: reckoned, not measured."""
+        data, batch = self.spec.data, self.spec.recipe.batch_size
+        number = 2 if self.spec.precision == "bf16" else 4
+        kept = self.counts.outputs * batch * number * KEPT_PER_OUTPUT
+        images = 0.0
+        if data.image_size <= RESIDENT_SIDE:
+            images = self.training_images * RESIDENT_SHARE * 3 * data.image_size**2
+        return round(CUDA_BYTES + self.counts.parameters * GPU_BYTES_PER_PARAMETER + kept + images)
 
     @property
     def disk_bytes(self) -> int:
@@ -166,50 +170,6 @@ def longest_first(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
     return sorted((run for run in planned if not run.done), key=lambda run: -run.macs)
 
 
-def with_estimates(
-    planned: Sequence[PlannedRun], database: Database, machine: Machine
-) -> list[PlannedRun]:
-    """The same runs with seconds: as measured on this device before, or from a few steps now.
-
-    A network that was never trained here is taken to be as fast for its work as those that were,
-    on images of its size; where there are none, as the cheapest one is in a few steps now. Where
-    all cores train one run each, a run has one core.
-    """
-    open_runs = longest_first(planned)
-    if not open_runs:
-        return [replace(run, seconds=0.0) for run in planned]
-    device = machine.device
-    measured = seconds_per_epoch(database, device_name(device))
-    rates: dict[int, list[float]] = {}
-    for run in planned:
-        if run.spec.spec_id in measured:
-            rate = measured[run.spec.spec_id] / run.work(device)
-            rates.setdefault(run.spec.data.image_size, []).append(rate)
-    unknown = [run for run in open_runs if run.spec.data.image_size not in rates]
-    if unknown:
-        use_threads(_threads(machine, machine.jobs_for(len(open_runs), None)))
-        cheapest = unknown[-1]
-        seconds = seconds_per_image(cheapest.spec, device) * cheapest.training_images
-        for run in unknown:
-            rates[run.spec.data.image_size] = [seconds / cheapest.work(device)]
-
-    def estimate(run: PlannedRun) -> float:
-        epoch = measured.get(run.spec.spec_id)
-        if epoch is None and not run.done:
-            epoch = statistics.median(rates[run.spec.data.image_size]) * run.work(device)
-        return (epoch or 0.0) * run.spec.recipe.epochs * run.left
-
-    return [replace(run, seconds=estimate(run)) for run in planned]
-
-
-def wall_seconds(planned: Sequence[PlannedRun], jobs: int) -> float:
-    """How long the estimated runs take with `jobs` at a time, the longest first."""
-    slots = [0.0] * jobs
-    for run in longest_first(planned):
-        slots[slots.index(min(slots))] += run.seconds or 0.0
-    return max(slots)
-
-
 def make_orders(
     open_runs: Sequence[PlannedRun],
     database: Database,
@@ -233,13 +193,14 @@ def make_orders(
             database=database.location,
             checkpoints=checkpoint_folder(database),
             data=data,
-            device=machine.devices[place % len(machine.devices)],
-            threads=_threads(machine, jobs),
+            device=machine.devices[0],
+            threads=machine.threads(jobs),
             command=command,
             deterministic=deterministic,
             keep=keep,
+            memory=run.memory_bytes if machine.has_gpu else 0,
         )
-        for place, run in enumerate(open_runs)
+        for run in open_runs
     ]
 
 
@@ -247,7 +208,3 @@ def checkpoint_folder(database: Database) -> Path:
     """Beside a SQLite file, named after it; in the working folder for other backends."""
     path = sqlite_path(database.location)
     return path.with_name(f"{path.stem}-checkpoints") if path else Path("runs-checkpoints")
-
-
-def _threads(machine: Machine, jobs: int) -> int:
-    return max(1, machine.cores // jobs)

@@ -16,6 +16,7 @@ from pathlib import Path
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Outcome, WorkOrder
+from dia_repro.execution.placing import Places
 from dia_repro.results import backends, versions
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
@@ -55,7 +56,7 @@ def killed_trainings(kills: int) -> Figure:
 
 def _train(folder: Path, seeds: int) -> dict[int, Left]:
     database, orders = orders_for(folder, seeds, EPOCHS)
-    LocalExecutor(database, 2, silent).run(orders)
+    LocalExecutor(database, Places.on_cpu(2), silent).run(orders)
     try:
         return outcomes(database)
     finally:
@@ -111,7 +112,7 @@ def broken_among(runs: int) -> Figure:
     """Runs of which some raise, take all memory, crash or are killed; the others finish."""
     with tempfile.TemporaryDirectory() as folder:
         database, orders = orders_for(Path(folder), runs, 1)
-        ended = LocalExecutor(database, 2, silent, train=_train_or_break).run(orders)
+        ended = LocalExecutor(database, Places.on_cpu(2), silent, train=_train_or_break).run(orders)
         states = [run.state for run in all_runs(database)]
         reasons = [run.reason for run in all_runs(database) if run.state is State.FAILED]
         database.close()

@@ -14,6 +14,7 @@ import torch
 
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.placing import Places
 from dia_repro.execution.upkeep import folder_of
 from dia_repro.rendering.files import write_bytes
 from dia_repro.results import writer
@@ -105,10 +106,10 @@ def full_disk(size: int = 8_000_000) -> Figure:
             loaded = checkpoint.load_newest(runs_folder)
             whole = loaded is not None and loaded.path == old and table.read_bytes() == b"old\n"
             old.unlink()
-            ended = LocalExecutor(database, 1, silent).run(orders)
+            ended = LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
             said.append(str(ended[run.id].detail))
         debris = list(folder.rglob("*partial*"))
-        LocalExecutor(database, 1, silent).run(orders)
+        LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
         same = all(one.same(expected[seed]) for seed, one in outcomes(database).items())
         database.close()
     clear = all((text and "\n" not in text and "space" in text) or "full" in text for text in said)
@@ -126,7 +127,7 @@ _MEASUREMENT = {"name": "n" * 900, "value": 1.0, "unit": "", "least": 0.0, "most
 
 def _trained(folder: Path) -> dict[int, Outcome]:
     database, orders = orders_for(folder, 1, EPOCHS)
-    LocalExecutor(database, 1, silent).run(orders)
+    LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
     try:
         return outcomes(database)
     finally:

@@ -22,6 +22,7 @@ from dia_repro.execution import forkserver
 from dia_repro.execution.claiming import lock_folder
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results.database import open_database
@@ -88,7 +89,7 @@ def finish(folder: Path, seeds: int = 1, jobs: int = 2) -> str:
             notices.append(message.text)
 
     database, orders = make_orders(folder, [tiny_spec(epochs=EPOCHS)], seeds)
-    LocalExecutor(database, jobs, listen).run(orders)
+    LocalExecutor(database, Places.on_cpu(jobs), listen).run(orders)
     return "\n".join(notices)
 
 
@@ -230,13 +231,17 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     wait_until(lambda: details_started(tmp_path))
     owner = details(tmp_path)[0].summary.owner
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=epochs)], 1)
-    assert LocalExecutor(database, 1, report).run(orders) == {1: Ended(Outcome.BUSY, owner)}
+    assert LocalExecutor(database, Places.on_cpu(1), report).run(orders) == {
+        1: Ended(Outcome.BUSY, owner)
+    }
     first.communicate(timeout=120)
     (detail,) = details(tmp_path)
     assert detail.summary.state is State.FINISHED
     assert [row["epoch"] for row in detail.epochs] == list(range(1, epochs + 1))
     assert len(detail.provenance) == 1
-    assert LocalExecutor(database, 1, report).run(orders) == {1: Ended(Outcome.DONE_BEFORE)}
+    assert LocalExecutor(database, Places.on_cpu(1), report).run(orders) == {
+        1: Ended(Outcome.DONE_BEFORE)
+    }
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_path: Path) -> None:
@@ -277,7 +282,7 @@ def run_orders(folder: Path, **changes: object) -> dict[int, Ended]:
     exploding = tiny_spec(lr=1e6, norm=False, attention=NoAttention())
     database, orders = make_orders(folder, [tiny_spec(epochs=1), exploding], 2)
     broken = replace(orders[0], **changes)  # type: ignore[arg-type]
-    return LocalExecutor(database, 2, report).run([broken, *orders[1:]])
+    return LocalExecutor(database, Places.on_cpu(2), report).run([broken, *orders[1:]])
 
 
 def test_one_bad_run_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -302,7 +307,7 @@ def test_an_explosion_is_a_result_with_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keep", Keep)
 def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
     database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=4)], 1)
-    LocalExecutor(database, 1, report).run([replace(order, keep=keep)])
+    LocalExecutor(database, Places.on_cpu(1), report).run([replace(order, keep=keep)])
     (run,) = all_runs(database)
     known = [epoch["test_top1"] for epoch in run_detail(database, run.id).epochs]
     best = known.index(run.best_top1) + 1
@@ -321,7 +326,7 @@ def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> 
             killed.append(int(summary.owner.split()[1]))
             os.kill(killed[0], signal.SIGKILL)
 
-    ended = LocalExecutor(database, 2, kill_the_long_one).run(orders)
+    ended = LocalExecutor(database, Places.on_cpu(2), kill_the_long_one).run(orders)
     assert ended[1].outcome is Outcome.FINISHED
     assert ended[2].outcome is Outcome.FAILED
     summary = details(tmp_path)[1].summary

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Message, Notice, WorkOrder
+from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
@@ -52,7 +53,7 @@ def main() -> None:
     seeds, jobs, epochs = map(int, sys.argv[1:])
     database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=epochs)], seeds)
     print("started", flush=True)
-    for run, ended in LocalExecutor(database, jobs, report).run(orders).items():
+    for run, ended in LocalExecutor(database, Places.on_cpu(jobs), report).run(orders).items():
         print(run, ended.outcome.value, ended.detail or "", flush=True)
 
 
