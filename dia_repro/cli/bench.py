@@ -163,8 +163,7 @@ def _specs(
     from dia_repro.cli.requests import resolve
     from dia_repro.execution.planning import chosen_entries
 
-    device = options.Device.CUDA if machine.has_gpu else options.Device.CPU
-    _, request = resolve(protocol, None, precision, None, device)
+    request = resolve(machine, protocol, None, precision, None)
     entries = chosen_entries(choose(artifacts), only)
     return list(dict.fromkeys(entry.spec(request) for _, entry in entries))
 

@@ -26,6 +26,13 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Executor(StrEnum):
+    """What runs are given to."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 Artifacts = Annotated[
     list[str], typer.Argument(help="Tables or figures of the paper, e.g. table5; or all.")
 ]
@@ -127,6 +134,17 @@ Jobs = Annotated[
         min=1,
         help="Runs trained at a time, each in a process of its own; by default one for each "
         "GPU, or each core of a CPU.",
+    ),
+]
+ExecutorOption = Annotated[
+    Executor,
+    typer.Option("--executor", help="Worker processes of this machine, or a Ray cluster's tasks."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Of a Ray cluster, HOST:PORT or auto; by default one is started on this machine.",
     ),
 ]
 PerGpu = Annotated[

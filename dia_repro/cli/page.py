@@ -34,6 +34,7 @@ def write_page(
     wanted: Wanted,
     seeds: int | None,
     detailed: Mapping[str, Findings],
+    claims: Sequence[ClaimVerdict],
     drawn: Mapping[str, Sequence[Path]],
     beside: Sequence[Path] = (),
 ) -> None:
@@ -46,7 +47,6 @@ def write_page(
         beside: those of pictures beside the paper's own.
     """
     import dia_repro
-    from dia_repro.analysis.claims import evaluate_claims
     from dia_repro.artifacts import ARTIFACTS
     from dia_repro.artifacts.findings import gather
     from dia_repro.artifacts.selection import best_covered
@@ -70,7 +70,7 @@ def write_page(
             for place, experiment in one.experiments.items()
         },
         whole={one.artifact.name: _whole(one, wanted) for one in findings},
-        claims=tuple(_claim(one) for one in evaluate_claims(database, wanted)),
+        claims=tuple(map(_claim, claims)),
         pictures={
             name: tuple(_pictures(detailed[name].value, files)) for name, files in drawn.items()
         },

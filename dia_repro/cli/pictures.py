@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dia_repro.cli.output import notice
 
@@ -17,30 +22,73 @@ if TYPE_CHECKING:
 
 WITH_EXPLOSIONS = "table8"
 SIZES = "accuracy-parameters"
+V = TypeVar("V")
+Files = dict[str, bytes]  # by kind
+
+
+class Pictures:
+    """Pictures that other processes draw; `write` waits for them."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+        self._drawn: dict[Path, Future[Files]] = {}
+
+    def draw(self, path: Path, how: Callable[[V], Figure], value: V) -> None:
+        """Begin to draw a value.
+
+        Args:
+            path: of its files, without a suffix.
+        """
+        self._drawn[path] = self._pool.submit(_files, how, value)
+
+    def write(self) -> list[Path]:
+        """Write every kind of file of each picture, and say so; gives their PNG files."""
+        return [_write(path, future.result()) for path, future in self._drawn.items()]
+
+
+@contextmanager
+def drawing() -> Iterator[Pictures]:
+    """Processes that draw, as many as there are cores for."""
+    context = multiprocessing.get_context("spawn")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    with ProcessPoolExecutor(min(cores, 4), context, initializer=_leave_signals) as pool:
+        try:
+            yield Pictures(pool)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _leave_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for us ends us
+
+
+def _files(how: Callable[[V], Figure], value: V) -> Files:
+    from dia_repro.rendering.images import KINDS, to_bytes
+
+    figure = how(value)
+    return {kind: to_bytes(figure, kind) for kind in KINDS}
 
 
 def draw_pictures(
+    pictures: Pictures,
     database: Database,
     figures: Path,
     findings: Mapping[str, Findings],
     wanted: Wanted,
     seeds: int | None = None,
-) -> list[Path]:
-    """Draw learning curves of artifacts, Table 8's losses, and Tables 3 to 5 in one picture.
+) -> None:
+    """Begin to draw learning curves, Table 8's losses, and Tables 3 to 5 in one picture.
 
     Args:
         findings: of the artifacts, by name; those without any run have no curves.
         wanted, seeds: as they were asked for.
-
-    Returns:
-        The PNG files that were written.
     """
     from dia_repro.artifacts.learning import Measure, learning
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.rendering.learning import draw_learning
     from dia_repro.rendering.sizes import draw_sizes
 
-    written = []
     for name, one in findings.items():
         measures: dict[str, Measure] = {f"{name}-curves": "test_top1"}
         if name == WITH_EXPLOSIONS:
@@ -48,23 +96,24 @@ def draw_pictures(
         for file, measure in measures.items():
             found = learning(one, measure)
             if not found.empty:
-                written.append(write_picture(draw_learning(found), figures / file))
+                pictures.draw(figures / file, draw_learning, found)
     if {table.name for table in TABLES} & findings.keys():
-        picture = draw_sizes(sizes(database, wanted, seeds))
-        written.append(write_picture(picture, figures / SIZES))
-    return written
+        pictures.draw(figures / SIZES, draw_sizes, sizes(database, wanted, seeds))
 
 
 def write_picture(figure: Figure, path: Path) -> Path:
-    """Write a picture as every kind of file, and say so; gives the PNG.
+    """Write a picture that is drawn here as every kind of file, and say so; gives the PNG.
 
     Args:
         path: without a suffix.
     """
-    from dia_repro.rendering.files import write_bytes
-    from dia_repro.rendering.images import KINDS, to_bytes
+    return _write(path, _files(lambda drawn: drawn, figure))
 
-    for kind in KINDS:
-        write_bytes(path.with_name(f"{path.name}.{kind}"), to_bytes(figure, kind))
-    notice(f"Written: {path}.{{{','.join(KINDS)}}}")
+
+def _write(path: Path, files: Files) -> Path:
+    from dia_repro.rendering.files import write_bytes
+
+    for kind, content in files.items():
+        write_bytes(path.with_name(f"{path.name}.{kind}"), content)
+    notice(f"Written: {path}.{{{','.join(files)}}}")
     return path.with_name(f"{path.name}.png")

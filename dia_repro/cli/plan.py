@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
+from dia_repro.cli.engines import find_engine
 from dia_repro.cli.output import duration, emit, notice, stdout
 from dia_repro.cli.requests import choose_data, resolve
 from dia_repro.experiments.names import Protocol
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
-    from dia_repro.execution.machine import Machine
+    from dia_repro.cli.engines import Engine
     from dia_repro.execution.planning import PlannedRun
     from dia_repro.results.database import Database
 
@@ -66,6 +67,8 @@ def plan(
     device: options.DeviceOption = None,
     jobs: options.Jobs = None,
     per_gpu: options.PerGpu = None,
+    executor: options.ExecutorOption = options.Executor.LOCAL,
+    address: options.Address = None,
     price: Annotated[
         float | None,
         typer.Option("--price", min=0, help="Of an hour of one GPU, or of this machine's CPU."),
@@ -86,13 +89,14 @@ def plan(
     chosen = choose(artifacts)
     database = open_database(db, create=False)
     own = choose_data(dataset, image_size, data, skip_damaged=skip_damaged)
-    machine, request = resolve(protocol, own, precision, epochs, device)
+    engine = find_engine(executor, address, device, jobs, per_gpu)
+    request = resolve(engine.machine, protocol, own, precision, epochs)
     from dia_repro.execution.planning import plan_runs
 
     planned = plan_runs(database, chosen, request, seeds, only or ())
     check_planned(planned)
     names = [one.name for one in chosen]
-    print_plan(planned, names, database, machine, format_, jobs, per_gpu, price)
+    print_plan(planned, names, database, engine, format_, price)
 
 
 def check_planned(planned: Sequence[PlannedRun]) -> None:
@@ -108,17 +112,15 @@ def print_plan(
     planned: Sequence[PlannedRun],
     names: Sequence[str],
     database: Database,
-    machine: Machine,
+    engine: Engine,
     format_: options.Format,
-    jobs: int | None = None,
-    per_gpu: int | None = None,
     price: float | None = None,
 ) -> None:
     """The runs, what artifacts of these names share, and the cost of what is left."""
     from dia_repro.execution.estimates import wall_seconds, with_estimates
 
     open_runs = [one for one in planned if not one.done]
-    at_once = machine.places(len(open_runs), jobs, per_gpu).total
+    machine, at_once = engine.machine, engine.room(len(open_runs))
     planned = with_estimates(planned, database, machine, at_once)
     records = [_record(one) for one in planned]
     emit(format_, FIELDS, records, listing(COLUMNS, records))

@@ -13,7 +13,6 @@ from dia_repro.errors import UsageError
 from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
-    from dia_repro.cli.options import Device
     from dia_repro.execution.machine import Machine
     from dia_repro.experiments.protocols import DataChoice, Request
     from dia_repro.results.database import Database
@@ -113,20 +112,18 @@ def repeated(options: Mapping[str, object]) -> str:
 
 
 def resolve(
+    machine: Machine,
     protocol: Protocol,
     data: DataChoice | None,
     precision: Precision | None,
     epochs: int | None,
-    device: Device | None,
-) -> tuple[Machine, Request]:
-    """Where to train, and what is asked for there."""
-    from dia_repro.execution.machine import find_machine
+) -> Request:
+    """What is asked for, on a machine that has a GPU or none."""
     from dia_repro.experiments.protocols import GPU_PRECISION, Request
     from dia_repro.training.numerics import check_precision
 
-    machine = find_machine(device)
     asked = precision is not None
     if precision is None:
         precision = GPU_PRECISION[protocol] if machine.has_gpu else Precision.FP32
     check_precision(precision.value, machine.device)
-    return machine, Request(protocol, precision, data, precision_asked=asked, epochs=epochs)
+    return Request(protocol, precision, data, precision_asked=asked, epochs=epochs)

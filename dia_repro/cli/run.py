@@ -9,14 +9,15 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import own_command
-from dia_repro.cli.output import confirm, duration, notice, watch
+from dia_repro.cli.engines import find_engine
+from dia_repro.cli.output import confirm, duration, notice
 from dia_repro.cli.plan import check_planned, print_plan
 from dia_repro.cli.requests import choose_data, resolve
 from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED
 from dia_repro.experiments.names import DataLocation, Keep, Protocol
 
 if TYPE_CHECKING:
-    from dia_repro.execution.machine import Machine
+    from dia_repro.cli.engines import Engine
     from dia_repro.execution.messages import Ended
     from dia_repro.execution.planning import PlannedRun
     from dia_repro.results.database import Database
@@ -34,6 +35,8 @@ def run(
     precision: options.PrecisionOption = None,
     jobs: options.Jobs = None,
     per_gpu: options.PerGpu = None,
+    executor: options.ExecutorOption = options.Executor.LOCAL,
+    address: options.Address = None,
     device: options.DeviceOption = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -70,27 +73,29 @@ def run(
     chosen = choose(artifacts)
     database = open_database(db, create=False)
     own = choose_data(dataset, image_size, data, skip_damaged=skip_damaged)
-    machine, request = resolve(protocol, own, precision, epochs, device)
+    engine = find_engine(executor, address, device, jobs, per_gpu)
+    machine = engine.machine
+    request = resolve(machine, protocol, own, precision, epochs)
     from dia_repro.execution.planning import longest_first, make_orders, plan_runs
 
     planned = plan_runs(database, chosen, request, seeds, only or ())
     check_planned(planned)
     if dry_run:
         names = [one.name for one in chosen]
-        print_plan(planned, names, database, machine, options.Format.TABLE, jobs, per_gpu)
+        print_plan(planned, names, database, engine, options.Format.TABLE)
         return
     open_runs = longest_first(planned)
     if not open_runs:
         notice(f"Nothing to train: all {len(planned)} runs are in {database.name}.")
         return
     location = DataLocation(data, own.folder if own else None, skip_damaged)
-    places = machine.places(len(open_runs), jobs, per_gpu)
+    at_once = engine.room(len(open_runs))
     if protocol is Protocol.PAPER and not machine.has_gpu:
-        _ask_before_long_cpu_run(open_runs, database, machine, places.total, location, yes)
+        _ask_before_long_cpu_run(open_runs, database, engine, location, yes)
     else:
-        _check_data(open_runs, location)
+        engine.check([one.spec.data for one in open_runs], location)
     notice(
-        f"{len(open_runs)} of {len(planned)} runs to train, {places.total} at a time "
+        f"{len(open_runs)} of {len(planned)} runs to train, {at_once} at a time "
         f"on {', '.join(machine.devices)}; results go to {database.name}."
     )
     database = open_database(db, create=True)
@@ -99,20 +104,19 @@ def run(
         open_runs,
         database,
         machine,
-        places.total,
+        at_once,
         location,
         own_command(),
         deterministic=deterministic,
         keep=keep,
     )
     from dia_repro.cli.progress import RunProgress
-    from dia_repro.execution.local import LocalExecutor
 
     weights = {order.run_id: one.macs for order, one in zip(orders, open_runs, strict=True)}
     with RunProgress(orders, weights) as progress:
-        executor = LocalExecutor(database, places, progress.on_message, progress.on_stopping)
-        ended = executor.run(orders)
-    raise typer.Exit(_summarise(ended, len(orders), executor.stopping))
+        working = engine.executor(database, len(orders), progress.on_message, progress.on_stopping)
+        ended = working.run(orders)
+    raise typer.Exit(_summarise(ended, len(orders), working.stopping))
 
 
 def _warn_of_network_file_system(db: str) -> None:
@@ -131,30 +135,21 @@ def _warn_of_network_file_system(db: str) -> None:
 def _ask_before_long_cpu_run(
     open_runs: list[PlannedRun],
     database: Database,
-    machine: Machine,
-    jobs: int,
+    engine: Engine,
     location: DataLocation,
     yes: bool,
 ) -> None:
     from dia_repro.execution.estimates import wall_seconds, with_estimates
 
-    seconds = wall_seconds(with_estimates(open_runs, database, machine, jobs), jobs)
+    jobs = engine.room(len(open_runs))
+    seconds = wall_seconds(with_estimates(open_runs, database, engine.machine, jobs), jobs)
     runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
     notice(
         f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "
         "For a look that takes minutes, add --protocol demo."
     )
-    _check_data(open_runs, location)
+    engine.check([one.spec.data for one in open_runs], location)
     confirm("Start all the same?", yes=yes)
-
-
-def _check_data(open_runs: list[PlannedRun], location: DataLocation) -> None:
-    """Find out before any worker starts whether data are missing or damaged."""
-    from dia_repro.data import load
-
-    for spec in dict.fromkeys(one.spec.data for one in open_runs):
-        with watch(f"Looking through {spec.dataset}") as on_progress:
-            load(spec, location, on_progress)
 
 
 def _summarise(ended: dict[int, Ended], orders: int, stopped: bool) -> int:

@@ -13,6 +13,7 @@ from dia_repro.cli.requests import choose_data, repeated
 from dia_repro.errors import DiaReproError
 
 if TYPE_CHECKING:
+    from dia_repro.analysis.claims import ClaimVerdict
     from dia_repro.artifacts import TableArtifact, TableValue
     from dia_repro.artifacts.findings import Findings
     from dia_repro.artifacts.selection import Wanted
@@ -99,12 +100,7 @@ def report(
     from dia_repro.artifacts import choose
     from dia_repro.artifacts.findings import gather
     from dia_repro.artifacts.selection import Wanted
-    from dia_repro.cli.pictures import draw_pictures
-    from dia_repro.rendering.cells import CELL_FIELDS, cell_records
-    from dia_repro.rendering.files import write_text
-    from dia_repro.rendering.grid import make_grid
-    from dia_repro.rendering.records import to_csv
-    from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
+    from dia_repro.cli.pictures import draw_pictures, drawing
     from dia_repro.results.database import open_database
 
     chosen = choose(artifacts or ["all"])
@@ -124,25 +120,42 @@ def report(
     for one in chosen:
         value = _compute(one, database, wanted, seeds, asked)
         findings[one.name] = gather(one, database, value)
-        grid = make_grid(value)
-        stdout().print(to_terminal(grid))
-        folder = figures if one.is_figure else tables
-        name = f"{one.name}-networks" if one.is_figure else one.name
-        files = {
-            "csv": to_csv(CELL_FIELDS, cell_records(value)),
-            "md": to_markdown(grid),
-            "tex": to_latex(grid),
-        }
-        for suffix, text in files.items():
-            write_text(folder / f"{name}.{suffix}", text)
-        notice(f"Written: {folder / name}.{{csv,md,tex}}")
+        _write_table(one, value, figures if one.is_figure else tables)
         if one.is_figure:
             drawn[one.name] = _draw(one, value, database, data, figures)
-    beside = draw_pictures(database, figures, findings, wanted, seeds)
+    with drawing() as pictures:
+        draw_pictures(pictures, database, figures, findings, wanted, seeds)
+        claims: tuple[ClaimVerdict, ...] = ()
+        if not no_html:  # meanwhile, for it takes as long
+            from dia_repro.analysis.claims import evaluate_claims
+
+            claims = evaluate_claims(database, wanted)
+        beside = pictures.write()
     if not no_html:
         from dia_repro.cli.page import write_page
 
-        write_page(html, database, wanted, seeds, findings, drawn, beside)
+        write_page(html, database, wanted, seeds, findings, claims, drawn, beside)
+
+
+def _write_table(artifact: TableArtifact, value: TableValue, folder: Path) -> None:
+    """Print a table, and write it in every kind of file."""
+    from dia_repro.rendering.cells import CELL_FIELDS, cell_records
+    from dia_repro.rendering.files import write_text
+    from dia_repro.rendering.grid import make_grid
+    from dia_repro.rendering.records import to_csv
+    from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
+
+    grid = make_grid(value)
+    stdout().print(to_terminal(grid))
+    name = f"{artifact.name}-networks" if artifact.is_figure else artifact.name
+    files = {
+        "csv": to_csv(CELL_FIELDS, cell_records(value)),
+        "md": to_markdown(grid),
+        "tex": to_latex(grid),
+    }
+    for suffix, text in files.items():
+        write_text(folder / f"{name}.{suffix}", text)
+    notice(f"Written: {folder / name}.{{csv,md,tex}}")
 
 
 def _draw(

@@ -18,6 +18,7 @@ import torch
 from dia_repro.data import AnyDataset, load
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.claiming import Heart, lock_folder, place_of, seems_dead
+from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
     Ended,
     Message,
@@ -29,11 +30,9 @@ from dia_repro.execution.messages import (
 )
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
-from dia_repro.results import writer
-from dia_repro.results.claims import AlreadyDoneError, HeldError, TakenOverError, take
-from dia_repro.results.database import Database, open_database
-from dia_repro.results.queries import RunSummary, run_detail
-from dia_repro.results.schema import DONE, GRADIENTS_SETTINGS, State
+from dia_repro.results.claims import AlreadyDoneError, HeldError, TakenOverError
+from dia_repro.results.queries import RunSummary
+from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.provenance import collect, peak_memory
@@ -49,10 +48,15 @@ class Attempt:
         order: which run, and where things are.
         send: tells the process that started this one.
         should_stop: asked between two steps.
+        ledger: the results database; by default opened where the order says.
     """
 
     def __init__(
-        self, order: WorkOrder, send: Callable[[Message], None], should_stop: Callable[[], bool]
+        self,
+        order: WorkOrder,
+        send: Callable[[Message], None],
+        should_stop: Callable[[], bool],
+        ledger: Ledger | None = None,
     ) -> None:
         self.order, self.send, self.should_stop = order, send, should_stop
         prepare_process(order.threads, deterministic=order.deterministic)
@@ -61,21 +65,21 @@ class Attempt:
         self.started = time.monotonic()
         self.reported = 0.0
         self.step: str | None = None
+        self.ledger = ledger or Ledger.at(order.database)
 
     def run(self) -> Ended:
         """Train unless another process has the run, or had it before."""
-        database = open_database(self.order.database, create=False)
         try:
-            summary = run_detail(database, self.order.run_id).summary
+            summary = self.ledger.summary(self.order.run_id)
             folder = checkpoint.run_folder(
                 self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
             )
             lock = lock_folder(folder)
             if lock is None:
-                owner = run_detail(database, self.order.run_id).summary.owner
+                owner = self.ledger.summary(self.order.run_id).owner
                 return Ended(Outcome.BUSY, owner or "another process")
             with lock:
-                return self._run_locked(database, folder)
+                return self._run_locked(folder)
         except AlreadyDoneError:
             return Ended(Outcome.DONE_BEFORE)
         except HeldError as held:
@@ -83,23 +87,23 @@ class Attempt:
         except TakenOverError:
             return Ended(Outcome.BUSY, "another process, which took this one for dead")
         finally:
-            database.close()
+            self.ledger.close()
 
-    def _run_locked(self, database: Database, folder: Path) -> Ended:
+    def _run_locked(self, folder: Path) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
-        summary = run_detail(database, self.order.run_id).summary
+        summary = self.ledger.summary(self.order.run_id)
         if summary.state in DONE:
             return Ended(Outcome.DONE_BEFORE)
         dataset = load(self.spec.data, self.order.data)
         loaded = checkpoint.load_newest(folder)
         history = loaded.content["history"] if loaded else []
         circumstances = collect(self.device, self.order.command, dataset.digest(), len(history))
-        attempt = self._take(database, summary.id, folder, asdict(circumstances))
+        attempt = self._take(summary.id, folder, asdict(circumstances))
         state, reason = State.FAILED, None
-        with Heart(database, summary.id, attempt) as self.heart:
+        with Heart(self.ledger, summary.id, attempt) as self.heart:
             try:
-                self._align(database, summary, attempt, loaded, history)
-                state, reason = self._train(database, attempt, dataset, loaded, folder)
+                self._align(summary, attempt, loaded, history)
+                state, reason = self._train(attempt, dataset, loaded, folder)
             except TakenOverError:
                 raise
             except DiaReproError as error:
@@ -109,8 +113,7 @@ class Attempt:
                 with suppress(OSError):
                     text = traceback.format_exc()
                     (folder / "traceback.txt").write_text(text, encoding="utf-8")
-        writer.end(
-            database,
+        self.ledger.end(
             summary.id,
             attempt,
             state,
@@ -121,24 +124,21 @@ class Attempt:
         )
         return Ended(Outcome(state.value), reason)
 
-    def _take(
-        self, database: Database, run_id: int, folder: Path, provenance: dict[str, Any]
-    ) -> int:
+    def _take(self, run_id: int, folder: Path, provenance: dict[str, Any]) -> int:
         """The number of our attempt; the lock in the folder is ours."""
         owner, place = describe_owner(os.getpid()), place_of(folder)
         try:
-            return take(database, run_id, owner, place, provenance)
+            return self.ledger.take(run_id, owner, place, provenance)
         except HeldError as held:
             self._notice(f"{held.holder.owner} has it: waiting for a sign of life")
-            dead = seems_dead(database, held.holder, self.should_stop)
+            dead = seems_dead(self.ledger, held.holder, self.should_stop)
             if dead is None:
                 raise
             self._notice(f"{dead.owner} gave none and is taken for dead")
-            return take(database, run_id, owner, place, provenance, dead)
+            return self.ledger.take(run_id, owner, place, provenance, dead)
 
     def _align(
         self,
-        database: Database,
         summary: RunSummary,
         attempt: int,
         loaded: checkpoint.Loaded | None,
@@ -149,13 +149,12 @@ class Attempt:
         if loaded is not None:
             for path in loaded.damaged:
                 self._notice(f"{path} is damaged: going on from {loaded.path.name}")
-        taken_back = writer.align_epochs(database, summary.id, attempt, history)
+        taken_back = self.ledger.align_epochs(summary.id, attempt, history)
         if taken_back:
             self._notice(f"{taken_back} epochs without a checkpoint will be trained again")
 
     def _train(
         self,
-        database: Database,
         attempt: int,
         dataset: AnyDataset,
         loaded: checkpoint.Loaded | None,
@@ -165,7 +164,7 @@ class Attempt:
         if loaded is not None:
             trainer.load_state(loaded.content)
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
-        writer.set_parameters(database, self.order.run_id, attempt, trainer.parameters)
+        self.ledger.set_parameters(self.order.run_id, attempt, trainer.parameters)
 
         def on_step(_steps: int) -> bool:
             self._report(trainer)
@@ -176,8 +175,8 @@ class Attempt:
                 metrics = trainer.run_epoch(on_step)
                 self._say_how(trainer)
                 self._save(trainer, folder)
-                writer.record_epoch(database, self.order.run_id, attempt, asdict(metrics))
-                self._record_gradients(trainer, database)
+                self.ledger.record_epoch(self.order.run_id, attempt, asdict(metrics))
+                self._record_gradients(trainer)
                 self._report(trainer, now=True)
         except Stopped:
             if self.heart.taken_over:
@@ -185,21 +184,18 @@ class Attempt:
             self._save(trainer, folder)
             return State.INTERRUPTED, None
         except Diverged as outcome:
-            self._record_gradients(trainer, database)
+            self._record_gradients(trainer)
             checkpoint.retain(folder, self.order.keep, _best_epoch(trainer))
             return State.DIVERGED, str(outcome)
         checkpoint.retain(folder, self.order.keep, _best_epoch(trainer))
         return State.FINISHED, None
 
-    def _record_gradients(self, trainer: Trainer, database: Database) -> None:
+    def _record_gradients(self, trainer: Trainer) -> None:
         if not trainer.gradients:
             return
         circumstances = json.dumps({"command": self.order.command})
-        number = writer.ensure_analysis(
-            database, self.order.run_id, GRADIENTS_SETTINGS, circumstances
-        )
-        for epochs, records in trainer.gradients.items():
-            writer.record_part(database, number, epochs, json.dumps(records), 0.0)
+        records = {epochs: json.dumps(of) for epochs, of in trainer.gradients.items()}
+        self.ledger.record_gradients(self.order.run_id, circumstances, records)
 
     def _say_how(self, trainer: Trainer) -> None:
         if self.step != trainer.step.how:

@@ -16,9 +16,9 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from dia_repro.results import claims
+from dia_repro.execution.ledger import Ledger
 from dia_repro.results.claims import Holder, TakenOverError
-from dia_repro.results.database import Database, DatabaseError
+from dia_repro.results.database import DatabaseError
 from dia_repro.training.checkpoint import CheckpointError
 
 # A process killed a moment ago keeps its locks until the kernel has torn it down.
@@ -52,7 +52,7 @@ def place_of(folder: Path) -> str:
 
 
 def seems_dead(
-    database: Database,
+    ledger: Ledger,
     holder: Holder,
     should_stop: Callable[[], bool],
     lease: float | None = None,
@@ -72,7 +72,7 @@ def seems_dead(
         if should_stop():
             return None
         time.sleep(min(1.0, lease / 10))
-        if claims.holders(database, holder.run_id) != (holder,):
+        if ledger.holders(holder.run_id) != (holder,):
             return None
     return holder
 
@@ -84,9 +84,9 @@ class Heart(threading.Thread):
         taken_over: whether another process has taken the run meanwhile.
     """
 
-    def __init__(self, database: Database, run_id: int, attempt: int) -> None:
+    def __init__(self, ledger: Ledger, run_id: int, attempt: int) -> None:
         super().__init__(name="heart", daemon=True)
-        self.database, self.run_id, self.attempt = database, run_id, attempt
+        self.ledger, self.run_id, self.attempt = ledger, run_id, attempt
         self.taken_over = False
         self._stopped = threading.Event()
 
@@ -94,7 +94,7 @@ class Heart(threading.Thread):
         """Beat."""
         while not self._stopped.wait(BEAT_SECONDS):
             try:
-                claims.beat(self.database, self.run_id, self.attempt)
+                self.ledger.beat(self.run_id, self.attempt)
             except TakenOverError:
                 self.taken_over = True
                 return

@@ -13,6 +13,7 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder, describe_owner
 from dia_repro.execution.placing import Places
+from dia_repro.execution.stopping import Signals
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 
@@ -53,6 +54,7 @@ class LocalExecutor:
         self.database, self.places, self.train = database, places, train
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
+        self._signals = Signals()
 
     def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
         """Work through the orders.
@@ -65,8 +67,9 @@ class LocalExecutor:
         active: list[_Worker] = []
         ended: dict[int, Ended] = {}
         forkserver.start()
-        with self._signals(active), _ending(active):
+        with self._signals, _ending(active):
             while active or (waiting and not self.stopping):
+                self.stopping = self._signals.stop
                 while not self.stopping and (placed := self._place(waiting)):
                     active.append(self._start(placed))
                 if self.stopping:
@@ -89,13 +92,15 @@ class LocalExecutor:
         return None
 
     def _stop(self, active: list[_Worker]) -> None:
-        """Ask each worker once to save and end; not in the handler, which may miss a new one."""
+        """Ask each worker once to save and end; kill them if it is to be at once."""
         asked = [one for one in active if not one.asked_to_stop]
         for one in asked:
             one.asked_to_stop = True
             one.process.terminate()
         if asked:
             self.on_stopping()
+        for one in active if self._signals.kill else ():
+            one.process.kill()
 
     def _start(self, order: WorkOrder) -> _Worker:
         ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
@@ -135,24 +140,6 @@ class LocalExecutor:
             # As on a full disk. The other runs go on; this one is found dead when it is next asked
             # for.
             self.on_message(one.order, Notice(f"its failure could not be recorded: {error}"))
-
-    @contextmanager
-    def _signals(self, active: list[_Worker]) -> Iterator[None]:
-        """First SIGINT or SIGTERM: workers save and stop. Second: they are killed."""
-
-        def on_signal(_number: int, _frame: object) -> None:
-            if self.stopping:
-                for one in active:
-                    one.process.kill()
-            self.stopping = True
-
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, on_signal) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
 
 @contextmanager

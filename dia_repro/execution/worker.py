@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
+
+if TYPE_CHECKING:
+    from dia_repro.execution.ledger import Ledger
 
 
 def main(order: WorkOrder, connection: Connection) -> None:
@@ -19,16 +24,25 @@ def main(order: WorkOrder, connection: Connection) -> None:
         except OSError:
             stop.requested = True
 
+    send(attempt(order, send, lambda: stop.requested))
+    connection.close()
+
+
+def attempt(
+    order: WorkOrder,
+    send: Callable[[Message], None],
+    should_stop: Callable[[], bool],
+    ledger: Ledger | None = None,
+) -> Ended:
+    """Attempt a run in this process; its last word is its outcome, never a traceback."""
     from dia_repro.execution.attempt import Attempt  # brings torch
 
     try:
-        ended = Attempt(order, send, lambda: stop.requested).run()
+        return Attempt(order, send, should_stop, ledger).run()
     except DiaReproError as error:
-        ended = Ended(Outcome.FAILED, str(error))
-    except Exception as error:  # a worker's last word is its outcome, never a traceback
-        ended = Ended(Outcome.FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
-    send(ended)
-    connection.close()
+        return Ended(Outcome.FAILED, str(error))
+    except Exception as error:
+        return Ended(Outcome.FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 class _StopFlag:

@@ -47,6 +47,10 @@ class HeldError(DiaReproError):
         super().__init__(f"run {holder.run_id} is being trained by {holder.owner}")
         self.holder = holder
 
+    def __reduce__(self) -> tuple[type[HeldError], tuple[Holder]]:
+        """For its way between processes."""
+        return HeldError, (self.holder,)
+
 
 class TakenOverError(DiaReproError):
     """This process was taken for dead, and another has its run now."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,7 +19,9 @@ from rich.console import Console
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import data as data_command
 from dia_repro.cli import doctor as doctor_command
-from dia_repro.cli import run as run_command
+from dia_repro.cli import engines
+from dia_repro.cli.engines import find_engine
+from dia_repro.cli.options import Device, Executor
 from dia_repro.cli.output import watch
 from dia_repro.cli.progress import RunProgress
 from dia_repro.data import imagenet
@@ -205,13 +206,13 @@ def test_imagenet_is_looked_through_with_a_bar(
         yield lambda done, total: seen.append((done, total))
 
     spec = DATASETS["imagenet"].spec
-    runs: list[Any] = [SimpleNamespace(spec=SimpleNamespace(data=spec))]
+    local = find_engine(Executor.LOCAL, None, Device.CPU, None, None)
     looks: list[Callable[[], object]] = [
-        lambda: run_command._check_data(runs, DataLocation(tmp_path)),
+        lambda: local.check([spec], DataLocation(tmp_path)),
         lambda: data_command.check("imagenet", tmp_path),
         lambda: doctor_command._data_check("imagenet", tmp_path),
     ]
-    for module in (run_command, data_command, doctor_command):
+    for module in (engines, data_command, doctor_command):
         monkeypatch.setattr(module, "watch", watched)
     for look in looks:
         seen.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dia_repro.analysis.claims import evaluate_claims
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.findings import gather
 from dia_repro.artifacts.selection import Wanted, best_covered
@@ -61,7 +62,8 @@ def page(
         artifact = ARTIFACTS[name]
         value = artifact.compute(database, best_covered(artifact, database, wanted))
         findings[name] = gather(artifact, database, value)
-    write_page(path, database, wanted, None, findings, drawn or {})
+    claims = evaluate_claims(database, wanted)
+    write_page(path, database, wanted, None, findings, claims, drawn or {})
     return path.read_text(encoding="utf-8")
 
 

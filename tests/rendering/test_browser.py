@@ -30,9 +30,14 @@ WIDTHS, SCHEMES = (1280, 360), ("light", "dark")
 BAD = ("serious", "critical")
 
 
+def chromium() -> str | None:
+    """The program, where it is installed."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = chromium()
     if program is None:
         pytest.skip(f"none of {', '.join(PROGRAMS)} is installed")
     api = pytest.importorskip("playwright.sync_api", reason="the extra browser is not installed")

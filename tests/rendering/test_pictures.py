@@ -6,6 +6,7 @@ import re
 from itertools import combinations, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -30,7 +31,8 @@ from dia_repro.rendering.images import (
 from dia_repro.rendering.labels import Box, best_place
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.sizes import draw_sizes
-from tests.artifacts.courses import FATES, fill
+from dia_repro.results.database import open_database
+from tests.artifacts.courses import FATES, add, fill
 
 REQUESTS = (Request(Protocol.DEMO), Request(Protocol.PAPER, Precision.TF32))
 CURVES: tuple[tuple[str, Measure], ...] = (
@@ -81,6 +83,30 @@ def _is_number(text: str) -> bool:
 @pytest.mark.parametrize(("name", "measure"), CURVES)
 def test_curves_are_whole(name: str, measure: Measure, fates: str, tmp_path: Path) -> None:
     check(curves(tmp_path / "runs.db", name, measure, REQUESTS[0], fates))
+
+
+def test_seeds_are_lines_and_a_crowd_of_them_a_shade(tmp_path: Path) -> None:
+    """Thirteen of one network and two of another: a shade from lowest to highest, and lines."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    senet, dianet = list(ARTIFACTS["table5"].specs(REQUESTS[0]).values())[:2]
+    for seed in range(13):
+        add(database, senet, seed, [50.0 + seed, 70.0 - seed])
+    for seed in range(2):
+        add(database, dianet, seed, [60.0 + seed, 80.0 + seed])
+    table5 = ARTIFACTS["table5"]
+    found = gather(table5, database, table5.compute(database, REQUESTS[0]))
+    figure = draw_learning(learning(found, "test_top1"))
+    check(figure)
+    panel = figure.axes[0]
+    (shade,) = panel.collections
+    corners = set(map(tuple, np.asarray(shade.get_paths()[0].vertices).tolist()))
+    assert corners >= {(1.0, 50.0), (1.0, 62.0), (2.0, 58.0), (2.0, 70.0)}
+    thin = [line for line in panel.lines if line.get_linewidth() < 1]
+    assert len(thin) == 1
+    y = np.asarray(thin[0].get_ydata()).tolist()
+    assert [y[:2], y[3:5]] == [[60.0, 80.0], [61.0, 81.0]]
+    assert y[2] != y[2], "a gap between two seeds"
+    assert any("Shade: span of seeds, where over 12" in t.get_text() for t in figure.texts)
 
 
 def test_curves_of_a_long_schedule_are_whole(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from dia_repro.execution import claiming
 from dia_repro.execution.claiming import Heart, lock_folder, place_of, seems_dead
+from dia_repro.execution.ledger import Ledger
 from dia_repro.results import claims, writer
 from dia_repro.results.claims import AlreadyDoneError, HeldError, TakenOverError, holders
 from dia_repro.results.database import Database, open_database
@@ -87,9 +88,9 @@ def test_a_silent_holder_is_dead_after_the_lease_and_not_before(database: Databa
     begin(database, run, "dead", "machine one")
     (holder,) = holders(database)
     begun = time.monotonic()
-    assert seems_dead(database, holder, lambda: False, LEASE) == holder
+    assert seems_dead(Ledger(database), holder, lambda: False, LEASE) == holder
     assert time.monotonic() - begun >= LEASE
-    assert seems_dead(database, holder, lambda: True, LEASE) is None
+    assert seems_dead(Ledger(database), holder, lambda: True, LEASE) is None
 
 
 def test_a_beating_holder_is_left_alone(
@@ -98,9 +99,9 @@ def test_a_beating_holder_is_left_alone(
     monkeypatch.setattr(claiming, "BEAT_SECONDS", LEASE / 4)
     (run,) = ensure(database)
     attempt = begin(database, run, "slow", "machine one")
-    with Heart(database, run, attempt) as heart:
+    with Heart(Ledger(database), run, attempt) as heart:
         (holder,) = holders(database)
-        assert seems_dead(database, holder, lambda: False, LEASE) is None
+        assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
         assert not heart.taken_over
     assert not heart.is_alive()
 
@@ -115,11 +116,11 @@ def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
     real = time.time
     for hours in (1, -1):
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
-        with Heart(database, run, attempt):
+        with Heart(Ledger(database), run, attempt):
             (holder,) = holders(database)
-            assert seems_dead(database, holder, lambda: False, LEASE) is None
+            assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
         (holder,) = holders(database)
-        assert seems_dead(database, holder, lambda: False, LEASE / 2) == holder
+        assert seems_dead(Ledger(database), holder, lambda: False, LEASE / 2) == holder
 
 
 def test_a_heart_notices_that_it_was_taken_over(
@@ -129,7 +130,7 @@ def test_a_heart_notices_that_it_was_taken_over(
     (run,) = ensure(database)
     attempt = begin(database, run, "slow", "machine one")
     monkeypatch.setattr(claiming, "BEAT_SECONDS", 0.3)
-    with Heart(database, run, attempt) as heart:
+    with Heart(Ledger(database), run, attempt) as heart:
         begin(database, run, "quick", "machine one")
         heart.join(timeout=10)
         assert heart.taken_over

@@ -1,0 +1,77 @@
+"""What an attempt at a run reads of the results database, and writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dia_repro.results import claims, writer
+from dia_repro.results.claims import Holder
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.queries import RunSummary, run_detail
+from dia_repro.results.schema import GRADIENTS_SETTINGS, State
+
+
+class Ledger:
+    """All of it, so that another process can do it for one that cannot reach the database.
+
+    Methods are the functions of `results` of the same names.
+
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def at(cls, location: str) -> Ledger:
+        """Of a database that is there."""
+        return cls(open_database(location, create=False))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def summary(self, run_id: int) -> RunSummary:
+        """The run as it is now."""
+        return run_detail(self._database, run_id).summary
+
+    def holders(self, run_id: int) -> tuple[Holder, ...]:
+        """Who has the run."""
+        return claims.holders(self._database, run_id)
+
+    def take(
+        self,
+        run_id: int,
+        owner: str,
+        place: str,
+        provenance: Mapping[str, Any],
+        dead: Holder | None = None,
+    ) -> int:
+        """Take up a run; gives the attempt's number."""
+        return claims.take(self._database, run_id, owner, place, provenance, dead)
+
+    def beat(self, run_id: int, attempt: int) -> None:
+        """A sign of life."""
+        claims.beat(self._database, run_id, attempt)
+
+    def align_epochs(self, run_id: int, attempt: int, history: Sequence[Mapping[str, Any]]) -> int:
+        """Make the epochs those of a checkpoint; gives how many were taken back."""
+        return writer.align_epochs(self._database, run_id, attempt, history)
+
+    def set_parameters(self, run_id: int, attempt: int, parameters: int) -> None:
+        """The size of the network."""
+        writer.set_parameters(self._database, run_id, attempt, parameters)
+
+    def record_epoch(self, run_id: int, attempt: int, figures: Mapping[str, Any]) -> None:
+        """Add an epoch."""
+        writer.record_epoch(self._database, run_id, attempt, figures)
+
+    def record_gradients(self, run_id: int, circumstances: str, records: Mapping[int, str]) -> None:
+        """Keep what is known of gradients, by epochs trained before."""
+        number = writer.ensure_analysis(self._database, run_id, GRADIENTS_SETTINGS, circumstances)
+        for epochs, content in records.items():
+            writer.record_part(self._database, number, epochs, content, 0.0)
+
+    def end(self, run_id: int, attempt: int, state: State, **figures: Any) -> None:
+        """The run has come to an end, or is interrupted."""
+        writer.end(self._database, run_id, attempt, state, **figures)

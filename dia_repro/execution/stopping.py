@@ -1,0 +1,40 @@
+"""A first signal asks whoever starts runs to stop, and a second one to stop at once."""
+
+from __future__ import annotations
+
+import signal
+from types import TracebackType
+
+
+class Signals:
+    """Counts SIGINT and SIGTERM inside its block, whose code has to ask; a context manager."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @property
+    def stop(self) -> bool:
+        """Whether runs are to save and stop."""
+        return self.count > 0
+
+    @property
+    def kill(self) -> bool:
+        """Whether they are not even to save."""
+        return self.count > 1
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self.count += 1
+
+    def __enter__(self) -> Signals:
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
