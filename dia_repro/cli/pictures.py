@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dia_repro.artifacts.findings import Findings
-    from dia_repro.artifacts.selection import Wanted
-    from dia_repro.results.database import Database
+    from dia_repro.artifacts.sizes import Sizes
 
 WITH_EXPLOSIONS = "table8"
 SIZES = "accuracy-parameters"
@@ -70,35 +69,26 @@ def _files(how: Callable[[V], Figure], value: V) -> Files:
     return {kind: to_bytes(figure, kind) for kind in KINDS}
 
 
-def draw_pictures(
-    pictures: Pictures,
-    database: Database,
-    figures: Path,
-    findings: Mapping[str, Findings],
-    wanted: Wanted,
-    seeds: int | None = None,
-) -> None:
-    """Begin to draw learning curves, Table 8's losses, and Tables 3 to 5 in one picture.
-
-    Args:
-        findings: of the artifacts, by name; those without any run have no curves.
-        wanted, seeds: as they were asked for.
-    """
+def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
+    """Begin to draw an artifact's learning curves, if it has any runs, and Table 8's losses."""
     from dia_repro.artifacts.learning import Measure, learning
-    from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.rendering.learning import draw_learning
+
+    name = findings.artifact.name
+    measures: dict[str, Measure] = {f"{name}-curves": "test_top1"}
+    if name == WITH_EXPLOSIONS:
+        measures[f"{name}-loss"] = "train_loss"
+    for file, measure in measures.items():
+        found = learning(findings, measure)
+        if not found.empty:
+            pictures.draw(figures / file, draw_learning, found)
+
+
+def draw_accuracies(pictures: Pictures, figures: Path, sizes: Sizes) -> None:
+    """Begin to draw accuracy against parameters."""
     from dia_repro.rendering.sizes import draw_sizes
 
-    for name, one in findings.items():
-        measures: dict[str, Measure] = {f"{name}-curves": "test_top1"}
-        if name == WITH_EXPLOSIONS:
-            measures[f"{name}-loss"] = "train_loss"
-        for file, measure in measures.items():
-            found = learning(one, measure)
-            if not found.empty:
-                pictures.draw(figures / file, draw_learning, found)
-    if {table.name for table in TABLES} & findings.keys():
-        pictures.draw(figures / SIZES, draw_sizes, sizes(database, wanted, seeds))
+    pictures.draw(figures / SIZES, draw_sizes, sizes)
 
 
 def write_picture(figure: Figure, path: Path) -> Path:

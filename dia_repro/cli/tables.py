@@ -100,7 +100,8 @@ def report(
     from dia_repro.artifacts import choose
     from dia_repro.artifacts.findings import gather
     from dia_repro.artifacts.selection import Wanted
-    from dia_repro.cli.pictures import draw_pictures, drawing
+    from dia_repro.artifacts.sizes import TABLES, sizes
+    from dia_repro.cli.pictures import draw_accuracies, draw_curves, drawing
     from dia_repro.results.database import open_database
 
     chosen = choose(artifacts or ["all"])
@@ -117,14 +118,16 @@ def report(
     )
     findings: dict[str, Findings] = {}
     drawn: dict[str, list[Path]] = {}
-    for one in chosen:
-        value = _compute(one, database, wanted, seeds, asked)
-        findings[one.name] = gather(one, database, value)
-        _write_table(one, value, figures if one.is_figure else tables)
-        if one.is_figure:
-            drawn[one.name] = _draw(one, value, database, data, figures)
     with drawing() as pictures:
-        draw_pictures(pictures, database, figures, findings, wanted, seeds)
+        for one in chosen:
+            value = _compute(one, database, wanted, seeds, asked)
+            findings[one.name] = gather(one, database, value)
+            draw_curves(pictures, figures, findings[one.name])
+            _write_table(one, value, figures if one.is_figure else tables)
+            if one.is_figure:
+                drawn[one.name] = _draw(one, value, database, data, figures)
+        if {table.name for table in TABLES} & findings.keys():
+            draw_accuracies(pictures, figures, sizes(database, wanted, seeds))
         claims: tuple[ClaimVerdict, ...] = ()
         if not no_html:  # meanwhile, for it takes as long
             from dia_repro.analysis.claims import evaluate_claims
