@@ -1,4 +1,4 @@
-"""The README's pictures of a report: the top of the page, and one of its tables.
+"""The README's pictures of a report: the top of the page, and a table with its learning curves.
 
 Usage: python -m tests.rendering.readme_pictures report.html docs
 """
@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.rendering.test_browser import chromium
 
-WIDTH, HEIGHT, SCALE = 1000, 700, 1.5
+WIDTH, HEIGHT, SCALE = 1000, 820, 1.5
 TABLE = "table5"
 
 
@@ -25,7 +25,9 @@ def main(report: Path, folder: Path) -> None:
         )
         page.goto(report.resolve().as_uri())
         page.screenshot(path=folder / "report.png")
-        page.locator(f"#grid-{TABLE}").screenshot(path=folder / f"{TABLE}.png")
+        page.locator(f"#{TABLE} h2").evaluate("heading => heading.scrollIntoView()")
+        page.locator(f"#{TABLE} .uplot canvas").wait_for()
+        page.screenshot(path=folder / f"{TABLE}.png")
         browser.close()
 
 
