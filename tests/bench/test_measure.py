@@ -39,6 +39,7 @@ def test_the_files_are_of_a_photographs_size(tmp_path: Path) -> None:
             assert image.size == (500, 375)
 
 
+@pytest.mark.slow
 def test_groups_take_turns() -> None:
     seen: list[int] = []
     tasks = ([task(Way.OURS)] * 2, [task(Way.PLAIN)])

@@ -286,9 +286,9 @@ def run_orders(folder: Path, **changes: object) -> dict[int, Ended]:
 
 
 def test_one_bad_run_does_not_stop_the_others(tmp_path: Path) -> None:
-    ended = run_orders(tmp_path, device="nonsense")
+    ended = run_orders(tmp_path, spec_json="nonsense")
     assert ended[1].outcome is Outcome.FAILED
-    assert "nonsense" in (ended[1].detail or "")
+    assert "spec" in (ended[1].detail or "")
     assert ended[2].outcome is Outcome.FINISHED
     assert ended[3].outcome is Outcome.DIVERGED
     assert ended[4].outcome is Outcome.DIVERGED

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
-RUNS, EPOCHS = 20, 1
+EPOCHS = 2
 STORE_BYTES = 80 * 1024**2  # the least that Ray takes
 
 
@@ -59,7 +59,8 @@ def rows(folder: Path) -> dict[int, list[tuple[Any, ...]]]:
     return found
 
 
-def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runs", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_lost_node_loses_no_run(runs: int, cluster: Cluster, tmp_path: Path) -> None:
     """One of three nodes is killed midway: each run finishes once, as in a serial execution."""
     from dia_repro.execution.on_ray import RayExecutor, Share, UnfitNodeError, check_nodes, connect
 
@@ -68,14 +69,14 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     check_nodes(found, [tiny_spec().data], DataLocation(tmp_path))
     with pytest.raises(UnfitNodeError, match=r"^node \S+: .*cifar10"):
         check_nodes(found, [DATASETS["cifar10"].spec], DataLocation(tmp_path))
-    database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], RUNS)
+    database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
     ends: list[int] = []
     victim = cluster.worker_nodes.copy().pop()
 
     def listen(order: WorkOrder, message: Message) -> None:
         if isinstance(message, Ended):
             ends.append(order.run_id)
-            if len(ends) == RUNS // 4:
+            if len(ends) == runs // 3:
                 threading.Thread(target=cluster.remove_node, args=(victim, False)).start()
 
     ended = RayExecutor(database, Share(0, 1), listen).run(orders)
@@ -84,11 +85,11 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     database.close()
     serial = tmp_path / "serial"
     serial.mkdir()
-    database, orders = make_orders(serial, [tiny_spec(epochs=EPOCHS)], RUNS)
+    database, orders = make_orders(serial, [tiny_spec(epochs=EPOCHS)], runs)
     LocalExecutor(database, Places.on_cpu(2), report).run(orders)
     database.close()
     assert rows(tmp_path) == rows(serial)
-    assert len(rows(tmp_path)) == RUNS
+    assert len(rows(tmp_path)) == runs
 
 
 @pytest.mark.parametrize(

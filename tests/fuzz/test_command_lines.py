@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dia_repro.cli import bench, main
 from dia_repro.data.cifar import SOURCES
-from dia_repro.execution import planning
+from dia_repro.execution import estimates
 from dia_repro.results import writer
 from dia_repro.results.database import open_database
 from dia_repro.selfcheck import suite
@@ -125,7 +125,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a database, images and a text; where nothing trains or downloads."""
-    monkeypatch.setattr(planning, "seconds_per_image", lambda *_: 1e-3)
+    monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 1e-3)
     monkeypatch.setattr(suite, "checks", lambda **_: iter(()))
     monkeypatch.setattr(bench, "_of_suite", lambda *_: iter(()))
     monkeypatch.setattr(bench, "_of_specs", lambda *_, **__: iter(()))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from dia_repro.execution import planning
+from dia_repro.execution import estimates
 from dia_repro.results import writer
 from dia_repro.results.database import open_database
 from tests.fuzz.commands import check_outcome, run_command
@@ -33,7 +33,7 @@ COMMANDS = [
 @pytest.fixture
 def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """A database with a run."""
-    monkeypatch.setattr(planning, "seconds_per_image", lambda *_: 1e-3)
+    monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 1e-3)
     path = tmp_path / "sound.db"
     spec = tiny_spec()
     database = open_database(str(path), create=True)

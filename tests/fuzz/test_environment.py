@@ -47,7 +47,7 @@ def check_case(place: Path, case: tuple[tuple[str, ...], dict[str, str]]) -> Non
 
 
 def test_any_environment(tmp_path: Path) -> None:
-    fuzz(quick(120), cases, lambda case: check_case(tmp_path, case))
+    fuzz(quick(60), cases, lambda case: check_case(tmp_path, case))
 
 
 @pytest.mark.slow
