@@ -59,7 +59,7 @@ def rows(folder: Path) -> dict[int, list[tuple[Any, ...]]]:
     return found
 
 
-@pytest.mark.parametrize("runs", [6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_lost_node_loses_no_run(runs: int, cluster: Cluster, tmp_path: Path) -> None:
     """One of three nodes is killed midway: each run finishes once, as in a serial execution."""
     from dia_repro.execution.on_ray import RayExecutor, Share, UnfitNodeError, check_nodes, connect

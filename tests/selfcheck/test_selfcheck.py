@@ -61,6 +61,7 @@ def test_commands_are_quick_with_ten_thousand_runs() -> None:
         assert figure.good, f"{figure.check}: {figure.found}"
 
 
+@pytest.mark.slow
 def test_commands_work_with_many_runs() -> None:
     for figure in large_database(150, 4):
         assert "dia-repro" not in figure.check or figure.good is not None
