@@ -119,11 +119,14 @@ def resolve(
     epochs: int | None,
 ) -> Request:
     """What is asked for, on a machine that has a GPU or none."""
+    import torch
+
     from dia_repro.experiments.protocols import GPU_PRECISION, Request
     from dia_repro.training.numerics import check_precision
 
     asked = precision is not None
     if precision is None:
         precision = GPU_PRECISION[protocol] if machine.has_gpu else Precision.FP32
-    check_precision(precision.value, machine.device)
+    if not machine.has_gpu or torch.cuda.is_available():  # a cluster's GPUs cannot be asked
+        check_precision(precision.value, machine.device)
     return Request(protocol, precision, data, precision_asked=asked, epochs=epochs)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from dia_repro.execution.machine import Machine
+from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.planning import PlannedRun, longest_first
 from dia_repro.results.database import Database
 from dia_repro.results.queries import seconds_per_epoch
@@ -31,11 +31,16 @@ def with_estimates(
 
     Args:
         jobs: runs at a time, among which the cores are shared out.
+
+    Raises:
+        NoGPUError: it is a cluster's GPU that would be trained on, and none is here to measure.
     """
     open_runs = longest_first(planned)
     if not open_runs:
         return [replace(run, seconds=0.0) for run in planned]
     device = machine.device
+    if machine.has_gpu and not torch.cuda.is_available():
+        raise NoGPUError("times on a cluster's GPUs are estimated on a machine that has one")
     measured = seconds_per_epoch(database, device_name(device))
     rates: dict[int, list[float]] = {}
     for run in planned:

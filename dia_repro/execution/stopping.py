@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from types import TracebackType
 
 
 class Signals:
@@ -30,11 +29,6 @@ class Signals:
         self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -7,12 +7,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import torch
 
+from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.cli.requests import resolve
 from dia_repro.errors import AbsentError, UsageError
+from dia_repro.execution import planning
+from dia_repro.execution.estimates import with_estimates
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.placing import Places
+from dia_repro.experiments.names import DataLocation, Precision, Protocol
+from dia_repro.results.database import open_database
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 
@@ -104,3 +111,19 @@ def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) ->
     assert places.seen[:3] == [(60,), (60,), (60, 30)], "the third of 60 waits, 30 passes"
     assert all(sum(needs) <= 100 or len(needs) == 1 for needs in places.seen)
     assert places.on == {name: [] for name in GPUS}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path) -> None:
+    gpu = Machine(("cuda:0",), 1)
+    request = resolve(gpu, Protocol.PAPER, None, None, None)
+    assert request.precision is Precision.TF32
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    planned = planning.plan_runs(database, [TABLE5], request, 1)
+    with pytest.raises(AbsentError, match="estimated on a machine that has one"):
+        with_estimates(planned, database, gpu, 1)
+    orders = planning.make_orders(planned, database, gpu, 1, DataLocation(tmp_path), "test")
+    database.close()
+    # ResNet407 keeps most: 3 numbers of 4 bytes for each output and image of a batch of 128.
+    assert max(order.memory for order in orders) > 10e9
+    assert min(order.memory for order in orders) > 1e9
