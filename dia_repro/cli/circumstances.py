@@ -34,7 +34,8 @@ def circumstances_of(device: torch.device) -> dict[str, Any]:
 
 
 def own_command() -> str:
-    """The command line of this process, without a password."""
+    """The command line of this process, without a password as it would be typed anywhere."""
     from dia_repro.results.backends import displayed
 
-    return displayed(shlex.join(sys.argv))
+    # Where the program is installed is nobody else's business, and results are published.
+    return displayed(shlex.join(["dia-repro", *sys.argv[1:]]))

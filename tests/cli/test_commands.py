@@ -18,6 +18,7 @@ import pytest
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import main as entry
+from dia_repro.cli.circumstances import own_command
 from dia_repro.data.cifar import SOURCES
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
@@ -250,3 +251,13 @@ def test_somebody_who_says_no_is_heard(tmp_path: Path, monkeypatch: pytest.Monke
         assert entry._run() == 0
     os.close(ours)
     assert not (tmp_path / "runs.db").exists()
+
+
+def test_recorded_command_hides_passwords_and_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = "postgresql://me:secret@server/runs"
+    monkeypatch.setattr(sys, "argv", ["/home/me/bin/dia-repro", "run", "all", "--db", database])
+    command = own_command()
+    assert command.startswith("dia-repro run all --db postgresql://me:")
+    assert "secret" not in command
