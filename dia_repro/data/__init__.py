@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dia_repro.data.dataset import Batch, DataError, Dataset, Images
+from dia_repro.data.dataset import WHOLE, Batch, DataError, Dataset, Images
 from dia_repro.data.inspection import OnProgress
 from dia_repro.data.resident import ResidentData
 from dia_repro.data.streaming import StreamedData, StreamedDataset
@@ -54,13 +54,18 @@ def load(
 
 
 def batches_of(
-    dataset: AnyDataset, augmentation: str, device: torch.device, workers: int
+    dataset: AnyDataset,
+    augmentation: str,
+    device: torch.device,
+    workers: int,
+    part: slice = WHOLE,
 ) -> ResidentData | StreamedData:
     """What makes training and test batches of a data set.
 
     Args:
         workers: processes that decode images, where they are not held decoded.
+        part: of each batch, which of its images are made: there may be none.
     """
     if isinstance(dataset, StreamedDataset):
-        return StreamedData(dataset, augmentation, device, workers)
-    return ResidentData(dataset, augmentation, device)
+        return StreamedData(dataset, augmentation, device, workers, part)
+    return ResidentData(dataset, augmentation, device, part)

@@ -11,6 +11,8 @@ from torch import Tensor
 from dia_repro.errors import AbsentError
 
 Batch = tuple[Tensor, Tensor]
+# Of a batch that no other process shares.
+WHOLE = slice(None)
 
 
 class DataError(AbsentError):

@@ -68,8 +68,12 @@ class Decoded(Dataset[Example | Unreadable]):
         return pil_to_tensor(image), int(self.split.labels[index])
 
 
-def collate(examples: Sequence[Example | Unreadable]) -> tuple[Tensor, Tensor] | Unreadable:
+def collate(
+    examples: Sequence[Example | Unreadable], size: int
+) -> tuple[Tensor, Tensor] | Unreadable:
     """A batch (B, 3, S, S) and its labels (B,), or its first image that cannot be read."""
+    if not examples:
+        return torch.empty(0, 3, size, size, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
     for one in examples:
         if isinstance(one, Unreadable):
             return one

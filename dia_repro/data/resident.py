@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from dia_repro.data.augmentation import AUGMENTATIONS, Draw, crop, draw, pad
-from dia_repro.data.dataset import Batch, Dataset, Images, Normalisation
+from dia_repro.data.dataset import WHOLE, Batch, Dataset, Images, Normalisation
 
 
 class ResidentData:
@@ -17,9 +17,17 @@ class ResidentData:
         dataset: the data set.
         augmentation: its name, a key of `AUGMENTATIONS`.
         device: where images are kept and batches are made.
+        part: of each batch, which of its images are made.
     """
 
-    def __init__(self, dataset: Dataset, augmentation: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        augmentation: str,
+        device: torch.device,
+        part: slice = WHOLE,
+    ) -> None:
+        self.part = part
         self.augmentation = AUGMENTATIONS[augmentation]
         self.device = device
         self.size = (dataset.train.pixels.shape[2], dataset.train.pixels.shape[3])
@@ -52,7 +60,7 @@ class ResidentData:
         drawn = draw(self.augmentation, count, variation)
         on_device = Draw(*(t.to(self.device) for t in (drawn.tops, drawn.lefts, drawn.flips)))
         for first in range(start * batch_size, count, batch_size):
-            index = permutation[first : first + batch_size]
+            index = permutation[first : first + batch_size][self.part]
             pixels = crop(self.padded, index, on_device, self.size)
             yield self.normalise(pixels), self.labels[index]
 
@@ -60,4 +68,5 @@ class ResidentData:
         """Every test image once, as it is."""
         for first in range(0, len(self.test), batch_size):
             chosen = slice(first, first + batch_size)
-            yield self.normalise(self.test.pixels[chosen]), self.test.labels[chosen]
+            pixels, labels = self.test.pixels[chosen], self.test.labels[chosen]
+            yield self.normalise(pixels[self.part]), labels[self.part]

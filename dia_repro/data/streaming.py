@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dia_repro.data.dataset import Batch, DataError, Normalisation
+from dia_repro.data.dataset import WHOLE, Batch, DataError, Normalisation
 
 if TYPE_CHECKING:
     from dia_repro.data.folder import Files, ImageFolder
@@ -62,12 +63,18 @@ class StreamedData:
         augmentation: `resized-crop-flip` or `none`.
         device: where batches are made.
         workers: processes that decode; 0 decodes in this one.
+        part: of each batch, which of its images are made.
     """
 
     def __init__(
-        self, dataset: StreamedDataset, augmentation: str, device: torch.device, workers: int
+        self,
+        dataset: StreamedDataset,
+        augmentation: str,
+        device: torch.device,
+        workers: int,
+        part: slice = WHOLE,
     ) -> None:
-        self.dataset, self.device, self.workers = dataset, device, workers
+        self.dataset, self.device, self.workers, self.part = dataset, device, workers, part
         self.augment = augmentation == "resized-crop-flip"
         self.normalise = Normalisation(MEAN, STD, device)
 
@@ -100,9 +107,11 @@ class StreamedData:
         source = self.dataset
         loader = DataLoader(
             Decoded(source.files.root, files, source.image_size, seeds, upright=source.upright),
-            batch_size=batch_size,
-            sampler=order,
-            collate_fn=collate,
+            batch_sampler=[
+                list(order[first : first + batch_size][self.part])
+                for first in range(0, len(order), batch_size)
+            ],
+            collate_fn=partial(collate, size=source.image_size),
             num_workers=self.workers,
             # Forked, they have this process's signal handlers and end when it does; where it was
             # itself forked by a server, torch would start another server for them.

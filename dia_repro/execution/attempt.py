@@ -18,6 +18,7 @@ import torch
 from dia_repro.data import AnyDataset, load
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.claiming import Heart, lock_folder, place_of, seems_dead
+from dia_repro.execution.crew import crew, threads_each
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
     Ended,
@@ -59,7 +60,7 @@ class Attempt:
         ledger: Ledger | None = None,
     ) -> None:
         self.order, self.send, self.should_stop = order, send, should_stop
-        prepare_process(order.threads, deterministic=order.deterministic)
+        prepare_process(threads_each(order), deterministic=order.deterministic)
         self.spec = Spec.from_json(order.spec_json)
         self.device = torch.device(order.device)
         self.started = time.monotonic()
@@ -160,9 +161,17 @@ class Attempt:
         loaded: checkpoint.Loaded | None,
         folder: Path,
     ) -> tuple[State, str | None]:
-        trainer = Trainer(self.spec, self.order.seed, dataset, self.device, self.order.threads)
-        if loaded is not None:
-            trainer.load_state(loaded.content)
+        with crew(self.order, self.send) as group:
+            threads = threads_each(self.order)
+            trainer = Trainer(self.spec, self.order.seed, dataset, self.device, threads, group)
+            return self._train_with(trainer, attempt, loaded, folder)
+
+    def _train_with(
+        self, trainer: Trainer, attempt: int, loaded: checkpoint.Loaded | None, folder: Path
+    ) -> tuple[State, str | None]:
+        saved = trainer.group.from_first(loaded.content if loaded else None)
+        if saved is not None:
+            trainer.load_state(saved)
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
         self.ledger.set_parameters(self.order.run_id, attempt, trainer.parameters)
 

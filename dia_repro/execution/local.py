@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from multiprocessing.process import BaseProcess
 
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver, worker
+from dia_repro.execution.deaths import cause_of_death
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder, describe_owner
 from dia_repro.execution.placing import Places
 from dia_repro.execution.stopping import Signals
@@ -126,7 +126,7 @@ class LocalExecutor:
         one.process.join()
         one.connection.close()
         if one.ended is None:
-            one.ended = Ended(Outcome.FAILED, _cause_of_death(one.process.exitcode))
+            one.ended = Ended(Outcome.FAILED, cause_of_death(one.process.exitcode))
         if one.ended.outcome is Outcome.FAILED:
             self._record_failure(one, one.ended)
         self.on_message(one.order, one.ended)
@@ -150,11 +150,3 @@ def _ending(active: list[_Worker]) -> Iterator[None]:
     finally:
         for one in active:
             one.process.terminate()
-
-
-def _cause_of_death(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        hint = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"the training process was killed by {name}{hint}"
-    return f"the training process ended with exit code {exit_code}"

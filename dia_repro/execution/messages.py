@@ -18,6 +18,7 @@ class WorkOrder:
         label: the run's name for people, e.g. "resnet83 se r=16 on digits, seed 0".
         device: `cpu`, `cuda:0`, …; whoever places the run says which.
         threads: CPU threads the worker may use.
+        processes: that share the run, each on a GPU of its own: `device` and those after it.
         command: the command line that asked for the run, for provenance.
         deterministic: whether a GPU is to give the same bits every time.
         keep: which weights stay when the run is done.
@@ -37,6 +38,7 @@ class WorkOrder:
     deterministic: bool = False
     keep: Keep = Keep.LAST
     memory: int = 0
+    processes: int = 1
 
 
 def describe_owner(pid: int) -> str:

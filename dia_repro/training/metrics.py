@@ -72,11 +72,25 @@ class Tally:
         loss = loss.detach().to(torch.float64)
         correct = (logits.detach().argmax(1) == labels).sum()
         images = torch.full_like(loss, len(labels))
+        self.count(loss * images, correct, images, loss)
+
+    def count(
+        self, total: Tensor, correct: Tensor, images: Tensor, loss: Tensor | None = None
+    ) -> None:
+        """Count a batch by its sums, all float64 ().
+
+        Args:
+            total: loss, added up over images.
+            correct: answers.
+            images: in the batch.
+            loss: their mean, by default the total's.
+        """
+        loss = total / images if loss is None else loss
         first = ~loss.isfinite() & (self.sums[4] == 0)
         one = torch.ones_like(loss)
         exploded = torch.where(first, self.sums[3] + 1, 0)
         its_loss = torch.where(first, loss, 0)
-        self.sums += torch.stack((loss * images, correct, images, one, exploded, its_loss))
+        self.sums += torch.stack((total, correct, images, one, exploded, its_loss))
 
     def clear(self) -> None:
         """Start a new epoch."""

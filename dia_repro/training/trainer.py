@@ -20,7 +20,8 @@ from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
 from dia_repro.training.schedule import learning_rate
 from dia_repro.training.seeding import derive_seed, generator, global_seed
-from dia_repro.training.step import fast_step, place
+from dia_repro.training.step import TrainingStep, fast_step, place
+from dia_repro.training.together import ALONE, Group, SharedStep, check_group
 
 TEST_BATCH = 512
 # Reading from a GPU stalls it: there an explosion is seen at the end of the epoch, or in ImageNet's
@@ -55,6 +56,7 @@ class Trainer:
         dataset: the data that the spec names.
         device: where to train.
         workers: processes that decode images, where the data set is not held decoded.
+        group: the processes that share the run; all of them call the same methods.
 
     Attributes:
         history: the figures of the epochs that are done.
@@ -70,16 +72,23 @@ class Trainer:
         dataset: AnyDataset,
         device: torch.device,
         workers: int = 0,
+        group: Group = ALONE,
     ) -> None:
         check_precision(spec.precision, device)
+        check_group(spec, group)
+        self.group = group
         check_batches(spec, dataset.training_images)
         self.spec, self.seed, self.device = spec, seed, device
         with global_seed(seed, "weights"):
             model = from_spec(spec.model, spec.data.classes)
         self.model = place(model, device)
         self.parameters = count_parameters(model)
-        self.data = batches_of(dataset, spec.data.augmentation, device, workers)
-        self.step = fast_step(self.model, spec.recipe, spec.precision, device)
+        self.data = batches_of(dataset, spec.data.augmentation, device, workers, group.part)
+        arithmetic = (spec.recipe, spec.precision, device)
+        if group.size > 1:
+            self.step: TrainingStep = SharedStep(self.model, *arithmetic, group)
+        else:
+            self.step = fast_step(self.model, *arithmetic)
         self.steps_per_epoch = math.ceil(dataset.training_images / spec.recipe.batch_size)
         self.history: list[EpochMetrics] = []
         self.gradients: dict[int, list[Record]] = {}
@@ -107,7 +116,7 @@ class Trainer:
             Stopped: `on_step` asked for it.
         """
         started = time.perf_counter() - self._seconds
-        epoch = len(self.history)
+        epoch, group = len(self.history), self.group
         lr = learning_rate(self.spec.recipe, epoch)
         self.step.set_rate(lr)
         if self._position == 0:
@@ -115,7 +124,7 @@ class Trainer:
         self.model.train()
         for images, labels in self.batches(epoch):
             self.train(images, labels)
-            if on_step is not None and on_step(self._position):
+            if group.any(on_step is not None and on_step(self._position)):
                 self._seconds = time.perf_counter() - started
                 raise Stopped
         trained, tested = self.evaluate()
@@ -149,6 +158,8 @@ class Trainer:
         self.step.tally.sums.copy_(state["tally"])
         self.history = [EpochMetrics(**entry) for entry in state["history"]]
         self.gradients = state.get("gradients", {})  # of an earlier version's checkpoint
+        if self.group.rank:  # what was saved is the first process's
+            self._draw_dropout(len(self.history))
 
     def _random_state(self) -> dict[str, torch.Tensor]:
         states = {"cpu": torch.get_rng_state()}
@@ -158,10 +169,15 @@ class Trainer:
 
     def begin_epoch(self, epoch: int) -> None:
         """Draw anew what an epoch (counted from 0) draws, and start its sums."""
-        torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
         self._position = 0
+        self._draw_dropout(epoch)
         self.step.tally.clear()
         self.model.train()
+
+    def _draw_dropout(self, epoch: int) -> None:
+        rank, step = self.group.rank, self._position
+        others = f" of process {rank} from step {step}" if rank else ""
+        torch.manual_seed(derive_seed(self.seed, f"dropout{others}", epoch))
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Those of an epoch, counted from 0, that are not done: images and labels."""

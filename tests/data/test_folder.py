@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, imagenet, load
+from dia_repro.data.dataset import WHOLE
 from dia_repro.data.decoding import centred, varied
 from dia_repro.data.folder import scan
 from dia_repro.data.inspection import Inspection, inspect
@@ -158,9 +159,14 @@ def streamed(folder: Path, root: Path) -> StreamedDataset:
 
 
 def epoch(
-    dataset: StreamedDataset, workers: int, *, start: int = 0, augmentation: str | None = None
+    dataset: StreamedDataset,
+    workers: int,
+    *,
+    start: int = 0,
+    augmentation: str | None = None,
+    part: slice = WHOLE,
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    data = batches_of(dataset, augmentation or "resized-crop-flip", CPU, workers)
+    data = batches_of(dataset, augmentation or "resized-crop-flip", CPU, workers, part)
     order, variation = (torch.Generator().manual_seed(seed) for seed in (1, 2))
     return list(data.training_batches(5, order, variation, start))
 
@@ -178,6 +184,19 @@ def test_streamed_batches_do_not_depend_on_workers_nor_on_a_resumption(
         assert all(map(torch.equal, one, other))
     for one, other in zip(alone[1:], resumed, strict=True):
         assert all(map(torch.equal, one, other))
+
+
+def test_parts_of_streamed_batches_are_the_whole_ones(streamed: StreamedDataset) -> None:
+    # Twelve images in batches of five: the last one has nothing for the third process.
+    parts = [
+        epoch(streamed, workers, part=slice(rank, None, 3))
+        for rank, workers in enumerate((0, 2, 0))
+    ]
+    for whole, *its_parts in zip(epoch(streamed, 0), *parts, strict=True):
+        for rank, part in enumerate(its_parts):
+            assert torch.equal(part[0], whole[0][rank::3])
+            assert torch.equal(part[1], whole[1][rank::3])
+    assert len(parts[2][-1][1]) == 0
 
 
 def test_streamed_images_are_varied_one_by_one_and_normalised(streamed: StreamedDataset) -> None:

@@ -1,0 +1,224 @@
+"""The processes that share one run: started, watched and ended by its first one.
+
+The first one is a worker like any other, and alone has to do with the database, with checkpoints
+and with whoever started it; the others follow it step by step. They meet as `torchrun`'s do.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from torch import distributed
+
+from dia_repro.data import load
+from dia_repro.errors import DiaReproError
+from dia_repro.execution import forkserver
+from dia_repro.execution.deaths import cause_of_death
+from dia_repro.execution.messages import Message, Notice, WorkOrder
+from dia_repro.experiments.spec import Spec
+from dia_repro.training.numerics import prepare_process
+from dia_repro.training.together import ALONE, Group, joined
+from dia_repro.training.trainer import Diverged, Stopped, Trainer
+
+HERE = "127.0.0.1"
+READY = "ready"
+# So long after a process was lost the first one may hang in an exchange with it.
+GRACE_SECONDS = 30.0
+EXIT_CODE = 1
+
+
+class LostProcessError(DiaReproError):
+    """One of the processes that share a run has failed or was killed."""
+
+
+@contextmanager
+def crew(order: WorkOrder, send: Callable[[Message], None]) -> Iterator[Group]:
+    """The processes of an order, this one the first of them; it alone where there are no others.
+
+    Raises:
+        LostProcessError: one of them failed.
+    """
+    if order.processes == 1:
+        yield ALONE
+        return
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
+        HERE, 0, is_master=True, wait_for_workers=False
+    )
+    os.environ.update(_surroundings(order, 0, store.port))
+    forkserver.start()
+    others = _Others([_start(order, rank, store.port) for rank in range(1, order.processes)], send)
+    try:
+        others.wait_until_ready()
+        with others, joined(torch.device(order.device)) as group:
+            yield group
+    except RuntimeError as error:
+        if others.lost is None:
+            raise
+        # Torch's own is of an exchange with somebody who is no longer there.
+        raise others.lost from error
+    finally:
+        others.end()
+
+
+def _surroundings(order: WorkOrder, rank: int, port: int) -> Mapping[str, str]:
+    """What `torchrun` would tell a process of one machine."""
+    interface = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(order.processes),
+        "MASTER_ADDR": HERE,
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # somebody listens at that port already
+        **interface,
+    }
+
+
+@dataclass
+class _Other:
+    rank: int
+    process: BaseProcess
+    connection: Connection
+
+    def last_words(self) -> str | None:
+        """Why it failed, if it could say so."""
+        with suppress(EOFError, OSError):
+            while self.connection.poll():
+                words = self.connection.recv()
+                if words != READY:
+                    return str(words)
+        return None
+
+
+def _start(order: WorkOrder, rank: int, port: int) -> _Other:
+    ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
+    process = forkserver.CONTEXT.Process(
+        target=follow, args=(order, rank, port, theirs), daemon=True
+    )
+    process.start()
+    theirs.close()
+    return _Other(rank, process, ours)
+
+
+class _Others:
+    """All but the first; a context manager that watches them while it trains with them."""
+
+    def __init__(self, others: list[_Other], send: Callable[[Message], None]) -> None:
+        self.others, self.send = others, send
+        self.lost: LostProcessError | None = None
+        self._found, self._over = threading.Event(), threading.Event()
+
+    def wait_until_ready(self) -> None:
+        """Until each has the data and its network.
+
+        Raises:
+            LostProcessError: one has failed instead.
+        """
+        for one in self.others:
+            wait([one.connection, one.process.sentinel])
+            try:
+                words = one.connection.recv()
+            except EOFError:
+                words = None
+            if words != READY:
+                raise self._describe(one, words)
+
+    def end(self) -> None:
+        """Leave none behind."""
+        for one in self.others:
+            one.process.kill()
+            one.process.join()
+
+    def _describe(self, one: _Other, words: str | None) -> LostProcessError:
+        one.process.join()
+        reason = words or cause_of_death(one.process.exitcode)
+        number = f"process {one.rank + 1} of {len(self.others) + 1}"
+        return LostProcessError(f"{number}: {reason}")
+
+    def _watch(self) -> None:
+        running = {one.process.sentinel: one for one in self.others}
+        while running and not self._over.is_set():
+            for sentinel in wait(list(running), timeout=0.5):
+                one = running.pop(sentinel)  # type: ignore[arg-type]
+                one.process.join()
+                if one.process.exitcode and self.lost is None:
+                    self.lost = self._describe(one, one.last_words())
+                    self._found.set()
+                    threading.Thread(target=self._insist, daemon=True).start()
+
+    def _insist(self) -> None:
+        # NCCL waits for the lost one in a place where no exception comes through.
+        if not self._over.wait(GRACE_SECONDS):
+            self.send(Notice(str(self.lost)))
+            os._exit(EXIT_CODE)
+
+    def __enter__(self) -> _Others:
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, RuntimeError):
+            self._found.wait(1.0)  # a lost connection is noticed before the death behind it
+        self._over.set()
+        self._watcher.join()
+
+
+def follow(order: WorkOrder, rank: int, port: int, connection: Connection) -> None:
+    """What a process does that is not the first: the same steps, and nothing else."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the first one says when to stop
+    _end_with_parent()
+    os.environ.update(_surroundings(order, rank, port))
+    try:
+        prepare_process(threads_each(order), deterministic=order.deterministic)
+        spec = Spec.from_json(order.spec_json)
+        dataset = load(spec.data, order.data)
+        device = device_of(order, rank)
+        connection.send(READY)
+        with joined(device) as group:
+            trainer = Trainer(spec, order.seed, dataset, device, threads_each(order), group)
+            saved: dict[str, Any] | None = group.from_first(None)
+            if saved is not None:
+                trainer.load_state(saved)
+            while not trainer.finished:
+                trainer.run_epoch()
+    except (Stopped, Diverged):
+        return
+    except Exception as error:
+        connection.send(f"{type(error).__name__}: {error}".splitlines()[0])
+        sys.exit(EXIT_CODE)
+
+
+def device_of(order: WorkOrder, rank: int) -> torch.device:
+    """GPUs of a run are neighbours; processes on a CPU share it."""
+    first = torch.device(order.device)
+    return torch.device("cuda", (first.index or 0) + rank) if first.type == "cuda" else first
+
+
+def threads_each(order: WorkOrder) -> int:
+    """Of each process of a run."""
+    return max(1, order.threads // order.processes)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(EXIT_CODE)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,113 @@
+"""One network trained by several processes, as one process trains it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, nn
+
+from dia_repro.data.digits import load_digits
+from dia_repro.execution import forkserver
+from dia_repro.experiments.spec import DIALSTMAttention, Spec
+from dia_repro.training.together import ALONE, Group, UnsharedRunError, joined
+from dia_repro.training.trainer import Diverged, Trainer
+from tests.helpers import tiny_spec
+
+CPU = torch.device("cpu")
+# The digits' 1,442 training images in batches of 131: one is left for the last.
+ODD = 131
+Outcome = dict[str, object]
+
+
+def spec(batch: int = 128, epochs: int = 2, lr: float = 0.01, norm: bool = True) -> Spec:
+    attention = DIALSTMAttention(reduction=4, stages=(1, 2, 3))
+    whole = tiny_spec(attention=attention, epochs=epochs, lr=lr, norm=norm)
+    recipe = whole.recipe.model_copy(update={"batch_size": batch})
+    return whole.model_copy(update={"recipe": recipe})
+
+
+def outcome(spec: Spec, group: Group, *, double: bool) -> Outcome:
+    """What a training comes to, in float64 on request: there, ways differ by mistakes alone."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64 if double else torch.float32)
+    try:
+        trainer = Trainer(spec, 0, load_digits(), CPU, 0, group)
+        if double:
+            trainer.model.use_fast(False)
+            network: nn.Module = trainer.step.model
+            network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
+        ending = "finished"
+        try:
+            while not trainer.finished:
+                trainer.run_epoch()
+        except Diverged as diverged:
+            ending = str(diverged)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    figures = [(m.train_loss, m.train_top1, m.test_loss, m.test_top1) for m in trainer.history]
+    return {"ending": ending, "figures": figures, "weights": trainer.model.state_dict()}
+
+
+def one_of(size: int, rank: int, port: int, folder: Path, work: Callable[[Group], Outcome]) -> None:
+    """Joins the others as a process that `torchrun` started, and leaves what comes out."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), GLOO_SOCKET_IFNAME="lo")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True")
+    with joined(CPU) as group:
+        torch.save(work(group), folder / f"{rank}.pt")
+
+
+def together(size: int, folder: Path, work: Callable[[Group], Outcome]) -> list[Outcome]:
+    forkserver.start()
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False
+    )
+    processes = [
+        forkserver.CONTEXT.Process(target=one_of, args=(size, rank, store.port, folder, work))
+        for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+@pytest.mark.parametrize(("size", "batch", "norm"), [(2, 128, False), (3, ODD, True)])
+def test_several_processes_train_as_one_does(
+    tmp_path: Path, size: int, batch: int, norm: bool
+) -> None:
+    work = partial(outcome, spec(batch, norm=norm), double=True)
+    theirs, alone = together(size, tmp_path, work), work(ALONE)
+    for one in theirs:
+        assert one["ending"] == "finished"
+        # Every image is counted once: shares of 1,442 and 355 agree to the last digit.
+        torch.testing.assert_close(one["figures"], alone["figures"], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(one["weights"], alone["weights"], rtol=1e-7, atol=1e-9)
+
+
+def test_in_single_precision_losses_agree_to_a_hundred_thousandth(tmp_path: Path) -> None:
+    work = partial(outcome, spec(epochs=1), double=False)
+    theirs, alone = together(2, tmp_path, work), work(ALONE)
+    assert theirs[0]["figures"] == theirs[1]["figures"]
+    torch.testing.assert_close(theirs[0]["figures"], alone["figures"], rtol=1e-5, atol=0)
+
+
+def test_all_see_a_loss_explode_at_the_same_step(tmp_path: Path) -> None:
+    work = partial(outcome, spec(lr=1e12), double=True)
+    theirs, alone = together(2, tmp_path, work), work(ALONE)
+    assert "epoch 1" in str(alone["ending"])
+    assert {str(one["ending"]) for one in theirs} == {str(alone["ending"])}
+
+
+def test_a_network_whose_gradients_are_recorded_is_not_shared() -> None:
+    whole = spec()
+    no_skip = whole.model_copy(update={"model": whole.model.model_copy(update={"skip": False})})
+    with pytest.raises(UnsharedRunError, match="skip"):
+        Trainer(no_skip, 0, load_digits(), CPU, 0, Group(0, 2))
