@@ -1,4 +1,4 @@
-"""What runs are given to: worker processes of this machine, or a Ray cluster."""
+"""What runs are given to: worker processes of this machine, a Ray cluster, or Slurm."""
 
 from __future__ import annotations
 
@@ -14,11 +14,36 @@ if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
     from dia_repro.execution.messages import Ended, Message, WorkOrder
     from dia_repro.execution.on_ray import Cluster, Share
+    from dia_repro.execution.on_slurm import Submission
+    from dia_repro.execution.placing import Places
     from dia_repro.experiments.names import DataLocation
     from dia_repro.experiments.spec import DataSpec
     from dia_repro.results.database import Database
 
+# Threads that prepare batches for a GPU, where Slurm is not told otherwise.
+CPUS_BESIDE_A_GPU = 4
+
 OnMessage = Callable[["WorkOrder", "Message"], None]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the options of a command ask for.
+
+    Attributes:
+        jobs: runs at a time.
+        per_gpu: runs at a time on each GPU.
+        gpus_per_run: GPUs of each run.
+        slurm: options of `sbatch`, each as NAME=VALUE.
+    """
+
+    executor: options.Executor = options.Executor.LOCAL
+    address: str | None = None
+    device: options.Device | None = None
+    jobs: int | None = None
+    per_gpu: int | None = None
+    gpus_per_run: int | None = None
+    slurm: Sequence[str] = ()
 
 
 class Executor(Protocol):
@@ -39,16 +64,15 @@ class Engine(Protocol):
 
     machine: Machine
 
+    @property
+    def gpus_per_run(self) -> int:
+        """GPUs that a run is shared out among; 1 also where there are none."""
+
     def room(self, runs: int) -> int:
         """How many of so many runs are trained at a time."""
 
     def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
         """Find out before any worker starts whether data are missing or damaged."""
-
-    def executor(
-        self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]
-    ) -> Executor:
-        """What works through so many orders."""
 
 
 @dataclass
@@ -56,20 +80,24 @@ class Local:
     """Worker processes of this machine."""
 
     machine: Machine
-    jobs: int | None
-    per_gpu: int | None
+    asked: Resources
+
+    @property
+    def gpus_per_run(self) -> int:
+        """One unless told."""
+        return self.asked.gpus_per_run or 1
 
     def room(self, runs: int) -> int:
         """One for each GPU, or each core of a CPU, unless told."""
-        return self.machine.places(runs, self.jobs, self.per_gpu).total
+        return self._places(runs).total
+
+    def _places(self, runs: int) -> Places:
+        asked = self.asked
+        return self.machine.places(runs, asked.jobs, asked.per_gpu, asked.gpus_per_run)
 
     def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
         """Look through the data here."""
-        from dia_repro.data import load
-
-        for spec in dict.fromkeys(data):
-            with watch(f"Looking through {spec.dataset}") as on_progress:
-                load(spec, location, on_progress)
+        _look_through(data, location)
 
     def executor(
         self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]
@@ -77,8 +105,7 @@ class Local:
         """Processes of this machine."""
         from dia_repro.execution.local import LocalExecutor
 
-        places = self.machine.places(runs, self.jobs, self.per_gpu)
-        return LocalExecutor(database, places, on_message, on_stopping)
+        return LocalExecutor(database, self._places(runs), on_message, on_stopping)
 
 
 @dataclass
@@ -88,6 +115,11 @@ class Ray:
     machine: Machine
     cluster: Cluster
     share: Share
+
+    @property
+    def gpus_per_run(self) -> int:
+        """One unless told."""
+        return max(1, int(self.share.gpus))
 
     def room(self, runs: int) -> int:
         """As many as the cluster has GPUs, or cores, for."""
@@ -110,34 +142,101 @@ class Ray:
         return RayExecutor(database, self.share, on_message, on_stopping)
 
 
-def find_engine(
-    executor: options.Executor,
-    address: str | None,
-    device: options.Device | None,
-    jobs: int | None,
-    per_gpu: int | None,
-) -> Engine:
+@dataclass
+class Slurm:
+    """Tasks of a Slurm job array, which are submitted and left alone."""
+
+    machine: Machine
+    submission: Submission
+
+    @property
+    def gpus_per_run(self) -> int:
+        """One unless told."""
+        return max(1, self.submission.gpus)
+
+    def room(self, runs: int) -> int:
+        """As many as Slurm starts; for estimates, all, unless told."""
+        return min(self.submission.at_once or runs, runs)
+
+    def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
+        """Look through the data here, where nodes are to find them too."""
+        _look_through(data, location)
+
+    def submit(self, orders: Sequence[WorkOrder]) -> str:
+        """The number of the job array that does so many orders."""
+        from dia_repro.execution.on_slurm import slurm_folder, submit
+
+        return submit(orders, self.submission, slurm_folder(orders[0].checkpoints))
+
+
+def _look_through(data: Sequence[DataSpec], location: DataLocation) -> None:
+    from dia_repro.data import load
+
+    for spec in dict.fromkeys(data):
+        with watch(f"Looking through {spec.dataset}") as on_progress:
+            load(spec, location, on_progress)
+
+
+def find_engine(asked: Resources) -> Local | Ray | Slurm:
     """The engine that was asked for.
 
     Raises:
         UsageError: options that do not go together.
-        AbsentError: no such GPU, no such cluster, or Ray is not installed.
+        AbsentError: no such GPU, no such cluster, or what it needs is not installed.
     """
-    if executor is options.Executor.LOCAL:
-        if address:
-            raise UsageError("--address is of a Ray cluster: add --executor ray")
-        from dia_repro.execution.machine import find_machine
+    if asked.address and asked.executor is not options.Executor.RAY:
+        raise UsageError("--address is of a Ray cluster: add --executor ray")
+    if asked.slurm and asked.executor is not options.Executor.SLURM:
+        raise UsageError("--slurm is of a Slurm cluster: add --executor slurm")
+    if asked.per_gpu and asked.gpus_per_run:
+        raise UsageError("either --per-gpu or --gpus-per-run: several runs a GPU, or GPUs a run")
+    if asked.executor is options.Executor.RAY:
+        return _find_ray(asked)
+    if asked.executor is options.Executor.SLURM:
+        return _find_slurm(asked)
+    from dia_repro.execution.machine import find_machine
 
-        return Local(find_machine(device), jobs, per_gpu)
-    if jobs:
+    return Local(find_machine(asked.device), asked)
+
+
+def _find_ray(asked: Resources) -> Ray:
+    if asked.jobs:
         raise UsageError("--jobs is for this machine; a Ray cluster trains as many as it can")
     from dia_repro.execution.machine import Machine, NoGPUError
     from dia_repro.execution.on_ray import Share, connect
 
-    cluster = connect(address)
-    on_gpus = device is not options.Device.CPU and cluster.gpus > 0
-    if not on_gpus and (per_gpu or device is options.Device.CUDA):
+    cluster = connect(asked.address)
+    on_gpus = asked.device is not options.Device.CPU and cluster.gpus > 0
+    for_gpus = asked.per_gpu or asked.gpus_per_run or asked.device is options.Device.CUDA
+    if not on_gpus and for_gpus:
         raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
-    runs = cluster.gpus * (per_gpu or 1) if on_gpus else cluster.cpus
-    share = Share(1 / (per_gpu or 1) if on_gpus else 0, max(1, int(cluster.cpus // runs)))
+    gpus = (asked.gpus_per_run or 1 / (asked.per_gpu or 1)) if on_gpus else 0
+    runs = cluster.gpus / gpus if on_gpus else cluster.cpus
+    share = Share(gpus, max(1, int(cluster.cpus // runs)))
     return Ray(Machine((share.device,), share.cpus), cluster, share)
+
+
+def _find_slurm(asked: Resources) -> Slurm:
+    if asked.per_gpu:
+        raise UsageError("--per-gpu is not for Slurm, which gives each task GPUs of its own")
+    from dia_repro.execution.machine import Machine
+    from dia_repro.execution.on_slurm import Submission
+
+    sbatch = dict(_name_and_value(text) for text in asked.slurm)
+    on_cpu = asked.device is options.Device.CPU
+    if on_cpu and asked.gpus_per_run:
+        raise UsageError("--gpus-per-run and --device cpu do not go together")
+    gpus = 0 if on_cpu else asked.gpus_per_run or 1
+    cpus = sbatch.pop("cpus-per-task", str(CPUS_BESIDE_A_GPU * gpus or 1))
+    if not cpus.isdecimal() or int(cpus) < 1:
+        raise UsageError(f"--slurm cpus-per-task={cpus}: a number from 1")
+    submission = Submission(asked.jobs, gpus, int(cpus), sbatch)
+    submission.parameters()  # refuses what it cannot be
+    return Slurm(Machine(("cpu" if on_cpu else "cuda:0",), int(cpus)), submission)
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UsageError(f"--slurm {text}: an option of sbatch, as NAME=VALUE")
+    return name, value

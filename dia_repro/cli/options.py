@@ -31,6 +31,7 @@ class Executor(StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
+    SLURM = "slurm"
 
 
 Artifacts = Annotated[
@@ -133,12 +134,16 @@ Jobs = Annotated[
         "--jobs",
         min=1,
         help="Runs trained at a time, each in a process of its own; by default one for each "
-        "GPU, or each core of a CPU.",
+        "GPU, or each core of a CPU; with Slurm, as many as it starts.",
     ),
 ]
 ExecutorOption = Annotated[
     Executor,
-    typer.Option("--executor", help="Worker processes of this machine, or a Ray cluster's tasks."),
+    typer.Option(
+        "--executor",
+        help="Worker processes of this machine, a Ray cluster's tasks, or a Slurm job array, "
+        "which is submitted and left alone.",
+    ),
 ]
 Address = Annotated[
     str | None,
@@ -154,6 +159,23 @@ PerGpu = Annotated[
         min=1,
         help="Runs at a time on each GPU, as far as its memory holds them; small networks leave "
         "most of a GPU idle.",
+    ),
+]
+SlurmOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm",
+        help="An option of sbatch, e.g. partition=gpu, time=12:00:00 (by default 24 hours) or "
+        "account=…; may be repeated.",
+    ),
+]
+GPUsPerRun = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus-per-run",
+        min=1,
+        help="Several GPUs for each run, as for ImageNet's networks; batches are shared out "
+        "among them, with the same results as on one.",
     ),
 ]
 FormatOption = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.engines import find_engine
+from dia_repro.cli.engines import Resources, find_engine
 from dia_repro.cli.output import duration, emit, notice, stdout
 from dia_repro.cli.requests import choose_data, resolve
 from dia_repro.experiments.names import Protocol
@@ -67,8 +67,10 @@ def plan(
     device: options.DeviceOption = None,
     jobs: options.Jobs = None,
     per_gpu: options.PerGpu = None,
+    gpus_per_run: options.GPUsPerRun = None,
     executor: options.ExecutorOption = options.Executor.LOCAL,
     address: options.Address = None,
+    slurm: options.SlurmOptions = None,
     price: Annotated[
         float | None,
         typer.Option("--price", min=0, help="Of an hour of one GPU, or of this machine's CPU."),
@@ -89,7 +91,9 @@ def plan(
     chosen = choose(artifacts)
     database = open_database(db, create=False)
     own = choose_data(dataset, image_size, data, skip_damaged=skip_damaged)
-    engine = find_engine(executor, address, device, jobs, per_gpu)
+    engine = find_engine(
+        Resources(executor, address, device, jobs, per_gpu, gpus_per_run, slurm or ())
+    )
     request = resolve(engine.machine, protocol, own, precision, epochs)
     from dia_repro.execution.planning import plan_runs
 
@@ -106,6 +110,15 @@ def check_planned(planned: Sequence[PlannedRun]) -> None:
     for one in planned:
         if not one.done and one.training_images:
             check_batches(one.spec, one.training_images)
+
+
+def check_sharing(open_runs: Sequence[PlannedRun], gpus: int) -> None:
+    """Refuse runs that cannot be shared out among so many GPUs."""
+    if gpus > 1:
+        from dia_repro.training.together import Group, check_group
+
+        for one in open_runs:
+            check_group(one.spec, Group(0, gpus))
 
 
 def print_plan(

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import own_command
-from dia_repro.cli.engines import find_engine
+from dia_repro.cli.engines import Resources, Slurm, find_engine
 from dia_repro.cli.output import confirm, duration, notice
-from dia_repro.cli.plan import check_planned, print_plan
+from dia_repro.cli.plan import check_planned, check_sharing, print_plan
 from dia_repro.cli.requests import choose_data, resolve
-from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED
+from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
 from dia_repro.experiments.names import DataLocation, Keep, Protocol
 
 if TYPE_CHECKING:
     from dia_repro.cli.engines import Engine
-    from dia_repro.execution.messages import Ended
+    from dia_repro.execution.messages import Ended, WorkOrder
     from dia_repro.execution.planning import PlannedRun
     from dia_repro.results.database import Database
 
@@ -35,8 +36,10 @@ def run(
     precision: options.PrecisionOption = None,
     jobs: options.Jobs = None,
     per_gpu: options.PerGpu = None,
+    gpus_per_run: options.GPUsPerRun = None,
     executor: options.ExecutorOption = options.Executor.LOCAL,
     address: options.Address = None,
+    slurm: options.SlurmOptions = None,
     device: options.DeviceOption = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -73,7 +76,9 @@ def run(
     chosen = choose(artifacts)
     database = open_database(db, create=False)
     own = choose_data(dataset, image_size, data, skip_damaged=skip_damaged)
-    engine = find_engine(executor, address, device, jobs, per_gpu)
+    engine = find_engine(
+        Resources(executor, address, device, jobs, per_gpu, gpus_per_run, slurm or ())
+    )
     machine = engine.machine
     request = resolve(machine, protocol, own, precision, epochs)
     from dia_repro.execution.planning import longest_first, make_orders, plan_runs
@@ -98,8 +103,9 @@ def run(
         f"{len(open_runs)} of {len(planned)} runs to train, {at_once} at a time "
         f"on {', '.join(machine.devices)}; results go to {database.name}."
     )
+    check_sharing(open_runs, engine.gpus_per_run)
+    _look_at_file_system(db, several_machines=isinstance(engine, Slurm))
     database = open_database(db, create=True)
-    _warn_of_network_file_system(db)
     orders = make_orders(
         open_runs,
         database,
@@ -109,7 +115,11 @@ def run(
         own_command(),
         deterministic=deterministic,
         keep=keep,
+        processes=engine.gpus_per_run,
     )
+    if isinstance(engine, Slurm):
+        _submit(engine, orders)
+        return
     from dia_repro.cli.progress import RunProgress
 
     weights = {order.run_id: one.macs for order, one in zip(orders, open_runs, strict=True)}
@@ -119,13 +129,28 @@ def run(
     raise typer.Exit(_summarise(ended, len(orders), working.stopping))
 
 
-def _warn_of_network_file_system(db: str) -> None:
+def _submit(engine: Slurm, orders: Sequence[WorkOrder]) -> None:
+    job = engine.submit(orders)
+    notice(
+        f"Submitted to Slurm as job {job}. 'dia-repro runs watch' follows it, 'scancel {job}' "
+        "stops it; this command again goes on with what is left."
+    )
+
+
+def _look_at_file_system(db: str, *, several_machines: bool) -> None:
     from dia_repro.results.backends import sqlite_path
     from dia_repro.results.place import network_file_system
 
     path = sqlite_path(db)
     kind = network_file_system(path) if path else None
-    if kind:
+    if kind and several_machines:
+        raise UsageError(
+            f"{path} is on a network file system ({kind}), where several machines would damage a "
+            "SQLite file: give a PostgreSQL database with --db"
+        )
+    if path and several_machines:
+        notice(f"{path} is on this machine's own disk: tasks on other nodes will not find it.")
+    elif kind:
         notice(
             f"Beware: {path} is on a network file system ({kind}), where several machines can "
             "damage a SQLite file. Use PostgreSQL, or a file for each and 'dia-repro db merge'."

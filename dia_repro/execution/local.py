@@ -55,6 +55,7 @@ class LocalExecutor:
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
         self._signals = Signals()
+        self._active: list[_Worker] = []
 
     def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
         """Work through the orders.
@@ -64,7 +65,7 @@ class LocalExecutor:
             from starting are missing.
         """
         waiting = list(orders)
-        active: list[_Worker] = []
+        active = self._active
         ended: dict[int, Ended] = {}
         forkserver.start()
         with self._signals, _ending(active):
@@ -81,6 +82,14 @@ class LocalExecutor:
                         self.places.give_back(one.order.device, one.order.memory)
                         ended[one.order.run_id] = self._settle(one)
         return ended
+
+    def stop_now(self) -> None:
+        """Have the runs under way saved, and wait until they are; may be called by a signal."""
+        self.stopping = True
+        for one in list(self._active):
+            one.process.terminate()
+        for one in list(self._active):
+            one.process.join()
 
     def _place(self, waiting: list[WorkOrder]) -> WorkOrder | None:
         """The first that finds room, with its device; it waits no longer."""

@@ -43,28 +43,51 @@ class Machine:
         """Of each of so many runs at a time."""
         return max(1, self.cores // jobs)
 
-    def places(self, runs: int, jobs: int | None = None, per_gpu: int | None = None) -> Places:
+    def places(
+        self,
+        runs: int,
+        jobs: int | None = None,
+        per_gpu: int | None = None,
+        gpus_per_run: int | None = None,
+    ) -> Places:
         """Where so many runs go: a GPU each, or on a CPU a core each, unless told.
 
         Args:
             jobs: runs at a time in all.
             per_gpu: runs at a time on each GPU, as far as its memory holds them.
+            gpus_per_run: GPUs that each run has to itself, by the name of the first.
 
         Raises:
             UsageError: more at a time than the GPUs have room for.
-            NoGPUError: runs for each GPU, and there is none.
+            NoGPUError: runs for each GPU, or GPUs for each run, and there are none or too few.
         """
         if not self.has_gpu:
             if per_gpu:
                 raise NoGPUError("there is no GPU here to share: leave --per-gpu out")
+            if gpus_per_run:
+                raise NoGPUError("there is no GPU here: leave --gpus-per-run out")
             return Places.on_cpu(max(1, min(jobs or self.cores, runs)))
         gpus = len(self.devices)
+        if gpus_per_run:
+            return self._places_of_several(gpus_per_run, runs, jobs)
         if jobs and jobs > gpus * (per_gpu or 1):
             raise UsageError(
-                f"{jobs} runs at a time need --per-gpu {-(-jobs // gpus)}: there "
-                f"{'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'} here"
+                f"{jobs} runs at a time need --per-gpu {-(-jobs // gpus)}: {self._gpus_here()}"
             )
         return Places(self.devices, per_gpu or 1, dict(self.memory), min(jobs or runs, runs))
+
+    def _gpus_here(self) -> str:
+        gpus = len(self.devices)
+        return f"there {'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'} here"
+
+    def _places_of_several(self, each: int, runs: int, jobs: int | None) -> Places:
+        here = self._gpus_here()
+        room = len(self.devices) // each
+        if not room:
+            raise NoGPUError(f"{each} GPUs for each run: {here}")
+        if jobs and jobs > room:
+            raise UsageError(f"{jobs} runs at a time on {each} GPUs each: {here}")
+        return Places(self.devices[: room * each : each], 1, at_once=min(jobs or runs, runs))
 
 
 def find_machine(device: str | None = None) -> Machine:

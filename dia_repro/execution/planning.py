@@ -180,6 +180,7 @@ def make_orders(
     *,
     deterministic: bool = False,
     keep: Keep = Keep.LAST,
+    processes: int = 1,
 ) -> list[WorkOrder]:
     """Enter runs that are to be trained into the database, and describe each for a worker."""
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
@@ -199,6 +200,7 @@ def make_orders(
             deterministic=deterministic,
             keep=keep,
             memory=run.memory_bytes if machine.has_gpu else 0,
+            processes=processes,
         )
         for run in open_runs
     ]

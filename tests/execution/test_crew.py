@@ -1,45 +1,178 @@
-"""Runs shared by several processes, as one process makes them."""
+"""Runs that several processes share: started, stopped, resumed, killed."""
 
 from __future__ import annotations
 
-from multiprocessing.connection import Connection
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
 
-from dia_repro.data.digits import load_digits
-from dia_repro.execution import crew
-from dia_repro.execution.messages import WorkOrder
+from dia_repro.errors import UsageError
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.machine import Machine, NoGPUError
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.placing import Places
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
-from dia_repro.training.together import Group
-from dia_repro.training.trainer import Trainer
-from tests.helpers import tiny_spec
+from dia_repro.results.queries import RunDetail, run_detail
+from dia_repro.results.schema import State
+from tests.execution.test_local import wait_until
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import cli, one_line, tiny_spec
 
-TIMEOUT = 120.0
-CPU = torch.device("cpu")
-ALL_STAGES = DIALSTMAttention(reduction=4, stages=(1, 2, 3))
-Figures = list[tuple[float, ...]]
-
-
-def spec(batch: int = 128, epochs: int = 3, lr: float = 0.01, norm: bool = True) -> Spec:
-    whole = tiny_spec(attention=ALL_STAGES, epochs=epochs, lr=lr, norm=norm)
-    recipe = whole.recipe.model_copy(update={"batch_size": batch})
-    return whole.model_copy(update={"recipe": recipe})
+SPEC = tiny_spec(attention=DIALSTMAttention(reduction=4, stages=(1, 2, 3)), epochs=3)
+OnMessage = Callable[[LocalExecutor, Message], None]
 
 
-def train_in_double(spec: Spec, group: Group) -> Figures:
-    """In float64, where nothing but mistakes is left of the difference between two ways."""
-    torch.set_default_dtype(torch.float64)
-    trainer = Trainer(spec, 0, load_digits(), CPU, 0, group)
-    trainer.model.use_fast(False)
-    trainer.step.model.register_forward_pre_hook(lambda _, images: (images[0].double(),))
-    while not trainer.finished:
-        trainer.run_epoch()
-    return [(m.train_loss, m.test_loss, m.train_top1, m.test_top1) for m in trainer.history]
+class Shared:
+    """One run of a database, trained by as many processes as asked for."""
+
+    def __init__(self, folder: Path, spec: Spec = SPEC) -> None:
+        folder.mkdir(exist_ok=True)
+        self.database, (self.order,) = make_orders(folder, [spec], 1)
+        self.notices: list[str] = []
+
+    def train(self, processes: int, then: OnMessage | None = None) -> Ended:
+        def on_message(_order: WorkOrder, message: Message) -> None:
+            if isinstance(message, Notice):
+                self.notices.append(message.text)
+            if then is not None:
+                then(executor, message)
+
+        executor = LocalExecutor(self.database, Places.on_cpu(1), on_message)
+        order = replace(self.order, processes=processes)
+        return executor.run([order])[order.run_id]
+
+    @property
+    def detail(self) -> RunDetail:
+        return run_detail(self.database, self.order.run_id)
+
+    def losses(self) -> list[tuple[float, float]]:
+        return [(row["train_loss"], row["test_loss"]) for row in self.detail.epochs]
 
 
-def one_of_several(order: WorkOrder, connection: Connection) -> None:
-    """The first process of an order, whose others are real ones; sends what comes out."""
+def children_of(process: int) -> list[int]:
+    """All that descend from it, itself left out; those that share a run are the last."""
+    found = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *children_of(int(child))]
+    return found
 
 
-def shared(order: WorkOrder, connection: Connection) -> None:
-    crew.follow.__globals__["Trainer"] = None
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    run = Shared(tmp_path_factory.mktemp("alone"))
+    assert run.train(1).outcome is Outcome.FINISHED
+    return run
+
+
+def stop_after_an_epoch(executor: LocalExecutor, message: Message) -> None:
+    if isinstance(message, Progress) and message.epochs >= 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, alone: Shared) -> None:
+    run = Shared(tmp_path)
+    assert run.train(2, stop_after_an_epoch).outcome is Outcome.INTERRUPTED
+    assert 1 <= len(run.losses()) < 3
+    assert run.train(3).outcome is Outcome.FINISHED
+    assert any("goes on after epoch" in notice for notice in run.notices)
+    # Rounding grows from step to step; a part that is missing would cost far more.
+    torch.testing.assert_close(run.losses(), alone.losses(), rtol=2e-3, atol=0)
+    assert [attempt["step"] for attempt in run.detail.provenance] == [
+        "eager, in 2 processes",
+        "eager, in 3 processes",
+    ]
+
+
+def test_a_loss_that_explodes_ends_the_run_for_all(tmp_path: Path) -> None:
+    run = Shared(tmp_path, tiny_spec(lr=1e12, epochs=2))
+    ended = run.train(2)
+    assert ended.outcome is Outcome.DIVERGED
+    assert run.detail.summary.state is State.DIVERGED
+    assert "epoch 1" in (ended.detail or "")
+
+
+def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None:
+    run = Shared(tmp_path)
+    killed: list[int] = []
+
+    def kill_the_second(executor: LocalExecutor, message: Message) -> None:
+        if isinstance(message, Progress) and message.epochs >= 1 and not killed:
+            (worker,) = (one.process.pid for one in executor._active)
+            assert worker is not None
+            killed.append(children_of(worker)[-1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    ended = run.train(2, kill_the_second)
+    assert ended == Ended(Outcome.FAILED, ended.detail)
+    assert "process 2 of 2: the training process was killed by SIGKILL" in (ended.detail or "")
+    assert run.detail.summary.state is State.FAILED
+    assert run.train(2).outcome is Outcome.FINISHED
+
+
+def test_nobody_outlives_the_first_process(tmp_path: Path) -> None:
+    run = Shared(tmp_path)
+    left: list[int] = []
+
+    def kill_the_first(executor: LocalExecutor, message: Message) -> None:
+        if isinstance(message, Progress) and message.epochs >= 1 and not left:
+            (worker,) = (one.process.pid for one in executor._active)
+            assert worker is not None
+            left.extend(children_of(worker))
+            os.kill(worker, signal.SIGKILL)
+
+    assert run.train(2, kill_the_first).outcome is Outcome.FAILED
+    assert left
+    wait_until(lambda: not any(map(is_running, left)))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "error", "says"),
+    [
+        (0, {"gpus_per_run": 2}, NoGPUError, "there is no GPU here"),
+        (3, {"gpus_per_run": 4}, NoGPUError, "4 GPUs for each run: there are 3 GPUs here"),
+        (4, {"gpus_per_run": 2, "jobs": 3}, UsageError, "3 runs at a time on 2 GPUs each"),
+    ],
+)
+def test_gpus_that_are_not_there_are_refused(
+    gpus: int, asked: dict[str, int], error: type[Exception], says: str
+) -> None:
+    devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
+    with pytest.raises(error, match=says):
+        Machine(devices, cores=8).places(5, **asked)
+
+
+def test_runs_have_neighbouring_gpus_to_themselves() -> None:
+    places = Machine(tuple(f"cuda:{n}" for n in range(5)), cores=8).places(9, gpus_per_run=2)
+    assert places.total == 2
+    assert {places.take(0), places.take(0)} == {"cuda:0", "cuda:2"}
+    assert places.take(0) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--gpus-per-run", "2", "--device", "cpu"], "there is no GPU here"),
+        (["--gpus-per-run", "2", "--per-gpu", "2"], "either --per-gpu or --gpus-per-run"),
+        (["--slurm", "partition=x"], "add --executor slurm"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_in_a_sentence(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    result = cli("run", "table5", "--protocol", "demo", *arguments, cwd=tmp_path)
+    assert result.returncode in (2, 3)
+    assert one_line(result.stderr)
+    assert says in result.stderr

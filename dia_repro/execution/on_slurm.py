@@ -1,0 +1,191 @@
+"""Runs as the tasks of a Slurm job array, submitted by submitit; each goes on by itself.
+
+Before its time is over a task has its run saved and is queued again, as often as it takes. Whoever
+submitted it need not wait: what a task does is in the results database.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dia_repro.errors import AbsentError, DiaReproError, UsageError
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.placing import Places
+from dia_repro.results.backends import sqlite_path
+from dia_repro.results.database import open_database
+
+try:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.helpers import DelayedSubmission
+    from submitit.slurm.slurm import SlurmExecutor
+except ImportError as error:
+    raise AbsentError("submitit is not installed: pip install 'dia-repro[slurm]'") from error
+
+NAME = "dia-repro"
+DEFAULT_MINUTES = 24 * 60
+# Saving takes seconds; a network may be slow to reach.
+SECONDS_TO_SAVE = 180
+# Of a run that outlasts a job's time: how often it is queued again.
+TIMES_QUEUED_AGAIN = 1000
+TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
+
+
+class SlurmError(AbsentError):
+    """There is no Slurm here, or it does not take the jobs."""
+
+
+class UnfitTaskError(DiaReproError):
+    """The node that a task was sent to cannot do it."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What to ask Slurm for.
+
+    Attributes:
+        at_once: tasks at a time; None leaves it to Slurm.
+        gpus: of each task; 0 trains on processors.
+        cpus: of each task.
+        options: of `sbatch`, without their dashes, e.g. {"partition": "gpu"}.
+    """
+
+    at_once: int | None
+    gpus: int
+    cpus: int
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def parameters(self) -> dict[str, Any]:
+        """By submitit's names.
+
+        Raises:
+            UsageError: an option that is settled here, or no length of time.
+        """
+        options = {name.lstrip("-").replace("_", "-"): text for name, text in self.options.items()}
+        minutes = _minutes(options.pop("time")) if "time" in options else DEFAULT_MINUTES
+        settled = {"array", "signal", "ntasks", "nodes", "output", "error"} & set(options)
+        if settled:
+            raise UsageError(f"--slurm {min(settled)} is settled already")
+        own: dict[str, Any] = {
+            "job_name": NAME,
+            "time": minutes,
+            "nodes": 1,
+            "ntasks_per_node": 1,
+            "cpus_per_task": self.cpus,
+            "gpus_per_node": self.gpus or None,
+            "signal_delay_s": SECONDS_TO_SAVE,
+            "array_parallelism": self.at_once or 10_000,
+        }
+        given = {name for name in options if name.replace("-", "_") in own}
+        own |= {name.replace("-", "_"): options.pop(name) for name in given}
+        return {**own, "additional_parameters": {"requeue": True, **options}}
+
+
+def _minutes(text: str) -> int:
+    """What `sbatch --time` reads: minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
+    match = TIME.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--slurm time={text}: minutes, or D-HH:MM:SS")
+    parts = [int(part) for part in match["parts"].split(":")]
+    if match["days"] is not None:
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+        return int(match["days"]) * 1440 + hours * 60 + minutes + (seconds > 0)
+    hours, minutes, seconds = {1: (0, *parts, 0), 2: (0, *parts)}.get(len(parts), tuple(parts))
+    return hours * 60 + minutes + (seconds > 0)
+
+
+def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) -> str:
+    """Hand runs to Slurm, in their order.
+
+    Args:
+        folder: for submitit's files and the tasks' output; all nodes reach it.
+
+    Returns:
+        The job's number.
+
+    Raises:
+        SlurmError: there is no Slurm, or it refuses.
+    """
+    parameters = submission.parameters()
+    try:
+        executor = SlurmExecutor(folder, max_num_timeout=TIMES_QUEUED_AGAIN)
+        executor.update_parameters(**parameters)
+        with executor.batch():
+            jobs = [executor.submit(Task(_everywhere(order, submission.cpus))) for order in orders]
+    except (FailedJobError, FailedSubmissionError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise SlurmError(f"Slurm does not take the jobs: {lines[-1].strip()}") from error
+    except RuntimeError as error:
+        raise SlurmError("there is no Slurm here: no srun on the path") from error
+    except OSError as error:
+        raise SlurmError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return str(jobs[0].job_id).split("_")[0]
+
+
+def _everywhere(order: WorkOrder, threads: int) -> WorkOrder:
+    """The same with a node's threads, and paths that hold in any working folder."""
+    folder, file = order.data.folder, sqlite_path(order.database)
+    return replace(
+        order,
+        threads=threads,
+        data=replace(
+            order.data,
+            root=order.data.root.absolute(),
+            folder=folder.absolute() if folder else None,
+        ),
+        database=str(file.absolute()) if file else order.database,
+        checkpoints=order.checkpoints.absolute(),
+    )
+
+
+class Task:
+    """One run on a node, as submitit calls it."""
+
+    def __init__(self, order: WorkOrder) -> None:
+        self.order = order
+        self.executor: LocalExecutor | None = None
+
+    def __call__(self) -> str:
+        """Train, and say how it ended.
+
+        Raises:
+            UnfitTaskError: the node has no GPU for it, or the run failed.
+        """
+        import torch
+
+        gpus = torch.cuda.device_count()
+        if self.order.device != "cpu" and gpus < self.order.processes:
+            raise UnfitTaskError(f"{self.order.label} needs {self.order.processes} GPUs of {gpus}")
+        database = open_database(self.order.database, create=False)
+        places = Places([self.order.device], 1)
+        self.executor = LocalExecutor(database, places, _say)
+        ended = self.executor.run([self.order]).get(self.order.run_id)
+        if ended is not None and ended.outcome is Outcome.FAILED:
+            raise UnfitTaskError(f"{self.order.label} failed: {ended.detail}")
+        return ended.outcome.value if ended else Outcome.INTERRUPTED.value
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called when the task's time is over: save, and be queued again."""
+        if self.executor is not None:
+            self.executor.stop_now()
+        return DelayedSubmission(Task(self.order))
+
+
+def _say(order: WorkOrder, message: Message) -> None:
+    match message:
+        case Notice(text=text):
+            print(text, flush=True)
+        case Progress(epochs=epochs, of_epochs=of_epochs, steps=0, top1=top1):
+            print(f"{order.label}: epoch {epochs}/{of_epochs}, top-1 {top1} %", flush=True)
+        case Ended(outcome=outcome, detail=detail):
+            print(f"{order.label} {outcome.value}{f': {detail}' if detail else ''}", flush=True)
+
+
+def slurm_folder(checkpoints: Path) -> Path:
+    """Beside the checkpoints' folder, for submitit's files and the tasks' output."""
+    name = checkpoints.name.removesuffix("-checkpoints")
+    return checkpoints.absolute().with_name(f"{name}-slurm")
