@@ -29,7 +29,7 @@ from dia_repro.execution.messages import Message, Notice, WorkOrder
 from dia_repro.experiments.spec import Spec
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.together import ALONE, Group, joined
-from dia_repro.training.trainer import Diverged, Stopped, Trainer
+from dia_repro.training.trainer import Diverged, Trainer
 
 HERE = "127.0.0.1"
 READY = "ready"
@@ -176,9 +176,9 @@ class _Others:
 
 
 def follow(order: WorkOrder, rank: int, port: int, connection: Connection) -> None:
-    """What a process does that is not the first: the same steps, and nothing else."""
+    """What a process does that is not the first: the same steps, until it is ended by that one."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the first one says when to stop
+        signal.signal(number, signal.SIG_IGN)
     _end_with_parent()
     os.environ.update(_surroundings(order, rank, port))
     try:
@@ -194,7 +194,7 @@ def follow(order: WorkOrder, rank: int, port: int, connection: Connection) -> No
                 trainer.load_state(saved)
             while not trainer.finished:
                 trainer.run_epoch()
-    except (Stopped, Diverged):
+    except Diverged:
         return
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -49,14 +49,6 @@ class Group:
         """Which images of a batch are this process's."""
         return slice(self.rank, None, self.size)
 
-    def any(self, wish: bool) -> bool:
-        """Whether any process has the wish; all get the same answer at the same step."""
-        if self.size == 1:
-            return wish
-        wishes = torch.tensor(int(wish))
-        distributed.all_reduce(wishes)
-        return bool(wishes)
-
     def from_first(self, value: Any) -> Any:
         """What the first process gives, in all of them."""
         if self.size == 1:

@@ -116,7 +116,7 @@ class Trainer:
             Stopped: `on_step` asked for it.
         """
         started = time.perf_counter() - self._seconds
-        epoch, group = len(self.history), self.group
+        epoch = len(self.history)
         lr = learning_rate(self.spec.recipe, epoch)
         self.step.set_rate(lr)
         if self._position == 0:
@@ -124,7 +124,7 @@ class Trainer:
         self.model.train()
         for images, labels in self.batches(epoch):
             self.train(images, labels)
-            if group.any(on_step is not None and on_step(self._position)):
+            if on_step is not None and on_step(self._position):
                 self._seconds = time.perf_counter() - started
                 raise Stopped
         trained, tested = self.evaluate()
