@@ -160,6 +160,9 @@ class Slurm:
 
     def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
         """Look through the data here, where nodes are to find them too."""
+        from dia_repro.execution.on_slurm import check_slurm
+
+        check_slurm()
         _look_through(data, location)
 
     def submit(self, orders: Sequence[WorkOrder]) -> str:

@@ -98,6 +98,12 @@ def _minutes(text: str) -> int:
     return hours * 60 + minutes + (seconds > 0)
 
 
+def check_slurm() -> None:
+    """Raise `SlurmError` where there is none."""
+    if SlurmExecutor.affinity() < 0:
+        raise SlurmError("there is no Slurm here: no srun on the path")
+
+
 def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) -> str:
     """Hand runs to Slurm, in their order.
 
@@ -119,8 +125,6 @@ def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) ->
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise SlurmError(f"Slurm does not take the jobs: {lines[-1].strip()}") from error
-    except RuntimeError as error:
-        raise SlurmError("there is no Slurm here: no srun on the path") from error
     except OSError as error:
         raise SlurmError(f"cannot write to {folder}: {error.strerror or error}") from error
     return str(jobs[0].job_id).split("_")[0]

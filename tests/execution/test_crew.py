@@ -50,7 +50,7 @@ class Shared:
     def detail(self) -> RunDetail:
         return run_detail(self.database, self.order.run_id)
 
-    def losses(self) -> list[tuple[float, float]]:
+    def losses(self) -> list[tuple[object, object]]:
         return [(row["train_loss"], row["test_loss"]) for row in self.detail.epochs]
 
 

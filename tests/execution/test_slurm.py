@@ -1,0 +1,201 @@
+"""Runs as Slurm tasks: the script that sbatch gets, and what becomes of the tasks.
+
+`sbatch`, `srun` and `scontrol` are scripts that do on this machine what Slurm does with an array:
+each task gets the batch script and its number, and one that is queued again starts anew.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dia_repro.errors import UsageError
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.messages import WorkOrder
+from dia_repro.execution.placing import Places
+from dia_repro.results.database import Database
+from dia_repro.results.queries import all_runs, run_detail
+from dia_repro.results.schema import State
+from tests.execution.test_local import wait_until
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import cli, one_line, tiny_spec
+
+on_slurm = pytest.importorskip("dia_repro.execution.on_slurm")
+submitit = pytest.importorskip("submitit")
+
+START = """
+task() {{ # number: what Slurm sets for it
+  SLURM_JOB_ID=$((7 + $1)) SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$1 SLURM_PROCID=0 \\
+    setsid bash {home}/script > {home}/task-$1.log 2>&1 < /dev/null &
+}}
+"""
+COMMANDS = {
+    "sbatch": """
+cp "$1" {home}/script
+echo "Submitted batch job 7"
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+if [ -n "$RUN_TASKS" ]; then for number in $(seq 0 "${{last:-0}}"); do task "$number"; done; fi
+""",
+    "srun": """
+while [ "${{1#--}}" != "$1" ]; do
+  case "$1" in --output | --error) shift ;; esac
+  shift
+done
+echo $$ > {home}/pid-$SLURM_ARRAY_TASK_ID
+exec "$@"
+""",
+    "scontrol": """
+echo "$@" >> {home}/scontrol.log
+task "${{2#*_}}"
+""",
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the cluster's commands on the path; what they note lies in it."""
+    home = tmp_path / "slurm"
+    home.mkdir()
+    for name, text in COMMANDS.items():
+        command = home / name
+        command.write_text("#!/bin/bash\n" + (START + text).format(home=home))
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
+    return home
+
+
+def options_in(script: Path) -> dict[str, str]:
+    lines = [line.removeprefix("#SBATCH --") for line in script.read_text().splitlines()]
+    script_options = [line for line in lines if not line.startswith(("#", "export", "srun"))]
+    return {name: value for name, _, value in (line.partition("=") for line in script_options)}
+
+
+def submit(orders: Sequence[WorkOrder], folder: Path) -> None:
+    on_slurm.submit(orders, on_slurm.Submission(None, 0, 1), folder / "runs-slurm")
+
+
+def states(database: Database) -> list[State]:
+    return [run.state for run in all_runs(database)]
+
+
+def figures(database: Database, run: int) -> list[dict[str, object]]:
+    epochs = run_detail(database, run).epochs
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in epochs]
+
+
+def test_the_script_asks_for_what_the_command_says(slurm: Path, tmp_path: Path) -> None:
+    command = (
+        *("run", "table5", "--protocol", "demo", "--seeds", "2", "--only", "SENet ResNet83"),
+        *("--executor", "slurm", "--gpus-per-run", "4", "--jobs", "1"),
+        *("--slurm", "partition=gpu", "--slurm", "time=1-2:30:00", "--slurm", "nice=5"),
+        *("--slurm", "account=lab", "--slurm", "cpus-per-task=16"),
+    )
+    result = cli(*command, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "job 7" in result.stderr
+    assert "runs watch" in result.stderr
+    asked = options_in(slurm / "script")
+    expected = {
+        "array": "0-1%1",
+        "time": str(26 * 60 + 30),
+        "partition": "gpu",
+        "account": "lab",
+        "gpus-per-node": "4",
+        "cpus-per-task": "16",
+        "nice": "5",
+        "nodes": "1",
+        "requeue": "",
+        "signal": "USR2@180",
+        "open-mode": "append",
+        "ntasks-per-node": "1",
+    }
+    assert {name: asked.get(name) for name in expected} == expected
+    assert Path(asked["output"]).parent == tmp_path / "runs-slurm"
+
+
+@pytest.mark.usefixtures("slurm")
+def test_each_task_of_an_array_trains_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUN_TASKS", "yes")
+    database, orders = make_orders(tmp_path, [tiny_spec(epochs=1)], 2)
+    submit(orders, tmp_path)
+    wait_until(lambda: states(database) == [State.FINISHED] * 2, 120)
+
+
+def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUN_TASKS", "yes")
+    spec = tiny_spec(epochs=6)
+    database, orders = make_orders(tmp_path, [spec], 2)
+    submit(orders, tmp_path)
+    run = orders[0].run_id
+    wait_until(lambda: len(run_detail(database, run).epochs) >= 1, 120)
+    os.kill(int((slurm / "pid-0").read_text()), signal.SIGUSR2)
+    wait_until(lambda: states(database) == [State.FINISHED] * 2, 120)
+    assert (slurm / "scontrol.log").read_text() == "requeue 7_0\n"
+    first, second = run_detail(database, run).provenance
+    assert first["from_epoch"] == 0 != second["from_epoch"]
+
+    (tmp_path / "serial").mkdir()
+    serial, again = make_orders(tmp_path / "serial", [spec], 2)
+    LocalExecutor(serial, Places.on_cpu(1), lambda *_: None).run(again)
+    for ours, theirs in zip(orders, again, strict=True):
+        assert figures(database, ours.run_id) == figures(serial, theirs.run_id)
+
+
+def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
+    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
+    job = submitit.LocalExecutor(tmp_path / "jobs").submit(on_slurm.Task(order))
+    assert job.result() == "finished"
+    assert "epoch 1/1" in job.stdout()
+    assert states(database) == [State.FINISHED]
+
+
+def test_a_node_without_the_gpus_is_named_in_the_tasks_error(tmp_path: Path) -> None:
+    _, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
+    task = on_slurm.Task(replace(order, device="cuda:0", processes=99))
+    with pytest.raises(on_slurm.UnfitTaskError, match="needs 99 GPUs"):
+        task()
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        *(("90", 90), ("90:00", 90), ("0:30", 1), ("2:00:00", 120), ("1:00:01", 61)),
+        *(("1-0", 1440), ("1-12", 2160), ("1-12:30", 2190), ("2-0:0:1", 2881)),
+    ],
+)
+def test_times_are_read_as_sbatch_reads_them(text: str, minutes: int) -> None:
+    submission = on_slurm.Submission(None, 1, 4, {"time": text})
+    assert submission.parameters()["time"] == minutes
+
+
+@pytest.mark.parametrize("options", [{"time": "soon"}, {"array": "0-9"}, {"signal": "9"}])
+def test_options_that_cannot_be_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=f"--slurm {next(iter(options))}"):
+        on_slurm.Submission(None, 1, 4, options).parameters()
+
+
+def test_without_slurm_a_sentence_says_so(tmp_path: Path) -> None:
+    result = cli("run", "table5", "--protocol", "demo", "--executor", "slurm", cwd=tmp_path)
+    assert result.returncode == 3
+    assert "no Slurm here" in result.stderr
+    assert one_line(result.stderr)
+    assert not (tmp_path / "runs.db").exists()
+
+
+def test_what_slurm_refuses_is_said_as_it_says_it(slurm: Path, tmp_path: Path) -> None:
+    refusal = "sbatch: error: invalid partition specified: nowhere"
+    (slurm / "sbatch").write_text(f"#!/bin/bash\necho '{refusal}' >&2\nexit 1\n")
+    command = ("run", "table5", "--protocol", "demo", "--executor", "slurm")
+    result = cli(*command, "--slurm", "partition=nowhere", cwd=tmp_path)
+    assert result.returncode == 3
+    assert "invalid partition specified: nowhere" in result.stderr
+    assert one_line(result.stderr.strip().splitlines()[-1])
