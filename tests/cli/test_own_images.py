@@ -20,8 +20,8 @@ from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import data as data_command
 from dia_repro.cli import doctor as doctor_command
 from dia_repro.cli import engines
-from dia_repro.cli.engines import find_engine
-from dia_repro.cli.options import Device, Executor
+from dia_repro.cli.engines import Resources, find_engine
+from dia_repro.cli.options import Device
 from dia_repro.cli.output import watch
 from dia_repro.cli.progress import RunProgress
 from dia_repro.data import imagenet
@@ -206,7 +206,7 @@ def test_imagenet_is_looked_through_with_a_bar(
         yield lambda done, total: seen.append((done, total))
 
     spec = DATASETS["imagenet"].spec
-    local = find_engine(Executor.LOCAL, None, Device.CPU, None, None)
+    local = find_engine(Resources(device=Device.CPU))
     looks: list[Callable[[], object]] = [
         lambda: local.check([spec], DataLocation(tmp_path)),
         lambda: data_command.check("imagenet", tmp_path),

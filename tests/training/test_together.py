@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -63,8 +65,12 @@ def one_of(size: int, rank: int, port: int, folder: Path, work: Callable[[Group]
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), GLOO_SOCKET_IFNAME="lo")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True")
+    leave(folder, work)
+
+
+def leave(folder: Path, work: Callable[[Group], Outcome]) -> None:
     with joined(CPU) as group:
-        torch.save(work(group), folder / f"{rank}.pt")
+        torch.save(work(group), folder / f"{group.rank}.pt")
 
 
 def together(size: int, folder: Path, work: Callable[[Group], Outcome]) -> list[Outcome]:
@@ -97,9 +103,13 @@ def test_several_processes_train_as_one_does(
         torch.testing.assert_close(one["weights"], alone["weights"], rtol=1e-7, atol=1e-9)
 
 
-def test_in_single_precision_losses_agree_to_a_hundred_thousandth(tmp_path: Path) -> None:
-    work = partial(outcome, spec(epochs=1), double=False)
-    theirs, alone = together(2, tmp_path, work), work(ALONE)
+def test_under_torchrun_losses_agree_to_a_hundred_thousandth(tmp_path: Path) -> None:
+    """In single precision, by torch's own launcher of processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, "-m", "tests.training.test_together", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=240, cwd=Path(__file__).parents[2])
+    theirs = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    alone = outcome(spec(epochs=1), ALONE, double=False)
     assert theirs[0]["figures"] == theirs[1]["figures"]
     torch.testing.assert_close(theirs[0]["figures"], alone["figures"], rtol=1e-5, atol=0)
 
@@ -116,3 +126,7 @@ def test_a_network_whose_gradients_are_recorded_is_not_shared() -> None:
     no_skip = whole.model_copy(update={"model": whole.model.model_copy(update={"skip": False})})
     with pytest.raises(UnsharedRunError, match="skip"):
         Trainer(no_skip, 0, load_digits(), CPU, 0, Group(0, 2))
+
+
+if __name__ == "__main__":
+    leave(Path(sys.argv[1]), partial(outcome, spec(epochs=1), double=False))
