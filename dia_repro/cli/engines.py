@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dia_repro.experiments.names import DataLocation
     from dia_repro.experiments.spec import DataSpec
     from dia_repro.results.database import Database
+    from dia_repro.training.store import Store
 
 OnMessage = Callable[["WorkOrder", "Message"], None]
 
@@ -42,8 +43,8 @@ class Engine(Protocol):
     def room(self, runs: int) -> int:
         """How many of so many runs are trained at a time."""
 
-    def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
-        """Find out before any worker starts whether data are missing or damaged."""
+    def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
+        """Find out before any worker starts what is missing, damaged or not to be written to."""
 
     def executor(
         self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]
@@ -63,13 +64,16 @@ class Local:
         """One for each GPU, or each core of a CPU, unless told."""
         return self.machine.places(runs, self.jobs, self.per_gpu).total
 
-    def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
-        """Look through the data here."""
+    def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
+        """Look through the data here, and write to the store of checkpoints."""
         from dia_repro.data import load
+        from dia_repro.training.probing import probe
 
         for spec in dict.fromkeys(data):
             with watch(f"Looking through {spec.dataset}") as on_progress:
                 load(spec, location, on_progress)
+        with probe(checkpoints):
+            pass
 
     def executor(
         self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]
@@ -93,12 +97,12 @@ class Ray:
         """As many as the cluster has GPUs, or cores, for."""
         return max(1, min(self.cluster.room(self.share), runs))
 
-    def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
-        """Look through the data on every node, and at its versions."""
+    def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
+        """Look through the data on every node, at its versions and at the store of checkpoints."""
         from dia_repro.execution.on_ray import check_nodes
 
         with watch("Looking at the cluster's nodes"):
-            check_nodes(self.cluster, data, location)
+            check_nodes(self.cluster, data, location, checkpoints)
 
     def executor(
         self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]

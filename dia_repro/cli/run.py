@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dia_repro.execution.messages import Ended
     from dia_repro.execution.planning import PlannedRun
     from dia_repro.results.database import Database
+    from dia_repro.training.store import Store
 
 
 def run(
@@ -39,6 +40,7 @@ def run(
     address: options.Address = None,
     device: options.DeviceOption = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
     deterministic: Annotated[
         bool,
@@ -76,8 +78,14 @@ def run(
     engine = find_engine(executor, address, device, jobs, per_gpu)
     machine = engine.machine
     request = resolve(machine, protocol, own, precision, epochs)
-    from dia_repro.execution.planning import longest_first, make_orders, plan_runs
+    from dia_repro.execution.planning import (
+        checkpoint_store,
+        longest_first,
+        make_orders,
+        plan_runs,
+    )
 
+    store = checkpoint_store(database, checkpoints)
     planned = plan_runs(database, chosen, request, seeds, only or ())
     check_planned(planned)
     if dry_run:
@@ -91,9 +99,9 @@ def run(
     location = DataLocation(data, own.folder if own else None, skip_damaged)
     at_once = engine.room(len(open_runs))
     if protocol is Protocol.PAPER and not machine.has_gpu:
-        _ask_before_long_cpu_run(open_runs, database, engine, location, yes)
+        _ask_before_long_cpu_run(open_runs, database, engine, location, store, yes)
     else:
-        engine.check([one.spec.data for one in open_runs], location)
+        engine.check([one.spec.data for one in open_runs], location, store)
     notice(
         f"{len(open_runs)} of {len(planned)} runs to train, {at_once} at a time "
         f"on {', '.join(machine.devices)}; results go to {database.name}."
@@ -107,6 +115,7 @@ def run(
         at_once,
         location,
         own_command(),
+        checkpoints=store,
         deterministic=deterministic,
         keep=keep,
     )
@@ -137,6 +146,7 @@ def _ask_before_long_cpu_run(
     database: Database,
     engine: Engine,
     location: DataLocation,
+    store: Store,
     yes: bool,
 ) -> None:
     from dia_repro.execution.estimates import wall_seconds, with_estimates
@@ -148,7 +158,7 @@ def _ask_before_long_cpu_run(
         f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "
         "For a look that takes minutes, add --protocol demo."
     )
-    engine.check([one.spec.data for one in open_runs], location)
+    engine.check([one.spec.data for one in open_runs], location, store)
     confirm("Start all the same?", yes=yes)
 
 
