@@ -21,6 +21,7 @@ from dia_repro.models.stage import Stage
 from dia_repro.results.queries import RunDetail
 from dia_repro.results.schema import State
 from dia_repro.training import checkpoint
+from dia_repro.training.probing import check_reachable
 from dia_repro.training.store import Folder
 from dia_repro.training.trainer import TEST_BATCH, Trainer
 
@@ -82,6 +83,7 @@ def collect(
     Raises:
         NotAnalysableError: see `check_run`.
         NoWeightsError: the checkpoint is gone or damaged.
+        NoStoreError: where it would be is out of reach.
     """
     spec = check_run(run)
     # First, for it is often what is missing, and data may be large.
@@ -112,6 +114,7 @@ def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
 
 def _last_state(run: RunDetail, folder: Folder, spec: Spec) -> dict[str, Any]:
     number = run.summary.id
+    check_reachable(folder.store)
     loaded = checkpoint.load_newest(folder)
     if loaded is None:
         what = "damaged" if checkpoint.sorted_names(folder) else "gone"

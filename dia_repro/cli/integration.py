@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import circumstances_of
 from dia_repro.cli.output import notice, say_statements, stderr
-from dia_repro.cli.stores import reachable_store
 from dia_repro.rendering.listing import Column, field
 from dia_repro.rendering.records import to_csv
 
@@ -102,6 +101,7 @@ def _analyst(
 
     chosen = choose_run(database, run)
     from dia_repro.execution.machine import find_machine
+    from dia_repro.execution.planning import checkpoint_store
     from dia_repro.execution.upkeep import folder_of
     from dia_repro.experiments.names import DataLocation
 
@@ -110,7 +110,7 @@ def _analyst(
         database,
         chosen,
         DataLocation(data),
-        folder_of(reachable_store(database, checkpoints), chosen.summary),
+        folder_of(checkpoint_store(database, checkpoints), chosen.summary),
         jobs or machine.cores,
         json.dumps(circumstances_of(machine.device)),
     )

@@ -96,6 +96,7 @@ def run(
     if not open_runs:
         notice(f"Nothing to train: all {len(planned)} runs are in {database.name}.")
         return
+    _ask_before_starting_again(open_runs, database, store, yes)
     location = DataLocation(data, own.folder if own else None, skip_damaged)
     at_once = engine.room(len(open_runs))
     if protocol is Protocol.PAPER and not machine.has_gpu:
@@ -139,6 +140,27 @@ def _warn_of_network_file_system(db: str) -> None:
             f"Beware: {path} is on a network file system ({kind}), where several machines can "
             "damage a SQLite file. Use PostgreSQL, or a file for each and 'dia-repro db merge'."
         )
+
+
+def _ask_before_starting_again(
+    open_runs: list[PlannedRun], database: Database, store: Store, yes: bool
+) -> None:
+    """Who names another place than the last time would lose all that was trained."""
+    from dia_repro.execution.upkeep import folder_of
+    from dia_repro.training.checkpoint import sorted_names
+    from dia_repro.training.probing import check_reachable
+
+    begun = [one.run for one in open_runs if one.run and one.run.epochs]
+    if begun:
+        check_reachable(store)
+    lost = [run for run in begun if not sorted_names(folder_of(store, run))]
+    if lost:
+        notice(
+            f"{len(lost)} interrupted runs in {database.name} have no checkpoint in {store.name}: "
+            "they would start again from the first epoch. If their checkpoints are elsewhere, "
+            "name that place with --checkpoints."
+        )
+        confirm("Start them again?", yes=yes)
 
 
 def _ask_before_long_cpu_run(

@@ -78,8 +78,10 @@ class Attempt:
             if lock is None:
                 owner = self.ledger.summary(self.order.run_id).owner
                 return Ended(Outcome.BUSY, owner or "another process")
-            with lock:
+            try:
                 return self._run_locked(folder)
+            finally:  # now, for a worker of Ray's lives on
+                lock.release()
         except AlreadyDoneError:
             return Ended(Outcome.DONE_BEFORE)
         except HeldError as held:

@@ -94,7 +94,7 @@ def remove_run(database: Database, store: Store, number: int, *, only_checkpoint
     lock = claiming.lock_folder(place)
     if lock is None:
         raise BusyRunError(f"run {number} is being trained by {run.owner or 'another process'}")
-    with lock:
+    try:
         for holder in claims.holders(database, number):
             if holder.place != claiming.place_of(place):
                 raise BusyRunError(
@@ -107,6 +107,8 @@ def remove_run(database: Database, store: Store, number: int, *, only_checkpoint
         for name in folder.names():
             if name != "lock":
                 folder.remove(name)
+    finally:
+        lock.release()
     if not only_checkpoints:
         folder.remove_all()
         shutil.rmtree(place, ignore_errors=True)

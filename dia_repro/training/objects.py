@@ -6,6 +6,7 @@ not keep that promise, a half-written file is known by its name, which carries i
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from dia_repro.errors import AbsentError, UsageError, displayed
 from dia_repro.training.store import CheckpointError, Store
 
+REASON_CHARACTERS = 200
 OWN_EXTRAS = {"s3fs": "'dia-repro[s3]'"}
 
 
@@ -154,7 +156,10 @@ class Objects(Store):
         text = (error.strerror if isinstance(error, OSError) else None) or str(error)
         secret = urlsplit(self.url).password
         text = text.replace(secret, "***") if secret else text
-        return displayed(" ".join(text.split())) or type(error).__name__
+        text = textwrap.shorten(displayed(text), REASON_CHARACTERS, placeholder=" …")
+        if isinstance(error, FileNotFoundError) and " " not in text:
+            return f"{text or 'it'} is not there"
+        return text or type(error).__name__
 
 
 def _installing(package: str) -> str:
