@@ -48,7 +48,7 @@ def backup(
     """Copy the database, as it is at this moment, into a new SQLite file.
 
     Trainings may go on meanwhile. To go back to it, put it in the database's place, or name it
-    with --db. Weights are not in the database: copy its folder of checkpoints too if you want them.
+    with --db. Weights are not in the database: copy its checkpoints too if you want them.
 
     Example: dia-repro db backup runs-2026-05-01.db
     """
