@@ -61,7 +61,7 @@ def check_shared(store: Store, name: str) -> None:
         pass
 
 
-def _in_time(store: Store, action: Callable[[], None]) -> None:
+def _in_time(store: Store, action: Callable[[], object]) -> None:
     problems: list[DiaReproError] = []
 
     def act() -> None:

@@ -40,14 +40,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(
-    folder: Path, seeds: int = 1, jobs: int = 1, epochs: int = EPOCHS, **environment: str
+    folder: Path,
+    seeds: int = 1,
+    jobs: int = 1,
+    epochs: int = EPOCHS,
+    environment: dict[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     arguments = map(str, (seeds, jobs, epochs))
     return subprocess.Popen(
         [sys.executable, "-m", "tests.execution.tiny_runs", *arguments],
         cwd=folder,
-        env=clean_environment(PYTHONPATH=str(ROOT), **environment),
+        env=clean_environment(PYTHONPATH=str(ROOT), **environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import tempfile
@@ -88,8 +89,8 @@ def assert_same(folder: Path, bucket: str, undisturbed: Path) -> RunDetail:
 def test_an_interrupted_run_goes_on_at_its_very_step(
     undisturbed: Path, bucket: str, tmp_path: Path
 ) -> None:
-    steps: list[int] = []
-    stopped, _ = train(tmp_path, bucket, lambda: len(steps) > 25 or bool(steps.append(1)))
+    steps = itertools.count()
+    stopped, _ = train(tmp_path, bucket, lambda: next(steps) > 25)
     assert stopped.outcome is Outcome.INTERRUPTED
     names = sorted_names(folder_of(Objects(bucket), details(tmp_path)[0].summary))
     assert (len(names), "step-00000" in names[0]) == (2, False)
@@ -113,7 +114,7 @@ def test_a_killed_run_goes_on_on_another_machine_from_its_last_sound_checkpoint(
     monkeypatch.setattr(claiming, "LEASE_SECONDS", 1.0)
     folder = tmp_path / "work"
     settings = {**s3_settings, "DIA_REPRO_CHECKPOINTS": bucket, "TMPDIR": str(there)}
-    process = start(folder, epochs=EPOCHS, **settings)
+    process = start(folder, epochs=EPOCHS, environment=settings)
     wait_until(lambda: any(one.summary.epochs >= 2 for one in details(folder)))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
