@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 DONE, RUN_FAILED, WRONG_USAGE, ABSENT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -25,3 +27,8 @@ class AbsentError(DiaReproError):
     """Something needed is not there: data, a GPU, an optional package, a person to ask."""
 
     exit_code = ABSENT
+
+
+def displayed(text: str) -> str:
+    """A location, or a text with one in it, as it may be shown and kept: without a password."""
+    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)

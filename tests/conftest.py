@@ -1,8 +1,9 @@
-"""The backends that keep the storage contract."""
+"""The backends that keep the storage contract, and a server that speaks S3's protocol."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +58,38 @@ def database(location: str) -> Iterator[Database]:
     database = open_database(location, create=True)
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server in this process."""
+    server_module = pytest.importorskip("moto.server", reason="the extra test is not installed")
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_settings(s3_server: str) -> dict[str, str]:
+    """The environment in which that server is found."""
+    return {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "tests",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+@pytest.fixture
+def bucket(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket, with the settings to reach it in this process's environment."""
+    import fsspec
+
+    for name, value in s3_settings.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://dia-repro-{secrets.token_hex(8)}"
+    fsspec.filesystem("s3").mkdir(url)
+    return url

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +21,8 @@ from dia_repro.models.stage import Stage
 from dia_repro.results.queries import RunDetail
 from dia_repro.results.schema import State
 from dia_repro.training import checkpoint
+from dia_repro.training.probing import check_reachable
+from dia_repro.training.store import Folder
 from dia_repro.training.trainer import TEST_BATCH, Trainer
 
 
@@ -67,7 +68,7 @@ def check_run(run: RunDetail) -> Spec:
 
 
 def collect(
-    run: RunDetail, data: DataLocation, folder: Path, samples: int, seed: int, source: Source
+    run: RunDetail, data: DataLocation, folder: Folder, samples: int, seed: int, source: Source
 ) -> dict[int, States]:
     """Hidden states on some of the test images, chosen at random, in evaluation mode.
 
@@ -82,6 +83,7 @@ def collect(
     Raises:
         NotAnalysableError: see `check_run`.
         NoWeightsError: the checkpoint is gone or damaged.
+        NoStoreError: where it would be is out of reach.
     """
     spec = check_run(run)
     # First, for it is often what is missing, and data may be large.
@@ -110,11 +112,12 @@ def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
     return replace(dataset, test=Images(dataset.test.pixels[chosen], dataset.test.labels[chosen]))
 
 
-def _last_state(run: RunDetail, folder: Path, spec: Spec) -> dict[str, Any]:
+def _last_state(run: RunDetail, folder: Folder, spec: Spec) -> dict[str, Any]:
     number = run.summary.id
+    check_reachable(folder.store)
     loaded = checkpoint.load_newest(folder)
     if loaded is None:
-        what = "damaged" if checkpoint.sorted_files(folder) else "gone"
+        what = "damaged" if checkpoint.sorted_names(folder) else "gone"
         raise NoWeightsError(f"the checkpoint of run {number} in {folder} is {what}")
     if len(loaded.content["history"]) < spec.recipe.epochs:
         raise NoWeightsError(f"the last checkpoint of run {number} in {folder} is gone")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from dia_repro.results.queries import (
     runs_of,
 )
 from dia_repro.results.schema import State
+from dia_repro.training.store import Folder
 
 STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
 
@@ -138,7 +138,7 @@ class Analyst:
     database: Database
     run: RunDetail
     data: DataLocation
-    folder: Path
+    folder: Folder
     jobs: int
     circumstances: str
     _states: dict[tuple[int, int, Source], dict[int, States]] = field(default_factory=dict)

@@ -58,6 +58,7 @@ def gini(
         Path, typer.Option("--figures", help="Folder for figure5.pdf, .png and .csv.")
     ] = Path("figures"),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -68,7 +69,18 @@ def gini(
     Example: dia-repro analyze gini --stage 3
     """
     records = figure5.draw_integration(
-        open_at(db), data, figures, run, stage, samples, trees, seed, jobs, controls, library
+        open_at(db),
+        data,
+        figures,
+        checkpoints,
+        run,
+        stage,
+        samples,
+        trees,
+        seed,
+        jobs,
+        controls,
+        library,
     )
     emit(format_, figure5.SUMMARY_FIELDS, records, listing(figure5.COLUMNS, records))
 

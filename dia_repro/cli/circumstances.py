@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dia_repro
+from dia_repro.errors import displayed
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,5 @@ def circumstances_of(device: torch.device) -> dict[str, Any]:
 
 def own_command() -> str:
     """The command line of this process, without a password as it would be typed anywhere."""
-    from dia_repro.results.backends import displayed
-
     # Where the program is installed is nobody else's business, and results are published.
     return displayed(shlex.join(["dia-repro", *sys.argv[1:]]))

@@ -10,7 +10,8 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice
-from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, UsageError
+from dia_repro.cli.stores import reachable_store
+from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, UsageError, displayed
 
 if TYPE_CHECKING:
     from dia_repro.results.database import Database
@@ -31,7 +32,6 @@ def upgrade(db: options.DatabaseOption = options.DEFAULT_DATABASE) -> None:
 
     Example: dia-repro db upgrade --db runs.db
     """
-    from dia_repro.results.backends import displayed
     from dia_repro.results.schema import REVISION
     from dia_repro.results.upgrade import upgrade_database
 
@@ -48,7 +48,7 @@ def backup(
     """Copy the database, as it is at this moment, into a new SQLite file.
 
     Trainings may go on meanwhile. To go back to it, put it in the database's place, or name it
-    with --db. Weights are not in the database: copy its folder of checkpoints too if you want them.
+    with --db. Weights are not in the database: copy its checkpoints too if you want them.
 
     Example: dia-repro db backup runs-2026-05-01.db
     """
@@ -106,6 +106,7 @@ def check(
         typer.Option("--repair", help="Mark runs that only claim to be running as interrupted."),
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
 ) -> None:
     """Look for damage: pages, references, schema, runs that are not what they claim, checkpoints.
 
@@ -122,8 +123,9 @@ def check(
         from dia_repro.execution.upkeep import dead_runs, run_findings
         from dia_repro.results.writer import mark_dead
 
-        findings += run_findings(database)
-        for run in dead_runs(database):
+        store = reachable_store(database, checkpoints)
+        findings += run_findings(database, store)
+        for run in dead_runs(database, store):
             what = f"run {run.id} claims to be running, but nobody trains it"
             if repair:
                 mark_dead(database, run.id)
@@ -136,7 +138,7 @@ def check(
 
 
 def _existing(location: str) -> Database:
-    from dia_repro.results.backends import displayed, sqlite_path
+    from dia_repro.results.backends import sqlite_path
     from dia_repro.results.database import open_database
 
     path = sqlite_path(location)

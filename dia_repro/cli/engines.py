@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dia_repro.experiments.names import DataLocation
     from dia_repro.experiments.spec import DataSpec
     from dia_repro.results.database import Database
+    from dia_repro.training.store import Store
 
 # Threads that prepare batches for a GPU, where Slurm is not told otherwise.
 CPUS_BESIDE_A_GPU = 4
@@ -71,8 +72,8 @@ class Engine(Protocol):
     def room(self, runs: int) -> int:
         """How many of so many runs are trained at a time."""
 
-    def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
-        """Find out before any worker starts whether data are missing or damaged."""
+    def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
+        """Find out before any worker starts what is missing, damaged or not to be written to."""
 
 
 @dataclass
@@ -95,9 +96,9 @@ class Local:
         asked = self.asked
         return self.machine.places(runs, asked.jobs, asked.per_gpu, asked.gpus_per_run)
 
-    def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
-        """Look through the data here."""
-        _look_through(data, location)
+    def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
+        """Look through the data here, and write to the store of checkpoints."""
+        _look_through(data, location, checkpoints)
 
     def executor(
         self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]
@@ -125,12 +126,12 @@ class Ray:
         """As many as the cluster has GPUs, or cores, for."""
         return max(1, min(self.cluster.room(self.share), runs))
 
-    def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
-        """Look through the data on every node, and at its versions."""
+    def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
+        """Look through the data on every node, at its versions and at the store of checkpoints."""
         from dia_repro.execution.on_ray import check_nodes
 
         with watch("Looking at the cluster's nodes"):
-            check_nodes(self.cluster, data, location)
+            check_nodes(self.cluster, data, location, checkpoints)
 
     def executor(
         self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]
@@ -158,26 +159,29 @@ class Slurm:
         """As many as Slurm starts; for estimates, all, unless told."""
         return min(self.submission.at_once or runs, runs)
 
-    def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
-        """Look through the data here, where nodes are to find them too."""
+    def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
+        """Look here at what nodes are to find too."""
         from dia_repro.execution.on_slurm import check_slurm
 
         check_slurm()
-        _look_through(data, location)
+        _look_through(data, location, checkpoints)
 
     def submit(self, orders: Sequence[WorkOrder]) -> str:
         """The number of the job array that does so many orders."""
         from dia_repro.execution.on_slurm import slurm_folder, submit
 
-        return submit(orders, self.submission, slurm_folder(orders[0].checkpoints))
+        return submit(orders, self.submission, slurm_folder(orders[0].database))
 
 
-def _look_through(data: Sequence[DataSpec], location: DataLocation) -> None:
+def _look_through(data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
     from dia_repro.data import load
+    from dia_repro.training.probing import probe
 
     for spec in dict.fromkeys(data):
         with watch(f"Looking through {spec.dataset}") as on_progress:
             load(spec, location, on_progress)
+    with probe(checkpoints):
+        pass
 
 
 def find_engine(asked: Resources) -> Local | Ray | Slurm:

@@ -61,6 +61,7 @@ def draw_integration(
     database: Database,
     data: Path,
     figures: Path,
+    checkpoints: str | None = None,
     run: int | None = None,
     stage: int | None = None,
     samples: int = SAMPLES,
@@ -71,7 +72,7 @@ def draw_integration(
     library: bool = False,
 ) -> list[dict[str, Any]]:
     """Write Figure 5's files; gives a record for each heatmap."""
-    analyst = _analyst(database, data, run, jobs)
+    analyst = _analyst(database, data, checkpoints, run, jobs)
     from dia_repro.analysis.gini import Settings
     from dia_repro.analysis.statements import of_integration
     from dia_repro.analysis.states import Source
@@ -93,22 +94,23 @@ def draw_integration(
     return [_summary(one) for one in found]
 
 
-def _analyst(database: Database, data: Path, run: int | None, jobs: int | None) -> Analyst:
+def _analyst(
+    database: Database, data: Path, checkpoints: str | None, run: int | None, jobs: int | None
+) -> Analyst:
     from dia_repro.analysis.stored import Analyst, choose_run
 
     chosen = choose_run(database, run)
     from dia_repro.execution.machine import find_machine
-    from dia_repro.execution.planning import checkpoint_folder
+    from dia_repro.execution.planning import checkpoint_store
+    from dia_repro.execution.upkeep import folder_of
     from dia_repro.experiments.names import DataLocation
-    from dia_repro.training.checkpoint import run_folder
 
     machine = find_machine(options.Device.CPU)
-    summary = chosen.summary
     return Analyst(
         database,
         chosen,
         DataLocation(data),
-        run_folder(checkpoint_folder(database), summary.spec_id, summary.seed, summary.uid),
+        folder_of(checkpoint_store(database, checkpoints), chosen.summary),
         jobs or machine.cores,
         json.dumps(circumstances_of(machine.device)),
     )

@@ -120,6 +120,15 @@ DatabaseOption = Annotated[
         "--db", envvar="DIA_REPRO_DB", help="Results database: a SQLite file or a database URL."
     ),
 ]
+CheckpointsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoints",
+        envvar="DIA_REPRO_CHECKPOINTS",
+        help="Where weights are kept: a folder, or a URL such as s3://BUCKET/FOLDER, that all "
+        "machines reach; by default a folder beside the database.",
+    ),
+]
 DataFolder = Annotated[
     Path,
     typer.Option("--data", envvar="DIA_REPRO_DATA", help="Folder that holds downloaded data sets."),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dia_repro.execution.messages import Ended, WorkOrder
     from dia_repro.execution.planning import PlannedRun
     from dia_repro.results.database import Database
+    from dia_repro.training.store import Store
 
 
 def run(
@@ -42,6 +43,7 @@ def run(
     slurm: options.SlurmOptions = None,
     device: options.DeviceOption = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
     deterministic: Annotated[
         bool,
@@ -81,8 +83,14 @@ def run(
     )
     machine = engine.machine
     request = resolve(machine, protocol, own, precision, epochs)
-    from dia_repro.execution.planning import longest_first, make_orders, plan_runs
+    from dia_repro.execution.planning import (
+        checkpoint_store,
+        longest_first,
+        make_orders,
+        plan_runs,
+    )
 
+    store = checkpoint_store(database, checkpoints)
     planned = plan_runs(database, chosen, request, seeds, only or ())
     check_planned(planned)
     if dry_run:
@@ -93,12 +101,13 @@ def run(
     if not open_runs:
         notice(f"Nothing to train: all {len(planned)} runs are in {database.name}.")
         return
+    _ask_before_starting_again(open_runs, database, store, yes)
     location = DataLocation(data, own.folder if own else None, skip_damaged)
     at_once = engine.room(len(open_runs))
     if protocol is Protocol.PAPER and not machine.has_gpu:
-        _ask_before_long_cpu_run(open_runs, database, engine, location, yes)
+        _ask_before_long_cpu_run(open_runs, database, engine, location, store, yes)
     else:
-        engine.check([one.spec.data for one in open_runs], location)
+        engine.check([one.spec.data for one in open_runs], location, store)
     notice(
         f"{len(open_runs)} of {len(planned)} runs to train, {at_once} at a time "
         f"on {', '.join(machine.devices)}; results go to {database.name}."
@@ -113,6 +122,7 @@ def run(
         at_once,
         location,
         own_command(),
+        checkpoints=store,
         deterministic=deterministic,
         keep=keep,
         processes=engine.gpus_per_run,
@@ -157,11 +167,33 @@ def _look_at_file_system(db: str, *, several_machines: bool) -> None:
         )
 
 
+def _ask_before_starting_again(
+    open_runs: list[PlannedRun], database: Database, store: Store, yes: bool
+) -> None:
+    """Who names another place than the last time would lose all that was trained."""
+    from dia_repro.execution.upkeep import folder_of
+    from dia_repro.training.checkpoint import sorted_names
+    from dia_repro.training.probing import check_reachable
+
+    begun = [one.run for one in open_runs if one.run and one.run.epochs]
+    if begun:
+        check_reachable(store)
+    lost = [run for run in begun if not sorted_names(folder_of(store, run))]
+    if lost:
+        notice(
+            f"{len(lost)} interrupted runs in {database.name} have no checkpoint in {store.name}: "
+            "they would start again from the first epoch. If their checkpoints are elsewhere, "
+            "name that place with --checkpoints."
+        )
+        confirm("Start them again?", yes=yes)
+
+
 def _ask_before_long_cpu_run(
     open_runs: list[PlannedRun],
     database: Database,
     engine: Engine,
     location: DataLocation,
+    store: Store,
     yes: bool,
 ) -> None:
     from dia_repro.execution.estimates import wall_seconds, with_estimates
@@ -173,7 +205,7 @@ def _ask_before_long_cpu_run(
         f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "
         "For a look that takes minutes, add --protocol demo."
     )
-    engine.check([one.spec.data for one in open_runs], location)
+    engine.check([one.spec.data for one in open_runs], location, store)
     confirm("Start all the same?", yes=yes)
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from dia_repro.cli import export, options, watch
 from dia_repro.cli.output import confirm, duration, emit, notice, stdout
+from dia_repro.cli.stores import reachable_store
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
 
@@ -137,6 +138,7 @@ def remove(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
 ) -> None:
     """Remove runs with their epochs, analyses and checkpoints.
 
@@ -150,6 +152,7 @@ def remove(
     database = open_database(db, create=False)
     numbers = list(dict.fromkeys(runs))
     details = [run_detail(database, number) for number in numbers]
+    store = reachable_store(database, checkpoints)
     what = "the checkpoints of " if only_checkpoints else ""
     for detail in details:
         record = _record(detail.summary, detail.spec_json)
@@ -160,9 +163,10 @@ def remove(
     confirm(f"Remove {what}{len(numbers)} runs for good?", yes=yes)
     from dia_repro.execution.upkeep import remove_run
 
-    for number in numbers:
-        remove_run(database, number, only_checkpoints=only_checkpoints)
-    notice(f"Removed {what}{len(numbers)} runs.")
+    files = sum(
+        remove_run(database, store, number, only_checkpoints=only_checkpoints) for number in numbers
+    )
+    notice(f"Removed {what}{len(numbers)} runs: {files} checkpoints in {store.name}.")
 
 
 def _lines(record: Record) -> list[str]:

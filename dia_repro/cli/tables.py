@@ -72,6 +72,7 @@ def report(
     image_size: options.ImageSize = None,
     precision: options.ShownPrecision = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
     tables: Annotated[
         Path, typer.Option("--tables", help="Folder for table5.csv, table5.md, table5.tex, …")
@@ -125,7 +126,7 @@ def report(
             draw_curves(pictures, figures, findings[one.name])
             _write_table(one, value, figures if one.is_figure else tables)
             if one.is_figure:
-                drawn[one.name] = _draw(one, value, database, data, figures)
+                drawn[one.name] = _draw(one, value, database, data, figures, checkpoints)
         if {table.name for table in TABLES} & findings.keys():
             draw_accuracies(pictures, figures, sizes(database, wanted, seeds))
         claims: tuple[ClaimVerdict, ...] = ()
@@ -162,7 +163,12 @@ def _write_table(artifact: TableArtifact, value: TableValue, folder: Path) -> No
 
 
 def _draw(
-    artifact: TableArtifact, value: TableValue, database: Database, data: Path, figures: Path
+    artifact: TableArtifact,
+    value: TableValue,
+    database: Database,
+    data: Path,
+    figures: Path,
+    checkpoints: str | None,
 ) -> list[Path]:
     """Draw a figure from the best run of each of its networks, where there are any.
 
@@ -183,7 +189,7 @@ def _draw(
         return []
     try:
         if artifact.name == "figure5":
-            draw_integration(database, data, figures, runs[0])
+            draw_integration(database, data, figures, checkpoints, runs[0])
         else:
             draw_gradients(database, figures, runs)
     except DiaReproError as error:  # the other artifacts are to be had all the same

@@ -10,14 +10,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from dia_repro.data import AnyDataset, load
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.claiming import Heart, lock_folder, place_of, seems_dead
+from dia_repro.execution.claiming import Heart, lock_folder, lock_place, place_of, seems_dead
 from dia_repro.execution.crew import crew, threads_each
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
@@ -37,6 +36,7 @@ from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.provenance import collect, peak_memory
+from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 REPORT_SECONDS = 0.5
@@ -75,12 +75,14 @@ class Attempt:
             folder = checkpoint.run_folder(
                 self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
             )
-            lock = lock_folder(folder)
+            lock = lock_folder(lock_place(folder))
             if lock is None:
                 owner = self.ledger.summary(self.order.run_id).owner
                 return Ended(Outcome.BUSY, owner or "another process")
-            with lock:
+            try:
                 return self._run_locked(folder)
+            finally:  # now, for a worker of Ray's lives on
+                lock.release()
         except AlreadyDoneError:
             return Ended(Outcome.DONE_BEFORE)
         except HeldError as held:
@@ -90,7 +92,7 @@ class Attempt:
         finally:
             self.ledger.close()
 
-    def _run_locked(self, folder: Path) -> Ended:
+    def _run_locked(self, folder: Folder) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
         summary = self.ledger.summary(self.order.run_id)
         if summary.state in DONE:
@@ -103,7 +105,7 @@ class Attempt:
         state, reason = State.FAILED, None
         with Heart(self.ledger, summary.id, attempt) as self.heart:
             try:
-                self._align(summary, attempt, loaded, history)
+                self._align(summary, attempt, folder, loaded, history)
                 state, reason = self._train(attempt, dataset, loaded, folder)
             except TakenOverError:
                 raise
@@ -111,9 +113,8 @@ class Attempt:
                 reason = str(error)
             except Exception as error:  # recorded with its reason; the other runs go on
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                with suppress(OSError):
-                    text = traceback.format_exc()
-                    (folder / "traceback.txt").write_text(text, encoding="utf-8")
+                with suppress(CheckpointError):
+                    folder.write("traceback.txt", traceback.format_exc().encode())
         self.ledger.end(
             summary.id,
             attempt,
@@ -125,9 +126,9 @@ class Attempt:
         )
         return Ended(Outcome(state.value), reason)
 
-    def _take(self, run_id: int, folder: Path, provenance: dict[str, Any]) -> int:
-        """The number of our attempt; the lock in the folder is ours."""
-        owner, place = describe_owner(os.getpid()), place_of(folder)
+    def _take(self, run_id: int, folder: Folder, provenance: dict[str, Any]) -> int:
+        """The number of our attempt; the lock is ours."""
+        owner, place = describe_owner(os.getpid()), place_of(lock_place(folder))
         try:
             return self.ledger.take(run_id, owner, place, provenance)
         except HeldError as held:
@@ -142,14 +143,15 @@ class Attempt:
         self,
         summary: RunSummary,
         attempt: int,
+        folder: Folder,
         loaded: checkpoint.Loaded | None,
         history: list[dict[str, float]],
     ) -> None:
         if loaded is None and summary.epochs:
             self._notice("no sound checkpoint is left: starts again from the first epoch")
         if loaded is not None:
-            for path in loaded.damaged:
-                self._notice(f"{path} is damaged: going on from {loaded.path.name}")
+            for name in loaded.damaged:
+                self._notice(f"{folder.shown(name)} is damaged: going on from {loaded.name}")
         taken_back = self.ledger.align_epochs(summary.id, attempt, history)
         if taken_back:
             self._notice(f"{taken_back} epochs without a checkpoint will be trained again")
@@ -159,7 +161,7 @@ class Attempt:
         attempt: int,
         dataset: AnyDataset,
         loaded: checkpoint.Loaded | None,
-        folder: Path,
+        folder: Folder,
     ) -> tuple[State, str | None]:
         with crew(self.order, self.send) as group:
             threads = threads_each(self.order)
@@ -167,7 +169,7 @@ class Attempt:
             return self._train_with(trainer, attempt, loaded, folder)
 
     def _train_with(
-        self, trainer: Trainer, attempt: int, loaded: checkpoint.Loaded | None, folder: Path
+        self, trainer: Trainer, attempt: int, loaded: checkpoint.Loaded | None, folder: Folder
     ) -> tuple[State, str | None]:
         saved = trainer.group.from_first(loaded.content if loaded else None)
         if saved is not None:
@@ -212,7 +214,7 @@ class Attempt:
             if self.step.startswith("not "):  # slower than it could be: a person may mend it
                 self._notice(f"steps are {self.step}")
 
-    def _save(self, trainer: Trainer, folder: Path) -> None:
+    def _save(self, trainer: Trainer, folder: Folder) -> None:
         spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None
         epochs = len(trainer.history)
         checkpoint.save(folder, trainer.state(), epochs, trainer.position, spare=spare)

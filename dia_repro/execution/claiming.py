@@ -1,4 +1,4 @@
-"""Holding a run: a lock in its folder, and a beat in the database that others can see.
+"""Holding a run: a lock on this machine, and a beat in the database that others can see.
 
 On one machine the kernel gives the lock back when its holder dies: that is known at once. A holder
 elsewhere is known by its beats alone: they are counted, and who waits for them measures the time
@@ -7,7 +7,9 @@ with a clock that nobody sets.
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -19,13 +21,27 @@ from filelock import FileLock, Timeout
 from dia_repro.execution.ledger import Ledger
 from dia_repro.results.claims import Holder, TakenOverError
 from dia_repro.results.database import DatabaseError
-from dia_repro.training.checkpoint import CheckpointError
+from dia_repro.results.place import network_file_system
+from dia_repro.training.store import CheckpointError, Folder
 
 # A process killed a moment ago keeps its locks until the kernel has torn it down.
 PATIENCE_SECONDS = 1.0
 BEAT_SECONDS = 10.0
 # So long without a beat, and the holder counts as dead: six are missing then.
 LEASE_SECONDS = 60.0
+
+
+def lock_place(folder: Folder) -> Path:
+    """The folder on this machine where a run's lock is.
+
+    It is that of the checkpoints, unless they lie in an object store or on a network file system,
+    whose server would keep the lock of a machine that is gone for as long as it likes: machines
+    know of each other by the beats.
+    """
+    root = folder.store.root
+    if root is not None and network_file_system(root) is None:
+        return root / folder.path
+    return Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}", folder.path)
 
 
 def lock_folder(folder: Path) -> FileLock | None:

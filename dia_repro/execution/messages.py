@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from dia_repro.experiments.names import DataLocation, Keep
+from dia_repro.training.store import Store
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class WorkOrder:
 
     Attributes:
         label: the run's name for people, e.g. "resnet83 se r=16 on digits, seed 0".
+        checkpoints: where those of all runs are.
         device: `cpu`, `cuda:0`, …; whoever places the run says which.
         threads: CPU threads the worker may use.
         processes: that share the run, each on a GPU of its own: `device` and those after it.
@@ -30,7 +31,7 @@ class WorkOrder:
     spec_json: str
     seed: int
     database: str
-    checkpoints: Path
+    checkpoints: Store
     data: DataLocation
     device: str
     threads: int

@@ -27,6 +27,8 @@ from dia_repro.experiments.spec import DataSpec
 from dia_repro.results import writer
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
+from dia_repro.training.probing import check_shared, probe
+from dia_repro.training.store import Store
 
 try:
     import ray
@@ -121,15 +123,29 @@ def _knock(address: str) -> None:
         raise ClusterError(f"no Ray cluster at {address}: {error}") from error
 
 
-def check_nodes(cluster: Cluster, specs: Sequence[DataSpec], data: DataLocation) -> None:
-    """Find out before any training whether every node has the data and this machine's versions.
+def check_nodes(
+    cluster: Cluster, specs: Sequence[DataSpec], data: DataLocation, checkpoints: Store
+) -> None:
+    """Find out before any training whether every node has what it needs.
+
+    That is the data, this machine's versions, and the same store of checkpoints as this machine.
 
     Raises:
+        NoStoreError: not even this machine can write checkpoints there.
         UnfitNodeError: one has not; it is named.
     """
+    store = checkpoints.absolute()
+    with probe(store) as mark:
+        _check_each(cluster, specs, data, store, mark)
+
+
+def _check_each(
+    cluster: Cluster, specs: Sequence[DataSpec], data: DataLocation, store: Store, mark: str
+) -> None:
     texts = [spec.model_dump_json() for spec in dict.fromkeys(specs)]
     asked = {
-        _on_node(_probe, node).remote(texts, _absolute(data)): name for node, name in cluster.nodes
+        _on_node(_probe, node).remote(texts, _absolute(data), store, mark): name
+        for node, name in cluster.nodes
     }
     ours = _versions()
     for reference, name in asked.items():
@@ -160,13 +176,16 @@ def _absolute(data: DataLocation) -> DataLocation:
 
 
 @ray.remote
-def _probe(specs: Sequence[str], data: DataLocation) -> tuple[str, str | None]:
-    """This node's versions, and why it cannot train on some of the data."""
+def _probe(
+    specs: Sequence[str], data: DataLocation, store: Store, mark: str
+) -> tuple[str, str | None]:
+    """This node's versions, and why it cannot train on some of the data, or keep checkpoints."""
     from dia_repro.data import load
 
     try:
         for text in specs:
             load(DataSpec.model_validate_json(text), data)
+        check_shared(store, mark)
     except DiaReproError as error:
         return _versions(), str(error)
     return _versions(), None

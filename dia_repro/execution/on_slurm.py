@@ -189,7 +189,7 @@ def _say(order: WorkOrder, message: Message) -> None:
             print(f"{order.label} {outcome.value}{f': {detail}' if detail else ''}", flush=True)
 
 
-def slurm_folder(checkpoints: Path) -> Path:
-    """Beside the checkpoints' folder, for submitit's files and the tasks' output."""
-    name = checkpoints.name.removesuffix("-checkpoints")
-    return checkpoints.absolute().with_name(f"{name}-slurm")
+def slurm_folder(database: str) -> Path:
+    """For submitit's files and tasks' output: beside a SQLite file, or in the working folder."""
+    file = sqlite_path(database) or Path("runs.db")
+    return file.absolute().with_name(f"{file.stem}-slurm")

@@ -20,6 +20,8 @@ from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary, runs_of
 from dia_repro.results.schema import DONE
+from dia_repro.training.disk import Disk
+from dia_repro.training.store import Store, store_at
 
 BACKWARD_AND_FORWARD = 3
 # Weights and momentum in float32, in the two checkpoints that a run keeps while it trains.
@@ -178,11 +180,17 @@ def make_orders(
     data: DataLocation,
     command: str,
     *,
+    checkpoints: Store | None = None,
     deterministic: bool = False,
     keep: Keep = Keep.LAST,
     processes: int = 1,
 ) -> list[WorkOrder]:
-    """Enter runs that are to be trained into the database, and describe each for a worker."""
+    """Enter runs that are to be trained into the database, and describe each for a worker.
+
+    Args:
+        checkpoints: by default beside the database.
+    """
+    store = checkpoints or checkpoint_store(database)
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
     numbers = writer.ensure_runs(database, specs, sorted({run.seed for run in open_runs}))
     return [
@@ -192,7 +200,7 @@ def make_orders(
             spec_json=run.spec.canonical_json(),
             seed=run.seed,
             database=database.location,
-            checkpoints=checkpoint_folder(database),
+            checkpoints=store,
             data=data,
             device=machine.devices[0],
             threads=machine.threads(jobs),
@@ -206,7 +214,17 @@ def make_orders(
     ]
 
 
-def checkpoint_folder(database: Database) -> Path:
-    """Beside a SQLite file, named after it; in the working folder for other backends."""
+def checkpoint_store(database: Database, location: str | None = None) -> Store:
+    """Where the checkpoints of a database's runs are.
+
+    Args:
+        location: a folder or a URL; by default beside a SQLite file, named after it, and in the
+            working folder for other backends.
+
+    Raises:
+        UsageError, AbsentError: see `store_at`.
+    """
+    if location is not None:
+        return store_at(location)
     path = sqlite_path(database.location)
-    return path.with_name(f"{path.stem}-checkpoints") if path else Path("runs-checkpoints")
+    return Disk(path.with_name(f"{path.stem}-checkpoints") if path else Path("runs-checkpoints"))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from dia_repro.errors import UsageError
 from dia_repro.execution import claiming
-from dia_repro.execution.planning import checkpoint_folder
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results import claims, writer
 from dia_repro.results.checks import Finding
@@ -17,19 +15,20 @@ from dia_repro.results.claims import Holder
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary, all_runs, run_detail, spec_json
 from dia_repro.results.schema import State
-from dia_repro.training.checkpoint import run_folder
+from dia_repro.training.checkpoint import run_folder, sorted_names
+from dia_repro.training.store import Folder, Store
 
 
 class BusyRunError(UsageError):
     """The run is being trained."""
 
 
-def folder_of(database: Database, run: RunSummary) -> Path:
-    """Where a run of this database keeps its lock and checkpoints."""
-    return run_folder(checkpoint_folder(database), run.spec_id, run.seed, run.uid)
+def folder_of(store: Store, run: RunSummary) -> Folder:
+    """Where a run keeps its checkpoints."""
+    return run_folder(store, run.spec_id, run.seed, run.uid)
 
 
-def dead_runs(database: Database, lease: float | None = None) -> list[RunSummary]:
+def dead_runs(database: Database, store: Store, lease: float | None = None) -> list[RunSummary]:
     """The runs that claim to be running while nobody trains them.
 
     Those of this machine are known by their locks; others are watched for a sign of life.
@@ -41,11 +40,11 @@ def dead_runs(database: Database, lease: float | None = None) -> list[RunSummary
     held = {holder.run_id: holder for holder in claims.holders(database)}
     dead, elsewhere = [], {}
     for run in running:
-        folder, holder = folder_of(database, run), held.get(run.id)
-        lock = claiming.lock_folder(folder) if folder.is_dir() else None
-        if lock is None and folder.is_dir():
+        place, holder = claiming.lock_place(folder_of(store, run)), held.get(run.id)
+        lock = claiming.lock_folder(place) if place.is_dir() else None
+        if lock is None and place.is_dir():
             continue  # somebody on this machine has it
-        if holder is None or (lock is not None and holder.place == claiming.place_of(folder)):
+        if holder is None or (lock is not None and holder.place == claiming.place_of(place)):
             dead.append(run)
         else:
             elsewhere[run.id] = (run, holder)
@@ -62,8 +61,8 @@ def _silent(database: Database, watched: list[Holder], lease: float | None) -> l
     return [holder for holder in watched if holder in now]
 
 
-def run_findings(database: Database) -> Iterator[Finding]:
-    """What is wrong with a database's specs and with the folders beside it."""
+def run_findings(database: Database, store: Store) -> Iterator[Finding]:
+    """What is wrong with a database's specs and with its folders of checkpoints."""
     runs = all_runs(database)
     for spec_id, text in spec_json(database, {run.spec_id for run in runs}).items():
         try:
@@ -71,40 +70,46 @@ def run_findings(database: Database) -> Iterator[Finding]:
                 yield Finding(f"spec {spec_id} is not what its spec_id says")
         except InvalidSpecError as error:
             yield Finding(f"a spec cannot be read: {error}")
-    known = {folder_of(database, run).resolve() for run in runs}
-    for folder in sorted(checkpoint_folder(database).glob("*/seed-*")):
-        if folder.resolve() not in known:
-            yield Finding(f"{folder} belongs to no run ({_megabytes(folder)})", bad=False)
+    known = {folder_of(store, run).path for run in runs}
+    for path, size in store.run_folders().items():
+        if path not in known:
+            folder = Folder(store, path)
+            what = f"{folder} belongs to no run of this database ({size / 1e6:,.1f} MB)"
+            yield Finding(what, bad=False)
 
 
-def _megabytes(folder: Path) -> str:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return f"{size / 1e6:,.1f} MB"
-
-
-def remove_run(database: Database, number: int, *, only_checkpoints: bool) -> None:
+def remove_run(database: Database, store: Store, number: int, *, only_checkpoints: bool) -> int:
     """Remove a run with all that belongs to it, or only its checkpoints.
+
+    Returns:
+        How many checkpoints there were.
 
     Raises:
         UnknownRunError: there is no such run.
         BusyRunError: somebody trains it.
     """
     run = run_detail(database, number).summary
-    folder = folder_of(database, run)
-    lock = claiming.lock_folder(folder)
+    folder = folder_of(store, run)
+    place = claiming.lock_place(folder)
+    lock = claiming.lock_folder(place)
     if lock is None:
         raise BusyRunError(f"run {number} is being trained by {run.owner or 'another process'}")
-    with lock:
+    try:
         for holder in claims.holders(database, number):
-            if holder.place != claiming.place_of(folder):
+            if holder.place != claiming.place_of(place):
                 raise BusyRunError(
                     f"run {number} is claimed by {holder.owner}: "
                     "if that is dead, 'dia-repro db check --repair' frees it"
                 )
+        count = len(sorted_names(folder))
         if not only_checkpoints:
             writer.remove_run(database, number)
-        for path in folder.iterdir():
-            if path.name != "lock":
-                path.unlink()
+        for name in folder.names():
+            if name != "lock":
+                folder.remove(name)
+    finally:
+        lock.release()
     if not only_checkpoints:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.remove_all()
+        shutil.rmtree(place, ignore_errors=True)
+    return count

@@ -11,7 +11,6 @@ that was started anew is noticed at the next transaction.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool, StaticPool
 
-from dia_repro.errors import AbsentError, UsageError
+from dia_repro.errors import AbsentError, UsageError, displayed
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 10
@@ -45,11 +44,6 @@ def sqlite_path(location: str) -> Path | None:
     if not url.database or url.database == ":memory:":
         raise UsageError("--db needs a file: a database in memory is lost at the end")
     return Path(url.database)
-
-
-def displayed(text: str) -> str:
-    """A location, or a text with one in it, as it may be shown and kept: without a password."""
-    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
 
 
 def make_engine(location: str, *, create: bool) -> Engine:

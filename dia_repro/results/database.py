@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
 
-from dia_repro.errors import DiaReproError
+from dia_repro.errors import DiaReproError, displayed
 from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
 from dia_repro.results.schema import Base
@@ -33,7 +33,7 @@ class Database:
     def __init__(self, engine: Engine, location: str) -> None:
         self.engine = engine
         self._readers, self._writers = backends.readers_of(engine), backends.writers_of(engine)
-        self.location, self.name = location, backends.displayed(location)
+        self.location, self.name = location, displayed(location)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -83,13 +83,13 @@ def _kill_once(order: WorkOrder, moment: str, rng: random.Random) -> bool:
 def _train_until(order: WorkOrder, connection: Connection, moment: str, count: int) -> None:
     """Train, and be killed at that moment for the count-th time."""
     from dia_repro.results import writer
-    from dia_repro.training import checkpoint
+    from dia_repro.training import disk
     from dia_repro.training.trainer import Trainer
 
     if moment == "batch":
         _die_in(Trainer, "train", 5 * count)
     elif moment == "write":  # the bytes are in a file without its name
-        _die_in(checkpoint, "_sync_file", count)
+        _die_in(disk, "_sync_file", count)
     elif moment == "commit":
         _die_in(writer, "record_epoch", count)
     worker.main(order, connection)

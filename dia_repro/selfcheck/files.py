@@ -15,6 +15,7 @@ import torch
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.placing import Places
+from dia_repro.execution.planning import checkpoint_store
 from dia_repro.execution.upkeep import folder_of
 from dia_repro.rendering.files import write_bytes
 from dia_repro.results import writer
@@ -22,6 +23,8 @@ from dia_repro.results.queries import all_runs
 from dia_repro.selfcheck.figures import Figure, NotHere
 from dia_repro.selfcheck.tiny import Outcome, orders_for, outcomes, silent
 from dia_repro.training import checkpoint
+from dia_repro.training.disk import Disk
+from dia_repro.training.store import Folder
 
 CUTS = 64
 EPOCHS = 3
@@ -31,20 +34,20 @@ def damaged_checkpoints(flips: int) -> Figure:
     """Cut the newest of two checkpoints at each 1/64 of its length, and flip single bits in it."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Folder(Disk(Path(name)), "run")
         weights = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
         previous = checkpoint.save(folder, {"weights": weights}, 1, 0)
         newest = checkpoint.save(folder, {"weights": weights + 1}, 2, 0)
-        whole = newest.read_bytes()
+        whole = folder.read(newest)
         versions = [whole[: len(whole) * cut // CUTS] for cut in range(CUTS)]
         versions += [_flipped(whole, rng.randrange(8 * len(whole))) for _ in range(flips)]
         detected = sum(_passed_over(folder, newest, previous, content) for content in versions)
-        newest.write_bytes(whole)
+        folder.write(newest, whole)
         sound = checkpoint.load_newest(folder)
     return Figure(
         f"a checkpoint cut at each 1/{CUTS} of its length, and with {flips:,} single bits flipped",
         f"{detected:,} of {len(versions):,} detected, and the previous one used",
-        detected == len(versions) and sound is not None and sound.path == newest,
+        detected == len(versions) and sound is not None and sound.name == newest,
     )
 
 
@@ -54,10 +57,10 @@ def _flipped(content: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-def _passed_over(folder: Path, newest: Path, previous: Path, content: bytes) -> bool:
-    newest.write_bytes(content)
+def _passed_over(folder: Folder, newest: str, previous: str, content: bytes) -> bool:
+    folder.write(newest, content)
     loaded = checkpoint.load_newest(folder)
-    return loaded is not None and (loaded.path, loaded.damaged) == (previous, (newest,))
+    return loaded is not None and (loaded.name, loaded.damaged) == (previous, (newest,))
 
 
 @contextmanager
@@ -92,10 +95,9 @@ def full_disk(size: int = 8_000_000) -> Figure:
     with small_disk(size) as folder:
         database, orders = orders_for(folder, 1, EPOCHS)
         (run,) = all_runs(database)
-        runs_folder = folder_of(database, run)
+        runs_folder = folder_of(checkpoint_store(database), run)
         table = folder / "table5.csv"
         write_bytes(table, b"old\n")
-        runs_folder.mkdir(parents=True)
         old = checkpoint.save(runs_folder, {"weights": torch.zeros(10)}, 0, 1)
         with _without_room(folder):
             said += [
@@ -104,8 +106,8 @@ def full_disk(size: int = 8_000_000) -> Figure:
                 _refusal(lambda: write_bytes(table, b"new\n" * 9999)),
             ]
             loaded = checkpoint.load_newest(runs_folder)
-            whole = loaded is not None and loaded.path == old and table.read_bytes() == b"old\n"
-            old.unlink()
+            whole = loaded is not None and loaded.name == old and table.read_bytes() == b"old\n"
+            runs_folder.remove(old)
             ended = LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
             said.append(str(ended[run.id].detail))
         debris = list(folder.rglob("*partial*"))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dia_repro.execution.messages import Message, WorkOrder
-from dia_repro.execution.planning import checkpoint_folder
+from dia_repro.execution.planning import checkpoint_store
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import (
     DataSpec,
@@ -59,7 +59,7 @@ def orders_for(folder: Path, seeds: int, epochs: int) -> tuple[Database, list[Wo
             spec_json=text,
             seed=seed,
             database=location,
-            checkpoints=checkpoint_folder(database),
+            checkpoints=checkpoint_store(database),
             data=DataLocation(folder),
             device="cpu",
             threads=1,
@@ -90,7 +90,7 @@ class Outcome:
 def outcome_of(database: Database, run: RunSummary) -> Outcome:
     """What a run left."""
     detail = run_detail(database, run.id)
-    folder = checkpoint.run_folder(checkpoint_folder(database), run.spec_id, run.seed, run.uid)
+    folder = checkpoint.run_folder(checkpoint_store(database), run.spec_id, run.seed, run.uid)
     loaded = checkpoint.load_newest(folder)
     content: dict[str, Any] = loaded.content if loaded else {}
     figures = tuple(

@@ -23,12 +23,14 @@ from dia_repro.execution.claiming import lock_folder
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.placing import Places
+from dia_repro.execution.upkeep import folder_of
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import RunDetail, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training import checkpoint
+from dia_repro.training.disk import Disk
 from dia_repro.training.numerics import prepare_process
 from tests.execution.tiny_runs import DATABASE, make_orders, report
 from tests.helpers import clean_environment, tiny_spec
@@ -38,14 +40,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(
-    folder: Path, seeds: int = 1, jobs: int = 1, epochs: int = EPOCHS
+    folder: Path,
+    seeds: int = 1,
+    jobs: int = 1,
+    epochs: int = EPOCHS,
+    environment: dict[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     arguments = map(str, (seeds, jobs, epochs))
     return subprocess.Popen(
         [sys.executable, "-m", "tests.execution.tiny_runs", *arguments],
         cwd=folder,
-        env=clean_environment(PYTHONPATH=str(ROOT)),
+        env=clean_environment(PYTHONPATH=str(ROOT), **environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -59,10 +65,7 @@ def details(folder: Path) -> list[RunDetail]:
 
 
 def final_weights(folder: Path, detail: RunDetail) -> dict[str, torch.Tensor]:
-    run = detail.summary
-    loaded = checkpoint.load_newest(
-        checkpoint.run_folder(folder / "runs-checkpoints", run.spec_id, run.seed, run.uid)
-    )
+    loaded = checkpoint.load_newest(folder_of(Disk(folder / "runs-checkpoints"), detail.summary))
     assert loaded is not None
     assert isinstance(loaded.content["model"], dict)
     return loaded.content["model"]
@@ -130,10 +133,8 @@ def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path)
         assert attempt["wall_seconds"] >= detail.summary.seconds  # type: ignore[operator]
         run = detail.summary
         assert run.parameters is not None
-        folder = checkpoint.run_folder(
-            undisturbed / "runs-checkpoints", run.spec_id, run.seed, run.uid
-        )
-        assert len(checkpoint.sorted_files(folder)) == 1
+        folder = folder_of(Disk(undisturbed / "runs-checkpoints"), run)
+        assert len(checkpoint.sorted_names(folder)) == 1
 
 
 @pytest.mark.parametrize(
@@ -250,10 +251,10 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     run = details(tmp_path)[0].summary
-    folder = checkpoint.run_folder(tmp_path / "runs-checkpoints", run.spec_id, run.seed, run.uid)
-    newest = checkpoint.sorted_files(folder)[0]
-    newest.write_bytes(newest.read_bytes()[:-100])
-    assert f"{newest.name} is damaged" in finish(tmp_path)
+    folder = folder_of(Disk(tmp_path / "runs-checkpoints"), run)
+    newest = checkpoint.sorted_names(folder)[0]
+    folder.write(newest, folder.read(newest)[:-100])
+    assert f"{newest} is damaged" in finish(tmp_path)
     assert_same_results(tmp_path, undisturbed)
 
 
@@ -311,8 +312,8 @@ def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
     (run,) = all_runs(database)
     known = [epoch["test_top1"] for epoch in run_detail(database, run.id).epochs]
     best = known.index(run.best_top1) + 1
-    folder = checkpoint.run_folder(order.checkpoints, run.spec_id, run.seed, run.uid)
-    kept = [int(path.name.split("-")[1]) for path in folder.glob("epoch-*.pt")]
+    names = folder_of(order.checkpoints, run).names()
+    kept = [int(name.split("-")[1]) for name in names if name.startswith("epoch-")]
     assert kept == {Keep.LAST: [4], Keep.BEST: [best], Keep.NONE: []}[keep]
 
 

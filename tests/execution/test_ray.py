@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dia_repro.execution.local import LocalExecutor
-from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
 from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import DATASETS
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
+from dia_repro.training.disk import Disk
+from dia_repro.training.objects import Objects
+from dia_repro.training.probing import NoStoreError
 from tests.execution.tiny_runs import DATABASE, make_orders, report
 from tests.helpers import cli, one_line, tiny_spec
 
@@ -66,9 +69,9 @@ def test_a_lost_node_loses_no_run(runs: int, cluster: Cluster, tmp_path: Path) -
 
     found = connect(cluster.address)
     assert (len(found.nodes), found.room(Share(0, 1))) == (3, 3)
-    check_nodes(found, [tiny_spec().data], DataLocation(tmp_path))
+    check_nodes(found, [tiny_spec().data], DataLocation(tmp_path), Disk(tmp_path))
     with pytest.raises(UnfitNodeError, match=r"^node \S+: .*cifar10"):
-        check_nodes(found, [DATASETS["cifar10"].spec], DataLocation(tmp_path))
+        check_nodes(found, [DATASETS["cifar10"].spec], DataLocation(tmp_path), Disk(tmp_path))
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
     ends: list[int] = []
     victim = cluster.worker_nodes.copy().pop()
@@ -90,6 +93,47 @@ def test_a_lost_node_loses_no_run(runs: int, cluster: Cluster, tmp_path: Path) -
     database.close()
     assert rows(tmp_path) == rows(serial)
     assert len(rows(tmp_path)) == runs
+
+
+@pytest.mark.slow
+def test_a_lost_nodes_run_goes_on_from_the_object_store(
+    bucket: str,  # before the cluster: its nodes have the settings from here
+    cluster: Cluster,
+    tmp_path: Path,
+) -> None:
+    """All nodes have a run; one is killed when all have done two epochs."""
+    from dia_repro.execution.on_ray import RayExecutor, Share, check_nodes, connect
+
+    runs, epochs = 3, 8
+    found = connect(cluster.address)
+    database, orders = make_orders(tmp_path, [tiny_spec(epochs=epochs)], runs, bucket)
+    check_nodes(found, [tiny_spec().data], DataLocation(tmp_path), Objects(bucket))
+    with pytest.raises(NoStoreError, match="bucket does not exist"):
+        check_nodes(found, [], DataLocation(tmp_path), Objects(f"{bucket}-missing"))
+    done: dict[int, int] = {}
+    victims = [cluster.worker_nodes.copy().pop()]
+
+    def listen(order: WorkOrder, message: Message) -> None:
+        if isinstance(message, Progress):
+            done[order.run_id] = message.epochs
+        if victims and len(done) == runs and min(done.values()) >= 2:
+            threading.Thread(target=cluster.remove_node, args=(victims.pop(), False)).start()
+
+    ended = RayExecutor(database, Share(0, 1), listen).run(orders)
+    assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
+    assert not victims
+    attempts = [run_detail(database, order.run_id).provenance for order in orders]
+    assert sorted(len(one) for one in attempts) == [1, 1, 2]
+    assert max(int(str(one[-1]["from_epoch"])) for one in attempts) >= 2
+    assert len(Objects(bucket).run_folders()) == runs
+    assert not list(tmp_path.rglob("*.pt"))
+    database.close()
+    serial = tmp_path / "serial"
+    serial.mkdir()
+    database, orders = make_orders(serial, [tiny_spec(epochs=epochs)], runs)
+    LocalExecutor(database, Places.on_cpu(2), report).run(orders)
+    database.close()
+    assert rows(tmp_path) == rows(serial)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ Usage: python -m tests.execution.tiny_runs SEEDS JOBS EPOCHS
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Message, Notice, WorkOrder
 from dia_repro.execution.placing import Places
+from dia_repro.execution.planning import checkpoint_store
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
@@ -20,9 +22,12 @@ from tests.helpers import tiny_spec
 DATABASE = "runs.db"
 
 
-def make_orders(folder: Path, specs: list[Spec], seeds: int) -> tuple[Database, list[WorkOrder]]:
+def make_orders(
+    folder: Path, specs: list[Spec], seeds: int, checkpoints: str | None = None
+) -> tuple[Database, list[WorkOrder]]:
     """The database in a folder and an order for each spec and seed."""
     database = open_database(str(folder / DATABASE), create=True)
+    store = checkpoint_store(database, checkpoints)
     known = {spec.spec_id: spec.canonical_json() for spec in specs}
     numbers = writer.ensure_runs(database, known, range(seeds))
     orders = [
@@ -32,7 +37,7 @@ def make_orders(folder: Path, specs: list[Spec], seeds: int) -> tuple[Database, 
             spec_json=known[spec_id],
             seed=seed,
             database=str(folder / DATABASE),
-            checkpoints=folder / "runs-checkpoints",
+            checkpoints=store,
             data=DataLocation(folder),
             device="cpu",
             threads=1,
@@ -51,7 +56,8 @@ def report(order: WorkOrder, message: Message) -> None:
 
 def main() -> None:
     seeds, jobs, epochs = map(int, sys.argv[1:])
-    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=epochs)], seeds)
+    place = os.environ.get("DIA_REPRO_CHECKPOINTS")
+    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=epochs)], seeds, place)
     print("started", flush=True)
     for run, ended in LocalExecutor(database, Places.on_cpu(jobs), report).run(orders).items():
         print(run, ended.outcome.value, ended.detail or "", flush=True)

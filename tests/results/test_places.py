@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.errors import UsageError
-from dia_repro.results.backends import displayed, make_engine, sqlite_path
+from dia_repro.errors import UsageError, displayed
+from dia_repro.results.backends import make_engine, sqlite_path
 from dia_repro.results.place import network_file_system
 
 MOUNTS = """\

@@ -1,21 +1,26 @@
-"""Checkpoints: whole or not there."""
+"""Checkpoints: whole or not there, on a disk as in an object store."""
 
 from __future__ import annotations
 
 import random
+import secrets
 from pathlib import Path
 
 import pytest
 import torch
 
-from dia_repro.training.checkpoint import CheckpointError, load_newest, save, sorted_files
+from dia_repro.experiments.names import Keep
+from dia_repro.training.checkpoint import load_newest, retain, save, sorted_names
+from dia_repro.training.disk import Disk
+from dia_repro.training.objects import Objects
+from dia_repro.training.store import CheckpointError, Folder, Store
 
 
 def content(epoch: int) -> dict[str, object]:
     return {"model": {"w": torch.full((100,), float(epoch))}, "history": [{"epoch": epoch}]}
 
 
-def loaded_epoch(folder: Path) -> int:
+def loaded_epoch(folder: Folder) -> int:
     newest = load_newest(folder)
     assert newest is not None
     epoch = newest.content["history"][0]["epoch"]
@@ -23,68 +28,124 @@ def loaded_epoch(folder: Path) -> int:
     return int(epoch)
 
 
-def test_the_newest_is_loaded_and_the_one_before_kept(tmp_path: Path) -> None:
-    assert load_newest(tmp_path) is None
+def epochs(folder: Folder) -> list[int]:
+    return [int(name.split("-")[1]) for name in sorted_names(folder)]
+
+
+@pytest.fixture(params=["disk", "memory", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """A run's folder in each kind of store; the one in memory stands for all that fsspec knows."""
+    store: Store = Disk(tmp_path / "store")
+    if request.param == "memory":
+        store = Objects(f"memory://{secrets.token_hex(8)}")
+    elif request.param == "s3":
+        store = Objects(f"{request.getfixturevalue('bucket')}/project")
+    return Folder(store, "1-abc/seed-0-123")
+
+
+def test_the_newest_is_loaded_and_the_one_before_kept(folder: Folder) -> None:
+    assert load_newest(folder) is None
     for epoch in (1, 2, 3):
-        save(tmp_path, content(epoch), epoch, 0)
-        assert loaded_epoch(tmp_path) == epoch
-    assert [path.name[:10] for path in sorted_files(tmp_path)] == ["epoch-0003", "epoch-0002"]
+        save(folder, content(epoch), epoch, 0)
+        assert loaded_epoch(folder) == epoch
+    assert epochs(folder) == [3, 2]
 
 
-def test_a_step_within_an_epoch_is_newer_than_its_start(tmp_path: Path) -> None:
-    save(tmp_path, content(7), 7, 0)
-    save(tmp_path, content(8), 7, 120)
-    assert loaded_epoch(tmp_path) == 8
+def test_a_step_within_an_epoch_is_newer_than_its_start(folder: Folder) -> None:
+    save(folder, content(7), 7, 0)
+    save(folder, content(8), 7, 120)
+    assert loaded_epoch(folder) == 8
 
 
-def test_truncated_anywhere_the_one_before_is_used(tmp_path: Path) -> None:
-    save(tmp_path, content(1), 1, 0)
-    path = save(tmp_path, content(2), 2, 0)
-    whole = path.read_bytes()
-    for part in range(64):
-        path.write_bytes(whole[: len(whole) * part // 64])
-        newest = load_newest(tmp_path)
+@pytest.mark.parametrize(
+    ("keep", "best", "left"),
+    [(Keep.LAST, 1, [4]), (Keep.BEST, 1, [1]), (Keep.BEST, 2, [4]), (Keep.NONE, 1, [])],
+)
+def test_what_stays_of_a_run_that_is_done(
+    keep: Keep, best: int, left: list[int], folder: Folder
+) -> None:
+    for epoch in (1, 2, 3, 4):
+        save(folder, content(epoch), epoch, 0, spare=1)
+    assert epochs(folder) == [4, 3, 1]
+    retain(folder, keep, best)
+    assert epochs(folder) == left
+
+
+def test_truncated_anywhere_the_one_before_is_used(folder: Folder) -> None:
+    save(folder, content(1), 1, 0)
+    name = save(folder, content(2), 2, 0)
+    whole = folder.read(name)
+    for part in range(0, 64, 9 if "s3" in str(folder) else 1):
+        folder.write(name, whole[: len(whole) * part // 64])
+        newest = load_newest(folder)
         assert newest is not None
-        assert newest.damaged == (path,)
-        assert loaded_epoch(tmp_path) == 1
-    path.write_bytes(whole)
-    assert loaded_epoch(tmp_path) == 2
+        assert newest.damaged == (name,)
+        assert loaded_epoch(folder) == 1
+    folder.write(name, whole)
+    assert loaded_epoch(folder) == 2
 
 
-def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
-    save(tmp_path, content(1), 1, 0)
-    path = save(tmp_path, content(2), 2, 0)
-    whole = path.read_bytes()
+def test_any_flipped_bit_is_found(folder: Folder) -> None:
+    save(folder, content(1), 1, 0)
+    name = save(folder, content(2), 2, 0)
+    whole = folder.read(name)
     rng = random.Random(0)
-    for _ in range(200):
+    for _ in range(10 if "s3" in str(folder) else 200):
         bit = rng.randrange(8 * len(whole))
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(damaged)
-        assert loaded_epoch(tmp_path) == 1
+        folder.write(name, bytes(damaged))
+        assert loaded_epoch(folder) == 1
 
 
-def test_unfinished_and_foreign_files_are_no_checkpoints(tmp_path: Path) -> None:
-    (tmp_path / "epoch-0009-step-00000-abc.partial").write_bytes(b"half")
-    (tmp_path / "epoch-nine.pt").write_bytes(b"other")
-    assert load_newest(tmp_path) is None
-    save(tmp_path, content(1), 1, 0)
-    assert loaded_epoch(tmp_path) == 1
+def test_unfinished_and_foreign_files_are_no_checkpoints(folder: Folder) -> None:
+    folder.write("epoch-0009-step-00000-abc.partial", b"half")
+    folder.write("epoch-nine.pt", b"other")
+    assert load_newest(folder) is None
+    save(folder, content(1), 1, 0)
+    assert loaded_epoch(folder) == 1
 
 
-def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+def test_code_in_a_checkpoint_is_not_run(folder: Folder, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (tmp_path / "pwned",))
 
-    save(tmp_path, {"history": Evil()}, 1, 0)
+    save(folder, {"history": Evil()}, 1, 0)
     with pytest.raises(Exception, match=r"(?i)weights"):
-        load_newest(tmp_path)
+        load_newest(folder)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_folders_of_runs_are_found_with_their_bytes_and_removed(folder: Folder) -> None:
+    store = folder.store
+    assert store.run_folders() == {}
+    other = Folder(store, "1-abc/seed-1-456")
+    folder.write("a", b"123")
+    folder.write("b", b"4567")
+    other.write("a", b"1")
+    store.write("elsewhere", b"12345")
+    assert store.run_folders() == {folder.path: 7, other.path: 1}
+    folder.remove("a")
+    folder.remove("a")
+    assert folder.names() == ["b"]
+    folder.remove_all()
+    folder.remove_all()
+    assert store.run_folders() == {other.path: 1}
 
 
 def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(CheckpointError, match="cannot write a checkpoint"):
-        save(blocked / "run", content(1), 1, 0)
+        save(Folder(Disk(blocked), "run"), content(1), 1, 0)
+
+
+def test_what_cannot_be_read_is_not_taken_for_missing(tmp_path: Path) -> None:
+    """Else a run would start again from the first epoch."""
+    folder = Folder(Disk(tmp_path), "run")
+    name = save(folder, content(1), 1, 0)
+    (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / name).mkdir()
+    with pytest.raises(CheckpointError, match=r"cannot read .*epoch-0001"):
+        load_newest(folder)

@@ -1,0 +1,113 @@
+"""Checkpoints in folders, on this machine's disk or one that machines share.
+
+A file is whole or not there: it is written under another name, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from dia_repro.training.store import CheckpointError, Store
+
+
+@dataclass(frozen=True)
+class Disk(Store):
+    """Folders below one folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's path."""
+        return str(self.folder)
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self.folder
+
+    def names(self, folder: str) -> list[str]:
+        """Of the files right in a folder; none where there is no such folder."""
+        place = self.folder / folder
+        try:
+            return [path.name for path in place.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise CheckpointError(f"cannot read {place}: {error.strerror or error}") from error
+
+    def read(self, path: str) -> bytes:
+        """A file's bytes."""
+        place = self.folder / path
+        try:
+            return place.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {place}: {error.strerror or error}") from error
+
+    def write(self, path: str, content: bytes) -> None:
+        """Whole, and on the disk, before it has its name."""
+        place = self.folder / path
+        partial = place.with_suffix(".partial")
+        with _writing(place.parent):
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with partial.open("wb") as file:
+                    file.write(content)
+                    _sync_file(file)
+                partial.replace(place)
+                _sync_folder(place.parent)
+            except OSError:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                raise
+
+    def remove(self, path: str) -> None:
+        """Remove a file, which need not be there."""
+        place = self.folder / path
+        with _writing(place.parent):
+            place.unlink(missing_ok=True)
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove what is left of a folder whose files are gone."""
+        shutil.rmtree(self.folder / folder, ignore_errors=True)
+
+    def run_folders(self) -> dict[str, int]:
+        """The folders of runs, `spec/run`, with their bytes."""
+        return {
+            folder.relative_to(self.folder).as_posix(): sum(
+                path.stat().st_size for path in folder.rglob("*") if path.is_file()
+            )
+            for folder in sorted(self.folder.glob("*/seed-*"))
+        }
+
+    def absolute(self) -> Disk:
+        """The same place for a process with another working folder."""
+        return Disk(self.folder.absolute())
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"cannot write a checkpoint to {folder}: {reason}") from error
+
+
+def _sync_file(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

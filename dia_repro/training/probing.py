@@ -1,0 +1,79 @@
+"""Is a store of checkpoints there, and can it be written to? Asked before anything is trained."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from dia_repro.errors import AbsentError, DiaReproError
+from dia_repro.training.store import Store
+
+# Clients of object stores try again for minutes where nobody answers.
+ANSWER_SECONDS = 20.0
+
+
+class NoStoreError(AbsentError):
+    """Checkpoints cannot be kept there."""
+
+
+@contextmanager
+def probe(store: Store) -> Iterator[str]:
+    """Write a small file, and remove it at the end; gives its name, for others to look for.
+
+    Raises:
+        NoStoreError: it cannot be written or removed, or nobody answers.
+    """
+    name = f"probe-{secrets.token_hex(8)}"
+    _in_time(store, lambda: store.write(name, name.encode()))
+    try:
+        yield name
+    finally:
+        _in_time(store, lambda: store.remove(name))
+
+
+def check_reachable(store: Store) -> None:
+    """Look into the store, which may be empty still.
+
+    Raises:
+        NoStoreError: it cannot be read, or nobody answers.
+    """
+    _in_time(store, lambda: store.names(""))
+
+
+def check_shared(store: Store, name: str) -> None:
+    """See from another machine the small file that `probe` wrote, and write one.
+
+    Raises:
+        NoStoreError: this machine does not see it, or cannot write there.
+    """
+
+    def look() -> None:
+        if name not in store.names(""):
+            raise NoStoreError(
+                f"{store.name} is not the one of the machine that started this: "
+                "name a folder that all nodes share, or a URL, with --checkpoints"
+            )
+
+    _in_time(store, look)
+    with probe(store):
+        pass
+
+
+def _in_time(store: Store, action: Callable[[], object]) -> None:
+    problems: list[DiaReproError] = []
+
+    def act() -> None:
+        try:
+            action()
+        except DiaReproError as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=act, name="probe", daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if thread.is_alive():
+        raise NoStoreError(f"{store.name} gives no answer within {ANSWER_SECONDS:.0f} seconds")
+    for problem in problems:
+        raise NoStoreError(str(problem)) from problem

@@ -1,0 +1,212 @@
+"""Runs whose checkpoints are in an object store, by a real S3 server."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from dia_repro.execution import claiming
+from dia_repro.execution.attempt import Attempt
+from dia_repro.execution.claiming import lock_folder, lock_place, place_of
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.execution.upkeep import BusyRunError, dead_runs, folder_of, remove_run
+from dia_repro.results.queries import RunDetail, all_runs
+from dia_repro.results.schema import State
+from dia_repro.training.checkpoint import load_newest, sorted_names
+from dia_repro.training.disk import Disk
+from dia_repro.training.objects import Objects
+from dia_repro.training.store import Folder
+from dia_repro.training.trainer import Trainer
+from tests.execution.test_local import details, figures, start, wait_until
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import tiny_spec
+
+EPOCHS = 4
+
+
+def never() -> bool:
+    return False
+
+
+def train(
+    folder: Path,
+    checkpoints: str | None = None,
+    should_stop: Callable[[], bool] = never,
+    epochs: int = EPOCHS,
+) -> tuple[Ended, list[str]]:
+    """One attempt in this process; how it ended and its notices."""
+    folder.mkdir(exist_ok=True)
+    said: list[Message] = []
+    database, (order,) = make_orders(folder, [tiny_spec(epochs=epochs)], 1, checkpoints)
+    ended = Attempt(order, said.append, should_stop).run()
+    database.close()
+    return ended, [one.text for one in said if isinstance(one, Notice)]
+
+
+def weights(folder: Folder) -> dict[str, torch.Tensor]:
+    loaded = load_newest(folder)
+    assert loaded is not None
+    found: dict[str, torch.Tensor] = loaded.content["model"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained from beginning to end, with its checkpoints on a disk."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert train(folder)[0].outcome is Outcome.FINISHED
+    return folder
+
+
+@pytest.fixture
+def two_machines() -> Iterator[tuple[Path, Path]]:
+    """Temporary folders with names so short that a socket may lie in them."""
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        yield Path(one), Path(other)
+
+
+def assert_same(folder: Path, bucket: str, undisturbed: Path) -> RunDetail:
+    """The rows and weights of the one trained undisturbed; one checkpoint is left."""
+    (ours,), (other,) = details(folder), details(undisturbed)
+    assert ours.summary.state is State.FINISHED
+    assert figures(ours) == figures(other)
+    place = folder_of(Objects(bucket), ours.summary)
+    assert len(place.names()) == 1
+    mine = weights(place)
+    theirs = weights(folder_of(Disk(undisturbed / "runs-checkpoints"), other.summary))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    assert not list(folder.rglob("*.pt")), "nothing on this machine"
+    return ours
+
+
+def test_an_interrupted_run_goes_on_at_its_very_step(
+    undisturbed: Path, bucket: str, tmp_path: Path
+) -> None:
+    steps = itertools.count()
+    stopped, _ = train(tmp_path, bucket, lambda: next(steps) > 25)
+    assert stopped.outcome is Outcome.INTERRUPTED
+    names = sorted_names(folder_of(Objects(bucket), details(tmp_path)[0].summary))
+    assert (len(names), "step-00000" in names[0]) == (2, False)
+    ended, notices = train(tmp_path, bucket)
+    assert ended.outcome is Outcome.FINISHED
+    assert any("goes on after epoch 2" in text for text in notices)
+    assert_same(tmp_path, bucket, undisturbed)
+
+
+def test_a_killed_run_goes_on_on_another_machine_from_its_last_sound_checkpoint(
+    undisturbed: Path,
+    bucket: str,
+    s3_settings: dict[str, str],
+    tmp_path: Path,
+    two_machines: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine of its own is a folder of its own for locks; the other's are not to be seen."""
+    there, here = two_machines
+    monkeypatch.setattr(tempfile, "tempdir", str(here))
+    monkeypatch.setattr(claiming, "LEASE_SECONDS", 1.0)
+    folder = tmp_path / "work"
+    settings = {**s3_settings, "DIA_REPRO_CHECKPOINTS": bucket, "TMPDIR": str(there)}
+    process = start(folder, epochs=EPOCHS, environment=settings)
+    wait_until(lambda: any(one.summary.epochs >= 2 for one in details(folder)))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (before,) = details(folder)
+    assert before.summary.state is State.RUNNING
+    place = folder_of(Objects(bucket), before.summary)
+    newest, previous = sorted_names(place)
+    place.write(newest, place.read(newest)[:-100])
+    ended, notices = train(folder, bucket)
+    assert ended.outcome is Outcome.FINISHED
+    assert any("gave none and is taken for dead" in text for text in notices)
+    assert any(f"{place.shown(newest)} is damaged: going on from" in text for text in notices)
+    after = assert_same(folder, bucket, undisturbed)
+    assert after.provenance[-1]["from_epoch"] == int(previous.split("-")[1])
+    assert list(there.glob(f"dia-repro-*/{place.path}/lock"))
+    assert list(here.glob(f"dia-repro-*/{place.path}/lock"))
+
+
+def test_on_one_machine_the_lock_is_seen_at_once(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "locks"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    database, (order,) = make_orders(folder, [tiny_spec(epochs=1)], 1, bucket)
+    (run,) = all_runs(database)
+    place = lock_place(folder_of(order.checkpoints, run))
+    assert place.is_relative_to(tmp_path / "locks")
+    held = lock_folder(place)
+    assert held is not None
+    assert place_of(place) == place_of(lock_place(folder_of(Objects(bucket), run)))
+    assert Attempt(order, lambda _: None, never).run().outcome is Outcome.BUSY
+    with pytest.raises(BusyRunError):
+        remove_run(database, order.checkpoints, run.id, only_checkpoints=True)
+    held.release()
+    assert dead_runs(database, order.checkpoints) == []
+    assert Attempt(order, lambda _: None, never).run().outcome is Outcome.FINISHED
+    assert remove_run(database, order.checkpoints, run.id, only_checkpoints=False) == 1
+    assert (order.checkpoints.run_folders(), all_runs(database)) == ({}, ())
+    database.close()
+
+
+def test_the_lock_is_no_network_file_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server may keep the lock of a machine that is gone, and no other could go on."""
+    folder = Folder(Disk(tmp_path), "1-abc/seed-0-123")
+    assert lock_place(folder) == tmp_path / "1-abc/seed-0-123"
+    monkeypatch.setattr(claiming, "network_file_system", lambda path: "nfs4")
+    assert not lock_place(folder).is_relative_to(tmp_path)
+
+
+def test_a_store_that_is_lost_midway_fails_the_run_and_a_rerun_goes_on(
+    undisturbed: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket refuses writes after the second epoch, as with a token that has expired."""
+    written: list[str] = []
+    real = Objects.write
+
+    def refuse(self: Objects, path: str, content: bytes) -> None:
+        written.append(path)
+        place = self if len(written) <= 2 else Objects(f"{bucket}-gone")
+        real(place, path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "write", refuse)
+        ended, _ = train(tmp_path, bucket)
+    assert ended.outcome is Outcome.FAILED
+    assert "cannot write a checkpoint to s3://" in (ended.detail or "")
+    assert details(tmp_path)[0].summary.epochs == 2
+    assert train(tmp_path, bucket)[0].outcome is Outcome.FINISHED
+    assert_same(tmp_path, bucket, undisturbed)
+
+
+def test_the_traceback_of_a_run_that_raised_is_beside_its_checkpoints(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Trainer, *_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(Trainer, "run_epoch", broken)
+    ended, _ = train(tmp_path, bucket)
+    assert (ended.outcome, ended.detail) == (Outcome.FAILED, "ZeroDivisionError: on purpose")
+    place = folder_of(Objects(bucket), details(tmp_path)[0].summary)
+    assert b"ZeroDivisionError: on purpose" in place.read("traceback.txt")
+
+
+def test_orders_are_sent_without_a_connection(bucket: str, tmp_path: Path) -> None:
+    import pickle
+
+    database, (order,) = make_orders(tmp_path, [tiny_spec()], 1, bucket)
+    order.checkpoints.names("")
+    sent: WorkOrder = pickle.loads(pickle.dumps(order))
+    assert sent == order
+    database.close()
