@@ -24,7 +24,7 @@ DEMO = ("--protocol", "demo")
         (["run", "table5", "--dataset", "mnist", *DEMO], 2, "digits, cifar10, cifar100"),
         (["run", "table5", "--db", "no/such/folder.db", *DEMO], 2, "no/such does not exist"),
         (["run", "table5", "--db", ".", *DEMO], 2, "is a folder"),
-        (["run", "table5", "--db", "/proc/runs.db", *DEMO], 1, "/proc/runs.db"),
+        (["run", "table5", "--db", "/proc/runs.db", *DEMO], 3, "to /proc/runs-checkpoints: "),
         (["run", "table5", "--db", "nonsense://x", *DEMO], 2, "nonsense://x"),
         (["plan", "table5", "--image-size", "32", *DEMO], 2, "goes with --dataset folder:PATH"),
         (["run", "table5", "--skip-damaged", *DEMO], 2, "goes with --dataset folder:PATH"),
