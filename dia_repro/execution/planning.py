@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from dia_repro.models import Counts, count
 from dia_repro.results import writer
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
-from dia_repro.results.queries import RunSummary, runs_of
+from dia_repro.results.queries import RunSummary, gpu_memory, runs_of
 from dia_repro.results.schema import DONE
 from dia_repro.training.disk import Disk
 from dia_repro.training.store import Store, store_at
@@ -192,6 +192,7 @@ def make_orders(
     """
     store = checkpoints or checkpoint_store(database)
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
+    seen = gpu_memory(database)
     numbers = writer.ensure_runs(database, specs, sorted({run.seed for run in open_runs}))
     return [
         WorkOrder(
@@ -207,11 +208,18 @@ def make_orders(
             command=command,
             deterministic=deterministic,
             keep=keep,
-            memory=run.memory_bytes if machine.has_gpu else 0,
+            memory=_memory(run, seen) if machine.has_gpu else 0,
             processes=processes,
         )
         for run in open_runs
     ]
+
+
+def _memory(run: PlannedRun, seen: Mapping[str, int]) -> int:
+    """Of a GPU: as much as runs of the experiment were seen to take, else as reckoned."""
+    if run.spec.spec_id in seen:
+        return CUDA_BYTES + seen[run.spec.spec_id]
+    return run.memory_bytes
 
 
 def checkpoint_store(database: Database, location: str | None = None) -> Store:

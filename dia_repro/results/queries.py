@@ -156,6 +156,18 @@ def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
         return {row[0]: row[1] for row in session.execute(per_epoch)}
 
 
+def gpu_memory(database: Database) -> dict[str, int]:
+    """The most bytes that tensors of a run took on a GPU, by spec_id, as far as it was seen."""
+    most = (
+        select(RunRow.spec_id, func.max(ProvenanceRow.peak_memory_bytes))
+        .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
+        .where(ProvenanceRow.cuda.is_not(None), ProvenanceRow.peak_memory_bytes.is_not(None))
+        .group_by(RunRow.spec_id)
+    )
+    with database.reading() as session:
+        return {row[0]: row[1] for row in session.execute(most)}
+
+
 def analysis_parts(database: Database, run_id: int, settings: str) -> dict[int, str]:
     """What is kept of a run's analysis with these settings: content by part."""
     chosen = (

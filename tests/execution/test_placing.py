@@ -19,9 +19,12 @@ from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
+from dia_repro.results import claims, writer
 from dia_repro.results.database import open_database
+from dia_repro.results.schema import State
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
+from tests.results.rows import PROVENANCE
 
 GPUS = ("cuda:0", "cuda:1")
 ROOM = {"cuda:0": 100, "cuda:1": 100}
@@ -123,7 +126,17 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     with pytest.raises(AbsentError, match="estimated on a machine that has one"):
         with_estimates(planned, database, gpu, 1)
     orders = planning.make_orders(planned, database, gpu, 1, DataLocation(tmp_path), "test")
-    database.close()
     # ResNet407 keeps most: 3 numbers of 4 bytes for each output and image of a batch of 128.
     assert max(order.memory for order in orders) > 10e9
     assert min(order.memory for order in orders) > 1e9
+
+    # What a run was seen to take on a GPU counts more; on a processor it says nothing of one.
+    first, second, *others = orders
+    for order, cuda in ((first, "13.0"), (second, None)):
+        attempt = claims.take(database, order.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
+        ending = {"wall_seconds": 1.0, "peak_memory_bytes": 5_000_000_000}
+        writer.end(database, order.run_id, attempt, State.INTERRUPTED, **ending)
+    again = planning.make_orders(planned, database, gpu, 1, DataLocation(tmp_path), "test")
+    seen = planning.CUDA_BYTES + 5_000_000_000
+    assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]
+    database.close()
