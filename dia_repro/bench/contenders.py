@@ -8,9 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dia_repro.bench.reference import ReferenceLoop
@@ -20,7 +18,7 @@ from dia_repro.training.step import CapturedStep, TrainingStep
 from dia_repro.training.trainer import Trainer
 
 MEAN = STD = (0.5, 0.5, 0.5)
-PHOTOGRAPH = (500, 375)  # of ImageNet the customary size
+DISTINCT = 256  # photographs; beyond, copies
 
 
 class Way(StrEnum):
@@ -74,17 +72,11 @@ def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset
 
 
 def image_files(spec: Spec, training_images: int, test_images: int, root: Path) -> StreamedDataset:
-    """Noise in JPEG files of an ImageNet photograph's size, in pixels and in bytes (110 kB)."""
+    """Made-up photographs in JPEG files of ImageNet's customary size, in pixels and in bytes."""
     from dia_repro.data.folder import scan
+    from dia_repro.data.photographs import write_photographs
 
-    random = np.random.default_rng(0)
-    for split, count in (("train", training_images), ("val", test_images)):
-        for number in range(count):
-            folder = root / split / f"noise{number % 2}"
-            folder.mkdir(parents=True, exist_ok=True)
-            blurred = random.integers(0, 256, (PHOTOGRAPH[1] // 3, PHOTOGRAPH[0] // 3, 3), np.uint8)
-            image = Image.fromarray(blurred).resize(PHOTOGRAPH, Image.Resampling.BICUBIC)
-            image.save(folder / f"{number}.jpg", quality=85)
+    write_photographs(root, training_images, test_images, DISTINCT)
     return StreamedDataset(spec.data.dataset, scan(root), spec.data.image_size, "")
 
 
