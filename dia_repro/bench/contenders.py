@@ -30,6 +30,7 @@ class Way(StrEnum):
     CAPTURED = "captured"  # on a GPU: the hand-written passes in a graph, not compiled
     FIXED = "fixed batch"  # ours, without the data path
     FILES = "from files"  # ours, from photographs' worth of JPEG files on disk
+    PACKED = "packed"  # ours, from the same photographs packed
     SYNTHETIC_AMP = (
         "eager amp"  # fixed batch, eager NCHW autocast: what ImageNet is measured against
     )
@@ -94,7 +95,7 @@ def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    if task.way is Way.FILES:
+    if task.way in (Way.FILES, Way.PACKED):
         return _from_files(task), wait, f"decoded by {task.threads}"
     dataset = random_images(task.spec, task.training_images, task.test_images)
     if task.way is Way.REFERENCE:
@@ -132,7 +133,14 @@ def _epochs(trainer: Trainer) -> Iterator[int]:
 
 def _from_files(task: Task) -> Iterator[int]:
     with TemporaryDirectory(prefix="dia-repro-bench-") as folder:
-        dataset = image_files(task.spec, task.training_images, task.test_images, Path(folder))
+        root = Path(folder)
+        dataset = image_files(task.spec, task.training_images, task.test_images, root / "files")
+        if task.way is Way.PACKED:
+            from dia_repro.bench.feeding import packed_dataset
+            from dia_repro.data.folder import scan
+
+            found = scan(root / "files")
+            dataset = packed_dataset(dataset, found, root / "pack", task.threads)
         yield from _epochs(Trainer(task.spec, 0, dataset, torch.device(task.device), task.threads))
 
 

@@ -48,6 +48,7 @@ from dia_repro.data.streaming import StreamedDataset
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LOCK = "lock"
 FOLDER = "packed"  # inside the folder of downloaded data sets
 BATCH_BYTES, BATCH_IMAGES = 1 << 26, 1024  # of a record batch: what is held before it is written
 ORDINARY = ("RGB", "L")  # modes of a JPEG file that every decoder reads alike
@@ -140,18 +141,26 @@ def pack(job: Job, memory: Path, on_progress: OnProgress | None = None) -> tuple
     partial = job.target.with_name(f"{job.target.name}.partial")
     with _writing(partial):
         partial.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(partial / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise DataError(f"{job.target} is being packed by another process") from None
-        with lock:
+        with _alone(job, partial):
             manifest = _pack(job, partial, on_progress)
-            (partial / "lock").unlink(missing_ok=True)
+            (partial / LOCK).unlink(missing_ok=True)
             partial.rename(job.target)
             _sync(job.target.parent)
     remember(job.target, manifest, memory)
     return manifest, False
+
+
+@contextmanager
+def _alone(job: Job, partial: Path) -> Iterator[None]:
+    lock = FileLock(partial / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(f"{job.target} is being packed by another process") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _found(job: Job) -> Manifest:

@@ -57,5 +57,6 @@ def _natural(random: np.random.Generator, width: int, height: int) -> np.ndarray
     frequency[0, 0] = np.inf  # no mean
     shape = frequency.shape
     noise = random.standard_normal(shape) + 1j * random.standard_normal(shape)
-    channel = np.fft.irfft2(noise / frequency, (height, width))
-    return channel / channel.std()
+    channel: np.ndarray = np.fft.irfft2(noise / frequency, (height, width))
+    channel /= channel.std()
+    return channel

@@ -175,7 +175,8 @@ class _Parts(Sampler[list["Wanted"]]):
     """What workers are given: parts of batches, none of which reaches into the next one."""
 
     def __init__(self) -> None:
-        self.order, self.seeds = torch.arange(0), None
+        self.order = torch.arange(0)
+        self.seeds: Tensor | None = None
         self.batch_size, self.training = 1, True
 
     def set(self, order: Tensor, seeds: Tensor | None, batch_size: int, *, training: bool) -> None:
