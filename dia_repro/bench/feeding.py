@@ -15,8 +15,9 @@ from dia_repro.data.decoding import Decoded, Unreadable, Wanted
 from dia_repro.data.folder import ImageFolder, scan
 from dia_repro.data.manifest import MANIFEST
 from dia_repro.data.packed import open_pack
-from dia_repro.data.packing import Job, pack
+from dia_repro.data.packing import pack
 from dia_repro.data.photographs import write_photographs
+from dia_repro.data.shards import Job
 from dia_repro.data.streaming import StreamedData, StreamedDataset
 
 if TYPE_CHECKING:

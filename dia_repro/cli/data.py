@@ -153,8 +153,9 @@ def pack(
     """
     from dia_repro.data.inspection import MEMORY
     from dia_repro.data.packed import require_pyarrow
-    from dia_repro.data.packing import Job, default_target
+    from dia_repro.data.packing import default_target
     from dia_repro.data.packing import pack as write_pack
+    from dia_repro.data.shards import Job
 
     require_pyarrow()  # refused now rather than when all is looked through
     if skip_damaged and not name.startswith(FOLDER):

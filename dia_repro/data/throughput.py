@@ -20,8 +20,8 @@ from dia_repro.data.dataset import DataError
 from dia_repro.data.decoding import from_file, from_jpeg
 from dia_repro.data.folder import SUFFIXES
 from dia_repro.data.packed import Pack
-from dia_repro.data.packing import packed_jpeg
 from dia_repro.data.photographs import jpeg
+from dia_repro.data.shards import packed_jpeg
 
 GROUPS, GROUP = 5, 16  # medians are over groups of so many images
 LEAST = GROUPS  # images without which nothing is measured

@@ -7,10 +7,12 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +20,14 @@ import torch
 from filelock import FileLock
 from PIL import ExifTags, Image
 
-from dia_repro.data import DataError, StreamedDataset, batches_of, imagenet, load, packing
+from dia_repro.data import DataError, StreamedDataset, batches_of, imagenet, load, packing, shards
 from dia_repro.data.decoding import centred, from_jpeg, random_crop
 from dia_repro.data.folder import scan
-from dia_repro.data.manifest import MANIFEST, Manifest
+from dia_repro.data.manifest import MANIFEST, Manifest, Shard, file_hash
 from dia_repro.data.packed import Pack, choose_packed, open_pack
-from dia_repro.data.packing import Job, folder_source, imagenet_source, pack, packed_jpeg
+from dia_repro.data.packing import folder_source, imagenet_source, pack
 from dia_repro.data.photographs import jpeg, photograph, write_photographs
+from dia_repro.data.shards import Job, packed_jpeg
 from dia_repro.errors import AbsentError
 from dia_repro.experiments.names import DataLocation
 from tests.helpers import write_folder
@@ -205,7 +208,7 @@ def test_files_are_split_and_found_by_number(
     images: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packing, "SHARD", 4)
-    monkeypatch.setattr(packing, "BATCH_IMAGES", 3)
+    monkeypatch.setattr(shards, "BATCH_IMAGES", 3)
     wanted = job(images, side=0)
     manifest, _ = pack(wanted, memory)
     assert [shard.images for shard in manifest.train] == [4, 4, 3]
@@ -225,7 +228,7 @@ def test_what_was_interrupted_goes_on_after_the_last_whole_file(
     wanted = job(images)
     whole, _ = pack(replace(wanted, target=images.parent / "whole"), memory)
     written: list[str] = []
-    write = packing._write
+    write = packing.write_shard
 
     def stops(*arguments: object) -> object:
         if len(written) == 2:
@@ -233,7 +236,7 @@ def test_what_was_interrupted_goes_on_after_the_last_whole_file(
         written.append(str(arguments[1]))
         return write(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(packing, "_write", stops)
+    monkeypatch.setattr(packing, "write_shard", stops)
     with pytest.raises(KeyboardInterrupt):
         pack(wanted, memory)
     assert not wanted.target.exists(), "no half a pack"
@@ -244,7 +247,12 @@ def test_what_was_interrupted_goes_on_after_the_last_whole_file(
     broken.write_bytes(broken.read_bytes()[:-300])
     written[:] = ["", ""]
     seen: list[int] = []
-    monkeypatch.setattr(packing, "_write", lambda *a: (written.append(a[1].name), write(*a))[1])
+
+    def noted(job: Job, path: Path, *rest: Any) -> Shard:
+        written.append(path.name)
+        return write(job, path, *rest)
+
+    monkeypatch.setattr(packing, "write_shard", noted)
     manifest, found = pack(wanted, memory, lambda done, total: seen.append(done))
     assert not found
     assert written[2:] == ["train-00001.arrow", "train-00002.arrow", "test-00000.arrow"]
@@ -340,7 +348,7 @@ def test_a_file_that_pyarrow_cannot_read_is_refused_in_a_line(packed: Path, memo
     said = json.loads((packed / MANIFEST).read_text())
     del said["checksum"]
     manifest = Manifest.model_validate_json(json.dumps(said))
-    digest = packing.file_hash(path)
+    digest = file_hash(path)
     shard = manifest.test[0].model_copy(update={"size": 800, "sha256": digest})
     changed = manifest.model_copy(update={"test": (shard,)})
     (packed / MANIFEST).write_text(changed.to_json())
@@ -424,8 +432,8 @@ def test_a_disk_that_is_too_small_is_said_before_it_is_full(
     images: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packing, "SHARD", 4)
-    usage = packing.shutil.disk_usage(images)
-    monkeypatch.setattr(packing.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+    usage = shutil.disk_usage(images)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     with pytest.raises(DataError, match=r"about 0.0 GB more .* same command goes on"):
         pack(job(images), memory)
 
