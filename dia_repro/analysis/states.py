@@ -106,9 +106,7 @@ def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
     random = np.random.default_rng(seed)
     chosen = random.permutation(dataset.test_images)[:samples]
     if isinstance(dataset, StreamedDataset):
-        files = dataset.files
-        test = replace(files.test, paths=files.test.paths[chosen], labels=files.test.labels[chosen])
-        return replace(dataset, files=replace(files, test=test))
+        return dataset.with_test_images(chosen)
     return replace(dataset, test=Images(dataset.test.pixels[chosen], dataset.test.labels[chosen]))
 
 

@@ -8,9 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dia_repro.bench.reference import ReferenceLoop
@@ -20,7 +18,7 @@ from dia_repro.training.step import CapturedStep, TrainingStep
 from dia_repro.training.trainer import Trainer
 
 MEAN = STD = (0.5, 0.5, 0.5)
-PHOTOGRAPH = (500, 375)  # of ImageNet the customary size
+DISTINCT = 256  # photographs; beyond, copies
 
 
 class Way(StrEnum):
@@ -32,6 +30,7 @@ class Way(StrEnum):
     CAPTURED = "captured"  # on a GPU: the hand-written passes in a graph, not compiled
     FIXED = "fixed batch"  # ours, without the data path
     FILES = "from files"  # ours, from photographs' worth of JPEG files on disk
+    PACKED = "packed"  # ours, from the same photographs packed
     SYNTHETIC_AMP = (
         "eager amp"  # fixed batch, eager NCHW autocast: what ImageNet is measured against
     )
@@ -74,17 +73,11 @@ def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset
 
 
 def image_files(spec: Spec, training_images: int, test_images: int, root: Path) -> StreamedDataset:
-    """Noise in JPEG files of an ImageNet photograph's size, in pixels and in bytes (110 kB)."""
+    """Made-up photographs in JPEG files of ImageNet's customary size, in pixels and in bytes."""
     from dia_repro.data.folder import scan
+    from dia_repro.data.photographs import write_photographs
 
-    random = np.random.default_rng(0)
-    for split, count in (("train", training_images), ("val", test_images)):
-        for number in range(count):
-            folder = root / split / f"noise{number % 2}"
-            folder.mkdir(parents=True, exist_ok=True)
-            blurred = random.integers(0, 256, (PHOTOGRAPH[1] // 3, PHOTOGRAPH[0] // 3, 3), np.uint8)
-            image = Image.fromarray(blurred).resize(PHOTOGRAPH, Image.Resampling.BICUBIC)
-            image.save(folder / f"{number}.jpg", quality=85)
+    write_photographs(root, training_images, test_images, DISTINCT)
     return StreamedDataset(spec.data.dataset, scan(root), spec.data.image_size, "")
 
 
@@ -102,7 +95,7 @@ def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    if task.way is Way.FILES:
+    if task.way in (Way.FILES, Way.PACKED):
         return _from_files(task), wait, f"decoded by {task.threads}"
     dataset = random_images(task.spec, task.training_images, task.test_images)
     if task.way is Way.REFERENCE:
@@ -140,7 +133,14 @@ def _epochs(trainer: Trainer) -> Iterator[int]:
 
 def _from_files(task: Task) -> Iterator[int]:
     with TemporaryDirectory(prefix="dia-repro-bench-") as folder:
-        dataset = image_files(task.spec, task.training_images, task.test_images, Path(folder))
+        root = Path(folder)
+        dataset = image_files(task.spec, task.training_images, task.test_images, root / "files")
+        if task.way is Way.PACKED:
+            from dia_repro.bench.feeding import packed_dataset
+            from dia_repro.data.folder import scan
+
+            found = scan(root / "files")
+            dataset = packed_dataset(dataset, found, root / "pack", task.threads)
         yield from _epochs(Trainer(task.spec, 0, dataset, torch.device(task.device), task.threads))
 
 

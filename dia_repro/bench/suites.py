@@ -145,10 +145,10 @@ def _compared(
     spec: Spec, ours: Series, reference: Series, least: float | None
 ) -> list[Measurement]:
     name = f"{label(spec)}, batch {spec.recipe.batch_size}"
-    how = _spread(ours, reference)
+    how = spread(ours, reference)
     return [
-        _rate(f"{name}: reference", reference),
-        _rate(f"{name}: ours", ours),
+        rate_of(f"{name}: reference", reference),
+        rate_of(f"{name}: ours", ours),
         Measurement(f"{name}: ours ÷ reference", ratio(ours, reference), "x", least, how=how),
     ]
 
@@ -164,7 +164,7 @@ def label(spec: Spec) -> str:
 def ours_alone(spec: Spec, setting: Setting) -> list[Measurement]:
     """Images a second by ours, evaluation included."""
     (ours,) = setting.measure([setting.task(spec)])
-    return [_rate(f"{label(spec)}, batch {spec.recipe.batch_size}: ours", ours)]
+    return [rate_of(f"{label(spec)}, batch {spec.recipe.batch_size}: ours", ours)]
 
 
 def count_operations() -> Iterator[Measurement]:
@@ -218,7 +218,7 @@ def _ways_on_gpu(setting: Setting) -> Iterator[Measurement]:
         [setting.task(dianet, deterministic=True)],
         [setting.task(resnet(164, plain, precision="bf16"))],
     )
-    yield _rate("DIANet164, bf16: ours", ours)
+    yield rate_of("DIANet164, bf16: ours", ours)
     yield Measurement("DIANet164: start to first step", ours.start_seconds, "s", how=ours.how)
     yield Measurement("DIANet164: compiled ÷ captured only", ratio(ours, captured), "x")
     yield Measurement("DIANet164 ÷ ResNet164, time", ratio(resnet164, ours), "x", most=1.25)
@@ -249,7 +249,7 @@ def _against_reference_on_gpu(setting: Setting) -> Iterator[Measurement]:
             [setting.task(exact.model_copy(update={"precision": "tf32"}))],
             [setting.task(exact.model_copy(update={"precision": "bf16"}))],
         )
-        yield _rate(f"{name}: reference, fp32", reference)
+        yield rate_of(f"{name}: reference, fp32", reference)
         yield Measurement(
             f"{name}: ours in fp32 ÷ reference", ratio(same, reference), "x", how=same.how
         )
@@ -286,13 +286,16 @@ def _imagenet(setting: Setting) -> Iterator[Measurement]:
         precision="bf16",
     )
     varied = spec.data.model_copy(update={"augmentation": "resized-crop-flip"})
-    ours, amp, files = setting.measure(
+    from_disk = spec.model_copy(update={"data": varied})
+    ours, amp, files, packed = setting.measure(
         [setting.task(spec, Way.FIXED)],
         [setting.task(spec, Way.SYNTHETIC_AMP)],
-        [setting.task(spec.model_copy(update={"data": varied}), Way.FILES)],
+        [setting.task(from_disk, Way.FILES)],
+        [setting.task(from_disk, Way.PACKED)],
     )
-    yield _rate("ImageNet ResNet50, synthetic: ours", ours)
-    yield _rate("ImageNet ResNet50, JPEG files: ours", files)
+    yield rate_of("ImageNet ResNet50, synthetic: ours", ours)
+    yield rate_of("ImageNet ResNet50, JPEG files: ours", files)
+    yield rate_of("ImageNet ResNet50, packed: ours", packed)
     yield Measurement(
         "ImageNet ResNet50, synthetic: ours ÷ eager AMP NCHW", ratio(ours, amp), "x", least=1.7
     )
@@ -313,11 +316,13 @@ def copy_bandwidth(device: torch.device) -> float:
     return float(2 * source.numel() / statistics.median(seconds[1:]))
 
 
-def _rate(name: str, series: Series) -> Measurement:
-    return Measurement(name, series.rate, "images/s", how=_spread(series))
+def rate_of(name: str, series: Series) -> Measurement:
+    """Images a second of a contender."""
+    return Measurement(name, series.rate, "images/s", how=spread(series))
 
 
-def _spread(ours: Series, reference: Series | None = None) -> str:
+def spread(ours: Series, reference: Series | None = None) -> str:
+    """In words: windows, the least and the most of their rates, or of their ratios."""
     values = [window.rate for window in ours.windows]
     if reference is not None:
         values = [a / b.rate for a, b in zip(values, reference.windows, strict=True)]

@@ -30,6 +30,7 @@ class Suite(StrEnum):
 
     CPU = "cpu"
     GPU = "gpu"
+    INPUT = "input"
 
 
 FIELDS = ("name", "value", "unit", "least", "most", "met", "how")
@@ -47,7 +48,11 @@ COLUMNS = (
 def bench(
     suite: Annotated[
         Suite | None,
-        typer.Option("--suite", help="All that a kind of machine can show: cpu or gpu."),
+        typer.Option(
+            "--suite",
+            help="All that a kind of machine can show, cpu or gpu; or input: how fast "
+            "photographs are decoded, in files and packed.",
+        ),
     ] = None,
     artifact: Annotated[
         list[str] | None,
@@ -86,7 +91,8 @@ def bench(
 ) -> None:
     """Measure how fast training is here, in ratios with the goal that each has.
 
-    Images are noise in the shape of the data. Figures go to the database too.
+    Images are noise in the shape of the data; photographs are made up, with a natural spectrum.
+    Figures go to the database too.
 
     Example: dia-repro bench --suite cpu
     """
@@ -101,7 +107,8 @@ def bench(
     open_database(db, create=False).close()  # refused now rather than when all is measured
     from dia_repro.execution.machine import find_machine
 
-    machine = find_machine("cuda" if suite is Suite.GPU else "cpu" if suite else device)
+    kinds = {Suite.CPU: "cpu", Suite.GPU: "cuda"}
+    machine = find_machine(kinds.get(suite, device) if suite else device)
     setting = _setting(machine, windows, seconds)
     circumstances = _circumstances(machine, setting)
     records: list[dict[str, Any]] = []
@@ -131,9 +138,11 @@ def _setting(machine: Machine, windows: int, seconds: float) -> Setting:
 
 
 def _of_suite(suite: Suite, setting: Setting) -> Iterator[Measurement]:
+    from dia_repro.bench.feeding import input_suite
     from dia_repro.bench.suites import cpu_suite, gpu_suite
 
-    return (gpu_suite if suite is Suite.GPU else cpu_suite)(setting)
+    suites = {Suite.CPU: cpu_suite, Suite.GPU: gpu_suite, Suite.INPUT: input_suite}
+    return suites[suite](setting)
 
 
 def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterator[Measurement]:

@@ -6,15 +6,18 @@ import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import emit, notice, watch
+from dia_repro.cli.output import emit, notice, stderr, watch
 from dia_repro.errors import ABSENT, DONE, DiaReproError
 from dia_repro.experiments.names import DataLocation
 from dia_repro.rendering.listing import Column, field, listing
+
+if TYPE_CHECKING:
+    from dia_repro.execution.machine import Machine
 
 FIELDS = ("check", "status", "detail")
 COLUMNS = tuple(Column(name, field(name)) for name in FIELDS)
@@ -64,6 +67,7 @@ def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
         yield "GPU", "absent", "training goes to the CPU: enough for --protocol demo"
     for name in ("cifar10", "cifar100", "imagenet"):
         yield name, *_data_check(name, data)
+    yield "ImageNet input", *_input_check(machine, data)
     yield "disk", *_disk_check(Path(db if "://" not in db else "."))
     yield "database", *_database_check(db)
 
@@ -78,6 +82,15 @@ def _data_check(name: str, data: Path) -> tuple[str, str]:
     except DiaReproError as error:
         return "absent", str(error)
     return "ok", f"{dataset.training_images:,} + {dataset.test_images:,} images in {data}"
+
+
+def _input_check(machine: Machine, data: Path) -> tuple[str, str]:
+    """Whether ImageNet's data path keeps up with training."""
+    from dia_repro.cli.balance import imagenet_balance
+
+    with stderr().status("Measuring how fast images are decoded and trained on …"):
+        balance = imagenet_balance(machine, data)
+    return "ok", balance.sentence() if balance else "images could not be decoded"
 
 
 def _disk_check(path: Path) -> tuple[str, str]:

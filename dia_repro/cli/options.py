@@ -72,7 +72,8 @@ Dataset = Annotated[
     typer.Option(
         "--dataset",
         help="Other data than the artifact's own: digits, cifar10, cifar100, imagenet, or "
-        "folder:PATH for your own images in PATH/train/CLASS/ and PATH/test/CLASS/ (or val/).",
+        "folder:PATH for your own images in PATH/train/CLASS/ and PATH/test/CLASS/ (or val/), or "
+        "packed:PATH for what 'dia-repro data pack' wrote.",
     ),
 ]
 ImageSize = Annotated[
@@ -82,7 +83,8 @@ ImageSize = Annotated[
         min=8,
         max=1024,
         help="Side in pixels to which your own images are brought; by default their own if "
-        "they are square and agree, else 32. Beyond 64 they are varied as ImageNet's are.",
+        "they are square and agree, else 32. Beyond 64 they are varied as ImageNet's are. Of "
+        "packed images by default 7/8 of what their shorter side was reduced to.",
     ),
 ]
 SkipDamaged = Annotated[

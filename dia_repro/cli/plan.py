@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.engines import Resources, find_engine
+from dia_repro.cli.balance import balances
+from dia_repro.cli.engines import Local, Resources, find_engine
 from dia_repro.cli.output import duration, emit, notice, stdout
 from dia_repro.cli.requests import choose_data, resolve
-from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.names import DataLocation, Protocol
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
     from dia_repro.cli.engines import Engine
+    from dia_repro.execution.bottleneck import Balance
     from dia_repro.execution.planning import PlannedRun
+    from dia_repro.experiments.spec import DataSpec
     from dia_repro.results.database import Database
 
 FIELDS = (
@@ -100,7 +103,8 @@ def plan(
     planned = plan_runs(database, chosen, request, seeds, only or ())
     check_planned(planned)
     names = [one.name for one in chosen]
-    print_plan(planned, names, database, engine, format_, price)
+    location = DataLocation(data, own.folder if own else None, skip_damaged)
+    print_plan(planned, names, database, engine, location, format_, price)
 
 
 def check_planned(planned: Sequence[PlannedRun]) -> None:
@@ -126,15 +130,22 @@ def print_plan(
     names: Sequence[str],
     database: Database,
     engine: Engine,
+    location: DataLocation,
     format_: options.Format,
     price: float | None = None,
 ) -> None:
     """The runs, what artifacts of these names share, and the cost of what is left."""
+    from dia_repro.execution.bottleneck import with_data_path
     from dia_repro.execution.estimates import wall_seconds, with_estimates
 
     open_runs = [one for one in planned if not one.done]
     machine, at_once = engine.machine, engine.room(len(open_runs))
     planned = with_estimates(planned, database, machine, at_once)
+    balanced: dict[DataSpec, Balance] = {}
+    if isinstance(engine, Local):  # a cluster's nodes have data and cores of their own
+        balanced = balances(planned, machine, at_once, location)
+        supplies = {data: one.supply for data, one in balanced.items()}
+        planned = with_data_path(planned, supplies, shared=not machine.has_gpu)
     records = [_record(one) for one in planned]
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     if format_ is not options.Format.TABLE:
@@ -155,6 +166,8 @@ def print_plan(
         f"about {duration(wall)} on {', '.join(machine.devices)} "
         f"({at_once} at a time{cost}), up to {disk / 1e6:,.0f} MB of checkpoints."
     )
+    for one in balanced.values():
+        notice(one.sentence())
 
 
 def _share(name: str, planned: Sequence[PlannedRun]) -> dict[str, object]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dia_repro.experiments.protocols import DataChoice, Request
     from dia_repro.results.database import Database
 
-FOLDER = "folder:"
+FOLDER, PACKED = "folder:", "packed:"
 
 
 def choose_data(
@@ -34,13 +34,14 @@ def choose_data(
         database: where to look for a user's images by name when they are not on this machine:
             enough to show results, not to train. Damaged images are no obstacle to that either.
     """
-    is_folder = dataset is not None and dataset.startswith(FOLDER)
-    if not is_folder and (image_size is not None or skip_damaged):
-        option = "--image-size" if image_size is not None else "--skip-damaged"
-        raise UsageError(f"{option} goes with --dataset folder:PATH")
+    kind = next((one for one in (FOLDER, PACKED) if dataset and dataset.startswith(one)), None)
+    if image_size is not None and kind is None:
+        raise UsageError("--image-size goes with --dataset folder:PATH or packed:PATH")
+    if skip_damaged and kind != FOLDER:
+        raise UsageError("--skip-damaged goes with --dataset folder:PATH")
     if dataset is None:
         return None
-    if not is_folder:
+    if kind is None:
         from dia_repro.experiments.protocols import known_data
 
         return known_data(dataset)
@@ -48,8 +49,11 @@ def choose_data(
     if database is not None and not _is_folder(path):
         return _recorded_data(dataset, image_size, database)
     from dia_repro.data.own import choose_folder
+    from dia_repro.data.packed import choose_packed
 
     with watch(f"Looking through {path}") as on_progress:
+        if kind == PACKED:
+            return choose_packed(path, image_size, data, on_progress)
         return choose_folder(
             path,
             image_size,
@@ -67,10 +71,10 @@ def _is_folder(path: Path) -> bool:
 
 
 def folder_path(dataset: str) -> Path:
-    """The path in `folder:PATH`."""
-    text = dataset.removeprefix(FOLDER)
+    """The path in `folder:PATH` or `packed:PATH`."""
+    kind, _, text = dataset.partition(":")
     if not text:
-        raise UsageError(f"{FOLDER} needs the path of a folder behind it")
+        raise UsageError(f"{kind}: needs the path of a folder behind it")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -93,7 +97,7 @@ def _recorded_data(dataset: str, image_size: int | None, database: Database) -> 
         found = {one for one in found if one.image_size == image_size}
     if not found:
         raise UsageError(
-            f"there is no folder {dataset.removeprefix(FOLDER)}, and no run on {dataset} "
+            f"there is no folder {dataset.partition(':')[2]}, and no run on {dataset} "
             f"in {database.name}"
         )
     if len(found) > 1:

@@ -93,16 +93,16 @@ def run(
     store = checkpoint_store(database, checkpoints)
     planned = plan_runs(database, chosen, request, seeds, only or ())
     check_planned(planned)
+    location = DataLocation(data, own.folder if own else None, skip_damaged)
     if dry_run:
         names = [one.name for one in chosen]
-        print_plan(planned, names, database, engine, options.Format.TABLE)
+        print_plan(planned, names, database, engine, location, options.Format.TABLE)
         return
     open_runs = longest_first(planned)
     if not open_runs:
         notice(f"Nothing to train: all {len(planned)} runs are in {database.name}.")
         return
     _ask_before_starting_again(open_runs, database, store, yes)
-    location = DataLocation(data, own.folder if own else None, skip_damaged)
     at_once = engine.room(len(open_runs))
     if protocol is Protocol.PAPER and not machine.has_gpu:
         _ask_before_long_cpu_run(open_runs, database, engine, location, store, yes)

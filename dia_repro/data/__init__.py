@@ -11,6 +11,8 @@ from dia_repro.data.streaming import StreamedData, StreamedDataset
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
+PACKED = "packed:"
+
 __all__ = [
     "AnyDataset",
     "Batch",
@@ -44,6 +46,10 @@ def load(
         from dia_repro.data.imagenet import load_imagenet
 
         return load_imagenet(spec.image_size, location.root, on_progress)
+    if spec.dataset.startswith(PACKED):
+        from dia_repro.data.packed import load_packed
+
+        return load_packed(spec, location, on_progress)
     if spec.content_hash is not None:
         from dia_repro.data.own import load_folder
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms.functional import center_crop, hflip, pil_to_tensor, resize
+from torchvision.transforms.functional import center_crop, hflip, resize, resized_crop
 
-from dia_repro.data.folder import Files
+from dia_repro.data.folder import Files, ImageFolder
 from dia_repro.data.opening import open_rgb, upright
+from dia_repro.data.packed import Pack, PackedSplit
+from dia_repro.data.streaming import RESIZE_RATIO
 
-# The shorter side before the centre crop, as a multiple of the crop's: 256 for 224.
-RESIZE_RATIO = 256 / 224
 # The longer side, as a multiple of the shorter one, beyond which the ends are cut off before an
 # image is resized: they would grow beyond all memory, and be cut off afterwards anyway.
 LONGEST = 16
+# Of a random crop: its share of the image's area, and its width by its height.
+AREA, SHAPE = [0.08, 1.0], [3 / 4, 4 / 3]
 
 
 @dataclass(frozen=True)
@@ -34,68 +38,142 @@ class Unreadable:
     reason: str
 
 
-Example = tuple[Tensor, int]
+@dataclass(frozen=True)
+class Wanted:
+    """An image that a batch is made of.
+
+    Attributes:
+        training: of which split it is.
+        index: its number in it.
+        seed: of its random crop and flip; None leaves it at the centre.
+    """
+
+    training: bool
+    index: int
+    seed: int | None
+
+
+Example = tuple[np.ndarray, int]
+Picture = TypeVar("Picture", Image.Image, Tensor)
 
 
 class Decoded(Dataset[Example | Unreadable]):
-    """Images by number, as (3, S, S) uint8 and label.
+    """Images as (S, S, 3) uint8 and label.
 
     Args:
-        root: folder that the paths of `split` begin at.
-        split: the images.
-        size: side of what comes out, in pixels.
-        seeds: (N,) for each image's random crop and flip; None leaves them at the centre.
-        upright: whether images are turned as their EXIF data say.
+        source: where they are.
+        size: S, in pixels.
+        upright: whether images in files of their own are turned as their EXIF data say.
     """
 
-    def __init__(
-        self, root: Path, split: Files, size: int, seeds: Tensor | None, *, upright: bool
-    ) -> None:
-        self.root, self.split, self.size, self.seeds = root, split, size, seeds
-        self.upright = upright
+    def __init__(self, source: ImageFolder | Pack, size: int, *, upright: bool) -> None:
+        self.source, self.size, self.upright = source, size, upright
 
-    def __getitem__(self, index: int) -> Example | Unreadable:
-        path = self.root / os.fsdecode(self.split.paths[index])
+    def __getitem__(self, wanted: Wanted) -> Example | Unreadable:
+        split = self.source.train if wanted.training else self.source.test
+        if isinstance(split, PackedSplit):
+            return self._from_pack(split, wanted)
+        return self._from_file(split, wanted)
+
+    def _from_file(self, split: Files, wanted: Wanted) -> Example | Unreadable:
+        path = split.file(self.source.root, wanted.index)
         try:
-            opened = open_rgb(path)
+            pixels = from_file(path, self.size, wanted.seed, turn=self.upright)
         except Exception as error:  # decoders raise what they like
             return Unreadable(f"{path} cannot be decoded any more: {error}")
-        image = upright(opened) if self.upright else opened[0]
-        if self.seeds is None:
-            image = centred(image, self.size)
-        else:
-            image = varied(image, self.size, int(self.seeds[index]))
-        return pil_to_tensor(image), int(self.split.labels[index])
+        return pixels, int(split.labels[wanted.index])
+
+    def _from_pack(self, split: PackedSplit, wanted: Wanted) -> Example | Unreadable:
+        try:
+            pixels = from_jpeg(split.jpeg(wanted.index), self.size, wanted.seed)
+        except Exception as error:  # decoders raise what they like
+            where = split.describe(wanted.index)
+            return Unreadable(f"{where} cannot be decoded any more: {error}".splitlines()[0])
+        return pixels, int(split.labels[wanted.index])
 
 
-def collate(
-    examples: Sequence[Example | Unreadable], size: int
-) -> tuple[Tensor, Tensor] | Unreadable:
-    """A batch (B, 3, S, S) and its labels (B,), or its first image that cannot be read."""
-    if not examples:
-        return torch.empty(0, 3, size, size, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+def collate(examples: Sequence[Example | Unreadable]) -> tuple[Tensor, Tensor] | Unreadable:
+    """A batch (B, 3, S, S), channels last, and its labels (B,), or its first unreadable image."""
+    sound: list[Example] = []
     for one in examples:
         if isinstance(one, Unreadable):
             return one
-    batch: tuple[Tensor, Tensor] = default_collate(list(examples))
-    return batch
+        sound.append(one)
+    pixels, labels = zip(*sound, strict=True)
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), torch.tensor(labels)
 
 
-def centred(image: Image.Image, size: int) -> Image.Image:
+def from_file(path: Path | io.BytesIO, size: int, seed: int | None, *, turn: bool) -> np.ndarray:
+    """(S, S, 3) uint8 of an image in a file of its own, at the centre or varied by a seed.
+
+    Raises:
+        Exception: whatever the decoder likes.
+    """
+    opened = open_rgb(path)
+    image = upright(opened) if turn else opened[0]
+    return np.asarray(centred(image, size) if seed is None else varied(image, size, seed))
+
+
+def from_jpeg(content: np.ndarray, size: int, seed: int | None) -> np.ndarray:
+    """(S, S, 3) uint8 of a JPEG file in memory, at the centre or varied by a seed.
+
+    Resized by torch, in less than half of Pillow's time and with other last digits: what is packed
+    is another experiment anyway.
+
+    Args:
+        content: (bytes,) uint8.
+
+    Raises:
+        Exception: whatever the decoder likes.
+    """
+    opened, _ = open_rgb(io.BytesIO(content.data))
+    image = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
+    if seed is None:
+        crop: Tensor = centred(image, size)
+    else:
+        top, left, height, width, mirror = random_crop(image, seed)
+        crop = image[:, top : top + height, left : left + width]
+        crop = resize(crop, [size, size], antialias=True)
+        crop = crop.flip(-1) if mirror else crop
+    pixels: np.ndarray = crop.permute(1, 2, 0).numpy()
+    return pixels
+
+
+def reduced(image: Picture, side: int) -> Picture:
+    """Shorter side to `side`; a very long image loses its ends."""
+    width, height = (image.shape[-1], image.shape[-2]) if isinstance(image, Tensor) else image.size
+    longest = LONGEST * min(height, width)
+    if max(height, width) > longest:
+        image = center_crop(image, [min(height, longest), min(width, longest)])
+    smaller: Picture = resize(image, [side], antialias=True)
+    return smaller
+
+
+def centred(image: Picture, size: int) -> Picture:
     """Shorter side to 8/7 of `size` (256 for 224), then the crop in the middle."""
-    longest = LONGEST * min(image.size)
-    if max(image.size) > longest:
-        image = center_crop(image, [min(image.height, longest), min(image.width, longest)])
-    middle: Image.Image = center_crop(resize(image, [round(size * RESIZE_RATIO)]), [size, size])
+    middle: Picture = center_crop(reduced(image, round(size * RESIZE_RATIO)), [size, size])
     return middle
 
 
 def varied(image: Image.Image, size: int, seed: int) -> Image.Image:
     """A crop of 8 to 100 % of the area, 3:4 to 4:3, resized to `size`; half of them mirrored."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        cropped: Image.Image = RandomResizedCrop(size)(image)
+    *box, mirror = random_crop(image, seed)
+    cropped: Image.Image = resized_crop(image, *box, [size, size])
+    return hflip(cropped) if mirror else cropped
+
+
+def random_crop(image: Image.Image | Tensor, seed: int) -> tuple[int, int, int, int, bool]:
+    """Top, left, height and width of a crop, and whether it is mirrored: the same for a seed.
+
+    What is drawn is what `torch.random.fork_rng` around `torch.manual_seed` gives, in a seventh of
+    the time: other devices' generators are left alone.
+    """
+    drawing = torch.default_generator
+    before = drawing.get_state()
+    try:
+        drawing.manual_seed(seed)
+        top, left, height, width = RandomResizedCrop.get_params(image, AREA, SHAPE)
         mirror = bool(torch.rand(()) < 0.5)
-    if mirror:
-        cropped = hflip(cropped)
-    return cropped
+    finally:
+        drawing.set_state(before)
+    return top, left, height, width, mirror

@@ -44,6 +44,14 @@ class Files:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def file(self, root: Path, index: int) -> Path:
+        """An image's file in the folder that it was found in."""
+        return root / os.fsdecode(self.paths[index])
+
+    def at(self, places: np.ndarray) -> Files:
+        """Some of the images."""
+        return Files(self.paths[places], self.labels[places])
+
     def without(self, names: frozenset[str]) -> Files:
         """The split without those files."""
         kept = np.array([os.fsdecode(path) not in names for path in self.paths], dtype=bool)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from dia_repro.data.dataset import DataError
 from dia_repro.data.folder import is_folder, scan
-from dia_repro.data.inspection import OnProgress, inspect, sound
-from dia_repro.data.own import MEMORY
+from dia_repro.data.inspection import MEMORY, OnProgress, inspect, sound
 from dia_repro.data.streaming import StreamedDataset
 
 FOLDER = "imagenet"

@@ -16,6 +16,7 @@ from dia_repro.data.folder import Files, ImageFolder
 from dia_repro.data.opening import in_threads, open_rgb
 
 OnProgress = Callable[[int, int], None]
+MEMORY = "inspections"  # inside the folder of downloaded data sets
 FORMAT = 2  # of the remembered files
 MENTIONED = 3
 

@@ -56,7 +56,8 @@ def open_rgb(file: Path | io.BytesIO) -> tuple[Image.Image, int]:
         image.load()
         if image.mode.startswith(("I", "F")):  # they would all become white in RGB
             raise UnfitImageError("more than 8 bits a colour")
-        return image.convert("RGB"), _orientation(image)
+        # In RGB already it need not be copied.
+        return image if image.mode == "RGB" else image.convert("RGB"), _orientation(image)
 
 
 def upright(opened: tuple[Image.Image, int]) -> Image.Image:
@@ -73,11 +74,13 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in TURNS else 1
 
 
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """What `work` gives for each item, in order, by all cores.
+def in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None
+) -> Iterator[Result]:
+    """What `work` gives for each item, in order, by all cores unless told.
 
     Not all at once: an error or an interruption waits for no more than is under way.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for first in range(0, len(items), AT_A_TIME):
             yield from pool.map(work, items[first : first + AT_A_TIME])

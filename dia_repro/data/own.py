@@ -13,7 +13,7 @@ from torchvision.transforms.functional import center_crop, resize
 
 from dia_repro.data.dataset import DataError, Dataset, Images, as_images
 from dia_repro.data.folder import Files, ImageFolder, scan
-from dia_repro.data.inspection import OnProgress, inspect, sound
+from dia_repro.data.inspection import MEMORY, OnProgress, inspect, sound
 from dia_repro.data.opening import in_threads, open_rgb, upright
 from dia_repro.data.streaming import StreamedDataset
 from dia_repro.experiments.names import DataLocation
@@ -21,7 +21,6 @@ from dia_repro.experiments.protocols import LARGEST_LIKE_CIFAR, DataChoice, own_
 from dia_repro.experiments.spec import DataSpec
 
 PREFIX = "folder:"
-MEMORY = "inspections"  # inside the folder of downloaded data sets
 DEFAULT_SIDE, LEAST_SIDE, LARGEST_SIDE = 32, 8, 1024
 LEAST_STD = 1 / 255
 

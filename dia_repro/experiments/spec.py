@@ -37,17 +37,19 @@ class DataSpec(_Frozen):
     """What is trained on.
 
     Attributes:
-        dataset: the data's name: `digits`, `cifar10`, `cifar100`, `imagenet`, or `folder:NAME`
-            for a user's own images.
+        dataset: the data's name: `digits`, `cifar10`, `cifar100`, `imagenet`, `folder:NAME`
+            for a user's own images, or `packed:NAME` for images that were resized and packed.
         classes: how many classes it has.
         image_size: side of the square images that the network sees, in pixels.
         augmentation: how training images are varied; `none`, `shift1` (moved by up to one
             pixel), `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip) or
             `resized-crop-flip` (the ImageNet standard).
-        content_hash: SHA-256 of a user's own images; None for data that everybody has.
+        content_hash: SHA-256 of a user's own or of packed images; None for data that everybody has.
     """
 
-    dataset: Annotated[str, Field(pattern=r"^(digits|cifar10|cifar100|imagenet|folder:.+)$")]
+    dataset: Annotated[
+        str, Field(pattern=r"^(digits|cifar10|cifar100|imagenet|folder:.+|packed:.+)$")
+    ]
     classes: Count
     image_size: Count
     augmentation: Literal["none", "shift1", "crop4-flip", "resized-crop-flip"]

@@ -161,11 +161,11 @@ def gpu_memory(database: Database) -> dict[str, int]:
     most = (
         select(RunRow.spec_id, func.max(ProvenanceRow.peak_memory_bytes))
         .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
-        .where(ProvenanceRow.cuda.is_not(None), ProvenanceRow.peak_memory_bytes.is_not(None))
+        .where(ProvenanceRow.cuda.is_not(None))
         .group_by(RunRow.spec_id)
     )
     with database.reading() as session:
-        return {row[0]: row[1] for row in session.execute(most)}
+        return {row[0]: row[1] for row in session.execute(most) if row[1] is not None}
 
 
 def analysis_parts(database: Database, run_id: int, settings: str) -> dict[int, str]:

@@ -22,12 +22,12 @@ def task(way: Way, text: str | None = None) -> Task:
     return Task(way, text or tiny_spec(weight_decay=0.0).canonical_json(), "cpu", 1, 256, 64)
 
 
-def from_files() -> Task:
+def from_files(way: Way = Way.FILES) -> Task:
     spec = tiny_spec(weight_decay=0.0)
     spec = spec.model_copy(
         update={"data": spec.data.model_copy(update={"augmentation": "resized-crop-flip"})}
     )
-    return task(Way.FILES, spec.canonical_json())
+    return task(way, spec.canonical_json())
 
 
 def test_the_files_are_of_a_photographs_size(tmp_path: Path) -> None:
@@ -56,7 +56,12 @@ def test_groups_take_turns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "how"), [(task(Way.FIXED), "eager"), (from_files(), "decoded by 1")]
+    ("chosen", "how"),
+    [
+        (task(Way.FIXED), "eager"),
+        (from_files(), "decoded by 1"),
+        (from_files(Way.PACKED), "decoded by 1"),
+    ],
 )
 def test_ways_of_making_steps(chosen: Task, how: str) -> None:
     steps, wait, made = stream(chosen)

@@ -134,8 +134,8 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     first, second, *others = orders
     for order, cuda in ((first, "13.0"), (second, None)):
         attempt = claims.take(database, order.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
-        ending = {"wall_seconds": 1.0, "peak_memory_bytes": 5_000_000_000}
-        writer.end(database, order.run_id, attempt, State.INTERRUPTED, **ending)
+        run, state = order.run_id, State.INTERRUPTED
+        writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)
     again = planning.make_orders(planned, database, gpu, 1, DataLocation(tmp_path), "test")
     seen = planning.CUDA_BYTES + 5_000_000_000
     assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]

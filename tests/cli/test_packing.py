@@ -1,0 +1,111 @@
+"""Packs from the command line: made, checked, trained on, shown, weighed against training."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dia_repro.data.photographs import write_photographs
+from tests.helpers import cli, one_line
+
+NARROW = ("table5", "--protocol", "demo", "--epochs", "1", "--only", "SENet ResNet83")
+PACK = ("--side", "80", "--quality", "85")
+PACKED = "data/packed/pets-80-q85"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    write_photographs(tmp_path / "pets", 8, 4, 12)
+    return tmp_path / "pets"
+
+
+def test_packed_images_are_trained_on_as_another_experiment(images: Path, tmp_path: Path) -> None:
+    made = cli("data", "pack", f"folder:{images}", *PACK, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert f"{PACKED} is written: 8 training and 4 test images" in made.stderr
+    assert f"--dataset packed:{PACKED}" in made.stderr
+    checked = cli("data", "check", f"packed:{PACKED}", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "packed:pets-80-q85, 2 classes, 8 training and 4 test images" in checked.stderr
+    plans = {}
+    for dataset in (f"folder:{images}", f"packed:{PACKED}"):
+        options = ("--dataset", dataset, "--image-size", "72", "--format", "json")
+        planned = cli("plan", *NARROW, *options, cwd=tmp_path)
+        assert planned.returncode == 0, planned.stderr
+        (plans[dataset],) = json.loads(planned.stdout)
+    (plain, packed) = plans.values()
+    assert plain["spec_id"] != packed["spec_id"]
+    assert packed["data"] == "packed:pets-80-q85 72×72"
+    ran = cli("run", *NARROW, "--dataset", f"packed:{PACKED}", "--image-size", "72", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    # By its name, when it has gone; the originals' cells stay empty.
+    (tmp_path / PACKED).rename(tmp_path / "gone")
+    shown = cli("show", "table5", "--epochs", "1", "--dataset", "packed:pets-80-q85", cwd=tmp_path)
+    assert "on packed:pets-80-q85" in shown.stdout
+    assert shown.returncode == 0, shown.stderr
+    originals = ("--dataset", f"folder:{images}", "--image-size", "72")
+    empty = cli("show", "table5", "--epochs", "1", *originals, cwd=tmp_path)
+    assert "No finished runs" in empty.stderr
+
+
+def test_plan_weighs_the_data_path_against_training(images: Path, tmp_path: Path) -> None:
+    options = ("--dataset", f"folder:{images}", "--image-size", "72", "--device", "cpu")
+    planned = cli("plan", *NARROW, *options, cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    said = planned.stderr.splitlines()[-1]
+    found = re.fullmatch(
+        r"Data path of folder:pets: ([\d,.]+) images/s per core × \d+ cores? = ([\d,.]+) images/s; "
+        r"training resnet83 se r=16 on cpu takes [\d,.]+ of the same cores: .*\.",
+        said,
+    )
+    assert found, said
+    assert float(found[1].replace(",", "")) > 1
+    resident = cli("plan", *NARROW, cwd=tmp_path)
+    assert "Data path" not in resident.stderr
+
+
+def test_doctor_weighs_it_with_made_up_photographs_where_there_is_no_imagenet(
+    tmp_path: Path,
+) -> None:
+    records = json.loads(cli("doctor", "--format", "json", cwd=tmp_path).stdout)
+    (found,) = (one for one in records if one["check"] == "ImageNet input")
+    assert re.match(
+        r"Data path of imagenet \(made-up photographs of its usual size\): \d+ images/s per core",
+        found["detail"],
+    )
+
+
+def test_misuse_is_one_line(images: Path, tmp_path: Path) -> None:
+    assert cli("data", "pack", f"folder:{images}", *PACK, cwd=tmp_path).returncode == 0
+    for arguments, code, words in (
+        (("data", "pack", "cifar10"), 2, "only imagenet and folder:PATH are packed"),
+        (("data", "pack", "imagenet"), 3, "imagenet is not in"),
+        (("data", "pack", "imagenet", "--skip-damaged"), 2, "goes with folder:PATH"),
+        (("data", "pack", "folder:nowhere"), 3, "there is no folder"),
+        (("data", "pack", f"folder:{images}", *PACK, "--out", "pets"), 3, "is not a pack"),
+        (("data", "check", "packed:pets"), 3, "is not a pack"),
+        (("plan", *NARROW, "--dataset", "packed:nowhere"), 3, "'dia-repro data pack' makes one"),
+        (("plan", *NARROW, "--dataset", f"packed:{PACKED}", "--skip-damaged"), 2, "folder:PATH"),
+        (("plan", *NARROW, "--dataset", f"packed:{PACKED}", "--image-size", "96"), 3, "too few"),
+        (("plan", *NARROW, "--dataset", "packed:"), 2, "packed: needs the path"),
+        (("show", "table5", "--dataset", "packed:nowhere"), 2, "no run on packed:nowhere"),
+    ):
+        result = cli(*arguments, cwd=tmp_path)
+        assert result.returncode == code, (arguments, result.stderr)
+        assert one_line(result.stderr), (arguments, result.stderr)
+        assert words in result.stderr
+
+
+@pytest.mark.slow
+def test_the_bench_compares_files_and_pack(tmp_path: Path) -> None:
+    options = ("--windows", "1", "--seconds", "0.1", "--device", "cpu")
+    done = cli("bench", "--suite", "input", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "bench.json").read_text())
+    found = {one["name"]: one for one in content["measurements"]}
+    assert found["one core: packed ÷ files"]["value"] > 1
+    assert "5 windows" in found["one core: files"]["how"]
+    assert 0.2 < found["bytes of a pack ÷ of its files"]["value"] < 0.8
