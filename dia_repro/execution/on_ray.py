@@ -189,9 +189,10 @@ class _Board:
         return self.stopping
 
     def collect(self) -> tuple[list[tuple[int, Message]], dict[int, str]]:
-        """Messages since the last time; who has begun which run."""
+        """Messages since the last time, and who has begun which run since then."""
         messages, self.messages = self.messages, []
-        return messages, self.owners
+        owners, self.owners = self.owners, {}
+        return messages, owners
 
     def stop(self) -> None:
         """Workers are to save and end."""
@@ -268,13 +269,15 @@ class _Line(threading.Thread):
 
 
 @ray.remote(max_retries=RETRIES)
-def _train(order: WorkOrder, board: Any, through_board: bool) -> Ended | None:
+def _train(
+    order: WorkOrder, board: Any, through_board: bool, attempt: Callable[..., Ended]
+) -> Ended | None:
     """One attempt at a run; None where it was to stop before it began."""
     with _Line(board, order.run_id) as line:
         if line.stop_requested:
             return None
         ledger = cast("Ledger", _RemoteLedger(board)) if through_board else None
-        return worker.attempt(order, line.send, lambda: line.stop_requested, ledger)
+        return attempt(order, line.send, lambda: line.stop_requested, ledger)
 
 
 class RayExecutor:
@@ -285,6 +288,7 @@ class RayExecutor:
         share: what each run takes.
         on_message: called in this process with whatever workers say.
         on_stopping: called once when a signal has come and workers are saving.
+        attempt: what a task does with its order; `worker.attempt` or the like.
     """
 
     def __init__(
@@ -293,8 +297,9 @@ class RayExecutor:
         share: Share,
         on_message: Callable[[WorkOrder, Message], None],
         on_stopping: Callable[[], None] = lambda: None,
+        attempt: Callable[..., Ended] = worker.attempt,
     ) -> None:
-        self.database, self.share = database, share
+        self.database, self.share, self.attempt = database, share, attempt
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
         self._owners: dict[int, str] = {}
@@ -310,7 +315,8 @@ class RayExecutor:
         board = _on_node(_Board, here).remote(str(file.absolute()) if file else None)
         task = _train.options(num_gpus=self.share.gpus, num_cpus=self.share.cpus)
         waiting = {
-            task.remote(self._placed(order), board, file is not None): order for order in orders
+            task.remote(self._placed(order), board, file is not None, self.attempt): order
+            for order in orders
         }
         by_run = {order.run_id: order for order in orders}
         ended: dict[int, Ended] = {}
@@ -342,7 +348,8 @@ class RayExecutor:
         )
 
     def _listen(self, board: Any, by_run: dict[int, WorkOrder]) -> None:
-        messages, self._owners = ray.get(board.collect.remote())
+        messages, owners = ray.get(board.collect.remote())
+        self._owners.update(owners)
         for run, message in messages:
             self.on_message(by_run[run], message)
 
