@@ -101,8 +101,12 @@ def local(simulation: Simulation) -> Iterator[Measurement]:
 
 def on_ray(simulation: Simulation) -> Iterator[Measurement]:
     """On a Ray cluster of several nodes, all on this machine."""
-    with _cluster(simulation.slots):
-        from dia_repro.execution.on_ray import RayExecutor, Share
+    from dia_repro.execution.ray_nodes import Share, connect  # says so where Ray is missing
+
+    with _cluster(simulation.slots) as address:
+        from dia_repro.execution.on_ray import RayExecutor
+
+        connect(address)
 
         def make(database: Database, on_message: OnMessage) -> _Executor:
             attempt = partial(simulated.attempt, simulation.load)
@@ -112,11 +116,9 @@ def on_ray(simulation: Simulation) -> Iterator[Measurement]:
 
 
 @contextmanager
-def _cluster(slots: int) -> Iterator[None]:
+def _cluster(slots: int) -> Iterator[str]:
     import ray
     from ray.cluster_utils import Cluster
-
-    from dia_repro.execution.on_ray import connect
 
     shares = [slots // NODES + (number < slots % NODES) for number in range(NODES)]
     nodes: list[dict[str, Any]] = [
@@ -132,8 +134,7 @@ def _cluster(slots: int) -> Iterator[None]:
     try:
         for node in nodes[1:]:
             made.add_node(**node)
-        connect(made.address)
-        yield
+        yield made.address
     finally:
         ray.shutdown()
         made.shutdown()  # type: ignore[no-untyped-call]

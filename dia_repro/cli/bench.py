@@ -130,7 +130,8 @@ def bench(
     from dia_repro.results.database import open_database
 
     open_database(db, create=False).close()  # refused now rather than when all is measured
-    from dia_repro.bench.scheduling import Load, Simulation
+    from dia_repro.bench.scheduling import Simulation
+    from dia_repro.bench.simulated import Load
     from dia_repro.execution.machine import find_machine
 
     machine = find_machine("cuda" if suite is Suite.GPU else "cpu" if suite else device)

@@ -13,7 +13,7 @@ from dia_repro.errors import UsageError
 if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
     from dia_repro.execution.messages import Ended, Message, WorkOrder
-    from dia_repro.execution.on_ray import Cluster, Share
+    from dia_repro.execution.ray_nodes import Cluster, Share
     from dia_repro.experiments.names import DataLocation
     from dia_repro.experiments.spec import DataSpec
     from dia_repro.results.database import Database
@@ -95,10 +95,10 @@ class Ray:
 
     def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
         """Look through the data on every node, and at its versions."""
-        from dia_repro.execution.on_ray import check_nodes
+        from dia_repro.execution.ray_nodes import check_nodes
 
         with watch("Looking at the cluster's nodes"):
-            check_nodes(self.cluster, data, location)
+            check_nodes(self.cluster, self.share, data, location)
 
     def executor(
         self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]
@@ -121,7 +121,7 @@ def find_engine(
 
     Raises:
         UsageError: options that do not go together.
-        AbsentError: no such GPU, no such cluster, or Ray is not installed.
+        AbsentError: no such GPU, no such cluster or no room in it, or Ray is not installed.
     """
     if executor is options.Executor.LOCAL:
         if address:
@@ -132,12 +132,11 @@ def find_engine(
     if jobs:
         raise UsageError("--jobs is for this machine; a Ray cluster trains as many as it can")
     from dia_repro.execution.machine import Machine, NoGPUError
-    from dia_repro.execution.on_ray import Share, connect
+    from dia_repro.execution.ray_nodes import connect
 
     cluster = connect(address)
     on_gpus = device is not options.Device.CPU and cluster.gpus > 0
     if not on_gpus and (per_gpu or device is options.Device.CUDA):
         raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
-    runs = cluster.gpus * (per_gpu or 1) if on_gpus else cluster.cpus
-    share = Share(1 / (per_gpu or 1) if on_gpus else 0, max(1, int(cluster.cpus // runs)))
+    share = cluster.share(on_gpus=on_gpus, per_gpu=per_gpu or 1)
     return Ray(Machine((share.device,), share.cpus), cluster, share)
