@@ -26,7 +26,7 @@ ALLOWED = {
     "rendering": {"artifacts", "experiments", "paper"},
     "export": {"experiments", "rendering", "results"},
     "analysis": {"artifacts", "experiments", "models", "paper", "results", "training", "data"},
-    "bench": {"experiments", "models", "data", "training"},
+    "bench": {"data", "execution", "experiments", "models", "results", "training"},
     "execution": {"artifacts", "experiments", "models", "data", "training", "results"},
 }
 WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering", "export")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +22,10 @@ from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from dia_repro.bench.scheduling import Simulation
     from dia_repro.bench.suites import Measurement, Setting
     from dia_repro.execution.machine import Machine
+    from dia_repro.execution.messages import Message, WorkOrder
     from dia_repro.experiments.spec import Spec
 
 
@@ -31,6 +35,7 @@ class Suite(StrEnum):
     CPU = "cpu"
     GPU = "gpu"
     INPUT = "input"
+    SCHEDULING = "scheduling"
 
 
 FIELDS = ("name", "value", "unit", "least", "most", "met", "how")
@@ -81,6 +86,28 @@ def bench(
             "--seconds", min=0.1, help="Least length of a window, which ends with an epoch."
         ),
     ] = 1.0,
+    runs: Annotated[
+        int, typer.Option("--runs", min=2, help="Simulated runs, for --suite scheduling.")
+    ] = 500,
+    slots: Annotated[int, typer.Option("--slots", min=1, help="Simulated runs at a time.")] = 64,
+    run_seconds: Annotated[
+        float, typer.Option("--run-seconds", min=0.01, help="Mean length of a simulated run.")
+    ] = 5.0,
+    run_epochs: Annotated[
+        int, typer.Option("--run-epochs", min=1, help="Epochs of a simulated run.")
+    ] = 8,
+    executor: Annotated[
+        options.Executor | None,
+        typer.Option("--executor", help="Of simulated runs; by default both, if Ray is here."),
+    ] = None,
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            "--postgres",
+            help="A server's URL: simulated runs go to a database made there for the time, "
+            "not to a SQLite file.",
+        ),
+    ] = None,
     precision: options.PrecisionOption = None,
     device: options.DeviceOption = None,
     out: Annotated[
@@ -105,6 +132,8 @@ def bench(
     from dia_repro.results.database import open_database
 
     open_database(db, create=False).close()  # refused now rather than when all is measured
+    from dia_repro.bench.scheduling import Simulation
+    from dia_repro.bench.simulated import Load
     from dia_repro.execution.machine import find_machine
 
     kinds = {Suite.CPU: "cpu", Suite.GPU: "cuda"}
@@ -113,7 +142,11 @@ def bench(
     circumstances = _circumstances(machine, setting)
     records: list[dict[str, Any]] = []
     with stderr().status("Measuring …") as status:
-        if suite is not None:
+        if suite is Suite.SCHEDULING:
+            load = Load(run_seconds, run_epochs)
+            simulation = Simulation(runs, slots, load, _watched, postgres)
+            source = _simulated(simulation, executor)
+        elif suite is not None:
             source = _of_suite(suite, setting)
         else:
             specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
@@ -143,6 +176,31 @@ def _of_suite(suite: Suite, setting: Setting) -> Iterator[Measurement]:
 
     suites = {Suite.CPU: cpu_suite, Suite.GPU: gpu_suite, Suite.INPUT: input_suite}
     return suites[suite](setting)
+
+
+def _simulated(simulation: Simulation, executor: options.Executor | None) -> Iterator[Measurement]:
+    from dia_repro.bench import scheduling
+
+    if executor is not options.Executor.RAY:
+        yield from scheduling.local(simulation)
+    if executor is options.Executor.RAY or (executor is None and find_spec("ray")):
+        yield from scheduling.on_ray(simulation)
+
+
+@contextmanager
+def _watched(
+    orders: Sequence[WorkOrder], weights: Mapping[int, int]
+) -> Iterator[Callable[[WorkOrder, Message], None]]:
+    """The lines that `run` prints are made, and thrown away."""
+    from rich.console import Console
+
+    from dia_repro.cli.progress import RunProgress
+
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        RunProgress(orders, weights, Console(file=nowhere)) as progress,
+    ):
+        yield progress.on_message
 
 
 def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterator[Measurement]:

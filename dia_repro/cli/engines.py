@@ -13,9 +13,9 @@ from dia_repro.errors import UsageError
 if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
     from dia_repro.execution.messages import Ended, Message, WorkOrder
-    from dia_repro.execution.on_ray import Cluster, Share
     from dia_repro.execution.on_slurm import Submission
     from dia_repro.execution.placing import Places
+    from dia_repro.execution.ray_nodes import Cluster, Share
     from dia_repro.experiments.names import DataLocation
     from dia_repro.experiments.spec import DataSpec
     from dia_repro.results.database import Database
@@ -128,10 +128,10 @@ class Ray:
 
     def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
         """Look through the data on every node, at its versions and at the store of checkpoints."""
-        from dia_repro.execution.on_ray import check_nodes
+        from dia_repro.execution.ray_nodes import check_nodes
 
         with watch("Looking at the cluster's nodes"):
-            check_nodes(self.cluster, data, location, checkpoints)
+            check_nodes(self.cluster, self.share, data, location, checkpoints)
 
     def executor(
         self, database: Database, runs: int, on_message: OnMessage, on_stopping: Callable[[], None]
@@ -210,16 +210,14 @@ def _find_ray(asked: Resources) -> Ray:
     if asked.jobs:
         raise UsageError("--jobs is for this machine; a Ray cluster trains as many as it can")
     from dia_repro.execution.machine import Machine, NoGPUError
-    from dia_repro.execution.on_ray import Share, connect
+    from dia_repro.execution.ray_nodes import connect
 
     cluster = connect(asked.address)
     on_gpus = asked.device is not options.Device.CPU and cluster.gpus > 0
     for_gpus = asked.per_gpu or asked.gpus_per_run or asked.device is options.Device.CUDA
     if not on_gpus and for_gpus:
         raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
-    gpus = (asked.gpus_per_run or 1 / (asked.per_gpu or 1)) if on_gpus else 0
-    runs = cluster.gpus / gpus if on_gpus else cluster.cpus
-    share = Share(gpus, max(1, int(cluster.cpus // runs)))
+    share = cluster.share((asked.gpus_per_run or 1 / (asked.per_gpu or 1)) if on_gpus else 0)
     return Ray(Machine((share.device,), share.cpus), cluster, share)
 
 

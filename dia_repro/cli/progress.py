@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
@@ -23,14 +24,24 @@ class RunProgress:
     Args:
         orders: the runs to come.
         weights: cost of each run, by its number, in any unit.
+        console: where to show it; by default standard error.
     """
 
-    def __init__(self, orders: Sequence[WorkOrder], weights: Mapping[int, int]) -> None:
-        self.console = stderr()
+    def __init__(
+        self,
+        orders: Sequence[WorkOrder],
+        weights: Mapping[int, int],
+        console: Console | None = None,
+    ) -> None:
+        self.console = console or stderr()
         self.live = self.console.is_terminal
         self.weights = weights
+        self.whole = sum(weights.values()) or 1
         self.fractions = dict.fromkeys((order.run_id for order in orders), 0.0)
         self.resumed_at: dict[int, float] = {}
+        # Of the whole cost, the parts that are done and that were before; kept as sums, since of
+        # many thousand runs each says something every other second.
+        self.share = self.share_before = 0.0
         self.done = 0
         self.epochs: dict[int, int] = {}
         self.tasks: dict[int, TaskID] = {}
@@ -65,7 +76,7 @@ class RunProgress:
                 self._on_progress(order, message)
             case Ended():
                 self._on_ended(order, message)
-        self.bars.update(self.total, completed=self._share(), detail=self._overall())
+        self.bars.update(self.total, completed=self.share, detail=self._overall())
 
     def on_stopping(self) -> None:
         """Say that the signal has come through."""
@@ -73,8 +84,10 @@ class RunProgress:
 
     def _on_progress(self, order: WorkOrder, message: Progress) -> None:
         self.started = self.started or time.monotonic()  # workers have loaded by now
-        self.resumed_at.setdefault(order.run_id, message.fraction)
-        self.fractions[order.run_id] = message.fraction
+        if order.run_id not in self.resumed_at:
+            self.resumed_at[order.run_id] = message.fraction
+            self.share_before += self.weights[order.run_id] * message.fraction / self.whole
+        self._note(order, message.fraction)
         accuracy = "" if message.top1 is None else f", top-1 {message.top1:.2f} %"
         if self.live:
             task = self.tasks.get(order.run_id)
@@ -92,7 +105,7 @@ class RunProgress:
     def _on_ended(self, order: WorkOrder, message: Ended) -> None:
         if message.outcome in (Outcome.FINISHED, Outcome.DIVERGED, Outcome.DONE_BEFORE):
             self.done += 1
-            self.fractions[order.run_id] = 1.0
+            self._note(order, 1.0)
         task = self.tasks.pop(order.run_id, None)
         if task is not None:
             self.bars.remove_task(task)
@@ -105,18 +118,17 @@ class RunProgress:
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
 
-    def _share(self) -> float:
-        whole = sum(self.weights.values()) or 1
-        return sum(self.weights[run] * part for run, part in self.fractions.items()) / whole
+    def _note(self, order: WorkOrder, fraction: float) -> None:
+        gained = fraction - self.fractions[order.run_id]
+        self.share += self.weights[order.run_id] * gained / self.whole
+        self.fractions[order.run_id] = fraction
 
     def _overall(self) -> str:
         text = f"{self.done} of {len(self.fractions)} runs done"
         if self.started is None:
             return f"{text}, workers are starting"
         elapsed = time.monotonic() - self.started
-        whole = sum(self.weights.values()) or 1
-        before = sum(self.weights[run] * part for run, part in self.resumed_at.items()) / whole
-        gained = self._share() - before
+        gained = self.share - self.share_before
         if gained > 0 and elapsed > SECONDS_BEFORE_ESTIMATE:
-            text += f", about {duration((1 - self._share()) / gained * elapsed)} left"
+            text += f", about {duration((1 - self.share) / gained * elapsed)} left"
         return text

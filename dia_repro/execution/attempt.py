@@ -97,7 +97,7 @@ class Attempt:
         summary = self.ledger.summary(self.order.run_id)
         if summary.state in DONE:
             return Ended(Outcome.DONE_BEFORE)
-        dataset = load(self.spec.data, self.order.data)
+        dataset = self._load()
         loaded = checkpoint.load_newest(folder)
         history = loaded.content["history"] if loaded else []
         circumstances = collect(self.device, self.order.command, dataset.digest(), len(history))
@@ -125,6 +125,9 @@ class Attempt:
             step=self.step,
         )
         return Ended(Outcome(state.value), reason)
+
+    def _load(self) -> AnyDataset:
+        return load(self.spec.data, self.order.data)
 
     def _take(self, run_id: int, folder: Folder, provenance: dict[str, Any]) -> int:
         """The number of our attempt; the lock is ours."""

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
-from dia_repro.execution.machine import Machine, NoGPUError
+from dia_repro.execution.calibrating import seconds_per_image
+from dia_repro.execution.machine import Machine, NoGPUError, cores
 from dia_repro.execution.planning import PlannedRun, longest_first
 from dia_repro.results.database import Database
 from dia_repro.results.queries import seconds_per_epoch
-from dia_repro.training.calibration import seconds_per_image
-from dia_repro.training.numerics import use_threads
+from dia_repro.training.calibration import MOST_IMAGES
 from dia_repro.training.provenance import device_name
 
 # What an output's way through memory costs, in multiply-accumulates. On a CPU convolutions take
 # half of a small ResNet's step (measured), on a GPU without fusion a twentieth (reckoned only).
 MACS_PER_OUTPUT = {"cpu": 80, "cuda": 1500}
+# Of an epoch's training: a quarter to a fifth as many images, forward only.
+EVALUATION = 0.07
+# The dearest network is measured, too, if a step of it takes no longer.
+LONGEST_STEP_SECONDS = 4.0
+# A checkpoint is hashed, written and flushed; weights and momentum are 8 bytes a parameter.
+SAVED_BYTES_A_SECOND = 100e6
+BYTES_PER_PARAMETER = 8
+# Of each run: its process, data, the first step, commits. Of all: loading torch.
+RUN_SECONDS, START_SECONDS = 1.0, 4.0
 
 
 def with_estimates(
@@ -27,7 +39,8 @@ def with_estimates(
     """The same runs with seconds: as measured on this device before, or from a few steps now.
 
     A network that was never trained here is taken to be as fast for its work as those that were,
-    on images of its size; where there are none, as the cheapest one is in a few steps now.
+    on images of its size. Where there are none, the cheapest and the dearest one make a few steps
+    now, as many at a time as there will be; for its work, one between them is taken to be between.
 
     Args:
         jobs: runs at a time, among which the cores are shared out.
@@ -48,31 +61,57 @@ def with_estimates(
             rate = measured[run.spec.spec_id] / _work(run, device)
             rates.setdefault(run.spec.data.image_size, []).append(rate)
     unknown = [run for run in open_runs if run.spec.data.image_size not in rates]
-    if unknown:
-        use_threads(machine.threads(jobs))
-        cheapest = unknown[-1]
-        seconds = seconds_per_image(cheapest.spec, device) * cheapest.training_images
-        for run in unknown:
-            rates[run.spec.data.image_size] = [seconds / _work(cheapest, device)]
+    rate_now = _calibrate(unknown, machine, jobs) if unknown else None
 
     def estimate(run: PlannedRun) -> float:
+        if run.done:
+            return 0.0
         epoch = measured.get(run.spec.spec_id)
-        if epoch is None and not run.done:
-            epoch = statistics.median(rates[run.spec.data.image_size]) * _work(run, device)
-        return (epoch or 0.0) * run.spec.recipe.epochs * run.left
+        if epoch is None:
+            known = rates.get(run.spec.data.image_size)
+            rate = statistics.median(known) if known else rate_now(run) if rate_now else 0.0
+            epoch = rate * _work(run, device)
+        saved = run.counts.parameters * BYTES_PER_PARAMETER / SAVED_BYTES_A_SECOND
+        return RUN_SECONDS + (epoch + saved) * run.spec.recipe.epochs * run.left
 
     return [replace(run, seconds=estimate(run)) for run in planned]
 
 
+def _calibrate(
+    unknown: Sequence[PlannedRun], machine: Machine, jobs: int
+) -> Callable[[PlannedRun], float]:
+    """Seconds for a unit of work of any network, from the cheapest and the dearest of these."""
+    threads = machine.threads(jobs)
+    together = max(1, min(jobs, cores() // threads))
+
+    def measure(run: PlannedRun) -> float:
+        seconds = seconds_per_image(run.spec, machine.device, threads, together)
+        return seconds * (1 + EVALUATION) / image(run)
+
+    def image(run: PlannedRun) -> float:
+        return _work_of_image(run, machine.device)
+
+    cheapest, dearest = (choose(unknown, key=image) for choose in (min, max))
+    works, rates = [math.log(image(cheapest))], [measure(cheapest)]
+    step = rates[0] * image(dearest) * min(dearest.spec.recipe.batch_size, MOST_IMAGES)
+    if step <= LONGEST_STEP_SECONDS and image(dearest) > image(cheapest):
+        works, rates = [*works, math.log(image(dearest))], [*rates, measure(dearest)]
+    return lambda run: float(np.interp(math.log(image(run)), works, rates))
+
+
 def wall_seconds(planned: Sequence[PlannedRun], jobs: int) -> float:
     """How long the estimated runs take with `jobs` at a time, the longest first."""
+    open_runs = longest_first(planned)
     slots = [0.0] * jobs
-    for run in longest_first(planned):
-        slots[slots.index(min(slots))] += run.seconds or 0.0
-    return max(slots)
+    for run in open_runs:
+        heapq.heapreplace(slots, slots[0] + (run.seconds or 0.0))
+    return max(slots) + (START_SECONDS if open_runs else 0.0)
 
 
 def _work(run: PlannedRun, device: torch.device) -> float:
     """What an epoch costs on a kind of device, in multiply-accumulates of a forward pass."""
-    per_image = run.counts.macs + MACS_PER_OUTPUT[device.type] * run.counts.outputs
-    return float(per_image * run.training_images)
+    return _work_of_image(run, device) * run.training_images
+
+
+def _work_of_image(run: PlannedRun, device: torch.device) -> float:
+    return float(run.counts.macs + MACS_PER_OUTPUT[device.type] * run.counts.outputs)

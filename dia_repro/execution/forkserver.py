@@ -12,7 +12,8 @@ from multiprocessing import forkserver
 from dia_repro.training.environment import TRAINING, environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["dia_repro.execution.preload"])
+# A worker imports what the program that started it is made of; here that is done once.
+CONTEXT.set_forkserver_preload(["dia_repro.execution.preload", "dia_repro.cli.main"])
 
 
 def start() -> None:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.deaths import cause_of_death
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder, describe_owner
+from dia_repro.execution.failures import record_failure
+from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder, describe_owner
 from dia_repro.execution.placing import Places
 from dia_repro.execution.stopping import Signals
-from dia_repro.results import writer
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, VanishedError
 
 POLL_SECONDS = 0.5
 
@@ -54,6 +53,7 @@ class LocalExecutor:
         self.database, self.places, self.train = database, places, train
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
+        self._gone: VanishedError | None = None
         self._signals = Signals()
         self._active: list[_Worker] = []
 
@@ -63,17 +63,20 @@ class LocalExecutor:
         Returns:
             How each order that was started ended, by run number; those that a signal kept
             from starting are missing.
+
+        Raises:
+            VanishedError: the database is gone; workers have saved what they had.
         """
         waiting = list(orders)
         active = self._active
         ended: dict[int, Ended] = {}
         forkserver.start()
         with self._signals, _ending(active):
-            while active or (waiting and not self.stopping):
+            while active or (waiting and not self._winding_up):
                 self.stopping = self._signals.stop
-                while not self.stopping and (placed := self._place(waiting)):
+                while not self._winding_up and (placed := self._place(waiting)):
                     active.append(self._start(placed))
-                if self.stopping:
+                if self._winding_up:
                     self._stop(active)
                 wait([one.connection for one in active], timeout=POLL_SECONDS)
                 for one in list(active):
@@ -81,6 +84,8 @@ class LocalExecutor:
                         active.remove(one)
                         self.places.give_back(one.order.device, one.order.memory)
                         ended[one.order.run_id] = self._settle(one)
+        if self._gone:
+            raise self._gone
         return ended
 
     def stop_now(self) -> None:
@@ -90,6 +95,10 @@ class LocalExecutor:
             one.process.terminate()
         for one in list(self._active):
             one.process.join()
+
+    @property
+    def _winding_up(self) -> bool:
+        return self.stopping or self._gone is not None
 
     def _place(self, waiting: list[WorkOrder]) -> WorkOrder | None:
         """The first that finds room, with its device; it waits no longer."""
@@ -106,7 +115,7 @@ class LocalExecutor:
         for one in asked:
             one.asked_to_stop = True
             one.process.terminate()
-        if asked:
+        if asked and self.stopping:
             self.on_stopping()
         for one in active if self._signals.kill else ():
             one.process.kill()
@@ -138,17 +147,19 @@ class LocalExecutor:
             one.ended = Ended(Outcome.FAILED, cause_of_death(one.process.exitcode))
         if one.ended.outcome is Outcome.FAILED:
             self._record_failure(one, one.ended)
-        self.on_message(one.order, one.ended)
+        if not self._gone:  # or they would all say the same
+            self.on_message(one.order, one.ended)
         return one.ended
 
     def _record_failure(self, one: _Worker, ended: Ended) -> None:
         owner = describe_owner(one.process.pid or 0)
         try:
-            writer.record_failure(self.database, one.order.run_id, owner, ended.detail or "")
-        except DiaReproError as error:
-            # As on a full disk. The other runs go on; this one is found dead when it is next asked
-            # for.
-            self.on_message(one.order, Notice(f"its failure could not be recorded: {error}"))
+            notice = record_failure(self.database, one.order.run_id, owner, ended.detail or "")
+        except VanishedError as error:
+            self._gone = error
+        else:
+            if notice:
+                self.on_message(one.order, notice)
 
 
 @contextmanager

@@ -99,10 +99,14 @@ def find_machine(device: str | None = None) -> Machine:
     Raises:
         NoGPUError: `cuda` was asked for and is not there.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     if device == "cuda" and not gpus:
         raise NoGPUError("no GPU that torch can use was found: see 'dia-repro doctor'")
     devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
     memory = [(f"cuda:{n}", torch.cuda.get_device_properties(n).total_memory) for n in range(gpus)]
-    return Machine(devices, cores or 1, tuple(memory))
+    return Machine(devices, cores(), tuple(memory))
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,189 +6,28 @@ is an actor on the machine of whoever started the runs.
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
-from urllib.parse import urlsplit
 
-import dia_repro
-from dia_repro.errors import AbsentError, DiaReproError
+import ray
+from ray.exceptions import RayError, TaskCancelledError
+
+from dia_repro.errors import DiaReproError
 from dia_repro.execution import worker
+from dia_repro.execution.failures import record_failure
 from dia_repro.execution.ledger import Ledger
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder, describe_owner
+from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder, describe_owner
+from dia_repro.execution.ray_nodes import ClusterError, Share, absolute, on_node
 from dia_repro.execution.stopping import Signals
-from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.spec import DataSpec
-from dia_repro.results import writer
 from dia_repro.results.backends import sqlite_path
-from dia_repro.results.database import Database
-from dia_repro.training.probing import check_shared, probe
-from dia_repro.training.store import Store
-
-try:
-    import ray
-    from ray.exceptions import RayError, TaskCancelledError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError as error:
-    raise AbsentError("Ray is not installed: pip install 'dia-repro[ray]'") from error
+from dia_repro.results.database import Database, VanishedError
 
 EXCHANGE_SECONDS = 0.5
-CONNECT_SECONDS = 5.0
-PROBE_SECONDS = 120.0
 # After so many lost nodes or killed processes a run counts as failed.
 RETRIES = 3
-
-
-class ClusterError(AbsentError):
-    """No cluster answers there."""
-
-
-class UnfitNodeError(AbsentError):
-    """A node could not train what it would be given."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a run takes of a node.
-
-    Attributes:
-        gpus: may be a part of one; 0 where runs are trained on processors.
-        cpus: threads of the processor.
-    """
-
-    gpus: float
-    cpus: int
-
-    @property
-    def device(self) -> str:
-        """As a worker sees it: Ray hides all GPUs but its own."""
-        return "cuda:0" if self.gpus else "cpu"
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The nodes that are alive, by identifier with their names, and what they have in all."""
-
-    nodes: tuple[tuple[str, str], ...]
-    gpus: float
-    cpus: float
-
-    def room(self, share: Share) -> int:
-        """Runs at a time."""
-        return int(self.gpus / share.gpus if share.gpus else self.cpus / share.cpus)
-
-
-def connect(address: str | None) -> Cluster:
-    """Join a cluster, or start one on this machine alone.
-
-    Args:
-        address: `host:port`, `auto`, or None for this machine.
-
-    Raises:
-        ClusterError: nobody answers, or the versions of Ray or Python differ.
-    """
-    if address is not None and address != "auto":
-        _knock(address)
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if address is None else None,
-            ignore_reinit_error=True,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ClusterError(f"no Ray cluster at {address}: {reason}") from error
-    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return Cluster(
-        tuple((node["NodeID"], node["NodeManagerHostname"]) for node in alive),
-        sum(node["Resources"].get("GPU", 0.0) for node in alive),
-        sum(node["Resources"].get("CPU", 0.0) for node in alive),
-    )
-
-
-def _knock(address: str) -> None:
-    # Ray itself keeps trying for a minute.
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_SECONDS):
-            pass
-    except (OSError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
-
-
-def check_nodes(
-    cluster: Cluster, specs: Sequence[DataSpec], data: DataLocation, checkpoints: Store
-) -> None:
-    """Find out before any training whether every node has what it needs.
-
-    That is the data, this machine's versions, and the same store of checkpoints as this machine.
-
-    Raises:
-        NoStoreError: not even this machine can write checkpoints there.
-        UnfitNodeError: one has not; it is named.
-    """
-    store = checkpoints.absolute()
-    with probe(store) as mark:
-        _check_each(cluster, specs, data, store, mark)
-
-
-def _check_each(
-    cluster: Cluster, specs: Sequence[DataSpec], data: DataLocation, store: Store, mark: str
-) -> None:
-    texts = [spec.model_dump_json() for spec in dict.fromkeys(specs)]
-    asked = {
-        _on_node(_probe, node).remote(texts, _absolute(data), store, mark): name
-        for node, name in cluster.nodes
-    }
-    ours = _versions()
-    for reference, name in asked.items():
-        try:
-            theirs, problem = ray.get(reference, timeout=PROBE_SECONDS)
-        except RayError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UnfitNodeError(f"node {name} cannot train: {reason}") from error
-        if theirs != ours:
-            raise UnfitNodeError(f"node {name} has {theirs}, and this machine {ours}")
-        if problem:
-            raise UnfitNodeError(f"node {name}: {problem}")
-
-
-def _on_node(task: Any, node: str) -> Any:
-    strategy = NodeAffinitySchedulingStrategy(node, soft=False)
-    return task.options(scheduling_strategy=strategy, num_cpus=0)
-
-
-def _versions() -> str:
-    from importlib.metadata import version
-
-    return f"dia-repro {dia_repro.__version__}, torch {version('torch')}"
-
-
-def _absolute(data: DataLocation) -> DataLocation:
-    return replace(data, root=data.root.absolute())
-
-
-@ray.remote
-def _probe(
-    specs: Sequence[str], data: DataLocation, store: Store, mark: str
-) -> tuple[str, str | None]:
-    """This node's versions, and why it cannot train on some of the data, or keep checkpoints."""
-    from dia_repro.data import load
-
-    try:
-        for text in specs:
-            load(DataSpec.model_validate_json(text), data)
-        check_shared(store, mark)
-    except DiaReproError as error:
-        return _versions(), str(error)
-    return _versions(), None
 
 
 @ray.remote
@@ -208,9 +47,10 @@ class _Board:
         return self.stopping
 
     def collect(self) -> tuple[list[tuple[int, Message]], dict[int, str]]:
-        """Messages since the last time; who has begun which run."""
+        """Messages since the last time, and who has begun which run since then."""
         messages, self.messages = self.messages, []
-        return messages, self.owners
+        owners, self.owners = self.owners, {}
+        return messages, owners
 
     def stop(self) -> None:
         """Workers are to save and end."""
@@ -287,13 +127,15 @@ class _Line(threading.Thread):
 
 
 @ray.remote(max_retries=RETRIES)
-def _train(order: WorkOrder, board: Any, through_board: bool) -> Ended | None:
+def _train(
+    order: WorkOrder, board: Any, through_board: bool, attempt: Callable[..., Ended]
+) -> Ended | None:
     """One attempt at a run; None where it was to stop before it began."""
     with _Line(board, order.run_id) as line:
         if line.stop_requested:
             return None
         ledger = cast("Ledger", _RemoteLedger(board)) if through_board else None
-        return worker.attempt(order, line.send, lambda: line.stop_requested, ledger)
+        return attempt(order, line.send, lambda: line.stop_requested, ledger)
 
 
 class RayExecutor:
@@ -304,6 +146,7 @@ class RayExecutor:
         share: what each run takes.
         on_message: called in this process with whatever workers say.
         on_stopping: called once when a signal has come and workers are saving.
+        attempt: what a task does with its order; `worker.attempt` or the like.
     """
 
     def __init__(
@@ -312,10 +155,13 @@ class RayExecutor:
         share: Share,
         on_message: Callable[[WorkOrder, Message], None],
         on_stopping: Callable[[], None] = lambda: None,
+        attempt: Callable[..., Ended] = worker.attempt,
     ) -> None:
-        self.database, self.share = database, share
+        self.database, self.share, self.attempt = database, share, attempt
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
+        self._gone: VanishedError | None = None
+        self._asked_to_stop = False
         self._owners: dict[int, str] = {}
 
     def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
@@ -323,13 +169,31 @@ class RayExecutor:
 
         Returns:
             How each order that was started ended, by run number.
+
+        Raises:
+            ClusterError: the cluster is gone.
+            VanishedError: the database is gone; runs under way have saved what they had.
         """
+        try:
+            ended = self._work(orders)
+        except RayError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ClusterError(
+                f"the Ray cluster is gone: {reason} Runs are kept to their last epoch: "
+                "the same command goes on"
+            ) from error
+        if self._gone:
+            raise self._gone
+        return ended
+
+    def _work(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
         file = sqlite_path(self.database.location)
         here = ray.get_runtime_context().get_node_id()
-        board = _on_node(_Board, here).remote(str(file.absolute()) if file else None)
+        board = on_node(_Board, here).remote(str(file.absolute()) if file else None)
         task = _train.options(num_gpus=self.share.gpus, num_cpus=self.share.cpus)
         waiting = {
-            task.remote(self._placed(order), board, file is not None): order for order in orders
+            task.remote(self._placed(order), board, file is not None, self.attempt): order
+            for order in orders
         }
         by_run = {order.run_id: order for order in orders}
         ended: dict[int, Ended] = {}
@@ -338,7 +202,8 @@ class RayExecutor:
                 done, _ = ray.wait(
                     list(waiting), num_returns=len(waiting), timeout=EXCHANGE_SECONDS
                 )
-                if signals.stop:
+                self.stopping = signals.stop
+                if self.stopping or self._gone:
                     self._stop(board, waiting, kill=signals.kill)
                 self._listen(board, by_run)
                 for one in done:
@@ -346,7 +211,8 @@ class RayExecutor:
                     last = self._settle(one, order)
                     if last is not None:
                         ended[order.run_id] = last
-                        self.on_message(order, last)
+                        if not self._gone:  # or they would all say the same
+                            self.on_message(order, last)
         ray.kill(board)
         return ended
 
@@ -357,19 +223,21 @@ class RayExecutor:
             device=self.share.device,
             threads=self.share.cpus,
             checkpoints=order.checkpoints.absolute(),
-            data=_absolute(order.data),
+            data=absolute(order.data),
         )
 
     def _listen(self, board: Any, by_run: dict[int, WorkOrder]) -> None:
-        messages, self._owners = ray.get(board.collect.remote())
+        messages, owners = ray.get(board.collect.remote())
+        self._owners.update(owners)
         for run, message in messages:
             self.on_message(by_run[run], message)
 
     def _stop(self, board: Any, waiting: dict[Any, WorkOrder], *, kill: bool) -> None:
-        if not self.stopping:
-            self.stopping = True
+        if not self._asked_to_stop:
+            self._asked_to_stop = True
             ray.get(board.stop.remote())
-            self.on_stopping()
+            if self.stopping:
+                self.on_stopping()
             for one, order in waiting.items():
                 if order.run_id not in self._owners:
                     ray.cancel(one)  # it waits for room
@@ -379,15 +247,22 @@ class RayExecutor:
 
     def _settle(self, task: Any, order: WorkOrder) -> Ended | None:
         try:
-            return cast("Ended | None", ray.get(task))
+            ended = cast("Ended | None", ray.get(task))
         except TaskCancelledError:
             return None
         except RayError as error:
             reason = f"its task was lost: {str(error).strip().splitlines()[0]}"
+            ended = Ended(Outcome.FAILED, reason)
+        if ended is not None and ended.outcome is Outcome.FAILED:
+            self._record_failure(order, ended)
+        return ended
+
+    def _record_failure(self, order: WorkOrder, ended: Ended) -> None:
         owner = self._owners.get(order.run_id, "")
         try:
-            writer.record_failure(self.database, order.run_id, owner, reason)
-        except DiaReproError as unrecorded:
-            with suppress(DiaReproError):
-                self.on_message(order, Notice(f"its failure could not be recorded: {unrecorded}"))
-        return Ended(Outcome.FAILED, reason)
+            notice = record_failure(self.database, order.run_id, owner, ended.detail or "")
+        except VanishedError as error:
+            self._gone = error
+        else:
+            if notice:
+                self.on_message(order, notice)

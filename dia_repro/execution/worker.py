@@ -11,11 +11,38 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
 
 if TYPE_CHECKING:
+    from dia_repro.execution.attempt import Attempt
     from dia_repro.execution.ledger import Ledger
 
 
-def main(order: WorkOrder, connection: Connection) -> None:
-    """Entry of a worker process; sends messages and ends with exactly one `Ended`."""
+def attempt(
+    order: WorkOrder,
+    send: Callable[[Message], None],
+    should_stop: Callable[[], bool],
+    ledger: Ledger | None = None,
+    make: Callable[..., Attempt] | None = None,
+) -> Ended:
+    """Attempt a run in this process; its last word is its outcome, never a traceback.
+
+    Args:
+        make: what makes an `Attempt` of the same arguments; by default that class itself.
+    """
+    from dia_repro.execution.attempt import Attempt  # brings torch
+
+    try:
+        return (make or Attempt)(order, send, should_stop, ledger).run()
+    except DiaReproError as error:
+        return Ended(Outcome.FAILED, str(error))
+    except Exception as error:
+        return Ended(Outcome.FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def main(order: WorkOrder, connection: Connection, how: Callable[..., Ended] = attempt) -> None:
+    """Entry of a worker process; sends messages and ends with exactly one `Ended`.
+
+    Args:
+        how: `attempt`, or what takes its first three arguments.
+    """
     stop = _StopFlag()
 
     def send(message: Message) -> None:
@@ -24,25 +51,8 @@ def main(order: WorkOrder, connection: Connection) -> None:
         except OSError:
             stop.requested = True
 
-    send(attempt(order, send, lambda: stop.requested))
+    send(how(order, send, lambda: stop.requested))
     connection.close()
-
-
-def attempt(
-    order: WorkOrder,
-    send: Callable[[Message], None],
-    should_stop: Callable[[], bool],
-    ledger: Ledger | None = None,
-) -> Ended:
-    """Attempt a run in this process; its last word is its outcome, never a traceback."""
-    from dia_repro.execution.attempt import Attempt  # brings torch
-
-    try:
-        return Attempt(order, send, should_stop, ledger).run()
-    except DiaReproError as error:
-        return Ended(Outcome.FAILED, str(error))
-    except Exception as error:
-        return Ended(Outcome.FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 class _StopFlag:

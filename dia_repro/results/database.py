@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
 
-from dia_repro.errors import DiaReproError, displayed
+from dia_repro.errors import ABSENT, DiaReproError, displayed
 from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
-from dia_repro.results.schema import Base
+from dia_repro.results.schema import Base, RunRow
 
 NOT_A_DATABASE = ("file is not a database", "malformed", "unsupported file format")
 
 
 class DatabaseError(DiaReproError):
     """The database cannot be read or written: locked, damaged, full, out of reach."""
+
+
+class VanishedError(DatabaseError):
+    """The database was there, and is not any more."""
+
+    exit_code = ABSENT
 
 
 class Database:
@@ -66,6 +72,25 @@ class Database:
                 "see 'dia-repro db check'"
             ) from error
 
+    def check_there(self) -> None:
+        """Find out whether a database that could be read a while ago still can be.
+
+        Raises:
+            VanishedError: its file was taken away, or its server does not answer.
+        """
+        path = sqlite_path(self.location)
+        try:
+            if path is not None and not path.is_file():
+                raise DatabaseError("there is no such file any more")
+            with self.reading() as session:
+                session.execute(select(RunRow.id).limit(1))
+        except DiaReproError as error:
+            reason = str(error).removeprefix(f"database {self.name}: ")
+            raise VanishedError(
+                f"database {self.name} is gone ({reason}); runs under way keep their weights: "
+                "bring it back, and the same command goes on"
+            ) from error
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -101,6 +126,10 @@ def open_database(location: str, *, create: bool) -> Database:
     except DiaReproError:
         database.close()
         raise
+    if create and path is not None:
+        # Once is enough: a file that is taken away later must not be found empty.
+        database.close()
+        return Database(backends.make_engine(location, create=False), location)
     return database
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from dia_repro.results.claims import check_hold, let_go
@@ -37,34 +37,39 @@ def ensure_runs(
     Returns:
         The run's number by (spec_id, seed), for all of them.
     """
-    seeds = list(seeds)
-    numbers: dict[tuple[str, int], int] = {}
+    seeds = list(dict.fromkeys(seeds))
+    wanted = [(spec_id, seed) for spec_id in specs for seed in seeds]
     with database.writing() as session:
-        for spec_id, json in specs.items():
-            if session.get(SpecRow, spec_id) is None:
-                session.add(SpecRow(spec_id=spec_id, json=json))
-                session.flush()
-            for seed in seeds:
-                numbers[spec_id, seed] = _ensure_run(session, spec_id, seed)
-    return numbers
-
-
-def _ensure_run(session: Session, spec_id: str, seed: int) -> int:
-    chosen = select(RunRow).where(RunRow.spec_id == spec_id, RunRow.seed == seed)
-    run = session.scalar(chosen)
-    if run is None:
-        moment = now()
-        run = RunRow(
-            uid=uuid.uuid4().hex,
-            spec_id=spec_id,
-            seed=seed,
-            state=State.PENDING,
-            created_at=moment,
-            changed_at=moment,
+        known_specs = set(session.scalars(select(SpecRow.spec_id)))
+        session.add_all(
+            SpecRow(spec_id=spec_id, json=json)
+            for spec_id, json in specs.items()
+            if spec_id not in known_specs
         )
-        session.add(run)
         session.flush()
-    return run.id
+        known = _run_numbers(session, specs)
+        missing = [_new_run(*one) for one in wanted if one not in known]
+        if missing:
+            session.execute(insert(RunRow), missing)
+            known = _run_numbers(session, specs)
+    return {one: known[one] for one in wanted}
+
+
+def _run_numbers(session: Session, specs: Iterable[str]) -> dict[tuple[str, int], int]:
+    chosen = select(RunRow.spec_id, RunRow.seed, RunRow.id).where(RunRow.spec_id.in_(list(specs)))
+    return {(row[0], row[1]): row[2] for row in session.execute(chosen)}
+
+
+def _new_run(spec_id: str, seed: int) -> dict[str, Any]:
+    moment = now()
+    return {
+        "uid": uuid.uuid4().hex,
+        "spec_id": spec_id,
+        "seed": seed,
+        "state": State.PENDING,
+        "created_at": moment,
+        "changed_at": moment,
+    }
 
 
 def align_epochs(

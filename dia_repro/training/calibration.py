@@ -10,14 +10,15 @@ from dia_repro.experiments.spec import Spec
 from dia_repro.models import from_spec
 from dia_repro.training.step import CapturedStep, TrainingStep, place
 
-STEPS = 2
+LEAST_STEPS, LEAST_SECONDS = 2, 1.5
 MOST_IMAGES = 64  # beyond, an image costs about the same
 
 
 def seconds_per_image(spec: Spec, device: torch.device) -> float:
     """Seconds of training for an image.
 
-    Takes one step to warm up and the faster of `STEPS` more, at the image size of the spec.
+    Takes one step to warm up and the mean of some more, at the image size of the spec: the mean,
+    since whatever else the machine does will slow training down as well.
     """
     size = spec.data.image_size
     network = from_spec(spec.model, spec.data.classes)
@@ -30,10 +31,14 @@ def seconds_per_image(spec: Spec, device: torch.device) -> float:
     images = torch.randn(count_images, 3, size, size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(len(images), dtype=torch.int64, device=device)
-    fastest = float("inf")
-    for _ in range(1 + STEPS):
-        started = time.perf_counter()
+
+    def take_step() -> None:
         step.train(images, labels)
         step.tally.read()  # waits for the device
-        fastest = min(fastest, time.perf_counter() - started)
-    return fastest / len(images)
+
+    take_step()
+    started, steps = time.perf_counter(), 0
+    while steps < LEAST_STEPS or time.perf_counter() - started < LEAST_SECONDS:
+        take_step()
+        steps += 1
+    return (time.perf_counter() - started) / (steps * len(images))

@@ -56,7 +56,7 @@ def collect(device: torch.device, command: str, data_sha256: str, from_epoch: in
         device=device_name(device),
         threads=torch.get_num_threads(),
         python=platform.python_version(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),  # a class of torch's own: who reads it would load torch
         cuda=torch.version.cuda if device.type == "cuda" else None,
         package=dia_repro.__version__,
         git_commit=commit,

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import dia_repro
+from dia_repro.data.own import choose_folder
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
 from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import DATASETS
 from dia_repro.results.database import open_database
-from dia_repro.results.queries import all_runs, run_detail
+from dia_repro.results.queries import RunSummary, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.disk import Disk
 from dia_repro.training.objects import Objects
 from dia_repro.training.probing import NoStoreError
 from tests.execution.tiny_runs import DATABASE, make_orders, report
-from tests.helpers import cli, one_line, tiny_spec
+from tests.helpers import clean_environment, cli, one_line, tiny_spec, write_folder
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
+
+    from dia_repro.execution.ray_nodes import Cluster as Nodes
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 EPOCHS = 2
+RUNS, LONG = 3, 8  # of what is interrupted
+PACKAGE = Path(dia_repro.__file__).parent
+ROOT = PACKAGE.parent
 STORE_BYTES = 80 * 1024**2  # the least that Ray takes
 
 
@@ -49,9 +65,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     made.shutdown()  # type: ignore[no-untyped-call]
 
 
-def rows(folder: Path) -> dict[int, list[tuple[Any, ...]]]:
+def rows(location: Path | str) -> dict[int, list[tuple[Any, ...]]]:
     """Epochs' figures by seed, for runs that finished."""
-    database = open_database(str(folder / DATABASE), create=False)
+    database = open_database(str(location), create=False)
     found = {}
     for run in all_runs(database):
         assert run.state is State.FINISHED, run
@@ -65,13 +81,15 @@ def rows(folder: Path) -> dict[int, list[tuple[Any, ...]]]:
 @pytest.mark.parametrize("runs", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_lost_node_loses_no_run(runs: int, cluster: Cluster, tmp_path: Path) -> None:
     """One of three nodes is killed midway: each run finishes once, as in a serial execution."""
-    from dia_repro.execution.on_ray import RayExecutor, Share, UnfitNodeError, check_nodes, connect
+    from dia_repro.execution.on_ray import RayExecutor
+    from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes, connect
 
     found = connect(cluster.address)
     assert (len(found.nodes), found.room(Share(0, 1))) == (3, 3)
-    check_nodes(found, [tiny_spec().data], DataLocation(tmp_path), Disk(tmp_path))
+    check_nodes(found, Share(0, 1), [tiny_spec().data], DataLocation(tmp_path), Disk(tmp_path))
+    cifar10 = [DATASETS["cifar10"].spec]
     with pytest.raises(UnfitNodeError, match=r"^node \S+: .*cifar10"):
-        check_nodes(found, [DATASETS["cifar10"].spec], DataLocation(tmp_path), Disk(tmp_path))
+        check_nodes(found, Share(0, 1), cifar10, DataLocation(tmp_path), Disk(tmp_path))
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
     ends: list[int] = []
     victim = cluster.worker_nodes.copy().pop()
@@ -91,8 +109,237 @@ def test_a_lost_node_loses_no_run(runs: int, cluster: Cluster, tmp_path: Path) -
     database, orders = make_orders(serial, [tiny_spec(epochs=EPOCHS)], runs)
     LocalExecutor(database, Places.on_cpu(2), report).run(orders)
     database.close()
-    assert rows(tmp_path) == rows(serial)
-    assert len(rows(tmp_path)) == runs
+    assert rows(tmp_path / DATABASE) == rows(serial / DATABASE)
+    assert len(rows(tmp_path / DATABASE)) == runs
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[str]:
+    """The address of a cluster of two nodes with a processor each, which outlives its drivers."""
+    from ray.cluster_utils import Cluster
+
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+    first = {**node, "include_dashboard": False, "node_name": "first"}
+    made = Cluster(initialize_head=True, head_node_args=first)
+    made.add_node(**node, node_name="second")
+    yield made.address
+    made.shutdown()  # type: ignore[no-untyped-call]
+
+
+def start(folder: Path, *command: object) -> subprocess.Popen[str]:
+    """A driver in a process of its own, with that folder to work in."""
+    folder.mkdir(exist_ok=True)
+    environment = clean_environment(PYTHONPATH=str(ROOT), RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Callable[[], bool], driver: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert driver.poll() is None, driver.communicate()[0]
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def known(location: Path | str) -> tuple[RunSummary, ...]:
+    database = open_database(str(location), create=False)
+    try:
+        return all_runs(database)
+    finally:
+        database.close()
+
+
+def has_epochs(location: Path | str) -> Callable[[], bool]:
+    return lambda: any(run.epochs for run in known(location))
+
+
+def serial_rows(folder: Path, runs: int, epochs: int) -> dict[int, list[tuple[Any, ...]]]:
+    folder.mkdir()
+    database, orders = make_orders(folder, [tiny_spec(epochs=epochs)], runs)
+    LocalExecutor(database, Places.on_cpu(2), report).run(orders)
+    database.close()
+    return rows(folder / DATABASE)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.postgres])],
+)
+def test_a_killed_driver_is_followed_by_another(
+    backend: str, standing: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Its tasks die with it; the next on the same cluster finishes each run, as if undisturbed."""
+    location = str(tmp_path / DATABASE)
+    if backend == "postgres":
+        location = request.getfixturevalue("postgres")
+    command = ("tests.execution.tiny_runs", RUNS, 0, LONG, standing, location)
+    driver = start(tmp_path, *command)
+    wait_until(has_epochs(location), driver)
+    driver.kill()
+    driver.wait()
+    assert State.RUNNING in {run.state for run in known(location)}
+    again = start(tmp_path, *command)
+    output, _ = again.communicate(timeout=120)
+    assert output.split().count("finished") == RUNS, output
+    assert "waiting for a sign of life" not in output
+    assert rows(location) == serial_rows(tmp_path / "serial", RUNS, LONG)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_a_driver_as_it_does_without_ray(
+    times: int, standing: str, tmp_path: Path
+) -> None:
+    command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
+    options = ("--epochs", 2, "--seeds", 3, "--executor", "ray", "--address", standing)
+    driver = start(tmp_path, *command, *options)
+    wait_until(has_epochs(tmp_path / DATABASE), driver)
+    for _ in range(times):
+        os.killpg(driver.pid, signal.SIGINT)
+        time.sleep(0.2)
+    output, _ = driver.communicate(timeout=60)
+    assert (driver.returncode, "Traceback" in output) == (130, False), output
+    assert "nothing is lost" in output
+    states = {run.state for run in known(tmp_path / DATABASE)}
+    assert State.FAILED not in states
+    assert (State.INTERRUPTED in states) or times == 2
+    output, _ = start(tmp_path, *command, *options).communicate(timeout=200)
+    assert {run.state for run in known(tmp_path / DATABASE)} == {State.FINISHED}, output
+    assert all(run.epochs == 2 for run in known(tmp_path / DATABASE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["ray", "local"])
+def test_a_database_that_vanishes_is_one_line(executor: str, standing: str, tmp_path: Path) -> None:
+    command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
+    where = ("--executor", "ray", "--address", standing) if executor == "ray" else ("--jobs", 2)
+    driver = start(tmp_path, *command, "--epochs", 2, "--seeds", 3, *where)
+    wait_until(has_epochs(tmp_path / DATABASE), driver)
+    (tmp_path / DATABASE).rename(tmp_path / "elsewhere.db")
+    output, _ = driver.communicate(timeout=100)
+    complaints = [line for line in output.splitlines() if not re.search(r": epoch|to train", line)]
+    assert (driver.returncode, len(complaints)) == (3, 1), output
+    gone = r"dia-repro: database runs.db is gone \(.*the same command goes on"
+    assert re.match(gone, complaints[0])
+    assert not (tmp_path / DATABASE).exists(), "an empty one in its place"
+    (tmp_path / "elsewhere.db").rename(tmp_path / DATABASE)
+    output, _ = start(tmp_path, *command, "--epochs", 2, "--seeds", 3, *where).communicate()
+    assert "without a checkpoint" not in output
+    finished = known(tmp_path / DATABASE)
+    assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 2)] * 3, output
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_gone_is_one_line(tmp_path: Path, cluster: Cluster) -> None:
+    driver = start(tmp_path, "tests.execution.tiny_runs", RUNS, 0, 400, cluster.address)
+    wait_until(has_epochs(tmp_path / DATABASE), driver)
+    cluster.shutdown()  # type: ignore[no-untyped-call]
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    last = output.strip().splitlines()[-1]
+    assert "ClusterError: the Ray cluster is gone" in last
+
+
+@contextmanager
+def blind_node(address: str, name: str, folder: Path) -> Iterator[None]:
+    """A node that sees nothing in a folder: something else is mounted there, for it alone."""
+    ray_start = (
+        f"{sys.executable} -m ray.scripts.scripts start --address {address} --node-name {name} "
+        f"--num-cpus 1 --object-store-memory {STORE_BYTES} --block"
+    )
+    hidden = f"mount -t tmpfs none {shlex.quote(str(folder))} && exec {ray_start}"
+    process = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", hidden],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def can_hide() -> bool:
+    """Whether this user may mount something for a process alone."""
+    tried = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(tried, check=False).returncode == 0
+
+
+def wait_for_nodes(address: str, count: int) -> Nodes:
+    from dia_repro.execution.ray_nodes import connect
+
+    deadline = time.monotonic() + 60
+    while len(nodes := connect(address).nodes) < count:
+        assert time.monotonic() < deadline, nodes
+        time.sleep(0.5)
+    return connect(address)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_hide(), reason="mounting needs root")
+def test_faulty_nodes_are_all_named(cluster: Cluster, tmp_path: Path) -> None:
+    """Of five nodes, one has another version, two do not see the data, which others do."""
+    from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes
+
+    other = shutil.copytree(PACKAGE, tmp_path / "other" / "dia_repro") / "__init__.py"
+    other.write_text('__version__ = "9.9"\n', encoding="utf-8")
+    photos = write_folder(tmp_path / "photos", {"train": 4, "test": 2})
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+    cluster.add_node(**node, node_name="old", env_vars={"PYTHONPATH": str(other.parents[1])})
+    cluster.add_node(num_cpus=0, object_store_memory=STORE_BYTES, node_name="idle")
+    with blind_node(cluster.address, "blind", photos), blind_node(cluster.address, "bare", photos):
+        found = wait_for_nodes(cluster.address, 7)
+        spec = tiny_spec().data
+        with pytest.raises(UnfitNodeError) as caught:
+            check_nodes(found, Share(0, 1), [spec], DataLocation(tmp_path), Disk(tmp_path))
+        assert re.fullmatch(
+            r"node old: has dia-repro 9\.9, .*, and this machine .*", str(caught.value)
+        )
+        spec = choose_folder(photos, None, tmp_path).spec
+        where = DataLocation(tmp_path, photos)
+        with pytest.raises(UnfitNodeError) as caught:
+            check_nodes(found, Share(0, 1), [spec], where, Disk(tmp_path))
+        assert one_line(str(caught.value))
+        assert re.search(r"node (blind, bare|bare, blind): \S+", str(caught.value))
+        assert re.search(r"node old: has dia-repro 9\.9", str(caught.value))
+        assert "idle" not in str(caught.value)
+
+
+def test_a_share_fits_the_nodes_that_have_gpus() -> None:
+    """Processors are shared out node by node: a big one without GPUs has none to give."""
+    from dia_repro.execution.ray_nodes import Cluster, Node, Share, UnfitNodeError
+
+    plain, small, large = Node("a", "a", 0, 64), Node("b", "b", 2, 9), Node("c", "c", 4, 32)
+    cluster = Cluster((plain, small, large))
+    assert cluster.share(1) == Share(1, 4)
+    assert cluster.room(Share(1, 4)) == 6
+    assert cluster.share(1 / 3) == Share(1 / 3, 1)
+    assert cluster.room(Share(1 / 3, 1)) == 6 + 12
+    assert cluster.room(cluster.share(0)) == 64 + 9 + 32
+    bare = Cluster((Node("d", "d", 2, 0), Node("e", "e", 0, 8)))
+    with pytest.raises(
+        UnfitNodeError, match=r"a processor and a GPU \(.* of d: 0 and 2; e: 8 and 0"
+    ):
+        bare.share(1)
+    with pytest.raises(UnfitNodeError, match="no node of the cluster has room"):
+        Cluster((Node("f", "f", 0, 0),)).share(0)
+
+
+def test_gpus_that_a_cluster_has_not_are_one_line(standing: str, tmp_path: Path) -> None:
+    options = ("--executor", "ray", "--address", standing, "--device", "cuda")
+    done = cli("run", "table5", "--protocol", "demo", *options, cwd=tmp_path)
+    assert (done.returncode, one_line(done.stderr)) == (3, True), done.stderr
+    assert "no node of the cluster has a GPU" in done.stderr
 
 
 @pytest.mark.slow
@@ -102,14 +349,16 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
     tmp_path: Path,
 ) -> None:
     """All nodes have a run; one is killed when all have done two epochs."""
-    from dia_repro.execution.on_ray import RayExecutor, Share, check_nodes, connect
+    from dia_repro.execution.on_ray import RayExecutor
+    from dia_repro.execution.ray_nodes import Share, check_nodes, connect
 
     runs, epochs = 3, 8
     found = connect(cluster.address)
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=epochs)], runs, bucket)
-    check_nodes(found, [tiny_spec().data], DataLocation(tmp_path), Objects(bucket))
+    share, where = Share(0, 1), DataLocation(tmp_path)
+    check_nodes(found, share, [tiny_spec().data], where, Objects(bucket))
     with pytest.raises(NoStoreError, match="bucket does not exist"):
-        check_nodes(found, [], DataLocation(tmp_path), Objects(f"{bucket}-missing"))
+        check_nodes(found, share, [], where, Objects(f"{bucket}-missing"))
     done: dict[int, int] = {}
     victims = [cluster.worker_nodes.copy().pop()]
 
@@ -133,7 +382,7 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
     database, orders = make_orders(serial, [tiny_spec(epochs=epochs)], runs)
     LocalExecutor(database, Places.on_cpu(2), report).run(orders)
     database.close()
-    assert rows(tmp_path) == rows(serial)
+    assert rows(tmp_path / DATABASE) == rows(serial / DATABASE)
 
 
 @pytest.mark.parametrize(

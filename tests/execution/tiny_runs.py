@@ -1,6 +1,8 @@
 """Trains tiny runs in the working folder, as `dia-repro run` does; for tests that kill it.
 
-Usage: python -m tests.execution.tiny_runs SEEDS JOBS EPOCHS
+Usage: python -m tests.execution.tiny_runs SEEDS JOBS EPOCHS [ADDRESS [DATABASE]]
+
+With the address of a Ray cluster they are its tasks.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Message, Notice, WorkOrder
@@ -16,18 +19,28 @@ from dia_repro.execution.planning import checkpoint_store
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
+from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database, open_database
 from tests.helpers import tiny_spec
+
+if TYPE_CHECKING:
+    from dia_repro.execution.on_ray import RayExecutor
 
 DATABASE = "runs.db"
 
 
 def make_orders(
-    folder: Path, specs: list[Spec], seeds: int, checkpoints: str | None = None
+    folder: Path,
+    specs: list[Spec],
+    seeds: int,
+    checkpoints: str | None = None,
+    location: str | None = None,
 ) -> tuple[Database, list[WorkOrder]]:
-    """The database in a folder and an order for each spec and seed."""
-    database = open_database(str(folder / DATABASE), create=True)
-    store = checkpoint_store(database, checkpoints)
+    """The database in a folder, or elsewhere, and an order for each spec and seed."""
+    location = location or str(folder / DATABASE)
+    database = open_database(location, create=True)
+    place = checkpoints if checkpoints or sqlite_path(location) else folder / "runs-checkpoints"
+    store = checkpoint_store(database, str(place) if place else None)
     known = {spec.spec_id: spec.canonical_json() for spec in specs}
     numbers = writer.ensure_runs(database, known, range(seeds))
     orders = [
@@ -36,7 +49,7 @@ def make_orders(
             label=f"tiny {spec_id}, seed {seed}",
             spec_json=known[spec_id],
             seed=seed,
-            database=str(folder / DATABASE),
+            database=location,
             checkpoints=store,
             data=DataLocation(folder),
             device="cpu",
@@ -55,11 +68,19 @@ def report(order: WorkOrder, message: Message) -> None:
 
 
 def main() -> None:
-    seeds, jobs, epochs = map(int, sys.argv[1:])
-    place = os.environ.get("DIA_REPRO_CHECKPOINTS")
-    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=epochs)], seeds, place)
+    seeds, jobs, epochs = map(int, sys.argv[1:4])
+    address, location = [*sys.argv[4:], None, None][:2]
+    place, specs = os.environ.get("DIA_REPRO_CHECKPOINTS"), [tiny_spec(epochs=epochs)]
+    database, orders = make_orders(Path.cwd(), specs, seeds, place, location)
+    executor: LocalExecutor | RayExecutor = LocalExecutor(database, Places.on_cpu(jobs), report)
+    if address:
+        from dia_repro.execution.on_ray import RayExecutor
+        from dia_repro.execution.ray_nodes import Share, connect
+
+        connect(address)
+        executor = RayExecutor(database, Share(0, 1), report)
     print("started", flush=True)
-    for run, ended in LocalExecutor(database, Places.on_cpu(jobs), report).run(orders).items():
+    for run, ended in executor.run(orders).items():
         print(run, ended.outcome.value, ended.detail or "", flush=True)
 
 

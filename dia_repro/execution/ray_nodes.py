@@ -1,0 +1,244 @@
+"""The nodes of a Ray cluster: which are there, what a run takes of one, whether it could train."""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import dia_repro
+from dia_repro.errors import AbsentError, DiaReproError
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import DataSpec
+from dia_repro.training.probing import check_shared, probe
+from dia_repro.training.store import Store
+
+try:
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError as error:
+    raise AbsentError("Ray is not installed: pip install 'dia-repro[ray]'") from error
+
+CONNECT_SECONDS = 5.0
+PROBE_SECONDS = 120.0
+
+
+class ClusterError(AbsentError):
+    """No cluster answers there, or no longer."""
+
+
+class UnfitNodeError(AbsentError):
+    """A node could not train what it would be given."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a run takes of a node.
+
+    Attributes:
+        gpus: may be a part of one; 0 where runs are trained on processors.
+        cpus: threads of the processor.
+    """
+
+    gpus: float
+    cpus: int
+
+    @property
+    def device(self) -> str:
+        """As a worker sees it: Ray hides all GPUs but its own."""
+        return "cuda:0" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One that is alive, with all that Ray counts of it."""
+
+    identifier: str
+    name: str
+    gpus: float
+    cpus: float
+
+    def room(self, share: Share) -> int:
+        """Runs at a time."""
+        by_cpus = self.cpus / share.cpus
+        return math.floor(min(by_cpus, self.gpus / share.gpus) if share.gpus else by_cpus)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The nodes that are alive."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def gpus(self) -> float:
+        """Of all nodes."""
+        return sum(node.gpus for node in self.nodes)
+
+    def room(self, share: Share) -> int:
+        """Runs at a time."""
+        return sum(node.room(share) for node in self.nodes)
+
+    def share(self, gpus: float) -> Share:
+        """What each run may take, so that every GPU, or every processor, has its runs.
+
+        Processors are shared out by the node that has the fewest for each of its runs.
+
+        Args:
+            gpus: of each run, or the part of one; 0 for a processor.
+
+        Raises:
+            UnfitNodeError: no node has room for a run.
+        """
+        share = Share(gpus, 1)
+        if gpus:
+            runs = [(node, node.gpus / gpus) for node in self.nodes if node.gpus >= gpus]
+            cpus = min((int(node.cpus // fit) for node, fit in runs if node.cpus >= 1), default=1)
+            share = Share(gpus, max(1, cpus))
+        if not self.room(share):
+            has = "; ".join(f"{one.name}: {one.cpus:g} and {one.gpus:g}" for one in self.nodes)
+            needs = "a processor"
+            if gpus:
+                needs += f" and {f'{gpus:g} GPUs' if gpus > 1 else 'a GPU'}"
+            raise UnfitNodeError(
+                f"no node of the cluster has room for a run, which takes {needs} "
+                f"(processors and GPUs of {has})"
+            )
+        return share
+
+
+def connect(address: str | None) -> Cluster:
+    """Join a cluster, or start one on this machine alone.
+
+    Args:
+        address: `host:port`, `auto`, or None for this machine.
+
+    Raises:
+        ClusterError: nobody answers, or the versions of Ray or Python differ.
+    """
+    if address is not None and address != "auto":
+        _knock(address)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if address is None else None,
+            ignore_reinit_error=True,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ClusterError(f"no Ray cluster at {address}: {reason}") from error
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return Cluster(tuple(map(_node, alive)))
+
+
+def _node(known: dict[str, Any]) -> Node:
+    resources, address = known["Resources"], known["NodeManagerAddress"]
+    # A name is given with `ray start --node-name`; else it is the address, and the host says more.
+    named = known["NodeName"] if known["NodeName"] != address else known["NodeManagerHostname"]
+    return Node(known["NodeID"], named, resources.get("GPU", 0.0), resources.get("CPU", 0.0))
+
+
+def _knock(address: str) -> None:
+    # Ray itself keeps trying for a minute.
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
+
+
+def check_nodes(
+    cluster: Cluster,
+    share: Share,
+    specs: Sequence[DataSpec],
+    data: DataLocation,
+    checkpoints: Store,
+) -> None:
+    """Find out before any training whether nodes have what it takes.
+
+    That is the data, this machine's versions, and the same store of checkpoints as this machine.
+    Nodes that have no room for a run are not asked.
+
+    Raises:
+        NoStoreError: not even this machine can write checkpoints there.
+        UnfitNodeError: some have not; all of them are named.
+    """
+    store = checkpoints.absolute()
+    with probe(store) as mark:
+        _ask_nodes(cluster, share, specs, data, store, mark)
+
+
+def _ask_nodes(
+    cluster: Cluster,
+    share: Share,
+    specs: Sequence[DataSpec],
+    data: DataLocation,
+    store: Store,
+    mark: str,
+) -> None:
+    texts = [spec.model_dump_json() for spec in dict.fromkeys(specs)]
+    asked = {
+        on_node(_probe, node.identifier).remote(texts, absolute(data), store, mark): node
+        for node in cluster.nodes
+        if node.room(share)
+    }
+    answers, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
+    problems: dict[str, list[str]] = {}
+    for reference, node in asked.items():
+        problem = _problem(reference) if reference in answers else "does not answer"
+        if problem:
+            problems.setdefault(problem, []).append(node.name)
+    if problems:
+        raise UnfitNodeError("; ".join(f"node {', '.join(n)}: {p}" for p, n in problems.items()))
+
+
+def _problem(reference: Any) -> str | None:
+    ours = _versions()
+    try:
+        theirs, problem = ray.get(reference)
+    except RayError as error:
+        return f"cannot train: {str(error).strip().splitlines()[-1]}"
+    if theirs != ours:
+        return f"has {theirs}, and this machine {ours}"
+    return None if problem is None else str(problem)
+
+
+def on_node(task: Any, node: str) -> Any:
+    """A task or actor of that node, which takes nothing of what runs take."""
+    strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+    return task.options(scheduling_strategy=strategy, num_cpus=0)
+
+
+def _versions() -> str:
+    from importlib.metadata import version
+
+    return f"dia-repro {dia_repro.__version__}, torch {version('torch')}"
+
+
+def absolute(data: DataLocation) -> DataLocation:
+    """The same for processes with another working folder."""
+    return replace(data, root=data.root.absolute())
+
+
+@ray.remote
+def _probe(
+    specs: Sequence[str], data: DataLocation, store: Store, mark: str
+) -> tuple[str, str | None]:
+    """This node's versions, and why it cannot train on some of the data, or keep checkpoints."""
+    from dia_repro.data import load
+
+    try:
+        for text in specs:
+            load(DataSpec.model_validate_json(text), data)
+        check_shared(store, mark)
+    except DiaReproError as error:
+        return _versions(), str(error)
+    return _versions(), None

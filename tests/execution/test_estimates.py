@@ -1,0 +1,124 @@
+"""What `plan` says of time, beside what the same runs take."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dia_repro.artifacts import choose
+from dia_repro.execution import estimates
+from dia_repro.execution.calibrating import CalibrationError, seconds_per_image
+from dia_repro.execution.estimates import START_SECONDS, wall_seconds, with_estimates
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.machine import Machine, cores
+from dia_repro.execution.messages import Outcome
+from dia_repro.execution.planning import PlannedRun, longest_first, make_orders, plan_runs
+from dia_repro.experiments.names import DataLocation, Precision, Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.spec import ResNetBackbone
+from dia_repro.results.database import Database, open_database
+from tests.execution.tiny_runs import report
+from tests.helpers import tiny_spec
+
+CPU = torch.device("cpu")
+
+
+def demo(
+    database: Database, epochs: int | None = None, only: tuple[str, ...] = ()
+) -> list[PlannedRun]:
+    precision = Precision.FP32
+    request = Request(Protocol.DEMO, precision, None, precision_asked=False, epochs=epochs)
+    return plan_runs(database, choose(["table5"]), request, 1, only)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return open_database(str(tmp_path / "runs.db"), create=True)
+
+
+def test_networks_between_the_two_that_were_measured_are_between(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deepest is made twice as slow for its work as the cheapest."""
+    planned = demo(database)
+    asked: list[tuple[int, int]] = []
+
+    def measured(spec: object, _device: object, threads: int, together: int) -> float:
+        (run,) = (one for one in planned if one.spec == spec)
+        asked.append((threads, together))
+        slow = 2 if run.spec.model.backbone == ResNetBackbone(depth=407) else 1
+        return slow * (run.counts.macs + 80 * run.counts.outputs) * 1e-10
+
+    monkeypatch.setattr(estimates, "seconds_per_image", measured)
+    machine = Machine(("cpu",), cores())
+    found = with_estimates(planned, database, machine, cores())
+    assert asked == [(1, cores())] * 2, "beside each other, a core each"
+
+    def rate(run: PlannedRun) -> float:
+        assert run.seconds is not None
+        saved = run.counts.parameters * 8 / 100e6
+        epoch = (run.seconds - 1) / run.spec.recipe.epochs - saved
+        work = (run.counts.macs + 80 * run.counts.outputs) * run.training_images
+        return epoch / work / 1e-10 / 1.07
+
+    rates = [rate(run) for run in sorted(found, key=lambda one: one.counts.macs)]
+    assert rates == sorted(rates)
+    assert [rates[0], rates[-1]] == pytest.approx([1, 2])
+    assert rates[1] < rates[-2]
+    asked.clear()
+    monkeypatch.setattr(estimates, "LONGEST_STEP_SECONDS", 0.0)
+    with_estimates(planned, database, machine, 1)
+    assert asked == [(cores(), 1)], "the dearest would take too long"
+
+
+def test_a_wall_is_that_of_the_slot_that_ends_last(database: Database) -> None:
+    planned = [replace(run, seconds=10.0) for run in demo(database)]
+    assert len(planned) == 8
+    assert wall_seconds(planned, 3) == 30 + START_SECONDS
+    assert wall_seconds(planned, 100) == 10 + START_SECONDS
+    assert wall_seconds([], 3) == 0
+
+
+def test_a_few_steps_are_made_beside_each_other() -> None:
+    alone = seconds_per_image(tiny_spec(), CPU, 1, 1)
+    assert 1e-6 < alone < 1
+    beside = seconds_per_image(tiny_spec(), CPU, 1, 2)
+    assert 1e-6 < beside < 1
+
+
+def test_steps_that_cannot_be_made_are_one_error(capfd: pytest.CaptureFixture[str]) -> None:
+    bad = tiny_spec().model_copy(update={"precision": "bf16"})
+    bad = bad.model_copy(update={"data": bad.data.model_copy(update={"image_size": 10**6})})
+    with pytest.raises(CalibrationError, match="a few steps of training failed"):
+        seconds_per_image(bad, CPU, 1, 1)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
+    tmp_path: Path, database: Database
+) -> None:
+    """On a machine that does other things meanwhile, one of three attempts has to be."""
+    machine = Machine(("cpu",), cores())
+    ratios: list[float] = []
+    for _ in range(3):
+        open_runs = longest_first(demo(database, 4, ("ResNet83", "ResNet164")))
+        fresh = open_database(str(tmp_path / f"runs{len(ratios)}.db"), create=True)
+        planned = with_estimates(open_runs, fresh, machine, cores())
+        expected = wall_seconds(planned, cores()) - START_SECONDS
+        location = DataLocation(tmp_path)
+        orders = make_orders(open_runs, fresh, machine, cores(), location, "test")
+        begun = time.monotonic()
+        places = machine.places(len(orders))
+        ended = LocalExecutor(fresh, places, report).run(orders)
+        actual = time.monotonic() - begun
+        fresh.close()
+        assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
+        ratios.append(expected / actual)
+        if 0.7 <= ratios[-1] <= 1.3:
+            return
+    pytest.fail(f"estimated ÷ actual: {ratios}")
