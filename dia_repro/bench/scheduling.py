@@ -30,8 +30,8 @@ from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results import writer
 from dia_repro.results.backends import sqlite_path
-from dia_repro.training.store import store_at
 from dia_repro.results.database import Database, open_database
+from dia_repro.training.store import store_at
 
 NODES = 4
 STORE_BYTES = 80 * 1024**2  # the least that Ray takes

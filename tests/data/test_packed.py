@@ -228,7 +228,7 @@ def test_what_was_interrupted_goes_on_after_the_last_whole_file(
     wanted = job(images)
     whole, _ = pack(replace(wanted, target=images.parent / "whole"), memory)
     written: list[str] = []
-    write = packing.write_shard
+    write = shards.write_shard
 
     def stops(*arguments: object) -> object:
         if len(written) == 2:

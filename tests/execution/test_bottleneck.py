@@ -12,6 +12,7 @@ from dia_repro.experiments.spec import DataSpec
 from tests.helpers import tiny_spec
 
 PACK = "dia-repro data pack imagenet"
+PATH, SLOW = "Data path of imagenet:", "the data path is the bottleneck"
 
 
 def balance(
@@ -34,25 +35,28 @@ def balance(
         (
             balance(95, 2300),
             "data",
-            "Data path of imagenet: 95 images/s per core × 16 cores = 1,520 images/s; training "
-            "resnet50 on cuda:0 takes 2,300: the data path is the bottleneck; 'dia-repro data pack "
-            "imagenet' would make it 3.1 times as fast, enough.",
+            (
+                f"{PATH} 95 images/s per core × 16 cores = 1,520 images/s; training resnet50 on "
+                f"cuda:0 takes 2,300: {SLOW}; '{PACK}' would make it 3.1 times as fast, enough."
+            ),
         ),
         (balance(95, 5000), "data", "3.1 times as fast, still not enough."),
-        (balance(95, 5000, gain=None, pack=None), "data", "takes 5,000: the data path is the bottleneck."),
-        (balance(95, 5000, gain=1.02), "data", "takes 5,000: the data path is the bottleneck."),
+        (balance(95, 5000, gain=None, pack=None), "data", f"takes 5,000: {SLOW}."),
+        (balance(95, 5000, gain=1.02), "data", f"takes 5,000: {SLOW}."),
         (balance(200, 2300), "training", "takes 2,300: the GPU is the bottleneck."),
         (balance(95, 1500), "even", "neither waits long for the other; 'dia-repro data pack"),
         (balance(95, 400, cores=8, runs=2), "training", "× 8 cores for each of 2 runs = 760"),
         (
             balance(95, 3.04, cores=1, device="cpu"),
             "training",
-            "95 images/s per core × 1 core = 95 images/s; training resnet50 on cpu takes 3 of the "
-            "same cores: training is the bottleneck, the data path adds 3.2% to its time.",
+            (
+                "per core × 1 core = 95 images/s; training resnet50 on cpu takes 3 of the "
+                "same cores: training is the bottleneck, the data path adds 3.2% to its time."
+            ),
         ),
         (balance(95, None, device="cpu"), "training", "; there is no GPU here to keep busy."),
     ],
-)  # fmt: skip
+)
 def test_what_is_said(one: Balance, bottleneck: str, sentence: str) -> None:
     assert one.bottleneck == bottleneck
     assert sentence in one.sentence()
