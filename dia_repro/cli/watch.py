@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CURVE_WIDTH = 16
 # A living process beats every 10 seconds: after six beats that did not come it is silent.
+SECONDS_A_BEAT = 10.0
 BEATS_MISSING_SECONDS = 60.0
 # Without having seen a beat come or stay away, what counts is the last epoch; epochs may be long.
 LEAST_SILENCE_SECONDS, SILENT_EPOCHS = 600.0, 5
@@ -81,8 +82,11 @@ class Watcher:
         if self.live and moment - self.begun < GRACE_SECONDS:
             return None
         unchanged = (now() - run.changed_at).total_seconds()
-        expected = SILENT_EPOCHS * fmean(run.seconds) if run.seconds else 0.0
-        return unchanged if unchanged > max(LEAST_SILENCE_SECONDS, expected) else None
+        if run.seconds:
+            longest = max(LEAST_SILENCE_SECONDS, SILENT_EPOCHS * fmean(run.seconds))
+        else:  # since the last change, which was its beginning, it has lived for all its beats
+            longest = LEAST_SILENCE_SECONDS + (run.beats or 0) * SECONDS_A_BEAT
+        return unchanged if unchanged > longest else None
 
     def record(self, run: UnderWay, *, plain: bool = False) -> Record:
         """A run as the table shows it."""

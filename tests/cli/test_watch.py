@@ -148,6 +148,10 @@ def test_beats_count_for_more_than_epochs(monkeypatch: pytest.MonkeyPatch) -> No
     old = replace(RUN, changed_at=now() - timedelta(hours=2))
     assert Watcher(live=False).silent_for(old) == pytest.approx(7200, abs=5)
     assert Watcher(live=False).silent_for(replace(old, seconds=(3000.0,))) is None
+    # Before the first epoch, which takes long: two hours of beats are none of silence.
+    first = replace(old, seconds=(), top1=(), beats=719)
+    assert Watcher(live=False).silent_for(first) is None
+    assert Watcher(live=False).silent_for(replace(first, beats=500)) is not None
     watcher = Watcher(live=True)
     assert watcher.silent_for(old) is None  # a beat may yet come
     moment[0] += 30
