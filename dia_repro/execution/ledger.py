@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from dia_repro.results import claims, writer
 from dia_repro.results.claims import Holder
-from dia_repro.results.database import Database, open_database
+from dia_repro.results.database import Database, LockedError, open_database
 from dia_repro.results.queries import RunSummary, run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS, State
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+# A run would lose more by failing than by waiting: with a hundred writers on a slow disk some wait
+# for minutes, since SQLite lets them in by chance.
+PATIENCE_SECONDS = 900.0
+
+
+def _patient(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """Try again where others were writing for longer than the backend waits."""
+
+    @wraps(call)
+    def patient(*arguments: Arguments.args, **options: Arguments.kwargs) -> Answer:
+        begun = time.monotonic()
+        while True:
+            try:
+                return call(*arguments, **options)
+            except LockedError:
+                if time.monotonic() - begun > PATIENCE_SECONDS:
+                    raise
+
+    return patient
 
 
 class Ledger:
@@ -31,14 +56,17 @@ class Ledger:
         """Let go of the database."""
         self._database.close()
 
+    @_patient
     def summary(self, run_id: int) -> RunSummary:
         """The run as it is now."""
         return run_detail(self._database, run_id).summary
 
+    @_patient
     def holders(self, run_id: int) -> tuple[Holder, ...]:
         """Who has the run."""
         return claims.holders(self._database, run_id)
 
+    @_patient
     def take(
         self,
         run_id: int,
@@ -54,24 +82,29 @@ class Ledger:
         """A sign of life."""
         claims.beat(self._database, run_id, attempt)
 
+    @_patient
     def align_epochs(self, run_id: int, attempt: int, history: Sequence[Mapping[str, Any]]) -> int:
         """Make the epochs those of a checkpoint; gives how many were taken back."""
         return writer.align_epochs(self._database, run_id, attempt, history)
 
+    @_patient
     def set_parameters(self, run_id: int, attempt: int, parameters: int) -> None:
         """The size of the network."""
         writer.set_parameters(self._database, run_id, attempt, parameters)
 
+    @_patient
     def record_epoch(self, run_id: int, attempt: int, figures: Mapping[str, Any]) -> None:
         """Add an epoch."""
         writer.record_epoch(self._database, run_id, attempt, figures)
 
+    @_patient
     def record_gradients(self, run_id: int, circumstances: str, records: Mapping[int, str]) -> None:
         """Keep what is known of gradients, by epochs trained before."""
         number = writer.ensure_analysis(self._database, run_id, GRADIENTS_SETTINGS, circumstances)
         for epochs, content in records.items():
             writer.record_part(self._database, number, epochs, content, 0.0)
 
+    @_patient
     def end(self, run_id: int, attempt: int, state: State, **figures: Any) -> None:
         """The run has come to an end, or is interrupted."""
         writer.end(self._database, run_id, attempt, state, **figures)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -123,19 +126,36 @@ def connect(address: str | None) -> Cluster:
     """
     if address is not None and address != "auto":
         _knock(address)
+    # What goes wrong is told in one line; the library underneath would say it in its own words.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if address is None else None,
-            ignore_reinit_error=True,
-        )
+        with _silent():  # it would say that it was told to be silent
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False if address is None else None,
+                ignore_reinit_error=True,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ClusterError(f"no Ray cluster at {address}: {reason}") from error
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return Cluster(tuple(map(_node, alive)))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Throw away what is written to the standard error, by libraries that are not Python's too."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _node(known: dict[str, Any]) -> Node:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import dia_repro
-from dia_repro.data.own import choose_folder
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
 from dia_repro.execution.placing import Places
@@ -36,8 +35,6 @@ from tests.helpers import clean_environment, cli, one_line, tiny_spec, write_fol
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
-
-    from dia_repro.execution.ray_nodes import Cluster as Nodes
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
@@ -239,13 +236,15 @@ def test_a_database_that_vanishes_is_one_line(executor: str, standing: str, tmp_
 
 @pytest.mark.slow
 def test_a_cluster_that_is_gone_is_one_line(tmp_path: Path, cluster: Cluster) -> None:
-    driver = start(tmp_path, "tests.execution.tiny_runs", RUNS, 0, 400, cluster.address)
+    command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
+    where = ("--executor", "ray", "--address", cluster.address)
+    driver = start(tmp_path, *command, "--seeds", 4, *where)
     wait_until(has_epochs(tmp_path / DATABASE), driver)
     cluster.shutdown()  # type: ignore[no-untyped-call]
     output, _ = driver.communicate(timeout=120)
-    assert driver.returncode == 1
-    last = output.strip().splitlines()[-1]
-    assert "ClusterError: the Ray cluster is gone" in last
+    complaints = [line for line in output.splitlines() if not re.search(r": epoch|to train", line)]
+    assert (driver.returncode, len(complaints)) == (3, 1), output
+    assert complaints[0].startswith("dia-repro: the Ray cluster is gone"), output
 
 
 @contextmanager
@@ -275,21 +274,11 @@ def can_hide() -> bool:
     return bool(shutil.which("unshare")) and subprocess.run(tried, check=False).returncode == 0
 
 
-def wait_for_nodes(address: str, count: int) -> Nodes:
-    from dia_repro.execution.ray_nodes import connect
-
-    deadline = time.monotonic() + 60
-    while len(nodes := connect(address).nodes) < count:
-        assert time.monotonic() < deadline, nodes
-        time.sleep(0.5)
-    return connect(address)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not can_hide(), reason="mounting needs root")
 def test_faulty_nodes_are_all_named(cluster: Cluster, tmp_path: Path) -> None:
-    """Of five nodes, one has another version, two do not see the data, which others do."""
-    from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes
+    """Of seven nodes one has another version and two do not see the images; one gets no runs."""
+    import ray
 
     other = shutil.copytree(PACKAGE, tmp_path / "other" / "dia_repro") / "__init__.py"
     other.write_text('__version__ = "9.9"\n', encoding="utf-8")
@@ -297,22 +286,20 @@ def test_faulty_nodes_are_all_named(cluster: Cluster, tmp_path: Path) -> None:
     node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
     cluster.add_node(**node, node_name="old", env_vars={"PYTHONPATH": str(other.parents[1])})
     cluster.add_node(num_cpus=0, object_store_memory=STORE_BYTES, node_name="idle")
+    ray.init(cluster.address, log_to_driver=False)
     with blind_node(cluster.address, "blind", photos), blind_node(cluster.address, "bare", photos):
-        found = wait_for_nodes(cluster.address, 7)
-        spec = tiny_spec().data
-        with pytest.raises(UnfitNodeError) as caught:
-            check_nodes(found, Share(0, 1), [spec], DataLocation(tmp_path), Disk(tmp_path))
-        assert re.fullmatch(
-            r"node old: has dia-repro 9\.9, .*, and this machine .*", str(caught.value)
-        )
-        spec = choose_folder(photos, None, tmp_path).spec
-        where = DataLocation(tmp_path, photos)
-        with pytest.raises(UnfitNodeError) as caught:
-            check_nodes(found, Share(0, 1), [spec], where, Disk(tmp_path))
-        assert one_line(str(caught.value))
-        assert re.search(r"node (blind, bare|bare, blind): \S+", str(caught.value))
-        assert re.search(r"node old: has dia-repro 9\.9", str(caught.value))
-        assert "idle" not in str(caught.value)
+        deadline = time.monotonic() + 180
+        while sum(one["Alive"] for one in ray.nodes()) < 7:  # type: ignore[no-untyped-call]
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.5)
+        options = ("--dataset", "folder:photos", "--executor", "ray", "--address", cluster.address)
+        driver = start(tmp_path, "dia_repro", "run", "table5", "--protocol", "demo", *options)
+        output, _ = driver.communicate(timeout=200)
+    assert (driver.returncode, one_line(output)) == (3, True), output
+    assert re.search(r"node old: has dia-repro 9\.9, torch \S+, and this machine dia-repro", output)
+    assert re.search(r"node (blind, bare|bare, blind): .*photos", output), output
+    assert not re.search(r"idle", output), output
+    assert not (tmp_path / DATABASE).exists()
 
 
 def test_a_share_fits_the_nodes_that_have_gpus() -> None:
