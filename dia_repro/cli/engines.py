@@ -66,8 +66,8 @@ class Engine(Protocol):
     machine: Machine
 
     @property
-    def gpus_per_run(self) -> int:
-        """GPUs that a run is shared out among; 1 also where there are none."""
+    def gpus_of_a_run(self) -> float:
+        """That it has to itself, or the part of one; 1 also where there are none."""
 
     def room(self, runs: int) -> int:
         """How many of so many runs are trained at a time."""
@@ -84,9 +84,9 @@ class Local:
     asked: Resources
 
     @property
-    def gpus_per_run(self) -> int:
+    def gpus_of_a_run(self) -> float:
         """One unless told."""
-        return self.asked.gpus_per_run or 1
+        return self.asked.gpus_per_run or 1 / (self.asked.per_gpu or 1)
 
     def room(self, runs: int) -> int:
         """One for each GPU, or each core of a CPU, unless told."""
@@ -118,9 +118,9 @@ class Ray:
     share: Share
 
     @property
-    def gpus_per_run(self) -> int:
+    def gpus_of_a_run(self) -> float:
         """One unless told."""
-        return max(1, int(self.share.gpus))
+        return self.share.gpus or 1
 
     def room(self, runs: int) -> int:
         """As many as the cluster has GPUs, or cores, for."""
@@ -151,9 +151,9 @@ class Slurm:
     submission: Submission
 
     @property
-    def gpus_per_run(self) -> int:
+    def gpus_of_a_run(self) -> float:
         """One unless told."""
-        return max(1, self.submission.gpus)
+        return self.submission.gpus or 1
 
     def room(self, runs: int) -> int:
         """As many as Slurm starts; for estimates, all, unless told."""

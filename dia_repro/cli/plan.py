@@ -140,7 +140,7 @@ def print_plan(
 
     open_runs = [one for one in planned if not one.done]
     machine, at_once = engine.machine, engine.room(len(open_runs))
-    planned = with_estimates(planned, database, machine, at_once)
+    planned = with_estimates(planned, database, machine, at_once, engine.gpus_of_a_run)
     balanced: dict[DataSpec, Balance] = {}
     if isinstance(engine, Local):  # a cluster's nodes have data and cores of their own
         balanced = balances(planned, machine, at_once, location)
@@ -155,8 +155,10 @@ def print_plan(
         stdout().print(listing(SHARING_COLUMNS, [_share(name, planned) for name in names]))
     open_runs = [one for one in planned if not one.done]
     wall = wall_seconds(open_runs, at_once)
-    hours = wall / 3600 * len(machine.devices)
-    cost = f", {hours:.3g} GPU-hours" if machine.has_gpu else ""
+    hours, cost = wall / 3600, ""
+    if machine.has_gpu:
+        hours = sum(one.seconds or 0 for one in open_runs) / 3600 * engine.gpus_of_a_run
+        cost = f", {hours:.3g} GPU-hours"
     cost += "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
     operations = sum(2 * one.macs * one.left for one in planned)
     disk = sum(one.disk_bytes for one in open_runs)

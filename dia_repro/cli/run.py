@@ -112,7 +112,8 @@ def run(
         f"{len(open_runs)} of {len(planned)} runs to train, {at_once} at a time "
         f"on {', '.join(machine.devices)}; results go to {database.name}."
     )
-    check_sharing(open_runs, engine.gpus_per_run)
+    processes = max(1, int(engine.gpus_of_a_run))
+    check_sharing(open_runs, processes)
     _look_at_file_system(db, several_machines=isinstance(engine, Slurm))
     database = open_database(db, create=True)
     orders = make_orders(
@@ -125,7 +126,7 @@ def run(
         checkpoints=store,
         deterministic=deterministic,
         keep=keep,
-        processes=engine.gpus_per_run,
+        processes=processes,
     )
     if isinstance(engine, Slurm):
         _submit(engine, orders)

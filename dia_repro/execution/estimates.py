@@ -15,7 +15,7 @@ from dia_repro.execution.calibrating import seconds_per_image
 from dia_repro.execution.machine import Machine, NoGPUError, cores
 from dia_repro.execution.planning import PlannedRun, longest_first
 from dia_repro.results.database import Database
-from dia_repro.results.queries import seconds_per_epoch
+from dia_repro.results.queries import most_used_gpu, seconds_per_epoch
 from dia_repro.training.calibration import MOST_IMAGES
 from dia_repro.training.provenance import device_name
 
@@ -34,7 +34,11 @@ RUN_SECONDS, START_SECONDS = 1.0, 4.0
 
 
 def with_estimates(
-    planned: Sequence[PlannedRun], database: Database, machine: Machine, jobs: int
+    planned: Sequence[PlannedRun],
+    database: Database,
+    machine: Machine,
+    jobs: int,
+    gpus: float = 1,
 ) -> list[PlannedRun]:
     """The same runs with seconds: as measured on this device before, or from a few steps now.
 
@@ -44,37 +48,58 @@ def with_estimates(
 
     Args:
         jobs: runs at a time, among which the cores are shared out.
+        gpus: of each run; more than one are taken to be that many times as fast, where that has
+            not been measured.
 
     Raises:
-        NoGPUError: it is a cluster's GPU that would be trained on, and none is here to measure.
+        NoGPUError: it is a cluster's GPU that would be trained on, there is none here to measure,
+            and the database has no run of one.
     """
     open_runs = longest_first(planned)
     if not open_runs:
         return [replace(run, seconds=0.0) for run in planned]
-    device = machine.device
-    if machine.has_gpu and not torch.cuda.is_available():
-        raise NoGPUError("times on a cluster's GPUs are estimated on a machine that has one")
-    measured = seconds_per_epoch(database, device_name(device))
+    device, name = machine.device, _name(machine, database)
+    measured = seconds_per_epoch(database, name)
     rates: dict[int, list[float]] = {}
     for run in planned:
         if run.spec.spec_id in measured:
             rate = measured[run.spec.spec_id] / _work(run, device)
             rates.setdefault(run.spec.data.image_size, []).append(rate)
     unknown = [run for run in open_runs if run.spec.data.image_size not in rates]
-    rate_now = _calibrate(unknown, machine, jobs) if unknown else None
+    rate_now = None
+    if unknown and _is_here(machine):
+        rate_now = _calibrate(unknown, machine, jobs)
+    every = [rate for of_size in rates.values() for rate in of_size]
 
     def estimate(run: PlannedRun) -> float:
         if run.done:
             return 0.0
         epoch = measured.get(run.spec.spec_id)
         if epoch is None:
-            known = rates.get(run.spec.data.image_size)
+            known = rates.get(run.spec.data.image_size) or (None if rate_now else every)
             rate = statistics.median(known) if known else rate_now(run) if rate_now else 0.0
-            epoch = rate * _work(run, device)
+            epoch = rate * _work(run, device) / max(1, gpus)
         saved = run.counts.parameters * BYTES_PER_PARAMETER / SAVED_BYTES_A_SECOND
         return RUN_SECONDS + (epoch + saved) * run.spec.recipe.epochs * run.left
 
     return [replace(run, seconds=estimate(run)) for run in planned]
+
+
+def _is_here(machine: Machine) -> bool:
+    return not machine.has_gpu or torch.cuda.is_available()
+
+
+def _name(machine: Machine, database: Database) -> str:
+    """Of the device that is trained on; of a cluster's, what the database knows."""
+    if _is_here(machine):
+        return device_name(machine.device)
+    known = most_used_gpu(database)
+    if known is None:
+        raise NoGPUError(
+            "times on a cluster's GPUs are estimated on a machine that has one, or from runs that "
+            f"were trained on one: there are none in {database.name}"
+        )
+    return known
 
 
 def _calibrate(

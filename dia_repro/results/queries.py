@@ -156,6 +156,18 @@ def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
         return {row[0]: row[1] for row in session.execute(per_epoch)}
 
 
+def most_used_gpu(database: Database) -> str | None:
+    """The name of the GPU that most attempts were made on; None without any."""
+    most = (
+        select(ProvenanceRow.device)
+        .where(ProvenanceRow.cuda.is_not(None))
+        .group_by(ProvenanceRow.device)
+        .order_by(func.count().desc(), ProvenanceRow.device)
+    )
+    with database.reading() as session:
+        return session.scalars(most).first()
+
+
 def gpu_memory(database: Database) -> dict[str, int]:
     """The most bytes that tensors of a run took on a GPU, by spec_id, as far as it was seen."""
     most = (

@@ -24,7 +24,7 @@ from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
-from tests.results.rows import PROVENANCE
+from tests.results.rows import PROVENANCE, epoch
 
 GPUS = ("cuda:0", "cuda:1")
 ROOM = {"cuda:0": 100, "cuda:1": 100}
@@ -135,8 +135,18 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     for order, cuda in ((first, "13.0"), (second, None)):
         attempt = claims.take(database, order.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
         run, state = order.run_id, State.INTERRUPTED
+        writer.record_epoch(database, run, attempt, epoch(1))
         writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)
     again = planning.make_orders(planned, database, gpu, 1, DataLocation(tmp_path), "test")
     seen = planning.CUDA_BYTES + 5_000_000_000
     assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]
+
+    # Nor are times refused any more: two seconds an epoch were seen of the first.
+    planned = planning.plan_runs(database, [TABLE5], request, 1)
+    on_one, on_four = (with_estimates(planned, database, gpu, 1, gpus) for gpus in (1, 4))
+    seconds = [one.seconds or 0 for one in on_one]
+    assert seconds[0] == pytest.approx(2 * 179, rel=0.05)
+    ratios = [(one.seconds or 0) / whole for one, whole in zip(on_four, seconds, strict=True)]
+    assert ratios[:2] == [1, 1], "what was measured is not divided"
+    assert all(0.25 < ratio < 0.3 for ratio in ratios[2:])
     database.close()
