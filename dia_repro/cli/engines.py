@@ -39,8 +39,15 @@ class Engine(Protocol):
 
     machine: Machine
 
+    @property
+    def gpus(self) -> float:
+        """GPUs in all; 0 where runs are trained on processors."""
+
     def room(self, runs: int) -> int:
         """How many of so many runs are trained at a time."""
+
+    def beside(self, at_once: int) -> int:
+        """How many of those that are trained at a time are on one machine."""
 
     def check(self, data: Sequence[DataSpec], location: DataLocation) -> None:
         """Find out before any worker starts whether data are missing or damaged."""
@@ -58,6 +65,15 @@ class Local:
     machine: Machine
     jobs: int | None
     per_gpu: int | None
+
+    @property
+    def gpus(self) -> float:
+        """Of this machine."""
+        return len(self.machine.devices) if self.machine.has_gpu else 0
+
+    def beside(self, at_once: int) -> int:
+        """All of them."""
+        return at_once
 
     def room(self, runs: int) -> int:
         """One for each GPU, or each core of a CPU, unless told."""
@@ -88,6 +104,16 @@ class Ray:
     machine: Machine
     cluster: Cluster
     share: Share
+
+    @property
+    def gpus(self) -> float:
+        """Of all nodes."""
+        return self.cluster.gpus if self.share.gpus else 0
+
+    def beside(self, at_once: int) -> int:
+        """As many as the largest node has room for: each has its share of threads, whatever else."""
+        del at_once
+        return max(node.room(self.share) for node in self.cluster.nodes)
 
     def room(self, runs: int) -> int:
         """As many as the cluster has GPUs, or cores, for."""
@@ -139,4 +165,5 @@ def find_engine(
     if not on_gpus and (per_gpu or device is options.Device.CUDA):
         raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
     share = cluster.share(on_gpus=on_gpus, per_gpu=per_gpu or 1)
-    return Ray(Machine((share.device,), share.cpus), cluster, share)
+    largest = max(node.room(share) for node in cluster.nodes)
+    return Ray(Machine((share.device,), share.cpus * largest), cluster, share)

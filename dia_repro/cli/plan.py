@@ -121,7 +121,7 @@ def print_plan(
 
     open_runs = [one for one in planned if not one.done]
     machine, at_once = engine.machine, engine.room(len(open_runs))
-    planned = with_estimates(planned, database, machine, at_once)
+    planned = with_estimates(planned, database, machine, engine.beside(at_once))
     records = [_record(one) for one in planned]
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     if format_ is not options.Format.TABLE:
@@ -131,7 +131,7 @@ def print_plan(
         stdout().print(listing(SHARING_COLUMNS, [_share(name, planned) for name in names]))
     open_runs = [one for one in planned if not one.done]
     wall = wall_seconds(open_runs, at_once)
-    hours = wall / 3600 * len(machine.devices)
+    hours = wall / 3600 * (engine.gpus or 1)
     cost = f", {hours:.3g} GPU-hours" if machine.has_gpu else ""
     cost += "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
     operations = sum(2 * one.macs * one.left for one in planned)
