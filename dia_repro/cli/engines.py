@@ -111,7 +111,7 @@ class Ray:
         return self.cluster.gpus if self.share.gpus else 0
 
     def beside(self, at_once: int) -> int:
-        """As many as the largest node has room for: each has its share of threads, whatever else."""
+        """As many as the largest node has room for; each keeps its share of threads."""
         del at_once
         return max(node.room(self.share) for node in self.cluster.nodes)
 
