@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from dia_repro.bench import simulated
 from dia_repro.bench.measure import BenchError
 from dia_repro.bench.processes import cpu_seconds
 from dia_repro.bench.simulated import Course, Load
 from dia_repro.bench.suites import Measurement, resnet
+from dia_repro.errors import displayed
 from dia_repro.execution import forkserver
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
@@ -29,7 +31,7 @@ from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results import writer
-from dia_repro.results.backends import sqlite_path
+from dia_repro.results.backends import make_engine, sqlite_path
 from dia_repro.results.database import Database, open_database
 from dia_repro.training.store import store_at
 
@@ -157,14 +159,22 @@ def _location(simulation: Simulation, folder: str) -> Iterator[str]:
         yield str(Path(folder) / "runs.db")
         return
     name = f"dia_repro_bench_{os.getpid()}"
-    engine = create_engine(simulation.server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"create database {name}"))
+    _on_server(simulation.server, f"create database {name}")
     try:
         yield make_url(simulation.server).set(database=name).render_as_string(hide_password=False)
     finally:
+        _on_server(simulation.server, f"drop database {name} with (force)")
+
+
+def _on_server(server: str, statement: str) -> None:
+    engine = make_engine(server, create=False).execution_options(isolation_level="AUTOCOMMIT")
+    try:
         with engine.connect() as connection:
-            connection.execute(text(f"drop database {name} with (force)"))
+            connection.execute(text(statement))
+    except DBAPIError as error:
+        reason = " ".join(str(error.orig).split())
+        raise BenchError(f"no database can be made on {displayed(server)}: {reason}") from error
+    finally:
         engine.dispose()
 
 

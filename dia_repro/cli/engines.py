@@ -72,6 +72,9 @@ class Engine(Protocol):
     def room(self, runs: int) -> int:
         """How many of so many runs are trained at a time."""
 
+    def beside(self, at_once: int) -> int:
+        """How many of those that are trained at a time are on one machine."""
+
     def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
         """Find out before any worker starts what is missing, damaged or not to be written to."""
 
@@ -87,6 +90,10 @@ class Local:
     def gpus_of_a_run(self) -> float:
         """One unless told."""
         return self.asked.gpus_per_run or 1 / (self.asked.per_gpu or 1)
+
+    def beside(self, at_once: int) -> int:
+        """All of them."""
+        return at_once
 
     def room(self, runs: int) -> int:
         """One for each GPU, or each core of a CPU, unless told."""
@@ -122,6 +129,11 @@ class Ray:
         """One unless told."""
         return self.share.gpus or 1
 
+    def beside(self, at_once: int) -> int:
+        """As many as the largest node has room for; each keeps its share of threads."""
+        del at_once
+        return max(node.room(self.share) for node in self.cluster.nodes)
+
     def room(self, runs: int) -> int:
         """As many as the cluster has GPUs, or cores, for."""
         return max(1, min(self.cluster.room(self.share), runs))
@@ -154,6 +166,11 @@ class Slurm:
     def gpus_of_a_run(self) -> float:
         """One unless told."""
         return self.submission.gpus or 1
+
+    def beside(self, at_once: int) -> int:
+        """One: a task has its processors to itself."""
+        del at_once
+        return 1
 
     def room(self, runs: int) -> int:
         """As many as Slurm starts; for estimates, all, unless told."""
@@ -218,7 +235,8 @@ def _find_ray(asked: Resources) -> Ray:
     if not on_gpus and for_gpus:
         raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
     share = cluster.share((asked.gpus_per_run or 1 / (asked.per_gpu or 1)) if on_gpus else 0)
-    return Ray(Machine((share.device,), share.cpus), cluster, share)
+    largest = max(node.room(share) for node in cluster.nodes)
+    return Ray(Machine((share.device,), share.cpus * largest), cluster, share)
 
 
 def _find_slurm(asked: Resources) -> Slurm:

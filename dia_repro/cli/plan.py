@@ -140,7 +140,8 @@ def print_plan(
 
     open_runs = [one for one in planned if not one.done]
     machine, at_once = engine.machine, engine.room(len(open_runs))
-    planned = with_estimates(planned, database, machine, at_once, engine.gpus_of_a_run)
+    beside = engine.beside(at_once)
+    planned = with_estimates(planned, database, machine, beside, engine.gpus_of_a_run)
     balanced: dict[DataSpec, Balance] = {}
     if isinstance(engine, Local):  # a cluster's nodes have data and cores of their own
         balanced = balances(planned, machine, at_once, location)

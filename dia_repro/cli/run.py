@@ -200,7 +200,8 @@ def _ask_before_long_cpu_run(
     from dia_repro.execution.estimates import wall_seconds, with_estimates
 
     jobs = engine.room(len(open_runs))
-    seconds = wall_seconds(with_estimates(open_runs, database, engine.machine, jobs), jobs)
+    beside = engine.beside(jobs)
+    seconds = wall_seconds(with_estimates(open_runs, database, engine.machine, beside), jobs)
     runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
     notice(
         f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "

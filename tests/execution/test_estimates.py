@@ -12,7 +12,7 @@ import torch
 from dia_repro.artifacts import choose
 from dia_repro.execution import estimates
 from dia_repro.execution.calibrating import CalibrationError, seconds_per_image
-from dia_repro.execution.estimates import START_SECONDS, wall_seconds, with_estimates
+from dia_repro.execution.estimates import EVALUATION, START_SECONDS, wall_seconds, with_estimates
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.machine import Machine, cores
 from dia_repro.execution.messages import Outcome
@@ -63,7 +63,7 @@ def test_networks_between_the_two_that_were_measured_are_between(
         saved = run.counts.parameters * 8 / 100e6
         epoch = (run.seconds - 1) / run.spec.recipe.epochs - saved
         work = (run.counts.macs + 80 * run.counts.outputs) * run.training_images
-        return epoch / work / 1e-10 / 1.07
+        return epoch / work / 1e-10 / (1 + EVALUATION)
 
     rates = [rate(run) for run in sorted(found, key=lambda one: one.counts.macs)]
     assert rates == sorted(rates)

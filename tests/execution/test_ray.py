@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 import dia_repro
 from dia_repro.execution.local import LocalExecutor
@@ -377,6 +378,12 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
         (("--executor", "ray", "--address", "127.0.0.1:1"), 3, "no Ray cluster at 127.0.0.1:1"),
         (("--executor", "ray", "--address", "nowhere"), 3, "no Ray cluster at nowhere"),
         (("--per-gpu", "2", "--device", "cpu"), 3, "no GPU here to share"),
+        pytest.param(
+            ("--device", "cuda"),
+            3,
+            "no GPU that torch can use",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU"),
+        ),
     ],
 )
 def test_misuse_is_one_line(

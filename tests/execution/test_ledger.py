@@ -1,0 +1,76 @@
+"""What a run writes while others write, and what becomes of a database that is taken away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from dia_repro.execution import ledger as ledgers
+from dia_repro.execution.ledger import Ledger
+from dia_repro.results import backends, writer
+from dia_repro.results.database import (
+    Database,
+    DatabaseError,
+    LockedError,
+    VanishedError,
+    open_database,
+)
+from dia_repro.results.schema import RunRow
+from tests.results.rows import PROVENANCE
+
+
+@contextmanager
+def held(database: Database, seconds: float) -> Iterator[None]:
+    """Somebody else holds the write lock for so long."""
+    taken = threading.Event()
+
+    def hold() -> None:
+        with database.writing() as session:
+            session.execute(select(RunRow.id))
+            taken.set()
+            threading.Event().wait(seconds)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    yield
+    thread.join()
+
+
+def test_a_run_waits_longer_than_one_try(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "BUSY_SECONDS", 1)
+    (run,) = writer.ensure_runs(database, {"1-a": "{}"}, [0]).values()
+    ledger = Ledger(database)
+    attempt = ledger.take(run, "me", "here", PROVENANCE)
+    with held(database, 2.5):
+        with pytest.raises(LockedError):
+            writer.set_parameters(database, run, attempt, 6)
+        ledger.set_parameters(run, attempt, 7)
+    assert ledger.summary(run).parameters == 7
+    monkeypatch.setattr(ledgers, "PATIENCE_SECONDS", 0.1)
+    with held(database, 2.5), pytest.raises(LockedError):
+        ledger.set_parameters(run, attempt, 8)
+    with held(database, 2.5), pytest.raises(LockedError):
+        ledger.beat(run, attempt)
+
+
+def test_a_file_that_was_taken_away_is_missed_and_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    database = open_database(str(path), create=True)
+    database.check_there()
+    path.rename(tmp_path / "elsewhere.db")
+    with pytest.raises(VanishedError, match=r"runs\.db is gone \(there is no such file any more\)"):
+        database.check_there()
+    with pytest.raises(DatabaseError, match="unable to open database file"):
+        writer.ensure_runs(database, {"1-a": "{}"}, [0])
+    assert not path.exists()
+    (tmp_path / "elsewhere.db").rename(path)
+    database.check_there()
+    database.close()
