@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms.functional import center_crop, hflip, resize, resized_crop
+from torchvision.transforms.functional import center_crop, hflip, resized_crop
+from torchvision.transforms.v2.functional import resize  # the older one computes in floats
 
 from dia_repro.data.folder import Files, ImageFolder
 from dia_repro.data.opening import open_rgb, upright
