@@ -96,6 +96,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, alone: S
     ]
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_ends_the_run_for_all(tmp_path: Path) -> None:
     run = Shared(tmp_path, tiny_spec(lr=1e12, epochs=2))
     ended = run.train(2)
@@ -122,6 +123,7 @@ def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None
     assert run.train(2).outcome is Outcome.FINISHED
 
 
+@pytest.mark.slow
 def test_nobody_outlives_the_first_process(tmp_path: Path) -> None:
     run = Shared(tmp_path)
     left: list[int] = []

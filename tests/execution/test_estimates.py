@@ -83,6 +83,7 @@ def test_a_wall_is_that_of_the_slot_that_ends_last(database: Database) -> None:
     assert wall_seconds([], 3) == 0
 
 
+@pytest.mark.slow
 def test_a_few_steps_are_made_beside_each_other() -> None:
     alone = seconds_per_image(tiny_spec(), CPU, 1, 1)
     assert 1e-6 < alone < 1

@@ -118,6 +118,7 @@ def test_the_script_asks_for_what_the_command_says(slurm: Path, tmp_path: Path) 
     assert Path(asked["output"]).parent == tmp_path / "runs-slurm"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("slurm")
 def test_each_task_of_an_array_trains_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,6 +151,7 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
         assert figures(database, ours.run_id) == figures(serial, theirs.run_id)
 
 
+@pytest.mark.slow
 def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
     database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
     job = submitit.LocalExecutor(tmp_path / "jobs").submit(on_slurm.Task(order))

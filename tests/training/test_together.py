@@ -90,7 +90,13 @@ def together(size: int, folder: Path, work: Callable[[Group], Outcome]) -> list[
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
 
 
-@pytest.mark.parametrize(("size", "batch", "norm"), [(2, 128, False), (3, ODD, True)])
+@pytest.mark.parametrize(
+    ("size", "batch", "norm"),
+    [
+        pytest.param(2, 128, False, marks=pytest.mark.slow),
+        (3, ODD, True),
+    ],
+)
 def test_several_processes_train_as_one_does(
     tmp_path: Path, size: int, batch: int, norm: bool
 ) -> None:
@@ -114,6 +120,7 @@ def test_under_torchrun_losses_agree_to_a_hundred_thousandth(tmp_path: Path) -> 
     torch.testing.assert_close(theirs[0]["figures"], alone["figures"], rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_all_see_a_loss_explode_at_the_same_step(tmp_path: Path) -> None:
     work = partial(outcome, spec(lr=1e12), double=True)
     theirs, alone = together(2, tmp_path, work), work(ALONE)
