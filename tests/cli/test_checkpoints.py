@@ -89,6 +89,7 @@ def test_a_run_whose_checkpoints_are_elsewhere_does_not_start_again_unasked(
         assert connection.execute("select count(*) from epochs").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_commands_read_and_clear_an_object_store(
     bucket: str, s3_settings: dict[str, str], tmp_path: Path
 ) -> None:

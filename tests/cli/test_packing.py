@@ -45,6 +45,7 @@ def test_packed_images_are_trained_on_as_another_experiment(images: Path, tmp_pa
     assert "No finished runs" in empty.stderr
 
 
+@pytest.mark.slow
 def test_plan_weighs_the_data_path_against_training(images: Path, tmp_path: Path) -> None:
     options = ("--dataset", f"folder:{images}", "--image-size", "72", "--device", "cpu")
     planned = cli("plan", *NARROW, *options, cwd=tmp_path)
@@ -61,6 +62,7 @@ def test_plan_weighs_the_data_path_against_training(images: Path, tmp_path: Path
     assert "Data path" not in resident.stderr
 
 
+@pytest.mark.slow
 def test_doctor_weighs_it_with_made_up_photographs_where_there_is_no_imagenet(
     tmp_path: Path,
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_loss_that_explodes_ends_the_run_for_all(tmp_path: Path) -> None:
     assert "epoch 1" in (ended.detail or "")
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None:
     run = Shared(tmp_path)
     killed: list[int] = []

@@ -100,6 +100,7 @@ def test_an_interrupted_run_goes_on_at_its_very_step(
     assert_same(tmp_path, bucket, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_on_another_machine_from_its_last_sound_checkpoint(
     undisturbed: Path,
     bucket: str,

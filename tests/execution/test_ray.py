@@ -167,6 +167,7 @@ def serial_rows(folder: Path, runs: int, epochs: int) -> dict[int, list[tuple[An
     return rows(folder / DATABASE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend",
     ["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.postgres])],

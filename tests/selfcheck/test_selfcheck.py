@@ -36,7 +36,7 @@ def test_writers_and_readers(writers: int, transactions: int, location: str) -> 
     "check",
     [
         partial(claim_the_same, 4, 6),
-        partial(killed_trainings, 4),
+        pytest.param(partial(killed_trainings, 4), marks=pytest.mark.slow),
         partial(damaged_checkpoints, 1000),
         full_disk,
         partial(killed_upgrades, 5),
