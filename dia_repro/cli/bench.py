@@ -56,7 +56,8 @@ def bench(
         typer.Option(
             "--suite",
             help="All that a kind of machine can show, cpu or gpu; or input: how fast "
-            "photographs are decoded, in files and packed.",
+            "photographs are decoded, in files and packed; or scheduling: what many simulated "
+            "runs cost, which sleep where others train.",
         ),
     ] = None,
     artifact: Annotated[
@@ -126,6 +127,8 @@ def bench(
     chosen = [one for one in (suite, artifact, spec) if one]
     if len(chosen) != 1:
         raise UsageError("bench needs one of --suite, --artifact and --spec")
+    if executor is options.Executor.SLURM:
+        raise UsageError("bench simulates runs with --executor local or ray, not slurm")
     if not out.parent.is_dir():
         raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
     from dia_repro.results import writer

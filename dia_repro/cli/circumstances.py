@@ -35,6 +35,6 @@ def circumstances_of(device: torch.device) -> dict[str, Any]:
 
 
 def own_command() -> str:
-    """The command line of this process, without a password as it would be typed anywhere."""
+    """The command line of this process, as it would be typed anywhere, without passwords."""
     # Where the program is installed is nobody else's business, and results are published.
     return displayed(shlex.join(["dia-repro", *sys.argv[1:]]))

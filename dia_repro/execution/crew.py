@@ -103,9 +103,8 @@ class _Other:
 
 def _start(order: WorkOrder, rank: int, port: int) -> _Other:
     ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
-    process = forkserver.CONTEXT.Process(
-        target=follow, args=(order, rank, port, theirs), daemon=True
-    )
+    # No daemon, which could have no processes of its own to decode images.
+    process = forkserver.CONTEXT.Process(target=follow, args=(order, rank, port, theirs))
     process.start()
     theirs.close()
     return _Other(rank, process, ours)

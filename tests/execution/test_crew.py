@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from dia_repro.data.own import choose_folder
 from dia_repro.errors import UsageError
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
 from dia_repro.execution.placing import Places
+from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.results.queries import RunDetail, run_detail
 from dia_repro.results.schema import State
 from tests.execution.test_local import wait_until
 from tests.execution.tiny_runs import make_orders
-from tests.helpers import cli, one_line, tiny_spec
+from tests.helpers import cli, one_line, tiny_spec, write_folder
 
 SPEC = tiny_spec(attention=DIALSTMAttention(reduction=4, stages=(1, 2, 3)), epochs=3)
 OnMessage = Callable[[LocalExecutor, Message], None]
@@ -122,6 +124,19 @@ def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None
     assert "process 2 of 2: the training process was killed by SIGKILL" in (ended.detail or "")
     assert run.detail.summary.state is State.FAILED
     assert run.train(2).outcome is Outcome.FINISHED
+
+
+def test_each_process_has_its_own_that_decode_images(tmp_path: Path) -> None:
+    """Images too large to be held; two processes of the run, each with one that decodes."""
+    photos = write_folder(tmp_path / "photos", {"train": 6, "test": 3}, side=80)
+    data = choose_folder(photos, 72, tmp_path).spec
+    whole = tiny_spec(epochs=1).model_copy(update={"data": data})
+    recipe = whole.recipe.model_copy(update={"batch_size": 4})
+    run = Shared(tmp_path / "runs", whole.model_copy(update={"recipe": recipe}))
+    run.order = replace(run.order, data=DataLocation(tmp_path, photos), threads=2)
+    ended = run.train(2)
+    assert ended.outcome is Outcome.FINISHED, ended.detail
+    assert len(run.losses()) == 1
 
 
 @pytest.mark.slow

@@ -127,6 +127,7 @@ def test_each_task_of_an_array_trains_its_run(
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=1)], 2)
     submit(orders, tmp_path)
     wait_until(lambda: states(database) == [State.FINISHED] * 2, 120)
+    assert [len(figures(database, order.run_id)) for order in orders] == [1, 1]
 
 
 def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
