@@ -88,9 +88,12 @@ def bench(
         ),
     ] = 1.0,
     runs: Annotated[
-        int, typer.Option("--runs", min=2, help="Simulated runs, for --suite scheduling.")
+        int,
+        typer.Option("--runs", min=2, max=10**6, help="Simulated runs, for --suite scheduling."),
     ] = 500,
-    slots: Annotated[int, typer.Option("--slots", min=1, help="Simulated runs at a time.")] = 64,
+    slots: Annotated[
+        int, typer.Option("--slots", min=1, max=10**4, help="Simulated runs at a time.")
+    ] = 64,
     run_seconds: Annotated[
         float, typer.Option("--run-seconds", min=0.01, help="Mean length of a simulated run.")
     ] = 5.0,

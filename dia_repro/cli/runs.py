@@ -67,6 +67,7 @@ def list_(
         typer.Option(
             "--last",
             min=1,
+            max=10**9,  # that a database can be asked for
             help=f"Only so many of the last ones; by default {LISTED} in the table, all as csv "
             "or json.",
         ),

@@ -57,8 +57,10 @@ def crew(order: WorkOrder, send: Callable[[Message], None]) -> Iterator[Group]:
     )
     os.environ.update(_surroundings(order, 0, store.port))
     forkserver.start()
-    others = _Others([_start(order, rank, store.port) for rank in range(1, order.processes)], send)
+    others = _Others([], send)
     try:
+        for rank in range(1, order.processes):
+            others.others.append(_start(order, rank, store.port))
         others.wait_until_ready()
         with others, joined(torch.device(order.device)) as group:
             yield group

@@ -23,7 +23,7 @@ class WorkOrder:
         command: the command line that asked for the run, for provenance.
         deterministic: whether a GPU is to give the same bits every time.
         keep: which weights stay when the run is done.
-        memory: bytes that it is reckoned to hold on a GPU; 0 where that does not matter.
+        memory: bytes that it is reckoned to hold where it is trained; 0 where that does not matter.
     """
 
     run_id: int

@@ -20,12 +20,14 @@ from dia_repro.execution import worker
 from dia_repro.execution.failures import record_failure
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder, describe_owner
-from dia_repro.execution.ray_nodes import ClusterError, Share, absolute, on_node
+from dia_repro.execution.ray_nodes import ClusterError, Share, absolute, alive, on_node
 from dia_repro.execution.stopping import Signals
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database, VanishedError
 
 EXCHANGE_SECONDS = 0.5
+# Reckoned: a process that trains on a GPU holds CUDA's libraries, and images on their way to it.
+BYTES_BESIDE_A_GPU = 4_000_000_000
 # After so many lost nodes or killed processes a run counts as failed.
 RETRIES = 3
 
@@ -190,9 +192,11 @@ class RayExecutor:
         file = sqlite_path(self.database.location)
         here = ray.get_runtime_context().get_node_id()
         board = on_node(_Board, here).remote(str(file.absolute()) if file else None)
-        task = _train.options(num_gpus=self.share.gpus, num_cpus=self.share.cpus)
+        most = alive().memory(self.share)
         waiting = {
-            task.remote(self._placed(order), board, file is not None, self.attempt): order
+            self._task(order, most).remote(
+                self._placed(order), board, file is not None, self.attempt
+            ): order
             for order in orders
         }
         by_run = {order.run_id: order for order in orders}
@@ -215,6 +219,15 @@ class RayExecutor:
                             self.on_message(order, last)
         ray.kill(board)
         return ended
+
+    def _task(self, order: WorkOrder, most: float) -> Any:
+        need = BYTES_BESIDE_A_GPU if self.share.gpus else order.memory
+        return _train.options(
+            num_gpus=self.share.gpus,
+            num_cpus=self.share.cpus,
+            # An estimate may be too high: no run is for want of memory without any node.
+            memory=int(min(need, most)),
+        )
 
     def _placed(self, order: WorkOrder) -> WorkOrder:
         # Workers have another working folder.

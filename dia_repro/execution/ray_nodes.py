@@ -59,12 +59,13 @@ class Share:
 
 @dataclass(frozen=True)
 class Node:
-    """One that is alive, with all that Ray counts of it."""
+    """One that is alive, with all that Ray counts of it; memory in bytes."""
 
     identifier: str
     name: str
     gpus: float
     cpus: float
+    memory: float = math.inf
 
     def room(self, share: Share) -> int:
         """Runs at a time."""
@@ -86,6 +87,10 @@ class Cluster:
     def room(self, share: Share) -> int:
         """Runs at a time."""
         return sum(node.room(share) for node in self.nodes)
+
+    def memory(self, share: Share) -> float:
+        """Bytes of the node that has most, of those that have room."""
+        return max((node.memory for node in self.nodes if node.room(share)), default=0.0)
 
     def share(self, gpus: float) -> Share:
         """What each run may take, so that every GPU, or every processor, has its runs.
@@ -140,8 +145,13 @@ def connect(address: str | None) -> Cluster:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ClusterError(f"no Ray cluster at {address}: {reason}") from error
-    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return Cluster(tuple(map(_node, alive)))
+    return alive()
+
+
+def alive() -> Cluster:
+    """The cluster that this process has joined, as it is now."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return Cluster(tuple(_node(known) for known in nodes if known["Alive"]))
 
 
 @contextmanager
@@ -162,7 +172,8 @@ def _node(known: dict[str, Any]) -> Node:
     resources, address = known["Resources"], known["NodeManagerAddress"]
     # A name is given with `ray start --node-name`; else it is the address, and the host says more.
     named = known["NodeName"] if known["NodeName"] != address else known["NodeManagerHostname"]
-    return Node(known["NodeID"], named, resources.get("GPU", 0.0), resources.get("CPU", 0.0))
+    counted = (resources.get(name, 0.0) for name in ("GPU", "CPU", "memory"))
+    return Node(known["NodeID"], named, *counted)
 
 
 def _knock(address: str) -> None:

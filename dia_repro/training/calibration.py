@@ -10,7 +10,7 @@ from dia_repro.experiments.spec import Spec
 from dia_repro.models import from_spec
 from dia_repro.training.step import CapturedStep, TrainingStep, place
 
-LEAST_STEPS, LEAST_SECONDS = 2, 2.0
+LEAST_STEPS, LEAST_SECONDS = 2, 1.0
 MOST_IMAGES = 64  # beyond, an image costs about the same
 
 

@@ -8,12 +8,14 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.table5 import TABLE5
@@ -23,6 +25,7 @@ from dia_repro.data.cifar import SOURCES
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
+from dia_repro.training.provenance import device_name
 from tests.artifacts.test_table5 import DEMO, add
 from tests.helpers import clean_environment, cli, write_cifar
 
@@ -34,10 +37,13 @@ CELL_HEADER = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working folder whose database has all of Table 5's demo runs."""
+    """A working folder whose database has all of Table 5's demo runs, as if trained here."""
     database = open_database(str(tmp_path / "runs.db"), create=True)
     for number, spec in enumerate(TABLE5.specs(DEMO).values()):
         add(database, spec, 0, [90.0 + number, 89.0 + number], parameters=1_000_000 + number)
+    database.close()
+    with sqlite3.connect(tmp_path / "runs.db") as connection:
+        connection.execute("update provenance set device = ?", (device_name(torch.device("cpu")),))
     return tmp_path
 
 
@@ -119,13 +125,10 @@ def test_runs_list_and_show(folder: Path) -> None:
 
 
 def test_plan_says_what_is_done_and_what_the_rest_costs(folder: Path) -> None:
-    result = cli("plan", "table5", "--protocol", "demo", "--seeds", "2", cwd=folder)
-    assert "8 of 16 runs to train" in result.stderr
     before = (folder / "runs.db").read_bytes()
-    text = cli(
-        "plan", "table5", "--protocol", "demo", "--seeds", "2", "--format", "csv", cwd=folder
-    ).stdout
-    planned = records(text)
+    command = ("plan", "table5", "--protocol", "demo", "--seeds", "2")
+    assert "8 of 16 runs to train" in cli(*command, cwd=folder).stderr
+    planned = records(cli(*command, "--format", "csv", cwd=folder).stdout)
     assert len(planned) == 16
     for one in planned:
         expected = 0.0 if one["state"] == "finished" else float(one["macs"])
@@ -145,9 +148,9 @@ def test_plan_all_says_what_artifacts_share(tmp_path: Path) -> None:
     assert dianet164 == "table3 table4 table5 table6 table7 table9 figure5"
 
 
-def test_only_narrows_by_whole_words(tmp_path: Path) -> None:
+def test_only_narrows_by_whole_words(folder: Path) -> None:
     options = ("--protocol", "demo", "--format", "csv", "--only", "DIANet ResNet164")
-    planned = records(cli("plan", "table3", *options, cwd=tmp_path).stdout)
+    planned = records(cli("plan", "table3", *options, cwd=folder).stdout)
     assert [one["network"] for one in planned] == ["resnet164 dia-lstm r=4"]
 
 

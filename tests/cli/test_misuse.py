@@ -37,6 +37,7 @@ DEMO = ("--protocol", "demo")
         (["data", "check", "cifar100"], 3, "dia-repro data fetch cifar100"),
         (["run"], 2, "artifacts"),
         (["frobnicate"], 2, "frobnicate"),
+        (["runs", "list", "--last", "9" * 25], 2, "--last"),
         (["show", "table99"], 2, "table99"),
         (["runs", "show", "7"], 2, "no run 7"),
         (["report", "table5", "--tables", "/proc/tables"], 1, "cannot write /proc/tables"),
