@@ -36,6 +36,9 @@ from dia_repro.results.database import Database, open_database
 from dia_repro.training.store import store_at
 
 NODES = 4
+# Of a Ray worker that has imported torch, and of those that Ray holds ready, measured: it kills
+# workers of a machine whose memory is full.
+WORKER_BYTES, USABLE = 550_000_000, 0.8
 STORE_BYTES = 80 * 1024**2  # the least that Ray takes
 # So many workers of one machine start slowly, which those of a real cluster's nodes do not.
 REGISTER_SECONDS = 900
@@ -103,7 +106,17 @@ def local(simulation: Simulation) -> Iterator[Measurement]:
 
 
 def on_ray(simulation: Simulation) -> Iterator[Measurement]:
-    """On a Ray cluster of several nodes, all on this machine."""
+    """On a Ray cluster of several nodes, all on this machine.
+
+    Raises:
+        BenchError: its memory does not hold a worker for each slot.
+    """
+    has = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fit = int(has * USABLE / WORKER_BYTES)
+    if simulation.slots > fit:
+        raise BenchError(
+            f"{simulation.slots} workers of Ray do not fit into {has / 1e9:.0f} GB: --slots {fit}"
+        )
     from dia_repro.execution.ray_nodes import Share, connect  # says so where Ray is missing
 
     with _cluster(simulation.slots) as address:

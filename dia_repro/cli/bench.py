@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +21,6 @@ from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
-    from dia_repro.bench.scheduling import Simulation
     from dia_repro.bench.suites import Measurement, Setting
     from dia_repro.execution.machine import Machine
     from dia_repro.execution.messages import Message, WorkOrder
@@ -101,9 +99,8 @@ def bench(
         int, typer.Option("--run-epochs", min=1, help="Epochs of a simulated run.")
     ] = 8,
     executor: Annotated[
-        options.Executor | None,
-        typer.Option("--executor", help="Of simulated runs; by default both, if Ray is here."),
-    ] = None,
+        options.Executor, typer.Option("--executor", help="Of simulated runs: local or ray.")
+    ] = options.Executor.LOCAL,
     postgres: Annotated[
         str | None,
         typer.Option(
@@ -138,7 +135,7 @@ def bench(
     from dia_repro.results.database import open_database
 
     open_database(db, create=False).close()  # refused now rather than when all is measured
-    from dia_repro.bench.scheduling import Simulation
+    from dia_repro.bench import scheduling
     from dia_repro.bench.simulated import Load
     from dia_repro.execution.machine import find_machine
 
@@ -150,8 +147,9 @@ def bench(
     with stderr().status("Measuring …") as status:
         if suite is Suite.SCHEDULING:
             load = Load(run_seconds, run_epochs)
-            simulation = Simulation(runs, slots, load, _watched, postgres)
-            source = _simulated(simulation, executor)
+            simulation = scheduling.Simulation(runs, slots, load, _watched, postgres)
+            on_ray = executor is options.Executor.RAY
+            source = scheduling.on_ray(simulation) if on_ray else scheduling.local(simulation)
         elif suite is not None:
             source = _of_suite(suite, setting)
         else:
@@ -182,15 +180,6 @@ def _of_suite(suite: Suite, setting: Setting) -> Iterator[Measurement]:
 
     suites = {Suite.CPU: cpu_suite, Suite.GPU: gpu_suite, Suite.INPUT: input_suite}
     return suites[suite](setting)
-
-
-def _simulated(simulation: Simulation, executor: options.Executor | None) -> Iterator[Measurement]:
-    from dia_repro.bench import scheduling
-
-    if executor is not options.Executor.RAY:
-        yield from scheduling.local(simulation)
-    if executor is options.Executor.RAY or (executor is None and find_spec("ray")):
-        yield from scheduling.on_ray(simulation)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -78,6 +79,13 @@ def test_simulated_runs_are_run_and_measured(executor: str, tmp_path: Path) -> N
         assert 5 < value["processor time a run"] < 60_000
     assert all(math.isfinite(one) for one in value.values())
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "runs.db"}
+
+
+def test_more_workers_of_ray_than_memory_holds_are_refused_at_once(tmp_path: Path) -> None:
+    options = ("--suite", "scheduling", "--executor", "ray", "--slots", "10000")
+    done = cli("bench", *options, cwd=tmp_path)
+    assert (done.returncode, one_line(done.stderr)) == (1, True), done.stderr
+    assert re.search(r"10000 workers of Ray do not fit into \d+ GB: --slots \d+", done.stderr)
 
 
 @pytest.mark.slow

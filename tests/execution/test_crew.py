@@ -84,6 +84,7 @@ def stop_after_an_epoch(executor: LocalExecutor, message: Message) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, alone: Shared) -> None:
     run = Shared(tmp_path)
     assert run.train(2, stop_after_an_epoch).outcome is Outcome.INTERRUPTED

@@ -77,6 +77,20 @@ def rows(location: Path | str) -> dict[int, list[tuple[Any, ...]]]:
     return found
 
 
+def most_at_a_time(location: Path) -> int:
+    """How many attempts were under way at the same time, at most."""
+    database = open_database(str(location), create=False)
+    attempts = [
+        one for run in all_runs(database) for one in run_detail(database, run.id).provenance
+    ]
+    database.close()
+    begun = [str(one["started_at"]) for one in attempts]
+    return max(
+        sum(str(one["started_at"]) <= moment < str(one["ended_at"]) for one in attempts)
+        for moment in begun
+    )
+
+
 @pytest.mark.slow
 def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     """One of three nodes is killed midway: each run finishes once, as in a serial execution."""
@@ -117,6 +131,7 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     assert free[0] - min(free) >= need, "what it takes is set aside for each"
     assert sorted(ends) == sorted(ended) == sorted(order.run_id for order in orders)
     database.close()
+    assert most_at_a_time(tmp_path / DATABASE) <= 3, "a processor was lent to a second run"
     assert rows(tmp_path / DATABASE) == serial_rows(tmp_path / "serial", runs, EPOCHS)
     assert len(rows(tmp_path / DATABASE)) == runs
 

@@ -109,6 +109,7 @@ def test_several_processes_train_as_one_does(
         torch.testing.assert_close(one["weights"], alone["weights"], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_under_torchrun_losses_agree_to_a_hundred_thousandth(tmp_path: Path) -> None:
     """In single precision, by torch's own launcher of processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
