@@ -21,6 +21,7 @@ from tests.helpers import tiny_spec
 EPOCHS = 6
 
 
+@pytest.mark.slow
 def test_a_trainer_that_is_stopped_loses_its_run_and_keeps_its_hands_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
