@@ -14,7 +14,6 @@ from sqlalchemy.engine import make_url
 from dia_repro.execution.machine import cores
 from dia_repro.results.database import Database, open_database
 
-
 # URL of a PostgreSQL server on which databases may be made and dropped.
 SERVER = "DIA_REPRO_TEST_POSTGRES"
 
