@@ -11,16 +11,10 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from dia_repro.execution.machine import cores
 from dia_repro.results.database import Database, open_database
 
 # URL of a PostgreSQL server on which databases may be made and dropped.
 SERVER = "DIA_REPRO_TEST_POSTGRES"
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """For `-n auto`: more than cores, for half of the time tests wait for disks and processes."""
-    return cores() + max(1, cores() // 2)
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def parts(folder: Path) -> dict[tuple[int, int], str]:
         return {(analysis, part): content for analysis, part, content in rows}
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_fitted_and_the_rest_is_done_later(folder: Path) -> None:
     command = ("analyze", "gini", "--stage", "2", "--no-controls", "--samples", "60")
     before = parts(folder)

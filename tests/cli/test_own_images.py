@@ -163,6 +163,7 @@ def test_bars_show_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "folder:[/] [red]pets" in shown
 
 
+@pytest.mark.slow
 def test_which_of_test_and_val_is_used_is_said_once(images: Path, tmp_path: Path) -> None:
     write_folder(images, {"test": 3})
     planned = cli("plan", "table5", *NARROW, "--dataset", f"folder:{images}", cwd=tmp_path)

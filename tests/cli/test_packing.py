@@ -23,6 +23,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
+@pytest.mark.slow
 def test_packed_images_are_trained_on_as_another_experiment(images: Path, tmp_path: Path) -> None:
     made = cli("data", "pack", f"folder:{images}", *PACK, cwd=tmp_path)
     assert made.returncode == 0, made.stderr

@@ -42,6 +42,7 @@ def held(database: Database, seconds: float) -> Iterator[None]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_a_run_waits_longer_than_one_try(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
