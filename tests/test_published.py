@@ -1,0 +1,110 @@
+"""The results that the repository holds: made of the runs beside them by the README's commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from dia_repro.experiments.spec import Spec
+from dia_repro.rendering.claims import describe_evidence
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.queries import all_runs, run_detail, spec_json
+from dia_repro.results.schema import State
+from tests.helpers import cli
+from tests.test_readme import README, ROOT
+
+FOLDERS = ("tables", "figures")
+# What draws pictures, and the page that has them in it: others place a line elsewhere by a hair.
+DRAWN_BY = {"matplotlib": "3.11.2", "numpy": "2.4.6"}
+DRAWN = {".pdf", ".png", ".svg", ".html"}
+# Options of the claims in each of the README's tables, and the artifacts whose claims it has.
+CLAIMS = {
+    "demo": (("--protocol", "demo"), ""),
+    "cifar10-jpeg": (("--dataset", "folder:cifar10-jpeg", "--epochs", "2"), "table8"),
+}
+
+
+def commands() -> list[list[str]]:
+    found = re.search(r"<!-- published -->\n```sh\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    lines = found[1].replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def files_in(root: Path) -> dict[str, Path]:
+    found = [path for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): path for path in found}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a copy of the database, so that nothing is written beside the original."""
+    shutil.copy(ROOT / "runs.db", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def published(folder: Path) -> Database:
+    return open_database(str(folder / "runs.db"), create=False)
+
+
+@pytest.mark.slow
+def test_tables_and_figures_are_those_of_the_runs_byte_for_byte(folder: Path) -> None:
+    for program, *arguments in commands():
+        done = cli(*arguments, cwd=folder)
+        assert (program, done.returncode) == ("dia-repro", 0), done.stderr
+    ours, kept = files_in(folder), files_in(ROOT)
+    assert len(kept) > 30
+    assert sorted(ours) == sorted(kept)
+    same_versions = all(version(name) == known for name, known in DRAWN_BY.items())
+    compared = [name for name in kept if same_versions or Path(name).suffix not in DRAWN]
+    differing = [name for name in compared if ours[name].read_bytes() != kept[name].read_bytes()]
+    assert differing == []
+    if not same_versions:
+        pytest.skip(f"tables compared; pictures were drawn by {DRAWN_BY}")
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_readmes_verdicts_are_those_of_the_runs(name: str, folder: Path) -> None:
+    options, artifact = CLAIMS[name]
+    done = cli("claims", *options, "--format", "json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    chosen = {}
+    for record in json.loads(done.stdout):
+        if record["artifact"].startswith(artifact) and (
+            record["main"] or record["claim"] not in chosen
+        ):
+            chosen[record["claim"]] = record
+    rows = [
+        f"| {one['text']} | {one['verdict']} | {describe_evidence(one).replace(chr(10), ': ')} |"
+        for one in chosen.values()
+    ]
+    table = README.split(f"<!-- claims: {name} -->\n")[1].split("\n\n")[0].splitlines()
+    assert table[2:] == rows, "\n".join(["it should be:", *rows])
+
+
+def test_every_run_says_what_it_was_made_by(published: Database) -> None:
+    runs = all_runs(published)
+    assert len(runs) > 100
+    specs = spec_json(published, {run.spec_id for run in runs})
+    for run in runs:
+        assert run.state not in (State.RUNNING, State.FAILED)
+        assert Spec.from_json(specs[run.spec_id]).spec_id == run.spec_id
+        attempts = run_detail(published, run.id).provenance
+        assert attempts or run.state is State.PENDING, run
+        for attempt in attempts:
+            assert re.fullmatch("[0-9a-f]{40}", str(attempt["git_commit"]))
+            assert attempt["git_clean"]
+            assert str(attempt["command"]).startswith("dia-repro run ")
+            assert not re.search(r"(^|[\s=:])/\w", str(attempt["command"])), "a path of a machine"
+
+
+def test_the_published_database_is_sound(folder: Path) -> None:
+    done = cli("db", "check", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
