@@ -79,6 +79,7 @@ def test_it_draws_writes_keeps_and_answers_again_at_once(folder: Path) -> None:
     assert pictures == [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in kinds]
 
 
+@pytest.mark.slow
 def test_targets_that_are_missing_are_fitted(folder: Path) -> None:
     narrow = ("--stage", "2", "--no-controls", "--format", "json")
     whole = gini(folder, *narrow)
@@ -217,6 +218,7 @@ def test_unfinished_runs_have_no_gradients_to_compare(folder: Path) -> None:
     assert "is interrupted" in done.stderr
 
 
+@pytest.mark.slow
 def test_report_draws_figure_6_and_says_why_it_cannot_draw_figure_5(folder: Path) -> None:
     shutil.rmtree(folder / "runs-checkpoints")
     demo = ("--protocol", "demo", "--epochs")

@@ -94,6 +94,7 @@ def test_help_has_an_example(tmp_path: Path) -> None:
     assert "Example: dia-repro claims" in done.stdout
 
 
+@pytest.mark.slow
 def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
     def verdict(*arguments: str) -> str:
         done = cli("claims", "--format", "json", *arguments, cwd=folder)

@@ -85,6 +85,7 @@ def test_two_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert "16×16 pixels" in cli("show", "table5", *sized, cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_damaged_images_are_listed_and_refused(images: Path, tmp_path: Path) -> None:
     broken = images / "train" / "cat" / "3.png"
     broken.write_bytes(broken.read_bytes()[:-30])

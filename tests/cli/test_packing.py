@@ -75,6 +75,7 @@ def test_doctor_weighs_it_with_made_up_photographs_where_there_is_no_imagenet(
     )
 
 
+@pytest.mark.slow
 def test_misuse_is_one_line(images: Path, tmp_path: Path) -> None:
     assert cli("data", "pack", f"folder:{images}", *PACK, cwd=tmp_path).returncode == 0
     for arguments, code, words in (

@@ -226,6 +226,7 @@ def test_a_lock_given_back_in_a_moment_is_waited_for(tmp_path: Path) -> None:
     assert claimed.is_locked
 
 
+@pytest.mark.slow
 def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     epochs = 16  # so many that it trains for longer than the second waits for it
     first = start(tmp_path, epochs=epochs)
@@ -245,6 +246,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_path: Path) -> None:
     process = start(tmp_path)
     wait_until(lambda: any(one.summary.epochs >= 2 for one in details(tmp_path)))
@@ -258,6 +260,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_
     assert_same_results(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_files_of_the_working_folder_are_not_imported(tmp_path: Path) -> None:
     """As an installed command has it: the folder is not on the path of the starting process."""
     (tmp_path / "random.py").write_text("raise RuntimeError('the wrong module')")
