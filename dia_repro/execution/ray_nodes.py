@@ -133,6 +133,9 @@ def connect(address: str | None) -> Cluster:
         _knock(address)
     # What goes wrong is told in one line; the library underneath would say it in its own words.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # What nodes report, such as tasks begun again, Ray prints among our lines; no setting of its
+    # own stops that.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     try:
         with _silent():  # it would say that it was told to be silent
             ray.init(

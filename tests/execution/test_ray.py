@@ -273,6 +273,30 @@ def test_a_cluster_that_is_gone_is_one_line(tmp_path: Path, cluster: Cluster) ->
     assert complaints[0].startswith("dia-repro: the Ray cluster is gone"), output
 
 
+@pytest.mark.slow
+def test_what_nodes_report_is_not_printed(standing: str, tmp_path: Path) -> None:
+    """Such as that a task is begun again; for a process that has not joined by `connect` it is."""
+    code = """
+import sys, time, ray
+from ray._private.utils import push_error_to_driver
+from dia_repro.execution.ray_nodes import connect
+if sys.argv[2] == "ours":
+    connect(sys.argv[1])
+else:
+    ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+push_error_to_driver(ray._private.worker.global_worker, "lost", "a task was lost")
+time.sleep(2)
+"""
+    printed = {}
+    for who in ("ours", "Ray's"):
+        command = [sys.executable, "-c", code, standing, who]
+        environment = clean_environment(PYTHONPATH=str(ROOT), RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        printed[who] = done.stdout
+    assert "a task was lost" in printed["Ray's"], "the test no longer provokes what it is about"
+    assert printed["ours"] == ""
+
+
 @contextmanager
 def blind_node(address: str, name: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A node that sees nothing in a folder: something else is mounted there, for it alone."""
