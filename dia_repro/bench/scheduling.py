@@ -252,7 +252,7 @@ def _orders(simulation: Simulation, database: Database, folder: Path) -> list[Wo
             data=DataLocation(folder),
             device="cpu",
             threads=1,
-            command="dia-repro bench --suite scheduling",
+            command="dia-repro simulate",
         )
         for seed in sorted(seeds, key=simulation.load.duration, reverse=True)
     ]

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dia_repro.cli import options
+from dia_repro.cli import measuring, options
 from dia_repro.cli.circumstances import circumstances_of
-from dia_repro.cli.output import emit, notice, stderr
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
     from dia_repro.bench.suites import Measurement, Setting
     from dia_repro.execution.machine import Machine
-    from dia_repro.execution.messages import Message, WorkOrder
     from dia_repro.experiments.spec import Spec
 
 
@@ -33,19 +26,6 @@ class Suite(StrEnum):
     CPU = "cpu"
     GPU = "gpu"
     INPUT = "input"
-    SCHEDULING = "scheduling"
-
-
-FIELDS = ("name", "value", "unit", "least", "most", "met", "how")
-MET = {None: "", True: "yes", False: "NO"}
-COLUMNS = (
-    Column("measured", field("name")),
-    Column("value", lambda r: f"{r['value']:,.4g}", right=True),
-    Column("", field("unit")),
-    Column("goal", lambda r: _goal(r["least"], r["most"]), right=True),
-    Column("met", lambda r: MET[r["met"]]),
-    Column("how", field("how")),
-)
 
 
 def bench(
@@ -54,8 +34,7 @@ def bench(
         typer.Option(
             "--suite",
             help="All that a kind of machine can show, cpu or gpu; or input: how fast "
-            "photographs are decoded, in files and packed; or scheduling: what many simulated "
-            "runs cost, which sleep where others train.",
+            "photographs are decoded, in files and packed.",
         ),
     ] = None,
     artifact: Annotated[
@@ -85,35 +64,9 @@ def bench(
             "--seconds", min=0.1, help="Least length of a window, which ends with an epoch."
         ),
     ] = 1.0,
-    runs: Annotated[
-        int,
-        typer.Option("--runs", min=2, max=10**6, help="Simulated runs, for --suite scheduling."),
-    ] = 500,
-    slots: Annotated[
-        int, typer.Option("--slots", min=1, max=10**4, help="Simulated runs at a time.")
-    ] = 64,
-    run_seconds: Annotated[
-        float, typer.Option("--run-seconds", min=0.01, help="Mean length of a simulated run.")
-    ] = 5.0,
-    run_epochs: Annotated[
-        int, typer.Option("--run-epochs", min=1, help="Epochs of a simulated run.")
-    ] = 8,
-    executor: Annotated[
-        options.Executor, typer.Option("--executor", help="Of simulated runs: local or ray.")
-    ] = options.Executor.LOCAL,
-    postgres: Annotated[
-        str | None,
-        typer.Option(
-            "--postgres",
-            help="A server's URL: simulated runs go to a database made there for the time, "
-            "not to a SQLite file.",
-        ),
-    ] = None,
     precision: options.PrecisionOption = None,
     device: options.DeviceOption = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="JSON file for the figures and what they were taken on.")
-    ] = Path("bench.json"),
+    out: measuring.OutOption = Path("bench.json"),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -127,45 +80,18 @@ def bench(
     chosen = [one for one in (suite, artifact, spec) if one]
     if len(chosen) != 1:
         raise UsageError("bench needs one of --suite, --artifact and --spec")
-    if executor is options.Executor.SLURM:
-        raise UsageError("bench simulates runs with --executor local or ray, not slurm")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
-    from dia_repro.results import writer
-    from dia_repro.results.database import open_database
-
-    open_database(db, create=False).close()  # refused now rather than when all is measured
-    from dia_repro.bench import scheduling
-    from dia_repro.bench.simulated import Load
+    measuring.check_places(out, db)
     from dia_repro.execution.machine import find_machine
 
     kinds = {Suite.CPU: "cpu", Suite.GPU: "cuda"}
     machine = find_machine(kinds.get(suite, device) if suite else device)
     setting = _setting(machine, windows, seconds)
-    circumstances = _circumstances(machine, setting)
-    records: list[dict[str, Any]] = []
-    with stderr().status("Measuring …") as status:
-        if suite is Suite.SCHEDULING:
-            load = Load(run_seconds, run_epochs)
-            simulation = scheduling.Simulation(runs, slots, load, _watched, postgres)
-            on_ray = executor is options.Executor.RAY
-            source = scheduling.on_ray(simulation) if on_ray else scheduling.local(simulation)
-        elif suite is not None:
-            source = _of_suite(suite, setting)
-        else:
-            specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
-            source = _of_specs(specs, setting, reference=reference)
-        for one in source:
-            records.append(asdict(one) | {"met": one.met})
-            # Written as it grows: what was measured survives whatever stops the rest.
-            content = {"circumstances": circumstances, "measurements": records}
-            out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            status.update(f"Measured {one.name}")
-    database = open_database(db, create=True)
-    rows = [{name: value for name, value in one.items() if name != "met"} for one in records]
-    writer.record_measurements(database, rows, json.dumps(circumstances))
-    emit(format_, FIELDS, records, listing(COLUMNS, records))
-    notice(f"{len(records)} figures are in {out} and in {database.name}.")
+    if suite is not None:
+        source = _of_suite(suite, setting)
+    else:
+        specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
+        source = _of_specs(specs, setting, reference=reference)
+    measuring.take(source, _circumstances(machine, setting), out, db, format_)
 
 
 def _setting(machine: Machine, windows: int, seconds: float) -> Setting:
@@ -180,22 +106,6 @@ def _of_suite(suite: Suite, setting: Setting) -> Iterator[Measurement]:
 
     suites = {Suite.CPU: cpu_suite, Suite.GPU: gpu_suite, Suite.INPUT: input_suite}
     return suites[suite](setting)
-
-
-@contextmanager
-def _watched(
-    orders: Sequence[WorkOrder], weights: Mapping[int, int]
-) -> Iterator[Callable[[WorkOrder, Message], None]]:
-    """The lines that `run` prints are made, and thrown away."""
-    from rich.console import Console
-
-    from dia_repro.cli.progress import RunProgress
-
-    with (
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        RunProgress(orders, weights, Console(file=nowhere)) as progress,
-    ):
-        yield progress.on_message
 
 
 def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterator[Measurement]:
@@ -240,7 +150,3 @@ def _circumstances(machine: Machine, setting: Setting) -> dict[str, Any]:
         "windows": setting.windows,
         "seconds": setting.seconds,
     }
-
-
-def _goal(least: float | None, most: float | None) -> str:
-    return f"≥ {least:,.4g}" if least is not None else f"≤ {most:,.4g}" if most is not None else ""

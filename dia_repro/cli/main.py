@@ -23,6 +23,7 @@ from dia_repro.cli import (
     run,
     runs,
     selfcheck,
+    simulate,
     tables,
 )
 from dia_repro.errors import (
@@ -83,6 +84,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 app.add_typer(analyze.app, name="analyze")
 app.command()(bench.bench)
+app.command()(simulate.simulate)
 app.command()(doctor.doctor)
 app.command()(selfcheck.selfcheck)
 

@@ -20,7 +20,7 @@ from dia_repro.bench.simulated import Load
 from tests.helpers import cli, one_line
 
 RUNS, EPOCHS = 12, 2
-SIZE = ("--runs", RUNS, "--slots", 4, "--run-seconds", 0.3, "--run-epochs", EPOCHS)
+SIZE = ("--runs", RUNS, "--slots", 4, "--seconds", 0.3, "--epochs", EPOCHS)
 
 
 def simulation(runs: int, slots: int) -> Simulation:
@@ -53,8 +53,8 @@ def test_the_time_of_children_counts_when_they_are_gone() -> None:
 
 
 def measured(folder: Path, executor: str, *more: object) -> dict[str, dict[str, Any]]:
-    options = ("--suite", "scheduling", "--executor", executor, *SIZE, *more)
-    done = cli("bench", *map(str, options), "--format", "json", cwd=folder)
+    options = ("--executor", executor, *SIZE, *more)
+    done = cli("simulate", *map(str, options), "--format", "json", cwd=folder)
     assert done.returncode == 0, done.stderr
     return {one["name"].partition(": ")[2]: one for one in json.loads(done.stdout)}
 
@@ -78,12 +78,11 @@ def test_simulated_runs_are_run_and_measured(executor: str, tmp_path: Path) -> N
     if sys.platform == "linux":
         assert 5 < value["processor time a run"] < 60_000
     assert all(math.isfinite(one) for one in value.values())
-    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "runs.db"}
+    assert {path.name for path in tmp_path.iterdir()} == {"simulation.json", "runs.db"}
 
 
 def test_more_workers_of_ray_than_memory_holds_are_refused_at_once(tmp_path: Path) -> None:
-    options = ("--suite", "scheduling", "--executor", "ray", "--slots", "10000")
-    done = cli("bench", *options, cwd=tmp_path)
+    done = cli("simulate", "--executor", "ray", "--slots", "10000", cwd=tmp_path)
     assert (done.returncode, one_line(done.stderr)) == (1, True), done.stderr
     assert re.search(r"10000 workers of Ray do not fit into \d+ GB: --slots \d+", done.stderr)
 
@@ -95,15 +94,7 @@ def test_simulated_runs_have_a_database_of_their_own_on_a_server(
 ) -> None:
     found = measured(tmp_path, "local", "--postgres", postgres)
     assert found["failed"]["value"] == 0
-    done = cli(
-        "bench",
-        "--suite",
-        "scheduling",
-        "--postgres",
-        "postgresql+psycopg://127.0.0.1:1/x",
-        "--executor",
-        "local",
-        cwd=tmp_path,
-    )
+    nobody = "postgresql+psycopg://127.0.0.1:1/x"
+    done = cli("simulate", "--postgres", nobody, cwd=tmp_path)
     assert (done.returncode, one_line(done.stderr)) == (1, True), done.stderr
     assert "no database can be made on postgresql" in done.stderr
