@@ -34,8 +34,9 @@ from dia_repro.data.manifest import (
 )
 from dia_repro.data.own import choose_folder, resolved
 from dia_repro.data.packed import require_pyarrow
-from dia_repro.data.shards import Job, existing_shard, replacing, sync, write_shard
+from dia_repro.data.shards import Job, existing_shard, replacing, write_shard
 from dia_repro.data.streaming import StreamedDataset
+from dia_repro.flushing import flush_names
 
 LOCK = "lock"
 FOLDER = "packed"  # inside the folder of downloaded data sets
@@ -99,7 +100,7 @@ def pack(job: Job, memory: Path, on_progress: OnProgress | None = None) -> tuple
             manifest = _pack(job, partial, on_progress)
             (partial / LOCK).unlink(missing_ok=True)
             partial.rename(job.target)
-            sync(job.target.parent)
+            flush_names(job.target.parent)
     remember(job.target, manifest, memory)
     return manifest, False
 

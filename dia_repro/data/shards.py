@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from dia_repro.data.manifest import FORMAT, Shard, file_hash
 from dia_repro.data.opening import in_threads, open_rgb, upright
 from dia_repro.data.packed import COLUMNS
 from dia_repro.data.streaming import StreamedDataset
+from dia_repro.flushing import flush_file, flush_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -201,19 +201,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     try:
         with partial.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            flush_file(file)
         partial.rename(path)
-        sync(path.parent)
+        flush_names(path.parent)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-
-
-def sync(folder: Path) -> None:
-    """Have the names in a folder on the disk, too."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Double, Float, MetaData, Table
 
 from dia_repro.errors import UsageError
+from dia_repro.flushing import flush_file
 from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import Database, DatabaseError
@@ -89,7 +90,7 @@ def _copy_within(connection: Connection, path: Path | None, target: Path) -> Non
             with closing(_reader(path)) as source, closing(sqlite3.connect(partial)) as copy:
                 source.backup(copy)
         with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+            flush_file(file)
         _check_copy(partial)
         partial.replace(target)
     except (OSError, sqlite3.Error) as error:

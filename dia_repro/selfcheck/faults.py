@@ -89,7 +89,7 @@ def _train_until(order: WorkOrder, connection: Connection, moment: str, count: i
     if moment == "batch":
         _die_in(Trainer, "train", 5 * count)
     elif moment == "write":  # the bytes are in a file without its name
-        _die_in(disk, "_sync_file", count)
+        _die_in(disk, "flush_file", count)
     elif moment == "commit":
         _die_in(writer, "record_epoch", count)
     worker.main(order, connection)

@@ -5,14 +5,13 @@ A file is whole or not there: it is written under another name, flushed to the d
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+from dia_repro.flushing import flush_file, flush_names
 from dia_repro.training.store import CheckpointError, Store
 
 
@@ -59,9 +58,9 @@ class Disk(Store):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with partial.open("wb") as file:
                     file.write(content)
-                    _sync_file(file)
+                    flush_file(file)
                 partial.replace(place)
-                _sync_folder(place.parent)
+                flush_names(place.parent)
             except OSError:
                 with suppress(OSError):
                     partial.unlink(missing_ok=True)
@@ -98,16 +97,3 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(f"cannot write a checkpoint to {folder}: {reason}") from error
-
-
-def _sync_file(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
