@@ -9,7 +9,7 @@ import typer
 
 from dia_repro.cli import gradients as figure6
 from dia_repro.cli import integration as figure5
-from dia_repro.cli import options
+from dia_repro.cli import options, starting
 from dia_repro.cli.output import emit
 from dia_repro.rendering.listing import listing
 
@@ -115,3 +115,6 @@ def gradients(
     """
     records, ends = figure6.draw_gradients(open_at(db), figures, run or [])
     emit(format_, figure6.FIELDS, records, listing(figure6.COLUMNS, ends))
+
+
+app.command()(starting.start)

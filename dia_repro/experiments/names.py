@@ -43,3 +43,12 @@ class Keep(StrEnum):
     LAST = "last"
     BEST = "best"
     NONE = "none"
+
+
+class Init(StrEnum):
+    """How convolutions start, where that is varied: see `analysis.starting`."""
+
+    OWN = "own"
+    FAN_IN = "fan-in"
+    XAVIER = "xavier"
+    TORCH = "torch"

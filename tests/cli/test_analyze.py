@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 import signal
@@ -231,3 +232,36 @@ def test_report_draws_figure_6_and_says_why_it_cannot_draw_figure_5(folder: Path
     assert "figure5 is not drawn: the checkpoint of run 1" in other.stderr
     assert (folder / "figures" / "figure5-networks.csv").is_file()
     assert not (folder / "figures" / "figure5.pdf").exists()
+
+
+def test_first_steps_are_listed(tmp_path: Path) -> None:
+    """Table 8's SENet83 in the demo explodes at its fifth step: too few steps do not show it."""
+    network = ("table8", "--protocol", "demo", "--only", "SENet ResNet83")
+    done = cli("analyze", "start", *network, "--steps", "2", "--format", "json", cwd=tmp_path)
+    (found,) = json.loads(done.stdout)
+    assert (found["exploded_at"], len(found["losses"]), found["classes"]) == (None, 2, 10)
+    assert found["network"] == "resnet83 se r=16 no norm"
+    options = ("--steps", "9", "--init", "fan-in", "--rate", "0.1", "--format", "csv")
+    done = cli("analyze", "start", *network, *options, cwd=tmp_path)
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert row["losses"].split()[-1] == "nan"
+    assert int(row["exploded_at"]) == len(row["losses"].split())
+    assert (row["init"], row["rate"]) == ("fan-in", "0.1")
+    assert not list(tmp_path.glob("*.db")), "nothing is kept"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--classes", "15"), "10 classes cannot be cut into 15"),
+        (("--rate", "-1"), "--rate"),
+        (("--only", "ResNet99"), "no network is called"),
+    ],
+)
+def test_first_steps_that_cannot_be_made_are_one_line(
+    options: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    command = ("analyze", "start", "table8", "--protocol", "demo", *options)
+    done = cli(*command, cwd=tmp_path)
+    assert (done.returncode, one_line(done.stderr)) == (2, True), done.stderr
+    assert words in done.stderr
