@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import typer
 from hypothesis import strategies as st
 
+from dia_repro.analysis import starting
+from dia_repro.bench import scheduling
 from dia_repro.cli import bench, main
 from dia_repro.data.cifar import SOURCES
 from dia_repro.execution import estimates
@@ -129,6 +132,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(suite, "checks", lambda **_: iter(()))
     monkeypatch.setattr(bench, "_of_suite", lambda *_: iter(()))
     monkeypatch.setattr(bench, "_of_specs", lambda *_, **__: iter(()))
+    monkeypatch.setattr(scheduling, "local", lambda *_: iter(()))
+    monkeypatch.setattr(scheduling, "on_ray", lambda *_: iter(()))
+    monkeypatch.setattr(starting, "first_steps", lambda *_: starting.Start(1.0, (2.0, math.nan)))
     for source in SOURCES.values():
         monkeypatch.setattr(source, "url", "http://127.0.0.1:9/nothing-listens-here")
     here = tmp_path / "here"
