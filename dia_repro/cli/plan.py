@@ -136,7 +136,7 @@ def print_plan(
 ) -> None:
     """The runs, what artifacts of these names share, and the cost of what is left."""
     from dia_repro.execution.bottleneck import with_data_path
-    from dia_repro.execution.estimates import wall_seconds, with_estimates
+    from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 
     open_runs = [one for one in planned if not one.done]
     machine, at_once = engine.machine, engine.room(len(open_runs))
@@ -155,7 +155,7 @@ def print_plan(
         stdout().print()
         stdout().print(listing(SHARING_COLUMNS, [_share(name, planned) for name in names]))
     open_runs = [one for one in planned if not one.done]
-    wall = wall_seconds(open_runs, at_once)
+    wall = wall_seconds(open_runs, at_full_speed(machine, at_once, beside))
     hours, cost = wall / 3600, ""
     if machine.has_gpu:
         hours = sum(one.seconds or 0 for one in open_runs) / 3600 * engine.gpus_of_a_run

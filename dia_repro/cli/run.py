@@ -197,11 +197,12 @@ def _ask_before_long_cpu_run(
     store: Store,
     yes: bool,
 ) -> None:
-    from dia_repro.execution.estimates import wall_seconds, with_estimates
+    from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 
     jobs = engine.room(len(open_runs))
-    beside = engine.beside(jobs)
-    seconds = wall_seconds(with_estimates(open_runs, database, engine.machine, beside), jobs)
+    beside, machine = engine.beside(jobs), engine.machine
+    estimated = with_estimates(open_runs, database, machine, beside)
+    seconds = wall_seconds(estimated, at_full_speed(machine, jobs, beside))
     runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
     notice(
         f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "

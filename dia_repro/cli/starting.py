@@ -22,6 +22,9 @@ FIELDS = ("network", "data", "seed", "init", "rate", "classes", "spread", "explo
 COLUMNS = (
     Column("network", field("network")),
     Column("seed", field("seed"), right=True),
+    Column("init", field("init")),
+    Column("rate", lambda r: f"{r['rate']:g}", right=True),
+    Column("classes", field("classes"), right=True),
     Column("logits' std", lambda r: f"{r['spread']:.3g}", right=True),
     Column("exploded at step", lambda r: str(r["exploded_at"] or "–"), right=True),
     Column("loss by step", lambda r: " ".join(f"{loss:.3g}" for loss in r["losses"])),
@@ -49,7 +52,7 @@ def start(
         ),
     ] = Init.OWN,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=0, help="Another learning rate.")
+        float | None, typer.Option("--rate", min=0, max=1000, help="Another learning rate.")
     ] = None,
     classes: Annotated[
         int | None,

@@ -124,6 +124,17 @@ def _calibrate(
     return lambda run: float(np.interp(math.log(image(run)), works, rates))
 
 
+def at_full_speed(machine: Machine, jobs: int, beside: int) -> int:
+    """As many runs as get done what `jobs` at a time do: beyond a machine's cores they take turns.
+
+    Args:
+        beside: of the jobs, those on one machine.
+    """
+    if machine.has_gpu or beside <= machine.cores:
+        return jobs
+    return max(1, jobs * machine.cores // beside)
+
+
 def wall_seconds(planned: Sequence[PlannedRun], jobs: int) -> float:
     """How long the estimated runs take with `jobs` at a time, the longest first."""
     open_runs = longest_first(planned)

@@ -93,7 +93,7 @@ def accuracy(cell: Cell | None) -> str:
     else:
         parts.append(MISSING)
     if cell.n + cell.diverged < cell.n_expected or (cell.n and cell.diverged):
-        parts.append(f"({cell.n}/{cell.n_expected})")
+        parts.append(f"({cell.n or cell.diverged}/{cell.n_expected})")
     elif cell.n + cell.diverged > 1:
         parts.append(f"({cell.n or cell.diverged})")
     if cell.diverged and cell.n:

@@ -12,7 +12,13 @@ import torch
 from dia_repro.artifacts import choose
 from dia_repro.execution import estimates
 from dia_repro.execution.calibrating import CalibrationError, seconds_per_image
-from dia_repro.execution.estimates import EVALUATION, START_SECONDS, wall_seconds, with_estimates
+from dia_repro.execution.estimates import (
+    EVALUATION,
+    START_SECONDS,
+    at_full_speed,
+    wall_seconds,
+    with_estimates,
+)
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.machine import Machine, cores
 from dia_repro.execution.messages import Outcome
@@ -97,6 +103,15 @@ def test_steps_that_cannot_be_made_are_one_error(capfd: pytest.CaptureFixture[st
     with pytest.raises(CalibrationError, match="a few steps of training failed"):
         seconds_per_image(bad, CPU, 1, 1)
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("jobs", [2, 4, 60])
+def test_more_runs_at_a_time_than_cores_end_no_sooner(jobs: int) -> None:
+    machine = Machine(("cpu",), 2)
+    assert at_full_speed(machine, jobs, beside=jobs) == 2
+    assert at_full_speed(machine, 1, beside=1) == 1
+    assert at_full_speed(machine, 8 * jobs, beside=jobs) == 16, "on eight such machines"
+    assert at_full_speed(Machine(("cuda:0",), 2), jobs, beside=jobs) == jobs
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_the_grid_says_what_there_is_and_what_is_missing(grid: Grid) -> None:
     assert grid.rows[0][7:9] == ("1.11 (+0.12)", "1.11 (+0.12)")
     assert grid.rows[0][10] == "77.50 (1/2)"
     assert grid.rows[1][4] == "– (0/2)"
-    assert grid.rows[1][10] == "nan (0/2)"
+    assert grid.rows[1][10] == "nan (1/2)"
     assert grid.rows[1][12] == "–"
 
 
