@@ -55,6 +55,7 @@ def test_groups_take_turns() -> None:
         assert series.start_seconds > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "how"),
     [

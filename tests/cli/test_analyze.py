@@ -56,6 +56,7 @@ def gini(folder: Path, *arguments: str) -> Result:
     return cli("analyze", "gini", *FEW, *arguments, cwd=folder)
 
 
+@pytest.mark.slow
 def test_it_draws_writes_keeps_and_answers_again_at_once(folder: Path) -> None:
     done = gini(folder, "--format", "json")
     assert done.returncode == 0, done.stderr

@@ -74,6 +74,7 @@ def test_a_narrow_terminal_loses_nothing(folder: Path, width: int) -> None:
     assert all(claim.name[:8] in text for claim in all_claims())
 
 
+@pytest.mark.slow
 def test_records_for_programs(folder: Path) -> None:
     as_json = cli("claims", "--format", "json", cwd=folder)
     records = json.loads(as_json.stdout)

@@ -137,6 +137,7 @@ def test_plan_says_what_is_done_and_what_the_rest_costs(folder: Path) -> None:
     assert (folder / "runs.db").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_plan_all_says_what_artifacts_share(tmp_path: Path) -> None:
     result = cli("plan", "all", "--protocol", "demo", "--format", "json", cwd=tmp_path)
     planned = json.loads(result.stdout)
@@ -195,6 +196,7 @@ def test_a_pipe_that_closes_early_is_no_error(folder: Path) -> None:
     assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_everything_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "dia_repro", "run", "table5", "--protocol", "demo"],
@@ -246,6 +248,7 @@ def test_long_runs_on_a_cpu_need_somebody_to_ask(
     assert not (tmp_path / "runs.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_cifar")
 def test_somebody_who_says_no_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()

@@ -79,6 +79,7 @@ def test_settings_come_from_the_environment_unless_a_flag_says_otherwise(tmp_pat
     assert "here/cifar-10-batches-py" in result.stderr
 
 
+@pytest.mark.slow
 def test_no_gpu_and_the_papers_protocol_tell_the_cost_and_how_to_get_the_data(
     tmp_path: Path,
 ) -> None:

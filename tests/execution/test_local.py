@@ -115,6 +115,7 @@ def assert_same_results(folder: Path, undisturbed: Path) -> None:
         assert all(torch.equal(weights[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_how_many_run_at_a_time(undisturbed: Path, tmp_path: Path) -> None:
     finish(tmp_path, seeds=2, jobs=1)
     assert_same_results(tmp_path, undisturbed)

@@ -116,6 +116,7 @@ def first_losses(count: int, *, use_fast: bool) -> list[float]:
     return losses[:count]
 
 
+@pytest.mark.slow
 def test_fifty_steps_have_the_plain_ones_losses() -> None:
     plain, ours = (first_losses(50, use_fast=yes) for yes in (False, True))
     assert plain != ours
