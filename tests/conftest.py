@@ -13,6 +13,12 @@ from sqlalchemy.engine import make_url
 
 from dia_repro.results.database import Database, open_database
 
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Tests that run side by side share the cores. Threads that look for work without sleeping take
+    # them from other tests' threads, for which theirs wait: seconds become minutes.
+    cores = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.update({"OMP_NUM_THREADS": str(max(1, cores)), "GOMP_SPINCOUNT": "0"})
+
 # URL of a PostgreSQL server on which databases may be made and dropped.
 SERVER = "DIA_REPRO_TEST_POSTGRES"
 

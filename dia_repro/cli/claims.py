@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice
-from dia_repro.cli.requests import choose_data, repeated
+from dia_repro.cli.requests import choose_data, open_results, repeated
 
 if TYPE_CHECKING:
     from dia_repro.analysis.verdicts import ClaimVerdict
@@ -36,9 +36,8 @@ def claims(
     """
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.rendering.claims import claims_table
-    from dia_repro.results.database import open_database
 
-    database = open_database(db, create=False)
+    database = open_results(db)
     own = choose_data(dataset, image_size, data, database=database)
     from dia_repro.analysis.claims import evaluate_claims
     from dia_repro.analysis.verdicts import RECORD_FIELDS, verdict_records

@@ -10,18 +10,15 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice
+from dia_repro.cli.requests import open_existing
 from dia_repro.cli.stores import reachable_store
-from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, UsageError, displayed
+from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, displayed
 
 if TYPE_CHECKING:
     from dia_repro.results.database import Database
     from dia_repro.results.merge import Merged
 
 app = typer.Typer(help="Look after the results database.", no_args_is_help=True)
-
-
-class NoDatabaseError(UsageError):
-    """There is no database of that name."""
 
 
 @app.command()
@@ -54,7 +51,7 @@ def backup(
     """
     from dia_repro.results.upgrade import back_up
 
-    database = _existing(db)
+    database = open_existing(db)
     back_up(database, target)
     notice(f"{database.name} is copied to {target}.")
 
@@ -82,7 +79,7 @@ def merge(
     from dia_repro.results.database import open_database
     from dia_repro.results.merge import merge as merge_databases
 
-    sources = [_existing(other) for other in others]
+    sources = [open_existing(other) for other in others]
     database = open_database(db, create=True)
     merged = merge_databases(database, sources, skip_conflicts=skip_conflicts)
     _say_conflicts(merged, sources)
@@ -117,7 +114,7 @@ def check(
     """
     from dia_repro.results.checks import Finding, database_findings
 
-    database = _existing(db)
+    database = open_existing(db)
     findings = list(database_findings(database))
     if not any(finding.bad for finding in findings):
         from dia_repro.execution.upkeep import dead_runs, run_findings
@@ -135,16 +132,6 @@ def check(
     bad = sum(finding.bad for finding in findings)
     notice(f"{database.name}: {f'{bad} things are wrong' if bad else 'sound'}.")
     raise typer.Exit(RUN_FAILED if bad else DONE)
-
-
-def _existing(location: str) -> Database:
-    from dia_repro.results.backends import sqlite_path
-    from dia_repro.results.database import open_database
-
-    path = sqlite_path(location)
-    if path is not None and not path.exists():
-        raise NoDatabaseError(f"there is no database {displayed(location)}")
-    return open_database(location, create=False)
 
 
 def _say_conflicts(merged: Merged, sources: Sequence[Database]) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
+from dia_repro.cli.requests import open_results
 from dia_repro.export.formats import Format
 
 
@@ -32,9 +33,8 @@ def export(
     Example: dia-repro runs export exported --format parquet
     """
     from dia_repro.export.folder import export_database
-    from dia_repro.results.database import open_database
 
-    database = open_database(db, create=False)
+    database = open_results(db)
     with watch("Writing") as on_progress:
         counts = export_database(
             database, folder, format_, overwrite=overwrite, on_progress=on_progress

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from dia_repro.cli import export, options, watch
 from dia_repro.cli.output import confirm, duration, emit, notice, stdout
+from dia_repro.cli.requests import open_results
 from dia_repro.cli.stores import reachable_store
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
@@ -79,10 +80,9 @@ def list_(
 
     Example: dia-repro runs list
     """
-    from dia_repro.results.database import open_database
     from dia_repro.results.queries import all_runs, count_runs, spec_json
 
-    database = open_database(db, create=False)
+    database = open_results(db)
     if last is None and format_ is options.Format.TABLE:
         last = LISTED
     summaries = all_runs(database, last)
@@ -109,10 +109,9 @@ def show(
     """
     from dataclasses import asdict
 
-    from dia_repro.results.database import open_database
     from dia_repro.results.queries import run_detail
 
-    detail = run_detail(open_database(db, create=False), run)
+    detail = run_detail(open_results(db), run)
     if format_ is options.Format.CSV:
         sys.stdout.write(to_csv(tuple(EPOCH_FIELDS), detail.epochs))
     elif format_ is options.Format.JSON:
@@ -147,10 +146,9 @@ def remove(
 
     Example: dia-repro runs rm 3 4 --only-checkpoints
     """
-    from dia_repro.results.database import open_database
     from dia_repro.results.queries import run_detail
 
-    database = open_database(db, create=False)
+    database = open_results(db)
     numbers = list(dict.fromkeys(runs))
     details = [run_detail(database, number) for number in numbers]
     store = reachable_store(database, checkpoints)

@@ -9,7 +9,7 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice, stdout
-from dia_repro.cli.requests import choose_data, repeated
+from dia_repro.cli.requests import choose_data, open_results, repeated
 from dia_repro.errors import DiaReproError
 
 if TYPE_CHECKING:
@@ -41,10 +41,9 @@ def show(
     from dia_repro.rendering.cells import CELL_FIELDS, cell_records
     from dia_repro.rendering.grid import make_grid
     from dia_repro.rendering.tables import to_terminal
-    from dia_repro.results.database import open_database
 
     chosen = choose([artifact])
-    database = open_database(db, create=False)
+    database = open_results(db)
     own = choose_data(dataset, image_size, data, database=database)
     wanted = Wanted(protocol, precision, own, epochs)
     asked = repeated(
@@ -103,10 +102,9 @@ def report(
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.cli.pictures import draw_accuracies, draw_curves, drawing
-    from dia_repro.results.database import open_database
 
     chosen = choose(artifacts or ["all"])
-    database = open_database(db, create=False)
+    database = open_results(db)
     own = choose_data(dataset, image_size, data, database=database)
     wanted = Wanted(protocol, precision, own, epochs)
     asked = repeated(

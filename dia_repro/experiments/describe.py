@@ -62,10 +62,10 @@ def describe_model(model: ModelSpec) -> str:
 
 
 def describe_recipe(recipe: RecipeSpec) -> str:
-    """E.g. "180 epochs of batch 128 at rate 0.1, times 0.1 after epochs 60 and 120, …"."""
+    """E.g. "180 epochs of batch 128 at rate 0.1, 0.01 after epoch 60, 0.001 after epoch 120, …"."""
     parts = [f"{recipe.epochs} epochs of batch {recipe.batch_size} at rate {recipe.lr:g}"]
-    if recipe.milestones:
-        after = " and ".join(map(str, recipe.milestones))
-        parts.append(f"times {recipe.gamma:g} after epochs {after}")
+    for epoch in sorted(set(recipe.milestones)):  # on a short schedule several cuts can meet
+        cuts = sum(milestone <= epoch for milestone in recipe.milestones)
+        parts.append(f"{recipe.lr * recipe.gamma**cuts:g} after epoch {epoch}")
     parts += [f"momentum {recipe.momentum:g}", f"weight decay {recipe.weight_decay:g}"]
     return ", ".join(parts)

@@ -112,7 +112,9 @@ def known_data(name: str) -> DataChoice:
     """
     if name not in DATASETS:
         known = ", ".join(DATASETS)
-        raise UsageError(f"unknown data set {name!r}: choose one of {known}, or folder:PATH")
+        raise UsageError(
+            f"unknown data set {name!r}: choose one of {known}, folder:PATH or packed:PATH"
+        )
     return DATASETS[name]
 
 

@@ -18,7 +18,7 @@ from dia_repro.artifacts.explanation import (
     RunBehind,
 )
 from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
-from dia_repro.rendering.grid import MISSING, accuracy
+from dia_repro.rendering.grid import MISSING, accuracy, protocol_name
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record
 
@@ -163,7 +163,7 @@ def to_people(explanation: Explanation, commands: Mapping[str, str]) -> Renderab
         commands: by spec_id.
     """
     own = explanation.own
-    circumstances = f"{explanation.request.protocol.value} protocol on {own.spec.data.dataset}"
+    circumstances = f"{protocol_name(explanation.request)} on {own.spec.data.dataset}"
     title = f"{explanation.label}, {own.entry.label} ({circumstances})"
     figures = listing(FIGURE_COLUMNS, [_figure_texts(one) for one in explanation.figures])
     parts: list[RenderableType] = [Text(title, style="bold"), Text(), figures]
@@ -199,7 +199,7 @@ def _experiment_texts(
     words = f"{describe_model(spec.model)} on {describe_data(spec.data)}"
     recipe = f"{describe_recipe(spec.recipe)}, {spec.precision}"
     yield Text(f"Experiment {spec.spec_id}: {words}, {recipe}")
-    yield Text(f"Trained by: {commands[spec.spec_id]}", no_wrap=True, overflow="ignore")
+    yield Text(f"To train it: {commands[spec.spec_id]}", no_wrap=True, overflow="ignore")
 
 
 def _run_texts(metrics: list[str], experiment: Experiment, one: RunBehind) -> Record:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dia_repro.artifacts import Cell, TableValue
+from dia_repro.experiments.protocols import Request
 
 MISSING = "–"
 DROP = "drop"  # a fall is a positive figure, written with an arrow
@@ -164,11 +165,15 @@ def circumstances(value: TableValue) -> str:
     if value.comparable:
         return ""
     datasets = ", ".join(sorted({spec.data.dataset for spec in value.specs.values()}))
-    epochs = value.request.epochs
-    cut = f" cut to {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
     odd = "schedule" if value.own_data else "data"
-    protocol = value.request.protocol.value
-    return f" ({protocol} protocol{cut} on {datasets}: not the paper's {odd})"
+    return f" ({protocol_name(value.request)} on {datasets}: not the paper's {odd})"
+
+
+def protocol_name(request: Request) -> str:
+    """E.g. "paper protocol cut to 2 epochs"."""
+    epochs = request.epochs
+    cut = f" cut to {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
+    return f"{request.protocol.value} protocol{cut}"
 
 
 def _notes(value: TableValue) -> tuple[str, ...]:

@@ -40,6 +40,10 @@ DEMO = ("--protocol", "demo")
         (["runs", "list", "--last", "9" * 25], 2, "--last"),
         (["show", "table99"], 2, "table99"),
         (["runs", "show", "7"], 2, "no run 7"),
+        (["show", "table5", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
+        (["report", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
+        (["claims", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
+        (["runs", "list", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
         (["report", "table5", "--tables", "/proc/tables"], 1, "cannot write /proc/tables"),
     ],
 )
