@@ -64,6 +64,7 @@ def test_it_is_drawn_from_complete_and_from_empty_databases(
                 add(database, spec, seed, [60.0, 50.0])
 
 
+@pytest.mark.slow
 def test_counts_are_the_papers_or_known_misprints() -> None:
     counts = parameter_counts(ARTIFACTS.values())
     assert len(counts) == 71

@@ -15,6 +15,7 @@ from dia_repro.bench.suites import Measurement
 from dia_repro.experiments.spec import PreResNetBackbone
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import MeasurementRow
+from tests.fuzz.commands import run_command
 from tests.helpers import cli, one_line, tiny_spec
 
 
@@ -132,6 +133,6 @@ def test_misuse_is_one_line(tmp_path: Path) -> None:
         (("--spec", "other.json", "--reference", "--device", "cpu"), 2),
         (("--artifact", "table5", "--only", "nothing", "--device", "cpu"), 2),
     ):
-        done = cli("bench", *arguments, cwd=tmp_path)
-        assert done.returncode == code, (arguments, done.stderr)
+        done = run_command("bench", *arguments, cwd=tmp_path)
+        assert done.code == code, (arguments, done.stderr)
         assert one_line(done.stderr), (arguments, done.stderr)

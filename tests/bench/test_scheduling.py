@@ -59,10 +59,8 @@ def measured(folder: Path, executor: str, *more: object) -> dict[str, dict[str, 
     return {one["name"].partition(": ")[2]: one for one in json.loads(done.stdout)}
 
 
-@pytest.mark.parametrize(
-    "executor",
-    ["local", pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.ray])],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_simulated_runs_are_run_and_measured(executor: str, tmp_path: Path) -> None:
     found = measured(tmp_path, executor)
     value = {name: one["value"] for name, one in found.items()}

@@ -25,6 +25,8 @@ from dia_repro.execution.messages import Outcome
 from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.results.database import open_database
+from tests.artifacts.courses import add
 from tests.execution.tiny_runs import make_orders, report
 from tests.helpers import Result, clean_environment, cli, one_line
 
@@ -44,6 +46,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ended = LocalExecutor(database, Places.on_cpu(2), report).run(orders)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     return folder
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A folder whose database has the same runs, with figures but nothing that was trained."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    for artifact, epochs in ((FIGURE5, 1), (FIGURE6, 2)):
+        request = Request(Protocol.DEMO, epochs=epochs)
+        for spec in dict.fromkeys(artifact.specs(request).values()):
+            add(database, spec, 0, [50.0] * epochs)
+    database.close()
+    return tmp_path
 
 
 @pytest.fixture
@@ -137,25 +151,27 @@ def change_state(folder: Path, state: str) -> None:
         (("--run", "2"), 2, "has no DIA unit"),
         (("--run", "99"), 2, "no run 99"),
         (("--stage", "4"), 2, "no DIA unit in stage 4"),
-        (("--samples", "5"), 2, "5 images are too few"),
         (("--samples", "0"), 2, "--samples"),
         (("--trees", "many"), 2, "--trees"),
         (("--db", "other.db"), 3, "dia-repro run figure5"),
     ],
 )
 def test_misuse_is_one_line(
-    arguments: tuple[str, ...], code: int, words: str, trained: Path
+    arguments: tuple[str, ...], code: int, words: str, recorded: Path
 ) -> None:
-    done = gini(trained, *arguments)
+    done = gini(recorded, *arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert one_line(done.stderr)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_analysed_is_one_line(folder: Path) -> None:
     checkpoints = folder / "runs-checkpoints"
     weights = max(checkpoints.glob("*/*/epoch-*.pt"), key=lambda path: path.stat().st_size)
     content = weights.read_bytes()
+    few = gini(folder, "--samples", "5")
+    assert (few.returncode, "5 images are too few" in few.stderr) == (2, True)
     weights.write_bytes(content[:1000] + b"x" + content[1001:])
     damaged = gini(folder)
     assert (damaged.returncode, "is damaged" in damaged.stderr) == (3, True)
@@ -168,9 +184,10 @@ def test_what_cannot_be_analysed_is_one_line(folder: Path) -> None:
         assert (unfinished.returncode, f"is {state}" in unfinished.stderr) == (2, True)
         none = gini(folder)
         assert (none.returncode, "dia-repro run figure5" in none.stderr) == (3, True)
-        assert all(one_line(one.stderr) for one in (damaged, gone, unfinished, none))
+        assert all(one_line(one.stderr) for one in (few, damaged, gone, unfinished, none))
 
 
+@pytest.mark.slow
 def test_gradients_are_drawn_and_written(folder: Path) -> None:
     done = cli("analyze", "gradients", "--format", "json", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -205,17 +222,17 @@ def test_runs_of_one_name_are_told_apart() -> None:
     ],
 )
 def test_runs_without_gradients_are_one_line(
-    arguments: tuple[str, ...], code: int, words: str, trained: Path
+    arguments: tuple[str, ...], code: int, words: str, recorded: Path
 ) -> None:
-    done = cli("analyze", "gradients", *arguments, cwd=trained)
+    done = cli("analyze", "gradients", *arguments, cwd=recorded)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert one_line(done.stderr)
 
 
-def test_unfinished_runs_have_no_gradients_to_compare(folder: Path) -> None:
-    change_state(folder, "interrupted")
-    done = cli("analyze", "gradients", "--run", "2", cwd=folder)
+def test_unfinished_runs_have_no_gradients_to_compare(recorded: Path) -> None:
+    change_state(recorded, "interrupted")
+    done = cli("analyze", "gradients", "--run", "2", cwd=recorded)
     assert (done.returncode, one_line(done.stderr)) == (2, True)
     assert "is interrupted" in done.stderr
 

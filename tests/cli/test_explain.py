@@ -104,6 +104,7 @@ def test_it_shows_the_figures_that_show_does(folder: Path) -> None:
             assert one["spec_id"] == cells[one["metric"]]["spec_id"]
 
 
+@pytest.mark.slow
 def test_every_record_of_a_report_leads_back_to_runs_in_the_database(folder: Path) -> None:
     assert cli("report", *TABLES, cwd=folder).returncode == 0
     with sqlite3.connect(folder / "runs.db") as connection:

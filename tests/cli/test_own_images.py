@@ -41,6 +41,7 @@ def images(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "pets", {"train": 20, "val": 5})
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_on_them_and_shown_by_path_and_by_name(
     images: Path, tmp_path: Path
 ) -> None:

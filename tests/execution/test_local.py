@@ -158,9 +158,8 @@ def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
     assert_same_results(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_within_a_batch_and_the_rerun_goes_on_there(
     number: signal.Signals, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +185,7 @@ def details_running(folder: Path) -> bool:
     return any(one.summary.state is State.RUNNING and one.summary.epochs for one in details(folder))
 
 
+@pytest.mark.slow
 def test_workers_stop_when_the_process_that_started_them_dies(
     undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -81,7 +81,7 @@ def test_bytes_flipped_anywhere(tmp_path: Path, sound: bytes) -> None:
             content[place] ^= 0xFF
         check_file(tmp_path, bytes(content))
 
-    fuzz(quick(4), places, check)
+    fuzz(quick(2), places, check)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,9 @@ def test_every_table_and_figure_is_there_without_an_error(show: Show, pages: Pag
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["known", "hostile", "empty"])
+@pytest.mark.parametrize(
+    "kind", ["known", "hostile", pytest.param("empty", marks=pytest.mark.slow)]
+)
 def test_no_page_is_wider_than_the_screen(show: Show, pages: Pages, kind: str, width: int) -> None:
     shown = show(getattr(pages, kind), width)
     draw_all(shown)
@@ -134,7 +136,7 @@ def test_no_page_is_wider_than_the_screen(show: Show, pages: Pages, kind: str, w
     ("width", "scheme"),
     [
         (WIDTHS[0], SCHEMES[0]),
-        (WIDTHS[1], SCHEMES[1]),
+        pytest.param(WIDTHS[1], SCHEMES[1], marks=pytest.mark.slow),
         pytest.param(WIDTHS[0], SCHEMES[1], marks=pytest.mark.slow),
         pytest.param(WIDTHS[1], SCHEMES[0], marks=pytest.mark.slow),
     ],

@@ -43,6 +43,8 @@ CURVES: tuple[tuple[str, Measure], ...] = (
     ("table8", "train_loss"),
     ("table9", "test_top1"),
 )
+# Those of many runs take as long as all others.
+MOST_FATES = [pytest.param(f, marks=pytest.mark.slow) if f == "10 seeds" else f for f in FATES]
 
 
 def curves(path: Path, name: str, measure: Measure, request: Request, fates: str) -> Figure:
@@ -79,7 +81,7 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"[−\d.]+", text) is not None
 
 
-@pytest.mark.parametrize("fates", FATES)
+@pytest.mark.parametrize("fates", MOST_FATES)
 @pytest.mark.parametrize(("name", "measure"), CURVES)
 def test_curves_are_whole(name: str, measure: Measure, fates: str, tmp_path: Path) -> None:
     check(curves(tmp_path / "runs.db", name, measure, REQUESTS[0], fates))
@@ -118,7 +120,7 @@ def test_curves_of_a_long_schedule_are_whole(tmp_path: Path) -> None:
     check(draw_learning(learning(found, "train_loss")))
 
 
-@pytest.mark.parametrize("fates", FATES)
+@pytest.mark.parametrize("fates", MOST_FATES)
 def test_accuracy_against_parameters_is_whole(fates: str, tmp_path: Path) -> None:
     specs = [
         s for name in ("table3", "table5") for s in ARTIFACTS[name].specs(REQUESTS[0]).values()

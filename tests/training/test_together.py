@@ -94,7 +94,7 @@ def together(size: int, folder: Path, work: Callable[[Group], Outcome]) -> list[
     ("size", "batch", "norm"),
     [
         pytest.param(2, 128, False, marks=pytest.mark.slow),
-        (3, ODD, True),
+        pytest.param(3, ODD, True, marks=pytest.mark.slow),
     ],
 )
 def test_several_processes_train_as_one_does(
