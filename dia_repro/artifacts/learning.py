@@ -31,7 +31,8 @@ class Explosion:
     """Where a run diverged.
 
     Attributes:
-        moment: in epochs; where the step is not known, the middle of the epoch.
+        moment: in epochs; where the step is not known, the middle of the epoch, and where it is
+            not known how many steps an epoch has, its beginning.
         epoch: counted from 1.
         step: of that epoch, counted from 1; None where the run does not say.
     """
@@ -166,10 +167,10 @@ def _explosion(run: RunSummary, spec: Spec) -> Explosion | None:
 
 
 def _share_of_epoch(step: int, spec: Spec) -> float:
-    """How much of an epoch a step is; a half where the data's size is not known."""
+    """How much of an epoch a step is; 0 where the data's size is not known."""
     choice = DATASETS.get(spec.data.dataset)
     if choice is None or choice.training_images is None:
-        return 0.5
+        return 0.0
     return min(1.0, step / math.ceil(choice.training_images / spec.recipe.batch_size))
 
 

@@ -27,8 +27,9 @@ def claims(
     """Judge each claim of the paper by the runs in the database; trains nothing.
 
     Supported: in every comparison the 95 % interval over paired seeds is on the claim's side and
-    p ≤ 0.05 after Holm. Refuted: in one of them it is on the other side. Fewer than six seeds
-    decide nothing, except on explosions and parameter counts.
+    p ≤ 0.05 after Holm. Refuted: in one of them it is on the other side, and p ≤ 0.05 after Holm.
+    Fewer than six seeds decide nothing, except on explosions, where one run counts if no other
+    contradicts it, and on parameter counts.
 
     As csv or json: one record a comparison.
 

@@ -83,7 +83,9 @@ def _write(found: Sequence[RecordedRun], records: list[dict[str, Any]], figures:
     last = _listed(f"{one.moments[1]}" for one in found)
     moments = {
         "at initialisation": [one.records[one.moments[0]] for one in found],
-        f"after {last} epochs": [one.records[one.moments[1]] for one in found],
+        f"after {last} epoch{'' if last == '1' else 's'}": [
+            one.records[one.moments[1]] for one in found
+        ],
     }
     labels = distinct_labels(found)
     rows = {

@@ -81,7 +81,7 @@ def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
         )
         axes.fill_between(middles, shares, color=colour, alpha=0.12, linewidth=0)
         if curve.mean > 0:
-            axes.axvline(np.log10(curve.mean), color=colour, linestyle=":", linewidth=1)
+            axes.axvline(np.log10(curve.mean), color=colour, linestyle=look.line, linewidth=0.8)
     axes.tick_params(labelsize=7)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

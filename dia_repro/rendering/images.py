@@ -47,11 +47,11 @@ LOOKS = {
     ORIGINAL: Look(BLACK, (0, (1.0, 1.2)), "o"),
 }
 LOOKS |= {"Org": LOOKS[ORIGINAL], "SE": LOOKS[SENET], "ResNet164": LOOKS[ORIGINAL]}
-LOOKS |= {"DIANet164": LOOKS[DIANET]}
 OTHER_LOOKS = (
     Look(GREEN, (0, (5.0, 1.2, 1.0, 1.2)), "^"),
     Look(SKY, (0, (2.5, 1.0)), "v"),
 )
+LOOKS |= {"DIANet164": LOOKS[DIANET], "DIA-SE": OTHER_LOOKS[0]}
 
 
 def looks(names: list[tuple[str, ...]]) -> list[Look]:

@@ -28,6 +28,7 @@ PANEL_INCHES, WITH_LIST_INCHES = 1.2, 1.45
 THIN, THICK, CROSS = 0.6, 1.5, 4.0  # points
 MOST_THIN = 12  # lines of seeds that an eye can follow
 GAP = np.full((1, 2), np.nan)
+LARGEST_PLAIN = 100  # losses from 1 up to here have ticks such as 20, not 2 × 10¹
 MOST_MARKERS, TITLE_CHARACTERS = 9, 20
 # Of a panel's height, where explosions are listed: above losses, for they go to infinity, and below
 # accuracies.
@@ -69,7 +70,7 @@ def _explodes(panels: Sequence[LearningPanel]) -> bool:
 def _set_axes(
     axes: Axes, panel: LearningPanel, panels: Sequence[LearningPanel], learning: Learning
 ) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogFormatter, MaxNLocator
 
     axes.set_title("\n".join(textwrap.wrap(", ".join(panel.rows), TITLE_CHARACTERS)))
     axes.set_xlim(0, panel.epochs)
@@ -90,7 +91,11 @@ def _set_axes(
         powers = np.log10(figures[figures > 0])
         low, high = (powers.min() - 0.1, powers.max()) if len(powers) else (-1.1, 1.0)
         axes.set_yscale("log")
-        axes.set_ylim(10**low, 10 ** (low + max(high - low, 0.5) / share))
+        top = low + max(high - low, 0.5) / share
+        axes.set_ylim(10**low, 10**top)
+        if low >= 0 and 10**top < LARGEST_PLAIN:
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter())
 
 
 def _figures(panel: LearningPanel) -> NDArray[np.float64]:
@@ -228,8 +233,8 @@ def _other_rows(panel: LearningPanel, panels: Sequence[LearningPanel]) -> Iterat
 
 
 def _looks(panel: LearningPanel) -> list[Look]:
-    # In a table with one column rows are the networks.
-    rows_tell = len({column for one in panel.networks for column in one.columns}) == 1
+    # Where a panel has one network, it is the row's.
+    rows_tell = len(panel.networks) == 1
     return looks([(one.row, *one.columns) if rows_tell else one.columns for one in panel.networks])
 
 

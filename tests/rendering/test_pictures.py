@@ -87,6 +87,15 @@ def test_curves_are_whole(name: str, measure: Measure, fates: str, tmp_path: Pat
     check(curves(tmp_path / "runs.db", name, measure, REQUESTS[0], fates))
 
 
+@pytest.mark.parametrize("name", ["table1", "table9"])
+def test_a_network_looks_alike_in_every_table(name: str, tmp_path: Path) -> None:
+    """Rows are the networks of these two: in Table 9 with a column for each data set."""
+    figure = curves(tmp_path / "runs.db", name, "test_top1", REQUESTS[0], "one seed")
+    colours = [panel.lines[-1].get_color() for panel in figure.axes if panel.lines]
+    third = {"table1": "DIA-SE", "table9": "DIANet"}[name]
+    assert colours == [LOOKS[network].colour for network in ("original", "SENet", third)]
+
+
 def test_seeds_are_lines_and_a_crowd_of_them_a_shade(tmp_path: Path) -> None:
     """Thirteen of one network and two of another: a shade from lowest to highest, and lines."""
     database = open_database(str(tmp_path / "runs.db"), create=True)
