@@ -70,6 +70,7 @@ def test_tables_and_figures_are_those_of_the_runs_byte_for_byte(folder: Path) ->
         pytest.skip(f"tables compared; pictures were drawn by {DRAWN_BY}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
 def test_the_readmes_verdicts_are_those_of_the_runs(name: str, folder: Path) -> None:
     options, artifacts = CLAIMS[name]

@@ -73,6 +73,7 @@ def test_ways_of_making_steps(chosen: Task, how: str) -> None:
     wait()
 
 
+@pytest.mark.slow
 def test_a_contender_that_fails_is_named_in_a_line() -> None:
     with pytest.raises(BenchError, match=r"^reference: \w+Error: "):
         take_turns([[task(Way.REFERENCE, '{"not": "a spec"}')]], 1, 0.1)

@@ -79,6 +79,8 @@ def test_simulated_runs_are_run_and_measured(executor: str, tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {"simulation.json", "runs.db"}
 
 
+@pytest.mark.slow
+@pytest.mark.ray
 def test_more_workers_of_ray_than_memory_holds_are_refused_at_once(tmp_path: Path) -> None:
     done = cli("simulate", "--executor", "ray", "--slots", "10000", cwd=tmp_path)
     assert (done.returncode, one_line(done.stderr)) == (1, True), done.stderr

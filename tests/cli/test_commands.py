@@ -173,9 +173,8 @@ def test_params_matches_all_eight_cells(tmp_path: Path) -> None:
     assert {count["matches"] for count in counts} == {"True"}
 
 
-@pytest.mark.parametrize(
-    ("database", "code"), [("ok", 0), pytest.param("bad", 3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("database", "code"), [("ok", 0), ("bad", 3)])
 def test_doctor_says_what_is_there(database: str, code: int, folder: Path) -> None:
     if database == "bad":
         (folder / "runs.db").write_text("not a database, though it is long enough to be one" * 20)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.commands import run_command
 from tests.helpers import cli, one_line
 
 DEMO = ("--protocol", "demo")
@@ -50,11 +51,10 @@ DEMO = ("--protocol", "demo")
 def test_one_line_and_the_right_exit_code(
     arguments: list[str], code: int, words: str, tmp_path: Path
 ) -> None:
-    result = cli(*arguments, cwd=tmp_path)
-    complaint = [line for line in result.stderr.splitlines() if line.startswith("dia-repro: ")]
-    assert result.returncode == code
-    assert len(complaint) == 1
-    assert words in complaint[0]
+    result = run_command(*arguments, cwd=tmp_path)
+    assert result.code == code
+    (complaint,) = result.complaints
+    assert words in complaint
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 

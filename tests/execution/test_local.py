@@ -309,7 +309,9 @@ def test_an_explosion_is_a_result_with_its_place(tmp_path: Path) -> None:
     assert "of epoch 1" in exploded.reason
 
 
-@pytest.mark.parametrize("keep", Keep)
+@pytest.mark.parametrize(
+    "keep", [Keep.LAST, *(pytest.param(k, marks=pytest.mark.slow) for k in Keep if k != Keep.LAST)]
+)
 def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
     database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=4)], 1)
     LocalExecutor(database, Places.on_cpu(1), report).run([replace(order, keep=keep)])

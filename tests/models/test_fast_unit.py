@@ -120,6 +120,7 @@ def test_the_gates_operations_are_the_plain_ones(activation: int) -> None:
         torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_triton_in_its_interpreter() -> None:
     pytest.importorskip("triton")
     done = subprocess.run(

@@ -118,6 +118,7 @@ def test_networks_with_skips_record_nothing() -> None:
     assert one.gradients == {}
 
 
+@pytest.mark.slow
 def test_a_training_that_stops_and_goes_on_has_all_records() -> None:
     whole, stopped = trainer(without_skips()), trainer(without_skips())
     with pytest.raises(Stopped):

@@ -114,7 +114,10 @@ def test_randomness_outside_does_not_matter() -> None:
     assert same(weights(one), weights(again))
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 11])
+@pytest.mark.parametrize(
+    "stop_at",
+    [5, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 11))],
+)
 def test_a_training_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(
     stop_at: int,
 ) -> None:
