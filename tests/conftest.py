@@ -70,7 +70,7 @@ def database(location: str) -> Iterator[Database]:
 def s3_server() -> Iterator[str]:
     """The address of an S3 server in this process."""
     server_module = pytest.importorskip("moto.server", reason="the extra test is not installed")
-    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    pytest.importorskip("pyarrow.fs", reason="the extra s3 is not installed")
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -92,10 +92,11 @@ def s3_settings(s3_server: str) -> dict[str, str]:
 @pytest.fixture
 def bucket(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty bucket, with the settings to reach it in this process's environment."""
-    import fsspec
+    from pyarrow.fs import S3FileSystem
 
     for name, value in s3_settings.items():
         monkeypatch.setenv(name, value)
-    url = f"s3://dia-repro-{secrets.token_hex(8)}"
-    fsspec.filesystem("s3").mkdir(url)
-    return url
+    name = f"dia-repro-{secrets.token_hex(8)}"
+    endpoint = s3_settings["AWS_ENDPOINT_URL"]
+    S3FileSystem(endpoint_override=endpoint, allow_bucket_creation=True).create_dir(name)
+    return f"s3://{name}"

@@ -20,7 +20,7 @@ import torch
 from dia_repro.bench.contenders import Task, Way, stream
 from dia_repro.errors import DiaReproError
 from dia_repro.training.environment import TRAINING, environment
-from dia_repro.training.numerics import prepare_process
+from dia_repro.training.numerics import prepare_process, use_device
 
 
 class BenchError(DiaReproError):
@@ -71,6 +71,7 @@ def take_turns(
     windows: int,
     seconds: float,
     on_window: Callable[[], None] = lambda: None,
+    deadline: float | None = None,
 ) -> list[Series]:
     """Measure groups of tasks in turn; the tasks of one group train at the same time.
 
@@ -78,9 +79,10 @@ def take_turns(
         groups: each group's windows are the sums over its tasks.
         windows: of each group.
         seconds: of a window at least; it ends with an epoch's evaluation.
+        deadline: of `time.monotonic`; after it no more windows are taken, once each group has one.
 
     Raises:
-        BenchError: a contender failed; with its reason.
+        BenchError: a contender failed, with its reason, or was not ready before the deadline.
     """
     context = multiprocessing.get_context("spawn")
     contenders: list[list[_Contender]] = []
@@ -89,11 +91,13 @@ def take_turns(
             contenders += [[_Contender(context, task) for task in group]]
         for group_of in contenders:
             for one in group_of:
-                one.wait_until_ready()
+                one.wait_until_ready(deadline)
         for group_of in contenders:
             _window(group_of, 0)  # to warm up
         taken: list[list[Window]] = [[] for _ in groups]
-        for _ in range(windows):
+        for number in range(windows):
+            if number and deadline is not None and time.monotonic() > deadline:
+                break
             for place, group_of in enumerate(contenders):
                 taken[place].append(_window(group_of, seconds))
                 on_window()
@@ -134,8 +138,10 @@ class _Contender:
             raise BenchError(f"{self.task.way}: {word}")
         return cast("object", word)
 
-    def wait_until_ready(self) -> None:
-        """Until its first step is done."""
+    def wait_until_ready(self, deadline: float | None) -> None:
+        """Wait until its first step is done."""
+        if deadline is not None and not self.connection.poll(max(0, deadline - time.monotonic())):
+            raise BenchError(f"{self.task.way}: not ready in time")
         self.how, self.start_seconds = cast("tuple[str, float]", self.receive())
 
     def close(self) -> None:
@@ -153,10 +159,12 @@ def _serve(task: Task, connection: Connection) -> None:
     # The platform's own way to start a loader's processes, as in a script: not this one's.
     multiprocessing.set_start_method(None, force=True)
     try:
+        device = torch.device(task.device)
         if task.way is Way.REFERENCE:
             torch.set_num_threads(task.threads)
+            use_device(device)
         else:
-            prepare_process(task.threads, deterministic=task.deterministic)
+            prepare_process(task.threads, device, deterministic=task.deterministic)
         steps, wait, how = stream(task)
         next(steps)
         wait()

@@ -2,6 +2,9 @@
 
 NCHW, eager, float32, torchvision's transforms in a DataLoader, loss and accuracy read at every
 step. It is the measure of the suite's own step, and never trains anything for its tables.
+
+On a GPU float32 is meant literally, as in our own `fp32`: by default torch's convolutions round
+their inputs to TF32 there, which would make one precision's time another's.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torchvision import transforms
 
 from dia_repro.data.dataset import Dataset
 from dia_repro.experiments.spec import DIALSTMAttention, ResNetBackbone, SEAttention, Spec
+from dia_repro.training.numerics import numerics
 
 LOADER_WORKERS = 4
 EXPANSION = 4
@@ -196,8 +200,9 @@ class ReferenceLoop:
             yield 0
 
     def _count(self, images: Tensor, labels: Tensor) -> Tensor:
-        logits = self.model(images)
-        loss = functional.cross_entropy(logits, labels)
+        with numerics("fp32", self.device):
+            logits = self.model(images)
+            loss = functional.cross_entropy(logits, labels)
         self.loss += loss.item() * len(labels)
         self.correct += int((logits.argmax(1) == labels).sum().item())
         self.seen += len(labels)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 
@@ -12,6 +14,7 @@ from dia_repro.bench.contenders import Task, Way
 from dia_repro.bench.measure import BenchError, Series, ratio, take_turns
 from dia_repro.bench.operations import operations
 from dia_repro.errors import UsageError
+from dia_repro.experiments.names import GPUPart as Part
 from dia_repro.experiments.spec import (
     Attention,
     DataSpec,
@@ -28,14 +31,15 @@ from dia_repro.experiments.spec import (
 # Operations that one training step may be made of: each is a launch where nothing is captured.
 BUDGETS = {"ResNet164": 1450, "DIANet164": 2000}
 # Training and test images of an epoch, by device and image size: the digits' number, or less where
-# that takes long; a quarter of CIFAR on a GPU.
+# that takes long; 50 steps on a GPU.
 IMAGES = {
     ("cpu", 8): (1437, 360),
     ("cpu", 32): (320, 80),
-    ("cuda", 8): (12_800, 2_560),
-    ("cuda", 32): (12_800, 2_560),
+    ("cuda", 8): (6_400, 1_280),
+    ("cuda", 32): (6_400, 1_280),
 }
 LARGE_IMAGES = (1_024, 256)
+GPU_SECONDS = 180.0  # of the whole suite
 LEAST_TRAFFIC_BYTES = 7.1e9  # of a step of ResNet-164 at batch 128 in bf16, all fused
 
 
@@ -75,6 +79,7 @@ class Setting:
         threads: cores of the CPU.
         windows, seconds: of each contender, and of a window.
         on_window: called after each window.
+        deadline: of `time.monotonic`, after which no more windows are taken.
     """
 
     device: torch.device
@@ -82,6 +87,7 @@ class Setting:
     windows: int
     seconds: float
     on_window: Callable[[], None] = lambda: None
+    deadline: float | None = None
 
     def task(self, spec: Spec, way: Way = Way.OURS, *, deterministic: bool = False) -> Task:
         """A spec's training in a way."""
@@ -91,7 +97,7 @@ class Setting:
 
     def measure(self, *groups: Sequence[Task]) -> list[Series]:
         """In turn; see `take_turns`."""
-        return take_turns(groups, self.windows, self.seconds, self.on_window)
+        return take_turns(groups, self.windows, self.seconds, self.on_window, self.deadline)
 
 
 def resnet(
@@ -194,16 +200,22 @@ def cpu_suite(setting: Setting) -> Iterator[Measurement]:
     yield from against_reference(large, fewer, least=1.5)
 
 
-def gpu_suite(setting: Setting) -> Iterator[Measurement]:
-    """The goals of a GPU, in one unattended go; a part that fails does not take the rest along."""
+def gpu_suite(setting: Setting, parts: Sequence[Part] = ()) -> Iterator[Measurement]:
+    """Measure the goals of a GPU, in about `GPU_SECONDS`; a failing part does not stop the rest.
+
+    Args:
+        parts: only these; all of them if empty.
+    """
     yield from count_operations()
-    for part in (_against_reference_on_gpu, _ways_on_gpu, _several_on_gpu, _imagenet):
+    begun, chosen = time.monotonic(), list(parts or Part)
+    for number, part in enumerate(chosen):
+        left = begun + GPU_SECONDS - time.monotonic()
+        deadline = time.monotonic() + left / (len(chosen) - number)
         try:
-            yield from part(setting)
+            yield from _PARTS[part](replace(setting, deadline=deadline))
         except BenchError as error:
-            yield Measurement(
-                f"failed: {part.__name__.strip('_')}", float("nan"), "", how=str(error)
-            )
+            hint = f"{error}; --part {part} measures it alone"
+            yield Measurement(f"failed: {part}", float("nan"), "", how=hint)
 
 
 def _ways_on_gpu(setting: Setting) -> Iterator[Measurement]:
@@ -237,27 +249,20 @@ def _ways_on_gpu(setting: Setting) -> Iterator[Measurement]:
     )
 
 
-def _against_reference_on_gpu(setting: Setting) -> Iterator[Measurement]:
-    for attention, name, least in (
-        (DIALSTMAttention(), "DIANet164", 7.0),
-        (NoAttention(), "ResNet164", 3.0),
-    ):
-        exact = resnet(164, attention)
-        reference, same, tf32, bf16 = setting.measure(
-            [setting.task(exact, Way.REFERENCE)],
-            [setting.task(exact)],
-            [setting.task(exact.model_copy(update={"precision": "tf32"}))],
-            [setting.task(exact.model_copy(update={"precision": "bf16"}))],
-        )
-        yield rate_of(f"{name}: reference, fp32", reference)
+def _against_reference_on_gpu(
+    setting: Setting, attention: Attention, name: str, least: float
+) -> Iterator[Measurement]:
+    fp32 = resnet(164, attention)
+    reference, *all_ours = setting.measure(
+        [setting.task(fp32, Way.REFERENCE)],
+        *([setting.task(fp32.model_copy(update={"precision": p}))] for p in get_args(Precision)),
+    )
+    yield rate_of(f"{name}: reference, fp32", reference)
+    for precision, ours in zip(get_args(Precision), all_ours, strict=True):
+        goal = least if precision == "bf16" else None
+        value = ratio(ours, reference)
         yield Measurement(
-            f"{name}: ours in fp32 ÷ reference", ratio(same, reference), "x", how=same.how
-        )
-        yield Measurement(
-            f"{name}: ours in tf32 ÷ reference", ratio(tf32, reference), "x", how=tf32.how
-        )
-        yield Measurement(
-            f"{name}: ours in bf16 ÷ reference", ratio(bf16, reference), "x", least, how=bf16.how
+            f"{name}: ours in {precision} ÷ reference", value, "x", goal, how=ours.how
         )
 
 
@@ -299,6 +304,15 @@ def _imagenet(setting: Setting) -> Iterator[Measurement]:
     yield Measurement(
         "ImageNet ResNet50, synthetic: ours ÷ eager AMP NCHW", ratio(ours, amp), "x", least=1.7
     )
+
+
+_PARTS: dict[Part, Callable[[Setting], Iterator[Measurement]]] = {
+    Part.DIANET: lambda s: _against_reference_on_gpu(s, DIALSTMAttention(), "DIANet164", 7.0),
+    Part.MODES: _ways_on_gpu,
+    Part.SEVERAL: _several_on_gpu,
+    Part.RESNET: lambda s: _against_reference_on_gpu(s, NoAttention(), "ResNet164", 3.0),
+    Part.IMAGENET: _imagenet,
+}
 
 
 def copy_bandwidth(device: torch.device) -> float:

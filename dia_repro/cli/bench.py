@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 from dia_repro.cli import measuring, options
 from dia_repro.cli.circumstances import circumstances_of
 from dia_repro.errors import AbsentError, UsageError
-from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.names import GPUPart, Precision, Protocol
 
 if TYPE_CHECKING:
     from dia_repro.bench.suites import Measurement, Setting
@@ -36,6 +36,10 @@ def bench(
             help="All that a kind of machine can show, cpu or gpu; or input: how fast "
             "photographs are decoded, in files and packed.",
         ),
+    ] = None,
+    part: Annotated[
+        list[GPUPart] | None,
+        typer.Option("--part", help="Only this part of --suite gpu; may be given several times."),
     ] = None,
     artifact: Annotated[
         list[str] | None,
@@ -80,6 +84,8 @@ def bench(
     chosen = [one for one in (suite, artifact, spec) if one]
     if len(chosen) != 1:
         raise UsageError("bench needs one of --suite, --artifact and --spec")
+    if part and suite is not Suite.GPU:
+        raise UsageError("--part goes with --suite gpu")
     measuring.check_places(out, db)
     from dia_repro.execution.machine import find_machine
 
@@ -87,7 +93,7 @@ def bench(
     machine = find_machine(kinds.get(suite, device) if suite else device)
     setting = _setting(machine, windows, seconds)
     if suite is not None:
-        source = _of_suite(suite, setting)
+        source = _of_suite(suite, setting, part or ())
     else:
         specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
         source = _of_specs(specs, setting, reference=reference)
@@ -100,12 +106,13 @@ def _setting(machine: Machine, windows: int, seconds: float) -> Setting:
     return Setting(machine.device, machine.cores, windows, seconds)
 
 
-def _of_suite(suite: Suite, setting: Setting) -> Iterator[Measurement]:
+def _of_suite(suite: Suite, setting: Setting, parts: Sequence[GPUPart]) -> Iterator[Measurement]:
     from dia_repro.bench.feeding import input_suite
     from dia_repro.bench.suites import cpu_suite, gpu_suite
 
-    suites = {Suite.CPU: cpu_suite, Suite.GPU: gpu_suite, Suite.INPUT: input_suite}
-    return suites[suite](setting)
+    if suite is Suite.GPU:
+        return gpu_suite(setting, parts)
+    return {Suite.CPU: cpu_suite, Suite.INPUT: input_suite}[suite](setting)
 
 
 def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterator[Measurement]:

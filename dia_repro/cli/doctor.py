@@ -13,7 +13,7 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice, stderr, watch
 from dia_repro.errors import ABSENT, DONE, DiaReproError
-from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
     import torch
 
     from dia_repro.execution.machine import find_machine
+    from dia_repro.training.numerics import has_precision
     from dia_repro.training.provenance import device_name
 
     yield "python", "ok", platform.python_version()
@@ -60,10 +61,16 @@ def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
     machine = find_machine()
     cpu = f"{device_name(torch.device('cpu'))}, {machine.cores} cores"
     yield "processor", "ok", cpu
-    if machine.has_gpu:
-        names = ", ".join(device_name(torch.device(one)) for one in machine.devices)
-        yield "GPU", "ok", names
-    else:
+    for name in machine.devices if machine.has_gpu else ():
+        device = torch.device(name)
+        lacking = [p for p in (Precision.TF32, Precision.BF16) if not has_precision(p, device)]
+        detail = f"{name}: {device_name(device)}, " + (
+            f"without {' and '.join(lacking)}: use --precision fp32" if lacking else "tf32 and bf16"
+        )
+        yield "GPU", "ok", detail
+    for reason in machine.unusable:
+        yield "GPU", "absent", reason
+    if not machine.has_gpu:
         yield "GPU", "absent", "training goes to the CPU: enough for --protocol demo"
     for name in ("cifar10", "cifar100", "imagenet"):
         yield name, *_data_check(name, data)

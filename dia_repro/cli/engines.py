@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dia_repro.cli import options
-from dia_repro.cli.output import watch
+from dia_repro.cli.output import notice, watch
 from dia_repro.errors import UsageError
 
 if TYPE_CHECKING:
@@ -220,7 +220,10 @@ def find_engine(asked: Resources) -> Local | Ray | Slurm:
         return _find_slurm(asked)
     from dia_repro.execution.machine import find_machine
 
-    return Local(find_machine(asked.device), asked)
+    machine = find_machine(asked.device)
+    for reason in machine.unusable:
+        notice(f"Not used: {reason}.")
+    return Local(machine, asked)
 
 
 def _find_ray(asked: Resources) -> Ray:

@@ -125,10 +125,13 @@ class RunProgress:
 
     def _overall(self) -> str:
         text = f"{self.done} of {len(self.fractions)} runs done"
+        if self.done == len(self.fractions):
+            return text
         if self.started is None:
             return f"{text}, workers are starting"
         elapsed = time.monotonic() - self.started
         gained = self.share - self.share_before
         if gained > 0 and elapsed > SECONDS_BEFORE_ESTIMATE:
-            text += f", about {duration((1 - self.share) / gained * elapsed)} left"
+            left = max(0.0, 1 - self.share)  # shares add up to 1 but for rounding
+            text += f", about {duration(left / gained * elapsed)} left"
         return text

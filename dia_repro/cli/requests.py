@@ -165,5 +165,6 @@ def resolve(
     if precision is None:
         precision = GPU_PRECISION[protocol] if machine.has_gpu else Precision.FP32
     if not machine.has_gpu or torch.cuda.is_available():  # a cluster's GPUs cannot be asked
-        check_precision(precision.value, machine.device)
+        for device in machine.devices:
+            check_precision(precision.value, torch.device(device))
     return Request(protocol, precision, data, precision_asked=asked, epochs=epochs)

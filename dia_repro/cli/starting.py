@@ -106,7 +106,7 @@ def _records(
     from dia_repro.experiments.describe import describe_data, describe_model
     from dia_repro.training.numerics import prepare_process
 
-    prepare_process(machine.cores, deterministic=False)
+    prepare_process(machine.cores, machine.device)
     loaded = {data: load(data, location) for data in dict.fromkeys(spec.data for spec in specs)}
     for spec in specs:
         for seed in seeds:

@@ -60,9 +60,9 @@ class Attempt:
         ledger: Ledger | None = None,
     ) -> None:
         self.order, self.send, self.should_stop = order, send, should_stop
-        prepare_process(threads_each(order), deterministic=order.deterministic)
-        self.spec = Spec.from_json(order.spec_json)
         self.device = torch.device(order.device)
+        prepare_process(threads_each(order), self.device, deterministic=order.deterministic)
+        self.spec = Spec.from_json(order.spec_json)
         self.started = time.monotonic()
         self.reported = 0.0
         self.step: str | None = None
@@ -181,6 +181,7 @@ class Attempt:
         self.ledger.set_parameters(self.order.run_id, attempt, trainer.parameters)
 
         def on_step(_steps: int) -> bool:
+            self._say_how(trainer)
             self._report(trainer)
             return self.should_stop() or self.heart.taken_over
 
@@ -212,10 +213,11 @@ class Attempt:
         self.ledger.record_gradients(self.order.run_id, circumstances, records)
 
     def _say_how(self, trainer: Trainer) -> None:
-        if self.step != trainer.step.how:
-            self.step = trainer.step.how
-            if self.step.startswith("not "):  # slower than it could be: a person may mend it
-                self._notice(f"steps are {self.step}")
+        if self.step == trainer.step.how:
+            return
+        self.step = trainer.step.how
+        if self.device.type == "cuda":  # steps on a CPU are always eager
+            self._notice(f"execution mode: {self.step}")
 
     def _save(self, trainer: Trainer, folder: Folder) -> None:
         spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None

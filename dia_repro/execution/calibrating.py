@@ -60,8 +60,9 @@ def _answer(connection: Connection) -> float:
 
 def _measure(spec_json: str, device: str, threads: int, connection: Connection) -> None:
     try:
-        prepare_process(threads)
+        on = torch.device(device)
+        prepare_process(threads, on)
         spec = Spec.from_json(spec_json)
-        connection.send(calibration.seconds_per_image(spec, torch.device(device)))
+        connection.send(calibration.seconds_per_image(spec, on))
     except Exception as error:  # told to whoever asked, in a line
         connection.send(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -183,10 +183,10 @@ def follow(order: WorkOrder, rank: int, port: int, connection: Connection) -> No
     _end_with_parent()
     os.environ.update(_surroundings(order, rank, port))
     try:
-        prepare_process(threads_each(order), deterministic=order.deterministic)
+        device = device_of(order, rank)
+        prepare_process(threads_each(order), device, deterministic=order.deterministic)
         spec = Spec.from_json(order.spec_json)
         dataset = load(spec.data, order.data)
-        device = device_of(order, rank)
         connection.send(READY)
         with joined(device) as group:
             trainer = Trainer(spec, order.seed, dataset, device, threads_each(order), group)

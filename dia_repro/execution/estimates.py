@@ -16,7 +16,7 @@ from dia_repro.execution.machine import Machine, NoGPUError, cores
 from dia_repro.execution.planning import PlannedRun, longest_first
 from dia_repro.results.database import Database
 from dia_repro.results.queries import most_used_gpu, seconds_per_epoch
-from dia_repro.training.calibration import MOST_IMAGES
+from dia_repro.training.calibration import images_of_a_step
 from dia_repro.training.provenance import device_name
 
 # What an output's way through memory costs, in multiply-accumulates. On a CPU convolutions take
@@ -118,7 +118,7 @@ def _calibrate(
 
     cheapest, dearest = (choose(unknown, key=image) for choose in (min, max))
     works, rates = [math.log(image(cheapest))], [measure(cheapest)]
-    step = rates[0] * image(dearest) * min(dearest.spec.recipe.batch_size, MOST_IMAGES)
+    step = rates[0] * image(dearest) * images_of_a_step(dearest.spec, machine.device)
     if step <= LONGEST_STEP_SECONDS and image(dearest) > image(cheapest):
         works, rates = [*works, math.log(image(dearest))], [*rates, measure(dearest)]
     return lambda run: float(np.interp(math.log(image(run)), works, rates))

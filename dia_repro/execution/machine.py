@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,11 +25,13 @@ class Machine:
         devices: `cuda:0`, `cuda:1`, …, or `cpu` alone.
         cores: processors this process may use.
         memory: bytes of each GPU, by name.
+        unusable: one sentence for each GPU that torch cannot compute on.
     """
 
     devices: tuple[str, ...]
     cores: int
     memory: tuple[tuple[str, int], ...] = ()
+    unusable: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -91,20 +95,59 @@ class Machine:
 
 
 def find_machine(device: str | None = None) -> Machine:
-    """The GPUs of this machine, or its CPU where there is none.
+    """Return the GPUs of this machine that torch can compute on, or its CPU where there is none.
 
     Args:
         device: `cpu` or `cuda` to insist on one.
 
     Raises:
-        NoGPUError: `cuda` was asked for and is not there.
+        NoGPUError: `cuda` was asked for, and there is none or torch cannot compute on it.
     """
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
-    if device == "cuda" and not gpus:
-        raise NoGPUError("no GPU that torch can use was found: see 'dia-repro doctor'")
-    devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
-    memory = [(f"cuda:{n}", torch.cuda.get_device_properties(n).total_memory) for n in range(gpus)]
-    return Machine(devices, cores(), tuple(memory))
+    reasons = {number: why_unusable(number) for number in range(gpus)}
+    usable = [number for number, reason in reasons.items() if reason is None]
+    unusable = tuple(reason for reason in reasons.values() if reason is not None)
+    if device == "cuda" and not usable:
+        reason = "; ".join(unusable) or "no GPU that torch can use was found"
+        raise NoGPUError(f"{reason}: see 'dia-repro doctor'")
+    devices = tuple(f"cuda:{number}" for number in usable) or ("cpu",)
+    memory = [(f"cuda:{n}", torch.cuda.get_device_properties(n).total_memory) for n in usable]
+    return Machine(devices, cores(), tuple(memory), unusable)
+
+
+def why_unusable(gpu: int) -> str | None:
+    """Say why this build of torch cannot compute on a GPU; None if it can."""
+    built_for = torch.cuda.get_arch_list()
+    capability = torch.cuda.get_device_capability(gpu)
+    if runs_on(capability, built_for):
+        return None
+    name = torch.cuda.get_device_name(gpu)
+    return (
+        f"cuda:{gpu} ({name}) is sm_{capability[0]}{capability[1]}, and torch "
+        f"{torch.__version__} is built for {', '.join(built_for)}: install a build that has it"
+    )
+
+
+def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
+    """Tell whether a GPU has code among the architectures that torch was built for.
+
+    Code for a GPU (`sm_86`) runs on the same major version from its minor version on, CUDA's
+    portable code (`compute_90`) on every later GPU; with an "a" at the end on that one alone.
+
+    Args:
+        capability: the GPU's compute capability.
+        built_for: as `torch.cuda.get_arch_list` gives it; of other makers' GPUs all are taken.
+    """
+    known = [re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", one) for one in built_for]
+    for match in filter(None, known):
+        kind, major, minor, suffix = match.groups()
+        least = (int(major), int(minor))
+        if capability == least:
+            return True
+        related = kind == "compute" or capability[0] == least[0]
+        if suffix != "a" and related and capability > least:
+            return True
+    return not any(known)
 
 
 def cores() -> int:

@@ -14,6 +14,9 @@ from dia_repro.models.attention import AttentionFactory
 from dia_repro.models.blocks import Place, ResidualBlock
 from dia_repro.models.stage import Stage
 
+# The most versions of the block's code that a network may need: stages, first and other blocks.
+COMPILED_VERSIONS = 64
+
 BlockMaker = Callable[[Place], ResidualBlock]
 
 
@@ -89,10 +92,12 @@ class StagedNetwork(nn.Module):
             options: for `torch.compile`.
         """
         if compiled:
-            # Stages, first and other blocks, training and evaluation: each its own code.
-            import torch._dynamo.config as dynamo
+            import torch._dynamo
 
-            dynamo.recompile_limit = 64
+            # The compiler counts the versions of a function, and all networks share the block's:
+            # those of networks trained before in this process would use up the limit.
+            torch._dynamo.reset()
+            torch._dynamo.config.recompile_limit = COMPILED_VERSIONS
         for stage in cast("list[Stage]", self.stages):
             if compiled:
                 stage.compile_blocks(**options)

@@ -169,7 +169,7 @@ def most_used_gpu(database: Database) -> str | None:
 
 
 def gpu_memory(database: Database) -> dict[str, int]:
-    """The most bytes that tensors of a run took on a GPU, by spec_id, as far as it was seen."""
+    """Return the peak GPU memory that torch reserved for a run, in bytes, by spec_id."""
     most = (
         select(RunRow.spec_id, func.max(ProvenanceRow.peak_memory_bytes))
         .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)

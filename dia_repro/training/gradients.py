@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -37,19 +38,31 @@ def summarise(gradient: Tensor) -> Record:
     wide = finite.double()
     mean = wide.mean()
     ordered = finite.sort().values
-    places = [round(q * (len(ordered) - 1)) for q in QUANTILES] if len(ordered) else []
-    logs = finite[finite > 0].log10()
-    inside = torch.histc(logs, (HIGHEST - LOWEST) * BINS_PER_DECADE, LOWEST, HIGHEST)
-    below, above = (logs < LOWEST).sum(), (logs > HIGHEST).sum()
+    ranks = [round(q * (len(ordered) - 1)) for q in QUANTILES] if len(ordered) else []
+    zeros = int((finite == 0).sum())
     return {
         "count": len(values),
-        "zeros": int((finite == 0).sum()),
+        "zeros": zeros,
         "not_finite": len(values) - len(finite),
         "mean": float(mean),
         "variance": float((wide - mean).square().mean()),
-        "quantiles": ordered[places].tolist(),
-        "histogram": [int(below), *map(int, inside.tolist()), int(above)],
+        "quantiles": ordered[ranks].tolist(),
+        "histogram": _histogram(ordered[zeros:]),
     }
+
+
+def _histogram(ordered: Tensor) -> list[int]:
+    """Count sorted positive values by bin: below 10^`LOWEST`, each bin, above 10^`HIGHEST`.
+
+    Not by `torch.histc`, which has no deterministic algorithm on a GPU.
+    """
+    bins = (HIGHEST - LOWEST) * BINS_PER_DECADE
+    edges = torch.linspace(LOWEST, HIGHEST, bins + 1, dtype=torch.float64, device=ordered.device)
+    logs = ordered.double().log10()
+    before = torch.searchsorted(logs, edges).tolist()
+    # The last bin has both of its edges.
+    before[-1] = int(torch.searchsorted(logs, edges[-1:], right=True))
+    return [later - earlier for earlier, later in pairwise([0, *before, len(ordered)])]
 
 
 @contextmanager

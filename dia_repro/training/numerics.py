@@ -22,13 +22,19 @@ def check_precision(precision: str, device: torch.device) -> None:
     Raises:
         PrecisionError: TF32 or bf16 on a CPU, TF32 on a card older than compute capability 8.
     """
-    if precision == "fp32":
+    if has_precision(precision, device):
         return
     if device.type != "cuda":
         raise PrecisionError(f"precision {precision} needs a GPU: use --precision fp32 on a CPU")
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        name = torch.cuda.get_device_name(device)
-        raise PrecisionError(f"{name} does not have {precision}: use --precision fp32")
+    name = torch.cuda.get_device_name(device)
+    raise PrecisionError(f"{name} does not have {precision}: use --precision fp32")
+
+
+def has_precision(precision: str, device: torch.device) -> bool:
+    """Tell whether a device computes in a precision: a CPU in fp32 alone, older GPUs as well."""
+    if precision == "fp32":
+        return True
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 # Of glibc's malloc.h.
@@ -36,19 +42,21 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _ALL = 1 << 30
 
 
-def prepare_process(threads: int, *, deterministic: bool = False) -> None:
-    """Set a process up to train; to be called before it has computed anything.
+def prepare_process(threads: int, device: torch.device, *, deterministic: bool = False) -> None:
+    """Set a process up to train; call it before anything is computed.
 
     Freed memory stays with the process, where the C library lets itself be told: activations are
     given back and asked for again at every step, and having the kernel map and clear their pages
     anew takes a tenth of the time.
 
     Args:
-        threads: of the CPU.
-        deterministic: on a GPU only algorithms that give the same bits every time, which costs
-            some speed. A CPU's always do.
+        threads: number of CPU threads.
+        device: where the process trains; a GPU becomes the process's current device.
+        deterministic: use only algorithms that give the same bits every time on a GPU, which
+            costs some speed. A CPU's algorithms always do.
     """
     use_threads(threads)
+    use_device(device)
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -58,6 +66,16 @@ def prepare_process(threads: int, *, deterministic: bool = False) -> None:
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, _ALL)
         mallopt(_M_MMAP_THRESHOLD, _ALL)
+
+
+def use_device(device: torch.device) -> None:
+    """Make a GPU the current device of this process.
+
+    Triton kernels, CUDA graphs, new streams and NCCL use the current device, which is `cuda:0`
+    unless set, whatever device their tensors are on.
+    """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def use_threads(threads: int) -> None:

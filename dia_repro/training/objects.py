@@ -1,4 +1,6 @@
-"""Checkpoints in an object store that all machines reach, by whatever fsspec knows of its kind.
+"""Checkpoints in an object store that all machines reach, through fsspec.
+
+S3 is reached by pyarrow's client, every other kind of storage by the package that fsspec names.
 
 An object is put in one go, and a store shows it whole or not at all. Where a kind of storage does
 not keep that promise, a half-written file is known by its name, which carries its digest.
@@ -6,10 +8,12 @@ not keep that promise, a half-written file is known by its name, which carries i
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +21,9 @@ from dia_repro.errors import AbsentError, UsageError, displayed
 from dia_repro.training.store import CheckpointError, Store
 
 REASON_CHARACTERS = 200
-OWN_EXTRAS = {"s3fs": "'dia-repro[s3]'"}
+S3 = "s3"
+S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+S3_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,18 @@ class Objects(Store):
         if scheme == "memory":
             raise UsageError("--checkpoints memory://: what is kept in memory is lost at the end")
         try:
-            get_filesystem_class(scheme)
+            if scheme == S3:
+                import pyarrow.fs  # noqa: F401 - only whether it is there
+            else:
+                get_filesystem_class(scheme)
         except ValueError as error:
             raise UsageError(
                 f"--checkpoints {displayed(url)!r}: there is no kind of storage called {scheme}"
             ) from error
         except ImportError as error:
             package = known_implementations[scheme]["class"].split(".")[0]
-            hint = error.msg if package == "fsspec" else _installing(package)
+            package = "'dia-repro[s3]'" if scheme == S3 else package
+            hint = error.msg if package == "fsspec" else f"pip install {package}"
             raise AbsentError(f"checkpoints at {scheme}:// need another package: {hint}") from error
         return cls(url.rstrip("/"))
 
@@ -88,7 +98,9 @@ class Objects(Store):
             files, place = self._connect(path)
             try:
                 files.pipe_file(place, content)
-            except FileNotFoundError:  # of a kind of storage that has real folders
+            except FileNotFoundError:
+                if urlsplit(self.url).scheme == S3:
+                    raise  # there are no folders, so that it is the bucket that is not there
                 self._make_folders(path)
                 files.pipe_file(place, content)
             files.invalidate_cache()
@@ -128,7 +140,7 @@ class Objects(Store):
         """The file system of this process, and where a relative path is in it."""
         from fsspec.core import url_to_fs
 
-        files, root = url_to_fs(self.url)
+        files, root = _s3(self.url) if urlsplit(self.url).scheme == S3 else url_to_fs(self.url)
         return files, f"{root.rstrip('/')}/{path}".rstrip("/")
 
     def _make_folders(self, path: str) -> None:
@@ -162,5 +174,26 @@ class Objects(Store):
         return text or type(error).__name__
 
 
-def _installing(package: str) -> str:
-    return f"pip install {OWN_EXTRAS.get(package, package)}"
+@cache
+def _s3(url: str) -> tuple[Any, str]:
+    """The file system of a bucket by pyarrow, and the path in it.
+
+    Keys, region and endpoint are taken from the environment and from AWS's own files.
+    """
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import S3FileSystem, resolve_s3_region
+
+    parts = urlsplit(url)
+    bucket = parts.netloc.rpartition("@")[2]
+    endpoint = next(filter(None, map(os.environ.get, S3_ENDPOINTS)), None)
+    region = next(filter(None, map(os.environ.get, S3_REGIONS)), None)
+    if region is None and endpoint is None:  # a request of its own, which Amazon alone answers
+        region = resolve_s3_region(bucket)
+    client = S3FileSystem(
+        access_key=parts.username,
+        secret_key=parts.password,
+        region=region,
+        endpoint_override=endpoint,
+        allow_delayed_open=True,  # small objects in one put
+    )
+    return ArrowFSWrapper(client), f"{bucket}{parts.path}"

@@ -94,9 +94,13 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory this process has held so far, in bytes: on the GPU, or of the process."""
+    """Return the peak memory of this process so far, in bytes.
+
+    On a GPU it is what torch reserved, CUDA graphs and fragments included: what another process
+    cannot have. CUDA's own memory is not in it.
+    """
     if device.type == "cuda":  # counted by torch on the host: works after a CUDA error too
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kibibytes if sys.platform == "darwin" else kibibytes * 1024
 

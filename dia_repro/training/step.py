@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -122,12 +121,13 @@ class TrainingStep:
 
 
 class CapturedStep(TrainingStep):
-    """The same step as one CUDA graph for each size of batch: one launch instead of thousands.
+    """The same step as one CUDA graph for each batch size: one launch instead of thousands.
 
-    Blocks of the most frequent size are compiled where that is possible; block by block, since
-    the blocks of a stage share their code, and a whole network takes minutes to compile.
+    Blocks of the most frequent batch size are compiled where that is possible; block by block,
+    since the blocks of a stage share their code, and a whole network takes minutes to compile.
 
-    Where a graph cannot be captured, steps are made one operation at a time, and `how` says so.
+    Where a graph cannot be compiled or captured, steps run one operation at a time, and `how`
+    says so with the reason.
     """
 
     def __init__(
@@ -141,9 +141,10 @@ class CapturedStep(TrainingStep):
     ) -> None:
         super().__init__(model, recipe, precision, device)
         self.how = "captured"
-        self._compiled_size = recipe.batch_size if compiled else None
+        self._batch_size = recipe.batch_size
+        self._compiled = compiled
         self._graphs: dict[tuple[bool, int], _Graph | None] = {}
-        self._pool = torch.cuda.graph_pool_handle()
+        self._arena = _Arena(device)
 
     def train(self, images: Tensor, labels: Tensor) -> None:
         """As `TrainingStep.train`."""
@@ -165,28 +166,38 @@ class CapturedStep(TrainingStep):
 
     def _capture(self, work: Work, images: Tensor, labels: Tensor) -> _Graph | None:
         """The first of these that works: compiled and captured, captured, None."""
-        training, size = self.model.training, len(images)
-        for compiled in (True, False):
-            if compiled and not (training and size == self._compiled_size):
-                continue
-            if isinstance(self.model, StagedNetwork):
-                self.model.use_compiled(compiled)
+        frequent = self.model.training and len(images) == self._batch_size
+        reasons: list[str] = []
+        for compiled in (True, False) if frequent and self._compiled else (False,):
             kept = self._copy_of_state()
             try:
-                graph = _Graph(work, images, labels, self._pool)
+                if isinstance(self.model, StagedNetwork):
+                    self.model.use_compiled(compiled)
+                graph = _Graph(work, images, labels, self._arena)
             except Exception as error:  # whatever a compiler or a driver raises
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                self.how = f"{'not compiled' if compiled else 'not captured'} ({reason})"
+                reasons.append(f"not {'compiled' if compiled else 'captured'} ({reason})")
+                # The allocator may still record into the memory pool of a capture that failed.
+                self._arena = _Arena(self.device)
             else:
-                if compiled:
-                    self.how = "compiled and captured"
+                self._say("compiled and captured" if compiled else "captured", reasons, frequent)
                 return graph
             finally:
                 self._forget_gradients()
                 self._put_back(kept)
                 if isinstance(self.model, StagedNetwork):
                     self.model.use_compiled(False)
+        self._say("eager", reasons, frequent)
         return None
+
+    def _say(self, mode: str, reasons: Sequence[str], frequent: bool) -> None:
+        """Describe batches of the most frequent size, and of other batches what went wrong."""
+        text = ", ".join((mode, *reasons))
+        if frequent:
+            self.how = text
+        elif reasons:
+            kind = "other batches" if self.model.training else "evaluation"
+            self.how += f"; {kind}: {text}"
 
     def _state(self) -> list[Tensor]:
         return [*self.model.state_dict().values(), *self.momentum, self.tally.sums]
@@ -203,25 +214,47 @@ class CapturedStep(TrainingStep):
         torch.cuda.set_rng_state(cuda_random, self.device)
 
 
+class _Arena:
+    """A stream and a memory pool, shared by graphs that are never replayed at the same time.
+
+    torch shares the memory of a pool between graphs only if they were captured on one stream.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+
 class _Graph:
     """Work on one batch, captured; calling it replays it on another batch of the same size.
 
-    The work is run a few times before: whoever captures puts back what that changed.
+    The work runs a few times before the capture: the caller restores what that changed.
+
+    Raises:
+        Exception: whatever the work, or the capture of it, raises. The current stream is then
+            the one from before.
     """
 
     WARM_UP = 3  # torch wants work on a side stream before it captures
 
-    def __init__(self, work: Work, images: Tensor, labels: Tensor, pool: Any) -> None:
+    def __init__(self, work: Work, images: Tensor, labels: Tensor, arena: _Arena) -> None:
         self.images, self.labels = images.clone(), labels.clone()
-        side = torch.cuda.Stream(images.device)
-        side.wait_stream(torch.cuda.current_stream(images.device))
-        with torch.cuda.stream(side):
+        current = torch.cuda.current_stream(images.device)
+        arena.stream.wait_stream(current)
+        # torch's own context leaves its stream the current one where a capture fails.
+        with torch.cuda.stream(arena.stream):
             for _ in range(self.WARM_UP):
                 work(self.images, self.labels)
-        torch.cuda.current_stream(images.device).wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
-            work(self.images, self.labels)
+            self.graph = torch.cuda.CUDAGraph()
+            # Other threads may allocate meanwhile: a loader's thread pins the next images.
+            with torch.cuda.graph(
+                self.graph,
+                pool=arena.pool,
+                stream=arena.stream,
+                capture_error_mode="thread_local",
+            ):
+                work(self.images, self.labels)
+        current.wait_stream(arena.stream)
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         """Replay on a batch: images (B, 3, H, W) and labels (B,)."""

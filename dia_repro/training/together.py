@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import RecipeSpec, Spec
 from dia_repro.models.network import StagedNetwork
-from dia_repro.training.numerics import numerics
+from dia_repro.training.numerics import numerics, use_device
 from dia_repro.training.step import TrainingStep
 
 # A process that waits so long for another gives up; a checkpoint takes seconds.
@@ -93,7 +93,7 @@ def joined(device: torch.device) -> Iterator[Group]:
     backend = "gloo"
     if device.type == "cuda":
         backend = "cpu:gloo,cuda:nccl"
-        torch.cuda.set_device(device)
+        use_device(device)
     distributed.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Group(distributed.get_rank(), distributed.get_world_size())
@@ -118,7 +118,9 @@ class SharedStep(TrainingStep):
     ) -> None:
         share_statistics(model)
         # Gradients become the mean of all processes', whence the factor in `train_eagerly`.
-        shared = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
+        # Statistics are alike in all processes, so that nothing else is to be sent.
+        devices = [device] if device.type == "cuda" else None
+        shared = DistributedDataParallel(model, devices, broadcast_buffers=False)
         self.group = group
         super().__init__(shared, recipe, precision, device)
         model.use_fast(False)
@@ -155,23 +157,17 @@ class SharedStep(TrainingStep):
 
 def share_statistics(model: nn.Module) -> None:
     """Let each BN of a network take its statistics over the parts of all processes."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.BatchNorm2d:
-                setattr(module, name, SharedBatchNorm(child))
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm  # keeps its weights, statistics and hooks
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """BN over a batch of which this process has a part; its weights are those of another BN.
+    """BN over a batch of which this process has a part.
 
-    torch's own `SyncBatchNorm` computes on GPUs only, and insists on a counter of batches that
-    these networks leave out.
+    torch's own `SyncBatchNorm` computes on GPUs only, waits for the GPU in each layer to leave out
+    empty parts, and insists on a counter of batches that these networks do not have.
     """
-
-    def __init__(self, bn: nn.BatchNorm2d) -> None:
-        super().__init__(bn.num_features, bn.eps, bn.momentum, device="meta")
-        self._parameters, self._buffers = bn._parameters, bn._buffers
-        self.training = bn.training
 
     def forward(self, u: Tensor) -> Tensor:
         """(B_part, C, H, W) → the same, normalised."""
@@ -182,49 +178,119 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 class _Normalise(torch.autograd.Function):
-    """γ·(u - μ)·r + δ, with μ and r = 1/√(var + ε) over all parts."""
+    """γ·(u - μ)·r + δ, with μ and r = 1/√(var + ε) over all parts.
+
+    On a GPU by torch's own kernels for BN over several processes, each of which reads every
+    tensor once; the same operations are written out for a CPU, where torch has none.
+    """
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, weight: Tensor, bias: Tensor, bn: SharedBatchNorm) -> Tensor:
-        wide = _wide(u)
-        count, mean, variance = _moments(wide)
-        inverse = (variance + bn.eps).rsqrt()
+        u = _dense(u)
+        kernels = torch if u.is_cuda else _OnCPU
+        count, mean, variance = _moments(u, bn.eps, kernels)
         if bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None:
             bn.running_mean.lerp_(mean, bn.momentum)
             # The running variance is that of a sample.
-            bn.running_var.lerp_(variance * (count / (count - 1)), bn.momentum)
-        normal = (wide - _across(mean)) * _across(inverse)
-        ctx.save_for_backward(u, weight, mean, inverse)
-        ctx.count = count
-        return torch.addcmul(_across(bias), normal, _across(weight)).to(u.dtype)
+            sample = variance * (count / (count - 1)).to(variance.dtype)
+            bn.running_var.lerp_(sample, bn.momentum)
+        inverse = (variance + bn.eps).rsqrt()
+        ctx.save_for_backward(u, weight, mean, inverse, count)
+        if not len(u):
+            return torch.empty_like(u)
+        y: Tensor = kernels.batch_norm_elemt(u, weight, bias, mean, inverse, bn.eps)
+        return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        u, weight, mean, inverse = ctx.saved_tensors
-        g, wide = _wide(g), _wide(u)
-        normal = (wide - _across(mean)) * _across(inverse)
-        # Of this part for γ and δ, whose gradients are added up with all others; of the whole
-        # batch for u.
-        own = torch.stack((g.sum((0, 2, 3)), (g * normal).sum((0, 2, 3))))
-        of_all = own.to(torch.float64, copy=True)
-        distributed.all_reduce(of_all)
-        along, with_normal = (of_all / ctx.count).to(g.dtype)
-        g_u = (g - _across(along) - normal * _across(with_normal)) * _across(weight * inverse)
-        return g_u.to(u.dtype), own[1], own[0], None
+        u, weight, mean, inverse, count = ctx.saved_tensors
+        g = _dense(g)
+        kernels = torch if u.is_cuda else _OnCPU
+        if len(u):
+            # Of this part for γ and δ, whose gradients DDP averages; of the whole batch for u.
+            *sums, g_weight, g_bias = kernels.batch_norm_backward_reduce(
+                g, u, mean, inverse, weight, True, True, True
+            )
+        else:
+            sums = [torch.zeros_like(mean)] * 2
+            g_weight, g_bias = torch.zeros_like(weight), torch.zeros_like(weight)
+        over_all = torch.stack(sums).double()
+        distributed.all_reduce(over_all)
+        of_g, with_u = over_all.to(mean.dtype)
+        if not len(u):
+            return g, g_weight, g_bias, None
+        g_u = kernels.batch_norm_backward_elemt(
+            g, u, mean, inverse, weight, of_g, with_u, count.to(torch.int32)
+        )
+        return g_u, g_weight, g_bias, None
 
 
-def _moments(u: Tensor) -> tuple[float | Tensor, Tensor, Tensor]:
-    """Elements for each channel, their means and variances, over all parts of u (B, C, H, W)."""
-    count = u.numel() // u.shape[1]
-    mean = u.sum((0, 2, 3)) / max(count, 1)
-    squares = (u - _across(mean)).square().sum((0, 2, 3))
-    # In double: the second row is about to have a square of the mean taken away again.
-    rows = torch.stack((mean * count, squares + count * mean.square())).double()
-    sums = torch.cat((rows.flatten(), rows.new_tensor([count])))
+class _OnCPU:
+    """torch's operations of the same names, which only GPUs have, on tensors (B, C, H, W)."""
+
+    @staticmethod
+    def batch_norm_stats(u: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """Mean and 1/√(var + ε) of each channel, (C,)."""
+        variance, mean = torch.var_mean(_wide(u), (0, 2, 3), correction=0)
+        return mean, (variance + eps).rsqrt()
+
+    @staticmethod
+    def batch_norm_elemt(
+        u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, _eps: float
+    ) -> Tensor:
+        """γ·(u - μ)·r + δ."""
+        normal = (_wide(u) - _across(mean)) * _across(inverse)
+        return torch.addcmul(_across(bias), normal, _across(weight)).to(u.dtype)
+
+    @staticmethod
+    def batch_norm_backward_reduce(
+        g: Tensor, u: Tensor, mean: Tensor, inverse: Tensor, _weight: Tensor, *_wanted: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Σg, Σg·(u - μ), and the gradients of γ and δ, (C,) each."""
+        g = _wide(g)
+        of_g, with_u = g.sum((0, 2, 3)), (g * (_wide(u) - _across(mean))).sum((0, 2, 3))
+        return of_g, with_u, with_u * inverse, of_g
+
+    @staticmethod
+    def batch_norm_backward_elemt(
+        g: Tensor,
+        u: Tensor,
+        mean: Tensor,
+        inverse: Tensor,
+        weight: Tensor,
+        of_g: Tensor,
+        with_u: Tensor,
+        count: Tensor,
+    ) -> Tensor:
+        """Gradient of u, from the sums over all parts and their number of elements."""
+        centred = (_wide(u) - _across(mean)) * _across(with_u / count * inverse.square())
+        g_u = (_wide(g) - _across(of_g / count) - centred) * _across(weight * inverse)
+        return g_u.to(u.dtype)
+
+
+def _moments(u: Tensor, eps: float, kernels: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Elements of a channel, (1,) float64, and channels' means and variances, over all parts."""
+    channels = u.shape[1]
+    count = torch.full((1,), u.numel() // channels, dtype=torch.float64, device=u.device)
+    rows = torch.zeros(2, channels, dtype=torch.float64, device=u.device)
+    dtype = torch.promote_types(u.dtype, torch.float32)
+    if len(u):
+        mean, inverse = kernels.batch_norm_stats(u, eps)
+        dtype, wide = mean.dtype, mean.double()
+        # In double: a square of the mean is about to be subtracted again.
+        squares = inverse.double().square().reciprocal() - eps + wide.square()
+        rows = torch.stack((wide, squares)) * count
+    sums = torch.cat((rows.flatten(), count))
     distributed.all_reduce(sums)
-    channels, count_of_all = len(mean), sums[-1]
-    first, second = (sums[:-1] / count_of_all).view(2, channels)
-    return count_of_all, first.to(u.dtype), (second - first.square()).clamp_min(0).to(u.dtype)
+    count = sums[-1:]
+    first, second = (sums[:-1] / count).view(2, channels)
+    return count, first.to(dtype), (second - first.square()).clamp_min(0).to(dtype)
+
+
+def _dense(x: Tensor) -> Tensor:
+    """In one of the two layouts that the kernels know."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return x if channels_last else x.contiguous()
 
 
 def _wide(x: Tensor) -> Tensor:

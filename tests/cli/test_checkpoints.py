@@ -41,7 +41,7 @@ RUN = ("run", "table5", "--protocol", "demo", "--epochs", "1", "--only", "SENet 
             "Could not connect",
             marks=pytest.mark.slow,
         ),
-        ("{bucket}", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "credentials"),
+        ("{bucket}", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "ACCESS_DENIED"),
         ("s3://me:geheim@bucket", {}, "me:***@"),
         ("gs://bucket", {}, "pip install gcsfs"),
         ("file/x", {}, "cannot write a checkpoint to file/x: Not a directory"),

@@ -200,7 +200,7 @@ def test_workers_stop_when_the_process_that_started_them_dies(
 def count_threads(kernels_first: bool) -> None:
     if kernels_first:
         importlib.import_module("dia_repro.models.fast.kernels")
-    prepare_process(1)
+    prepare_process(1, torch.device("cpu"))
     from numba import get_num_threads
 
     sys.exit(10 * torch.get_num_threads() + get_num_threads())

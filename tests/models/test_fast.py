@@ -194,9 +194,9 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 
 TRAIN_ONE_EPOCH = """
-from dia_repro.training.numerics import prepare_process
-prepare_process(1)
 import torch
+from dia_repro.training.numerics import prepare_process
+prepare_process(1, torch.device("cpu"))
 from dia_repro.data.digits import load_digits
 from dia_repro.training.trainer import Trainer
 from tests.helpers import tiny_spec

@@ -11,7 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec, ResNetBackbone, SEAttention
+from dia_repro.experiments.spec import (
+    DIALSTMAttention,
+    ModelSpec,
+    ResNetBackbone,
+    SEAttention,
+    WRNBackbone,
+)
 from dia_repro.models import from_spec
 from dia_repro.models.attention import DIALSTM
 from dia_repro.models.fast import attend, gates
@@ -154,3 +160,13 @@ def test_blocks_compile_without_a_break(attention: DIALSTMAttention | SEAttentio
     torch.testing.assert_close(network(images), plain, rtol=1e-5, atol=1e-6)
     network.use_compiled(False)
     assert all(stage.compiled is None for stage in network.stages)
+
+
+def test_many_networks_compile_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler counts the versions of a function, which all networks share."""
+    monkeypatch.setattr("dia_repro.models.network.COMPILED_VERSIONS", 3)
+    for width in (1, 2):
+        backbone = WRNBackbone(depth=10, widen_factor=width, dropout=0)
+        network = from_spec(ModelSpec(backbone=backbone, attention=DIALSTMAttention()), 5)
+        network.use_compiled(backend="eager")
+        assert network(torch.randn(2, 3, 8, 8)).shape == (2, 5)

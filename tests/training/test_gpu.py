@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
+from torch import Tensor
 
 from dia_repro.data.digits import load_digits
+from dia_repro.execution.machine import find_machine, why_unusable
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
+from dia_repro.training.gradients import summarise
+from dia_repro.training.provenance import peak_memory
 from dia_repro.training.step import CapturedStep, TrainingStep
+from dia_repro.training.together import _OnCPU
 from dia_repro.training.trainer import Diverged, Trainer
 from tests.helpers import tiny_spec
 
@@ -87,7 +93,8 @@ def test_capturing_changes_nothing_but_speed() -> None:
     arguments = (captured.model, spec.recipe, "fp32", captured.device)
     captured.step = CapturedStep(*arguments, compiled=False)
     one, other = captured.run_epoch(), eager.run_epoch()
-    assert one.train_loss == pytest.approx(other.train_loss, rel=1e-5)
+    # Some of cuDNN's gradients are sums by atomic operations, in any order.
+    assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3)
     assert one.test_top1 == pytest.approx(other.test_top1, abs=1.0)
 
 
@@ -95,7 +102,7 @@ def test_deterministic_trainings_agree_to_the_bit() -> None:
     program = (
         "import torch\n"
         "from dia_repro.training.numerics import prepare_process\n"
-        "prepare_process(1, deterministic=True)\n"
+        "prepare_process(1, torch.device('cuda'), deterministic=True)\n"
         "from dia_repro.data.digits import load_digits\n"
         "from dia_repro.training.trainer import Trainer\n"
         "from tests.helpers import tiny_spec\n"
@@ -120,3 +127,113 @@ def test_an_explosion_is_found_at_the_end_of_the_epoch_with_its_step() -> None:
             trainer.run_epoch()
         steps.append(outcome.value.step)
     assert steps[0] == steps[1]
+
+
+def test_this_gpu_can_be_used() -> None:
+    assert why_unusable(0) is None
+    assert "cuda:0" in find_machine().devices
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU on this machine")
+def test_a_run_on_the_second_gpu_leaves_the_first_alone() -> None:
+    program = (
+        "import torch\n"
+        "from dia_repro.training.numerics import prepare_process\n"
+        "device = torch.device('cuda:1')\n"
+        "prepare_process(1, device)\n"
+        "from dia_repro.data.digits import load_digits\n"
+        "from dia_repro.training.trainer import Trainer\n"
+        "from tests.helpers import tiny_spec\n"
+        "trainer = Trainer(tiny_spec(), 0, load_digits(), device)\n"
+        "trainer.run_epoch()\n"
+        "print(trainer.step.how, torch.cuda.max_memory_reserved(0))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "compiled and captured 0\n", done.stderr[-2000:]
+
+
+def test_graphs_are_captured_while_another_thread_pins_memory() -> None:
+    over = threading.Event()
+
+    def pin() -> None:
+        while not over.is_set():
+            torch.empty(1 << 20).pin_memory()
+
+    thread = threading.Thread(target=pin)
+    thread.start()
+    try:
+        trainer = Trainer(tiny_spec(), 0, load_digits(), torch.device("cuda"))
+        arguments = (trainer.model, trainer.spec.recipe, "fp32", trainer.device)
+        trainer.step = CapturedStep(*arguments, compiled=False)
+        trainer.run_epoch()
+    finally:
+        over.set()
+        thread.join()
+    assert trainer.step.how == "captured"
+
+
+def test_a_failing_capture_is_followed_by_one_that_works() -> None:
+    """What reads from the GPU cannot be captured; here it does so in the first capture only."""
+    trainer = Trainer(tiny_spec(), 0, load_digits(), torch.device("cuda"))
+    spec, device = trainer.spec, trainer.device
+    step = trainer.step = CapturedStep(trainer.model, spec.recipe, "fp32", device, compiled=False)
+    failed: list[bool] = []
+
+    def read(_module: object, _inputs: object, output: Tensor) -> None:
+        if torch.cuda.is_current_stream_capturing() and not failed:
+            failed.append(True)
+            output.sum().item()
+
+    trainer.model.stages[0].register_forward_hook(read)
+    before = torch.cuda.current_stream()
+    trainer.run_epoch()
+    assert failed
+    assert torch.cuda.current_stream() == before
+    assert step.how.startswith("eager, not captured (")
+    step._graphs.clear()
+    trainer.run_epoch()
+    assert step.how == "captured"
+
+
+def test_gradients_are_summed_up_as_on_a_cpu() -> None:
+    values = torch.randn(100_000).exp() - 1
+    torch.use_deterministic_algorithms(True)
+    try:
+        found, expected = summarise(values.cuda()), summarise(values)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert found["quantiles"] == expected["quantiles"]
+    assert found["mean"] == pytest.approx(expected["mean"], rel=1e-9)
+    for one, other in zip(found["histogram"], expected["histogram"], strict=True):
+        assert abs(one - other) <= 1  # a logarithm's last bit
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_bn_of_several_processes_is_the_cpus(layout: torch.memory_format) -> None:
+    """Their kernels on a GPU, against the same operations written out for a CPU."""
+    u = (3 * torch.randn(16, 24, 5, 5) + 2).contiguous(memory_format=layout)
+    g = torch.randn(16, 24, 5, 5).contiguous(memory_format=layout)
+    weight, bias = torch.randn(2, 24)
+    mean, inverse = _OnCPU.batch_norm_stats(u, 1e-5)
+    count = torch.tensor([400], dtype=torch.int32)
+    of_g, with_u = torch.randn(2, 24)
+    calls = {
+        "batch_norm_stats": (u, 1e-5),
+        "batch_norm_elemt": (u, weight, bias, mean, inverse, 1e-5),
+        "batch_norm_backward_reduce": (g, u, mean, inverse, weight, True, True, True),
+        "batch_norm_backward_elemt": (g, u, mean, inverse, weight, of_g, with_u, count),
+    }
+    for name, arguments in calls.items():
+        there = [one.cuda() if isinstance(one, Tensor) else one for one in arguments]
+        found, expected = getattr(torch, name)(*there), getattr(_OnCPU, name)(*arguments)
+        found = (found,) if isinstance(found, Tensor) else found
+        expected = (expected,) if isinstance(expected, Tensor) else expected
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.cpu(), other, rtol=1e-4, atol=1e-4)
+
+
+def test_memory_is_what_others_cannot_have() -> None:
+    kept = torch.empty(1 << 20, device="cuda")
+    assert peak_memory(kept.device) >= torch.cuda.max_memory_allocated() > 0

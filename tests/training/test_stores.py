@@ -64,7 +64,7 @@ def test_what_is_no_store_is_refused_in_one_line_without_secrets(
 
 def test_without_its_package_the_extra_is_named() -> None:
     program = (
-        "import sys; sys.modules['s3fs'] = None\n"
+        "import sys; sys.modules['pyarrow'] = None\n"
         "from dia_repro.training.store import store_at\n"
         "try:\n    store_at('s3://bucket')\nexcept Exception as error:\n"
         "    print(error.exit_code, error)"

@@ -8,15 +8,27 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dia_repro.data.digits import load_digits
 from dia_repro.execution import forkserver
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
-from dia_repro.training.together import ALONE, Group, UnsharedRunError, joined
+from dia_repro.training.together import (
+    ALONE,
+    Group,
+    UnsharedRunError,
+    _Normalise,
+    joined,
+    share_statistics,
+)
 from dia_repro.training.trainer import Diverged, Trainer
 from tests.helpers import tiny_spec
 
@@ -134,6 +146,69 @@ def test_a_network_whose_gradients_are_recorded_is_not_shared() -> None:
     no_skip = whole.model_copy(update={"model": whole.model.model_copy(update={"skip": False})})
     with pytest.raises(UnsharedRunError, match="skip"):
         Trainer(no_skip, 0, load_digits(), CPU, 0, Group(0, 2))
+
+
+class Context:
+    """What autograd gives a function to keep tensors in."""
+
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        self.saved_tensors = tensors
+
+
+class Operations(TorchDispatchMode):
+    """Notes each operation, its tensors' shapes, and copies between devices."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[tuple[str, list[torch.Size]]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, _types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        tensors = [one for one in tree_leaves((args, result)) if isinstance(one, Tensor)]
+        assert {str(one.device) for one in tensors} <= {"cuda:1"}, f"{function} leaves the GPU"
+        self.seen.append((str(function), [one.shape for one in tensors]))
+        return result
+
+
+def test_on_a_gpu_bn_takes_four_passes_and_never_waits_for_the_host() -> None:
+    """On tensors that know their device only, with the shapes of torch's own kernels."""
+
+    def channels(u: Tensor) -> Tensor:
+        return torch.empty(u.shape[1], device=u.device)
+
+    shapes = {
+        "batch_norm_stats": lambda u, _eps: (channels(u),) * 2,
+        "batch_norm_elemt": lambda u, *_: torch.empty_like(u),
+        "batch_norm_backward_reduce": lambda _g, u, *_: tuple(channels(u) for _ in range(4)),
+        "batch_norm_backward_elemt": lambda _g, u, *_: torch.empty_like(u),
+    }
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        with torch.library._scoped_library("aten", "IMPL") as library, FakeTensorMode():
+            for name, kernel in shapes.items():
+                library.impl(name, kernel, "Meta")
+            with torch.device("cuda:1"):
+                network = nn.Sequential(nn.BatchNorm2d(8))
+                u = torch.randn(4, 8, 5, 5)
+            share_statistics(network)
+            bn = network[0]
+            context = Context()
+            with Operations() as operations:
+                y = _Normalise.forward(context, u, bn.weight, bn.bias, bn)  # type: ignore[arg-type]
+                g_u, g_weight, g_bias, _ = _Normalise.backward(context, torch.empty_like(y))
+    finally:
+        distributed.destroy_process_group()
+    assert (y.shape, g_u.shape) == (u.shape, u.shape)
+    assert (g_weight.shape, g_bias.shape) == ((8,), (8,))
+    names = {name for name, _ in operations.seen}
+    assert not names & {"aten._local_scalar_dense.default", "aten.nonzero.default"}
+    whole = [name for name, of in operations.seen if u.shape in of and "empty" not in name]
+    passes = [name for name in whole if not name.startswith("prim.")]
+    assert passes == [f"aten.{name}.default" for name in shapes]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Which GPUs can be used, and that every process trains on its own one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+
+from dia_repro.bench.contenders import Task, Way
+from dia_repro.bench.measure import _serve
+from dia_repro.cli.requests import resolve
+from dia_repro.execution import calibrating, forkserver
+from dia_repro.execution.attempt import Attempt
+from dia_repro.execution.crew import follow
+from dia_repro.execution.machine import Machine, NoGPUError, find_machine, runs_on
+from dia_repro.execution.messages import WorkOrder
+from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.training.numerics import PrecisionError, has_precision
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import tiny_spec
+
+BUILT_FOR = ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100", "compute_120"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "can"),
+    [
+        ((6, 1), False),
+        ((7, 0), False),
+        ((7, 5), True),
+        ((8, 0), True),
+        ((8, 9), True),  # sm_86 runs on it
+        ((9, 0), True),
+        ((9, 1), False),  # sm_90a is for 9.0 alone
+        ((10, 3), True),
+        ((12, 0), True),
+        ((13, 0), True),  # compiled for it when it is loaded
+    ],
+)
+def test_a_gpu_runs_code_of_its_major_version_or_portable_code(
+    capability: tuple[int, int], can: bool
+) -> None:
+    assert runs_on(capability, BUILT_FOR) is can
+
+
+def test_other_makers_gpus_are_taken() -> None:
+    assert runs_on((9, 4), ["gfx90a", "gfx942"])
+
+
+def mock_gpus(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> None:
+    """A machine with such GPUs, as torch describes it."""
+
+    class Properties:
+        total_memory = 80_000_000_000
+
+    def capability(device: int | torch.device) -> tuple[int, int]:
+        return capabilities[device if isinstance(device, int) else device.index or 0]
+
+    described = {
+        "is_available": lambda: True,
+        "device_count": lambda: len(capabilities),
+        "get_arch_list": lambda: BUILT_FOR,
+        "get_device_capability": capability,
+        "get_device_name": lambda _device: "NVIDIA Example",
+        "get_device_properties": lambda _device: Properties,
+    }
+    for name, value in described.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+
+
+def test_a_gpu_that_torch_is_not_built_for_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    mock_gpus(monkeypatch, (6, 1), (9, 0))
+    machine = find_machine()
+    assert machine.devices == ("cuda:1",)
+    assert dict(machine.memory) == {"cuda:1": 80_000_000_000}
+    (reason,) = machine.unusable
+    assert reason.startswith("cuda:0 (NVIDIA Example) is sm_61, and torch ")
+    assert "is built for sm_75, " in reason
+
+
+def test_without_a_usable_gpu_training_goes_to_the_cpu_unless_a_gpu_is_insisted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mock_gpus(monkeypatch, (6, 1))
+    assert find_machine().devices == ("cpu",)
+    assert len(find_machine().unusable) == 1
+    with pytest.raises(NoGPUError, match=r"sm_61, and torch .* is built for"):
+        find_machine("cuda")
+
+
+def test_every_gpu_must_have_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    mock_gpus(monkeypatch, (9, 0), (7, 5))
+    machine = Machine(("cuda:0", "cuda:1"), 4)
+    with pytest.raises(PrecisionError, match="does not have tf32: use --precision fp32"):
+        resolve(machine, Protocol.PAPER, None, None, None)
+    assert resolve(machine, Protocol.PAPER, None, Precision.FP32, None).precision == "fp32"
+    assert has_precision("bf16", torch.device("cuda:0"))
+    assert not has_precision("bf16", torch.device("cuda:1"))
+
+
+def serve(task: Task) -> None:
+    _serve(task, Pipe()[1])
+
+
+def measure(text: str) -> None:
+    calibrating._measure(text, "cuda:1", 1, Pipe()[1])
+
+
+def second_of_two(order: WorkOrder) -> None:
+    follow(order, 1, 1, Pipe()[1])
+
+
+def attempt(order: WorkOrder) -> None:
+    Attempt(order, lambda _: None, lambda: True)
+
+
+def first_devices(works: dict[str, Callable[[], None]], connection: Connection) -> None:
+    """Begin each work, and tell which GPU it makes the current one before all else."""
+    found: list[str] = []
+
+    def set_device(device: torch.device) -> None:
+        found.append(str(device))
+        raise SystemExit
+
+    torch.cuda.set_device = set_device  # type: ignore[assignment]
+    for work in works.values():
+        with suppress(SystemExit):
+            work()
+    connection.send(dict(zip(works, found, strict=False)))
+
+
+def test_every_process_makes_its_gpu_the_current_one_first(tmp_path: Path) -> None:
+    """Graphs and Triton kernels go to the current GPU, wherever their tensors are."""
+    database, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
+    database.close()
+    text = order.spec_json
+    tasks = [Task(way, text, "cuda:1", 1, 128, 32) for way in (Way.OURS, Way.REFERENCE)]
+    works = {
+        "attempt": partial(attempt, replace(order, device="cuda:1")),
+        "one of several": partial(second_of_two, replace(order, device="cuda:0", processes=2)),
+        "calibration": partial(measure, text),
+        "measured": partial(serve, tasks[0]),
+        "reference": partial(serve, tasks[1]),
+    }
+    forkserver.start()
+    ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
+    process = forkserver.CONTEXT.Process(target=first_devices, args=(works, theirs))
+    process.start()
+    theirs.close()
+    assert ours.recv() == dict.fromkeys(works, "cuda:1")
+    process.join()
