@@ -53,7 +53,6 @@ def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
     import torch
 
     from dia_repro.execution.machine import find_machine
-    from dia_repro.training.numerics import has_precision
     from dia_repro.training.provenance import device_name
 
     yield "python", "ok", platform.python_version()
@@ -61,22 +60,32 @@ def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
     machine = find_machine()
     cpu = f"{device_name(torch.device('cpu'))}, {machine.cores} cores"
     yield "processor", "ok", cpu
-    for name in machine.devices if machine.has_gpu else ():
-        device = torch.device(name)
-        lacking = [p for p in (Precision.TF32, Precision.BF16) if not has_precision(p, device)]
-        detail = f"{name}: {device_name(device)}, " + (
-            f"without {' and '.join(lacking)}: use --precision fp32" if lacking else "tf32 and bf16"
-        )
-        yield "GPU", "ok", detail
-    for reason in machine.unusable:
-        yield "GPU", "absent", reason
-    if not machine.has_gpu:
-        yield "GPU", "absent", "training goes to the CPU: enough for --protocol demo"
+    yield from _gpu_checks(machine)
     for name in ("cifar10", "cifar100", "imagenet"):
         yield name, *_data_check(name, data)
     yield "ImageNet input", *_input_check(machine, data)
     yield "disk", *_disk_check(Path(db if "://" not in db else "."))
     yield "database", *_database_check(db)
+
+
+def _gpu_checks(machine: Machine) -> Iterator[tuple[str, str, str]]:
+    """One line for each GPU: whether torch computes on it, and in which precisions."""
+    import torch
+
+    from dia_repro.training.numerics import has_precision
+    from dia_repro.training.provenance import device_name
+
+    for name in machine.devices if machine.has_gpu else ():
+        device = torch.device(name)
+        lacking = [p for p in (Precision.TF32, Precision.BF16) if not has_precision(p, device)]
+        precisions = "fp32, tf32 and bf16"
+        if lacking:
+            precisions = f"no {' and no '.join(lacking)}: use --precision fp32"
+        yield "GPU", "ok", f"{name}: {device_name(device)}, {precisions}"
+    for reason in machine.unusable:
+        yield "GPU", "absent", reason
+    if not machine.has_gpu:
+        yield "GPU", "absent", "training goes to the CPU: enough for --protocol demo"
 
 
 def _data_check(name: str, data: Path) -> tuple[str, str]:

@@ -205,6 +205,7 @@ class Trainer:
         if self.device.type == "cpu" or self._position % LOOK_EVERY == 0:
             self._check(self.step.tally.read())
 
+    @torch.no_grad()
     def evaluate(self) -> tuple[Sums, Sums]:
         """Evaluate at the end of an epoch.
 
@@ -216,7 +217,9 @@ class Trainer:
         tally = self.step.tally
         trained = tally.sums.clone()
         # The largest weight by one operation over all of them; it is nan where any weight is.
-        finite = get_total_norm(self.model.parameters(), math.inf).isfinite()
+        # Detached, since torch takes objects of class Parameter one by one.
+        weights = [weight.detach() for weight in self.model.parameters()]
+        finite = get_total_norm(weights, math.inf).isfinite()
         self.model.eval()
         tally.clear()
         for images, labels in self.data.test_batches(TEST_BATCH):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from dia_repro.bench.suites import BUDGETS, count_operations, resnet
 from dia_repro.data.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention, NoAttention, SEAttention
 from dia_repro.models import count_parameters, from_spec
-from dia_repro.training.trainer import Trainer
+from dia_repro.training.trainer import TEST_BATCH, Diverged, Trainer
 from tests.helpers import tiny_spec
 
 
@@ -60,6 +62,36 @@ def test_an_epoch_reads_from_the_device_once(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(Tensor, name, counted)
     trainer.run_epoch()
     assert reads == {"tolist": 1}
+
+
+def test_all_weights_are_looked_at_by_one_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each would be thousands of launches on a GPU."""
+    trainer = Trainer(tiny_spec(), 0, load_digits(), torch.device("cpu"))
+    trainer.begin_epoch(0)
+    real, looked_at = torch._foreach_norm, []
+
+    def counted(tensors: list[Tensor], *arguments: float) -> Any:
+        looked_at.append(len(tensors))
+        return real(tensors, *arguments)
+
+    monkeypatch.setattr(torch, "_foreach_norm", counted)
+    with counting._Count() as count:
+        trainer.evaluate()
+    assert looked_at == [len(list(trainer.model.parameters()))]
+    batches = -(-len(load_digits().test) // TEST_BATCH)
+    assert sum(n for name, n in count.calls.items() if "isfinite" in name) <= batches + 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_weight_that_is_not_finite_ends_a_training(value: float) -> None:
+    trainer = Trainer(tiny_spec(), 0, load_digits(), torch.device("cpu"))
+    trainer.begin_epoch(0)
+    with torch.no_grad():
+        trainer.model.classifier.bias[3] = 1e38
+        trainer.evaluate()  # large, and its square is not finite
+        trainer.model.classifier.bias[3] = value
+    with pytest.raises(Diverged):
+        trainer.evaluate()
 
 
 def layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:

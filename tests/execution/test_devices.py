@@ -9,22 +9,26 @@ from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dia_repro.bench.contenders import Task, Way
 from dia_repro.bench.measure import _serve
+from dia_repro.cli.doctor import _gpu_checks
+from dia_repro.cli.engines import Resources, find_engine
 from dia_repro.cli.requests import resolve
 from dia_repro.execution import calibrating, forkserver
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.crew import follow
 from dia_repro.execution.machine import Machine, NoGPUError, find_machine, runs_on
-from dia_repro.execution.messages import WorkOrder
+from dia_repro.execution.messages import Message, Notice, WorkOrder
 from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.training.calibration import images_of_a_step
 from dia_repro.training.numerics import PrecisionError, has_precision
 from tests.execution.tiny_runs import make_orders
-from tests.helpers import tiny_spec
+from tests.helpers import one_line, tiny_spec
 
 BUILT_FOR = ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100", "compute_120"]
 
@@ -93,6 +97,46 @@ def test_without_a_usable_gpu_training_goes_to_the_cpu_unless_a_gpu_is_insisted_
     assert len(find_machine().unusable) == 1
     with pytest.raises(NoGPUError, match=r"sm_61, and torch .* is built for"):
         find_machine("cuda")
+
+
+def test_doctor_has_a_line_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    mock_gpus(monkeypatch, (9, 0), (7, 5), (6, 1))
+    first, second, third = _gpu_checks(find_machine())
+    assert first == ("GPU", "ok", "cuda:0: NVIDIA Example, fp32, tf32 and bf16")
+    assert second[2] == "cuda:1: NVIDIA Example, no tf32 and no bf16: use --precision fp32"
+    assert third[:2] == ("GPU", "absent")
+    assert "is sm_61" in third[2]
+
+
+def test_run_says_why_a_gpu_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mock_gpus(monkeypatch, (6, 1), (9, 0))
+    assert find_engine(Resources()).machine.devices == ("cuda:1",)
+    said = capsys.readouterr().err
+    assert one_line(said)
+    assert said.startswith("Not used: cuda:0 (NVIDIA Example) is sm_61")
+
+
+def test_a_launch_bound_gpu_is_measured_with_whole_batches() -> None:
+    spec = tiny_spec()
+    assert images_of_a_step(spec, torch.device("cuda:0")) == spec.recipe.batch_size == 128
+    assert images_of_a_step(spec, torch.device("cpu")) == 64
+
+
+def test_a_run_on_a_gpu_says_its_execution_mode_once(tmp_path: Path) -> None:
+    database, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
+    database.close()
+    said: list[Message] = []
+    for device, lines in (("cpu", []), ("cuda:0", ["compiled", "captured, not compiled (Why)"])):
+        one = Attempt.__new__(Attempt)
+        one.order, one.send, one.step = order, said.append, None
+        one.device = torch.device(device)
+        for how in ("compiled", "compiled", "captured, not compiled (Why)"):
+            one._say_how(SimpleNamespace(step=SimpleNamespace(how=how)))  # type: ignore[arg-type]
+        assert one.step == "captured, not compiled (Why)"
+        texts = [message.text for message in said if isinstance(message, Notice)]
+        assert texts == [f"{order.label}: execution mode: {mode}" for mode in lines]
 
 
 def test_every_gpu_must_have_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
