@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 from collections.abc import Iterator
@@ -21,6 +22,16 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 
 # URL of a PostgreSQL server on which databases may be made and dropped.
 SERVER = "DIA_REPRO_TEST_POSTGRES"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the servers that they use, and skip those of a package that is not there."""
+    absent = importlib.util.find_spec("ray") is None
+    for item in items:
+        if "s3_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.s3)
+        if absent and item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.skip(reason="the extra ray is not installed"))
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +80,7 @@ def database(location: str) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server in this process."""
-    server_module = pytest.importorskip("moto.server", reason="the extra test is not installed")
+    server_module = pytest.importorskip("moto.server", reason="the extra dev is not installed")
     pytest.importorskip("pyarrow.fs", reason="the extra s3 is not installed")
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -89,6 +90,12 @@ app.command()(doctor.doctor)
 app.command()(selfcheck.selfcheck)
 
 
+@cache
+def command() -> Any:
+    """The commands as click has them, read off their functions once in a process."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     sys.exit(_run())
@@ -101,7 +108,7 @@ def _run() -> int:
     _mend_size()
     try:
         _check_encoding()
-        code = app(standalone_mode=False)
+        code = command()(standalone_mode=False)
         sys.stdout.flush()
     except DiaReproError as error:
         return _fail(str(error), error.exit_code)

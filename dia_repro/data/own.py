@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import center_crop, resize
 
 from dia_repro.data.dataset import DataError, Dataset, Images, as_images
 from dia_repro.data.folder import Files, ImageFolder, scan
@@ -109,13 +109,24 @@ def _decode(folder: ImageFolder, split: Files, size: int) -> Images:
             raise DataError(f"{path} cannot be decoded any more: {error}") from error
         if image.size != (size, size):
             # The middle first: a very long image would grow beyond all memory.
-            side = min(image.size)
-            image = resize(center_crop(image, [side, side]), [size, size])
+            image = middle(image, size)
         pixels[index] = np.asarray(image)
 
     for _ in in_threads(decode, range(len(split))):
         pass
     return as_images(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(split.labels))
+
+
+def middle(image: Image.Image, size: int) -> Image.Image:
+    """The largest square in the middle, resized; as torchvision's functions do it.
+
+    By Pillow itself: loading torchvision takes longer than to look through a small folder.
+    """
+    width, height = image.size
+    side = min(width, height)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _statistics(

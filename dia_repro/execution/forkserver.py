@@ -13,7 +13,8 @@ from dia_repro.training.environment import TRAINING, environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A worker imports what the program that started it is made of; here that is done once.
-CONTEXT.set_forkserver_preload(["dia_repro.execution.preload", "dia_repro.cli.main"])
+PRELOADED = ["dia_repro.execution.preload", "dia_repro.cli.main"]
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def start() -> None:

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from numba.core.registry import cpu_target
+
 import dia_repro.execution.attempt
 import dia_repro.models.fast.kernels  # noqa: F401
+
+# What numba needs to load a compiled function; each worker would import it anew.
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
 
 with suppress(ImportError):  # of the extra postgres; half of what a short run took of a processor
     import psycopg  # noqa: F401

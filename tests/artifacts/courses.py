@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
 
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
-from dia_repro.results.schema import State
-from tests.results.rows import begin, epoch
+from dia_repro.results.schema import Base, EpochRow, ProvenanceRow, RunRow, SpecRow, State, now
+from tests.results.rows import PROVENANCE, begin, epoch
 
+PARAMETERS = 1_000_000
 FINISHED, DIVERGED = State.FINISHED, State.DIVERGED
 # What becomes of the seeds of one spec after another, over and over.
 NOTHING: tuple[State | None, ...] = ()
@@ -34,15 +41,33 @@ def fill(path: Path, specs: Iterable[Spec], fates: str) -> Database:
     """A database with runs of these specs that end as one of `FATES` has it."""
     database = open_database(str(path), create=True)
     draw = random.Random(0)
-    for place, spec in enumerate(dict.fromkeys(specs)):
-        of_spec = FATES[fates][place % len(FATES[fates])]
+    ended: list[Course] = []
+    for number, spec in enumerate(dict.fromkeys(specs)):
+        of_spec = FATES[fates][number % len(FATES[fates])]
         for seed, state in enumerate(of_spec):
             if state is not None:
                 until = spec.recipe.epochs if state is FINISHED else draw.choice([0, 2, 3])
-                figures = [round(draw.uniform(60, 62) + 2 * n, 2) for n in range(until)]
+                top1 = [round(draw.uniform(60, 62) + 2 * n, 2) for n in range(until)]
                 reason = f"loss nan at step {2 + seed} of epoch {until + 1}"
-                add(database, spec, seed, figures, state, reason if state is DIVERGED else None)
+                reason = reason if state is DIVERGED else None
+                if state is State.RUNNING:
+                    add(database, spec, seed, top1, state)
+                else:
+                    ended.append(Course(spec, seed, top1, state, reason))
+    _write(database, ended)
     return database
+
+
+@dataclass(frozen=True)
+class Course:
+    """A run that has ended: its test accuracies, and its training loss in every epoch."""
+
+    spec: Spec
+    seed: int
+    top1: Sequence[float]
+    state: State = FINISHED
+    reason: str | None = None
+    loss: float = 1.0
 
 
 def add(
@@ -55,15 +80,47 @@ def add(
     loss: float = 1.0,
 ) -> int:
     """A run with these test accuracies; its training loss is `loss` in every epoch."""
+    course = Course(spec, seed, list(top1), state, reason, loss)
+    if state is not State.RUNNING:
+        return _write(database, [course])[0]
     known = {spec.spec_id: spec.canonical_json()}
     run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
     attempt = begin(database, run)
-    writer.set_parameters(database, run, attempt, 1_000_000)
-    figures = enumerate(top1, start=1)
-    history = [{**epoch(number, figure), "train_loss": loss} for number, figure in figures]
-    writer.align_epochs(database, run, attempt, history)  # at once, not a transaction each
-    if state is not State.RUNNING:
-        writer.end(
-            database, run, attempt, state, reason=reason, wall_seconds=1.0, peak_memory_bytes=1
-        )
+    writer.set_parameters(database, run, attempt, PARAMETERS)
+    writer.align_epochs(database, run, attempt, _history(course))
     return run
+
+
+def _write(database: Database, courses: Sequence[Course]) -> list[int]:
+    """The rows that their trainings would have left, in one transaction."""
+    moment, numbers = now(), []
+    with database.writing() as session:
+        known = set(session.scalars(select(SpecRow.spec_id)))
+        specs = {one.spec.spec_id: one.spec for one in courses}
+        new = [{"spec_id": i, "json": s.canonical_json()} for i, s in specs.items()]
+        _insert(session, SpecRow, [one for one in new if one["spec_id"] not in known])
+        first = (session.scalar(select(func.max(RunRow.id))) or 0) + 1
+        numbers = list(range(first, first + len(courses)))
+        runs, attempts, epochs = [], [], []
+        for number, one in zip(numbers, courses, strict=True):
+            at = {"created_at": moment, "changed_at": moment}
+            named = {"uid": uuid.uuid4().hex, "spec_id": one.spec.spec_id, "seed": one.seed}
+            ending = {"state": one.state, "reason": one.reason, "parameters": PARAMETERS}
+            runs.append({"id": number, **named, **ending, **at})
+            taken = {"wall_seconds": 1.0, "peak_memory_bytes": 1, "ended_at": moment}
+            attempts.append({"run_id": number, "started_at": moment, **PROVENANCE, **taken})
+            epochs += [{"run_id": number, **figures} for figures in _history(one)]
+        _insert(session, RunRow, runs)
+        _insert(session, ProvenanceRow, attempts)
+        _insert(session, EpochRow, epochs)
+    return numbers
+
+
+def _history(course: Course) -> list[dict[str, float]]:
+    accuracies = enumerate(course.top1, start=1)
+    return [{**epoch(number, top1), "train_loss": course.loss} for number, top1 in accuracies]
+
+
+def _insert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> None:
+    if rows:
+        session.execute(insert(table), rows)

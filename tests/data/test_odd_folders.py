@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, imagenet, load
+from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, imagenet, load, own
 from dia_repro.data.decoding import centred
 from dia_repro.data.folder import scan
 from dia_repro.data.inspection import inspect
@@ -308,6 +308,17 @@ def test_a_very_wide_image_is_cut_before_it_is_enlarged() -> None:
     assert np.array_equal(
         np.asarray(middle), np.asarray(center_crop(resize(image, [110]), [96, 96]))
     )
+
+
+@pytest.mark.parametrize("size", [(40, 40), (41, 96), (97, 40), (3, 200), (64, 33)])
+def test_images_are_cut_and_resized_as_torchvision_does(size: tuple[int, int]) -> None:
+    from torchvision.transforms.functional import center_crop, resize
+
+    height, width = size
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+    side = min(width, height)
+    theirs = resize(center_crop(image, [side, side]), [32, 32])
+    assert np.array_equal(np.asarray(own.middle(image, 32)), np.asarray(theirs))
 
 
 def test_one_class_is_nothing_to_tell_apart(folder: Path) -> None:

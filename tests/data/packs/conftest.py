@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,16 @@ from dia_repro.data.photographs import write_photographs
 from tests.data.packs import TEST, TRAIN, job
 
 
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    write_photographs(folder, TRAIN, TEST, TRAIN + TEST)
+    return folder
+
+
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
-    write_photographs(tmp_path / "pets", TRAIN, TEST, TRAIN + TEST)
-    return tmp_path / "pets"
+def images(photographs: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(photographs, tmp_path / "pets"))
 
 
 @pytest.fixture
