@@ -48,8 +48,8 @@ def fill(path: Path, specs: Iterable[Spec], fates: str) -> Database:
             if state is not None:
                 until = spec.recipe.epochs if state is FINISHED else draw.choice([0, 2, 3])
                 top1 = [round(draw.uniform(60, 62) + 2 * n, 2) for n in range(until)]
-                reason = f"loss nan at step {2 + seed} of epoch {until + 1}"
-                reason = reason if state is DIVERGED else None
+                loss_was = f"loss nan at step {2 + seed} of epoch {until + 1}"
+                reason = loss_was if state is DIVERGED else None
                 if state is State.RUNNING:
                     add(database, spec, seed, top1, state)
                 else:

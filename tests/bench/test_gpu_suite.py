@@ -33,7 +33,7 @@ def deadlines(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
 
     monkeypatch.setattr(Setting, "measure", measure)
     monkeypatch.setattr(suites, "copy_bandwidth", lambda _device: 1.0)
-    monkeypatch.setattr(suites.time, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr("dia_repro.bench.suites.time.monotonic", lambda: 1000.0)
     monkeypatch.setattr(suites, "count_operations", lambda: iter(()))
     return found
 

@@ -70,9 +70,9 @@ def test_all_weights_are_looked_at_by_one_operation(monkeypatch: pytest.MonkeyPa
     trainer.begin_epoch(0)
     real, looked_at = torch._foreach_norm, []
 
-    def counted(tensors: list[Tensor], *arguments: float) -> Any:
+    def counted(tensors: list[Tensor], order: float) -> Any:
         looked_at.append(len(tensors))
-        return real(tensors, *arguments)
+        return real(tensors, order)
 
     monkeypatch.setattr(torch, "_foreach_norm", counted)
     with counting._Count() as count:

@@ -10,6 +10,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -129,11 +130,11 @@ def test_a_run_on_a_gpu_says_its_execution_mode_once(tmp_path: Path) -> None:
     database.close()
     said: list[Message] = []
     for device, lines in (("cpu", []), ("cuda:0", ["compiled", "captured, not compiled (Why)"])):
-        one = Attempt.__new__(Attempt)
+        one: Any = Attempt.__new__(Attempt)
         one.order, one.send, one.step = order, said.append, None
         one.device = torch.device(device)
         for how in ("compiled", "compiled", "captured, not compiled (Why)"):
-            one._say_how(SimpleNamespace(step=SimpleNamespace(how=how)))  # type: ignore[arg-type]
+            one._say_how(SimpleNamespace(step=SimpleNamespace(how=how)))
         assert one.step == "captured, not compiled (Why)"
         texts = [message.text for message in said if isinstance(message, Notice)]
         assert texts == [f"{order.label}: execution mode: {mode}" for mode in lines]
