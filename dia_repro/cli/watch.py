@@ -28,6 +28,7 @@ BEATS_MISSING_SECONDS = 60.0
 LEAST_SILENCE_SECONDS, SILENT_EPOCHS = 600.0, 5
 # So long a watcher waits for a beat before it goes by epochs.
 GRACE_SECONDS = 20.0
+ANSWER_SECONDS = 0.1  # so soon Ctrl-C is noticed
 
 FIELDS = (
     "run",
@@ -154,12 +155,14 @@ def watch(
 def _watch(db: str, every: float, *, forever: bool) -> None:
     from rich.live import Live
 
+    from dia_repro.execution.stopping import Signals
     from dia_repro.results.database import DatabaseError
 
     console, watcher = stdout(), Watcher(live=True)
     view: RenderableType = Text()
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
+    # The second signal ends a look that does not come back.
+    with Live(console=console, auto_refresh=False) as live, Signals(raise_at=2) as signals:
+        while not signals.stop:
             over, problem = False, Text()
             try:
                 found = _look(db)
@@ -170,7 +173,9 @@ def _watch(db: str, every: float, *, forever: bool) -> None:
             live.update(Group(view, problem) if problem else view, refresh=True)
             if over and not forever:
                 return
-            time.sleep(every)
+            again = time.monotonic() + every
+            while not signals.stop and (left := again - time.monotonic()) > 0:
+                time.sleep(min(left, ANSWER_SECONDS))
 
 
 def _look(db: str) -> Activity:

@@ -6,10 +6,16 @@ import signal
 
 
 class Signals:
-    """Counts SIGINT and SIGTERM inside its block, whose code has to ask; a context manager."""
+    """Counts SIGINT and SIGTERM inside its block, whose code has to ask; a context manager.
 
-    def __init__(self) -> None:
-        self.count = 0
+    Python loses a KeyboardInterrupt that is raised while it collects garbage; a count is not lost.
+
+    Args:
+        raise_at: the signal, from 1, that raises KeyboardInterrupt after all; None for none.
+    """
+
+    def __init__(self, raise_at: int | None = None) -> None:
+        self.count, self.raise_at = 0, raise_at
 
     @property
     def stop(self) -> bool:
@@ -23,6 +29,8 @@ class Signals:
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.count += 1
+        if self.raise_at is not None and self.count >= self.raise_at:
+            raise KeyboardInterrupt
 
     def __enter__(self) -> Signals:
         numbers = (signal.SIGINT, signal.SIGTERM)
