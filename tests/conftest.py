@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from dia_repro.execution import forkserver
 from dia_repro.results.database import Database, open_database
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
@@ -19,6 +20,10 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     # them from other tests' threads, for which theirs wait: seconds become minutes.
     cores = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.update({"OMP_NUM_THREADS": str(max(1, cores)), "GOMP_SPINCOUNT": "0"})
+
+# Commands of tests are forked from the process that workers are forked from: what several of them
+# would import is there already.
+forkserver.CONTEXT.set_forkserver_preload([*forkserver.PRELOADED, "tests.preload"])
 
 # URL of a PostgreSQL server on which databases may be made and dropped.
 SERVER = "DIA_REPRO_TEST_POSTGRES"

@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from dia_repro.execution import forkserver
-from dia_repro.execution.forkserver import PRELOADED
 from dia_repro.experiments.spec import (
     Attention,
     DataSpec,
@@ -26,10 +25,6 @@ from dia_repro.experiments.spec import (
     ResNetBackbone,
     Spec,
 )
-
-# Commands of tests are forked from the process that workers are forked from: what several of them
-# would import is there already.
-forkserver.CONTEXT.set_forkserver_preload([*PRELOADED, "tests.preload"])
 
 
 def tiny_spec(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dia_repro.experiments.spec import ModelSpec
+from dia_repro.experiments.spec import (
+    ModelSpec,
+    PreResNetBackbone,
+    ResNetBackbone,
+    ResNeXtBackbone,
+    WRNBackbone,
+)
 from dia_repro.models.build import from_spec
 
 
@@ -37,7 +43,36 @@ def count_parameters(network: nn.Module) -> int:
 
 @cache
 def count(model: ModelSpec, classes: int, image_size: int) -> Counts:
-    """Count a network by its real forward pass, without weights or arithmetic.
+    """Count a network by real forward passes, without weights or arithmetic.
+
+    All blocks of a stage but its first are alike, so that a CIFAR network's counts grow by the same
+    with every block a stage. They are those of one block a stage, and of what a second one adds.
+    """
+    match model.backbone:
+        case ResNetBackbone(depth=depth, block="basic"):
+            layers, extra = 6, 2
+        case ResNetBackbone() | PreResNetBackbone() | ResNeXtBackbone():
+            depth, layers, extra = model.backbone.depth, 9, 2
+        case WRNBackbone(depth=depth):
+            layers, extra = 6, 4
+        case _:
+            return _count(model, classes, image_size)
+    blocks, rest = divmod(depth - extra, layers)
+    if rest or blocks <= 2:
+        return _count(model, classes, image_size)
+
+    def with_blocks(number: int) -> Counts:
+        backbone = model.backbone.model_copy(update={"depth": layers * number + extra})
+        shallow = model.model_copy(update={"backbone": backbone})
+        return _count(shallow, classes, image_size)
+
+    pairs = zip(astuple(with_blocks(1)), astuple(with_blocks(2)), strict=True)
+    return Counts(*(one + (blocks - 1) * (two - one) for one, two in pairs))
+
+
+@cache
+def _count(model: ModelSpec, classes: int, image_size: int) -> Counts:
+    """Count a network layer by layer.
 
     The pass is that of a batch of no images, through weights that are all views of one number:
     every layer runs and gives its output's true shape. (Meta tensors as input would do too, at

@@ -60,7 +60,9 @@ def measured(folder: Path, executor: str, *more: object) -> dict[str, dict[str, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize(
+    "executor", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.exhaustive])]
+)
 def test_simulated_runs_are_run_and_measured(executor: str, tmp_path: Path) -> None:
     found = measured(tmp_path, executor)
     value = {name: one["value"] for name, one in found.items()}
@@ -79,7 +81,7 @@ def test_simulated_runs_are_run_and_measured(executor: str, tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {"simulation.json", "runs.db"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.ray
 def test_more_workers_of_ray_than_memory_holds_are_refused_at_once(tmp_path: Path) -> None:
     done = cli("simulate", "--executor", "ray", "--slots", "10000", cwd=tmp_path)
@@ -87,7 +89,7 @@ def test_more_workers_of_ray_than_memory_holds_are_refused_at_once(tmp_path: Pat
     assert re.search(r"10000 workers of Ray do not fit into \d+ GB: --slots \d+", done.stderr)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.postgres
 def test_simulated_runs_have_a_database_of_their_own_on_a_server(
     postgres: str, tmp_path: Path

@@ -96,7 +96,7 @@ def test_show_without_a_database_shows_the_paper_and_says_what_to_run(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_report_writes_the_same_bytes_twice(folder: Path) -> None:
     contents = []
     for _ in range(2):

@@ -63,7 +63,7 @@ def test_plan_weighs_the_data_path_against_training(images: Path, tmp_path: Path
     assert "Data path" not in resident.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_doctor_weighs_it_with_made_up_photographs_where_there_is_no_imagenet(
     tmp_path: Path,
 ) -> None:
@@ -97,7 +97,7 @@ def test_misuse_is_one_line(images: Path, tmp_path: Path) -> None:
         assert words in result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_bench_compares_files_and_pack(tmp_path: Path) -> None:
     options = ("--windows", "1", "--seconds", "0.1", "--device", "cpu")
     done = cli("bench", "--suite", "input", *options, cwd=tmp_path)

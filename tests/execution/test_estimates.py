@@ -114,7 +114,7 @@ def test_more_runs_at_a_time_than_cores_end_no_sooner(jobs: int) -> None:
     assert at_full_speed(Machine(("cuda:0",), 2), jobs, beside=jobs) == jobs
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
     tmp_path: Path, database: Database
 ) -> None:

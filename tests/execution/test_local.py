@@ -139,7 +139,7 @@ def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path)
 
 
 @pytest.mark.parametrize(
-    "attempt", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))]
+    "attempt", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 20))]
 )
 def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
     attempt: int, undisturbed: Path, tmp_path: Path

@@ -130,7 +130,7 @@ def test_each_task_of_an_array_trains_its_run(
     assert [len(figures(database, order.run_id)) for order in orders] == [1, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
     slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,7 +158,7 @@ def test_any_command_line(place: Path) -> None:
     fuzz(quick(80), command_lines(), lambda line: check_line(place, line))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_any_command_line_at_length(place: Path) -> None:
     fuzz(thorough(5000), command_lines(), lambda line: check_line(place, line))
 

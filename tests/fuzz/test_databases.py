@@ -66,7 +66,7 @@ def test_a_truncated_database(tmp_path: Path, sound: bytes) -> None:
         check_file(tmp_path, sound[:length])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_database_truncated_anywhere(tmp_path: Path, sound: bytes) -> None:
     lengths = st.integers(1, len(sound) - 1)
     fuzz(thorough(300), lengths, lambda length: check_file(tmp_path, sound[:length]))
@@ -91,7 +91,7 @@ def test_bytes_flipped_anywhere(tmp_path: Path, sound: bytes) -> None:
         "delete from specs",
         "update specs set json = x'ff'",
         *(
-            pytest.param(statement, marks=pytest.mark.slow)
+            pytest.param(statement, marks=pytest.mark.exhaustive)
             for statement in (
                 "update runs set created_at = 'nonsense'",
                 "update specs set json = '[]'",

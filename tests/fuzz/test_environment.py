@@ -50,7 +50,7 @@ def test_any_environment(tmp_path: Path) -> None:
     fuzz(quick(60), cases, lambda case: check_case(tmp_path, case))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_any_environment_at_length(tmp_path: Path) -> None:
     fuzz(thorough(3000), cases, lambda case: check_case(tmp_path, case))
 

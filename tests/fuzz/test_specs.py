@@ -98,7 +98,7 @@ def test_a_spec_or_one_sentence(inputs: Any, check: Callable[[Any], None]) -> No
     fuzz(quick(80), inputs, check)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("inputs", "check"), [(mutated(), check_mutated), (texts, check_text), (spoilt, check_bytes)]
 )

@@ -19,7 +19,8 @@ from dia_repro.experiments.spec import (
     SEAttention,
     WRNBackbone,
 )
-from dia_repro.models import from_spec
+from dia_repro.models import count, from_spec
+from dia_repro.models.counting import _count
 from dia_repro.models.stage import Stage
 
 BACKBONES: dict[str, Backbone] = {
@@ -126,3 +127,23 @@ def test_the_others_have(family: str) -> None:
         stage.register_forward_hook(lambda _m, _i, output: outputs.append(output))
     one(torch.randn(2, 3, 32, 32))
     assert all((output >= 0).all() for output in outputs)
+
+
+DEEP: list[Backbone] = [
+    ResNetBackbone(depth=38),
+    ResNetBackbone(depth=26, block="basic"),
+    PreResNetBackbone(depth=38),
+    WRNBackbone(depth=28),
+    ResNeXtBackbone(depth=38),
+]
+
+
+@pytest.mark.parametrize("backbone", DEEP, ids=lambda one: one.family)
+@every_kind
+@pytest.mark.parametrize(("norm", "skip"), [(True, True), (False, False)])
+def test_counts_are_those_of_the_whole_network(
+    backbone: Backbone, kind: str, norm: bool, skip: bool
+) -> None:
+    """They are put together from networks of one and two blocks a stage."""
+    model = ModelSpec(backbone=backbone, attention=ATTENTIONS[kind], norm=norm, skip=skip)
+    assert count(model, 7, 32) == _count(model, 7, 32)

@@ -25,7 +25,7 @@ from tests.helpers import cli, one_line
 
 
 @pytest.mark.parametrize(
-    ("writers", "transactions"), [(4, 20), pytest.param(16, 200, marks=pytest.mark.slow)]
+    ("writers", "transactions"), [(4, 20), pytest.param(16, 200, marks=pytest.mark.exhaustive)]
 )
 def test_writers_and_readers(writers: int, transactions: int, location: str) -> None:
     figure = write_and_read(location, writers, transactions)
@@ -36,15 +36,15 @@ def test_writers_and_readers(writers: int, transactions: int, location: str) -> 
     "check",
     [
         partial(claim_the_same, 4, 6),
-        pytest.param(partial(killed_trainings, 4), marks=pytest.mark.slow),
+        pytest.param(partial(killed_trainings, 4), marks=pytest.mark.exhaustive),
         partial(damaged_checkpoints, 1000),
         full_disk,
         partial(killed_upgrades, 5),
         partial(broken_among, 6),
-        pytest.param(partial(claim_the_same, 8, 40), marks=pytest.mark.slow),
-        pytest.param(partial(killed_trainings, 50), marks=pytest.mark.slow),
-        pytest.param(partial(killed_upgrades, 30), marks=pytest.mark.slow),
-        pytest.param(partial(broken_among, 20), marks=pytest.mark.slow),
+        pytest.param(partial(claim_the_same, 8, 40), marks=pytest.mark.exhaustive),
+        pytest.param(partial(killed_trainings, 50), marks=pytest.mark.exhaustive),
+        pytest.param(partial(killed_upgrades, 30), marks=pytest.mark.exhaustive),
+        pytest.param(partial(broken_among, 20), marks=pytest.mark.exhaustive),
     ],
 )
 def test_results_survive(check: Callable[[], Figure]) -> None:
@@ -55,13 +55,13 @@ def test_results_survive(check: Callable[[], Figure]) -> None:
     assert figure.good, figure.found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_commands_are_quick_with_ten_thousand_runs() -> None:
     for figure in large_database(10_000, 200):
         assert figure.good, f"{figure.check}: {figure.found}"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_commands_work_with_many_runs() -> None:
     for figure in large_database(150, 4):
         assert "dia-repro" not in figure.check or figure.good is not None
@@ -99,7 +99,7 @@ def test_the_command_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (wrong.returncode, one_line(wrong.stderr)) == (2, True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_prints_a_table_and_leaves_nothing_behind(tmp_path: Path) -> None:
     done = cli("selfcheck", "--format", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
