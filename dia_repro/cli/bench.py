@@ -102,7 +102,9 @@ def bench(
 
 def _setting(machine: Machine, windows: int, seconds: float) -> Setting:
     from dia_repro.bench.suites import Setting
+    from dia_repro.training.numerics import use_device
 
+    use_device(machine.device)
     return Setting(machine.device, machine.cores, windows, seconds)
 
 

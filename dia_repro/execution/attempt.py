@@ -213,7 +213,7 @@ class Attempt:
         self.ledger.record_gradients(self.order.run_id, circumstances, records)
 
     def _say_how(self, trainer: Trainer) -> None:
-        if self.step == trainer.step.how:
+        if trainer.step.how in ("", self.step):
             return
         self.step = trainer.step.how
         if self.device.type == "cuda":  # steps on a CPU are always eager

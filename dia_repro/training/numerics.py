@@ -37,12 +37,15 @@ def has_precision(precision: str, device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+CPU = torch.device("cpu")
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _ALL = 1 << 30
 
 
-def prepare_process(threads: int, device: torch.device, *, deterministic: bool = False) -> None:
+def prepare_process(
+    threads: int, device: torch.device = CPU, *, deterministic: bool = False
+) -> None:
     """Set a process up to train; call it before anything is computed.
 
     Freed memory stays with the process, where the C library lets itself be told: activations are

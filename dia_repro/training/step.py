@@ -32,7 +32,8 @@ class TrainingStep:
 
     Attributes:
         tally: sums over the batches since it was cleared.
-        how: in which way steps are made, for people.
+        how: execution mode, with the reason where it is not the fastest; empty where it is not
+            known before the first step.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class CapturedStep(TrainingStep):
         compiled: bool = True,
     ) -> None:
         super().__init__(model, recipe, precision, device)
-        self.how = "captured"
+        self.how = ""
         self._batch_size = recipe.batch_size
         self._compiled = compiled
         self._graphs: dict[tuple[bool, int], _Graph | None] = {}

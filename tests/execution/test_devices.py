@@ -133,7 +133,7 @@ def test_a_run_on_a_gpu_says_its_execution_mode_once(tmp_path: Path) -> None:
         one: Any = Attempt.__new__(Attempt)
         one.order, one.send, one.step = order, said.append, None
         one.device = torch.device(device)
-        for how in ("compiled", "compiled", "captured, not compiled (Why)"):
+        for how in ("", "compiled", "compiled", "captured, not compiled (Why)"):
             one._say_how(SimpleNamespace(step=SimpleNamespace(how=how)))
         assert one.step == "captured, not compiled (Why)"
         texts = [message.text for message in said if isinstance(message, Notice)]

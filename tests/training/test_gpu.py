@@ -197,6 +197,15 @@ def test_a_failing_capture_is_followed_by_one_that_works() -> None:
     assert step.how == "captured"
 
 
+def test_networks_that_follow_each_other_are_all_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dia_repro.models.network.COMPILED_VERSIONS", 6)
+    for reduction in (4, 8, 16):
+        spec = tiny_spec(attention=DIALSTMAttention(reduction=reduction))
+        trainer = Trainer(spec, 0, load_digits(), torch.device("cuda"))
+        trainer.run_epoch()
+        assert trainer.step.how == "compiled and captured"
+
+
 def test_gradients_are_summed_up_as_on_a_cpu() -> None:
     values = torch.randn(100_000).exp() - 1
     torch.use_deterministic_algorithms(True)
