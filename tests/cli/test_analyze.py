@@ -237,7 +237,7 @@ def test_unfinished_runs_have_no_gradients_to_compare(recorded: Path) -> None:
     assert "is interrupted" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_report_draws_figure_6_and_says_why_it_cannot_draw_figure_5(folder: Path) -> None:
     shutil.rmtree(folder / "runs-checkpoints")
     demo = ("--protocol", "demo", "--epochs")

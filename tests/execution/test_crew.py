@@ -100,7 +100,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, alone: S
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_loss_that_explodes_ends_the_run_for_all(tmp_path: Path) -> None:
     run = Shared(tmp_path, tiny_spec(lr=1e12, epochs=2))
     ended = run.train(2)

@@ -158,8 +158,13 @@ def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
     assert_same_results(tmp_path, undisturbed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [  # Ctrl-C is also tried on the command itself
+        pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_stops_within_a_batch_and_the_rerun_goes_on_there(
     number: signal.Signals, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -227,7 +232,7 @@ def test_a_lock_given_back_in_a_moment_is_waited_for(tmp_path: Path) -> None:
     assert claimed.is_locked
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     epochs = 16  # so many that it trains for longer than the second waits for it
     first = start(tmp_path, epochs=epochs)
@@ -247,7 +252,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_path: Path) -> None:
     process = start(tmp_path)
     wait_until(lambda: any(one.summary.epochs >= 2 for one in details(tmp_path)))
