@@ -100,7 +100,7 @@ def test_goals(value: float, least: float | None, most: float | None, met: bool 
     assert Measurement("", value, "x", least, most).met is met
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_measures_writes_and_keeps(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(tiny_spec().canonical_json())
     options = ("--windows", "1", "--seconds", "0.1", "--device", "cpu")

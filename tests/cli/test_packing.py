@@ -46,7 +46,7 @@ def test_packed_images_are_trained_on_as_another_experiment(images: Path, tmp_pa
     assert "No finished runs" in empty.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_plan_weighs_the_data_path_against_training(images: Path, tmp_path: Path) -> None:
     options = ("--dataset", f"folder:{images}", "--image-size", "72", "--device", "cpu")
     planned = cli("plan", *NARROW, *options, cwd=tmp_path)

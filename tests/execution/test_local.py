@@ -173,7 +173,7 @@ def test_a_signal_stops_within_a_batch_and_the_rerun_goes_on_there(
     sent = time.monotonic()
     os.kill(process.pid, number)
     output, _ = process.communicate(timeout=30)
-    assert time.monotonic() - sent < 5
+    assert time.monotonic() - sent < 10  # of which the process's own end takes some under load
     assert "Traceback" not in output
     states = {one.summary.state for one in details(tmp_path)}
     assert State.INTERRUPTED in states

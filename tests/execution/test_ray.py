@@ -192,7 +192,7 @@ def serial_rows(folder: Path, runs: int, epochs: int) -> dict[int, list[tuple[An
     return rows(folder / DATABASE)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "backend", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 )
@@ -216,7 +216,7 @@ def test_a_killed_driver_is_followed_by_another(
     assert rows(location) == serial_rows(tmp_path / "serial", RUNS, LONG)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_ends_a_driver_as_it_does_without_ray(
     times: int, standing: str, tmp_path: Path
@@ -376,7 +376,7 @@ def test_gpus_that_a_cluster_has_not_are_one_line(standing: str, tmp_path: Path)
     assert "no node of the cluster has a GPU" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_lost_nodes_run_goes_on_from_the_object_store(
     bucket: str,  # before the cluster: its nodes have the settings from here
     cluster: Cluster,

@@ -196,7 +196,7 @@ def test_only_what_is_asked_for_is_shown_whole_and_the_overview_has_all(tmp_path
     assert len(glances) == len(ARTIFACTS)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_report_writes_the_page_where_it_is_told_or_not_at_all(tmp_path: Path) -> None:
     empty_database(tmp_path / "runs.db")
     assert cli("report", "table5", "--html", "out/page.html", cwd=tmp_path).returncode == 0
