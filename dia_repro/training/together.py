@@ -186,7 +186,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, weight: Tensor, bias: Tensor, bn: SharedBatchNorm) -> Tensor:
-        u = _dense(u)
+        u = u.contiguous(memory_format=_layout(u))
         kernels = torch if u.is_cuda else _OnCPU
         count, mean, variance = _moments(u, bn.eps, kernels)
         if bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None:
@@ -204,7 +204,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         u, weight, mean, inverse, count = ctx.saved_tensors
-        g = _dense(g)
+        g = g.contiguous(memory_format=_layout(u))  # the kernels take both to lie alike
         kernels = torch if u.is_cuda else _OnCPU
         if len(u):
             # Of this part for γ and δ, whose gradients DDP averages; of the whole batch for u.
@@ -287,10 +287,10 @@ def _moments(u: Tensor, eps: float, kernels: Any) -> tuple[Tensor, Tensor, Tenso
     return count, first.to(dtype), (second - first.square()).clamp_min(0).to(dtype)
 
 
-def _dense(x: Tensor) -> Tensor:
-    """In one of the two layouts that the kernels know."""
-    channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    return x if channels_last else x.contiguous()
+def _layout(u: Tensor) -> torch.memory_format:
+    """The nearer of the two layouts that the kernels know."""
+    channels_last = u.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _wide(x: Tensor) -> Tensor:
