@@ -239,8 +239,13 @@ def test_ctrl_c_ends_a_driver_as_it_does_without_ray(
     assert all(run.epochs == 2 for run in known(tmp_path / DATABASE))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["ray", "local"])
+@pytest.mark.parametrize(
+    "executor",
+    [
+        pytest.param("ray", marks=pytest.mark.exhaustive),
+        pytest.param("local", marks=pytest.mark.slow),
+    ],
+)
 def test_a_database_that_vanishes_is_one_line(executor: str, standing: str, tmp_path: Path) -> None:
     command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
     where = ("--executor", "ray", "--address", standing) if executor == "ray" else ("--jobs", 2)
