@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +106,12 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """This process's environment without settings of dia-repro's own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DIA_REPRO_")}
     return {**kept, **extra}
+
+
+def can_mount() -> bool:
+    """Whether this user may mount something for a process alone."""
+    tried = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(tried, check=False).returncode == 0
 
 
 def one_line(text: str) -> bool:

@@ -25,7 +25,7 @@ from dia_repro.results.schema import State
 from dia_repro.training.metrics import EpochMetrics
 
 SIGMA = 0.5  # of the logarithm of a run's duration: one in forty is longer than 2.3 means
-WRITES = ("take", "beat", "align_epochs", "set_parameters", "record_epoch", "end")
+WRITES = ("take", "beat", "align", "set_parameters", "record_epoch", "end")
 LOCKING = ("begin immediate", "select pg_advisory_xact_lock")
 # The shortest that SQLite sleeps when it finds the lock taken.
 LOCKED_SECONDS = 0.001

@@ -117,11 +117,11 @@ def check(
     database = open_existing(db)
     findings = list(database_findings(database))
     if not any(finding.bad for finding in findings):
-        from dia_repro.execution.upkeep import dead_runs, run_findings
+        from dia_repro.execution.upkeep import dead_runs, folder_findings
         from dia_repro.results.writer import mark_dead
 
         store = reachable_store(database, checkpoints)
-        findings += run_findings(database, store)
+        findings += folder_findings(database, store)
         for run in dead_runs(database, store):
             what = f"run {run.id} claims to be running, but nobody trains it"
             if repair:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import dia_repro
+from dia_repro import interrupts
 from dia_repro.cli import (
     analyze,
     bench,
@@ -115,6 +116,7 @@ def _run() -> int:
     except ClickError as error:
         return _fail(_usage_message(error), WRONG_USAGE)
     except (typer.Abort, KeyboardInterrupt):
+        interrupts.ignore()
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has had enough; nothing is left to say, nor to flush at exit.

@@ -120,7 +120,8 @@ def run(
         open_runs,
         database,
         machine,
-        at_once,
+        # By all that were asked for, done or not: the same command gives a run the same threads.
+        machine.threads(engine.room(len(planned))),
         location,
         own_command(),
         checkpoints=store,

@@ -7,9 +7,9 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -34,8 +34,10 @@ from dia_repro.results.claims import AlreadyDoneError, HeldError, TakenOverError
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
+from dia_repro.training.gradients import Record
 from dia_repro.training.numerics import prepare_process
-from dia_repro.training.provenance import collect, peak_memory
+from dia_repro.training.provenance import collect, device_name, peak_memory
+from dia_repro.training.reproducing import Environment
 from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
@@ -61,7 +63,6 @@ class Attempt:
     ) -> None:
         self.order, self.send, self.should_stop = order, send, should_stop
         self.device = torch.device(order.device)
-        prepare_process(threads_each(order), self.device, deterministic=order.deterministic)
         self.spec = Spec.from_json(order.spec_json)
         self.started = time.monotonic()
         self.reported = 0.0
@@ -97,8 +98,9 @@ class Attempt:
         summary = self.ledger.summary(self.order.run_id)
         if summary.state in DONE:
             return Ended(Outcome.DONE_BEFORE)
-        dataset = self._load()
         loaded = checkpoint.load_newest(folder)
+        self._prepare(loaded)
+        dataset = self._load()
         history = loaded.content["history"] if loaded else []
         circumstances = collect(self.device, self.order.command, dataset.digest(), len(history))
         attempt = self._take(summary.id, folder, asdict(circumstances))
@@ -125,6 +127,32 @@ class Attempt:
             step=self.step,
         )
         return Ended(Outcome(state.value), reason)
+
+    def _prepare(self, loaded: checkpoint.Loaded | None) -> None:
+        """Compute in the environment that the run began in, as far as this machine has it."""
+        attempts = self.ledger.attempts(self.order.run_id)
+        begun = Environment.stored(
+            loaded.content if loaded else None, attempts[-1] if attempts else None
+        )
+        threads = begun.get("threads", threads_each(self.order))
+        self.order = order = replace(
+            self.order,
+            threads=threads * self.order.processes,
+            deterministic=begun.get("deterministic", self.order.deterministic),
+        )
+        prepare_process(threads, self.device, deterministic=order.deterministic)
+        self.environment = Environment.here(
+            threads,
+            device_name(self.device),
+            deterministic=order.deterministic,
+            processes=order.processes,
+        )
+        differences = self.environment.differences(begun)
+        if differences:
+            self._notice(
+                f"goes on with {', '.join(differences)}: the result will not be bit for bit that "
+                "of an undisturbed training"
+            )
 
     def _load(self) -> AnyDataset:
         return load(self.spec.data, self.order.data)
@@ -155,9 +183,10 @@ class Attempt:
         if loaded is not None:
             for name in loaded.damaged:
                 self._notice(f"{folder.shown(name)} is damaged: going on from {loaded.name}")
-        taken_back = self.ledger.align_epochs(summary.id, attempt, history)
-        if taken_back:
-            self._notice(f"{taken_back} epochs without a checkpoint will be trained again")
+        gradients = loaded.content.get("gradients", {}) if loaded else {}
+        removed = self.ledger.align(summary.id, attempt, history, _as_json(gradients))
+        if removed:
+            self._notice(f"{removed} epochs that the checkpoint does not have were removed")
 
     def _train(
         self,
@@ -209,7 +238,7 @@ class Attempt:
         if not trainer.gradients:
             return
         circumstances = json.dumps({"command": self.order.command})
-        records = {epochs: json.dumps(of) for epochs, of in trainer.gradients.items()}
+        records = _as_json(trainer.gradients)
         self.ledger.record_gradients(self.order.run_id, circumstances, records)
 
     def _say_how(self, trainer: Trainer) -> None:
@@ -222,7 +251,8 @@ class Attempt:
     def _save(self, trainer: Trainer, folder: Folder) -> None:
         spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None
         epochs = len(trainer.history)
-        checkpoint.save(folder, trainer.state(), epochs, trainer.position, spare=spare)
+        content = {**trainer.state(), **self.environment.to_store()}
+        checkpoint.save(folder, content, epochs, trainer.position, spare=spare)
 
     def _report(self, trainer: Trainer, *, now: bool = False) -> None:
         moment = time.monotonic()
@@ -241,6 +271,10 @@ class Attempt:
 
     def _notice(self, text: str) -> None:
         self.send(Notice(f"{self.order.label}: {text}"))
+
+
+def _as_json(gradients: Mapping[int, list[Record]]) -> dict[int, str]:
+    return {epochs: json.dumps(records) for epochs, records in gradients.items()}
 
 
 def _best_epoch(trainer: Trainer) -> int | None:

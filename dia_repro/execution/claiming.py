@@ -12,6 +12,7 @@ import socket
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from dia_repro.results.database import DatabaseError
 from dia_repro.results.place import network_file_system
 from dia_repro.training.store import CheckpointError, Folder
 
+LOCK, IDENTITY = "lock", "lock-id"
 # A process killed a moment ago keeps its locks until the kernel has torn it down.
 PATIENCE_SECONDS = 1.0
 BEAT_SECONDS = 10.0
@@ -50,7 +52,7 @@ def lock_folder(folder: Path) -> FileLock | None:
     Raises:
         CheckpointError: the folder cannot be written to.
     """
-    lock = FileLock(folder / "lock", thread_local=False)
+    lock = FileLock(folder / LOCK, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=PATIENCE_SECONDS)
@@ -62,9 +64,32 @@ def lock_folder(folder: Path) -> FileLock | None:
 
 
 def place_of(folder: Path) -> str:
-    """Names the lock in a folder among those of all machines."""
-    lock = (folder / "lock").resolve()
-    return f"{socket.gethostname()}:{lock}:{lock.stat().st_ino}"
+    """Return the identity of the lock in a folder; call it while holding the lock.
+
+    It is the same for two processes only if the kernel lets one of them at a time have the lock:
+    a random id that is kept next to the lock, the start of this machine, and the file itself. Names
+    of hosts, paths and inode numbers are the same on cloned machines and in containers.
+
+    Raises:
+        CheckpointError: the folder cannot be written to.
+    """
+    identity = folder / IDENTITY
+    try:
+        if not identity.is_file() or not identity.read_text(encoding="ascii"):
+            identity.write_text(uuid.uuid4().hex, encoding="ascii")
+        known = identity.read_text(encoding="ascii")
+        status = (folder / LOCK).stat()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot use {identity}: {error}") from error
+    return f"{known}:{_boot()}:{status.st_dev}:{status.st_ino}"
+
+
+def _boot() -> str:
+    """Return an id of this start of this machine; where there is none, of the machine."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    if path.is_file():
+        return path.read_text(encoding="ascii").strip()
+    return f"{socket.gethostname()}-{uuid.getnode():x}"  # not Linux
 
 
 def seems_dead(

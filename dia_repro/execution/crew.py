@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from dia_repro import interrupts
 from dia_repro.data import load
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
@@ -178,8 +178,7 @@ class _Others:
 
 def follow(order: WorkOrder, rank: int, port: int, connection: Connection) -> None:
     """What a process does that is not the first: the same steps, until it is ended by that one."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    interrupts.ignore()
     _end_with_parent()
     os.environ.update(_surroundings(order, rank, port))
     try:

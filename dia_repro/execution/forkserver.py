@@ -7,13 +7,21 @@ thread or CUDA context is copied into them.
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing import forkserver
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 
+from dia_repro.interrupts import STOPPING
 from dia_repro.training.environment import TRAINING, environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A worker imports what the program that started it is made of; here that is done once.
-PRELOADED = ["dia_repro.execution.preload", "dia_repro.cli.main"]
+PRELOADED = [
+    "dia_repro.execution.shield",
+    "dia_repro.execution.preload",
+    "dia_repro.cli.main",
+]
 CONTEXT.set_forkserver_preload(PRELOADED)
 
 
@@ -26,4 +34,16 @@ def start() -> None:
     # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({"PYTHONSAFEPATH": "1", **quiet, **TRAINING}):
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # which would end the holding back
+        with _signals_held_back():
+            forkserver.ensure_running()
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Start a process inside the block that no signal ends before it can handle them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

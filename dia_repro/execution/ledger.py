@@ -62,6 +62,11 @@ class Ledger:
         return run_detail(self._database, run_id).summary
 
     @_patient
+    def attempts(self, run_id: int) -> tuple[dict[str, object], ...]:
+        """Return the provenance of the run's attempts, oldest first."""
+        return run_detail(self._database, run_id).provenance
+
+    @_patient
     def holders(self, run_id: int) -> tuple[Holder, ...]:
         """Who has the run."""
         return claims.holders(self._database, run_id)
@@ -83,9 +88,15 @@ class Ledger:
         claims.beat(self._database, run_id, attempt)
 
     @_patient
-    def align_epochs(self, run_id: int, attempt: int, history: Sequence[Mapping[str, Any]]) -> int:
-        """Make the epochs those of a checkpoint; gives how many were taken back."""
-        return writer.align_epochs(self._database, run_id, attempt, history)
+    def align(
+        self,
+        run_id: int,
+        attempt: int,
+        history: Sequence[Mapping[str, Any]],
+        gradients: Mapping[int, str],
+    ) -> int:
+        """Make the run's rows those of a checkpoint; return how many were others."""
+        return writer.align(self._database, run_id, attempt, history, gradients)
 
     @_patient
     def set_parameters(self, run_id: int, attempt: int, parameters: int) -> None:

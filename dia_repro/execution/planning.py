@@ -179,7 +179,7 @@ def make_orders(
     open_runs: Sequence[PlannedRun],
     database: Database,
     machine: Machine,
-    jobs: int,
+    threads: int,
     data: DataLocation,
     command: str,
     *,
@@ -191,6 +191,7 @@ def make_orders(
     """Enter runs that are to be trained into the database, and describe each for a worker.
 
     Args:
+        threads: CPU threads of each run.
         checkpoints: by default beside the database.
     """
     store = checkpoints or checkpoint_store(database)
@@ -207,7 +208,7 @@ def make_orders(
             checkpoints=store,
             data=data,
             device=machine.devices[0],
-            threads=machine.threads(jobs),
+            threads=threads,
             command=command,
             deterministic=deterministic,
             keep=keep,

@@ -1,14 +1,16 @@
-"""A first signal asks whoever starts runs to stop, and a second one to stop at once."""
+"""A first signal asks the executor to stop, and a second one to stop at once."""
 
 from __future__ import annotations
 
 import signal
 
+from dia_repro import interrupts
+
 
 class Signals:
-    """Counts SIGINT and SIGTERM inside its block, whose code has to ask; a context manager.
+    """Counts SIGINT, SIGTERM and SIGHUP inside its block, whose code has to ask; a context manager.
 
-    Python loses a KeyboardInterrupt that is raised while it collects garbage; a count is not lost.
+    Those that came before the block are counted too, whose KeyboardInterrupt was lost.
 
     Args:
         raise_at: the signal, from 1, that raises KeyboardInterrupt after all; None for none.
@@ -33,8 +35,13 @@ class Signals:
             raise KeyboardInterrupt
 
     def __enter__(self) -> Signals:
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        self._before = {
+            number: signal.signal(number, self._on_signal)
+            for number in interrupts.STOPPING
+            # `nohup` has the closing of the terminal ignored.
+            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+        }
+        self.count += interrupts.count()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 from dia_repro.errors import UsageError
 from dia_repro.execution import claiming
-from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results import claims, writer
 from dia_repro.results.checks import Finding
 from dia_repro.results.claims import Holder
 from dia_repro.results.database import Database
-from dia_repro.results.queries import RunSummary, all_runs, run_detail, spec_json
+from dia_repro.results.queries import RunSummary, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import run_folder, sorted_names
 from dia_repro.training.store import Folder, Store
@@ -61,16 +60,9 @@ def _silent(database: Database, watched: list[Holder], lease: float | None) -> l
     return [holder for holder in watched if holder in now]
 
 
-def run_findings(database: Database, store: Store) -> Iterator[Finding]:
-    """What is wrong with a database's specs and with its folders of checkpoints."""
-    runs = all_runs(database)
-    for spec_id, text in spec_json(database, {run.spec_id for run in runs}).items():
-        try:
-            if Spec.from_json(text).spec_id != spec_id:
-                yield Finding(f"spec {spec_id} is not what its spec_id says")
-        except InvalidSpecError as error:
-            yield Finding(f"a spec cannot be read: {error}")
-    known = {folder_of(store, run).path for run in runs}
+def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
+    """Say which folders of checkpoints belong to no run."""
+    known = {folder_of(store, run).path for run in all_runs(database)}
     for path, size in store.run_folders().items():
         if path not in known:
             folder = Folder(store, path)
@@ -102,11 +94,11 @@ def remove_run(database: Database, store: Store, number: int, *, only_checkpoint
                     "if that is dead, 'dia-repro db check --repair' frees it"
                 )
         count = len(sorted_names(folder))
+        for name in folder.names():
+            if name not in (claiming.LOCK, claiming.IDENTITY):
+                folder.remove(name)
         if not only_checkpoints:
             writer.remove_run(database, number)
-        for name in folder.names():
-            if name != "lock":
-                folder.remove(name)
     finally:
         lock.release()
     if not only_checkpoints:

@@ -56,7 +56,11 @@ def main(order: WorkOrder, connection: Connection, how: Callable[..., Ended] = a
 
 
 class _StopFlag:
-    """Set by SIGINT and SIGTERM; read between two steps."""
+    """Set by SIGINT and SIGTERM; read between two steps.
+
+    The closing of a terminal (SIGHUP) is handled by the process that started this one, since under
+    `nohup` it is to be ignored.
+    """
 
     def __init__(self) -> None:
         self.requested = False

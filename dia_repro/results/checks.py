@@ -1,18 +1,18 @@
-"""Whether a database is sound: its pages, its references, its schema, its runs."""
+"""Whether a database is sound: its pages, its references, its schema, its rows."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, text
 
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.place import network_file_system
-from dia_repro.results.schema import Base, EpochRow, RunRow, SpecRow, State
+from dia_repro.results.schema import Base
+from dia_repro.results.soundness import id_problems, value_problems
 
 # Versions in which two connections that checkpoint a WAL at once may damage the database.
 FIRST_WITHOUT_WAL_BUG = (3, 51, 3)
@@ -46,7 +46,7 @@ def database_findings(database: Database) -> Iterator[Finding]:
             if file_system:
                 yield Finding(f"{path} is on a network file system ({file_system})", bad=False)
         yield from _schema_findings(connection)
-        yield from _run_findings(connection)
+        yield from map(Finding, (*id_problems(session), *value_problems(session)))
 
 
 def _sqlite_findings(connection: Connection) -> Iterator[Finding]:
@@ -74,25 +74,3 @@ def _schema_findings(connection: Connection) -> Iterator[Finding]:
     for difference in compare_metadata(MigrationContext.configure(connection), Base.metadata):
         what = difference[0] if isinstance(difference, tuple) else difference[0][0]
         yield Finding(f"the schema is not this version's: {what} {difference[-1]!r}"[:200])
-
-
-def _run_findings(connection: Connection) -> Iterator[Finding]:
-    counts = select(EpochRow.run_id, func.count().label("epochs"), func.max(EpochRow.epoch))
-    epochs = {
-        run: (count, last) for run, count, last in connection.execute(counts.group_by("run_id"))
-    }
-    specs = {row.spec_id: row.json for row in connection.execute(select(SpecRow.__table__))}
-    for run in connection.execute(select(RunRow.__table__).order_by(RunRow.id)):
-        count, last = epochs.get(run.id, (0, 0))
-        if count != last:
-            yield Finding(f"run {run.id} has {count} epochs, the last of which is epoch {last}")
-        if run.state == State.FINISHED and count != _epochs_of(specs.get(run.spec_id, "")):
-            yield Finding(f"run {run.id} is finished with {count} epochs, not all of its spec's")
-
-
-def _epochs_of(spec: str) -> int | None:
-    try:
-        epochs = json.loads(spec)["recipe"]["epochs"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return epochs if isinstance(epochs, int) else None

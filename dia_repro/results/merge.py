@@ -30,10 +30,14 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
+from dia_repro.results.soundness import data_hashes, id_problems, value_problems
 
 Row = dict[str, Any]
 # What an attempt learns at its end only; by all else it is recognised.
 AT_THE_END = ("ended_at", "wall_seconds", "peak_memory_bytes", "step")
+
+
+MENTIONED = 3
 
 
 class MergeError(UsageError):
@@ -75,7 +79,7 @@ def merge(target: Database, sources: Sequence[Database], *, skip_conflicts: bool
         skip_conflicts: take the rest where runs conflict; otherwise nothing at all is taken.
 
     Raises:
-        MergeError: a source is the target itself.
+        MergeError: a source is the target itself, or has rows that dia-repro does not write.
         DatabaseError: one cannot be read or written.
     """
     for source in sources:
@@ -84,6 +88,7 @@ def merge(target: Database, sources: Sequence[Database], *, skip_conflicts: bool
     with target.writing() as session:
         for source in sources:
             with source.reading() as theirs:
+                _check_sound(theirs, source.name)
                 _Merge(session, theirs, source.name, merged).run()
         if merged.conflicts and not skip_conflicts:
             session.rollback()
@@ -95,6 +100,16 @@ def _check_is_another(target: Database, source: Database) -> None:
     same_file = ours is not None and theirs is not None and ours.resolve() == theirs.resolve()
     if same_file or target.location == source.location:
         raise MergeError(f"{source.name} is the database that is merged into")
+
+
+def _check_sound(session: Session, name: str) -> None:
+    problems = [*id_problems(session), *value_problems(session)]
+    if problems:
+        more = len(problems) - MENTIONED
+        raise MergeError(
+            f"{name} is not sound: {'; '.join(problems[:MENTIONED])}"
+            f"{f'; and {more} more' if more > 0 else ''}: nothing was merged"
+        )
 
 
 class _Merge:
@@ -117,6 +132,9 @@ class _Merge:
             RunRow.spec_id == theirs["spec_id"], RunRow.seed == theirs["seed"]
         )
         found = self.ours.execute(same).mappings().first()
+        if found is None and (reason := self._other_data(theirs)):
+            self._add_conflict(theirs, reason)
+            return
         if found is None:
             number = self._insert(RunRow, _without(_at_rest(theirs), "id"))
             self._add_epochs(number, self._epochs(self.theirs, theirs["id"]))
@@ -126,13 +144,12 @@ class _Merge:
         ours = dict(found)
         before = self._epochs(self.ours, ours["id"])
         after = self._epochs(self.theirs, theirs["id"])
-        reason = _difference(ours, before, theirs, after)
+        reason = self._other_data(theirs) or _difference(ours, before, theirs, after)
         further = reason is None and _is_further(ours, before, theirs, after)
         if further and self.ours.get(ClaimRow, ours["id"]) is not None:
             reason = "is being trained here"
         if reason is not None:
-            conflict = Conflict(theirs["spec_id"], theirs["seed"], self.source, reason)
-            self.merged.conflicts.append(conflict)
+            self._add_conflict(theirs, reason)
             return
         if further:
             kept = _without(_at_rest(theirs), "id", "created_at")
@@ -143,6 +160,19 @@ class _Merge:
             self.merged.known += 1
         if further or ours["uid"] == theirs["uid"]:
             self._add_context(ours["id"], theirs["id"])
+
+    def _other_data(self, theirs: Row) -> str | None:
+        """Say if a run there and the runs of the same spec here are of different data."""
+        spec = theirs["spec_id"]
+        here = data_hashes(self.ours, spec).get(spec, set())
+        there = {
+            row["data_sha256"] for row in _rows(self.theirs, ProvenanceRow, run_id=theirs["id"])
+        }
+        return "was trained on other data than runs here" if here and there - here else None
+
+    def _add_conflict(self, theirs: Row, reason: str) -> None:
+        conflict = Conflict(theirs["spec_id"], theirs["seed"], self.source, reason)
+        self.merged.conflicts.append(conflict)
 
     def _epochs(self, session: Session, run: int) -> list[Row]:
         chosen = select(EpochRow.__table__).where(EpochRow.run_id == run).order_by(EpochRow.epoch)

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Double, Float, MetaData, Table
+from sqlalchemy.orm import Session
 
 from dia_repro.errors import UsageError
 from dia_repro.flushing import flush_file
@@ -16,6 +17,7 @@ from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import Database, DatabaseError
 from dia_repro.results.schema import EARLIER_REVISIONS, Real
+from dia_repro.results.soundness import id_problems
 
 ROWS_AT_A_TIME = 10_000
 
@@ -51,11 +53,19 @@ def upgrade_database(location: str) -> Path | None:
                     copy = _beside(path or Path("runs.db"))
                     _copy_within(connection, path, copy)
                     versions.migrate(connection)
+                    _check_ids(connection, database.name)
                     return copy
             versions.check(database.engine, database.name)
             return None
     finally:
         database.close()
+
+
+def _check_ids(connection: Connection, name: str) -> None:
+    with Session(connection) as session:
+        problem = next(id_problems(session), None)
+    if problem:
+        raise ForeignDatabaseError(f"{name}: {problem}; nothing was changed")
 
 
 def back_up(database: Database, target: Path) -> None:

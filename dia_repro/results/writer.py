@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from dia_repro.results.claims import check_hold, let_go
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
+    GRADIENTS_SETTINGS,
     AnalysisPartRow,
     AnalysisRow,
     EpochRow,
@@ -72,27 +73,62 @@ def _new_run(spec_id: str, seed: int) -> dict[str, Any]:
     }
 
 
-def align_epochs(
-    database: Database, run_id: int, attempt: int, history: Sequence[Mapping[str, Any]]
+def align(
+    database: Database,
+    run_id: int,
+    attempt: int,
+    history: Sequence[Mapping[str, Any]],
+    gradients: Mapping[int, str],
 ) -> int:
-    """Make the epochs of a run those of the checkpoint it resumes from.
+    """Make the rows of a run those of the checkpoint that it resumes from.
 
-    A kill between checkpoint and commit leaves one epoch to add. Where the newest checkpoint
-    was damaged, epochs after the one before it are taken back: they will be trained again.
+    A kill between checkpoint and commit leaves an epoch to add. Where the newest checkpoint was
+    damaged, later epochs will be trained again. Rows of another attempt are replaced.
+
+    Args:
+        history: the columns of `EpochRow`, by epoch from 1.
+        gradients: parts of the analysis that is recorded during training, by epochs done before.
 
     Returns:
-        How many epochs were taken back.
+        The number of epochs that were removed or replaced.
 
     Raises:
         TakenOverError: the run is no longer this attempt's; so do the functions below.
     """
+    saved = {figures["epoch"]: dict(figures) for figures in history}
     with database.writing() as session:
         check_hold(session, run_id, attempt)
-        late = delete(EpochRow).where(EpochRow.run_id == run_id, EpochRow.epoch > len(history))
-        taken_back = session.execute(late).rowcount  # type: ignore[attr-defined]
-        known = session.scalar(select(func.count()).where(EpochRow.run_id == run_id)) or 0
-        session.add_all(EpochRow(run_id=run_id, **figures) for figures in history[known:])
-    return int(taken_back)
+        rows = session.scalars(select(EpochRow).where(EpochRow.run_id == run_id)).all()
+        wrong = [row for row in rows if not _is_saved(row, saved)]
+        for row in wrong:
+            session.delete(row)
+        session.flush()
+        right = {row.epoch for row in rows} - {row.epoch for row in wrong}
+        session.add_all(
+            EpochRow(run_id=run_id, **saved[epoch]) for epoch in saved if epoch not in right
+        )
+        _remove_other_gradients(session, run_id, gradients)
+    return len(wrong)
+
+
+def _is_saved(row: EpochRow, saved: Mapping[int, Mapping[str, Any]]) -> bool:
+    # Compared by their text, where nan is equal to itself.
+    figures = saved.get(row.epoch, {})
+    return bool(figures) and all(
+        repr(float(value)) == repr(float(getattr(row, name))) for name, value in figures.items()
+    )
+
+
+def _remove_other_gradients(session: Session, run_id: int, kept: Mapping[int, str]) -> None:
+    """Remove the parts of the training's own analysis that are not among those."""
+    parts = (
+        select(AnalysisPartRow)
+        .join(AnalysisRow, AnalysisRow.id == AnalysisPartRow.analysis_id)
+        .where(AnalysisRow.run_id == run_id, AnalysisRow.settings == GRADIENTS_SETTINGS)
+    )
+    for part in session.scalars(parts):
+        if kept.get(part.part) != part.content:
+            session.delete(part)
 
 
 def record_epoch(database: Database, run_id: int, attempt: int, figures: Mapping[str, Any]) -> None:

@@ -21,6 +21,8 @@ from dia_repro.training.store import CheckpointError, Folder, Store
 
 KEEP = 2
 DIGEST_DIGITS = 32
+# What a path is made of. A database may come from anywhere, and could hold "/.." instead.
+SPEC_ID, UID = re.compile(r"\d{1,4}-[0-9a-f]{16}"), re.compile(r"[0-9a-f]{32}")
 NAME = re.compile(rf"epoch-(\d+)-step-(\d+)-([0-9a-f]{{{DIGEST_DIGITS}}})\.pt")
 
 
@@ -40,7 +42,15 @@ class Loaded:
 
 
 def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Folder:
-    """Where a run keeps its checkpoints; no two databases share one."""
+    """Return the folder of a run's checkpoints; no two databases share one.
+
+    Raises:
+        CheckpointError: an id is not one that dia-repro makes.
+    """
+    if not (SPEC_ID.fullmatch(spec_id) and UID.fullmatch(uid) and seed >= 0):
+        raise CheckpointError(
+            f"run {uid!r} of spec {spec_id!r} was not made by dia-repro: see 'dia-repro db check'"
+        )
     return Folder(store, f"{spec_id}/seed-{seed}-{uid[:8]}")
 
 

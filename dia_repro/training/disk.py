@@ -68,13 +68,25 @@ class Disk(Store):
 
     def remove(self, path: str) -> None:
         """Remove a file, which need not be there."""
-        place = self.folder / path
+        place = self._inside(path)
         with _writing(place.parent):
             place.unlink(missing_ok=True)
 
     def remove_folder(self, folder: str) -> None:
         """Remove what is left of a folder whose files are gone."""
-        shutil.rmtree(self.folder / folder, ignore_errors=True)
+        shutil.rmtree(self._inside(folder), ignore_errors=True)
+
+    def _inside(self, path: str) -> Path:
+        """Return the path of what is to be removed.
+
+        Raises:
+            CheckpointError: it leads out of the store's folder, as by a symbolic link.
+        """
+        whole = self.folder / path
+        inside = whole.parent.resolve().is_relative_to(self.folder.resolve())
+        if not inside or ".." in Path(path).parts:
+            raise CheckpointError(f"{whole} leads out of {self.folder}: nothing was removed")
+        return whole
 
     def run_folders(self) -> dict[str, int]:
         """The folders of runs, `spec/run`, with their bytes."""

@@ -87,7 +87,7 @@ def add(
     run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
     attempt = begin(database, run)
     writer.set_parameters(database, run, attempt, PARAMETERS)
-    writer.align_epochs(database, run, attempt, _history(course))
+    writer.align(database, run, attempt, _history(course), {})
     return run
 
 

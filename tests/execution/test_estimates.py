@@ -127,7 +127,7 @@ def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
         planned = with_estimates(open_runs, fresh, machine, cores())
         expected = wall_seconds(planned, cores()) - START_SECONDS
         location = DataLocation(tmp_path)
-        orders = make_orders(open_runs, fresh, machine, cores(), location, "test")
+        orders = make_orders(open_runs, fresh, machine, machine.threads(cores()), location, "test")
         begun = time.monotonic()
         places = machine.places(len(orders))
         ended = LocalExecutor(fresh, places, report).run(orders)

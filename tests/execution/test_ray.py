@@ -33,7 +33,7 @@ from dia_repro.training.disk import Disk
 from dia_repro.training.objects import Objects
 from dia_repro.training.probing import NoStoreError
 from tests.execution.tiny_runs import DATABASE, make_orders, report
-from tests.helpers import clean_environment, cli, one_line, tiny_spec, write_folder
+from tests.helpers import can_mount, clean_environment, cli, one_line, tiny_spec, write_folder
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -331,14 +331,8 @@ def blind_node(address: str, name: str, folder: Path) -> Iterator[subprocess.Pop
         process.communicate(timeout=60)
 
 
-def can_hide() -> bool:
-    """Whether this user may mount something for a process alone."""
-    tried = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return bool(shutil.which("unshare")) and subprocess.run(tried, check=False).returncode == 0
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not can_hide(), reason="mounting needs root")
+@pytest.mark.skipif(not can_mount(), reason="mounting needs root")
 def test_faulty_nodes_are_all_named(cluster: Cluster, tmp_path: Path) -> None:
     """Of six nodes one has another version and one does not see the images; one gets no runs."""
     import ray

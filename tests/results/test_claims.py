@@ -53,7 +53,7 @@ def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> N
     quick = begin_after(database, run, holder)
     for forbidden in (
         lambda: writer.record_epoch(database, run, slow, epoch(1)),
-        lambda: writer.align_epochs(database, run, slow, [epoch(1)]),
+        lambda: writer.align(database, run, slow, [epoch(1)], {}),
         lambda: writer.set_parameters(database, run, slow, 5),
         lambda: claims.beat(database, run, slow),
         lambda: end(database, run, slow),

@@ -67,12 +67,14 @@ def test_others_are_and_keep_their_attempts(database: Database, state: State) ->
 def test_epochs_follow_the_checkpoint(database: Database) -> None:
     (run,) = ensure(database)
     attempt = begin(database, run)
-    assert writer.align_epochs(database, run, attempt, [epoch(1), epoch(2)]) == 0
+    assert writer.align(database, run, attempt, [epoch(1), epoch(2)], {}) == 0
     assert all_runs(database)[0].epochs == 2
-    assert writer.align_epochs(database, run, attempt, [epoch(1), epoch(2), epoch(3)]) == 0
+    assert writer.align(database, run, attempt, [epoch(1), epoch(2), epoch(3)], {}) == 0
     assert all_runs(database)[0].epochs == 3
-    assert writer.align_epochs(database, run, attempt, [epoch(1)]) == 2
+    assert writer.align(database, run, attempt, [epoch(1)], {}) == 2
     assert [row["epoch"] for row in run_detail(database, run).epochs] == [1]
+    assert writer.align(database, run, attempt, [epoch(1, 10.14)], {}) == 1
+    assert all_runs(database)[0].best_top1 == 10.14
 
 
 def test_an_epoch_is_never_overwritten(database: Database) -> None:
@@ -151,8 +153,9 @@ def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
     (run,) = ensure(database)
     attempt = begin(database, run)
     writer.record_epoch(database, run, attempt, epoch(1))
-    with pytest.raises(DatabaseError, match=r"(?i)unique"):
-        writer.align_epochs(database, run, attempt, [epoch(7), epoch(2), epoch(2)])
+    incomplete = {name: value for name, value in epoch(2).items() if name != "seconds"}
+    with pytest.raises(DatabaseError, match=r"(?i)not.null"):
+        writer.align(database, run, attempt, [epoch(1, 7.0), incomplete], {})
     assert all_runs(database)[0].epochs == 1
 
 

@@ -120,7 +120,7 @@ def test_a_copy_that_went_on_is_taken_up(
         ((3, State.FINISHED, 50.0), (3, State.FINISHED, 60.0)),
         ((1, State.INTERRUPTED, 50.0), (3, State.FINISHED, 60.0)),
         ((3, State.FINISHED, 50.0), (3, State.DIVERGED, 50.0)),
-        ((3, State.FINISHED, 50.0), (4, State.INTERRUPTED, 50.0)),
+        ((2, State.DIVERGED, 50.0), (3, State.INTERRUPTED, 50.0)),
     ],
 )
 def test_conflicts_are_told_and_nothing_is_taken(
@@ -131,7 +131,7 @@ def test_conflicts_are_told_and_nothing_is_taken(
 ) -> None:
     train(database, ours[0], ours[1], top1=ours[2])
     train(other, theirs[0], theirs[1], top1=theirs[2])
-    train(other, 2, State.FINISHED, seed=1)
+    train(other, 3, State.FINISHED, seed=1)
     before = contents(database)
     merged = merge(database, [other], skip_conflicts=False)
     assert [(one.seed, one.source) for one in merged.conflicts] == [(0, other.name)]

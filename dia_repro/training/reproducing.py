@@ -1,0 +1,68 @@
+"""What decides a run's bits besides its spec, seed and data; stored with it, restored on resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+import dia_repro
+
+KEY = "environment"  # in a checkpoint
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The environment in which a run computes.
+
+    Attributes:
+        threads: CPU threads of each process.
+        deterministic: whether only deterministic algorithms are used on a GPU.
+        processes: processes that share the run.
+        device: name of the GPU or the processor.
+        torch: version of torch.
+        package: version of this package.
+    """
+
+    threads: int
+    deterministic: bool
+    processes: int
+    device: str
+    torch: str
+    package: str
+
+    @classmethod
+    def here(cls, threads: int, device: str, *, deterministic: bool, processes: int) -> Environment:
+        """Return the environment of this process, which computes on the device of that name."""
+        version = str(torch.__version__)
+        return cls(threads, deterministic, processes, device, version, dia_repro.__version__)
+
+    @classmethod
+    def stored(
+        cls, content: Mapping[str, Any] | None, attempt: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return what is known of the environment that a run began in, by attribute.
+
+        Args:
+            content: the checkpoint that the run resumes from.
+            attempt: provenance of the attempt before, for checkpoints of earlier versions.
+        """
+        if content is None:
+            return {}
+        known = content.get(KEY) or attempt or {}
+        names = {field.name for field in fields(cls)}
+        return {name: value for name, value in known.items() if name in names and value is not None}
+
+    def to_store(self) -> dict[str, Any]:
+        """Return it as an entry of a checkpoint."""
+        return {KEY: asdict(self)}
+
+    def differences(self, begun: Mapping[str, Any]) -> list[str]:
+        """Say what differs from the environment that a run began in, each in a few words."""
+        return [
+            f"{name} {getattr(self, name)} instead of {value}"
+            for name, value in begun.items()
+            if getattr(self, name) != value
+        ]

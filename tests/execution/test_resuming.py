@@ -1,0 +1,144 @@
+"""A resumed run computes as it began to, and its rows are those of its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dia_repro.execution import attempt
+from dia_repro.execution.attempt import Attempt
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.results import writer
+from dia_repro.results.database import Database
+from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
+from dia_repro.training import checkpoint, reproducing
+from dia_repro.training.disk import Disk
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import tiny_spec
+
+ELSEWHERE = "another processor"
+
+
+@pytest.fixture(autouse=True)
+def threads() -> object:
+    """Leave torch's number of threads as it was."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def train(order: WorkOrder, until: int | None = None) -> tuple[Ended, list[str]]:
+    """Train, or stop when so many epochs are done; return the notices too."""
+    said: list[Message] = []
+
+    def enough() -> bool:
+        done = [message.epochs for message in said if isinstance(message, Progress)]
+        return until is not None and max(done, default=0) >= until
+
+    ended = Attempt(order, said.append, enough).run()
+    return ended, [message.text for message in said if isinstance(message, Notice)]
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[Database, WorkOrder]:
+    """A run that was stopped after its first epoch, which it trained with one thread."""
+    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=2)], 1)
+    ended, _ = train(order, until=1)
+    assert ended.outcome is Outcome.INTERRUPTED
+    return database, order
+
+
+def values(detail: RunDetail) -> list[object]:
+    return [{**epoch, "seconds": None} for epoch in detail.epochs]
+
+
+def undisturbed(folder: Path) -> list[object]:
+    folder.mkdir()
+    database, (order,) = make_orders(folder, [tiny_spec(epochs=2)], 1)
+    train(order)
+    return values(run_detail(database, order.run_id))
+
+
+def test_threads_are_those_it_began_with(begun: tuple[Database, WorkOrder], tmp_path: Path) -> None:
+    database, order = begun
+    _, notices = train(replace(order, threads=2))
+    detail = run_detail(database, order.run_id)
+    assert [row["threads"] for row in detail.provenance] == [1, 1]
+    assert not [text for text in notices if "bit for bit" in text]
+    assert values(detail) == undisturbed(tmp_path / "undisturbed")
+
+
+def test_threads_of_an_earlier_versions_checkpoint_are_in_its_provenance(
+    begun: tuple[Database, WorkOrder],
+) -> None:
+    database, order = begun
+    summary = run_detail(database, order.run_id).summary
+    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    loaded = checkpoint.load_newest(folder)
+    assert loaded is not None
+    old = {name: value for name, value in loaded.content.items() if name != reproducing.KEY}
+    for name in checkpoint.sorted_names(folder):
+        folder.remove(name)
+    checkpoint.save(folder, old, len(old["history"]), old["position"])
+    train(replace(order, threads=2))
+    attempts = run_detail(database, order.run_id).provenance
+    assert [row["threads"] for row in attempts] == [1, 1]
+
+
+def test_what_cannot_be_restored_is_said(
+    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, order = begun
+    monkeypatch.setattr(attempt, "device_name", lambda _device: ELSEWHERE)
+    _, notices = train(order)
+    (said,) = [text for text in notices if "bit for bit" in text]
+    assert f"goes on with device {ELSEWHERE} instead of" in said
+
+
+def test_a_run_that_starts_again_is_free(begun: tuple[Database, WorkOrder], tmp_path: Path) -> None:
+    """Nothing of its former training is left, so nothing has to agree with it."""
+    database, order = begun
+    _, notices = train(replace(order, threads=2, checkpoints=Disk(tmp_path / "elsewhere")))
+    attempts = run_detail(database, order.run_id).provenance
+    assert [row["threads"] for row in attempts] == [1, 2]
+    assert any("starts again from the first epoch" in text for text in notices)
+
+
+@pytest.mark.parametrize("change", ["a wrong row", "a row too many"])
+def test_rows_are_those_of_the_checkpoint(
+    change: str, begun: tuple[Database, WorkOrder], tmp_path: Path
+) -> None:
+    database, order = begun
+    statements: dict[str, Callable[[], str]] = {
+        "a wrong row": lambda: "update epochs set test_top1 = 77.77",
+        "a row too many": lambda: (
+            "insert into epochs select run_id, 2, lr, train_loss, "
+            "train_top1, test_loss, test_top1, seconds from epochs"
+        ),
+    }
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(statements[change]())
+    _, notices = train(order)
+    assert "1 epochs that the checkpoint does not have were removed" in " ".join(notices)
+    expected = undisturbed(tmp_path / "undisturbed")
+    assert values(run_detail(database, order.run_id)) == expected
+
+
+def test_gradients_of_another_attempt_are_removed(tmp_path: Path) -> None:
+    """Figure 6's parts are recorded at each epoch's start; a run that starts again has new ones."""
+    spec = tiny_spec(epochs=2)
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"skip": False})})
+    database, (order,) = make_orders(tmp_path, [spec], 1)
+    stale = {0: '[{"false": 1}]', 7: "[]"}
+    number = writer.ensure_analysis(database, order.run_id, '{"kind": "gradients"}', "{}")
+    for part, content in stale.items():
+        writer.record_part(database, number, part, content, 0.0)
+    ended, _ = train(order)
+    assert ended.outcome in (Outcome.FINISHED, Outcome.DIVERGED)
+    parts = analysis_parts(database, order.run_id, '{"kind": "gradients"}')
+    assert 7 not in parts
+    assert "false" not in parts[0]
