@@ -12,7 +12,7 @@ def main() -> None:
         from dia_repro.cli.main import main as run
 
         run()
-    except KeyboardInterrupt:
+    except (interrupts.Interrupted, KeyboardInterrupt):
         interrupts.ignore()
         print("dia-repro: interrupted", file=sys.stderr)
         sys.exit(130)

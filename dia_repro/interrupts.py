@@ -1,7 +1,7 @@
 """Signals that ask a command to stop, noted from its first moment on.
 
-Python's own KeyboardInterrupt gets lost where it is raised while code of C imports a module or
-the garbage collector runs. Here each signal is counted first, so that it can be asked for later.
+An exception that a signal raises gets lost where code of C imports a module or the garbage
+collector runs. Here each signal is counted first, so that it can be asked for later.
 """
 
 from __future__ import annotations
@@ -15,8 +15,16 @@ STOPPING = tuple(
 _count = 0
 
 
+class Interrupted(BaseException):
+    """A signal asks the command to stop.
+
+    Not a KeyboardInterrupt: typer ends silently on that, and Python kills itself at its end if
+    one passed through `exec`, as dataclasses use it.
+    """
+
+
 def install() -> None:
-    """Have these signals counted, and raise KeyboardInterrupt; those that are ignored stay so."""
+    """Have these signals counted, and raise `Interrupted`; those that are ignored stay so."""
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _note)
@@ -25,7 +33,7 @@ def install() -> None:
 def _note(_number: int, _frame: object) -> None:
     global _count  # noqa: PLW0603 - a process has one set of handlers
     _count += 1
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def count() -> int:

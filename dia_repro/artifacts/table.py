@@ -19,7 +19,7 @@ from dia_repro.experiments.protocols import DataChoice, Request, choose_data, ma
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database
-from dia_repro.results.queries import RunSummary, runs_of
+from dia_repro.results.queries import RunSummary, mixed_environments, runs_of
 from dia_repro.results.schema import State
 
 # Figures of the paper that are not measured: the spread goes into a mean's own column, and r is
@@ -119,6 +119,7 @@ class TableValue:
         specs: the experiment at each (row, column).
         own_data: whether data are the paper's.
         comparable: whether the schedule is too, so that a difference means something.
+        mixed: in what the runs of one cell differ: values by column of provenance.
     """
 
     paper: PaperTable
@@ -133,6 +134,7 @@ class TableValue:
     cells: tuple[Cell, ...]
     own_data: bool
     comparable: bool
+    mixed: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def find(self, row: str, column: str, metric: str) -> Cell | None:
         """Our figure at that place, if the table has one."""
@@ -204,6 +206,7 @@ class TableArtifact:
             cells=cells,
             own_data=own,
             comparable=own and request.protocol is Protocol.PAPER and request.epochs is None,
+            mixed=mixed_environments(database, found),
         )
 
     def _entry_cells(

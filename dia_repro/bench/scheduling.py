@@ -30,6 +30,7 @@ from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
 from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
+from dia_repro.interrupts import Interrupted
 from dia_repro.results import writer
 from dia_repro.results.backends import make_engine, sqlite_path
 from dia_repro.results.database import Database, open_database
@@ -220,7 +221,7 @@ def _run(
     outcome.file_bytes = file.stat().st_size if file else _size(database)
     database.close()
     if executor.stopping:
-        raise KeyboardInterrupt
+        raise Interrupted
     outcome.failures = [
         one.detail or "" for one in ended.values() if one.outcome is not Outcome.FINISHED
     ]

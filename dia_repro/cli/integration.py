@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import circumstances_of
 from dia_repro.cli.output import notice, say_statements, stderr
+from dia_repro.interrupts import Interrupted
 from dia_repro.rendering.listing import Column, field
 from dia_repro.rendering.records import to_csv
 
@@ -86,7 +87,7 @@ def draw_integration(
                     settings = Settings(one, source, samples, trees, seed, library)
                     watching = watch(f"stage {one}, {STATES[source]}")
                     found.append(analyst.integration(settings, watching))
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         notice("Interrupted: what is done is kept, and the same command goes on from there.")
         raise
     _write(found, analyst.run, figures)

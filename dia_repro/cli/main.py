@@ -115,7 +115,7 @@ def _run() -> int:
         return _fail(str(error), error.exit_code)
     except ClickError as error:
         return _fail(_usage_message(error), WRONG_USAGE)
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, interrupts.Interrupted, KeyboardInterrupt):
         interrupts.ignore()
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dia_repro.cli import options
 from dia_repro.cli.output import duration, emit, stdout
+from dia_repro.interrupts import Interrupted
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record
 from dia_repro.rendering.sparkline import sparkline
@@ -148,7 +149,7 @@ def watch(
             found = _look(db)
             records = [watcher.record(run) for run in found.under_way]
             emit(format_, FIELDS, records, _view(found, records))
-    except KeyboardInterrupt:  # the way to end it, and no failure
+    except (Interrupted, KeyboardInterrupt):  # the way to end it, and no failure
         return
 
 

@@ -35,7 +35,7 @@ from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
 from dia_repro.training.gradients import Record
-from dia_repro.training.numerics import prepare_process
+from dia_repro.training.numerics import prepare_process, use_device
 from dia_repro.training.provenance import collect, device_name, peak_memory
 from dia_repro.training.reproducing import Environment
 from dia_repro.training.store import CheckpointError, Folder
@@ -63,6 +63,7 @@ class Attempt:
     ) -> None:
         self.order, self.send, self.should_stop = order, send, should_stop
         self.device = torch.device(order.device)
+        use_device(self.device)
         self.spec = Spec.from_json(order.spec_json)
         self.started = time.monotonic()
         self.reported = 0.0

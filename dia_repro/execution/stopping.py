@@ -10,10 +10,10 @@ from dia_repro import interrupts
 class Signals:
     """Counts SIGINT, SIGTERM and SIGHUP inside its block, whose code has to ask; a context manager.
 
-    Those that came before the block are counted too, whose KeyboardInterrupt was lost.
+    Those that came before the block are counted too, whose exception was lost.
 
     Args:
-        raise_at: the signal, from 1, that raises KeyboardInterrupt after all; None for none.
+        raise_at: the signal, from 1, that raises `Interrupted` after all; None for none.
     """
 
     def __init__(self, raise_at: int | None = None) -> None:
@@ -32,7 +32,7 @@ class Signals:
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.count += 1
         if self.raise_at is not None and self.count >= self.raise_at:
-            raise KeyboardInterrupt
+            raise interrupts.Interrupted
 
     def __enter__(self) -> Signals:
         self._before = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dia_repro.artifacts import Cell, TableValue
 from dia_repro.experiments.protocols import Request
 
 MISSING = "–"
+MENTIONED = 3
 DROP = "drop"  # a fall is a positive figure, written with an arrow
 PAPER_HEADING, OURS_HEADING = "top-1 (%), paper", "ours, best"
 
@@ -193,7 +194,21 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )
+    if value.mixed:
+        notes.append(_mixed(value.mixed))
     return tuple(notes)
+
+
+def _mixed(mixed: Mapping[str, Sequence[str]]) -> str:
+    """Say in what the runs of one cell differ besides their seed."""
+    named = {"git_commit": "commit", "package": "dia-repro"}
+    parts = []
+    for column, values in mixed.items():
+        shown = [text[:7] if column == "git_commit" else text for text in values]
+        few = len(shown) <= MENTIONED
+        text = ", ".join(shown) if few else f"{len(shown)} of them"
+        parts.append(f"{named.get(column, column)} ({text})")
+    return f"Runs of one cell differ in {' and '.join(parts)}: 'explain' says which."
 
 
 def _conditions(value: TableValue) -> str:

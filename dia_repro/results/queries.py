@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 from dia_repro.errors import UsageError
 from dia_repro.results.database import Database, DatabaseError
 from dia_repro.results.schema import (
+    DONE,
     AnalysisPartRow,
     AnalysisRow,
     EpochRow,
@@ -166,6 +167,32 @@ def most_used_gpu(database: Database) -> str | None:
     )
     with database.reading() as session:
         return session.scalars(most).first()
+
+
+def mixed_environments(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return what differs between the runs of some spec that have a result.
+
+    Returns:
+        By column of `ProvenanceRow`, the values of all specs whose runs differ in it.
+    """
+    names = ("device", "torch", "package", "git_commit")
+    columns = [getattr(ProvenanceRow, name) for name in names]
+    chosen = (
+        select(RunRow.spec_id, *columns)
+        .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
+        .where(RunRow.spec_id.in_(set(spec_ids)), RunRow.state.in_(DONE))
+        .distinct()
+    )
+    values: dict[str, dict[str, set[str]]] = {name: {} for name in names}
+    with database.reading() as session:
+        for spec_id, *row in map(tuple, session.execute(chosen)):
+            for name, value in zip(names, row, strict=True):
+                values[name].setdefault(spec_id, set()).add(value or "none")
+    mixed = {
+        name: tuple(sorted(set().union(*(known for known in of.values() if len(known) > 1))))
+        for name, of in values.items()
+    }
+    return {name: known for name, known in mixed.items() if known}
 
 
 def gpu_memory(database: Database) -> dict[str, int]:

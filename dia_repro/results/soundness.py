@@ -60,7 +60,7 @@ def _wrong_counts(session: Session) -> Iterator[str]:
         count, first, last = epochs.get(run.id, (0, 1, 0))
         if (first, last) != (1, count):
             yield f"run {run.id} has {count} epochs, the last of which is epoch {last}"
-        if run.state == State.FINISHED and count != wanted.get(run.spec_id):
+        if run.state == State.FINISHED and count != (wanted.get(run.spec_id) or count):
             yield f"run {run.id} is finished with {count} epochs, not all of its spec's"
 
 

@@ -51,7 +51,10 @@ def test_a_sound_database_says_so(trained: Path) -> None:
         ("update epochs set epoch = 2 where run_id = 1", "the last of which is epoch 2"),
         ("alter table epochs add column more", "the schema is not this version's"),
         ("delete from specs", "refers to a row of specs"),
-        ("update specs set json = replace(json, 'fp32', 'fp8')", "a spec cannot be read"),
+        (
+            "update specs set json = replace(json, 'fp32', 'fp8')",
+            "cannot be read: spec field precision",
+        ),
         ("update specs set json = replace(json, 'fp32', 'tf32')", "is not what its spec_id says"),
     ],
 )

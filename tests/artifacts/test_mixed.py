@@ -1,0 +1,60 @@
+"""A table says in what the runs of one cell differ besides their seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from dia_repro.artifacts import ARTIFACTS
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.rendering.grid import make_grid
+from dia_repro.results.database import Database
+from dia_repro.results.schema import State
+from tests.artifacts.courses import add
+
+TABLE5 = ARTIFACTS["table5"]
+
+
+def notes(database: Database) -> str:
+    value = TABLE5.compute(database, Request(Protocol.DEMO, epochs=1))
+    return " ".join(make_grid(value).notes)
+
+
+@pytest.fixture
+def runs(database: Database) -> list[int]:
+    """Two seeds of one network, and one of another."""
+    first, second, *_ = TABLE5.specs(Request(Protocol.DEMO, epochs=1)).values()
+    return [
+        add(database, first, 0, [50.0]),
+        add(database, first, 1, [51.0]),
+        add(database, second, 0, [52.0]),
+    ]
+
+
+def change(database: Database, run: int, **values: str) -> None:
+    with database.engine.begin() as connection:
+        for column, value in values.items():
+            connection.exec_driver_sql(
+                f"update provenance set {column} = '{value}' where run_id = {run}"
+            )
+
+
+def test_runs_of_one_kind_need_no_note(database: Database, runs: list[int]) -> None:
+    change(database, runs[2], torch="9.9")  # alone in its cell
+    assert "differ" not in notes(database)
+
+
+def test_differences_within_a_cell_are_named(database: Database, runs: list[int]) -> None:
+    change(database, runs[0], torch="9.8", git_commit="a" * 40)
+    change(database, runs[1], torch="9.9", git_commit="b" * 40)
+    wanted = "Runs of one cell differ in torch (9.8, 9.9) and commit (aaaaaaa, bbbbbbb)"
+    assert wanted in notes(database)
+
+
+def test_runs_without_a_result_do_not_count(database: Database, runs: list[int]) -> None:
+    change(database, runs[1], torch="9.9")
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"update runs set state = '{State.INTERRUPTED}' where id = {runs[1]}"
+        )
+    assert "differ" not in notes(database)
