@@ -138,3 +138,27 @@ def test_runs_are_removed_with_all_that_belongs_to_them(folder: Path) -> None:
             assert connection.execute(f"select count(*) from {table}").fetchone() == (0,)
     unknown = cli("runs", "rm", "7", "--yes", cwd=folder)
     assert (unknown.returncode, one_line(unknown.stderr)) == (2, True)
+
+
+def test_a_hostile_database_removes_nothing_outside(trained: Path, tmp_path: Path) -> None:
+    """Its ids make a path that leads to somebody's documents."""
+    documents = tmp_path / "me" / "docs"
+    documents.mkdir(parents=True)
+    (documents / "thesis.txt").write_text("years of work", encoding="utf-8")
+    shutil.copy(trained / "runs.db", tmp_path / "runs.db")
+    execute(tmp_path / "runs.db", f"update specs set spec_id = '{tmp_path}/me'")
+    execute(tmp_path / "runs.db", f"update runs set spec_id = '{tmp_path}/me'")
+    execute(tmp_path / "runs.db", "update runs set uid = '/../docs', seed = 0 where id = 1")
+    execute(tmp_path / "runs.db", "update runs set uid = 'x', seed = 1 where id = 2")
+    (tmp_path / "runs.db").rename(tmp_path / "hostile.db")
+    for command in (
+        ("runs", "rm", "1", "--yes", "--db", "hostile.db"),
+        ("runs", "rm", "1", "--only-checkpoints", "--yes", "--db", "hostile.db"),
+    ):
+        done = cli(*command, cwd=tmp_path)
+        assert (done.returncode, "was not made by dia-repro" in done.stderr) == (1, True), done
+    merged = cli("db", "merge", "hostile.db", cwd=tmp_path)
+    assert (merged.returncode, "nothing was merged" in merged.stderr) == (2, True), merged.stderr
+    checked = cli("db", "check", "--db", "hostile.db", cwd=tmp_path)
+    assert (checked.returncode, "is not what its spec_id says" in checked.stderr) == (1, True)
+    assert (documents / "thesis.txt").read_text(encoding="utf-8") == "years of work"
