@@ -45,7 +45,11 @@ interrupts.ignore()
 process = forkserver.CONTEXT.Process(target=print, args=("worked",))
 process.start()
 process.join()
-print(process.exitcode)
+sleeper = forkserver.CONTEXT.Process(target=time.sleep, args=(60,))
+sleeper.start()
+sleeper.terminate()
+sleeper.join()
+print(process.exitcode, sleeper.exitcode)
 """
 
 
@@ -67,7 +71,7 @@ def test_a_signal_that_was_swallowed_still_stops_runs() -> None:
 
 def test_workers_can_be_started_after_a_signal_in_their_servers_start() -> None:
     done = python(STARTING)
-    assert (done.stdout, done.stderr) == ("worked\n0\n", "")
+    assert (done.stdout, done.stderr) == ("worked\n0 -15\n", "")
 
 
 def test_ignored_signals_stay_ignored() -> None:

@@ -42,6 +42,8 @@ from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 REPORT_SECONDS = 0.5
+MODE = "execution mode"  # in a checkpoint
+NOT_EQUAL = "the result will not be bit for bit that of an undisturbed training"
 
 
 class Attempt:
@@ -142,6 +144,7 @@ class Attempt:
             deterministic=begun.get("deterministic", self.order.deterministic),
         )
         prepare_process(threads, self.device, deterministic=order.deterministic)
+        self.begun_mode = loaded.content.get(MODE) if loaded else None
         self.environment = Environment.here(
             threads,
             device_name(self.device),
@@ -150,10 +153,7 @@ class Attempt:
         )
         differences = self.environment.differences(begun)
         if differences:
-            self._notice(
-                f"goes on with {', '.join(differences)}: the result will not be bit for bit that "
-                "of an undisturbed training"
-            )
+            self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
     def _load(self) -> AnyDataset:
         return load(self.spec.data, self.order.data)
@@ -246,13 +246,15 @@ class Attempt:
         if trainer.step.how in ("", self.step):
             return
         self.step = trainer.step.how
+        if self.begun_mode not in (None, self.step):
+            self._notice(f"goes on {self.step}, begun {self.begun_mode}: {NOT_EQUAL}")
         if self.device.type == "cuda":  # steps on a CPU are always eager
             self._notice(f"execution mode: {self.step}")
 
     def _save(self, trainer: Trainer, folder: Folder) -> None:
         spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None
         epochs = len(trainer.history)
-        content = {**trainer.state(), **self.environment.to_store()}
+        content = {**trainer.state(), **self.environment.to_store(), MODE: self.step}
         checkpoint.save(folder, content, epochs, trainer.position, spare=spare)
 
     def _report(self, trainer: Trainer, *, now: bool = False) -> None:
