@@ -42,7 +42,7 @@ from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 REPORT_SECONDS = 0.5
-MODE = "execution mode"  # in a checkpoint
+MODE, RUN = "execution mode", "run"  # in a checkpoint
 NOT_EQUAL = "the result will not be bit for bit that of an undisturbed training"
 
 
@@ -67,6 +67,7 @@ class Attempt:
         self.device = torch.device(order.device)
         use_device(self.device)
         self.spec = Spec.from_json(order.spec_json)
+        self.identity = {"spec_id": self.spec.spec_id, "seed": order.seed}
         self.started = time.monotonic()
         self.reported = 0.0
         self.step: str | None = None
@@ -102,6 +103,8 @@ class Attempt:
         if summary.state in DONE:
             return Ended(Outcome.DONE_BEFORE)
         loaded = checkpoint.load_newest(folder)
+        if loaded and loaded.content.get(RUN, self.identity) != self.identity:
+            raise CheckpointError(f"{folder.shown(loaded.name)} belongs to another run")
         self._prepare(loaded)
         dataset = self._load()
         history = loaded.content["history"] if loaded else []
@@ -254,7 +257,12 @@ class Attempt:
     def _save(self, trainer: Trainer, folder: Folder) -> None:
         spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None
         epochs = len(trainer.history)
-        content = {**trainer.state(), **self.environment.to_store(), MODE: self.step}
+        content = {
+            **trainer.state(),
+            **self.environment.to_store(),
+            MODE: self.step,
+            RUN: self.identity,
+        }
         checkpoint.save(folder, content, epochs, trainer.position, spare=spare)
 
     def _report(self, trainer: Trainer, *, now: bool = False) -> None:

@@ -17,6 +17,7 @@ from dia_repro.results.database import Database
 from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
 from dia_repro.training import checkpoint, reproducing
 from dia_repro.training.disk import Disk
+from dia_repro.training.store import CheckpointError
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 
@@ -97,6 +98,23 @@ def test_what_cannot_be_restored_is_said(
     _, notices = train(order)
     (said,) = [text for text in notices if "bit for bit" in text]
     assert f"goes on with device {ELSEWHERE} instead of" in said
+
+
+def test_another_runs_checkpoint_is_refused(
+    begun: tuple[Database, WorkOrder], tmp_path: Path
+) -> None:
+    """Copied by hand, as when folders are put together."""
+    _, order = begun
+    database, (_, other) = make_orders(tmp_path, [tiny_spec(epochs=2)], 2)
+    runs = [run_detail(database, number).summary for number in (order.run_id, other.run_id)]
+    first, second = (
+        checkpoint.run_folder(order.checkpoints, run.spec_id, run.seed, run.uid) for run in runs
+    )
+    (name, *_) = checkpoint.sorted_names(first)
+    second.write(name, first.read(name))
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        train(other)
+    assert run_detail(database, other.run_id).epochs == ()
 
 
 def test_a_run_that_starts_again_is_free(begun: tuple[Database, WorkOrder], tmp_path: Path) -> None:
