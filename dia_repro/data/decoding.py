@@ -17,6 +17,7 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import center_crop, hflip, resized_crop
 from torchvision.transforms.v2.functional import resize  # the older one computes in floats
 
+from dia_repro.data.dataset import DataError
 from dia_repro.data.folder import Files, ImageFolder
 from dia_repro.data.opening import open_rgb, upright
 from dia_repro.data.packed import Pack, PackedSplit
@@ -79,7 +80,10 @@ class Decoded(Dataset[Example | Unreadable]):
     def _from_file(self, split: Files, wanted: Wanted) -> Example | Unreadable:
         path = split.file(self.source.root, wanted.index)
         try:
-            pixels = from_file(path, self.size, wanted.seed, turn=self.upright)
+            content = io.BytesIO(split.read(self.source.root, wanted.index))
+            pixels = from_file(content, self.size, wanted.seed, turn=self.upright)
+        except DataError as error:  # it is not the one that was looked at
+            return Unreadable(str(error))
         except Exception as error:  # decoders raise what they like
             return Unreadable(f"{path} cannot be decoded any more: {error}")
         return pixels, int(split.labels[wanted.index])

@@ -130,6 +130,7 @@ class StreamedData:
     ) -> Iterator[Batch]:
         from dia_repro.data.decoding import Unreadable  # brings torchvision
 
+        source = self.dataset.files
         self._turn = turn = self._turn + 1
         self._parts.set(order, seeds, batch_size, training=training)
         parts = iter(self._loading())
@@ -152,6 +153,7 @@ class StreamedData:
             yield self.normalise(pixels), labels
             if self._turn != turn:  # the workers are at something else
                 raise RuntimeError("batches of one data set are made one after the other")
+        source.check_unchanged()
 
     def _loading(self) -> DataLoader[Any]:
         """Workers, started with the first batch; they live as long as this."""
