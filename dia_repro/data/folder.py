@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from dia_repro.data.dataset import DataError
-from dia_repro.data.opening import Facts, facts_of, read_image
+from dia_repro.data.opening import Facts, facts_of, read_file
 
 TEST_NAMES = ("test", "val")
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe")
@@ -69,7 +69,7 @@ class Files:
             DataError: it has changed since.
             OSError, UnfitImageError: it cannot be read.
         """
-        return read_image(self.file(root, index), self.facts[index], since)
+        return read_file(self.file(root, index), self.facts[index], since)
 
     def at(self, places: np.ndarray) -> Files:
         """Some of the images."""

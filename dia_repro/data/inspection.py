@@ -17,7 +17,7 @@ from PIL import Image
 
 from dia_repro.data.dataset import DataError
 from dia_repro.data.folder import Files, ImageFolder
-from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_image, upright
+from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_file, upright
 
 OnProgress = Callable[[int, int], None]
 Pairs = tuple[tuple[str, str], ...]
@@ -108,7 +108,7 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
 def _recall(note: Path) -> Inspection | None:
     """What was remembered; None where there is nothing, or not what `inspect` writes."""
     try:
-        content = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+        content = json.loads(read_file(note))
     except (OSError, ValueError, RecursionError):
         return None
     match content:
@@ -186,8 +186,13 @@ def _repeated(folder: ImageFolder, prints: np.ndarray) -> tuple[Pairs, Pairs]:
 
 @dataclass(frozen=True)
 class _Look:
-    """What is known of an image: SHA-256 of its bytes, with how it is turned; size; a hash of what
-    is seen, of 64 bits."""
+    """What is known of an image.
+
+    Attributes:
+        content: SHA-256 of its bytes, with how it is turned.
+        size: width and height in pixels, as the file has them.
+        pixels: hash of what is seen, of 64 bits.
+    """
 
     content: str
     size: tuple[int, int]
@@ -197,7 +202,7 @@ class _Look:
 def _look(path: Path, facts: np.ndarray) -> _Look | str:
     """Look at an image; a text says what is wrong with it."""
     try:
-        content = read_image(path, facts, "the images were listed")
+        content = read_file(path, facts, "the images were listed")
     except OSError as error:  # not the image's fault, and not to be remembered
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except UnfitImageError as error:

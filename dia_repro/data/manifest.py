@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dia_repro.data.dataset import DataError
 from dia_repro.data.inspection import OnProgress
-from dia_repro.data.opening import Facts, facts_of
+from dia_repro.data.opening import Facts, facts_of, read_file
 
 FORMAT = 1
 SHARD = 8192  # images in a file: part of the format, since the content's hash is made file by file
@@ -99,7 +99,7 @@ def read_manifest(root: Path) -> Manifest:
             raise DataError(f"there is no pack {root}: 'dia-repro data pack' makes one")
         if not path.is_file():
             raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(read_file(path))
     except OSError as error:
         raise DataError(f"cannot read {root}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -59,7 +59,7 @@ def facts_of(status: os.stat_result) -> Facts:
     return status.st_size, inode, status.st_mtime_ns, status.st_ctime_ns
 
 
-def read_image(path: Path, expected: Sequence[int] | None = None, since: str = "") -> bytes:
+def read_file(path: Path, expected: Sequence[int] | None = None, since: str = "") -> bytes:
     """Read a file without waiting for anything but the disk.
 
     Args:
@@ -71,7 +71,7 @@ def read_image(path: Path, expected: Sequence[int] | None = None, since: str = "
         OSError: it cannot be read.
         UnfitImageError: it is no regular file, too large, or has not the bytes that it should.
     """
-    with open(path, "rb", opener=_open_at_once) as file:  # noqa: PTH123 - which has no opener
+    with open(path, "rb", opener=open_at_once) as file:
         found = os.fstat(file.fileno())
         fit = stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES
         # A file of /proc says that it is empty, and may go on for ever.
@@ -88,7 +88,7 @@ def read_image(path: Path, expected: Sequence[int] | None = None, since: str = "
     return content
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def open_at_once(path: str, flags: int) -> int:
     """Open a file; a pipe without a writer is opened, too, instead of waited for."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
@@ -114,7 +114,7 @@ def open_rgb(file: Path | io.BytesIO) -> tuple[Image.Image, int]:
             it has too many pixels, or more than eight bits for each of a pixel's colours.
     """
     if isinstance(file, Path):
-        file = io.BytesIO(read_image(file))
+        file = io.BytesIO(read_file(file))
     with Image.open(file, formats=FORMATS) as image:
         width, height = image.size
         if width * height > MOST_PIXELS:

@@ -16,7 +16,7 @@ from dia_repro.data.dataset import DataError
 from dia_repro.data.decoding import reduced
 from dia_repro.data.folder import Files
 from dia_repro.data.manifest import FORMAT, Shard, file_hash
-from dia_repro.data.opening import FORMATS, in_threads, open_rgb, read_image, upright
+from dia_repro.data.opening import FORMATS, in_threads, open_rgb, read_file, upright
 from dia_repro.data.packed import COLUMNS
 from dia_repro.data.streaming import StreamedDataset
 from dia_repro.flushing import flush_file, flush_names
@@ -178,7 +178,7 @@ def packed_jpeg(path: Path | io.BytesIO, side: int, quality: int, *, turn: bool)
     Raises:
         Exception: whatever the decoder likes.
     """
-    content = read_image(path) if isinstance(path, Path) else path.getvalue()
+    content = read_file(path) if isinstance(path, Path) else path.getvalue()
     opened = open_rgb(io.BytesIO(content))
     as_it_is = _ordinary(content)
     image, orientation = opened
