@@ -84,8 +84,6 @@ def _check_folder(path: Path, data: Path) -> None:
     from dia_repro.data.own import resolved
 
     found = scan(resolved(path))
-    if found.remark:
-        notice(f"{found.remark}.")
     with watch(f"Looking through {path}") as on_progress:
         inspection = inspect(found, data / MEMORY, on_progress)
     for name in inspection.damaged:
@@ -93,6 +91,8 @@ def _check_folder(path: Path, data: Path) -> None:
     size = f"{inspection.side}×{inspection.side} pixels" if inspection.side else "various sizes"
     if inspection.damaged:
         notice(f"Damaged: {inspection.complaint}.")
+    for remark in (*found.remarks, *inspection.remarks):
+        notice(f"{remark}.")
     notice(
         f"{path}: {len(found.classes):,} classes, {len(found.train):,} training and "
         f"{len(found.test):,} test images of {size}, {len(inspection.damaged):,} damaged; "

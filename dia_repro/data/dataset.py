@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,17 @@ from torch import Tensor
 from dia_repro.errors import AbsentError
 
 Batch = tuple[Tensor, Tensor]
+OnWait = Callable[[], object]
 # Of a batch that no other process shares.
 WHOLE = slice(None)
 
 
 class DataError(AbsentError):
     """A data set is missing, damaged or not the one it should be."""
+
+
+def go_on() -> None:
+    """Do nothing while images are waited for."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import center_crop, hflip, resized_crop
 from torchvision.transforms.v2.functional import resize  # the older one computes in floats
 
+from dia_repro.data.dataset import DataError
 from dia_repro.data.folder import Files, ImageFolder
 from dia_repro.data.opening import open_rgb, upright
 from dia_repro.data.packed import Pack, PackedSplit
@@ -58,7 +57,7 @@ Example = tuple[np.ndarray, int]
 Picture = TypeVar("Picture", Image.Image, Tensor)
 
 
-class Decoded(Dataset[Example | Unreadable]):
+class Decoded:
     """Images as (S, S, 3) uint8 and label.
 
     Args:
@@ -79,7 +78,10 @@ class Decoded(Dataset[Example | Unreadable]):
     def _from_file(self, split: Files, wanted: Wanted) -> Example | Unreadable:
         path = split.file(self.source.root, wanted.index)
         try:
-            pixels = from_file(path, self.size, wanted.seed, turn=self.upright)
+            content = io.BytesIO(split.read(self.source.root, wanted.index))
+            pixels = from_file(content, self.size, wanted.seed, turn=self.upright)
+        except DataError as error:  # it is not the one that was looked at
+            return Unreadable(str(error))
         except Exception as error:  # decoders raise what they like
             return Unreadable(f"{path} cannot be decoded any more: {error}")
         return pixels, int(split.labels[wanted.index])
@@ -91,17 +93,6 @@ class Decoded(Dataset[Example | Unreadable]):
             where = split.describe(wanted.index)
             return Unreadable(f"{where} cannot be decoded any more: {error}".splitlines()[0])
         return pixels, int(split.labels[wanted.index])
-
-
-def collate(examples: Sequence[Example | Unreadable]) -> tuple[Tensor, Tensor] | Unreadable:
-    """A batch (B, 3, S, S), channels last, and its labels (B,), or its first unreadable image."""
-    sound: list[Example] = []
-    for one in examples:
-        if isinstance(one, Unreadable):
-            return one
-        sound.append(one)
-    pixels, labels = zip(*sound, strict=True)
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), torch.tensor(labels)
 
 
 def from_file(path: Path | io.BytesIO, size: int, seed: int | None, *, turn: bool) -> np.ndarray:

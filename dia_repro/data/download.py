@@ -30,9 +30,11 @@ class DownloadError(Exception):
 
 
 def md5_of(path: Path) -> str | None:
-    """A file's MD5 sum; None where there is no such file."""
+    """A file's MD5 sum; None where there is no such file, "" of one that no archive has."""
     if not path.is_file():
         return None
+    if not 0 < path.stat().st_size <= MOST_BYTES:  # as some of /proc, which never end
+        return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 

@@ -12,17 +12,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from dia_repro.data.dataset import DataError
+from dia_repro.data.opening import Facts, facts_of, read_file
 
 TEST_NAMES = ("test", "val")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe")
+SUFFIXES = (*JPEG_SUFFIXES, ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# Pictures as well, and not read: a person should know that they are left out.
+UNUSED = (
+    *(".gif", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".svg", ".eps"),
+    *(".psd", ".tga", ".ico", ".pbm", ".pnm", ".pcx", ".dib", ".exr", ".hdr", ".dcm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+)
 LEAST_CLASSES = 2
 
 Place = tuple[int, int]  # device and inode: what a folder is, whatever it is called
@@ -36,10 +45,12 @@ class Files:
         paths: (N,) bytes, relative to the folder; fixed width, since a list of a million
             strings would be copied, page by page, into each worker process.
         labels: (N,) int64.
+        facts: (N, 4) int64, of each file what `facts_of` gave when it was listed.
     """
 
     paths: np.ndarray
     labels: np.ndarray
+    facts: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,14 +59,26 @@ class Files:
         """An image's file in the folder that it was found in."""
         return root / os.fsdecode(self.paths[index])
 
+    def read(self, root: Path, index: int, since: str = "the run began") -> bytes:
+        """An image's file, which is still the one that was listed.
+
+        Args:
+            since: when it was, for the message.
+
+        Raises:
+            DataError: it has changed since.
+            OSError, UnfitImageError: it cannot be read.
+        """
+        return read_file(self.file(root, index), self.facts[index], since)
+
     def at(self, places: np.ndarray) -> Files:
         """Some of the images."""
-        return Files(self.paths[places], self.labels[places])
+        return Files(self.paths[places], self.labels[places], self.facts[places])
 
     def without(self, names: frozenset[str]) -> Files:
         """The split without those files."""
         kept = np.array([os.fsdecode(path) not in names for path in self.paths], dtype=bool)
-        return Files(self.paths[kept], self.labels[kept])
+        return self.at(kept)
 
 
 @dataclass(frozen=True)
@@ -66,6 +89,7 @@ class ImageFolder:
         root: the folder.
         classes: names of the class folders in train/, sorted; a label is a place in it.
         test_names: folders of test images that are there; the first is taken.
+        unused: how many files there are of each suffix of `UNUSED`.
     """
 
     root: Path
@@ -73,6 +97,7 @@ class ImageFolder:
     train: Files
     test: Files
     test_names: tuple[str, ...] = TEST_NAMES[:1]
+    unused: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> list[str]:
@@ -80,6 +105,11 @@ class ImageFolder:
         return [os.fsdecode(path) for split in (self.train, self.test) for path in split.paths]
 
     @cached_property
+    def facts(self) -> np.ndarray:
+        """(N, 4) of all files, as `names` has them."""
+        return np.concatenate((self.train.facts, self.test.facts))
+
+    @property
     def signature(self) -> str:
         """SHA-256 of the place, and of all names, sizes, inodes and times of change.
 
@@ -88,20 +118,25 @@ class ImageFolder:
         """
         digest = hashlib.sha256(os.fsencode(self.root) + b"\0")
         for name in self.names:
-            path = self.root / name
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-            facts = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-            digest.update(os.fsencode(name) + f"\0{facts}\n".encode())
+            digest.update(os.fsencode(name) + b"\0")
+        digest.update(self.facts.tobytes())
         return digest.hexdigest()
 
+    def check_unchanged(self) -> None:
+        """Do nothing: each file is compared with its facts when it is read."""
+
     @property
-    def remark(self) -> str | None:
+    def remarks(self) -> list[str]:
         """What a person should know of how it was read."""
         used, *rest = self.test_names
-        return f"{self.root} has {used}/ and {rest[0]}/: {used}/ is tested on" if rest else None
+        said = [f"{self.root} has {used}/ and {rest[0]}/: {used}/ is tested on"] if rest else []
+        if self.unused:
+            counts = ", ".join(f"{count:,} {suffix}" for suffix, count in self.unused.items())
+            said.append(
+                f"{self.root} has files that are not used, by suffix: {counts}; "
+                "convert them to .png or .jpg to train on them"
+            )
+        return said
 
 
 def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
@@ -121,8 +156,9 @@ def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
         wanted = " (or ".join(f"{name}/CLASS/" for name in test_names)
         closing = ")" * (len(test_names) - 1)
         raise DataError(f"{root} needs train/CLASS/ and {wanted}{closing} with images")
-    classes, train = _split(root, "train")
-    tested, test = _split(root, tests[0])
+    unused: Counter[str] = Counter()
+    classes, train = _split(root, "train", unused)
+    tested, test = _split(root, tests[0], unused)
     unknown, untested = sorted({*tested} - {*classes}), sorted({*classes} - {*tested})
     if unknown:
         raise DataError(f"{root / tests[0]} has a class that train/ lacks: {unknown[0]}")
@@ -130,7 +166,7 @@ def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
         raise DataError(f"{root / tests[0]} lacks a class that train/ has: {untested[0]}")
     if len(classes) < LEAST_CLASSES:
         raise DataError(f"{root} has one class only, {classes[0]}: there is nothing to tell apart")
-    return ImageFolder(root, tuple(classes), train, test, tests)
+    return ImageFolder(root, tuple(classes), train, test, tests, dict(sorted(unused.items())))
 
 
 def is_folder(path: Path) -> bool:
@@ -145,7 +181,7 @@ def is_folder(path: Path) -> bool:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _split(root: Path, name: str) -> tuple[list[str], Files]:
+def _split(root: Path, name: str, unused: Counter[str]) -> tuple[list[str], Files]:
     folder = root / name
     above = {_place(root), _place(folder)}
     classes = sorted(
@@ -157,18 +193,20 @@ def _split(root: Path, name: str) -> tuple[list[str], Files]:
         raise DataError(f"{folder} is not a folder of image folders: it has no folder in it")
     paths: list[bytes] = []
     labels: list[int] = []
+    facts: list[np.ndarray] = []
     for label, one in enumerate(classes):
-        found = _images(folder / one, above)
+        found = _images(folder / one, above, unused)
         if not found:
             raise DataError(f"{folder / one} has no image ({', '.join(SUFFIXES)})")
-        paths += [os.fsencode(path.relative_to(root)) for path in found]
+        paths += [os.fsencode(Path(here, name).relative_to(root)) for here, name, _ in found]
         labels += [label] * len(found)
-    return classes, Files(np.array(paths), np.array(labels, dtype=np.int64))
+        facts.append(np.array([of for _, _, of in found], dtype=np.int64))
+    return classes, Files(np.array(paths), np.array(labels, np.int64), np.concatenate(facts))
 
 
-def _images(folder: Path, above: set[Place]) -> list[Path]:
-    """The images in a folder and the folders in it, in order of folder, then of name."""
-    found: list[tuple[str, str]] = []
+def _images(folder: Path, above: set[Place], unused: Counter[str]) -> list[tuple[str, str, Facts]]:
+    """Folder, name and facts of the images in a folder and the folders in it, in this order."""
+    found: list[tuple[str, str, Facts]] = []
     entered = set(above)
     links = [str(folder)]
     for link in links:  # which grows: what is there itself comes before what links lead to
@@ -182,9 +220,20 @@ def _images(folder: Path, above: set[Place]) -> list[Path]:
             for entry in _entries(Path(here)):
                 if entry.is_dir():
                     (links if entry.is_symlink() else inside).append(entry.path)
-                elif entry.is_file() and entry.name.lower().endswith(SUFFIXES):
-                    found.append((here, entry.name))
-    return [Path(here, name) for here, name in sorted(found)]
+                elif entry.is_file():
+                    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - of millions
+                    if suffix in SUFFIXES:
+                        found.append((here, entry.name, _facts(entry)))
+                    elif suffix in UNUSED:
+                        unused[suffix] += 1
+    return sorted(found)
+
+
+def _facts(entry: os.DirEntry[str]) -> Facts:
+    try:
+        return facts_of(entry.stat())
+    except OSError as error:
+        raise DataError(f"cannot read {entry.path}: {error.strerror or error}") from error
 
 
 def _place(path: Path) -> Place:

@@ -10,15 +10,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from dia_repro.data.dataset import DataError
 from dia_repro.data.folder import Files, ImageFolder
-from dia_repro.data.opening import in_threads, open_rgb
+from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_file, upright
 
 OnProgress = Callable[[int, int], None]
+Pairs = tuple[tuple[str, str], ...]
 MEMORY = "inspections"  # inside the folder of downloaded data sets
-FORMAT = 2  # of the remembered files
+FORMAT = 3  # of the remembered files
 MENTIONED = 3
+PROGRESS = 500  # images between two words of progress
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,16 @@ class Inspection:
         damaged: names of those that cannot, relative to the folder.
         reasons: why not, for each of them.
         side: of the images in pixels, if all are square and of one size; None otherwise.
+        in_both: training and test image of the same pixels, for each test image that has one.
+        in_two: two images of the same pixels in different classes, for each but the first of them.
     """
 
     content_hash: str
     damaged: tuple[str, ...]
     reasons: tuple[str, ...]
     side: int | None
+    in_both: Pairs = ()
+    in_two: Pairs = ()
 
     @property
     def complaint(self) -> str:
@@ -46,6 +56,28 @@ class Inspection:
         first = ", ".join(f"{name} ({reason})" for name, reason in known)
         more = len(self.damaged) - MENTIONED
         return f"{first} and {more:,} more" if more > 0 else first
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of images that are there more than once."""
+        said = []
+        if self.in_both:
+            said.append(
+                f"test images with the pixels of a training image: {_shown(self.in_both)}; "
+                "accuracy on them shows what was memorised, delete one of each pair"
+            )
+        if self.in_two:
+            said.append(
+                f"images with the pixels of one of another class: {_shown(self.in_two)}; "
+                "at most one of the two labels is right"
+            )
+        return said
+
+
+def _shown(pairs: Pairs) -> str:
+    """How many, and the first ones."""
+    first = ", ".join(" = ".join(pair) for pair in pairs[:MENTIONED])
+    return f"{len(pairs):,} ({first}{', …' if len(pairs) > MENTIONED else ''})"
 
 
 def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = None) -> Inspection:
@@ -76,7 +108,7 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
 def _recall(note: Path) -> Inspection | None:
     """What was remembered; None where there is nothing, or not what `inspect` writes."""
     try:
-        content = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+        content = json.loads(read_file(note))
     except (OSError, ValueError, RecursionError):
         return None
     match content:
@@ -86,48 +118,113 @@ def _recall(note: Path) -> Inspection | None:
             "damaged": [*damaged],
             "reasons": [*reasons],
             "side": None | int() as side,
+            "in_both": [*in_both],
+            "in_two": [*in_two],
         } if written == FORMAT and len(digest) == hashlib.sha256().digest_size * 2:
             texts = all(isinstance(text, str) for text in (*damaged, *reasons))
-            if texts and len(damaged) == len(reasons):
-                return Inspection(digest, tuple(damaged), tuple(reasons), side)
+            if texts and len(damaged) == len(reasons) and _are_pairs([*in_both, *in_two]):
+                pairs = (tuple((a, b) for a, b in known) for known in (in_both, in_two))
+                return Inspection(digest, tuple(damaged), tuple(reasons), side, *pairs)
     return None
+
+
+def _are_pairs(found: list[Any]) -> bool:
+    for pair in found:
+        match pair:
+            case [str(), str()]:
+                continue
+        return False
+    return True
 
 
 def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
     digest, damaged, reasons, sizes = hashlib.sha256(), [], [], set()
-    names = folder.names
-    looks = in_threads(lambda name: _look(folder.root / name), names)
-    for done, (name, look) in enumerate(zip(names, looks, strict=True), start=1):
+    names, facts = folder.names, folder.facts
+    prints = np.zeros(len(names), np.uint64)
+    looks = in_threads(lambda n: _look(folder.root / names[n], facts[n]), range(len(names)))
+    for number, (name, look) in enumerate(zip(names, looks, strict=True)):
         if isinstance(look, str):
             damaged.append(name)
             reasons.append(look)
         else:
-            content, size = look
-            digest.update(os.fsencode(name) + f"\0{content}\n".encode())
-            sizes.add(size)
-        if on_progress is not None and (done % 500 == 0 or done == len(names)):
+            digest.update(os.fsencode(name) + f"\0{look.content}\n".encode())
+            sizes.add(look.size)
+            prints[number] = look.pixels
+        done = number + 1
+        if on_progress is not None and (done % PROGRESS == 0 or done == len(names)):
             on_progress(done, len(names))
     sides = {side for size in sizes for side in size}
     return Inspection(
-        content_hash=digest.hexdigest(),
-        damaged=tuple(damaged),
-        reasons=tuple(reasons),
-        side=sides.pop() if len(sides) == 1 else None,
+        digest.hexdigest(),
+        tuple(damaged),
+        tuple(reasons),
+        sides.pop() if len(sides) == 1 else None,
+        *_repeated(folder, prints),
     )
 
 
-def _look(path: Path) -> tuple[str, tuple[int, int]] | str:
-    """SHA-256 of a file's bytes, with how its image is turned, and its size; or what is wrong."""
+def _repeated(folder: ImageFolder, prints: np.ndarray) -> tuple[Pairs, Pairs]:
+    """Images of the same pixels in both parts, and in two classes.
+
+    Args:
+        prints: (N,) uint64, of each image's pixels; 0 for those that cannot be decoded.
+    """
+    names, labels = folder.names, np.concatenate((folder.train.labels, folder.test.labels))
+    _, inverse, counts = np.unique(prints, return_inverse=True, return_counts=True)
+    alike: dict[int, list[int]] = {}
+    for number in np.flatnonzero((counts[inverse] > 1) & (prints > 0)).tolist():
+        alike.setdefault(int(prints[number]), []).append(number)
+    in_both, in_two = [], []
+    for first, *others in alike.values():
+        for other in others:
+            if first < len(folder.train) <= other:
+                in_both.append((names[first], names[other]))
+            if labels[first] != labels[other]:
+                in_two.append((names[first], names[other]))
+    return tuple(in_both), tuple(in_two)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is known of an image.
+
+    Attributes:
+        content: SHA-256 of its bytes, with how it is turned.
+        size: width and height in pixels, as the file has them.
+        pixels: hash of what is seen, of 64 bits.
+    """
+
+    content: str
+    size: tuple[int, int]
+    pixels: int
+
+
+def _look(path: Path, facts: np.ndarray) -> _Look | str:
+    """Look at an image; a text says what is wrong with it."""
     try:
-        content = path.read_bytes()
+        content = read_file(path, facts, "the images were listed")
     except OSError as error:  # not the image's fault, and not to be remembered
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnfitImageError as error:
+        return _reason(error)
     try:
-        image, orientation = open_rgb(io.BytesIO(content))
+        opened = open_rgb(io.BytesIO(content))
     except Exception as error:  # decoders raise what they like, e.g. RuntimeError
         return _reason(error)
+    image, orientation = opened
     digest = hashlib.sha256(content).hexdigest()
-    return digest if orientation == 1 else f"{digest} turned {orientation}", image.size
+    turned = digest if orientation == 1 else f"{digest} turned {orientation}"
+    return _Look(turned, image.size, _pixels(upright(opened), content))
+
+
+def _pixels(image: Image.Image, content: bytes) -> int:
+    """Hash of what is seen, from 1; of the file where Pillow gives no row so long."""
+    try:
+        pixels = image.tobytes()
+    except MemoryError:
+        pixels = content
+    digest = hashlib.sha256(f"{image.size}".encode() + pixels).digest()
+    return int.from_bytes(digest[:8], "little") or 1
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dia_repro.data.dataset import DataError
 from dia_repro.data.inspection import OnProgress
+from dia_repro.data.opening import Facts, facts_of, read_file
 
 FORMAT = 1
 SHARD = 8192  # images in a file: part of the format, since the content's hash is made file by file
@@ -97,7 +99,7 @@ def read_manifest(root: Path) -> Manifest:
             raise DataError(f"there is no pack {root}: 'dia-repro data pack' makes one")
         if not path.is_file():
             raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(read_file(path))
     except OSError as error:
         raise DataError(f"cannot read {root}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -176,28 +178,39 @@ def file_hash(path: Path) -> str:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _note(root: Path, manifest: Manifest, memory: Path) -> Path:
+def shard_facts(root: Path, manifest: Manifest) -> tuple[Facts, ...]:
+    """What `facts_of` gives for each file of a pack.
+
+    Raises:
+        DataError: one is not there, or cannot be read.
+    """
+    paths = [root / shard.file for shard in (*manifest.train, *manifest.test)]
+    try:
+        return tuple(facts_of(path.stat()) for path in paths)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
+
+
+def _note(root: Path, manifest: Manifest, facts: Sequence[Facts], memory: Path) -> Path:
     """Where it is remembered; another name once a file has changed."""
     digest = hashlib.sha256(b"pack\0" + os.fsencode(root.resolve()) + b"\0")
-    for shard in (*manifest.train, *manifest.test):
-        status = (root / shard.file).stat()
-        facts = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        digest.update(f"{shard.file} {shard.sha256} {facts}\n".encode())
+    for shard, its_facts in zip((*manifest.train, *manifest.test), facts, strict=True):
+        digest.update(f"{shard.file} {shard.sha256} {its_facts}\n".encode())
     return memory / f"{digest.hexdigest()[:32]}.pack"
 
 
-def remember(root: Path, manifest: Manifest, memory: Path) -> None:
-    """That every byte is what was written."""
+def remember(root: Path, manifest: Manifest, facts: Sequence[Facts], memory: Path) -> None:
+    """That every byte of files with these facts is what was written."""
     try:
         memory.mkdir(parents=True, exist_ok=True)
-        _note(root, manifest, memory).touch()
+        _note(root, manifest, facts, memory).touch()
     except OSError:  # looked at again next time
         return
 
 
-def remembered(root: Path, manifest: Manifest, memory: Path) -> bool:
+def remembered(root: Path, manifest: Manifest, facts: Sequence[Facts], memory: Path) -> bool:
     """Whether it is known of these very files."""
     try:
-        return _note(root, manifest, memory).is_file()
+        return _note(root, manifest, facts, memory).is_file()
     except OSError:
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,9 +47,9 @@ def choose_folder(
     """
     path = resolved(path)
     found = scan(path)
-    if found.remark and remark is not None:
-        remark(found.remark)
     inspection = inspect(found, root / MEMORY, on_progress)
+    for text in (*found.remarks, *inspection.remarks) if remark is not None else ():
+        remark(text)
     kept = sound(found, inspection, skip_damaged=skip_damaged)
     own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
     size = image_size or own or DEFAULT_SIDE
@@ -102,9 +102,11 @@ def _decode(folder: ImageFolder, split: Files, size: int) -> Images:
     pixels = np.empty((len(split), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        path = folder.root / os.fsdecode(split.paths[index])
+        path = split.file(folder.root, index)
         try:
-            image = upright(open_rgb(path))
+            image = upright(open_rgb(io.BytesIO(split.read(folder.root, index))))
+        except DataError:  # it is not the one that was looked at
+            raise
         except Exception as error:  # decoders raise what they like
             raise DataError(f"{path} cannot be decoded any more: {error}") from error
         if image.size != (size, size):

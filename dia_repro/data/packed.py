@@ -19,7 +19,15 @@ import numpy as np
 
 from dia_repro.data.dataset import DataError
 from dia_repro.data.inspection import MEMORY, OnProgress
-from dia_repro.data.manifest import Manifest, read_manifest, remember, remembered, verify
+from dia_repro.data.manifest import (
+    Manifest,
+    read_manifest,
+    remember,
+    remembered,
+    shard_facts,
+    verify,
+)
+from dia_repro.data.opening import Facts, same_file
 from dia_repro.data.streaming import RESIZE_RATIO, StreamedDataset
 from dia_repro.errors import AbsentError
 from dia_repro.experiments.names import DataLocation
@@ -96,12 +104,27 @@ class Pack:
 
     Attributes:
         root: its folder.
+        facts: of each file, what `facts_of` gave before its bytes were looked at.
     """
 
     root: Path
     manifest: Manifest
+    facts: tuple[Facts, ...]
     train: PackedSplit
     test: PackedSplit
+
+    def check_unchanged(self) -> None:
+        """See that no file has changed since the pack was opened.
+
+        Raises:
+            DataError: one has, or is not there.
+        """
+        shards = (*self.manifest.train, *self.manifest.test)
+        found = shard_facts(self.root, self.manifest)
+        for shard, before, after in zip(shards, self.facts, found, strict=True):
+            if not same_file(before, after):
+                path = self.root / shard.file
+                raise DataError(f"{path} has changed since the run began: start again")
 
 
 def require_pyarrow() -> None:
@@ -132,14 +155,15 @@ def open_pack(root: Path, memory: Path, on_progress: OnProgress | None = None) -
     """
     require_pyarrow()
     manifest = read_manifest(root)
-    if not remembered(root, manifest, memory):
+    facts = shard_facts(root, manifest)  # before the bytes are looked at
+    if not remembered(root, manifest, facts, memory):
         verify(root, manifest, on_progress)
-        remember(root, manifest, memory)
+        remember(root, manifest, facts, memory)
     splits = (
         _opened(tuple(root / shard.file for shard in split))
         for split in (manifest.train, manifest.test)
     )
-    pack = Pack(root, manifest, *splits)
+    pack = Pack(root, manifest, facts, *splits)
     for split, shards in ((pack.train, manifest.train), (pack.test, manifest.test)):
         if len(split) != sum(shard.images for shard in shards):
             raise DataError(f"{root} is damaged: pack the images again")

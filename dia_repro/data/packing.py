@@ -31,6 +31,7 @@ from dia_repro.data.manifest import (
     label_of,
     read_manifest,
     remember,
+    shard_facts,
 )
 from dia_repro.data.own import choose_folder, resolved
 from dia_repro.data.packed import require_pyarrow
@@ -101,7 +102,7 @@ def pack(job: Job, memory: Path, on_progress: OnProgress | None = None) -> tuple
             (partial / LOCK).unlink(missing_ok=True)
             partial.rename(job.target)
             flush_names(job.target.parent)
-    remember(job.target, manifest, memory)
+    remember(job.target, manifest, shard_facts(job.target, manifest), memory)
     return manifest, False
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from dia_repro.data.augmentation import AUGMENTATIONS, Draw, crop, draw, pad
-from dia_repro.data.dataset import WHOLE, Batch, Dataset, Images, Normalisation
+from dia_repro.data.dataset import WHOLE, Batch, Dataset, Images, Normalisation, OnWait, go_on
 
 
 class ResidentData:
@@ -42,6 +42,7 @@ class ResidentData:
         order: torch.Generator,
         variation: torch.Generator,
         start: int = 0,
+        on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
     ) -> Iterator[Batch]:
         """One epoch: every training image once, the last batch smaller where it must be.
 
@@ -51,6 +52,7 @@ class ResidentData:
             variation: draws crops and flips (a CPU generator).
             start: how many batches to leave out at the beginning; those that follow are the
                 same as if none had been left out.
+            on_wait: not called: nothing is waited for.
 
         Yields:
             Images (B, 3, H, W) float, channels last, and labels (B,).
@@ -64,7 +66,11 @@ class ResidentData:
             pixels = crop(self.padded, index, on_device, self.size)
             yield self.normalise(pixels), self.labels[index]
 
-    def test_batches(self, batch_size: int) -> Iterator[Batch]:
+    def test_batches(
+        self,
+        batch_size: int,
+        on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
+    ) -> Iterator[Batch]:
         """Every test image once, as it is."""
         for first in range(0, len(self.test), batch_size):
             chosen = slice(first, first + batch_size)

@@ -16,7 +16,7 @@ from dia_repro.data.dataset import DataError
 from dia_repro.data.decoding import reduced
 from dia_repro.data.folder import Files
 from dia_repro.data.manifest import FORMAT, Shard, file_hash
-from dia_repro.data.opening import in_threads, open_rgb, upright
+from dia_repro.data.opening import FORMATS, in_threads, open_rgb, read_file, upright
 from dia_repro.data.packed import COLUMNS
 from dia_repro.data.streaming import StreamedDataset
 from dia_repro.flushing import flush_file, flush_names
@@ -80,7 +80,14 @@ def write_shard(
     root = job.source.files.root
 
     def convert(place: int) -> bytes:
-        return packed_jpeg(split.file(root, place), job.side, job.quality, turn=job.source.upright)
+        try:
+            image = io.BytesIO(split.read(root, place, "packing began"))
+            return packed_jpeg(image, job.side, job.quality, turn=job.source.upright)
+        except DataError:  # it is not the one that was looked at
+            raise
+        except Exception as error:  # decoders raise what they like
+            path = split.file(root, place)
+            raise DataError(f"{path} cannot be decoded any more: {error}") from error
 
     with replacing(path) as file, pa.ipc.new_file(file, schema) as writer:
         rows: list[tuple[bytes, int, bytes]] = []
@@ -169,14 +176,11 @@ def packed_jpeg(path: Path | io.BytesIO, side: int, quality: int, *, turn: bool)
         turn: whether the image is turned as its EXIF data say.
 
     Raises:
-        DataError: it cannot be decoded.
+        Exception: whatever the decoder likes.
     """
-    try:
-        content = path.read_bytes() if isinstance(path, Path) else path.getvalue()
-        opened = open_rgb(io.BytesIO(content))
-        as_it_is = _ordinary(content)
-    except Exception as error:  # decoders raise what they like
-        raise DataError(f"{path} cannot be decoded any more: {error}") from error
+    content = read_file(path) if isinstance(path, Path) else path.getvalue()
+    opened = open_rgb(io.BytesIO(content))
+    as_it_is = _ordinary(content)
     image, orientation = opened
     if turn and orientation != 1:
         image, as_it_is = upright(opened), False
@@ -190,7 +194,7 @@ def packed_jpeg(path: Path | io.BytesIO, side: int, quality: int, *, turn: bool)
 
 
 def _ordinary(content: bytes) -> bool:
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         return image.format == "JPEG" and image.mode in ORDINARY
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 
-from dia_repro.data.dataset import WHOLE, Batch, DataError, Normalisation
+from dia_repro.data.dataset import WHOLE, Batch, DataError, Normalisation, OnWait, go_on
 
 if TYPE_CHECKING:
     from dia_repro.data.decoding import Wanted
     from dia_repro.data.folder import ImageFolder
     from dia_repro.data.packed import Pack
+    from dia_repro.data.workers import DecodingWorkers, Part
 
 # Of training images, pixels scaled to [0, 1]: customary for ImageNet.
 MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +24,6 @@ STD = (0.229, 0.224, 0.225)
 # The shorter side before the centre crop, as a multiple of the crop's: 256 for 224.
 RESIZE_RATIO = 256 / 224
 PART = 32  # images that a worker decodes at a time
-PREFETCHED = 24  # parts under way or waiting, at least: three of ImageNet's batches
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,7 @@ class StreamedData:
         self.dataset, self.device, self.workers, self.part = dataset, device, workers, part
         self.augment = augmentation == "resized-crop-flip"
         self.normalise = Normalisation(MEAN, STD, device)
-        self._parts = _Parts(part)
-        self._loader: DataLoader[Any] | None = None
+        self._workers: DecodingWorkers | None = None
         self._turn = 0
 
     def training_batches(
@@ -102,109 +99,98 @@ class StreamedData:
         order: torch.Generator,
         variation: torch.Generator,
         start: int = 0,
+        on_wait: OnWait = go_on,
     ) -> Iterator[Batch]:
         """One epoch, as `ResidentData.training_batches` gives it.
 
+        Args:
+            on_wait: called several times a second while images are waited for; may raise.
+
         Raises:
-            DataError: an image cannot be decoded any more.
+            DataError: an image has changed, or cannot be decoded any more.
             RuntimeError: other batches were begun meanwhile.
         """
         count = self.dataset.training_images
         permutation = torch.randperm(count, generator=order)
         seeds = torch.randint(2**62, (count,), generator=variation)
         left = permutation[start * batch_size :]
-        yield from self._batches(left, seeds if self.augment else None, batch_size, training=True)
+        drawn = seeds if self.augment else None
+        yield from self._batches(left, drawn, batch_size, on_wait, training=True)
 
-    def test_batches(self, batch_size: int) -> Iterator[Batch]:
+    def test_batches(self, batch_size: int, on_wait: OnWait = go_on) -> Iterator[Batch]:
         """Every test image once, the crop in its middle.
 
+        Args:
+            on_wait: as for `training_batches`.
+
         Raises:
-            DataError: an image cannot be decoded any more.
+            DataError: an image has changed, or cannot be decoded any more.
             RuntimeError: other batches were begun meanwhile.
         """
         order = torch.arange(self.dataset.test_images)
-        yield from self._batches(order, None, batch_size, training=False)
+        yield from self._batches(order, None, batch_size, on_wait, training=False)
 
     def _batches(
-        self, order: Tensor, seeds: Tensor | None, batch_size: int, *, training: bool
+        self,
+        order: Tensor,
+        seeds: Tensor | None,
+        batch_size: int,
+        on_wait: OnWait,
+        *,
+        training: bool,
     ) -> Iterator[Batch]:
-        from dia_repro.data.decoding import Unreadable  # brings torchvision
-
+        source = self.dataset.files
         self._turn = turn = self._turn + 1
-        self._parts.set(order, seeds, batch_size, training=training)
-        parts = iter(self._loading())
+        batches = [batch[self.part] for batch in order.split(batch_size)] if len(order) else []
+        parts = self._decoded(_wanted(batches, seeds, training=training), on_wait)
         side = self.dataset.image_size
-        for first in range(0, len(order), batch_size):
-            size = len(order[first : first + batch_size][self.part])
-            shape = (size, 3, side, side)
-            layout = torch.channels_last
-            pixels = torch.empty(shape, dtype=torch.uint8, device=self.device, memory_format=layout)
-            labels = torch.empty(size, dtype=torch.int64, device=self.device)
+        pinned = self.device.type == "cuda"  # so that the GPU does not wait for the copy
+        for batch in batches:
+            pixels = torch.empty((len(batch), side, side, 3), dtype=torch.uint8, pin_memory=pinned)
+            labels = torch.empty(len(batch), dtype=torch.int64, pin_memory=pinned)
             filled = 0
-            while filled < size:
-                part = next(parts)
-                if isinstance(part, Unreadable):
-                    raise DataError(part.reason)
-                place = slice(filled, filled + len(part[1]))
-                pixels[place].copy_(part[0], non_blocking=True)
-                labels[place].copy_(part[1], non_blocking=True)
+            while filled < len(batch):
+                images, its_labels = next(parts)
+                place = slice(filled, filled + len(its_labels))
+                pixels[place].copy_(torch.from_numpy(images))
+                labels[place] = torch.tensor(its_labels)
                 filled = place.stop
-            yield self.normalise(pixels), labels
+            shown = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            yield self.normalise(shown), labels.to(self.device, non_blocking=True)
             if self._turn != turn:  # the workers are at something else
                 raise RuntimeError("batches of one data set are made one after the other")
+        source.check_unchanged()
 
-    def _loading(self) -> DataLoader[Any]:
-        """Workers, started with the first batch; they live as long as this."""
-        if self._loader is None:
-            from dia_repro.data.decoding import Decoded, collate
+    def _decoded(self, wanted: Iterable[list[Wanted]], on_wait: OnWait) -> Iterator[Part]:
+        """Parts of batches: by workers, which live as long as this, or in this process."""
+        from dia_repro.data.decoding import Decoded, Unreadable  # brings torchvision
+        from dia_repro.data.workers import DecodingWorkers, decode_part
 
-            source = self.dataset
-            forked = self.workers and sys.platform == "linux"
-            self._loader = DataLoader(
-                Decoded(source.files, source.image_size, upright=source.upright),
-                batch_sampler=self._parts,
-                collate_fn=collate,
-                num_workers=self.workers,
-                persistent_workers=self.workers > 0,
-                prefetch_factor=max(2, -(-PREFETCHED // self.workers)) if self.workers else None,
-                # Forked, they have this process's signal handlers and end when it does; where it
-                # was itself forked by a server, torch would start another server for them.
-                multiprocessing_context="fork" if forked else None,
-                pin_memory=self.device.type == "cuda",
-                # Not torch's global state, which belongs to dropout: a resumed epoch would differ.
-                generator=torch.Generator(),
-            )
-        return self._loader
+        source = self.dataset
+        decoded = Decoded(source.files, source.image_size, upright=source.upright)
+        if self.workers:
+            if self._workers is None:
+                self._workers = DecodingWorkers(decoded, self.workers, PART)
+            yield from self._workers.parts(wanted, on_wait)
+            return
+        for part in wanted:
+            pixels = np.empty((len(part), source.image_size, source.image_size, 3), np.uint8)
+            labels = decode_part(decoded, part, pixels)
+            if isinstance(labels, Unreadable):
+                raise DataError(labels.reason)
+            yield pixels, labels
 
 
-class _Parts(Sampler[list["Wanted"]]):
-    """What workers are given: parts of batches, none of which reaches into the next one.
+def _wanted(
+    batches: Sequence[Tensor], seeds: Tensor | None, *, training: bool
+) -> Iterator[list[Wanted]]:
+    """Parts of batches, none of which reaches into the next batch, each image with its seed."""
+    from dia_repro.data.decoding import Wanted
 
-    Args:
-        part: of each batch, the images that are this process's.
-    """
-
-    def __init__(self, part: slice) -> None:
-        self.part = part
-        self.order = torch.arange(0)
-        self.seeds: Tensor | None = None
-        self.batch_size, self.training = 1, True
-
-    def set(self, order: Tensor, seeds: Tensor | None, batch_size: int, *, training: bool) -> None:
-        """What the next iteration gives: `order`'s images, each with its seed."""
-        self.order, self.seeds = order, seeds
-        self.batch_size, self.training = batch_size, training
-
-    def __iter__(self) -> Iterator[list[Wanted]]:
-        from dia_repro.data.decoding import Wanted
-
-        # Not as attributes: what is prefetched would go on with another iteration's.
-        training, seeds = self.training, self.seeds
-        for batch in self.order.split(self.batch_size):
-            own = batch[self.part]
-            for part in own.split(PART) if len(own) else ():
-                drawn = [None] * len(part) if seeds is None else seeds[part].tolist()
-                yield [
-                    Wanted(training, index, seed)
-                    for index, seed in zip(part.tolist(), drawn, strict=True)
-                ]
+    for batch in batches:
+        for part in batch.split(PART) if len(batch) else ():
+            drawn = [None] * len(part) if seeds is None else seeds[part].tolist()
+            yield [
+                Wanted(training, index, seed)
+                for index, seed in zip(part.tolist(), drawn, strict=True)
+            ]

@@ -147,7 +147,11 @@ def _sample(folder: Path) -> list[Path]:
         each = -(-GROUPS * GROUP // max(1, len(chosen)))
         found: list[Path] = []
         for one in chosen:
-            names = [e.path for e in os.scandir(one) if e.name.lower().endswith(SUFFIXES)]
+            names = [
+                entry.path
+                for entry in os.scandir(one)
+                if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+            ]
             found += map(Path, random.sample(names, min(each, len(names))))
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}") from error

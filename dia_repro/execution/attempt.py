@@ -52,7 +52,7 @@ class Attempt:
     Args:
         order: which run, and where things are.
         send: tells the process that started this one.
-        should_stop: asked between two steps.
+        should_stop: asked between two steps, and while something is waited for.
         ledger: the results database; by default opened where the order says.
     """
 
@@ -90,6 +90,8 @@ class Attempt:
                 lock.release()
         except AlreadyDoneError:
             return Ended(Outcome.DONE_BEFORE)
+        except Stopped:  # before the run was taken up
+            return Ended(Outcome.INTERRUPTED)
         except HeldError as held:
             return Ended(Outcome.BUSY, held.holder.owner)
         except TakenOverError:
@@ -117,6 +119,8 @@ class Attempt:
                 state, reason = self._train(attempt, dataset, loaded, folder)
             except TakenOverError:
                 raise
+            except Stopped:  # before its first step
+                state = State.INTERRUPTED
             except DiaReproError as error:
                 reason = str(error)
             except Exception as error:  # recorded with its reason; the other runs go on
@@ -159,7 +163,11 @@ class Attempt:
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
     def _load(self) -> AnyDataset:
-        return load(self.spec.data, self.order.data)
+        def on_progress(_done: int, _of: int) -> None:
+            if self.should_stop():
+                raise Stopped
+
+        return load(self.spec.data, self.order.data, on_progress)
 
     def _take(self, run_id: int, folder: Folder, provenance: dict[str, Any]) -> int:
         """The number of our attempt; the lock is ours."""
@@ -199,7 +207,7 @@ class Attempt:
         loaded: checkpoint.Loaded | None,
         folder: Folder,
     ) -> tuple[State, str | None]:
-        with crew(self.order, self.send) as group:
+        with crew(self.order, self.send, self.should_stop) as group:
             threads = threads_each(self.order)
             trainer = Trainer(self.spec, self.order.seed, dataset, self.device, threads, group)
             return self._train_with(trainer, attempt, loaded, folder)

@@ -29,12 +29,13 @@ from dia_repro.execution.messages import Message, Notice, WorkOrder
 from dia_repro.experiments.spec import Spec
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.together import ALONE, Group, joined
-from dia_repro.training.trainer import Diverged, Trainer
+from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 HERE = "127.0.0.1"
 READY = "ready"
 # So long after a process was lost the first one may hang in an exchange with it.
 GRACE_SECONDS = 30.0
+LOOK_SECONDS = 0.5  # how often the first one looks up while it waits for the others
 EXIT_CODE = 1
 
 
@@ -43,11 +44,19 @@ class LostProcessError(DiaReproError):
 
 
 @contextmanager
-def crew(order: WorkOrder, send: Callable[[Message], None]) -> Iterator[Group]:
+def crew(
+    order: WorkOrder,
+    send: Callable[[Message], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Group]:
     """The processes of an order, this one the first of them; it alone where there are no others.
+
+    Args:
+        should_stop: asked while the others load the data.
 
     Raises:
         LostProcessError: one of them failed.
+        Stopped: `should_stop` said so before all of them had the data.
     """
     if order.processes == 1:
         yield ALONE
@@ -61,7 +70,7 @@ def crew(order: WorkOrder, send: Callable[[Message], None]) -> Iterator[Group]:
     try:
         for rank in range(1, order.processes):
             others.others.append(_start(order, rank, store.port))
-        others.wait_until_ready()
+        others.wait_until_ready(should_stop)
         with others, joined(torch.device(order.device)) as group:
             yield group
     except RuntimeError as error:
@@ -120,14 +129,17 @@ class _Others:
         self.lost: LostProcessError | None = None
         self._found, self._over = threading.Event(), threading.Event()
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, should_stop: Callable[[], bool]) -> None:
         """Until each has the data and its network.
 
         Raises:
             LostProcessError: one has failed instead.
+            Stopped: `should_stop` said so.
         """
         for one in self.others:
-            wait([one.connection, one.process.sentinel])
+            while not wait([one.connection, one.process.sentinel], LOOK_SECONDS):
+                if should_stop():
+                    raise Stopped
             try:
                 words = one.connection.recv()
             except EOFError:

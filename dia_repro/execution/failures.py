@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import Notice
 from dia_repro.results import writer
@@ -14,10 +16,25 @@ def record_failure(database: Database, run_id: int, owner: str, reason: str) -> 
     Raises:
         VanishedError: the database is gone, and no other run could come to an end either.
     """
+    return _recorded(
+        database, lambda: writer.record_failure(database, run_id, owner, reason), "failure"
+    )
+
+
+def record_kill(database: Database, run_id: int, owner: str) -> Notice | None:
+    """Say that a run is interrupted whose process was told to end at once.
+
+    Returns, Raises:
+        As `record_failure`.
+    """
+    return _recorded(database, lambda: writer.mark_dead(database, run_id, owner), "interruption")
+
+
+def _recorded(database: Database, write: Callable[[], None], what: str) -> Notice | None:
     try:
-        writer.record_failure(database, run_id, owner, reason)
+        write()
     except DiaReproError as error:
         database.check_there()
         # As on a full disk. The other runs go on; this one is found dead when it is next asked for.
-        return Notice(f"its failure could not be recorded: {error}")
+        return Notice(f"its {what} could not be recorded: {error}")
     return None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.deaths import cause_of_death
-from dia_repro.execution.failures import record_failure
-from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder, describe_owner
+from dia_repro.execution.failures import record_failure, record_kill
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder, describe_owner
 from dia_repro.execution.placing import Places
 from dia_repro.execution.stopping import Signals
 from dia_repro.results.database import Database, VanishedError
@@ -92,6 +94,7 @@ class LocalExecutor:
         """Have the runs under way saved, and wait until they are; may be called by a signal."""
         self.stopping = True
         for one in list(self._active):
+            one.asked_to_stop = True
             one.process.terminate()
         for one in list(self._active):
             one.process.join()
@@ -143,18 +146,31 @@ class LocalExecutor:
     def _settle(self, one: _Worker) -> Ended:
         one.process.join()
         one.connection.close()
+        killed = False
         if one.ended is None:
-            one.ended = Ended(Outcome.FAILED, cause_of_death(one.process.exitcode))
-        if one.ended.outcome is Outcome.FAILED:
-            self._record_failure(one, one.ended)
+            one.ended = self._died(one)
+            killed = one.ended.outcome is Outcome.INTERRUPTED
+        if killed:
+            self._record(one, partial(record_kill, self.database))
+        elif one.ended.outcome is Outcome.FAILED:
+            self._record(one, partial(record_failure, self.database, reason=one.ended.detail or ""))
         if not self._gone:  # or they would all say the same
             self.on_message(one.order, one.ended)
         return one.ended
 
-    def _record_failure(self, one: _Worker, ended: Ended) -> None:
+    def _died(self, one: _Worker) -> Ended:
+        """How a worker ended that could not say so."""
+        code = one.process.exitcode
+        if self._signals.kill and code == -signal.SIGKILL:
+            return Ended(Outcome.INTERRUPTED, "stopped at once by a second signal")
+        if (one.asked_to_stop or self._signals.stop) and code == -signal.SIGTERM:
+            return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
+        return Ended(Outcome.FAILED, cause_of_death(code))
+
+    def _record(self, one: _Worker, record: Callable[[int, str], Notice | None]) -> None:
         owner = describe_owner(one.process.pid or 0)
         try:
-            notice = record_failure(self.database, one.order.run_id, owner, ended.detail or "")
+            notice = record(one.order.run_id, owner)
         except VanishedError as error:
             self._gone = error
         else:

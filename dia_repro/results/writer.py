@@ -188,11 +188,15 @@ def record_failure(database: Database, run_id: int, owner: str, reason: str) -> 
             run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()
 
 
-def mark_dead(database: Database, run_id: int) -> None:
-    """Nobody trains a run that claims to be running: it is interrupted, and free again."""
+def mark_dead(database: Database, run_id: int, owner: str | None = None) -> None:
+    """Nobody trains a run that claims to be running: it is interrupted, and free again.
+
+    Args:
+        owner: who trained it; where another one has taken it up meanwhile, it is left alone.
+    """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
-        if run.state == State.RUNNING:
+        if run.state == State.RUNNING and owner in (None, run.owner):
             let_go(session, run_id)
             run.state, run.owner, run.changed_at = State.INTERRUPTED, None, now()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from dia_repro.data import AnyDataset, Batch, batches_of
+from dia_repro.data.dataset import OnWait, go_on
 from dia_repro.experiments.batches import check_batches
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
@@ -123,12 +124,16 @@ class Trainer:
         if self._position == 0:
             self.begin_epoch(epoch)
         self.model.train()
-        for images, labels in self.batches(epoch):
-            self.train(images, labels)
+
+        def look_up() -> None:
             if on_step is not None and on_step(self._position):
                 self._seconds = time.perf_counter() - started
                 raise Stopped
-        trained, tested = self.evaluate()
+
+        for images, labels in self.batches(epoch, look_up):
+            self.train(images, labels)
+            look_up()
+        trained, tested = self.evaluate(look_up)
         seconds = time.perf_counter() - started
         figures = (trained.loss, trained.top1, tested.loss, tested.top1)
         self.history.append(EpochMetrics(epoch + 1, lr, *figures, seconds))
@@ -180,13 +185,18 @@ class Trainer:
         others = f" of process {rank} from step {step}" if rank else ""
         torch.manual_seed(derive_seed(self.seed, f"dropout{others}", epoch))
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Those of an epoch, counted from 0, that are not done: images and labels."""
+    def batches(self, epoch: int, on_wait: OnWait = go_on) -> Iterator[Batch]:
+        """Those of an epoch, counted from 0, that are not done: images and labels.
+
+        Args:
+            on_wait: called several times a second while images are waited for; may raise.
+        """
         return self.data.training_batches(
             self.spec.recipe.batch_size,
             generator(self.seed, "order", epoch),
             generator(self.seed, "variation", epoch),
             start=self._position,
+            on_wait=on_wait,
         )
 
     def train(self, images: Tensor, labels: Tensor) -> None:
@@ -206,12 +216,16 @@ class Trainer:
             self._check(self.step.tally.read())
 
     @torch.no_grad()
-    def evaluate(self) -> tuple[Sums, Sums]:
+    def evaluate(self, look_up: OnWait = go_on) -> tuple[Sums, Sums]:
         """Evaluate at the end of an epoch.
 
         Reads from the device once, for the training figures and the test set's together.
 
+        Args:
+            look_up: called after each batch and while images are waited for; may raise `Stopped`.
+
         Raises:
+            Stopped: by `look_up`; the trainer's state is that after the last step.
             Diverged: a loss of the epoch, or a weight, is not finite.
         """
         tally = self.step.tally
@@ -222,8 +236,13 @@ class Trainer:
         finite = get_total_norm(weights, math.inf).isfinite()
         self.model.eval()
         tally.clear()
-        for images, labels in self.data.test_batches(TEST_BATCH):
-            self.step.evaluate(images, labels)
+        try:
+            for images, labels in self.data.test_batches(TEST_BATCH, look_up):
+                self.step.evaluate(images, labels)
+                look_up()
+        except Stopped:
+            tally.sums.copy_(trained)
+            raise
         *sums, weights_are_finite = torch.cat((trained, tally.sums, finite[None])).tolist()
         half = len(trained)
         self._check(Sums.of(sums[:half]))

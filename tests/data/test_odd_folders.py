@@ -171,8 +171,8 @@ def test_a_folder_no_experiment_can_be_named_after_is_refused(
 
 
 def remembered(**changed: object) -> str:
-    note = {"format": 2, "content_hash": "0" * 64, "damaged": [], "reasons": [], "side": 12}
-    return json.dumps(note | changed)
+    note = {"format": 3, "content_hash": "0" * 64, "damaged": [], "reasons": [], "side": 12}
+    return json.dumps(note | {"in_both": [], "in_two": []} | changed)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +191,11 @@ def remembered(**changed: object) -> str:
         remembered(side=[12]),
         remembered(format=1),
         remembered(format=None),
+        remembered(format=2),
+        remembered(in_both=None),
+        remembered(in_both=[["a"]]),
+        remembered(in_two=[["a", 1]]),
+        remembered(in_two=["ab"]),
     ],
 )
 def test_a_note_that_is_not_ours_is_not_believed(folder: Path, root: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -216,3 +217,28 @@ def test_global_seed_leaves_the_global_state_as_it_was() -> None:
         assert torch.equal(torch.rand(3), inner)
     drawn = torch.rand(3, generator=generator(0, "order"))
     assert torch.equal(drawn, torch.rand(3, generator=generator(0, "order")))
+
+
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_a_stop_in_the_evaluation_changes_nothing(
+    batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dia_repro.training.trainer.TEST_BATCH", 100)  # four of them
+    whole, first, second = trainer(), trainer(), trainer()
+    asked = 0
+
+    def on_step(done: int) -> bool:
+        nonlocal asked
+        asked += done == first.steps_per_epoch  # the first time after the last step
+        return asked == 1 + batches
+
+    with pytest.raises(Stopped):
+        first.run_epoch(on_step)
+    assert (first.history, first.position) == ([], first.steps_per_epoch)
+    second.load_state(first.state())
+    for one in (whole, second):
+        one.run_epoch()
+        one.run_epoch()
+    expected, found = ([replace(m, seconds=0) for m in one.history] for one in (whole, second))
+    assert found == expected
+    assert same(weights(whole), weights(second))

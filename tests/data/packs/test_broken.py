@@ -91,7 +91,7 @@ def test_a_packed_image_that_cannot_be_decoded_is_named(images: Path, memory: Pa
     wanted = job(images, side=0)
     content = images / "train" / "made-up1" / "3.jpg"
     content.write_bytes(content.read_bytes()[:200])  # after it was looked through
-    with pytest.raises(DataError, match=r"3.jpg cannot be decoded any more"):
+    with pytest.raises(DataError, match=r"3.jpg has changed since packing began"):
         pack(wanted, memory)
 
 

@@ -1,0 +1,181 @@
+"""Processes that decode images into memory that they share with the one that trains.
+
+Torch's own loader is not used: it hands images over in /dev/shm, which containers make so small
+(64 MB by default) that it waits for ever, and while it waits no signal is noticed. The memory here
+is part of no file system, and whoever waits for images looks up several times a second.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import multiprocessing
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
+from typing import Any
+
+import numpy as np
+import torch
+
+from dia_repro.data.dataset import DataError
+from dia_repro.data.decoding import Decoded, Unreadable, Wanted
+
+PREFETCHED = 24  # parts under way or waiting, at least: three of ImageNet's batches
+LOOK_SECONDS = 0.2  # how often whoever waits looks up
+
+Part = tuple[np.ndarray, list[int]]  # (B, S, S, 3) uint8, and labels
+
+
+class DecodingWorkers:
+    """Processes that decode parts of batches ahead of time.
+
+    They are forked where that is possible, and end with this object or with its process.
+
+    Args:
+        decoded: the images.
+        count: how many processes.
+        part: the most images of a part.
+    """
+
+    def __init__(self, decoded: Decoded, count: int, part: int) -> None:
+        forked = sys.platform == "linux"
+        context = multiprocessing.get_context("fork" if forked else "spawn")
+        ahead = max(2, -(-PREFETCHED // count))
+        shape = (count * ahead, part, decoded.size, decoded.size, 3)
+        size = int(np.prod(shape))
+        memory: Any = mmap.mmap(-1, size) if forked else context.RawArray(ctypes.c_ubyte, size)
+        self._pixels = _view(memory, shape)
+        self._asked: deque[int] = deque()  # slots, in the order in which they are waited for
+        self._next = 0
+        self._processes: list[BaseProcess] = []
+        self._connections: list[Connection] = []
+        self._decoded = decoded
+        # Its arguments are not this object, which could not end otherwise.
+        Finalize(self, _end, (self._processes, self._connections), exitpriority=10)
+        for _ in range(count):
+            self._start(context, memory, shape)
+
+    def _start(self, context: BaseContext, memory: Any, shape: tuple[int, ...]) -> None:
+        ours, theirs = context.Pipe()
+        forked = [*self._connections, ours] if context.get_start_method() == "fork" else []
+        process = context.Process(  # type: ignore[attr-defined]
+            target=_serve, args=(self._decoded, memory, shape, theirs, forked), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._processes.append(process)
+        self._connections.append(ours)
+
+    def parts(
+        self, wanted: Iterable[list[Wanted]], on_wait: Callable[[], object]
+    ) -> Iterator[Part]:
+        """Decode parts, in order.
+
+        Each is to be copied before the next one is asked for: its memory is used again.
+
+        Args:
+            on_wait: called several times a second while a part is waited for; may raise.
+
+        Raises:
+            DataError: an image cannot be decoded, or a process has died.
+        """
+        while self._asked:  # by an iteration that was cut short
+            self._reply(on_wait)
+        for part in wanted:
+            if len(self._asked) == len(self._pixels):
+                yield self._receive(on_wait)
+            self._ask(part)
+        while self._asked:
+            yield self._receive(on_wait)
+
+    def _ask(self, part: list[Wanted]) -> None:
+        slot, self._next = self._next, (self._next + 1) % len(self._pixels)
+        self._asked.append(slot)
+        with suppress(OSError):  # it has died, as is noticed when its answer is waited for
+            self._of(slot)[1].send((slot, part))
+
+    def _of(self, slot: int) -> tuple[BaseProcess, Connection]:
+        number = slot % len(self._processes)
+        return self._processes[number], self._connections[number]
+
+    def _receive(self, on_wait: Callable[[], object]) -> Part:
+        slot = self._asked[0]
+        reply = self._reply(on_wait)
+        if isinstance(reply, Unreadable):
+            raise DataError(reply.reason)
+        return self._pixels[slot, : len(reply)], reply
+
+    def _reply(self, on_wait: Callable[[], object]) -> list[int] | Unreadable:
+        process, connection = self._of(self._asked[0])
+        try:
+            while not connection.poll(LOOK_SECONDS):
+                on_wait()
+            reply: list[int] | Unreadable = connection.recv()
+        except (EOFError, OSError) as error:
+            process.join()
+            self._decoded.source.check_unchanged()  # a file of a pack that was cut short kills
+            code = process.exitcode or 0
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            raise DataError(f"a process that decodes images has died: {how}") from error
+        self._asked.popleft()
+        return reply
+
+
+def _view(memory: Any, shape: tuple[int, ...]) -> np.ndarray:
+    pixels: np.ndarray = np.frombuffer(memory, np.uint8).reshape(shape)
+    return pixels
+
+
+def _end(processes: list[BaseProcess], connections: list[Connection]) -> None:
+    for connection in connections:
+        connection.close()
+    for process in processes:  # which have nothing to lose
+        process.kill()
+        process.join()
+
+
+def _serve(
+    decoded: Decoded,
+    memory: Any,
+    shape: tuple[int, ...],
+    connection: Connection,
+    inherited: list[Connection],
+) -> None:
+    """What a process does: decode what it is asked for, until nobody can ask any more.
+
+    Args:
+        inherited: copies of the other ends of pipes; with them open no end would be noticed.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the one that trains
+        signal.signal(number, signal.SIG_IGN)
+    for other in inherited:
+        other.close()
+    torch.set_num_threads(1)
+    pixels = _view(memory, shape)
+    with suppress(EOFError, OSError):
+        while True:
+            slot, part = connection.recv()
+            connection.send(decode_part(decoded, part, pixels[slot]))
+
+
+def decode_part(decoded: Decoded, part: list[Wanted], pixels: np.ndarray) -> list[int] | Unreadable:
+    """Decode images into (B, S, S, 3) uint8.
+
+    Returns:
+        Their labels, or the first one that cannot be read.
+    """
+    labels = []
+    for place, wanted in zip(pixels, part, strict=False):
+        example = decoded[wanted]
+        if isinstance(example, Unreadable):
+            return example
+        place[:], label = example
+        labels.append(label)
+    return labels

@@ -1,0 +1,169 @@
+"""Signals while a run loads data or waits for images, and to workers that do not hear."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dia_repro.data.own import choose_folder
+from dia_repro.execution import worker
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.messages import (
+    Ended,
+    Message,
+    Outcome,
+    Progress,
+    WorkOrder,
+    describe_owner,
+)
+from dia_repro.execution.placing import Places
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import NoAttention
+from dia_repro.results.claims import take
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.queries import run_detail
+from dia_repro.results.schema import State
+from dia_repro.training.provenance import collect
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import tiny_spec, write_folder
+
+Train = Callable[[WorkOrder, Connection], None]
+
+
+def streamed_run(tmp_path: Path, images: int = 12) -> tuple[Database, WorkOrder]:
+    """A run on images that are too large to be held."""
+    photos = write_folder(tmp_path / "photos", {"train": images, "test": 2}, side=80)
+    data = choose_folder(photos, 72, tmp_path).spec
+    tiny = tiny_spec(attention=NoAttention(), epochs=3)
+    recipe = tiny.recipe.model_copy(update={"batch_size": 4})
+    spec = tiny.model_copy(update={"data": data, "recipe": recipe})
+    database, (order,) = make_orders(tmp_path, [spec], 1)
+    return database, replace(order, data=DataLocation(tmp_path, photos))
+
+
+def state(database: Database, order: WorkOrder) -> tuple[State, str | None, str | None]:
+    run = run_detail(database, order.run_id).summary
+    return run.state, run.reason, run.owner
+
+
+def children_of(process: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -> None:
+    database, order = streamed_run(tmp_path, images=60)
+    stuck: list[int] = []
+    asked: list[float] = []
+
+    def on_message(_order: WorkOrder, message: Message) -> None:
+        if isinstance(message, Progress) and not stuck:
+            (active,) = executor._active
+            stuck.extend(children_of(active.process.pid or 0))
+            for number in stuck:
+                os.kill(number, signal.SIGSTOP)  # as on a drive that does not answer
+            threading.Timer(1.0, interrupt).start()
+
+    def interrupt() -> None:
+        asked.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    executor = LocalExecutor(database, Places.on_cpu(1), on_message)
+    ended = executor.run([order])[order.run_id]
+    assert len(stuck) == 1
+    assert time.monotonic() - asked[0] < 10
+    assert ended == Ended(Outcome.INTERRUPTED)
+    assert state(database, order) == (State.INTERRUPTED, None, None)
+
+
+def test_a_run_whose_images_are_replaced_fails_and_records_no_such_epoch(tmp_path: Path) -> None:
+    database, order = streamed_run(tmp_path)
+
+    def on_message(_order: WorkOrder, message: Message) -> None:
+        if isinstance(message, Progress) and (message.epochs, message.steps) == (1, 0):
+            for path in (tmp_path / "photos" / "train").rglob("*.png"):
+                Image.new("RGB", (80, 80)).save(path)
+
+    ended = LocalExecutor(database, Places.on_cpu(1), on_message).run([order])[order.run_id]
+    assert ended.outcome is Outcome.FAILED
+    assert (ended.detail or "").endswith(".png has changed since the run began: start again")
+    assert state(database, order) == (State.FAILED, ended.detail, None)
+    assert len(run_detail(database, order.run_id).epochs) < 3
+    again = LocalExecutor(database, Places.on_cpu(1), lambda *_: None).run([order])[order.run_id]
+    assert "have changed since the run was asked for" in (again.detail or "")
+
+
+def test_a_run_that_looks_images_through_notices_the_wish_to_stop(tmp_path: Path) -> None:
+    database, order = streamed_run(tmp_path)
+    for note in (tmp_path / "inspections").iterdir():
+        note.unlink()
+    ended = worker.attempt(order, lambda _: None, lambda: True)
+    assert ended == Ended(Outcome.INTERRUPTED)
+    assert state(database, order) == (State.PENDING, None, None)
+
+
+def deaf(order: WorkOrder, connection: Connection) -> None:
+    """A worker that has its run and notices no signal that can be ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    _take(order, connection)
+
+
+def early(order: WorkOrder, connection: Connection) -> None:
+    """A worker that has its run and no handlers yet."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    _take(order, connection)
+
+
+def killed(order: WorkOrder, connection: Connection) -> None:
+    """A worker that the kernel kills for want of memory once it is asked to stop."""
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    _take(order, connection)
+
+
+def _take(order: WorkOrder, connection: Connection) -> None:
+    database = open_database(order.database, create=False)
+    known = asdict(collect(torch.device("cpu"), "tiny", "0" * 64, 0))
+    take(database, order.run_id, describe_owner(os.getpid()), "somewhere", known)
+    database.close()
+    connection.send(Progress(0, 1, 0, 1, None))
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("train", "signals", "expected", "says"),
+    [
+        (deaf, 2, Outcome.INTERRUPTED, "stopped at once by a second signal"),
+        (early, 1, Outcome.INTERRUPTED, "stopped before it could save anything"),
+        (killed, 1, Outcome.FAILED, "killed by SIGKILL (out of memory?)"),
+    ],
+)
+def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
+    tmp_path: Path, train: Train, signals: int, expected: Outcome, says: str
+) -> None:
+    database, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
+
+    def on_message(_order: WorkOrder, message: Message) -> None:
+        if isinstance(message, Progress):
+            for number in range(signals):
+                wait = 0.2 + 0.8 * number
+                threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    executor = LocalExecutor(database, Places.on_cpu(1), on_message, train=train)
+    ended = executor.run([order])[order.run_id]
+    assert ended.outcome is expected
+    assert says in (ended.detail or "")
+    found, reason, owner = state(database, order)
+    assert (found.value, owner) == (expected.value, None)
+    assert (reason is None) == (expected is Outcome.INTERRUPTED)
