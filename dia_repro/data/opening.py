@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from PIL import ExifTags, Image
+
+from dia_repro.processors import cores
 
 # Where Pillow begins to warn of decompression bombs: 268 MB decoded.
 MOST_PIXELS = 89_478_485
@@ -81,6 +82,6 @@ def in_threads(
 
     Not all at once: an error or an interruption waits for no more than is under way.
     """
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or cores()) as pool:
         for first in range(0, len(items), AT_A_TIME):
             yield from pool.map(work, items[first : first + AT_A_TIME])

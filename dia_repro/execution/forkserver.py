@@ -7,14 +7,22 @@ thread or CUDA context is copied into them.
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing import forkserver
+import os
+import tempfile
+from multiprocessing import forkserver, util
 
+from dia_repro.errors import AbsentError
 from dia_repro.training.environment import TRAINING, environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A worker imports what the program that started it is made of; here that is done once.
 PRELOADED = ["dia_repro.execution.preload", "dia_repro.cli.main"]
 CONTEXT.set_forkserver_preload(PRELOADED)
+# Bytes of a socket's path: 104 with its end on macOS, 108 on Linux.
+LONGEST_SOCKET = 103
+# What Python adds to the temporary folder: /pymp-????????/listener-????????.
+SOCKET_NAME = 32
+SHORT_FOLDER = "/tmp"  # noqa: S108
 
 
 def start() -> None:
@@ -22,8 +30,40 @@ def start() -> None:
 
     Python puts that folder first: a `random.py` in it, or another checkout of this package,
     would be what workers train with.
+
+    Raises:
+        NoSocketError: there is no folder for the socket that workers are asked for through.
     """
+    _shorten_sockets()
     # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({"PYTHONSAFEPATH": "1", **quiet, **TRAINING}):
         forkserver.ensure_running()
+
+
+class NoSocketError(AbsentError):
+    """No folder can hold the sockets by which processes talk."""
+
+
+def has_short_sockets() -> bool:
+    """Tell whether a socket in the folder of temporary files has a path that is short enough."""
+    return len(os.fsencode(tempfile.gettempdir())) + SOCKET_NAME <= LONGEST_SOCKET
+
+
+def _shorten_sockets() -> None:
+    """Have sockets of this process and its workers in a short folder, where TMPDIR is a long one.
+
+    Other temporary files stay in TMPDIR.
+    """
+    if has_short_sockets():
+        return
+    long, tempfile.tempdir = tempfile.gettempdir(), SHORT_FOLDER
+    try:
+        util.get_temp_dir()  # made once for the process, handed on to its children
+    except OSError as error:
+        raise NoSocketError(
+            f"TMPDIR is too long for a socket ({long}), and {SHORT_FOLDER} cannot be written: "
+            "set TMPDIR to a short folder"
+        ) from error
+    finally:
+        tempfile.tempdir = long
