@@ -83,3 +83,21 @@ def test_without_a_short_folder_a_sentence_says_what_to_do(tmp_path: Path) -> No
     done = python(START.format(change="forkserver.SHORT_FOLDER = '/none'"), TMPDIR=str(long))
     assert "NoSocketError: TMPDIR is too long for a socket" in done.stderr.splitlines()[-1]
     assert done.stderr.strip().endswith("set TMPDIR to a short folder")
+
+COMPILE = (
+    "import os\n"
+    "from dia_repro.training.environment import use_writable_caches\n"
+    "use_writable_caches()\n"
+    "for name in ('TRITON_CACHE_DIR', 'TORCHINDUCTOR_CACHE_DIR'):\n"
+    "    print(os.environ.get(name))"
+)
+
+
+def test_compiled_gpu_code_goes_where_it_can_be_written(tmp_path: Path) -> None:
+    usual = python(COMPILE, HOME=str(tmp_path), TMPDIR=str(tmp_path))
+    assert usual.stdout == "None\nNone\n", "where torch and Triton have it"
+    place = {"TMPDIR": str(tmp_path), "HOME": "/dev/null"}
+    homeless = python(COMPILE, **place, TORCHINDUCTOR_CACHE_DIR="/proc/none")
+    assert homeless.returncode == 0, homeless.stderr
+    folders = [Path(line) for line in homeless.stdout.splitlines()]
+    assert [tmp_path in folder.parents and folder.is_dir() for folder in folders] == [True] * 2
