@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from dia_repro.execution import forkserver
@@ -104,6 +106,25 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """This process's environment without settings of dia-repro's own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DIA_REPRO_")}
     return {**kept, **extra}
+
+
+def with_mounts(*mounts: str) -> list[str]:
+    """The beginning of a command line that runs the rest where other file systems are mounted.
+
+    Skips the test where that is not allowed.
+
+    Args:
+        mounts: shell commands, such as `mount -t tmpfs none /tmp`.
+    """
+    unshare = ["unshare", "--mount", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    return unshare
+
+
+def read_only(folder: Path) -> str:
+    """The shell command that makes a folder read-only, for `with_mounts`."""
+    return f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
 
 
 def one_line(text: str) -> bool:

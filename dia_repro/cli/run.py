@@ -112,10 +112,9 @@ def run(
         f"{len(open_runs)} of {len(planned)} runs to train, {at_once} at a time "
         f"on {', '.join(machine.devices)}; results go to {database.name}."
     )
-    _say_without_commit()
     processes = max(1, int(engine.gpus_of_a_run))
     check_sharing(open_runs, processes)
-    _look_at_file_system(db, several_machines=isinstance(engine, Slurm))
+    _look_at_surroundings(db, several_machines=isinstance(engine, Slurm))
     database = open_database(db, create=True)
     orders = make_orders(
         open_runs,
@@ -147,6 +146,11 @@ def _submit(engine: Slurm, orders: Sequence[WorkOrder]) -> None:
         f"Submitted to Slurm as job {', '.join(jobs)}. 'dia-repro runs watch' follows it, "
         f"'scancel {' '.join(jobs)}' stops it; this command again goes on with what is left."
     )
+
+
+def _look_at_surroundings(db: str, *, several_machines: bool) -> None:
+    _say_without_commit()
+    _look_at_file_system(db, several_machines=several_machines)
 
 
 def _say_without_commit() -> None:

@@ -34,7 +34,7 @@ def start() -> None:
     Raises:
         NoSocketError: there is no folder for the socket that workers are asked for through.
     """
-    _shorten_sockets()
+    shorten_sockets()
     # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({"PYTHONSAFEPATH": "1", **quiet, **TRAINING}):
@@ -50,10 +50,13 @@ def has_short_sockets() -> bool:
     return len(os.fsencode(tempfile.gettempdir())) + SOCKET_NAME <= LONGEST_SOCKET
 
 
-def _shorten_sockets() -> None:
+def shorten_sockets() -> None:
     """Have sockets of this process and its workers in a short folder, where TMPDIR is a long one.
 
     Other temporary files stay in TMPDIR.
+
+    Raises:
+        NoSocketError: the short folder cannot be written.
     """
     if has_short_sockets():
         return

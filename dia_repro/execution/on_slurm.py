@@ -123,9 +123,7 @@ def check_slurm() -> None:
         raise SlurmError("there is no Slurm here: no srun on the path")
 
 
-def submit(
-    orders: Sequence[WorkOrder], submission: Submission, folder: Path
-) -> tuple[str, ...]:
+def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) -> tuple[str, ...]:
     """Hand runs to Slurm, in their order: in one job array, or several where one is too large.
 
     Where tasks at a time are bounded, each array waits for the one before it.
@@ -183,8 +181,9 @@ def _after(parameters: Mapping[str, Any], job: str) -> dict[str, Any]:
 def max_array_size() -> int:
     """Return how many tasks an array may have on this cluster, at least 1."""
     try:
+        command = ["scontrol", "show", "config"]
         config = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, check=True, timeout=20
+            command, capture_output=True, text=True, check=True, timeout=20
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return MAX_ARRAY_SIZE

@@ -39,8 +39,8 @@ def use_writable_caches() -> None:
     }
     for variable, default in caches.items():
         try:
-            folder = os.environ.get(variable) or default()
-            os.makedirs(folder, exist_ok=True)
+            folder = Path(os.environ.get(variable) or default())
+            folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except (OSError, RuntimeError, KeyError):  # two of them: a user without a name or a home
             own = Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}", variable.lower())

@@ -84,6 +84,7 @@ def test_without_a_short_folder_a_sentence_says_what_to_do(tmp_path: Path) -> No
     assert "NoSocketError: TMPDIR is too long for a socket" in done.stderr.splitlines()[-1]
     assert done.stderr.strip().endswith("set TMPDIR to a short folder")
 
+
 COMPILE = (
     "import os\n"
     "from dia_repro.training.environment import use_writable_caches\n"

@@ -62,7 +62,8 @@ exec "$@"
 """,
     "scontrol": """
 if [ "$*" = "show config" ]; then
-  printf 'MaxArrayTasks           = 10000\\nMaxArraySize            = %s\\n' ${{MAX_ARRAY_SIZE:-1001}}
+  echo "MaxArrayTasks           = 10000"
+  echo "MaxArraySize            = ${{MAX_ARRAY_SIZE:-1001}}"
   exit
 fi
 echo "$@" >> {home}/scontrol.log
@@ -167,9 +168,7 @@ def test_what_is_submitted_before_slurm_refuses_is_named(slurm: Path, tmp_path: 
     assert sorted(path.name for path in slurm.glob("script-*")) == ["script-7", "script-8"]
 
 
-def test_the_size_of_an_array_is_the_clusters(
-    slurm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_size_of_an_array_is_the_clusters(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_ARRAY_SIZE", "250")
     assert on_slurm.max_array_size() == 250
     monkeypatch.setenv("MAX_ARRAY_SIZE", "0")
@@ -180,8 +179,11 @@ def test_the_size_of_an_array_is_the_clusters(
 
 def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path: Path) -> None:
     outer = {
-        **{"SLURM_JOB_ID": "5", "SLURM_CPUS_PER_TASK": "64", "SLURM_MEM_PER_NODE": "512"},
-        **{"SBATCH_TIMELIMIT": "1", "SBATCH_PARTITION": "cpu", "SUBMITIT_EXECUTOR": "local"},
+        "SLURM_JOB_ID": "5",
+        "SLURM_CPUS_PER_TASK": "64",
+        "SBATCH_TIMELIMIT": "1",
+        "SBATCH_PARTITION": "cpu",
+        "SUBMITIT_EXECUTOR": "local",
     }
     site = {"SLURM_CONF": "/opt/slurm.conf", "SBATCH_ACCOUNT": "lab"}
     command = (*SEVEN_RUNS, "--executor", "slurm", "--slurm", "partition=gpu")
