@@ -82,6 +82,24 @@ def database(location: str) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture
+def one_cpu() -> Iterator[Path]:
+    """A control group of this machine with a quota of one CPU."""
+    folder = Path("/sys/fs/cgroup/cpu" if Path("/sys/fs/cgroup/cpu").is_dir() else "/sys/fs/cgroup")
+    group = folder / f"dia-repro-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error}")
+    quota = next(filter(Path.exists, (group / "cpu.max", group / "cpu.cfs_quota_us")), None)
+    if quota is not None:
+        quota.write_text("100000")
+        yield group
+    group.rmdir()
+    if quota is None:
+        pytest.skip("control groups of this machine do not limit CPU time")
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server in this process."""

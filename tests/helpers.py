@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from dia_repro.execution import forkserver
@@ -112,6 +113,25 @@ def can_mount() -> bool:
     """Whether this user may mount something for a process alone."""
     tried = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
     return bool(shutil.which("unshare")) and subprocess.run(tried, check=False).returncode == 0
+
+
+def with_mounts(*mounts: str) -> list[str]:
+    """The beginning of a command line that runs the rest where other file systems are mounted.
+
+    Skips the test where that is not allowed.
+
+    Args:
+        mounts: shell commands, such as `mount -t tmpfs none /tmp`.
+    """
+    unshare = ["unshare", "--mount", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    return unshare
+
+
+def read_only(folder: Path) -> str:
+    """The shell command that makes a folder read-only, for `with_mounts`."""
+    return f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
 
 
 def one_line(text: str) -> bool:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from dia_repro.models.fast.jit import cached_njit
 
 # What scikit-learn holds for no difference between values, and for no impurity.
 LEAST_STEP = np.float32(1e-7)
@@ -25,9 +26,9 @@ HANDFUL = 8
 # Adding an output up takes as long as passing over so many products.
 OUTPUT_COST = 1.5
 
-compiled = njit(cache=True, nogil=True)
+compiled = cached_njit(nogil=True)
 # Free to add in any order, which takes several at a time.
-compiled_sums = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+compiled_sums = cached_njit(nogil=True, fastmath={"contract", "reassoc", "nsz"})
 
 
 @compiled

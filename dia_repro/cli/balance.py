@@ -68,7 +68,11 @@ def _balance(
     location: DataLocation,
     training: float | None,
 ) -> Balance | None:
-    """None where the data cannot be measured."""
+    """None where the data cannot be measured.
+
+    Raises:
+        CalibrationError: a GPU cannot train the network.
+    """
     from dia_repro.execution.bottleneck import Balance
     from dia_repro.experiments.describe import describe_model
 
@@ -109,6 +113,7 @@ def _rate(data: DataSpec, location: DataLocation) -> CoreRate:
 
 
 def _trained_a_second(spec: Spec, machine: Machine) -> float:
-    from dia_repro.training.calibration import seconds_per_image
+    from dia_repro.execution.calibrating import seconds_per_image
 
-    return 1 / seconds_per_image(spec, machine.device)
+    # In another process: a GPU whose memory is full, or that fails, would end this one.
+    return 1 / seconds_per_image(spec, machine.device, machine.threads(1), together=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dia_repro
@@ -19,9 +18,9 @@ def circumstances_of(device: torch.device) -> dict[str, Any]:
     """Device, versions, commit and command of this process."""
     import torch
 
-    from dia_repro.training.provenance import device_name, git_state
+    from dia_repro.training.provenance import CODE, device_name, git_state
 
-    commit, clean = git_state(Path(dia_repro.__file__).parent.parent)
+    commit, clean = git_state(CODE)
     return {
         "device": device_name(device),
         "python": platform.python_version(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from dia_repro.cli.output import notice, watch
 from dia_repro.cli.requests import FOLDER, PACKED, folder_path
 from dia_repro.errors import ABSENT, DONE, UsageError
 from dia_repro.experiments.names import DataLocation
+from dia_repro.processors import cores
 
 if TYPE_CHECKING:
     from dia_repro.data import StreamedDataset
@@ -162,7 +162,7 @@ def pack(
         raise UsageError("--skip-damaged goes with folder:PATH")
     source, classes = _source(name, data, skip_damaged=skip_damaged)
     target = out or default_target(data, source.name, side, quality)
-    job = Job(source, classes, target, side, quality, workers or os.cpu_count() or 1)
+    job = Job(source, classes, target, side, quality, workers or cores())
     with watch(f"Packing {name}") as on_progress:
         manifest, found = write_pack(job, data / MEMORY, on_progress)
     images = [sum(shard.images for shard in split) for split in (manifest.train, manifest.test)]

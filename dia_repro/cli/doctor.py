@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
+    from dia_repro.training.store import Store
 
 FIELDS = ("check", "status", "detail")
 COLUMNS = tuple(Column(name, field(name)) for name in FIELDS)
@@ -27,17 +28,19 @@ LEAST_FREE_BYTES = 1_000_000_000
 def doctor(
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
+    checkpoints: options.CheckpointsOption = None,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
     """Say whether this machine is ready: GPU, data, disk, database.
 
+    Each thing is tried: locks, sockets, shared memory, a write to the database that is undone.
     Exits with 3 where not even the demo protocol could run.
 
     Example: dia-repro doctor
     """
     records = [
         {"check": check, "status": status, "detail": detail}
-        for check, status, detail in _checks(db, data)
+        for check, status, detail in _checks(db, data, checkpoints)
     ]
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     bad = [record for record in records if record["status"] == "bad"]
@@ -49,34 +52,63 @@ def doctor(
     raise typer.Exit(ABSENT if bad else DONE)
 
 
-def _checks(db: str, data: Path) -> Iterator[tuple[str, str, Any]]:
+def _checks(db: str, data: Path, checkpoints: str | None) -> Iterator[tuple[str, str, Any]]:
     import torch
 
+    from dia_repro.cli import probes
     from dia_repro.execution.machine import find_machine
     from dia_repro.training.provenance import device_name
 
     yield "python", "ok", platform.python_version()
     yield "torch", "ok", torch.__version__
     machine = find_machine()
-    cpu = f"{device_name(torch.device('cpu'))}, {machine.cores} cores"
-    yield "processor", "ok", cpu
+    yield "processor", *probes.processor(device_name(torch.device("cpu")))
     yield from _gpu_checks(machine)
+    yield "code", *_tried(probes.code)
+    yield "sockets", *_tried(probes.sockets)
+    yield "shared memory", *_tried(probes.shared_memory)
+    yield "open files", *_tried(probes.open_files)
+    yield "compiled code", *_tried(probes.compiled_code)
     for name in ("cifar10", "cifar100", "imagenet"):
         yield name, *_data_check(name, data)
     yield "ImageNet input", *_input_check(machine, data)
     yield "disk", *_disk_check(Path(db if "://" not in db else "."))
-    yield "database", *_database_check(db)
+    yield "database", *_tried(lambda: probes.database(db))
+    yield "checkpoints", *_tried(lambda: probes.checkpoints(_store(db, checkpoints)))
+
+
+def _tried(probe: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+    """What a probe says; an error of it is why no run can be trained."""
+    try:
+        return probe()
+    except DiaReproError as error:
+        return "bad", str(error)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return "bad", f"{place}{error.strerror or error}"
+
+
+def _store(db: str, checkpoints: str | None) -> Store:
+    from dia_repro.execution.planning import checkpoint_store
+    from dia_repro.results.database import open_database
+
+    return checkpoint_store(open_database(db, create=False), checkpoints)
 
 
 def _gpu_checks(machine: Machine) -> Iterator[tuple[str, str, str]]:
     """One line for each GPU: whether torch computes on it, and in which precisions."""
     import torch
 
+    from dia_repro.cli.probes import cannot_compute
     from dia_repro.training.numerics import has_precision
     from dia_repro.training.provenance import device_name
 
     for name in machine.devices if machine.has_gpu else ():
         device = torch.device(name)
+        reason = cannot_compute(device)
+        if reason:
+            yield "GPU", "bad", f"{name} cannot compute ({reason}): train with --device cpu"
+            continue
         lacking = [p for p in (Precision.TF32, Precision.BF16) if not has_precision(p, device)]
         precisions = "fp32, tf32 and bf16"
         if lacking:
@@ -104,8 +136,11 @@ def _input_check(machine: Machine, data: Path) -> tuple[str, str]:
     """Whether ImageNet's data path keeps up with training."""
     from dia_repro.cli.balance import imagenet_balance
 
-    with stderr().status("Measuring how fast images are decoded and trained on …"):
-        balance = imagenet_balance(machine, data)
+    try:
+        with stderr().status("Measuring how fast images are decoded and trained on …"):
+            balance = imagenet_balance(machine, data)
+    except DiaReproError as error:
+        return "warning", str(error)
     return "ok", balance.sentence() if balance else "images could not be decoded"
 
 
@@ -115,20 +150,3 @@ def _disk_check(path: Path) -> tuple[str, str]:
         return "bad", f"the folder {folder} does not exist"
     free = shutil.disk_usage(folder).free
     return "ok" if free >= LEAST_FREE_BYTES else "bad", f"{free / 1e9:,.1f} GB free in {folder}"
-
-
-def _database_check(db: str) -> tuple[str, str]:
-    from dia_repro.results.backends import sqlite_path
-    from dia_repro.results.database import open_database
-    from dia_repro.results.queries import all_runs
-
-    try:
-        database = open_database(db, create=False)
-        runs = all_runs(database)
-        path = sqlite_path(db)
-        if path is not None and not path.exists():
-            return "ok", f"{db} will be made by the first run"
-        with database.writing():
-            return "ok", f"{len(runs)} runs in {database.name}"
-    except DiaReproError as error:
-        return "bad", str(error)

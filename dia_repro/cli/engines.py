@@ -35,7 +35,7 @@ class Resources:
         jobs: runs at a time.
         per_gpu: runs at a time on each GPU.
         gpus_per_run: GPUs of each run.
-        slurm: options of `sbatch`, each as NAME=VALUE.
+        slurm: options of `sbatch`, each as NAME=VALUE, or NAME for one without a value.
     """
 
     executor: options.Executor = options.Executor.LOCAL
@@ -183,8 +183,8 @@ class Slurm:
         check_slurm()
         _look_through(data, location, checkpoints)
 
-    def submit(self, orders: Sequence[WorkOrder]) -> str:
-        """The number of the job array that does so many orders."""
+    def submit(self, orders: Sequence[WorkOrder]) -> tuple[str, ...]:
+        """The numbers of the job arrays that do so many orders."""
         from dia_repro.execution.on_slurm import slurm_folder, submit
 
         return submit(orders, self.submission, slurm_folder(orders[0].database))
@@ -253,7 +253,7 @@ def _find_slurm(asked: Resources) -> Slurm:
     if on_cpu and asked.gpus_per_run:
         raise UsageError("--gpus-per-run and --device cpu do not go together")
     gpus = 0 if on_cpu else asked.gpus_per_run or 1
-    cpus = sbatch.pop("cpus-per-task", str(CPUS_BESIDE_A_GPU * gpus or 1))
+    cpus = str(sbatch.pop("cpus-per-task", CPUS_BESIDE_A_GPU * gpus or 1))
     if not cpus.isdecimal() or int(cpus) < 1:
         raise UsageError(f"--slurm cpus-per-task={cpus}: a number from 1")
     submission = Submission(asked.jobs, gpus, int(cpus), sbatch)
@@ -261,8 +261,8 @@ def _find_slurm(asked: Resources) -> Slurm:
     return Slurm(Machine(("cpu" if on_cpu else "cuda:0",), int(cpus)), submission)
 
 
-def _name_and_value(text: str) -> tuple[str, str]:
+def _name_and_value(text: str) -> tuple[str, str | bool]:
     name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise UsageError(f"--slurm {text}: an option of sbatch, as NAME=VALUE")
-    return name, value
+    if not name.strip("-") or " " in name or (equals and not value):
+        raise UsageError(f"--slurm {text}: an option of sbatch, as NAME=VALUE or NAME")
+    return name, value if equals else True

@@ -176,8 +176,8 @@ SlurmOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--slurm",
-        help="An option of sbatch, e.g. partition=gpu, time=12:00:00 (by default 24 hours) or "
-        "account=…; may be repeated.",
+        help="An option of sbatch, e.g. partition=gpu, time=12:00:00 (by default 24 hours), "
+        "account=… or exclusive; may be repeated.",
     ),
 ]
 GPUsPerRun = Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 import typer
 from rich.console import Console, RenderableType
@@ -24,12 +25,22 @@ class ConfirmationError(AbsentError):
 
 def stdout() -> Console:
     """For tables; wide enough for any of them where no terminal says how wide it is."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    terminal = _terminal(sys.stdout)
+    width = PIPE_WIDTH if terminal is False else None
+    return Console(width=width, highlight=False, force_terminal=terminal)
 
 
 def stderr() -> Console:
     """For progress and notices."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, force_terminal=_terminal(sys.stderr))
+
+
+def _terminal(stream: TextIO | None) -> bool | None:
+    """Return False for a file or a pipe, None for a terminal, which rich then asks for colours.
+
+    FORCE_COLOR, which continuous integration often sets, would fill a log with bars.
+    """
+    return None if stream is not None and stream.isatty() else False
 
 
 def notice(text: str) -> None:

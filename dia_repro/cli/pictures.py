@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dia_repro.cli.output import notice
+from dia_repro.processors import cores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,8 +49,7 @@ class Pictures:
 def drawing() -> Iterator[Pictures]:
     """Processes that draw, as many as there are cores for."""
     context = multiprocessing.get_context("spawn")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    with ProcessPoolExecutor(min(cores, 4), context, initializer=_leave_signals) as pool:
+    with ProcessPoolExecutor(min(cores(), 4), context, initializer=_leave_signals) as pool:
         try:
             yield Pictures(pool)
         except BaseException:

@@ -114,7 +114,7 @@ def run(
     )
     processes = max(1, int(engine.gpus_of_a_run))
     check_sharing(open_runs, processes)
-    _look_at_file_system(db, several_machines=isinstance(engine, Slurm))
+    _look_at_surroundings(db, several_machines=isinstance(engine, Slurm))
     database = open_database(db, create=True)
     orders = make_orders(
         open_runs,
@@ -142,11 +142,24 @@ def run(
 
 
 def _submit(engine: Slurm, orders: Sequence[WorkOrder]) -> None:
-    job = engine.submit(orders)
+    jobs = engine.submit(orders)
     notice(
-        f"Submitted to Slurm as job {job}. 'dia-repro runs watch' follows it, 'scancel {job}' "
-        "stops it; this command again goes on with what is left."
+        f"Submitted to Slurm as job {', '.join(jobs)}. 'dia-repro runs watch' follows it, "
+        f"'scancel {' '.join(jobs)}' stops it; this command again goes on with what is left."
     )
+
+
+def _look_at_surroundings(db: str, *, several_machines: bool) -> None:
+    _say_without_commit()
+    _look_at_file_system(db, several_machines=several_machines)
+
+
+def _say_without_commit() -> None:
+    from dia_repro.training.provenance import git_problem
+
+    problem = git_problem()
+    if problem:
+        notice(f"Results will not name the commit of the code: {problem}.")
 
 
 def _look_at_file_system(db: str, *, several_machines: bool) -> None:

@@ -18,6 +18,7 @@ from typing import TypeVar
 from PIL import ExifTags, Image
 
 from dia_repro.data.dataset import DataError
+from dia_repro.processors import cores
 
 # What Pillow may take a file for. The JPEG and GIF decoders are safe, and collections from the web
 # have GIF files named .jpg; others start programs (EPS) or depend on how Pillow was built.
@@ -149,6 +150,6 @@ def in_threads(
 
     Not all at once: an error or an interruption waits for no more than is under way.
     """
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or cores()) as pool:
         for first in range(0, len(items), AT_A_TIME):
             yield from pool.map(work, items[first : first + AT_A_TIME])

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from dia_repro.execution.calibrating import seconds_per_image
-from dia_repro.execution.machine import Machine, NoGPUError, cores
+from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.planning import PlannedRun, longest_first
+from dia_repro.processors import cores
 from dia_repro.results.database import Database
 from dia_repro.results.queries import most_used_gpu, seconds_per_epoch
 from dia_repro.training.calibration import images_of_a_step

@@ -7,11 +7,14 @@ thread or CUDA context is copied into them.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 
+from dia_repro.errors import AbsentError
 from dia_repro.interrupts import STOPPING
 from dia_repro.training.environment import TRAINING, environment
 
@@ -23,6 +26,11 @@ PRELOADED = [
     "dia_repro.cli.main",
 ]
 CONTEXT.set_forkserver_preload(PRELOADED)
+# Bytes of a socket's path: 104 with its end on macOS, 108 on Linux.
+LONGEST_SOCKET = 103
+# What Python adds to the temporary folder: /pymp-????????/listener-????????.
+SOCKET_NAME = 32
+SHORT_FOLDER = "/tmp"  # noqa: S108
 
 
 def start() -> None:
@@ -30,7 +38,11 @@ def start() -> None:
 
     Python puts that folder first: a `random.py` in it, or another checkout of this package,
     would be what workers train with.
+
+    Raises:
+        NoSocketError: there is no folder for the socket that workers are asked for through.
     """
+    shorten_sockets()
     # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({"PYTHONSAFEPATH": "1", **quiet, **TRAINING}):
@@ -47,3 +59,34 @@ def _signals_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class NoSocketError(AbsentError):
+    """No folder can hold the sockets by which processes talk."""
+
+
+def has_short_sockets() -> bool:
+    """Tell whether a socket in the folder of temporary files has a path that is short enough."""
+    return len(os.fsencode(tempfile.gettempdir())) + SOCKET_NAME <= LONGEST_SOCKET
+
+
+def shorten_sockets() -> None:
+    """Have sockets of this process and its workers in a short folder, where TMPDIR is a long one.
+
+    Other temporary files stay in TMPDIR.
+
+    Raises:
+        NoSocketError: the short folder cannot be written.
+    """
+    if has_short_sockets():
+        return
+    long, tempfile.tempdir = tempfile.gettempdir(), SHORT_FOLDER
+    try:
+        util.get_temp_dir()  # made once for the process, handed on to its children
+    except OSError as error:
+        raise NoSocketError(
+            f"TMPDIR is too long for a socket ({long}), and {SHORT_FOLDER} cannot be written: "
+            "set TMPDIR to a short folder"
+        ) from error
+    finally:
+        tempfile.tempdir = long

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.execution.placing import Places
+from dia_repro.processors import cores
 
 
 class NoGPUError(AbsentError):
@@ -23,7 +23,7 @@ class Machine:
 
     Attributes:
         devices: `cuda:0`, `cuda:1`, …, or `cpu` alone.
-        cores: processors this process may use.
+        cores: processors this process may use, its quota of CPU time considered.
         memory: bytes of each GPU, by name.
         unusable: one sentence for each GPU that torch cannot compute on.
     """
@@ -148,8 +148,3 @@ def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
         if suffix != "a" and related and capability > least:
             return True
     return not any(known)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,8 +6,11 @@ submitted it need not wait: what a task does is in the results database.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,13 @@ DEFAULT_MINUTES = 24 * 60
 SECONDS_TO_SAVE = 180
 # Of a run that outlasts a job's time: how often it is queued again.
 TIMES_QUEUED_AGAIN = 1000
+# Tasks of an array, where Slurm does not say: its own default.
+MAX_ARRAY_SIZE = 1001
+# Variables that say where Slurm is, and options that people set once for all their jobs.
+OF_THE_SITE = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"}
+OF_ALL_JOBS = {"account", "clusters", "constraint", "partition", "qos", "reservation", "wckey"}
+OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
+SETTLED = {"array", "signal", "ntasks", "nodes", "output", "error", "no-requeue"}
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 
 
@@ -51,13 +61,19 @@ class Submission:
         at_once: tasks at a time; None leaves it to Slurm.
         gpus: of each task; 0 trains on processors.
         cpus: of each task.
-        options: of `sbatch`, without their dashes, e.g. {"partition": "gpu"}.
+        options: of `sbatch`, without their dashes, e.g. {"partition": "gpu"}; True for an option
+            that takes no value, e.g. {"exclusive": True}.
     """
 
     at_once: int | None
     gpus: int
     cpus: int
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str | bool] = field(default_factory=dict)
+
+    @property
+    def named(self) -> dict[str, str | bool]:
+        """The options by the names that `sbatch` has for them."""
+        return {name.lstrip("-").replace("_", "-"): value for name, value in self.options.items()}
 
     def parameters(self) -> dict[str, Any]:
         """By submitit's names.
@@ -65,9 +81,9 @@ class Submission:
         Raises:
             UsageError: an option that is settled here, or no length of time.
         """
-        options = {name.lstrip("-").replace("_", "-"): text for name, text in self.options.items()}
-        minutes = _minutes(options.pop("time")) if "time" in options else DEFAULT_MINUTES
-        settled = {"array", "signal", "ntasks", "nodes", "output", "error"} & set(options)
+        options = self.named
+        minutes = _minutes(str(options.pop("time"))) if "time" in options else DEFAULT_MINUTES
+        settled = SETTLED & set(options)
         if settled:
             raise UsageError(f"--slurm {min(settled)} is settled already")
         own: dict[str, Any] = {
@@ -79,9 +95,12 @@ class Submission:
             "gpus_per_node": self.gpus or None,
             "signal_delay_s": SECONDS_TO_SAVE,
             "array_parallelism": self.at_once or 10_000,
+            "wckey": None,  # submitit's own is refused where these are registered
         }
         given = {name for name in options if name.replace("-", "_") in own}
         own |= {name.replace("-", "_"): options.pop(name) for name in given}
+        # Since Slurm 22.05 srun does not take it over from the job.
+        own["srun_args"] = [f"--cpus-per-task={own['cpus_per_task']}"]
         return {**own, "additional_parameters": {"requeue": True, **options}}
 
 
@@ -104,30 +123,89 @@ def check_slurm() -> None:
         raise SlurmError("there is no Slurm here: no srun on the path")
 
 
-def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) -> str:
-    """Hand runs to Slurm, in their order.
+def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) -> tuple[str, ...]:
+    """Hand runs to Slurm, in their order: in one job array, or several where one is too large.
+
+    Where tasks at a time are bounded, each array waits for the one before it.
 
     Args:
         folder: for submitit's files and the tasks' output; all nodes reach it.
 
     Returns:
-        The job's number.
+        The jobs' numbers.
 
     Raises:
         SlurmError: there is no Slurm, or it refuses.
     """
-    parameters = submission.parameters()
+    parameters, jobs = submission.parameters(), list[str]()
+    tasks = [Task(_everywhere(order, submission.cpus)) for order in orders]
+    size = max_array_size()
+    with _as_from_no_job(submission.named):
+        for first in range(0, len(tasks), size):
+            waiting = jobs and submission.at_once
+            asked = _after(parameters, jobs[-1]) if waiting else parameters
+            try:
+                jobs.append(_submit_array(tasks[first : first + size], asked, folder))
+            except SlurmError as error:
+                if not jobs:
+                    raise
+                raise SlurmError(
+                    f"{error}; the first {first:,} runs are submitted as job {', '.join(jobs)}"
+                ) from error
+    return tuple(jobs)
+
+
+def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: Path) -> str:
+    """Return the number of the job that does so many tasks."""
     try:
         executor = SlurmExecutor(folder, max_num_timeout=TIMES_QUEUED_AGAIN)
         executor.update_parameters(**parameters)
         with executor.batch():
-            jobs = [executor.submit(Task(_everywhere(order, submission.cpus))) for order in orders]
+            jobs = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise SlurmError(f"Slurm does not take the jobs: {lines[-1].strip()}") from error
     except OSError as error:
         raise SlurmError(f"cannot write to {folder}: {error.strerror or error}") from error
     return str(jobs[0].job_id).split("_")[0]
+
+
+def _after(parameters: Mapping[str, Any], job: str) -> dict[str, Any]:
+    """The same for a job that begins when all tasks of another have ended."""
+    options = dict(parameters["additional_parameters"])
+    asked = [options["dependency"]] if "dependency" in options else []
+    options["dependency"] = ",".join([*asked, f"afterany:{job}"])
+    return {**parameters, "additional_parameters": options}
+
+
+def max_array_size() -> int:
+    """Return how many tasks an array may have on this cluster, at least 1."""
+    try:
+        command = ["scontrol", "show", "config"]
+        config = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=20
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return MAX_ARRAY_SIZE
+    known = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.MULTILINE)
+    return max(1, int(known[1])) if known else MAX_ARRAY_SIZE
+
+
+@contextmanager
+def _as_from_no_job(options: Mapping[str, object]) -> Iterator[None]:
+    """Hide the variables of a job that this process is part of: `sbatch` and tasks would use them.
+
+    Variables of `sbatch` go before what its script says, so that of those that people set for all
+    their jobs only the ones stay whose option is not given.
+    """
+    stay = OF_THE_SITE | {f"SBATCH_{name.upper()}" for name in OF_ALL_JOBS - set(options)}
+    hidden = {n: v for n, v in os.environ.items() if n.startswith(OF_A_JOB) and n not in stay}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _everywhere(order: WorkOrder, threads: int) -> WorkOrder:

@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ except ImportError as error:
 
 CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 120.0
+# Bytes of a temporary folder in which Ray's sockets have paths that are short enough.
+LONGEST_FOLDER = 30
 
 
 class ClusterError(AbsentError):
@@ -133,6 +136,8 @@ def connect(address: str | None) -> Cluster:
         _knock(address)
     # What goes wrong is told in one line; the library underneath would say it in its own words.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
+        os.environ.setdefault("RAY_TMPDIR", "/tmp")  # noqa: S108
     # What nodes report, such as tasks begun again, Ray prints among our lines; no setting of its
     # own stops that.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None

@@ -9,6 +9,8 @@ besides.
 from __future__ import annotations
 
 import io
+import logging
+import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,12 @@ from dia_repro.artifacts.networks import DIANET, ORIGINAL, SENET
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+
+# Read by matplotlib when it is imported. Jupyter names a backend of its own to all programs that it
+# starts, which is refused where its package is missing; files are drawn without any.
+os.environ["MPLBACKEND"] = "agg"
+# Warnings are of the user's own settings, which are not used, and of caches that cannot be written.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 KINDS = ("pdf", "png", "svg")
 COLUMN_INCHES = 3.3  # of a paper with two columns

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -127,6 +128,8 @@ def readers_of(engine: Engine) -> Engine:
 
 
 def _sqlite(path: Path, create: bool) -> Engine:
+    if create:
+        create_file(path)
     mode = _sqlite_mode(path, create)
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
 
@@ -136,6 +139,16 @@ def _sqlite(path: Path, create: bool) -> Engine:
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     _prepare_sqlite(engine)
     return engine
+
+
+def create_file(path: Path) -> None:
+    """Create an empty file for SQLite where there is none, with what the umask allows.
+
+    SQLite itself would never let a group write; its journals are like the database. Where the file
+    cannot be created, SQLite says so.
+    """
+    with suppress(OSError):
+        path.touch(exist_ok=False)
 
 
 def _sqlite_mode(path: Path, create: bool) -> str:

@@ -96,6 +96,7 @@ def _copy_within(connection: Connection, path: Path | None, target: Path) -> Non
         if path is None:
             _copy_rows(connection, partial)
         else:
+            backends.create_file(partial)
             # Another connection: one that holds the write lock cannot be copied from.
             with closing(_reader(path)) as source, closing(sqlite3.connect(partial)) as copy:
                 source.backup(copy)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 # How long GNU's OpenMP threads look for work before they sleep: some milliseconds, since a small
 # network's operations follow each other at once, and being woken takes longer than their part.
@@ -21,3 +24,25 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
+
+
+def use_writable_caches() -> None:
+    """Have compiled GPU code kept in the folder of temporary files where its own is not writable.
+
+    Triton and torch's compiler write what they compile before they use it.
+    """
+    caches = {
+        "TRITON_CACHE_DIR": lambda: Path("~/.triton/cache").expanduser(),
+        "TORCHINDUCTOR_CACHE_DIR": lambda: Path(
+            tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}"
+        ),
+    }
+    for variable, default in caches.items():
+        try:
+            folder = Path(os.environ.get(variable) or default())
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except (OSError, RuntimeError, KeyError):  # two of them: a user without a name or a home
+            own = Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}", variable.lower())
+            own.mkdir(parents=True, exist_ok=True)
+            os.environ[variable] = str(own)

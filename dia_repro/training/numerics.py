@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from dia_repro.errors import UsageError
+from dia_repro.training.environment import use_writable_caches
 
 
 class PrecisionError(UsageError):
@@ -77,8 +78,10 @@ def use_device(device: torch.device) -> None:
     Triton kernels, CUDA graphs, new streams and NCCL use the current device, which is `cuda:0`
     unless set, whatever device their tensors are on.
     """
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
+    if device.type == "cuda":
+        use_writable_caches()
+        if device.index is not None:
+            torch.cuda.set_device(device)
 
 
 def use_threads(threads: int) -> None:

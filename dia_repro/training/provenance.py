@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 import dia_repro
+from dia_repro.errors import DiaReproError
 
 # Results that the repository itself holds: their change does not make the code another.
 PUBLISHED = ("runs.db", "tables", "figures")
+CODE = Path(dia_repro.__file__).parent.parent
+
+
+class GitError(DiaReproError):
+    """Git does not tell what was asked."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Provenance:
     Attributes:
         device: the GPU's or processor's name.
         threads: CPU threads of the training process.
-        git_commit: of the code, if it runs from a git checkout.
+        git_commit: of the code, if it runs from a git checkout and git tells it.
         git_clean: whether that checkout had no changes but in its published results.
         data_sha256: of pixels and labels.
         from_epoch: epochs that were done before this attempt.
@@ -50,7 +58,7 @@ class Provenance:
 def collect(device: torch.device, command: str, data_sha256: str, from_epoch: int) -> Provenance:
     """The circumstances of this process, on that device."""
     on_cpu = device.type == "cpu"
-    commit, clean = git_state(Path(dia_repro.__file__).parent.parent)
+    commit, clean = git_state(CODE)
     return Provenance(
         host=socket.gethostname(),
         device=device_name(device),
@@ -81,16 +89,31 @@ def device_name(device: torch.device) -> str:
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit, and whether the checkout is clean; (None, None) for an installed package."""
-    if not (folder / ".git").exists():
+    """Return the commit, and whether the checkout is clean; None where git does not tell."""
+    if not (folder / ".git").exists():  # an installed package
         return None, None
     excluded = [f":(exclude){name}" for name in PUBLISHED]
-    try:
+    commit, status = None, None
+    with suppress(GitError):
         commit = _git(folder, "rev-parse", "HEAD")
-        status = _git(folder, "status", "--porcelain", "--", ".", *excluded)
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    return commit, not status
+        status = _git(
+            folder, "status", "--porcelain", "--untracked-files=normal", "--", ".", *excluded
+        )
+    return commit, None if status is None else not status
+
+
+def git_problem(folder: Path = CODE) -> str | None:
+    """Say in one line why results cannot be recorded with the commit of the code; None if they can.
+
+    An installed package, which has no checkout, is no problem.
+    """
+    if not (folder / ".git").exists():
+        return None
+    try:
+        _git(folder, "rev-parse", "HEAD")
+    except GitError as error:
+        return f"git does not tell the commit of {folder}: {error}"
+    return None
 
 
 def peak_memory(device: torch.device) -> int:
@@ -106,7 +129,32 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=10
-    ).stdout.strip()
+    """Read from the checkout in a folder.
+
+    Raises:
+        GitError: git is not installed, refuses, or does not answer.
+    """
+    # The checkout may be another user's, which git refuses by default since commands of its
+    # configuration would be run; its Python code is what runs here anyway. Nothing is written.
+    options = ["--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
+    command = ["git", *options, "-C", str(folder), *arguments]
+    # GIT_DIR and others, as git sets them for its hooks, name another repository.
+    variables = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=10,
+            env=variables,
+        )
+    except OSError as error:
+        raise GitError(f"git cannot be run: {error.strerror or error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise GitError(f"no answer within {error.timeout:g} seconds") from error
+    if done.returncode:
+        complaints = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise GitError(complaints[0])
+    return done.stdout.strip()

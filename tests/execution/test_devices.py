@@ -17,6 +17,7 @@ import torch
 
 from dia_repro.bench.contenders import Task, Way
 from dia_repro.bench.measure import _serve
+from dia_repro.cli import probes
 from dia_repro.cli.doctor import _gpu_checks
 from dia_repro.cli.engines import Resources, find_engine
 from dia_repro.cli.requests import resolve
@@ -102,11 +103,21 @@ def test_without_a_usable_gpu_training_goes_to_the_cpu_unless_a_gpu_is_insisted_
 
 def test_doctor_has_a_line_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     mock_gpus(monkeypatch, (9, 0), (7, 5), (6, 1))
+    monkeypatch.setattr(probes, "cannot_compute", lambda _: None)
     first, second, third = _gpu_checks(find_machine())
     assert first == ("GPU", "ok", "cuda:0: NVIDIA Example, fp32, tf32 and bf16")
     assert second[2] == "cuda:1: NVIDIA Example, no tf32 and no bf16: use --precision fp32"
     assert third[:2] == ("GPU", "absent")
     assert "is sm_61" in third[2]
+
+
+def test_doctor_computes_on_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert probes.cannot_compute(torch.device("cpu")) is None
+    mock_gpus(monkeypatch, *[(9, 0)] * 100)
+    name, status, detail = list(_gpu_checks(find_machine()))[99]
+    assert (name, status) == ("GPU", "bad")
+    assert detail.startswith("cuda:99 cannot compute (")
+    assert detail.endswith("): train with --device cpu")
 
 
 def test_run_says_why_a_gpu_is_not_used(

@@ -20,12 +20,13 @@ from dia_repro.execution.estimates import (
     with_estimates,
 )
 from dia_repro.execution.local import LocalExecutor
-from dia_repro.execution.machine import Machine, cores
+from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Outcome
 from dia_repro.execution.planning import PlannedRun, longest_first, make_orders, plan_runs
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import ResNetBackbone
+from dia_repro.processors import cores
 from dia_repro.results.database import Database, open_database
 from tests.execution.tiny_runs import report
 from tests.helpers import tiny_spec

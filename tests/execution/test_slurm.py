@@ -33,12 +33,23 @@ task() {{ # number: what Slurm sets for it
   SLURM_JOB_ID=$((7 + $1)) SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$1 SLURM_PROCID=0 \\
     setsid bash {home}/script > {home}/task-$1.log 2>&1 < /dev/null &
 }}
+refuse() {{
+  echo "sbatch: error: $1" >&2
+  exit 1
+}}
 """
+# As a cluster does that keeps accounts by registered wckeys, and limits the size of arrays.
 COMMANDS = {
     "sbatch": """
-cp "$1" {home}/script
-echo "Submitted batch job 7"
+grep -q '^#SBATCH --wckey' "$1" && refuse "Invalid wckey specification"
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+[ "${{last:-0}}" -lt "${{MAX_ARRAY_SIZE:-1001}}" ] || refuse "Invalid job array specification"
+job=$((7 + $(ls {home} | grep -c '^script-')))
+[ "$job" -le "${{LAST_JOB:-99}}" ] || refuse "Job violates accounting/QOS policy"
+cp "$1" {home}/script
+cp "$1" {home}/script-$job
+env > {home}/environment
+echo "Submitted batch job $job"
 if [ -n "$RUN_TASKS" ]; then for number in $(seq 0 "${{last:-0}}"); do task "$number"; done; fi
 """,
     "srun": """
@@ -50,6 +61,11 @@ echo $$ > {home}/pid-$SLURM_ARRAY_TASK_ID
 exec "$@"
 """,
     "scontrol": """
+if [ "$*" = "show config" ]; then
+  echo "MaxArrayTasks           = 10000"
+  echo "MaxArraySize            = ${{MAX_ARRAY_SIZE:-1001}}"
+  exit
+fi
 echo "$@" >> {home}/scontrol.log
 task "${{2#*_}}"
 """,
@@ -93,7 +109,7 @@ def test_the_script_asks_for_what_the_command_says(slurm: Path, tmp_path: Path) 
         *("run", "table5", "--protocol", "demo", "--seeds", "2", "--only", "SENet ResNet83"),
         *("--executor", "slurm", "--gpus-per-run", "4", "--jobs", "1"),
         *("--slurm", "partition=gpu", "--slurm", "time=1-2:30:00", "--slurm", "nice=5"),
-        *("--slurm", "account=lab", "--slurm", "cpus-per-task=16"),
+        *("--slurm", "account=lab", "--slurm", "cpus-per-task=16", "--slurm", "exclusive"),
     )
     result = cli(*command, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -113,9 +129,78 @@ def test_the_script_asks_for_what_the_command_says(slurm: Path, tmp_path: Path) 
         "signal": "USR2@180",
         "open-mode": "append",
         "ntasks-per-node": "1",
+        "exclusive": "",
     }
     assert {name: asked.get(name) for name in expected} == expected
     assert Path(asked["output"]).parent == tmp_path / "runs-slurm"
+    (srun,) = [one for one in (slurm / "script").read_text().splitlines() if "srun " in one]
+    assert "--cpus-per-task=16 " in srun
+
+
+SEVEN_RUNS = ("run", "table5", "--protocol", "demo", "--seeds", "7", "--only", "SENet ResNet83")
+
+
+@pytest.mark.parametrize(("jobs", "waiting"), [(None, [None] * 3), (2, [None, "7", "8"])])
+def test_runs_beyond_the_size_of_an_array_go_to_several(
+    slurm: Path, tmp_path: Path, jobs: int | None, waiting: list[str | None]
+) -> None:
+    bound = ("--jobs", str(jobs)) if jobs else ()
+    command = (*SEVEN_RUNS, "--executor", "slurm", "--device", "cpu", *bound)
+    result = cli(*command, cwd=tmp_path, MAX_ARRAY_SIZE="3")
+    assert result.returncode == 0, result.stderr
+    assert "as job 7, 8, 9." in result.stderr
+    assert "'scancel 7 8 9'" in result.stderr
+    asked = [options_in(slurm / f"script-{job}") for job in (7, 8, 9)]
+    at_once = jobs or 3
+    assert [one.get("array") for one in asked] == [f"0-2%{at_once}"] * 2 + [None]
+    assert [one.get("dependency") for one in asked] == [
+        f"afterany:{job}" if job else None for job in waiting
+    ]
+
+
+def test_what_is_submitted_before_slurm_refuses_is_named(slurm: Path, tmp_path: Path) -> None:
+    command = (*SEVEN_RUNS, "--executor", "slurm", "--device", "cpu")
+    result = cli(*command, cwd=tmp_path, MAX_ARRAY_SIZE="3", LAST_JOB="8")
+    assert result.returncode == 3
+    complaint = result.stderr.strip().splitlines()[-1]
+    assert "Job violates accounting/QOS policy; the first 6 runs are submitted" in complaint
+    assert complaint.endswith("as job 7, 8")
+    assert sorted(path.name for path in slurm.glob("script-*")) == ["script-7", "script-8"]
+
+
+def test_the_size_of_an_array_is_the_clusters(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_ARRAY_SIZE", "250")
+    assert on_slurm.max_array_size() == 250
+    monkeypatch.setenv("MAX_ARRAY_SIZE", "0")
+    assert on_slurm.max_array_size() == 1, "a cluster without arrays"
+    (slurm / "scontrol").write_text("#!/bin/bash\nexit 1\n")
+    assert on_slurm.max_array_size() == 1001, "Slurm's default"
+
+
+def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path: Path) -> None:
+    outer = {
+        "SLURM_JOB_ID": "5",
+        "SLURM_CPUS_PER_TASK": "64",
+        "SBATCH_TIMELIMIT": "1",
+        "SBATCH_PARTITION": "cpu",
+        "SUBMITIT_EXECUTOR": "local",
+    }
+    site = {"SLURM_CONF": "/opt/slurm.conf", "SBATCH_ACCOUNT": "lab"}
+    command = (*SEVEN_RUNS, "--executor", "slurm", "--slurm", "partition=gpu")
+    result = cli(*command, cwd=tmp_path, **outer, **site)
+    assert result.returncode == 0, result.stderr
+    lines = (slurm / "environment").read_text().splitlines()
+    seen = dict(line.split("=", 1) for line in lines if "=" in line)
+    assert {name: seen.get(name) for name in site} == site
+    assert not set(outer) & set(seen)
+
+
+@pytest.mark.parametrize("text", ["=5", "partition=", "--", "two words"])
+def test_what_is_no_option_of_sbatch_is_refused(text: str, tmp_path: Path) -> None:
+    result = cli(*SEVEN_RUNS, "--executor", "slurm", "--slurm", text, cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"--slurm {text}: an option of sbatch" in result.stderr
+    assert one_line(result.stderr)
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ import numpy as np
 from numba import carray, get_num_threads, njit, prange, types
 from numba.extending import intrinsic
 
+from dia_repro.models.fast.jit import cached_njit
+
 F = TypeVar("F", bound=Callable[..., None])
 LEAST_FOR_THREADS = 1 << 14
 
@@ -44,12 +46,7 @@ def _compiled(function: F, *, parallel: bool) -> F:
     name = f"{function.__name__}_{'many' if parallel else 'one'}"
     copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
     copy.__qualname__, copy.__module__ = name, function.__module__
-    options: dict[str, Any] = {"parallel": parallel, "nogil": True}
-    try:
-        kept = njit(cache=True, **options)(copy)
-    except RuntimeError:  # no folder to keep it in
-        kept = njit(**options)(copy)
-    return cast("F", kept)
+    return cast("F", cached_njit(parallel=parallel, nogil=True)(copy))
 
 
 @intrinsic

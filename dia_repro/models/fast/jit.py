@@ -1,0 +1,65 @@
+"""Compiling by numba, with compiled code kept on disk for as long as that works.
+
+Numba by itself raises where there is no folder to write to, and where what it reads is damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from numba import njit
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.serialize import dumps
+
+
+def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator like `numba.njit(cache=True)`, for which the cache is optional.
+
+    Where no folder can be written, functions are compiled anew in each process. Files that are
+    damaged are compiled and written anew.
+
+    Args:
+        options: of `numba.njit`, without `cache`.
+    """
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(**options)(function)
+        with suppress(RuntimeError):  # no folder to keep it in
+            dispatcher._cache = _Cache(function)
+        return dispatcher
+
+    return compiled
+
+
+class _Checked(CompileResultCacheImpl):
+    """Keeps compiled code with its checksum: code that was damaged would crash the process."""
+
+    def reduce(self, data: Any) -> tuple[bytes, bytes]:
+        content = dumps(super().reduce(data))
+        return hashlib.sha256(content).digest(), content
+
+    def rebuild(self, target_context: Any, reduced_data: tuple[bytes, bytes]) -> Any:
+        digest, content = reduced_data
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("not what was written")
+        return super().rebuild(target_context, pickle.loads(content))
+
+
+class _Cache(FunctionCache):
+    _impl_class = _Checked
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling what is damaged raises whatever it likes
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(Exception):  # a full disk, or damaged files that cannot be replaced
+            super().save_overload(sig, data)

@@ -1,0 +1,64 @@
+"""How many processors this process may use: those it is bound to, within its quota of CPU time."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+SELF = Path("/proc/self")
+
+
+def cores() -> int:
+    """Return the number of CPUs that this process may use, at least 1.
+
+    A container is often given a quota of CPU time, not CPUs: more threads than the quota pays for
+    are all stopped for a part of each period, and wait for each other.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, math.floor(min(bound or 1, cpu_quota())))
+
+
+def cpu_quota(process: Path = SELF) -> float:
+    """Return the CPUs' worth of time that control groups allow, of version 1 or 2; else infinity.
+
+    Args:
+        process: folder of /proc with `cgroup` and `mountinfo`.
+    """
+    return min(map(_quota_of, _folders(process)), default=math.inf)
+
+
+def _folders(process: Path) -> Iterator[Path]:
+    """The process's control groups that can limit CPU time, and the groups around each."""
+    try:
+        mounts = (process / "mountinfo").read_text().splitlines()
+        groups = (process / "cgroup").read_text().splitlines()
+    except OSError:  # no Linux
+        return
+    paths = {controllers: path for _, controllers, path in (one.split(":", 2) for one in groups)}
+    for fields, _, kind in (line.partition(" - ") for line in mounts):
+        _, _, _, root, mount, *_ = fields.split()
+        system, _, options = kind.split()
+        controls_cpu = system == "cgroup" and "cpu" in options.split(",")
+        if not controls_cpu and system != "cgroup2":
+            continue
+        named = (path for names, path in paths.items() if "cpu" in names.split(","))
+        path = paths.get("", "/") if system == "cgroup2" else next(named, "/")
+        # What is mounted may be a container's own group, whose path is the host's.
+        inside = path.removeprefix(root) if root != "/" else path
+        own = Path(mount, inside.lstrip("/"))
+        yield from (own, *own.parents[: len(own.parts) - len(Path(mount).parts)])
+
+
+def _quota_of(group: Path) -> float:
+    """A group's quota in CPUs, by `cpu.max` or `cpu.cfs_quota_us`; infinity without one."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):  # no limit: no such file, or "max"
+        return math.inf

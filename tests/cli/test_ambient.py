@@ -1,0 +1,104 @@
+"""What other programs leave in the environment breaks no command, and changes no result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dia_repro.cli import output
+from tests.helpers import clean_environment, cli
+
+DRAW = (
+    "from dia_repro.rendering.images import style, to_bytes\n"
+    "from matplotlib.figure import Figure\n"
+    "with style():\n"
+    "    figure = Figure(figsize=(1, 1))\n"
+    "    figure.text(0, 0, 'text')\n"
+    "    print(len(to_bytes(figure, 'pdf')))"
+)
+START = (
+    "import sys\n"
+    "from dia_repro.execution import forkserver\n"
+    "forkserver.CONTEXT.set_forkserver_preload([])\n"
+    "{change}\n"
+    "forkserver.start()\n"
+    "process = forkserver.CONTEXT.Process(target=print, args=('a worker',))\n"
+    "process.start()\n"
+    "process.join()\n"
+    "sys.exit(process.exitcode)"
+)
+
+
+def python(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(**environment),
+    )
+
+
+def test_pictures_are_drawn_whatever_backend_jupyter_names() -> None:
+    done = python(DRAW, MPLBACKEND="module://matplotlib_inline.backend_inline")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1000
+
+
+def test_pictures_need_no_settings_and_no_home(tmp_path: Path) -> None:
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text("backend: nonsense\nno setting\n")
+    done = python(DRAW, MATPLOTLIBRC=str(settings), HOME="/dev/null", MPLCONFIGDIR="/dev/null")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_no_colours_and_no_bars_where_output_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
+    result = cli("show", "table5", cwd=tmp_path, **forced)
+    assert result.returncode == 0, result.stderr
+    assert "Table 5" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
+    for name, value in forced.items():
+        monkeypatch.setenv(name, value)
+    assert not output.stderr().is_terminal, "which draws bars"
+
+
+def test_workers_start_with_a_long_folder_of_temporary_files(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    done = python(START.format(change=""), TMPDIR=str(long))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "a worker\n"
+
+
+def test_without_a_short_folder_a_sentence_says_what_to_do(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    done = python(START.format(change="forkserver.SHORT_FOLDER = '/none'"), TMPDIR=str(long))
+    assert "NoSocketError: TMPDIR is too long for a socket" in done.stderr.splitlines()[-1]
+    assert done.stderr.strip().endswith("set TMPDIR to a short folder")
+
+
+COMPILE = (
+    "import os\n"
+    "from dia_repro.training.environment import use_writable_caches\n"
+    "use_writable_caches()\n"
+    "for name in ('TRITON_CACHE_DIR', 'TORCHINDUCTOR_CACHE_DIR'):\n"
+    "    print(os.environ.get(name))"
+)
+
+
+def test_compiled_gpu_code_goes_where_it_can_be_written(tmp_path: Path) -> None:
+    usual = python(COMPILE, HOME=str(tmp_path), TMPDIR=str(tmp_path))
+    assert usual.stdout == "None\nNone\n", "where torch and Triton have it"
+    place = {"TMPDIR": str(tmp_path), "HOME": "/dev/null"}
+    homeless = python(COMPILE, **place, TORCHINDUCTOR_CACHE_DIR="/proc/none")
+    assert homeless.returncode == 0, homeless.stderr
+    folders = [Path(line) for line in homeless.stdout.splitlines()]
+    assert [tmp_path in folder.parents and folder.is_dir() for folder in folders] == [True] * 2
