@@ -12,7 +12,7 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice, stderr, watch
-from dia_repro.errors import ABSENT, DONE, DiaReproError
+from dia_repro.errors import ABSENT, DONE, DiaReproError, displayed
 from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.rendering.listing import Column, field, listing
 
@@ -127,7 +127,7 @@ def _database_check(db: str) -> tuple[str, str]:
         runs = all_runs(database)
         path = sqlite_path(db)
         if path is not None and not path.exists():
-            return "ok", f"{db} will be made by the first run"
+            return "ok", f"{displayed(db)} will be made by the first run"
         with database.writing():
             return "ok", f"{len(runs)} runs in {database.name}"
     except DiaReproError as error:

@@ -27,6 +27,7 @@ from dia_repro.cli import (
     simulate,
     tables,
 )
+from dia_repro.cli.circumstances import shown_argument
 from dia_repro.errors import (
     DONE,
     INTERRUPTED,
@@ -34,6 +35,7 @@ from dia_repro.errors import (
     WRONG_USAGE,
     DiaReproError,
     UsageError,
+    displayed,
 )
 
 # Typer brings its own copy of click, or the real one, depending on its version.
@@ -140,8 +142,12 @@ def _check_encoding() -> None:
     Raises:
         UsageError: an argument or a setting has them.
     """
-    settings = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith("DIA_REPRO")]
-    for text in (*sys.argv[1:], *settings):
+    settings = [
+        f"{name}={displayed(os.environ[name])}"
+        for name in os.environ
+        if name.startswith("DIA_REPRO")
+    ]
+    for text in (*map(shown_argument, sys.argv[1:]), *settings):
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -158,5 +164,7 @@ def _usage_message(error: Any) -> str:
 
 def _fail(message: str, code: int) -> int:
     if message:
-        print(f"dia-repro: {' '.join(message.split())}", file=sys.stderr)
+        # Click repeats arguments that it did not expect, which may be URLs.
+        shown = " ".join(displayed(word) for word in message.split())
+        print(f"dia-repro: {shown}", file=sys.stderr)
     return code

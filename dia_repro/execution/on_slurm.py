@@ -118,6 +118,8 @@ def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) ->
     """
     parameters = submission.parameters()
     try:
+        # Orders are kept there, with the database's URL.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         executor = SlurmExecutor(folder, max_num_timeout=TIMES_QUEUED_AGAIN)
         executor.update_parameters(**parameters)
         with executor.batch():
