@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from functools import cache
@@ -28,6 +27,7 @@ from dia_repro.cli import (
     tables,
 )
 from dia_repro.cli.circumstances import shown_argument
+from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
 from dia_repro.errors import (
     DONE,
     INTERRUPTED,
@@ -100,13 +100,16 @@ def command() -> Any:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(_run())
+    prepare_streams()
+    code = _run()
+    try:
+        sys.stdout.flush()  # here, where an error ends nothing any more
+    except (ReaderGoneError, OSError):
+        discard_output()
+    sys.exit(code)
 
 
 def _run() -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets a "?"
-            stream.reconfigure(errors="replace")
     _mend_size()
     try:
         _check_encoding()
@@ -118,9 +121,7 @@ def _run() -> int:
         return _fail(_usage_message(error), WRONG_USAGE)
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has had enough; nothing is left to say, nor to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGoneError:  # it has had enough, which is no failure
         return DONE
     except OSError as error:  # a full disk, a name too long: wherever that comes up
         place = f"{error.filename}: " if error.filename else ""

@@ -129,7 +129,8 @@ def store_at(location: str) -> Store:
         _ = parts.port  # a "/" in a password ends the host, and leaves some of it as the port
     except ValueError as error:
         raise UsageError(
-            f"--checkpoints {shown!r} is not a URL: write / in a password as %2F, [ as %5B"
+            f"--checkpoints {shown!r} is not a URL. A password in it has no / or [; "
+            "in a key of S3 write them as %2F and %5B"
         ) from error
     if parts.scheme in ON_DISK:
         if parts.netloc not in ("", "localhost") or not parts.path:
