@@ -64,6 +64,11 @@ def displayed(location: str) -> str:
     return hidden.render_as_string(hide_password=False).replace(quote_plus(MASK), MASK)
 
 
+def displayed_text(text: str) -> str:
+    """Return a text, with the locations in it as they may be shown."""
+    return re.sub(r"\S*://\S*", lambda match: displayed(match[0]), text)
+
+
 def _parameter(name: str, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     """Return a query parameter's value, masked if its name or its text speaks of a secret."""
     text = " ".join((name, value) if isinstance(value, str) else (name, *value))

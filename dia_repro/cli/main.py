@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+import traceback
 from functools import cache
 from typing import Annotated, Any
 
@@ -36,12 +38,14 @@ from dia_repro.errors import (
     DiaReproError,
     UsageError,
     displayed,
+    displayed_text,
 )
 
 # Typer brings its own copy of click, or the real one, depending on its version.
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
 LARGEST_TERMINAL = 10_000  # columns or lines
+MOST_CHARACTERS = 200  # of an unexpected error's message
 
 app = typer.Typer(
     name="dia-repro",
@@ -101,7 +105,10 @@ def command() -> Any:
 def main() -> None:
     """Run the command line and exit with its code."""
     prepare_streams()
-    code = _run()
+    try:
+        code = _run()
+    except Exception as error:  # the last resort: a traceback is for developers
+        code = _report_bug(error)
     try:
         sys.stdout.flush()  # here, where an error ends nothing any more
     except (ReaderGoneError, OSError):
@@ -127,6 +134,21 @@ def _run() -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", RUN_FAILED)
     return code if isinstance(code, int) else DONE
+
+
+def _report_bug(error: Exception) -> int:
+    """Keep the traceback in a file of the temporary folder, which this user alone can read."""
+    what = f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
+    trace = displayed_text("".join(traceback.format_exception(error)))
+    try:
+        number, path = tempfile.mkstemp(prefix="dia-repro-", suffix=".txt", text=True)
+        with os.fdopen(number, "w", encoding="utf-8", errors="replace") as file:
+            file.write(trace)
+    except OSError as refused:
+        where = f"the traceback cannot be kept ({refused.strerror}); set TMPDIR and run it again"
+    else:
+        where = f"the traceback is in {path}; please report it"
+    return _fail(f"{what}: this is a bug: {where}", RUN_FAILED)
 
 
 def _mend_size() -> None:
@@ -166,6 +188,5 @@ def _usage_message(error: Any) -> str:
 def _fail(message: str, code: int) -> int:
     if message:
         # Click repeats arguments that it did not expect, which may be URLs.
-        shown = " ".join(displayed(word) for word in message.split())
-        print(f"dia-repro: {shown}", file=sys.stderr)
+        print(f"dia-repro: {displayed_text(' '.join(message.split()))}", file=sys.stderr)
     return code

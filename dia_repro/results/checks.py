@@ -81,18 +81,23 @@ def _run_findings(connection: Connection) -> Iterator[Finding]:
     epochs = {
         run: (count, last) for run, count, last in connection.execute(counts.group_by("run_id"))
     }
-    specs = {row.spec_id: row.json for row in connection.execute(select(SpecRow.__table__))}
+    stored = connection.execute(select(SpecRow.__table__))
+    specs = {row.spec_id: _epochs_of(row.json) for row in stored}
+    for spec_id, wanted in specs.items():
+        if wanted is None:
+            yield Finding(f"a spec cannot be read: {spec_id} is no JSON with recipe.epochs")
     for run in connection.execute(select(RunRow.__table__).order_by(RunRow.id)):
         count, last = epochs.get(run.id, (0, 0))
         if count != last:
             yield Finding(f"run {run.id} has {count} epochs, the last of which is epoch {last}")
-        if run.state == State.FINISHED and count != _epochs_of(specs.get(run.spec_id, "")):
+        wanted = specs.get(run.spec_id)
+        if run.state == State.FINISHED and wanted is not None and count != wanted:
             yield Finding(f"run {run.id} is finished with {count} epochs, not all of its spec's")
 
 
 def _epochs_of(spec: str) -> int | None:
     try:
         epochs = json.loads(spec)["recipe"]["epochs"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return epochs if isinstance(epochs, int) else None

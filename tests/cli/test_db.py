@@ -52,6 +52,7 @@ def test_a_sound_database_says_so(trained: Path) -> None:
         ("alter table epochs add column more", "the schema is not this version's"),
         ("delete from specs", "refers to a row of specs"),
         ("update specs set json = replace(json, 'fp32', 'fp8')", "a spec cannot be read"),
+        (f"update specs set json = '{'[' * 100_000}'", "a spec cannot be read"),
         ("update specs set json = replace(json, 'fp32', 'tf32')", "is not what its spec_id says"),
     ],
 )
