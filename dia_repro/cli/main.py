@@ -40,6 +40,7 @@ from dia_repro.errors import (
     displayed,
     displayed_text,
 )
+from dia_repro.rendering.escaping import visible
 
 # Typer brings its own copy of click, or the real one, depending on its version.
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -188,5 +189,5 @@ def _usage_message(error: Any) -> str:
 def _fail(message: str, code: int) -> int:
     if message:
         # Click repeats arguments that it did not expect, which may be URLs.
-        print(f"dia-repro: {displayed_text(' '.join(message.split()))}", file=sys.stderr)
+        print(f"dia-repro: {visible(displayed_text(' '.join(message.split())))}", file=sys.stderr)
     return code
