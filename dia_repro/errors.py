@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote_plus
 
 DONE, RUN_FAILED, WRONG_USAGE, ABSENT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -29,6 +30,51 @@ class AbsentError(DiaReproError):
     exit_code = ABSENT
 
 
-def displayed(text: str) -> str:
-    """A location, or a text with one in it, as it may be shown and kept: without a password."""
-    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
+# Names of query parameters that hold secrets; `keepalives` is none.
+SECRET_NAME = r"(?:pass|pwd|secret|token|credential|signature|key(?!word|alive))"  # noqa: S105
+SECRET_PARAMETER = re.compile(rf"([?&;][^=&;]*{SECRET_NAME}[^=&;]*=)[^&]*", re.IGNORECASE)
+MASK = "***"
+
+
+def displayed(location: str) -> str:
+    """Return a location, or a text that contains one, without its secrets.
+
+    URLs are read as SQLAlchemy reads them when it connects. What it cannot read, or reads with an
+    `@` left over, is masked up to the last `@`.
+    """
+    if "://" not in location:
+        return location
+    from sqlalchemy.engine import make_url  # later: `dia-repro --help` does without it
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(location)
+    except (ArgumentError, ValueError):
+        return _masked(location)
+    if url.password is None:
+        unclear = url.drivername != "sqlite" and "@" in f"{url.host}{url.database}"
+    else:
+        unclear = location.count("@") > 1
+    if unclear:
+        return _masked(location)
+    hidden = url.set(password=MASK) if url.password is not None else url
+    hidden = hidden.set(query={name: _parameter(name, value) for name, value in url.query.items()})
+    if hidden == url:
+        return location
+    return hidden.render_as_string(hide_password=False).replace(quote_plus(MASK), MASK)
+
+
+def displayed_text(text: str) -> str:
+    """Return a text, with the locations in it as they may be shown."""
+    return re.sub(r"\S*://\S*", lambda match: displayed(match[0]), text)
+
+
+def _parameter(name: str, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Return a query parameter's value, masked if its name or its text speaks of a secret."""
+    text = " ".join((name, value) if isinstance(value, str) else (name, *value))
+    return MASK if re.search(SECRET_NAME, text, re.IGNORECASE) else value
+
+
+def _masked(text: str) -> str:
+    text = re.sub(r"(://[^:@]*):.*@", rf"\1:{MASK}@", text, flags=re.DOTALL)
+    return SECRET_PARAMETER.sub(rf"\1{MASK}", text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from dia_repro.analysis.states import NotAnalysableError
 from dia_repro.analysis.stored import NoRunError, finished_runs
@@ -17,6 +18,7 @@ from dia_repro.results.schema import GRADIENTS_SETTINGS, State
 
 LABELS = {entry.model: entry.column for entry in FIGURE6.entries}
 Record = dict[str, Any]
+_RECORDS = TypeAdapter(list[Record])
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,10 @@ def _checked(database: Database, run: RunDetail) -> RecordedRun:
 def records_of(database: Database, run_id: int) -> dict[int, list[Record]]:
     """What a run has recorded: of each stage, by the number of epochs done."""
     parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
-    return {epochs: json.loads(content) for epochs, content in sorted(parts.items())}
+    with database.translated():
+        return {
+            epochs: _RECORDS.validate_json(content) for epochs, content in sorted(parts.items())
+        }
 
 
 def _top1(one: RecordedRun) -> float:

@@ -115,8 +115,12 @@ def _last_state(run: RunDetail, folder: Folder, spec: Spec) -> dict[str, Any]:
     check_reachable(folder.store)
     loaded = checkpoint.load_newest(folder)
     if loaded is None:
-        what = "damaged" if checkpoint.sorted_names(folder) else "gone"
-        raise NoWeightsError(f"the checkpoint of run {number} in {folder} is {what}")
+        names = checkpoint.sorted_names(folder)
+        if names:
+            raise NoWeightsError(
+                f"the checkpoint of run {number} is damaged: {folder.shown(names[0])}"
+            )
+        raise NoWeightsError(f"the checkpoint of run {number} in {folder} is gone")
     if len(loaded.content["history"]) < spec.recipe.epochs:
         raise NoWeightsError(f"the last checkpoint of run {number} in {folder} is gone")
     return loaded.content

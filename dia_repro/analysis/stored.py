@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
 from dia_repro.analysis.states import (
@@ -36,6 +37,25 @@ from dia_repro.results.schema import State
 from dia_repro.training.store import Folder
 
 STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
+
+
+@dataclass
+class _Kind:
+    kind: str
+
+
+@dataclass
+class _Part:
+    """A target layer's part of an analysis, as the database has it."""
+
+    layers: int
+    samples: int
+    shares: list[float]
+
+
+# Their errors are `ValueError`s, which `Database.translated` turns into one line; nesting that is
+# too deep is such an error, too.
+_KIND, _SETTINGS, _PART = TypeAdapter(_Kind), TypeAdapter(Settings), TypeAdapter(_Part)
 
 
 class NoRunError(AbsentError):
@@ -91,9 +111,9 @@ def stored_integrations(
     """
     by_settings: dict[tuple[object, ...], dict[int, dict[int, Integration]]] = {}
     for run_id, texts in analysis_settings(database, run_ids).items():
-        for settings in filter(None, map(_settings_of_trained, texts)):
-            whole = _whole(database, run_id, settings)
-            if whole is not None:
+        for settings in (_settings_of_trained(database, text) for text in texts):
+            whole = _whole(database, run_id, settings) if settings else None
+            if settings and whole is not None:
                 s = settings
                 key = (s.samples, s.trees, -s.seed, s.library)
                 by_settings.setdefault(key, {}).setdefault(run_id, {})[s.stage] = whole
@@ -105,24 +125,30 @@ def stored_integrations(
     return by_settings[max(by_settings, key=rank)] if by_settings else {}
 
 
-def _settings_of_trained(text: str) -> Settings | None:
-    known = json.loads(text)
-    if known.pop("kind") != "gini" or known["source"] != Source.TRAINED:
-        return None
-    return Settings(**known | {"source": Source.TRAINED})
+def _settings_of_trained(database: Database, text: str) -> Settings | None:
+    with database.translated():
+        if _KIND.validate_json(text).kind != "gini":
+            return None
+        settings = _SETTINGS.validate_json(text)
+    return settings if settings.source is Source.TRAINED else None
 
 
 def _whole(database: Database, run_id: int, settings: Settings) -> Integration | None:
     """An analysis from its parts, if all of them are there."""
-    parts = {
-        target: json.loads(content)
-        for target, content in analysis_parts(database, run_id, settings.canonical_json()).items()
-    }
+    parts = _parts(database, run_id, settings.canonical_json())
     first = next(iter(parts.values()), None)
-    if first is None or len(parts) < first["layers"] - 1:
+    if first is None or len(parts) < first.layers - 1:
         return None
-    shares = {target: np.array(part["shares"]) for target, part in parts.items()}
-    return Integration(settings, first["samples"], shares)
+    shares = {target: np.array(part.shares) for target, part in parts.items()}
+    return Integration(settings, first.samples, shares)
+
+
+def _parts(database: Database, run_id: int, settings: str) -> dict[int, _Part]:
+    with database.translated():
+        return {
+            target: _PART.validate_json(content)
+            for target, content in analysis_parts(database, run_id, settings).items()
+        }
 
 
 @dataclass
@@ -167,8 +193,8 @@ class Analyst:
         if whole is not None:
             return whole
         text = settings.canonical_json()
-        kept = analysis_parts(self.database, self.run.summary.id, text)
-        done = {target: np.array(json.loads(part)["shares"]) for target, part in kept.items()}
+        kept = _parts(self.database, self.run.summary.id, text)
+        done = {target: np.array(part.shares) for target, part in kept.items()}
         states = self._collected(settings)[settings.stage]
         number = writer.ensure_analysis(
             self.database, self.run.summary.id, text, self.circumstances

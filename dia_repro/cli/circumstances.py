@@ -36,4 +36,12 @@ def circumstances_of(device: torch.device) -> dict[str, Any]:
 def own_command() -> str:
     """The command line of this process, as it would be typed anywhere, without passwords."""
     # Where the program is installed is nobody else's business, and results are published.
-    return displayed(shlex.join(["dia-repro", *sys.argv[1:]]))
+    return shlex.join(["dia-repro", *map(shown_argument, sys.argv[1:])])
+
+
+def shown_argument(argument: str) -> str:
+    """Return an argument of the command line without passwords, as `--db URL` or `--db=URL`."""
+    name, equals, value = argument.partition("=")
+    if name.startswith("--") and "://" not in name:
+        return f"{name}{equals}{displayed(value)}"
+    return displayed(argument)

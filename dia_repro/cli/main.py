@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
+import tempfile
+import traceback
 from functools import cache
 from typing import Annotated, Any
 
@@ -28,6 +29,8 @@ from dia_repro.cli import (
     simulate,
     tables,
 )
+from dia_repro.cli.circumstances import shown_argument
+from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
 from dia_repro.errors import (
     DONE,
     INTERRUPTED,
@@ -35,12 +38,16 @@ from dia_repro.errors import (
     WRONG_USAGE,
     DiaReproError,
     UsageError,
+    displayed,
+    displayed_text,
 )
+from dia_repro.rendering.escaping import visible
 
 # Typer brings its own copy of click, or the real one, depending on its version.
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
 LARGEST_TERMINAL = 10_000  # columns or lines
+MOST_CHARACTERS = 200  # of an unexpected error's message
 
 app = typer.Typer(
     name="dia-repro",
@@ -99,13 +106,19 @@ def command() -> Any:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(_run())
+    prepare_streams()
+    try:
+        code = _run()
+    except Exception as error:  # the last resort: a traceback is for developers
+        code = _report_bug(error)
+    try:
+        sys.stdout.flush()  # here, where an error ends nothing any more
+    except (ReaderGoneError, OSError):
+        discard_output()
+    sys.exit(code)
 
 
 def _run() -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets a "?"
-            stream.reconfigure(errors="replace")
     _mend_size()
     try:
         _check_encoding()
@@ -118,14 +131,27 @@ def _run() -> int:
     except (typer.Abort, interrupts.Interrupted, KeyboardInterrupt):
         interrupts.ignore()
         return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has had enough; nothing is left to say, nor to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGoneError:  # it has had enough, which is no failure
         return DONE
     except OSError as error:  # a full disk, a name too long: wherever that comes up
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", RUN_FAILED)
     return code if isinstance(code, int) else DONE
+
+
+def _report_bug(error: Exception) -> int:
+    """Keep the traceback in a file of the temporary folder, which this user alone can read."""
+    what = f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
+    trace = displayed_text("".join(traceback.format_exception(error)))
+    try:
+        number, path = tempfile.mkstemp(prefix="dia-repro-", suffix=".txt", text=True)
+        with os.fdopen(number, "w", encoding="utf-8", errors="replace") as file:
+            file.write(trace)
+    except OSError as refused:
+        where = f"the traceback cannot be kept ({refused.strerror}); set TMPDIR and run it again"
+    else:
+        where = f"the traceback is in {path}; please report it"
+    return _fail(f"{what}: this is a bug: {where}", RUN_FAILED)
 
 
 def _mend_size() -> None:
@@ -142,8 +168,12 @@ def _check_encoding() -> None:
     Raises:
         UsageError: an argument or a setting has them.
     """
-    settings = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith("DIA_REPRO")]
-    for text in (*sys.argv[1:], *settings):
+    settings = [
+        f"{name}={displayed(os.environ[name])}"
+        for name in os.environ
+        if name.startswith("DIA_REPRO")
+    ]
+    for text in (*map(shown_argument, sys.argv[1:]), *settings):
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -160,5 +190,6 @@ def _usage_message(error: Any) -> str:
 
 def _fail(message: str, code: int) -> int:
     if message:
-        print(f"dia-repro: {' '.join(message.split())}", file=sys.stderr)
+        # Click repeats arguments that it did not expect, which may be URLs.
+        print(f"dia-repro: {visible(displayed_text(' '.join(message.split())))}", file=sys.stderr)
     return code

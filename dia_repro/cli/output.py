@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import TextIO
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import Progress
+from rich.segment import Segment
 
 from dia_repro.cli.options import Format
 from dia_repro.errors import DONE, AbsentError
+from dia_repro.rendering.escaping import visible
 from dia_repro.rendering.records import Record, to_csv, to_json
 
 PIPE_WIDTH = 160
@@ -23,16 +25,27 @@ class ConfirmationError(AbsentError):
     """Nobody is there to be asked."""
 
 
+class SafeConsole(Console):
+    """A console whose control sequences are all its own: those in texts are shown."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield the segments of a renderable."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 def stdout() -> Console:
     """For tables; wide enough for any of them where no terminal says how wide it is."""
     terminal = _terminal(sys.stdout)
     width = PIPE_WIDTH if terminal is False else None
-    return Console(width=width, highlight=False, force_terminal=terminal)
+    return SafeConsole(width=width, highlight=False, force_terminal=terminal)
 
 
 def stderr() -> Console:
     """For progress and notices."""
-    return Console(stderr=True, highlight=False, force_terminal=_terminal(sys.stderr))
+    return SafeConsole(stderr=True, highlight=False, force_terminal=_terminal(sys.stderr))
 
 
 def _terminal(stream: TextIO | None) -> bool | None:
@@ -70,7 +83,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfirmationError(f"nobody to ask: {question} Add --yes to say so")
-    if not typer.confirm(question, err=True):
+    if not typer.confirm(visible(question), err=True):
         raise typer.Exit(DONE)
 
 

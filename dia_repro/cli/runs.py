@@ -202,6 +202,9 @@ def _record(run: Any, spec_json: str) -> Record:
 def _everything(detail: dict[str, Any]) -> Record:
     import json
 
+    from dia_repro.experiments.spec import Spec
+
+    Spec.from_json(detail["spec_json"])  # refuses what is no spec, nested too deeply for one
     return {
         **detail["summary"],
         "spec": json.loads(detail["spec_json"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,13 +23,8 @@ if TYPE_CHECKING:
     from dia_repro.results.activity import Activity, UnderWay
 
 CURVE_WIDTH = 16
-# A living process beats every 10 seconds: after six beats that did not come it is silent.
-SECONDS_A_BEAT = 10.0
+# A living process sends a heartbeat every 10 seconds: after six that did not come it is silent.
 BEATS_MISSING_SECONDS = 60.0
-# Without having seen a beat come or stay away, what counts is the last epoch; epochs may be long.
-LEAST_SILENCE_SECONDS, SILENT_EPOCHS = 600.0, 5
-# So long a watcher waits for a beat before it goes by epochs.
-GRACE_SECONDS = 20.0
 ANSWER_SECONDS = 0.1  # so soon Ctrl-C is noticed
 
 FIELDS = (
@@ -57,45 +53,49 @@ COLUMNS = (
 )
 
 
-class Watcher:
-    """Remembers when it saw which sign of life.
+@dataclass
+class _Seen:
+    """What was last seen of a run, and since when, by this process's monotonic clock."""
 
-    Args:
-        live: whether it will look again; else the one look has to do.
+    beats: int | None
+    epochs: int
+    beat_at: float
+    epoch_at: float
+
+
+class Watcher:
+    """Measures how long runs have shown no change; clocks of other machines are not read.
+
+    One look can say nothing of that: silence takes a second one.
     """
 
-    def __init__(self, *, live: bool) -> None:
-        self.live = live
-        self.begun = time.monotonic()
-        self.beats: dict[int, tuple[int | None, float, bool]] = {}
+    def __init__(self) -> None:
+        self.seen: dict[int, _Seen] = {}
 
-    def silent_for(self, run: UnderWay) -> float | None:
-        """Seconds without a sign of life, once they are too many; None while all is well."""
-        from dia_repro.results.schema import now
+    def look(self, run: UnderWay) -> tuple[float | None, float]:
+        """Note what is new of a run.
 
-        moment = time.monotonic()
-        beats, since, moved = self.beats.get(run.id, (run.beats, moment, False))
-        if beats != run.beats:
-            since, moved = moment, True
-        self.beats[run.id] = (run.beats, since, moved)
-        quiet = moment - since
-        if moved or quiet > BEATS_MISSING_SECONDS:
-            return quiet if quiet > BEATS_MISSING_SECONDS else None
-        if self.live and moment - self.begun < GRACE_SECONDS:
-            return None
-        unchanged = (now() - run.changed_at).total_seconds()
-        if run.seconds:
-            longest = max(LEAST_SILENCE_SECONDS, SILENT_EPOCHS * fmean(run.seconds))
-        else:  # since the last change, which was its beginning, it has lived for all its beats
-            longest = LEAST_SILENCE_SECONDS + (run.beats or 0) * SECONDS_A_BEAT
-        return unchanged if unchanged > longest else None
+        Returns:
+            Seconds since its last heartbeat or epoch was seen, once they are too many, else None;
+            seconds since its last epoch was seen, 0 at the first look.
+        """
+        moment, epochs = time.monotonic(), len(run.top1)
+        seen = self.seen.setdefault(run.id, _Seen(run.beats, epochs, moment, moment))
+        if (run.beats, epochs) != (seen.beats, seen.epochs):
+            seen.beat_at = moment
+        if epochs != seen.epochs:
+            seen.epoch_at = moment
+        seen.beats, seen.epochs = run.beats, epochs
+        quiet = moment - seen.beat_at
+        return quiet if quiet > BEATS_MISSING_SECONDS else None, moment - seen.epoch_at
 
     def record(self, run: UnderWay, *, plain: bool = False) -> Record:
         """A run as the table shows it."""
         from dia_repro.experiments.describe import describe_data, describe_model
         from dia_repro.experiments.spec import Spec
 
-        spec, silent = Spec.from_json(run.spec_json), self.silent_for(run)
+        spec, (silent, begun) = Spec.from_json(run.spec_json), self.look(run)
+        left = seconds_left(run, spec.recipe.epochs, begun)
         return {
             "run": run.id,
             "network": describe_model(spec.model),
@@ -106,22 +106,23 @@ class Watcher:
             "last_top1": run.top1[-1] if run.top1 else None,
             "best_top1": max((one for one in run.top1 if one <= 100.0), default=None),
             "curve": sparkline(run.top1, CURVE_WIDTH, plain=plain),
-            "seconds_left": seconds_left(run, spec.recipe.epochs) if silent is None else None,
+            "seconds_left": left if silent is None else None,
             "silent_seconds": silent,
             "owner": run.owner,
         }
 
 
-def seconds_left(run: UnderWay, epochs: int) -> float | None:
-    """At the pace so far; None before the first epoch."""
-    from dia_repro.results.schema import now
+def seconds_left(run: UnderWay, epochs: int, begun: float) -> float | None:
+    """Return the seconds left at the pace so far; None before the first epoch.
 
+    Args:
+        epochs: of the whole training.
+        begun: seconds since the last epoch; of these no more than an epoch takes is counted.
+    """
     if not run.seconds:
         return None
     an_epoch = fmean(run.seconds)
-    # Clocks may differ between machines: no more than one epoch is taken to be under way.
-    begun = min(an_epoch, max(0.0, (now() - run.changed_at).total_seconds()))
-    return max(0.0, an_epoch * (epochs - len(run.seconds)) - begun)
+    return max(0.0, an_epoch * (epochs - len(run.seconds)) - min(an_epoch, begun))
 
 
 def watch(
@@ -145,7 +146,7 @@ def watch(
         if format_ is options.Format.TABLE and sys.stdout.isatty():
             _watch(db, every, forever=forever)
         else:
-            watcher = Watcher(live=False)
+            watcher = Watcher()
             found = _look(db)
             records = [watcher.record(run) for run in found.under_way]
             emit(format_, FIELDS, records, _view(found, records))
@@ -159,7 +160,7 @@ def _watch(db: str, every: float, *, forever: bool) -> None:
     from dia_repro.execution.stopping import Signals
     from dia_repro.results.database import DatabaseError
 
-    console, watcher = stdout(), Watcher(live=True)
+    console, watcher = stdout(), Watcher()
     view: RenderableType = Text()
     # The second signal ends a look that does not come back.
     with Live(console=console, auto_refresh=False) as live, Signals(raise_at=2) as signals:

@@ -191,6 +191,8 @@ class Attempt:
         history: list[dict[str, float]],
     ) -> None:
         if loaded is None and summary.epochs:
+            for name in checkpoint.sorted_names(folder):
+                self._notice(f"{folder.shown(name)} is damaged")
             self._notice("no sound checkpoint is left: starts again from the first epoch")
         if loaded is not None:
             for name in loaded.damaged:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dia_repro.experiments.names import DataLocation, Keep
@@ -30,7 +30,7 @@ class WorkOrder:
     label: str
     spec_json: str
     seed: int
-    database: str
+    database: str = field(repr=False)  # may hold a password
     checkpoints: Store
     data: DataLocation
     device: str

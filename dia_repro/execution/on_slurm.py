@@ -158,6 +158,8 @@ def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) ->
 def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: Path) -> str:
     """Return the number of the job that does so many tasks."""
     try:
+        # Orders are kept there, with the database's URL.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         executor = SlurmExecutor(folder, max_num_timeout=TIMES_QUEUED_AGAIN)
         executor.update_parameters(**parameters)
         with executor.batch():

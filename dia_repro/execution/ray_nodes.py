@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dia_repro
-from dia_repro.errors import AbsentError, DiaReproError
+from dia_repro.errors import AbsentError, DiaReproError, displayed
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 from dia_repro.training.probing import check_shared, probe
@@ -152,7 +152,7 @@ def connect(address: str | None) -> Cluster:
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ClusterError(f"no Ray cluster at {address}: {reason}") from error
+        raise ClusterError(f"no Ray cluster at {displayed(str(address))}: {reason}") from error
     return alive()
 
 
@@ -191,7 +191,7 @@ def _knock(address: str) -> None:
         with socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_SECONDS):
             pass
     except (OSError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
+        raise ClusterError(f"no Ray cluster at {displayed(address)}: {error}") from error
 
 
 def check_nodes(

@@ -18,13 +18,15 @@ from typing import IO, Any
 
 from dia_repro.errors import AbsentError
 from dia_repro.export.columns import Column, Table, Type
+from dia_repro.rendering.escaping import without_formula
 
 Row = Sequence[Any]
 Converters = Mapping[Type, Callable[[Any], Any]]
 
 NOTES = {
     "csv": "An empty field of a nullable column is a missing value. Booleans are True and False; "
-    "numbers that are not finite are nan, inf and -inf.",
+    "numbers that are not finite are nan, inf and -inf. A text that a "
+    "spreadsheet would compute, as it begins with = + - or @, has an apostrophe in front.",
     "json": "A list of objects, one a line. A missing value is null; numbers that are not finite "
     'are the texts "nan", "inf" and "-inf".',
     "parquet": "A missing value is null; numbers that are not finite are themselves.",
@@ -89,7 +91,7 @@ def _write_csv(file: IO[bytes], table: Table, batches: Iterable[Sequence[Row]]) 
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(table.names)
         for batch in batches:
-            writer.writerows(_converted(table, batch, {"time": _moment}))
+            writer.writerows(_converted(table, batch, {"time": _moment, "text": without_formula}))
 
 
 def _write_json(file: IO[bytes], table: Table, batches: Iterable[Sequence[Row]]) -> None:

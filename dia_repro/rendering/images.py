@@ -19,6 +19,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from dia_repro.artifacts.networks import DIANET, ORIGINAL, SENET
+from dia_repro.rendering.escaping import visible
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -145,6 +146,7 @@ def frame(
     if engine is not None:
         rectangle = (0, below / height, 1, inches * POINTS_PER_INCH / height)
         engine.set(rect=rectangle)  # type: ignore[call-arg]
+    literal_texts(figure)
     figure.draw_without_rendering()
     # Not "none": that would leave a placeholder, for which each file is drawn twice.
     figure.set_layout_engine(None)
@@ -160,6 +162,19 @@ def wrapped(text: str, characters: int = CHARACTERS) -> str:
     return "\n".join(textwrap.wrap(text, characters))
 
 
+def literal_texts(figure: Figure) -> None:
+    """Draw every text but the axes' numbers as it is: a $ in a name begins no formula."""
+    from matplotlib.axis import Axis, Tick
+    from matplotlib.text import Text
+
+    numbers = {label for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
+    numbers |= {axis.offsetText for axis in figure.findobj(Axis)}
+    for text in figure.findobj(Text):
+        if text not in numbers:
+            text.set_parse_math(False)
+            text.set_text(visible(text.get_text()))
+
+
 def to_bytes(figure: Figure, kind: str) -> bytes:
     """A figure as one of `KINDS`; the same bytes for the same figure."""
     metadata: dict[str, dict[str, Any]] = {
@@ -167,6 +182,7 @@ def to_bytes(figure: Figure, kind: str) -> bytes:
         "png": {"Software": None},
         "svg": {"Date": None, "Creator": None},
     }
+    literal_texts(figure)
     buffer = io.BytesIO()
     dpi = COLUMN_DPI if figure.get_figwidth() <= COLUMN_INCHES else WIDE_DPI
     with style():

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from dia_repro.rendering.escaping import json_text, visible, without_formula
+
 Record = Mapping[str, Any]
 
 
@@ -18,13 +20,19 @@ def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _plain(record[name]) for name in fields} for record in records)
+    writer.writerows({name: _field(record[name]) for name in fields} for record in records)
     return out.getvalue()
 
 
 def to_json(value: Record | Sequence[Record]) -> str:
     """JSON that any reader takes: what is not finite becomes the text `nan`, `inf` or `-inf`."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return json_text(text) + "\n"
+
+
+def _field(value: Any) -> Any:
+    """Return a field of CSV; texts are made harmless, numbers stay numbers."""
+    return without_formula(visible(value)) if isinstance(value, str) else _plain(value)
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from rich import box
@@ -10,49 +9,32 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dia_repro.rendering.escaping import latex, markdown
 from dia_repro.rendering.grid import Grid
 
-LATEX_SPECIAL = {
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "Δ": r"$\Delta$",
-    "–": "--",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-}
-LATEX_UNKNOWN = r"[^\x20-\x7e\u00c0-\u017f]"
 MOST_ABREAST = 8  # columns that fit a page's width without being made much smaller
 
 
 def to_markdown(grid: Grid) -> str:
     """A pipe table; group and column headings in one line."""
     groups = [label for label, span in grid.groups for _ in range(span)]
-    headings = [grid.columns[0]] + [
-        f"{group} {column}" for group, column in zip(groups, grid.columns[1:], strict=True)
+    headings = [markdown(grid.columns[0])] + [
+        markdown(f"{group} {column}")
+        for group, column in zip(groups, grid.columns[1:], strict=True)
     ]
     lines = [_pipe(headings), _pipe([":---"] + ["---:"] * (len(headings) - 1))]
     for number, row in enumerate(grid.rows):
         texts = [
-            f"**{text}**" if (number, place) in grid.bold else text
+            f"**{markdown(text)}**" if (number, place) in grid.bold else markdown(text)
             for place, text in enumerate(row)
         ]
         lines.append(_pipe(texts))
-    notes = "\n\n".join(grid.notes)
-    return f"### {grid.title}\n\n" + "\n".join(lines) + f"\n\n{notes}\n"
+    notes = "\n\n".join(map(markdown, grid.notes))
+    return f"### {markdown(grid.title)}\n\n" + "\n".join(lines) + f"\n\n{notes}\n"
 
 
 def _pipe(texts: list[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+    return "| " + " | ".join(texts) + " |"
 
 
 def to_latex(grid: Grid) -> str:
@@ -67,7 +49,7 @@ def to_latex(grid: Grid) -> str:
         r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_escape(f'{title}, {label} of the paper. ' + ' '.join(grid.notes))}}}",
+        rf"\caption{{{latex(f'{title}, {label} of the paper. ' + ' '.join(grid.notes))}}}",
         r"\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{columns}}}",
@@ -85,13 +67,13 @@ def _abreast(grid: Grid) -> tuple[str, list[str]]:
     last = 1
     groups, rules = [""], []
     for label, span in grid.groups:
-        groups.append(rf"\multicolumn{{{span}}}{{c}}{{{_escape(label)}}}")
+        groups.append(rf"\multicolumn{{{span}}}{{c}}{{{latex(label)}}}")
         rules.append(rf"\cmidrule(lr){{{last + 1}-{last + span}}}")
         last += span
     lines = [
         _latex_row(groups),
         " ".join(rules),
-        _latex_row(map(_escape, grid.columns)),
+        _latex_row(map(latex, grid.columns)),
         r"\midrule",
     ]
     lines += [
@@ -105,14 +87,14 @@ def _stacked(grid: Grid) -> tuple[str, list[str]]:
     """Columns and lines of a table with a line for each row and group."""
     span = grid.groups[0][1]
     headings = [grid.columns[0], "", *grid.columns[1 : 1 + span]]
-    lines = [_latex_row(map(_escape, headings)), r"\midrule"]
+    lines = [_latex_row(map(latex, headings)), r"\midrule"]
     for number in range(len(grid.rows)):
         lines += [r"\addlinespace"] if number else []
         for group, (label, _) in enumerate(grid.groups):
             places = range(1 + group * span, 1 + (group + 1) * span)
             row = "" if group else _latex_cell(grid, number, 0)
             figures = [_latex_cell(grid, number, place) for place in places]
-            lines.append(_latex_row([row, _escape(label), *figures]))
+            lines.append(_latex_row([row, latex(label), *figures]))
     return f"ll{'r' * span}", lines
 
 
@@ -121,15 +103,8 @@ def _latex_row(cells: Iterable[str]) -> str:
 
 
 def _latex_cell(grid: Grid, row: int, column: int) -> str:
-    text = _escape(grid.rows[row][column])
+    text = latex(grid.rows[row][column])
     return rf"\textbf{{{text}}}" if (row, column) in grid.bold else text
-
-
-def _escape(text: str) -> str:
-    pattern = "|".join(map(re.escape, LATEX_SPECIAL))
-    escaped = re.sub(pattern, lambda match: LATEX_SPECIAL[match[0]], text)
-    # pdfLaTeX stops at letters that its fonts lack: names of a user's data may have any.
-    return re.sub(LATEX_UNKNOWN, lambda match: f"[U+{ord(match[0]):04X}]", escaped)
 
 
 def to_terminal(grid: Grid) -> RenderableType:
@@ -153,7 +128,7 @@ def to_terminal(grid: Grid) -> RenderableType:
                 Text(row[place], style="bold" if (number, place) in grid.bold else "")
                 for place in places
             ]
-            labels = ["" if group else row[0], label] if several else [row[0]]
+            labels = [Text("" if group else row[0]), Text(label)] if several else [Text(row[0])]
             last_of_row = several and group == len(grid.groups) - 1 and number < len(grid.rows) - 1
             table.add_row(*labels, *figures, end_section=last_of_row)
     title = Text(grid.title, style="bold")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,7 +17,6 @@ class UnderWay:
     """A run that says it is being trained.
 
     Attributes:
-        changed_at: UTC; when its last epoch came in, or its training began.
         beats: counts up while its process lives; None where nobody holds it.
         top1: test accuracy by epoch, %.
         seconds: by epoch.
@@ -28,7 +26,6 @@ class UnderWay:
     spec_json: str
     seed: int
     owner: str | None
-    changed_at: datetime
     beats: int | None
     top1: tuple[float, ...]
     seconds: tuple[float, ...]
@@ -79,7 +76,6 @@ def _under_way(session: Session) -> tuple[UnderWay, ...]:
             spec_json=json,
             seed=run.seed,
             owner=run.owner,
-            changed_at=run.changed_at,
             beats=beats,
             top1=tuple(top1 for top1, _ in figures.get(run.id, ())),
             seconds=tuple(seconds for _, seconds in figures.get(run.id, ())),

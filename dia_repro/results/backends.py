@@ -85,7 +85,9 @@ def _url(location: str) -> URL:
     try:
         url = make_url(location)
     except (ArgumentError, ValueError) as error:
-        raise UsageError(f"--db {location!r} is not a database URL") from error
+        raise UsageError(f"--db {displayed(location)!r} is not a database URL") from error
+    if "@" in (url.host or ""):  # it would be shown as a host that is not found
+        raise UsageError(f"--db {displayed(location)!r}: write @ in a password as %40")
     if url.drivername in ("postgres", "postgresql"):
         return url.set(drivername="postgresql+psycopg")
     return url

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Double, Float, MetaData, Table
 from sqlalchemy.orm import Session
 
-from dia_repro.errors import UsageError
+from dia_repro.errors import UsageError, displayed
 from dia_repro.flushing import flush_file
 from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError
@@ -43,7 +43,7 @@ def upgrade_database(location: str) -> Path | None:
     if path is not None:
         backends.check_place(path)
         if not path.exists():
-            raise ForeignDatabaseError(f"there is no database {location}")
+            raise ForeignDatabaseError(f"there is no database {displayed(location)}")
     # With create, SQLite refuses a file that may not be written instead of reading it.
     database = Database(backends.make_engine(location, create=True), location)
     try:

@@ -33,7 +33,8 @@ class Loaded:
     Attributes:
         name: of its file.
         content: what was saved.
-        damaged: newer files that were passed over because their bytes do not match their name.
+        damaged: newer files that were passed over: their bytes do not match their name, or torch
+            refuses to load them.
     """
 
     name: str
@@ -100,7 +101,7 @@ def retain(folder: Folder, keep: Keep, best: int | None) -> None:
 
 
 def load_newest(folder: Folder) -> Loaded | None:
-    """The newest checkpoint whose bytes match its name, or None where there is none.
+    """Return the newest checkpoint that matches its name and can be loaded, None without one.
 
     Raises:
         CheckpointError: what is there cannot be read; nobody is to start again for that.
@@ -108,11 +109,23 @@ def load_newest(folder: Folder) -> Loaded | None:
     damaged: list[str] = []
     for name in sorted_names(folder):
         content = folder.read(name)
-        if _digest(content) == _parse(name)[2]:
-            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        loaded = _unpacked(content) if _digest(content) == _parse(name)[2] else None
+        if loaded is not None:
             return Loaded(name, loaded, tuple(damaged))
         damaged.append(name)
     return None
+
+
+def _unpacked(content: bytes) -> dict[str, Any] | None:
+    """Return what a checkpoint holds, or None where torch refuses it."""
+    try:
+        # Weights alone: a checkpoint runs no code.
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:  # no fault of the file
+        raise
+    except Exception:  # each kind of damage has its own: pickle's, zip's, torch's
+        return None
+    return loaded if isinstance(loaded, dict) else None
 
 
 def sorted_names(folder: Folder) -> list[str]:

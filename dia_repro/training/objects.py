@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from dia_repro.errors import AbsentError, UsageError, displayed
+from dia_repro.errors import MASK, AbsentError, UsageError, displayed
 from dia_repro.training.store import CheckpointError, Store
 
 REASON_CHARACTERS = 200
@@ -167,7 +167,8 @@ class Objects(Store):
             return "this kind of storage cannot do that"
         text = (error.strerror if isinstance(error, OSError) else None) or str(error)
         secret = urlsplit(self.url).password
-        text = text.replace(secret, "***") if secret else text
+        for written in (secret, unquote(secret)) if secret else ():
+            text = text.replace(written, MASK)
         text = textwrap.shorten(displayed(text), REASON_CHARACTERS, placeholder=" …")
         if isinstance(error, FileNotFoundError) and " " not in text:
             return f"{text or 'it'} is not there"
@@ -190,8 +191,8 @@ def _s3(url: str) -> tuple[Any, str]:
     if region is None and endpoint is None:  # a request of its own, which Amazon alone answers
         region = resolve_s3_region(bucket)
     client = S3FileSystem(
-        access_key=parts.username,
-        secret_key=parts.password,
+        access_key=unquote(parts.username) if parts.username else None,
+        secret_key=unquote(parts.password) if parts.password else None,
         region=region,
         endpoint_override=endpoint,
         allow_delayed_open=True,  # small objects in one put

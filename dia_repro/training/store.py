@@ -118,12 +118,20 @@ def store_at(location: str) -> Store:
         raise UsageError("--checkpoints needs a folder or a URL")
     if "://" not in location:
         return Disk(Path(location))
-    shown, parts = displayed(location), urlsplit(location)
+    shown = displayed(location)
     if not re.match(r"[a-z][a-z0-9+.-]*://", location):
         raise UsageError(f"--checkpoints {shown!r} is neither a folder nor a URL")
     if "?" in location or "#" in location:
-        kept = displayed(re.split(r"[?#]", location)[0])
+        kept = re.split(r"[?#]", shown)[0]
         raise UsageError(f"--checkpoints {kept!r}: a URL of a store takes no ? and no #")
+    try:
+        parts = urlsplit(location)
+        _ = parts.port  # a "/" in a password ends the host, and leaves some of it as the port
+    except ValueError as error:
+        raise UsageError(
+            f"--checkpoints {shown!r} is not a URL. A password in it has no / or [; "
+            "in a key of S3 write them as %2F and %5B"
+        ) from error
     if parts.scheme in ON_DISK:
         if parts.netloc not in ("", "localhost") or not parts.path:
             raise UsageError(f"--checkpoints {shown!r}: write file:///FOLDER")

@@ -174,7 +174,8 @@ def test_what_cannot_be_analysed_is_one_line(folder: Path) -> None:
     assert (few.returncode, "5 images are too few" in few.stderr) == (2, True)
     weights.write_bytes(content[:1000] + b"x" + content[1001:])
     damaged = gini(folder)
-    assert (damaged.returncode, "is damaged" in damaged.stderr) == (3, True)
+    assert (damaged.returncode, "is damaged: " in damaged.stderr) == (3, True)
+    assert weights.name in damaged.stderr
     weights.unlink()
     gone = gini(folder)
     assert (gone.returncode, "is gone" in gone.stderr) == (3, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 import sys
 from contextlib import closing
@@ -11,12 +12,14 @@ import pytest
 
 from dia_repro.artifacts import choose
 from dia_repro.cli.circumstances import own_command
+from dia_repro.errors import UsageError
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.messages import Outcome
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import ResNetBackbone, Spec
-from dia_repro.training.objects import Objects
+from dia_repro.training.objects import Objects, _s3
+from dia_repro.training.store import store_at
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import cli, one_line, tiny_spec
 
@@ -127,7 +130,45 @@ def test_commands_read_and_clear_an_object_store(
     assert (lost.returncode, one_line(lost.stderr)) == (3, True), lost.stderr
 
 
-def test_a_key_in_a_url_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = "ftp://me:geheim@host/x"
-    monkeypatch.setattr(sys, "argv", ["dia-repro", *RUN, "--checkpoints", place])
-    assert own_command().endswith("--checkpoints ftp://me:***@host/x")
+@pytest.mark.parametrize("password", ["geheim", "ge/heim", "ge?heim", "g e:h@heim"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_key_in_a_url_is_not_recorded(
+    password: str, joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"ftp://me:{password}@host/x"
+    given = [f"--checkpoints={place}"] if joined else ["--checkpoints", place]
+    monkeypatch.setattr(sys, "argv", ["dia-repro", *RUN, *given])
+    shown = "--checkpoints=ftp://me:***@host/x" if joined else "ftp://me:***@host/x"
+    assert own_command().endswith(shlex.quote(shown))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "s3://key:ge/heim@bucket/x",
+        "s3://key:ge[heim@bucket/x",
+        "ftp://me:ge?heim@h/x",
+        "ftp://me:heim@h/x?token=heim",
+        "nothing://me:ge/heim@h/x",
+    ],
+)
+def test_a_url_that_is_refused_is_shown_without_its_key(place: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        store_at(place)
+    assert "heim" not in str(refusal.value)
+    assert "***" in str(refusal.value)
+
+
+def test_slashes_in_an_s3_key_are_percent_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = pytest.importorskip("pyarrow.fs", reason="the extra s3 is not installed")
+    given: dict[str, object] = {}
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    real = filesystem.S3FileSystem
+
+    def client(**options: object) -> object:
+        given.update(options)
+        return real(**options)
+
+    monkeypatch.setattr(filesystem, "S3FileSystem", client)
+    _s3.__wrapped__("s3://key:a%2Fb+c@bucket/x")
+    assert given["secret_key"] == "a/b+c"

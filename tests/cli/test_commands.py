@@ -28,7 +28,7 @@ from dia_repro.results.schema import State
 from dia_repro.training.provenance import device_name
 from tests.artifacts.test_table5 import DEMO, add
 from tests.fuzz.commands import run_command
-from tests.helpers import clean_environment, cli, write_cifar
+from tests.helpers import clean_environment, cli, one_line, write_cifar
 
 CELL_HEADER = (
     "artifact,row,column,metric,unit,paper,ours_mean,ours_std,n,n_expected,status,protocol,"
@@ -267,8 +267,18 @@ def test_somebody_who_says_no_is_heard(tmp_path: Path, monkeypatch: pytest.Monke
 def test_recorded_command_hides_passwords_and_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    database = "postgresql://me:secret@server/runs"
+    database = "postgresql://me:se/cret@server/runs?sslpassword=cret"
     monkeypatch.setattr(sys, "argv", ["/home/me/bin/dia-repro", "run", "all", "--db", database])
-    command = own_command()
-    assert command.startswith("dia-repro run all --db postgresql://me:")
-    assert "secret" not in command
+    shown = "postgresql://me:***@server/runs?sslpassword=***"
+    assert own_command() == f"dia-repro run all --db '{shown}'"
+
+
+def test_arguments_that_are_refused_hide_passwords(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["show", "table5", "postgresql://me:se/cret@h/d"], ["--b=db://me:se/cret@h/d"]):
+        monkeypatch.setattr(sys, "argv", ["dia-repro", *words])
+        assert entry._run() == 2
+        said = capsys.readouterr().err
+        assert one_line(said), said
+        assert "cret" not in said

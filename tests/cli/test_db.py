@@ -55,6 +55,7 @@ def test_a_sound_database_says_so(trained: Path) -> None:
             "update specs set json = replace(json, 'fp32', 'fp8')",
             "cannot be read: spec field precision",
         ),
+        (f"update specs set json = '{'[' * 100_000}'", "cannot be read: spec field the text"),
         ("update specs set json = replace(json, 'fp32', 'tf32')", "is not what its spec_id says"),
     ],
 )

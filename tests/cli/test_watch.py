@@ -24,7 +24,6 @@ from dia_repro.cli.watch import Watcher, seconds_left
 from dia_repro.rendering.sparkline import sparkline
 from dia_repro.results import writer
 from dia_repro.results.activity import UnderWay
-from dia_repro.results.claims import beat
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import State, now
 from tests.helpers import clean_environment, cli
@@ -129,49 +128,65 @@ def test_without_a_database_there_is_nothing_to_watch(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_nobody_trains_any_more_is_silent(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moved", [timedelta(days=-300), timedelta(hours=2)])
+def test_clocks_of_other_machines_are_not_read(
+    moved: timedelta, database: Database, tmp_path: Path
+) -> None:
     (run,) = ensure(database)
-    begin(database, run)
-    assert "silent" not in cli("runs", "watch", cwd=tmp_path).stdout
+    attempt = begin(database, run)
+    writer.record_epoch(database, run, attempt, epoch(1, 41.25))
+    there = (now() + moved).isoformat(sep=" ")
     with sqlite3.connect(tmp_path / "runs.db") as connection:
-        connection.execute("update runs set changed_at = '2026-01-02 03:04:05.000000'")
-    assert "silent for" in cli("runs", "watch", cwd=tmp_path).stdout
-    beat(database, run, 1)  # nobody saw the beat before
+        connection.execute("update runs set changed_at = ?", (there,))
+    read = cli("runs", "watch", "--format", "csv", cwd=tmp_path).stdout
+    (record,) = csv.DictReader(io.StringIO(read))
+    assert (record["silent_seconds"], float(record["seconds_left"])) == ("", 4.0)
 
 
-RUN = UnderWay(1, SPEC.canonical_json(), 0, "me", now(), 5, (10.0, 20.0), (4.0, 6.0))
+RUN = UnderWay(1, SPEC.canonical_json(), 0, "me", 5, (10.0, 20.0), (4.0, 6.0))
 
 
-def test_beats_count_for_more_than_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_is_measured_from_the_last_change_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: moment[0])
-    old = replace(RUN, changed_at=now() - timedelta(hours=2))
-    assert Watcher(live=False).silent_for(old) == pytest.approx(7200, abs=5)
-    assert Watcher(live=False).silent_for(replace(old, seconds=(3000.0,))) is None
-    # Before the first epoch, which takes long: two hours of beats are none of silence.
-    first = replace(old, seconds=(), top1=(), beats=719)
-    assert Watcher(live=False).silent_for(first) is None
-    assert Watcher(live=False).silent_for(replace(first, beats=500)) is not None
-    watcher = Watcher(live=True)
-    assert watcher.silent_for(old) is None  # a beat may yet come
-    moment[0] += 30
-    assert watcher.silent_for(old) == pytest.approx(7200, abs=5)
-    moment[0] += 10
-    assert watcher.silent_for(replace(old, beats=6)) is None
-    moment[0] += 59
-    assert watcher.silent_for(replace(old, beats=6)) is None
-    moment[0] += 2
-    assert watcher.silent_for(replace(old, beats=6)) == 61
+    watcher = Watcher()
+
+    def silent(seconds: float, run: UnderWay) -> object:
+        moment[0] += seconds
+        return watcher.record(run)["silent_seconds"]
+
+    assert silent(0, RUN) is None
+    assert silent(60, RUN) is None
+    assert silent(1, RUN) == 61
+    assert silent(10, replace(RUN, beats=6)) is None
+    assert silent(60, replace(RUN, beats=6)) is None
+    assert silent(2, replace(RUN, beats=6)) == 62
+    later = replace(RUN, beats=6, top1=(10.0, 20.0, 30.0))
+    assert silent(0, later) is None
+    assert silent(61, later) == 61
 
 
-def test_time_left_is_at_the_pace_so_far() -> None:
-    assert seconds_left(replace(RUN, changed_at=now()), 5) == pytest.approx(15, abs=0.5)
-    assert seconds_left(replace(RUN, changed_at=now() - timedelta(seconds=2)), 5) == pytest.approx(
-        13, abs=0.5
-    )
-    assert seconds_left(replace(RUN, changed_at=now() - timedelta(hours=2)), 5) == 10
-    assert seconds_left(replace(RUN, changed_at=now() + timedelta(hours=2)), 5) == 15
-    assert seconds_left(replace(RUN, seconds=()), 5) is None
+def test_runs_without_a_lease_are_silent_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: moment[0])
+    watcher, run = Watcher(), replace(RUN, beats=None)
+    assert watcher.look(run)[0] is None
+    moment[0] = 61
+    assert watcher.look(run)[0] == 61
+
+
+def test_time_left_is_at_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seconds_left(RUN, 5, 0) == 15
+    assert seconds_left(RUN, 5, 2) == 13
+    assert seconds_left(RUN, 5, 7200) == 10
+    assert seconds_left(replace(RUN, seconds=()), 5, 0) is None
+    moment = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: moment[0])
+    watcher = Watcher()
+    assert watcher.look(RUN)[1] == 0
+    moment[0] = 3
+    assert watcher.look(replace(RUN, beats=6))[1] == 3
+    assert watcher.look(replace(RUN, top1=(1.0, 2.0, 3.0)))[1] == 0
 
 
 def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:

@@ -46,6 +46,19 @@ def test_where_mounts_cannot_be_read_nothing_is_said(tmp_path: Path) -> None:
         ("postgresql+psycopg://me:se@cret@host:5/db", "postgresql+psycopg://me:***@host:5/db"),
         ("dia-repro run --db=postgresql://me:secret@h/d -x", None),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("postgresql://me:se/cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:se?cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:se@c/ret:cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://m/e:secret@host/db", "postgresql://m/e:***@host/db"),
+        ("postgresql://me:se[cret@host:port/db", "postgresql://me:***@host:port/db"),
+        ("postgresql://host/db?password=secret", "postgresql://host/db?password=***"),
+        ("postgresql://host/db?sslpassword=secret", "postgresql://host/db?sslpassword=***"),
+        ("postgresql://host/db?options=-c%20x.token%3Dsecret", "postgresql://host/db?options=***"),
+        ("postgresql://host:x/db?Password=secret", "postgresql://host:x/db?Password=***"),
+        ("postgresql://host/db?keepalives=1", "postgresql://host/db?keepalives=1"),
+        ("s3://key:se/c+cret@bucket/x", "s3://key:***@bucket/x"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("sqlite:////runs:old@home/runs.db", "sqlite:////runs:old@home/runs.db"),
     ],
 )
 def test_passwords_are_not_shown(location: str, shown: str | None) -> None:
@@ -60,7 +73,16 @@ def test_every_way_to_name_postgres_is_understood(scheme: str) -> None:
     assert make_engine(location, create=False).dialect.driver == "psycopg"
 
 
-@pytest.mark.parametrize("location", ["mysql://me:secret@host/db", "://", "postgresql://h:x/d"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "mysql://me:secret@host/db",
+        "://",
+        "postgresql://h:x/d",
+        "postgresql://me:secret@h:x/d",
+        "postgresql://me:se@secret@host/d",
+    ],
+)
 def test_other_kinds_are_refused_in_a_line_without_the_password(location: str) -> None:
     with pytest.raises(UsageError) as refusal:
         make_engine(location, create=False)

@@ -1,0 +1,142 @@
+"""Errors that nothing expects, and texts in a database that were never written by us."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dia_repro.analysis.gini import Settings
+from dia_repro.analysis.gradients import records_of
+from dia_repro.analysis.states import Source
+from dia_repro.analysis.stored import stored_integrations
+from dia_repro.results import writer
+from dia_repro.results.database import Database, DatabaseError, open_database
+from dia_repro.results.schema import GRADIENTS_SETTINGS
+from tests.helpers import clean_environment, cli, one_line
+from tests.results.rows import begin, ensure
+
+DEEP = "[" * 100_000
+SETTINGS = Settings(1, Source.TRAINED, 10, 2, 0, False).canonical_json()
+SCRIPT = """
+import sys
+from dia_repro.cli import main
+
+def again(): again()
+def memory(): raise MemoryError
+def named(): raise LookupError("at db://me:ge/heim@host/d\\nsecond line")
+
+@main.app.command()
+def fails(): {cause}()
+
+sys.argv = ["dia-repro", "fails"]
+main.main()
+"""
+
+
+def fails(cause: str, tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command with a bug."""
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(cause=cause)],
+        env=clean_environment(**{"TMPDIR": str(tmp_path), **environment}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("cause", "name"),
+    [("again", "RecursionError"), ("memory", "MemoryError"), ("named", "LookupError")],
+)
+def test_unexpected_error_is_one_line_and_a_private_file(
+    cause: str, name: str, tmp_path: Path
+) -> None:
+    done = fails(cause, tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert (done.returncode, one_line(done.stderr), done.stdout) == (1, True, ""), done.stderr
+    assert done.stderr.startswith(f"dia-repro: {name}")
+    assert f"this is a bug: the traceback is in {file}; please report it" in done.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    trace = file.read_text()
+    assert trace.startswith("Traceback")
+    assert name in trace
+    assert "heim" not in trace + done.stderr
+
+
+def test_without_a_temporary_folder_it_is_one_line_too(tmp_path: Path) -> None:
+    code = "import tempfile; tempfile.tempdir = '/proc/nowhere'\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + SCRIPT.format(cause="memory")],
+        env=clean_environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, one_line(done.stderr)) == (1, True), done.stderr
+    assert "this is a bug" in done.stderr
+
+
+@pytest.fixture
+def analysed(tmp_path: Path) -> Callable[[str, str], tuple[Database, int]]:
+    """A run with an analysis of these settings and with this part."""
+
+    def make(settings: str, part: str) -> tuple[Database, int]:
+        database = open_database(str(tmp_path / "runs.db"), create=True)
+        (run,) = ensure(database)
+        number = writer.ensure_analysis(database, run, settings, "{}")
+        writer.record_part(database, number, 0, part, 1.0)
+        return database, run
+
+    return make
+
+
+@pytest.mark.parametrize("part", [DEEP, "", "nonsense", "{}", '{"layers": 2, "samples": 1}'])
+def test_analysis_that_cannot_be_read_is_named(
+    part: str, analysed: Callable[[str, str], tuple[Database, int]]
+) -> None:
+    database, run = analysed(SETTINGS, part)
+    with pytest.raises(DatabaseError, match=r"runs\.db is damaged"):
+        stored_integrations(database, [run])
+
+
+@pytest.mark.parametrize("settings", [DEEP, "{}", '{"kind": "gini"}'])
+def test_settings_that_cannot_be_read_are_named(
+    settings: str, analysed: Callable[[str, str], tuple[Database, int]]
+) -> None:
+    database, run = analysed(settings, "{}")
+    with pytest.raises(DatabaseError, match=r"runs\.db is damaged"):
+        stored_integrations(database, [run])
+
+
+@pytest.mark.parametrize("part", [DEEP, "", "{}", "[1]"])
+def test_gradients_that_cannot_be_read_are_named(
+    part: str, analysed: Callable[[str, str], tuple[Database, int]]
+) -> None:
+    database, run = analysed(GRADIENTS_SETTINGS, part)
+    with pytest.raises(DatabaseError, match=r"runs\.db is damaged"):
+        records_of(database, run)
+
+
+def test_spec_nested_too_deeply_is_refused_in_a_line(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    (run,) = ensure(database)
+    begin(database, run)
+    with database.writing() as session:
+        session.connection().exec_driver_sql("update specs set json = ?", (DEEP,))
+    for command in (
+        ["runs", "show", str(run), "--format", "json"],
+        ["runs", "list"],
+        ["runs", "export", "out"],
+        ["runs", "watch"],
+    ):
+        done = cli(*command, cwd=tmp_path)
+        assert (done.returncode, one_line(done.stderr)) == (2, True), (command, done)
+        assert "spec" in done.stderr
