@@ -69,7 +69,7 @@ class Files:
             DataError: it has changed since.
             OSError, UnfitImageError: it cannot be read.
         """
-        return read_file(self.file(root, index), self.facts[index], since)
+        return read_file(self.file(root, index), self.facts[index].tolist(), since)
 
     def at(self, places: np.ndarray) -> Files:
         """Some of the images."""

@@ -141,7 +141,9 @@ def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
     digest, damaged, reasons, sizes = hashlib.sha256(), [], [], set()
     names, facts = folder.names, folder.facts
     prints = np.zeros(len(names), np.uint64)
-    looks = in_threads(lambda n: _look(folder.root / names[n], facts[n]), range(len(names)))
+    looks = in_threads(
+        lambda n: _look(folder.root / names[n], facts[n].tolist()), range(len(names))
+    )
     for number, (name, look) in enumerate(zip(names, looks, strict=True)):
         if isinstance(look, str):
             damaged.append(name)
@@ -199,7 +201,7 @@ class _Look:
     pixels: int
 
 
-def _look(path: Path, facts: np.ndarray) -> _Look | str:
+def _look(path: Path, facts: list[int]) -> _Look | str:
     """Look at an image; a text says what is wrong with it."""
     try:
         content = read_file(path, facts, "the images were listed")

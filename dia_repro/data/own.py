@@ -48,8 +48,9 @@ def choose_folder(
     path = resolved(path)
     found = scan(path)
     inspection = inspect(found, root / MEMORY, on_progress)
-    for text in (*found.remarks, *inspection.remarks) if remark is not None else ():
-        remark(text)
+    if remark is not None:
+        for text in (*found.remarks, *inspection.remarks):
+            remark(text)
     kept = sound(found, inspection, skip_damaged=skip_damaged)
     own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
     size = image_size or own or DEFAULT_SIDE

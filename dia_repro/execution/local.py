@@ -13,7 +13,15 @@ from multiprocessing.process import BaseProcess
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.deaths import cause_of_death
 from dia_repro.execution.failures import record_failure, record_kill
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder, describe_owner
+from dia_repro.execution.messages import (
+    STOPPED_AT_ONCE,
+    Ended,
+    Message,
+    Notice,
+    Outcome,
+    WorkOrder,
+    describe_owner,
+)
 from dia_repro.execution.placing import Places
 from dia_repro.execution.stopping import Signals
 from dia_repro.results.database import Database, VanishedError
@@ -162,7 +170,7 @@ class LocalExecutor:
         """How a worker ended that could not say so."""
         code = one.process.exitcode
         if self._signals.kill and code == -signal.SIGKILL:
-            return Ended(Outcome.INTERRUPTED, "stopped at once by a second signal")
+            return Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
         if (one.asked_to_stop or self._signals.stop) and code == -signal.SIGTERM:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
         return Ended(Outcome.FAILED, cause_of_death(code))

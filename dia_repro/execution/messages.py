@@ -58,6 +58,9 @@ class Outcome(StrEnum):
     DONE_BEFORE = "done before"  # another process had finished it meanwhile
 
 
+STOPPED_AT_ONCE = "stopped at once by a second signal"
+
+
 @dataclass(frozen=True)
 class Notice:
     """Something a person should read, e.g. that a damaged checkpoint was passed over."""

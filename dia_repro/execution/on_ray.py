@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import ray
@@ -17,9 +18,17 @@ from ray.exceptions import RayError, TaskCancelledError
 
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import worker
-from dia_repro.execution.failures import record_failure
+from dia_repro.execution.failures import record_failure, record_kill
 from dia_repro.execution.ledger import Ledger
-from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder, describe_owner
+from dia_repro.execution.messages import (
+    STOPPED_AT_ONCE,
+    Ended,
+    Message,
+    Notice,
+    Outcome,
+    WorkOrder,
+    describe_owner,
+)
 from dia_repro.execution.ray_nodes import ClusterError, Share, absolute, alive, on_node
 from dia_repro.execution.stopping import Signals
 from dia_repro.results.backends import sqlite_path
@@ -172,7 +181,7 @@ class RayExecutor:
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
         self._gone: VanishedError | None = None
-        self._asked_to_stop = False
+        self._asked_to_stop = self._killed = False
         self._owners: dict[int, str] = {}
 
     def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
@@ -264,6 +273,7 @@ class RayExecutor:
                 if order.run_id not in self._owners:
                     ray.cancel(one)  # it waits for room
         if kill:
+            self._killed = True
             for one in waiting:
                 ray.cancel(one, force=True)
 
@@ -273,16 +283,18 @@ class RayExecutor:
         except TaskCancelledError:
             return None
         except RayError as error:
+            if self._killed:
+                self._record(order, partial(record_kill, self.database))
+                return Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
             reason = f"its task was lost: {str(error).strip().splitlines()[0]}"
             ended = Ended(Outcome.FAILED, reason)
         if ended is not None and ended.outcome is Outcome.FAILED:
-            self._record_failure(order, ended)
+            self._record(order, partial(record_failure, self.database, reason=ended.detail or ""))
         return ended
 
-    def _record_failure(self, order: WorkOrder, ended: Ended) -> None:
-        owner = self._owners.get(order.run_id, "")
+    def _record(self, order: WorkOrder, record: Callable[[int, str], Notice | None]) -> None:
         try:
-            notice = record_failure(self.database, order.run_id, owner, ended.detail or "")
+            notice = record(order.run_id, self._owners.get(order.run_id, ""))
         except VanishedError as error:
             self._gone = error
         else:

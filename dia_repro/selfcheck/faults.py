@@ -150,7 +150,7 @@ def _train_or_break(order: WorkOrder, connection: Connection) -> None:
         from dia_repro.training.trainer import Trainer
 
         # In the middle of the work, where real ones come from.
-        Trainer.evaluate = lambda *_: _BREAKAGES[order.run_id - 1]()  # type: ignore[assignment, method-assign, return-value]
+        Trainer.evaluate = lambda *_: _BREAKAGES[order.run_id - 1]()  # type: ignore[assignment, method-assign]
     worker.main(order, connection)
 
 

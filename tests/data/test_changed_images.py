@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, own
+from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, inspection, own
 from dia_repro.data.folder import ImageFolder, scan
 from dia_repro.data.inspection import inspect
 from dia_repro.data.own import choose_folder, load_folder
@@ -44,8 +44,8 @@ def loaded(folder: Path, root: Path, size: int) -> Dataset | StreamedDataset:
 
 def epoch(dataset: StreamedDataset, workers: int = 0) -> torch.Tensor:
     data = batches_of(dataset, "none", CPU, workers)
-    drawn = (torch.Generator().manual_seed(seed) for seed in (1, 2))
-    return torch.cat([images for images, _ in data.training_batches(4, *drawn)])
+    order, variation = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+    return torch.cat([images for images, _ in data.training_batches(4, order, variation)])
 
 
 def overwrite(path: Path) -> None:
@@ -119,11 +119,10 @@ def test_an_image_that_changes_before_it_is_decoded_into_memory_is_named(
     folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choice = choose_folder(folder, 12, root)
-    sound = own.sound
 
     def sound_and_changed(*arguments: object, **options: bool) -> ImageFolder:
         overwrite(folder / NAME)
-        return sound(*arguments, **options)  # type: ignore[arg-type]
+        return inspection.sound(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(own, "sound", sound_and_changed)
     with pytest.raises(DataError, match=r"dog/1.bmp has changed since the run began"):

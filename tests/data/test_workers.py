@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dia_repro.data import DataError, StreamedData, StreamedDataset
+from dia_repro.data import DataError, StreamedDataset
 from dia_repro.data.folder import scan
+from dia_repro.data.streaming import StreamedData
 from tests.helpers import clean_environment, write_folder
 
 CPU = torch.device("cpu")
