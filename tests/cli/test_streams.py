@@ -76,13 +76,13 @@ def test_closed_terminal_ends_output_and_spares_the_log(number: int, tmp_path: P
         "pathlib.Path('goes on').touch()\n"
     )
     ours, theirs = pty.openpty()
-    streams = {1: {"stdout": theirs}, 2: {"stderr": theirs}}[number]
     with subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=tmp_path,
         stdin=subprocess.PIPE,
+        stdout=theirs if number == 1 else None,
+        stderr=theirs if number == 2 else None,
         env=clean_environment(),
-        **streams,
     ) as process:
         os.close(theirs)
         while not (tmp_path / "ready").exists():

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.findings import gather
@@ -37,6 +39,7 @@ from dia_repro.results.database import Database
 from dia_repro.results.schema import ProvenanceRow, RunRow
 from tests.artifacts.known_runs import fill
 from tests.fuzz.commands import run_command
+from tests.helpers import cli
 
 CONTROLS = "\x1b[2J\x1b]0;title\x07\r\x08\x9b31m\x7f\u202e\u2066"
 NAME = f"<b>|`c`$x^$ $y_$ *_i_* [a](http://b) &lt; \\ {CONTROLS} -- é 名"
@@ -115,13 +118,11 @@ def test_progress_and_notices_have_no_control_characters(
 
 
 def test_colours_of_our_own_stay() -> None:
-    from rich.text import Text
-
     from dia_repro.cli.output import SafeConsole
 
     out = io.StringIO()
     console = SafeConsole(file=out, force_terminal=True, color_system="standard", width=80)
-    console.print(Text("red", style="red"))
+    console.print("red", style="red")
     assert out.getvalue() == "\x1b[31mred\x1b[0m\n"
 
 
@@ -196,10 +197,25 @@ def test_pictures_show_the_name_as_it_is(database: Database) -> None:
     for figure in figures:
         FigureCanvasAgg(figure)
         ElementTree.fromstring(to_bytes(figure, "svg"))
-        shown = [text for text in figure.findobj() if "$y_$" in getattr(text, "get_text", str)()]
+        texts = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
+        shown = [text for text in texts if "$y_$" in text.get_text()]
         assert shown
         assert not any(text.get_parse_math() for text in shown)
         assert not any(CONTROL.search(text.get_text()) for text in shown)
+
+
+@pytest.mark.slow
+def test_report_takes_the_name_as_it_is(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "runs.db", tmp_path)
+    done = cli(
+        *("report", "table5", "--protocol", "demo", "--dataset", f"folder:{NAME}"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert not CONTROL.search(done.stderr)
+    for path in tmp_path.glob("tables/*.csv"):
+        assert not CONTROL.search(path.read_text(encoding="utf-8"))
+    assert len(list(tmp_path.glob("figures/*.svg"))) == 2
+    assert "<b>|" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_names_reach_specs_unchanged(database: Database) -> None:
