@@ -35,6 +35,7 @@ from dia_repro.errors import (
     DiaReproError,
     UsageError,
 )
+from dia_repro.training.environment import forget_fewer_threads
 
 # Typer brings its own copy of click, or the real one, depending on its version.
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -106,6 +107,7 @@ def _run() -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets a "?"
             stream.reconfigure(errors="replace")
     _mend_size()
+    forget_fewer_threads()
     try:
         _check_encoding()
         code = command()(standalone_mode=False)
