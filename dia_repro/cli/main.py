@@ -42,6 +42,7 @@ from dia_repro.errors import (
     displayed_text,
 )
 from dia_repro.rendering.escaping import visible
+from dia_repro.training.environment import forget_fewer_threads
 
 # Typer brings its own copy of click, or the real one, depending on its version.
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -120,6 +121,7 @@ def main() -> None:
 
 def _run() -> int:
     _mend_size()
+    forget_fewer_threads()
     try:
         _check_encoding()
         code = command()(standalone_mode=False)

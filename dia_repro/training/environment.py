@@ -5,13 +5,22 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 # How long GNU's OpenMP threads look for work before they sleep: some milliseconds, since a small
 # network's operations follow each other at once, and being woken takes longer than their part.
 TRAINING = {"GOMP_SPINCOUNT": "3000000"}
+# With these OpenMP gives fewer threads than were asked for, and oneDNN's convolutions wait for the
+# others for ever. How many threads a run has, the number of runs at a time decides.
+FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
+
+
+def forget_fewer_threads() -> None:
+    """Remove the variables with which training would hang; call it before torch is loaded."""
+    for name in FEWER_THREADS:
+        os.environ.pop(name, None)
 
 
 @contextmanager
@@ -31,7 +40,7 @@ def use_writable_caches() -> None:
 
     Triton and torch's compiler write what they compile before they use it.
     """
-    caches = {
+    caches: dict[str, Callable[[], Path]] = {
         "TRITON_CACHE_DIR": lambda: Path("~/.triton/cache").expanduser(),
         "TORCHINDUCTOR_CACHE_DIR": lambda: Path(
             tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}"

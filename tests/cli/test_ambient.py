@@ -85,6 +85,25 @@ def test_without_a_short_folder_a_sentence_says_what_to_do(tmp_path: Path) -> No
     assert done.stderr.strip().endswith("set TMPDIR to a short folder")
 
 
+FEWER = {"OMP_DYNAMIC": "true", "OMP_THREAD_LIMIT": "1"}
+COMMAND = (
+    "import os, sys\n"
+    "sys.argv = ['dia-repro', '--version']\n"
+    "from dia_repro.cli.main import main\n"
+    "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    "print('OMP_DYNAMIC' in os.environ or 'OMP_THREAD_LIMIT' in os.environ, 'torch' in sys.modules)"
+)
+
+
+def test_openmp_gives_the_threads_that_are_asked_for() -> None:
+    worker = START.replace("target=print, args=('a worker',)", "target=os.system, args=('env',)")
+    seen = python(worker.format(change="import os"), **FEWER).stdout
+    assert "PATH=" in seen
+    assert not [name for name in FEWER if name in seen], "oneDNN would wait for ever for the rest"
+    command = python(COMMAND, **FEWER).stdout
+    assert command.splitlines()[-1] == "False False", "before torch is loaded"
+
+
 COMPILE = (
     "import os\n"
     "from dia_repro.training.environment import use_writable_caches\n"

@@ -35,7 +35,7 @@ def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compiled
 
 
-class _Checked(CompileResultCacheImpl):
+class _Checked(CompileResultCacheImpl):  # type: ignore[misc]
     """Keeps compiled code with its checksum: code that was damaged would crash the process."""
 
     def reduce(self, data: Any) -> tuple[bytes, bytes]:
@@ -49,7 +49,7 @@ class _Checked(CompileResultCacheImpl):
         return super().rebuild(target_context, pickle.loads(content))
 
 
-class _Cache(FunctionCache):
+class _Cache(FunctionCache):  # type: ignore[misc]
     _impl_class = _Checked
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
