@@ -23,6 +23,7 @@ from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import EARLIER_REVISIONS, Base, State
 from dia_repro.results.upgrade import BackupError, back_up, upgrade_database
+from tests.helpers import tiny_spec
 
 VERSIONS = Path(__file__).parent / "versions"
 
@@ -113,9 +114,10 @@ def test_postgres_comes_up_too_after_a_copy(
     engine = create_engine(postgres)
     with engine.begin() as connection:
         versions.migrate(connection, revision)
-        connection.execute(text("insert into specs values ('1-abc', '{}')"))
-        values = "1, 'u', '1-abc', 0, 'diverged', null, null, 7, now(), now()"
-        connection.execute(text(f"insert into runs values ({values})"))
+        spec = {"id": tiny_spec().spec_id, "json": tiny_spec().canonical_json()}
+        connection.execute(text("insert into specs values (:id, :json)"), spec)
+        values = f"1, '{'0' * 32}', :id, 0, 'diverged', null, null, 7, now(), now()"
+        connection.execute(text(f"insert into runs values ({values})"), {"id": spec["id"]})
         connection.execute(text("insert into epochs values (1, 1, 0.1, 'nan', 2, '-inf', 4, 5)"))
     engine.dispose()
     backup = upgrade_database(postgres)
