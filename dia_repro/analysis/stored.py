@@ -46,11 +46,15 @@ class _Kind:
 
 @dataclass
 class _Part:
-    """A target layer's part of an analysis, as the database has it."""
+    """A target layer's part of an analysis, as the database has it.
+
+    Attributes:
+        shares: of each tree, the importances of its source layers.
+    """
 
     layers: int
     samples: int
-    shares: list[float]
+    shares: list[list[float]]
 
 
 # Their errors are `ValueError`s, which `Database.translated` turns into one line; nesting that is

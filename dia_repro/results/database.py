@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pydantic import ValidationError
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
@@ -74,8 +75,7 @@ class Database:
                 raise
             # Never written by us: a date that is none, text that is not UTF-8, a row gone.
             raise DatabaseError(
-                f"database {self.name} is damaged: {' '.join(str(error).split())}: "
-                "see 'dia-repro db check'"
+                f"database {self.name} is damaged: {_first_of(error)}: see 'dia-repro db check'"
             ) from error
 
     def check_there(self) -> None:
@@ -143,6 +143,14 @@ def _empty(location: str) -> Database:
     engine = backends.in_memory()
     Base.metadata.create_all(engine)
     return Database(engine, location)
+
+
+def _first_of(error: Exception) -> str:
+    """Return what is wrong; of many wrong fields, as pydantic lists them, the first."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return " ".join(str(error).split())
 
 
 def _reason(error: DBAPIError) -> str:
