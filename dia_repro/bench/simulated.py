@@ -114,7 +114,7 @@ class _Simulated(Attempt):
 
     def _train(
         self, attempt: int, _dataset: object, _loaded: object, _folder: object
-    ) -> tuple[State, str | None]:
+    ) -> tuple[State, str | None, int | None]:
         run, epochs = self.order.run_id, self.load.epochs
         self.ledger.set_parameters(run, attempt, 1)
         begun, seconds = time.monotonic(), self.load.duration(self.order.seed)
@@ -122,11 +122,11 @@ class _Simulated(Attempt):
             # Towards a moment, not for a while: what else it does is part of the same duration.
             time.sleep(max(0.0, begun + seconds * epoch / epochs - time.monotonic()))
             if self.should_stop():
-                return State.INTERRUPTED, None
+                return State.INTERRUPTED, None, None
             metrics = EpochMetrics(epoch, 0.1, 1.0, 50.0, 1.0, 50.0, seconds / epochs)
             self.ledger.record_epoch(run, attempt, asdict(metrics))
             self.send(Progress(epoch, epochs, 0, 1, metrics.test_top1))
-        return State.FINISHED, None
+        return State.FINISHED, None, None
 
 
 class _NoData:

@@ -118,15 +118,14 @@ def check(
     findings = list(database_findings(database))
     if not any(finding.bad for finding in findings):
         from dia_repro.execution.upkeep import dead_runs, folder_findings
-        from dia_repro.results.writer import mark_dead
+        from dia_repro.results.writer import free
 
         store = reachable_store(database, checkpoints)
         findings += folder_findings(database, store)
-        for run in dead_runs(database, store):
-            what = f"run {run.id} claims to be running, but nobody trains it"
-            if repair:
-                mark_dead(database, run.id)
-            findings.append(Finding(f"{what}: now interrupted" if repair else what, bad=not repair))
+        for number, holder in dead_runs(database, store).items():
+            freed = repair and free(database, number, holder)
+            what = f"run {number} claims to be running, but nobody trains it"
+            findings.append(Finding(f"{what}: now interrupted" if freed else what, bad=not freed))
     for finding in findings:
         notice(f"{'bad' if finding.bad else 'note'}: {finding.text}")
     bad = sum(finding.bad for finding in findings)

@@ -30,7 +30,7 @@ from dia_repro.execution.messages import (
 )
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.claims import AlreadyDoneError, HeldError, TakenOverError
+from dia_repro.results.claims import AlreadyDoneError, ChangedError, HeldError, TakenOverError
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
@@ -76,18 +76,11 @@ class Attempt:
     def run(self) -> Ended:
         """Train unless another process has the run, or had it before."""
         try:
-            summary = self.ledger.summary(self.order.run_id)
-            folder = checkpoint.run_folder(
-                self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
-            )
-            lock = lock_folder(lock_place(folder))
-            if lock is None:
-                owner = self.ledger.summary(self.order.run_id).owner
-                return Ended(Outcome.BUSY, owner or "another process")
-            try:
-                return self._run_locked(folder)
-            finally:  # now, for a worker of Ray's lives on
-                lock.release()
+            while True:
+                try:
+                    return self._run()
+                except ChangedError as changed:  # its folder may be another one
+                    self._notice(f"{changed}: looked at again")
         except AlreadyDoneError:
             return Ended(Outcome.DONE_BEFORE)
         except Stopped:  # before the run was taken up
@@ -98,6 +91,20 @@ class Attempt:
             return Ended(Outcome.BUSY, "another process, which took this one for dead")
         finally:
             self.ledger.close()
+
+    def _run(self) -> Ended:
+        summary = self.ledger.summary(self.order.run_id)
+        folder = checkpoint.run_folder(
+            self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
+        )
+        lock = lock_folder(lock_place(folder))
+        if lock is None:
+            owner = self.ledger.summary(self.order.run_id).owner
+            return Ended(Outcome.BUSY, owner or "another process")
+        try:
+            return self._run_locked(folder)
+        finally:  # now, for a worker of Ray's lives on
+            lock.release()
 
     def _run_locked(self, folder: Folder) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
@@ -111,12 +118,12 @@ class Attempt:
         dataset = self._load()
         history = loaded.content["history"] if loaded else []
         circumstances = collect(self.device, self.order.command, dataset.digest(), len(history))
-        attempt = self._take(summary.id, folder, asdict(circumstances))
-        state, reason = State.FAILED, None
+        attempt = self._take(summary, folder, asdict(circumstances))
+        state, reason, best = State.FAILED, None, None
         with Heart(self.ledger, summary.id, attempt) as self.heart:
             try:
                 self._align(summary, attempt, folder, loaded, history)
-                state, reason = self._train(attempt, dataset, loaded, folder)
+                state, reason, best = self._train(attempt, dataset, loaded, folder)
             except TakenOverError:
                 raise
             except Stopped:  # before its first step
@@ -136,7 +143,15 @@ class Attempt:
             peak_memory_bytes=peak_memory(self.device),
             step=self.step,
         )
+        if state in DONE:  # only now: until the end is recorded the run may have to be resumed
+            self._retain(folder, best)
         return Ended(Outcome(state.value), reason)
+
+    def _retain(self, folder: Folder, best: int | None) -> None:
+        try:
+            checkpoint.retain(folder, self.order.keep, best)
+        except CheckpointError as error:
+            self._notice(f"weights that are not needed stay: {error}")
 
     def _prepare(self, loaded: checkpoint.Loaded | None) -> None:
         """Compute in the environment that the run began in, as far as this machine has it."""
@@ -169,18 +184,19 @@ class Attempt:
 
         return load(self.spec.data, self.order.data, on_progress)
 
-    def _take(self, run_id: int, folder: Folder, provenance: dict[str, Any]) -> int:
+    def _take(self, summary: RunSummary, folder: Folder, provenance: dict[str, Any]) -> int:
         """The number of our attempt; the lock is ours."""
         owner, place = describe_owner(os.getpid()), place_of(lock_place(folder))
+        run_id, seen = summary.id, (summary.uid, summary.epochs)
         try:
-            return self.ledger.take(run_id, owner, place, provenance)
+            return self.ledger.take(run_id, owner, place, provenance, None, seen)
         except HeldError as held:
             self._notice(f"{held.holder.owner} has it: waiting for a sign of life")
             dead = seems_dead(self.ledger, held.holder, self.should_stop)
             if dead is None:
                 raise
             self._notice(f"{dead.owner} gave none and is taken for dead")
-            return self.ledger.take(run_id, owner, place, provenance, dead)
+            return self.ledger.take(run_id, owner, place, provenance, dead, seen)
 
     def _align(
         self,
@@ -208,7 +224,8 @@ class Attempt:
         dataset: AnyDataset,
         loaded: checkpoint.Loaded | None,
         folder: Folder,
-    ) -> tuple[State, str | None]:
+    ) -> tuple[State, str | None, int | None]:
+        """Return how it ended, why, and the best epoch."""
         with crew(self.order, self.send, self.should_stop) as group:
             threads = threads_each(self.order)
             trainer = Trainer(self.spec, self.order.seed, dataset, self.device, threads, group)
@@ -216,7 +233,7 @@ class Attempt:
 
     def _train_with(
         self, trainer: Trainer, attempt: int, loaded: checkpoint.Loaded | None, folder: Folder
-    ) -> tuple[State, str | None]:
+    ) -> tuple[State, str | None, int | None]:
         saved = trainer.group.from_first(loaded.content if loaded else None)
         if saved is not None:
             trainer.load_state(saved)
@@ -232,28 +249,27 @@ class Attempt:
             while not trainer.finished:
                 metrics = trainer.run_epoch(on_step)
                 self._say_how(trainer)
+                self.ledger.beat(self.order.run_id, attempt)  # or the folder is another's
                 self._save(trainer, folder)
                 self.ledger.record_epoch(self.order.run_id, attempt, asdict(metrics))
-                self._record_gradients(trainer)
+                self._record_gradients(trainer, attempt)
                 self._report(trainer, now=True)
         except Stopped:
             if self.heart.taken_over:
                 raise TakenOverError(f"{self.order.label} was taken over") from None
             self._save(trainer, folder)
-            return State.INTERRUPTED, None
+            return State.INTERRUPTED, None, None
         except Diverged as outcome:
-            self._record_gradients(trainer)
-            checkpoint.retain(folder, self.order.keep, _best_epoch(trainer))
-            return State.DIVERGED, str(outcome)
-        checkpoint.retain(folder, self.order.keep, _best_epoch(trainer))
-        return State.FINISHED, None
+            self._record_gradients(trainer, attempt)
+            return State.DIVERGED, str(outcome), _best_epoch(trainer)
+        return State.FINISHED, None, _best_epoch(trainer)
 
-    def _record_gradients(self, trainer: Trainer) -> None:
+    def _record_gradients(self, trainer: Trainer, attempt: int) -> None:
         if not trainer.gradients:
             return
         circumstances = json.dumps({"command": self.order.command})
         records = _as_json(trainer.gradients)
-        self.ledger.record_gradients(self.order.run_id, circumstances, records)
+        self.ledger.record_gradients(self.order.run_id, attempt, circumstances, records)
 
     def _say_how(self, trainer: Trainer) -> None:
         if trainer.step.how in ("", self.step):

@@ -76,7 +76,9 @@ def place_of(folder: Path) -> str:
     identity = folder / IDENTITY
     try:
         if not identity.is_file() or not identity.read_text(encoding="ascii"):
-            identity.write_text(uuid.uuid4().hex, encoding="ascii")
+            identity.unlink(missing_ok=True)  # empty since a full disk, or a link
+            with identity.open("x", encoding="ascii") as file:
+                file.write(uuid.uuid4().hex)
         known = identity.read_text(encoding="ascii")
         status = (folder / LOCK).stat()
     except (OSError, ValueError) as error:

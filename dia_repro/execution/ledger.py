@@ -11,7 +11,7 @@ from dia_repro.results import claims, writer
 from dia_repro.results.claims import Holder
 from dia_repro.results.database import Database, LockedError, open_database
 from dia_repro.results.queries import RunSummary, run_detail
-from dia_repro.results.schema import GRADIENTS_SETTINGS, State
+from dia_repro.results.schema import State
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -79,9 +79,10 @@ class Ledger:
         place: str,
         provenance: Mapping[str, Any],
         dead: Holder | None = None,
+        seen: tuple[str, int] | None = None,
     ) -> int:
         """Take up a run; gives the attempt's number."""
-        return claims.take(self._database, run_id, owner, place, provenance, dead)
+        return claims.take(self._database, run_id, owner, place, provenance, dead, seen)
 
     def beat(self, run_id: int, attempt: int) -> None:
         """A sign of life."""
@@ -109,11 +110,11 @@ class Ledger:
         writer.record_epoch(self._database, run_id, attempt, figures)
 
     @_patient
-    def record_gradients(self, run_id: int, circumstances: str, records: Mapping[int, str]) -> None:
+    def record_gradients(
+        self, run_id: int, attempt: int, circumstances: str, records: Mapping[int, str]
+    ) -> None:
         """Keep what is known of gradients, by epochs trained before."""
-        number = writer.ensure_analysis(self._database, run_id, GRADIENTS_SETTINGS, circumstances)
-        for epochs, content in records.items():
-            writer.record_part(self._database, number, epochs, content, 0.0)
+        writer.record_gradients(self._database, run_id, attempt, circumstances, records)
 
     @_patient
     def end(self, run_id: int, attempt: int, state: State, **figures: Any) -> None:

@@ -230,8 +230,9 @@ def checkpoint_store(database: Database, location: str | None = None) -> Store:
     """Where the checkpoints of a database's runs are.
 
     Args:
-        location: a folder or a URL; by default beside a SQLite file, named after it, and in the
-            working folder for other backends.
+        location: a folder or a URL; by default beside a SQLite file, named after it (runs.db has
+            runs-checkpoints; a copy runs.bak shares nothing with it), and in the working folder
+            for other backends.
 
     Raises:
         UsageError, AbsentError: see `store_at`.
@@ -239,4 +240,7 @@ def checkpoint_store(database: Database, location: str | None = None) -> Store:
     if location is not None:
         return store_at(location)
     path = sqlite_path(database.location)
-    return Disk(path.with_name(f"{path.stem}-checkpoints") if path else Path("runs-checkpoints"))
+    if path is None:
+        return Disk(Path("runs-checkpoints"))
+    name = path.stem if path.suffix == ".db" else path.name
+    return Disk(path.with_name(f"{name}-checkpoints"))

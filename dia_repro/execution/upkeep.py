@@ -27,8 +27,10 @@ def folder_of(store: Store, run: RunSummary) -> Folder:
     return run_folder(store, run.spec_id, run.seed, run.uid)
 
 
-def dead_runs(database: Database, store: Store, lease: float | None = None) -> list[RunSummary]:
-    """The runs that claim to be running while nobody trains them.
+def dead_runs(
+    database: Database, store: Store, lease: float | None = None
+) -> dict[int, Holder | None]:
+    """Return the runs that claim to be running while nobody trains them, with their last holder.
 
     Those of this machine are known by their locks; others are watched for a sign of life.
 
@@ -37,27 +39,25 @@ def dead_runs(database: Database, store: Store, lease: float | None = None) -> l
     """
     running = [run for run in all_runs(database) if run.state is State.RUNNING]
     held = {holder.run_id: holder for holder in claims.holders(database)}
-    dead, elsewhere = [], {}
+    dead: dict[int, Holder | None] = {}
+    elsewhere = []
     for run in running:
         place, holder = claiming.lock_place(folder_of(store, run)), held.get(run.id)
         lock = claiming.lock_folder(place) if place.is_dir() else None
         if lock is None and place.is_dir():
             continue  # somebody on this machine has it
         if holder is None or (lock is not None and holder.place == claiming.place_of(place)):
-            dead.append(run)
+            dead[run.id] = holder
         else:
-            elsewhere[run.id] = (run, holder)
+            elsewhere.append(holder)
         if lock is not None:
             lock.release()
-    silent = _silent(database, [holder for _, holder in elsewhere.values()], lease)
-    return dead + [run for run, holder in elsewhere.values() if holder in silent]
-
-
-def _silent(database: Database, watched: list[Holder], lease: float | None) -> list[Holder]:
-    if watched:
+    if elsewhere:
         time.sleep(claiming.LEASE_SECONDS if lease is None else lease)
-    now = claims.holders(database)
-    return [holder for holder in watched if holder in now]
+    dead |= {holder.run_id: holder for holder in elsewhere}
+    # A run may have been taken up, or have given a sign of life, since it was looked at.
+    now = {holder.run_id: holder for holder in claims.holders(database)}
+    return {run: holder for run, holder in dead.items() if now.get(run) == holder}
 
 
 def folder_findings(database: Database, store: Store) -> Iterator[Finding]:

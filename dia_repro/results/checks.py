@@ -12,7 +12,7 @@ from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.place import network_file_system
 from dia_repro.results.schema import Base
-from dia_repro.results.soundness import id_problems, value_problems
+from dia_repro.results.soundness import problems
 
 # Versions in which two connections that checkpoint a WAL at once may damage the database.
 FIRST_WITHOUT_WAL_BUG = (3, 51, 3)
@@ -46,7 +46,7 @@ def database_findings(database: Database) -> Iterator[Finding]:
             if file_system:
                 yield Finding(f"{path} is on a network file system ({file_system})", bad=False)
         yield from _schema_findings(connection)
-        yield from map(Finding, (*id_problems(session), *value_problems(session)))
+        yield from map(Finding, problems(session))
 
 
 def _sqlite_findings(connection: Connection) -> Iterator[Finding]:

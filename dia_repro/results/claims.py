@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from dia_repro.errors import DiaReproError
 from dia_repro.results.database import Database
-from dia_repro.results.schema import DONE, ClaimRow, ProvenanceRow, RunRow, State, now
+from dia_repro.results.schema import DONE, ClaimRow, EpochRow, ProvenanceRow, RunRow, State, now
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class HeldError(DiaReproError):
         return HeldError, (self.holder,)
 
 
+class ChangedError(DiaReproError):
+    """The run is not what it was when its checkpoint was read: a merge has changed it."""
+
+
+class OtherDataError(DiaReproError):
+    """Runs of the same spec were trained on other data."""
+
+
 class TakenOverError(DiaReproError):
     """This process was taken for dead, and another has its run now."""
 
@@ -63,6 +71,7 @@ def take(
     place: str,
     provenance: Mapping[str, Any],
     dead: Holder | None = None,
+    seen: tuple[str, int] | None = None,
 ) -> int:
     """A process takes up a run.
 
@@ -71,6 +80,7 @@ def take(
         place: names the lock that the process holds; whoever held the same before is dead.
         provenance: the columns of `ProvenanceRow` that are known at the start.
         dead: the holder that has shown no sign of life.
+        seen: uid and number of epochs that the run had when its checkpoint was read.
 
     Returns:
         The attempt's number, which all further changes of the run ask for.
@@ -78,11 +88,16 @@ def take(
     Raises:
         AlreadyDoneError: the run has a result.
         HeldError: somebody else has it, who is not known to be dead.
+        ChangedError: the run is not what was seen.
+        OtherDataError: the data are not those of the spec's other runs.
     """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
         if run.state in DONE:
             raise AlreadyDoneError(f"run {run_id} is {run.state} already")
+        if seen is not None and seen != (run.uid, _epochs(session, run_id)):
+            raise ChangedError(f"run {run_id} was changed by a merge")
+        _check_data(session, run.spec_id, provenance["data_sha256"])
         held = session.get(ClaimRow, run_id)
         if held is not None:
             holder = _holder(held, run)
@@ -96,6 +111,26 @@ def take(
         session.flush()
         session.add(ClaimRow(run_id=run_id, attempt=attempt.id, place=place, beats=0))
         return attempt.id
+
+
+def _epochs(session: Session, run_id: int) -> int:
+    return session.scalar(select(func.count()).where(EpochRow.run_id == run_id)) or 0
+
+
+def _check_data(session: Session, spec_id: str, digest: str) -> None:
+    """Refuse data that would be mixed into a cell with other data."""
+    trained = (
+        select(ProvenanceRow.data_sha256)
+        .join(RunRow, RunRow.id == ProvenanceRow.run_id)
+        .where(RunRow.spec_id == spec_id)
+        .where(exists().where(EpochRow.run_id == RunRow.id))
+    )
+    known = set(session.scalars(trained))
+    if known and digest not in known:
+        raise OtherDataError(
+            f"the data here are not those that runs of this experiment were trained on (SHA-256 "
+            f"{digest[:12]}… instead of {min(known)[:12]}…): train on these in another database"
+        )
 
 
 def beat(database: Database, run_id: int, attempt: int) -> None:
@@ -118,6 +153,12 @@ def holders(database: Database, run_id: int | None = None) -> tuple[Holder, ...]
     with database.reading() as session:
         rows = session.execute(chosen.order_by(ClaimRow.run_id))
         return tuple(_holder(row[0], row[1]) for row in rows)
+
+
+def holder_of(session: Session, run_id: int) -> Holder | None:
+    """Return who has a run; None where nobody has."""
+    held = session.get(ClaimRow, run_id)
+    return _holder(held, session.get_one(RunRow, run_id)) if held is not None else None
 
 
 def check_hold(session: Session, run_id: int, attempt: int) -> None:

@@ -30,7 +30,7 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-from dia_repro.results.soundness import data_hashes, id_problems, value_problems
+from dia_repro.results.soundness import data_hashes, problems
 
 Row = dict[str, Any]
 # What an attempt learns at its end only; by all else it is recognised.
@@ -103,11 +103,11 @@ def _check_is_another(target: Database, source: Database) -> None:
 
 
 def _check_sound(session: Session, name: str) -> None:
-    problems = [*id_problems(session), *value_problems(session)]
-    if problems:
-        more = len(problems) - MENTIONED
+    found = list(problems(session))
+    if found:
+        more = len(found) - MENTIONED
         raise MergeError(
-            f"{name} is not sound: {'; '.join(problems[:MENTIONED])}"
+            f"{name} is not sound: {'; '.join(found[:MENTIONED])}"
             f"{f'; and {more} more' if more > 0 else ''}: nothing was merged"
         )
 
@@ -227,6 +227,13 @@ def _difference(ours: Row, before: list[Row], theirs: Row, after: list[Row]) -> 
     )
     if longer_than_done or (states[0] != states[1] and all(state in DONE for state in states)):
         return f"{states[0]} here with {len(before)} epochs, {states[1]} there with {len(after)}"
+    return _other_end(ours, theirs) if all(state in DONE for state in states) else None
+
+
+def _other_end(ours: Row, theirs: Row) -> str | None:
+    for name in ("reason", "parameters"):
+        if ours[name] != theirs[name]:
+            return f"{name} {ours[name]} here, {theirs[name]} there"
     return None
 
 

@@ -4,17 +4,71 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from math import isfinite
+from itertools import chain
+from math import isclose, isfinite
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import Boolean, Column, DateTime, Integer, Table, func, or_, select, text
 from sqlalchemy.orm import Session
 
+from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import InvalidSpecError, Spec
-from dia_repro.results.schema import EpochRow, ProvenanceRow, RunRow, SpecRow, State
+from dia_repro.results.schema import Base, EpochRow, ProvenanceRow, Real, RunRow, SpecRow, State
 
 UID = re.compile(r"[0-9a-f]{32}")
-LARGEST = {"train_top1": 100.0, "test_top1": 100.0}  # the rest has no upper bound
-MEASURED = ("lr", "train_loss", "train_top1", "test_loss", "test_top1", "seconds")
+LARGEST_SEED = 2**31 - 1
+ACCURACIES = ("train_top1", "test_top1")
+NOT_NEGATIVE = ("train_loss", "test_loss", "seconds", *ACCURACIES)
+
+
+def problems(session: Session) -> Iterator[str]:
+    """Say what is in a database that dia-repro does not write, the most basic first.
+
+    What is of another type would stop the search for the rest, which is then left out.
+    """
+    basic = [*_foreign_objects(session), *_wrong_types(session)]
+    yield from basic
+    if not basic:
+        yield from chain(
+            id_problems(session),
+            _impossible_values(session),
+            _wrong_counts(session),
+            _mixed_data(session),
+        )
+
+
+def _foreign_objects(session: Session) -> Iterator[str]:
+    """Views and triggers: reading them runs what somebody else has written."""
+    if session.get_bind().dialect.name != "sqlite":
+        return
+    wanted = "select type, name from sqlite_master where type in ('view', 'trigger')"
+    for kind, name in session.execute(text(wanted)):
+        yield f"it has a {kind}, {_shown(str(name))}"
+
+
+def _wrong_types(session: Session) -> Iterator[str]:
+    """SQLite keeps whatever it is given, in a column of any type."""
+    if session.get_bind().dialect.name != "sqlite":
+        return
+    for table in Base.metadata.sorted_tables:
+        for column in table.columns:
+            wrong = _first_of_another_type(session, table, column)
+            if wrong is not None:
+                yield f"row {wrong} of {table.name} has a {column.name} of another type"
+
+
+def _first_of_another_type(session: Session, table: Table, column: Column[object]) -> object:
+    name = f'"{column.name}"'
+    right = {
+        Integer: f"typeof({name}) = 'integer'",
+        Boolean: f"typeof({name}) = 'integer' and {name} in (0, 1)",
+        Real: f"typeof({name}) in ('real', 'integer') or {name} in ('nan', 'inf', '-inf')",
+        DateTime: f"typeof({name}) = 'text' and datetime({name}) is not null",
+    }
+    kind = next((known for known in right if isinstance(column.type, known)), None)
+    allowed = right[kind] if kind else f"typeof({name}) = 'text'"
+    empty = f"{name} is null" if column.nullable else "false"
+    query = f"select rowid from {table.name} where not ({empty} or {allowed}) limit 1"  # noqa: S608
+    return session.execute(text(query)).scalar()
 
 
 def id_problems(session: Session) -> Iterator[str]:
@@ -32,22 +86,36 @@ def id_problems(session: Session) -> Iterator[str]:
             yield f"run {number} has the uid {_shown(uid)}, which is none of dia-repro's"
 
 
-def value_problems(session: Session) -> Iterator[str]:
-    """Say which values no training can have given."""
-    yield from _impossible_values(session)
-    yield from _wrong_counts(session)
-    yield from _mixed_data(session)
-
-
 def _impossible_values(session: Session) -> Iterator[str]:
-    columns = {name: getattr(EpochRow, name) for name in MEASURED}
+    """Say which values no training can have given."""
+    yield from _impossible_epochs(session)
+    runs = select(RunRow.id, RunRow.seed, RunRow.parameters)
+    for run, seed, parameters in session.execute(runs):
+        if not 0 <= seed <= LARGEST_SEED:
+            yield f"run {run} has the seed {seed}"
+        if parameters is not None and parameters < 1:
+            yield f"run {run} has {parameters} parameters"
+
+
+def _impossible_epochs(session: Session) -> Iterator[str]:
+    columns = {name: getattr(EpochRow, name) for name in NOT_NEGATIVE}
+    # What is not finite is more than any number, to either backend.
     outside = [column < 0.0 for column in columns.values()]
-    outside += [columns[name] > most for name, most in LARGEST.items()]
+    outside += [columns[name] > 100.0 for name in ACCURACIES]
     for row in session.scalars(select(EpochRow).where(or_(*outside))):
-        for name in MEASURED:
+        for name in NOT_NEGATIVE:
             value = getattr(row, name)
-            if isfinite(value) and not 0 <= value <= LARGEST.get(name, value):
+            if (name in ACCURACIES and not 0 <= value <= 100) or (isfinite(value) and value < 0):
                 yield f"run {row.run_id} has {name} {value:g} in epoch {row.epoch}"
+    rates = select(RunRow.spec_id, EpochRow.epoch, EpochRow.lr, func.min(RunRow.id))
+    grouped = rates.join(RunRow, RunRow.id == EpochRow.run_id).group_by(
+        RunRow.spec_id, EpochRow.epoch, EpochRow.lr
+    )
+    specs = {row.spec_id: _spec(row.json) for row in session.scalars(select(SpecRow))}
+    for spec_id, epoch, lr, run in session.execute(grouped):
+        spec = specs.get(spec_id)
+        if spec and not isclose(lr, learning_rate(spec.recipe, epoch - 1), rel_tol=1e-9):
+            yield f"run {run} has lr {lr:g} in epoch {epoch}, not its spec's"
 
 
 def _wrong_counts(session: Session) -> Iterator[str]:
@@ -55,18 +123,22 @@ def _wrong_counts(session: Session) -> Iterator[str]:
         EpochRow.run_id, func.count(), func.min(EpochRow.epoch), func.max(EpochRow.epoch)
     )
     epochs = {row[0]: tuple(row[1:]) for row in session.execute(counted.group_by(EpochRow.run_id))}
-    wanted = {row.spec_id: _epochs_of(row.json) for row in session.scalars(select(SpecRow))}
+    specs = {row.spec_id: _spec(row.json) for row in session.scalars(select(SpecRow))}
+    attempted = set(session.scalars(select(ProvenanceRow.run_id).distinct()))
     for run in session.scalars(select(RunRow).order_by(RunRow.id)):
         count, first, last = epochs.get(run.id, (0, 1, 0))
         if (first, last) != (1, count):
             yield f"run {run.id} has {count} epochs, the last of which is epoch {last}"
-        if run.state == State.FINISHED and count != (wanted.get(run.spec_id) or count):
+        spec = specs.get(run.spec_id)
+        if run.state == State.FINISHED and spec and count != spec.recipe.epochs:
             yield f"run {run.id} is finished with {count} epochs, not all of its spec's"
+        if count and run.id not in attempted:
+            yield f"run {run.id} has epochs, and nothing says what it ran on"
 
 
-def _epochs_of(text: str) -> int | None:
+def _spec(json: str) -> Spec | None:
     try:
-        return Spec.from_json(text).recipe.epochs
+        return Spec.from_json(json)
     except InvalidSpecError:
         return None
 
@@ -95,5 +167,5 @@ def data_hashes(session: Session, spec_id: str | None = None) -> dict[str, set[s
     return found
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 40 else f"{name[:40]}…")

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from dia_repro.results.claims import check_hold, let_go
+from dia_repro.results.claims import Holder, check_hold, holder_of, let_go
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
@@ -188,17 +188,36 @@ def record_failure(database: Database, run_id: int, owner: str, reason: str) -> 
             run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()
 
 
-def mark_dead(database: Database, run_id: int, owner: str | None = None) -> None:
-    """Nobody trains a run that claims to be running: it is interrupted, and free again.
+def mark_dead(database: Database, run_id: int, owner: str) -> None:
+    """Make a run whose process was killed interrupted, and free again.
 
     Args:
         owner: who trained it; where another one has taken it up meanwhile, it is left alone.
     """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
-        if run.state == State.RUNNING and owner in (None, run.owner):
-            let_go(session, run_id)
-            run.state, run.owner, run.changed_at = State.INTERRUPTED, None, now()
+        if run.state == State.RUNNING and run.owner == owner:
+            _interrupt(session, run)
+
+
+def free(database: Database, run_id: int, seen: Holder | None) -> bool:
+    """Make a run that nobody trains interrupted; return whether it still was one.
+
+    Args:
+        seen: its holder when it was found dead; a sign of life since then, or another holder,
+            leaves it alone.
+    """
+    with database.writing() as session:
+        run = session.get_one(RunRow, run_id)
+        dead = run.state == State.RUNNING and holder_of(session, run_id) == seen
+        if dead:
+            _interrupt(session, run)
+    return dead
+
+
+def _interrupt(session: Session, run: RunRow) -> None:
+    let_go(session, run.id)
+    run.state, run.owner, run.changed_at = State.INTERRUPTED, None, now()
 
 
 def remove_run(database: Database, run_id: int) -> None:
@@ -231,24 +250,44 @@ def record_measurements(
         session.add_all(rows)
 
 
+def record_gradients(
+    database: Database, run_id: int, attempt: int, circumstances: str, records: Mapping[int, str]
+) -> None:
+    """Keep what a training recorded of its gradients; parts that are there already stay.
+
+    Args:
+        circumstances: JSON.
+        records: JSON by the number of epochs that were done.
+    """
+    with database.writing() as session:
+        check_hold(session, run_id, attempt)
+        number = _ensure_analysis(session, run_id, GRADIENTS_SETTINGS, circumstances)
+        for part, content in records.items():
+            _add_part(session, number, part, content, 0.0)
+
+
 def ensure_analysis(database: Database, run_id: int, settings: str, circumstances: str) -> int:
     """The number of a run's analysis with these settings; a new one where there is none.
 
     Args:
         settings, circumstances: JSON, see `AnalysisRow`.
     """
+    with database.writing() as session:
+        return _ensure_analysis(session, run_id, settings, circumstances)
+
+
+def _ensure_analysis(session: Session, run_id: int, settings: str, circumstances: str) -> int:
     chosen = select(AnalysisRow).where(
         AnalysisRow.run_id == run_id, AnalysisRow.settings == settings
     )
-    with database.writing() as session:
-        row = session.scalar(chosen)
-        if row is None:
-            row = AnalysisRow(
-                run_id=run_id, settings=settings, circumstances=circumstances, begun_at=now()
-            )
-            session.add(row)
-            session.flush()
-        return row.id
+    row = session.scalar(chosen)
+    if row is None:
+        row = AnalysisRow(
+            run_id=run_id, settings=settings, circumstances=circumstances, begun_at=now()
+        )
+        session.add(row)
+        session.flush()
+    return row.id
 
 
 def record_part(
@@ -256,9 +295,10 @@ def record_part(
 ) -> None:
     """Keep a part of an analysis; one that is there already stays."""
     with database.writing() as session:
-        if session.get(AnalysisPartRow, (analysis_id, part)) is None:
-            session.add(
-                AnalysisPartRow(
-                    analysis_id=analysis_id, part=part, content=content, seconds=seconds
-                )
-            )
+        _add_part(session, analysis_id, part, content, seconds)
+
+
+def _add_part(session: Session, analysis_id: int, part: int, content: str, seconds: float) -> None:
+    if session.get(AnalysisPartRow, (analysis_id, part)) is None:
+        row = AnalysisPartRow(analysis_id=analysis_id, part=part, content=content, seconds=seconds)
+        session.add(row)

@@ -56,7 +56,8 @@ class Disk(Store):
         with _writing(place.parent):
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with partial.open("wb") as file:
+                partial.unlink(missing_ok=True)  # of a write that was killed, or a link
+                with open(partial, "xb") as file:  # noqa: PTH123 - never through a link
                     file.write(content)
                     flush_file(file)
                 partial.replace(place)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -11,6 +14,8 @@ import torch
 import dia_repro
 
 KEY = "environment"  # in a checkpoint
+# They make the libraries underneath take other instructions, which give other last digits.
+CHOOSING = re.compile("ATEN_CPU_CAPABILITY|(ONEDNN|DNNL)_.*|MKL_.*|NVIDIA_TF32_OVERRIDE|CUBLAS_.*")
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Environment:
         device: name of the GPU or the processor.
         torch: version of torch.
         package: version of this package.
+        numba: version of numba, which compiles passes for a CPU.
+        capability: instructions of the CPU that torch uses, and variables that choose other ones.
     """
 
     threads: int
@@ -32,12 +39,22 @@ class Environment:
     device: str
     torch: str
     package: str
+    numba: str
+    capability: str
 
     @classmethod
     def here(cls, threads: int, device: str, *, deterministic: bool, processes: int) -> Environment:
         """Return the environment of this process, which computes on the device of that name."""
-        version = str(torch.__version__)
-        return cls(threads, deterministic, processes, device, version, dia_repro.__version__)
+        return cls(
+            threads,
+            deterministic,
+            processes,
+            device,
+            torch=str(torch.__version__),
+            package=dia_repro.__version__,
+            numba=version("numba"),
+            capability=_capability(),
+        )
 
     @classmethod
     def stored(
@@ -66,3 +83,10 @@ class Environment:
             for name, value in begun.items()
             if getattr(self, name) != value
         ]
+
+
+def _capability() -> str:
+    chosen = [f"{name}={value}" for name, value in os.environ.items() if CHOOSING.fullmatch(name)]
+    # How many threads there are is told by `threads`.
+    kept = [setting for setting in sorted(chosen) if "NUM_THREADS" not in setting]
+    return " ".join((torch.backends.cpu.get_cpu_capability(), *kept))

@@ -15,12 +15,12 @@ from torch.nn.utils import get_total_norm
 from dia_repro.data import AnyDataset, Batch, batches_of
 from dia_repro.data.dataset import OnWait, go_on
 from dia_repro.experiments.batches import check_batches
+from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
 from dia_repro.training.gradients import Record, recorded
 from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
-from dia_repro.training.schedule import learning_rate
 from dia_repro.training.seeding import derive_seed, generator, global_seed
 from dia_repro.training.step import TrainingStep, fast_step, place
 from dia_repro.training.together import ALONE, Group, SharedStep, check_group

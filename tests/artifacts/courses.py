@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
+from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
@@ -118,7 +119,11 @@ def _write(database: Database, courses: Sequence[Course]) -> list[int]:
 
 def _history(course: Course) -> list[dict[str, float]]:
     accuracies = enumerate(course.top1, start=1)
-    return [{**epoch(number, top1), "train_loss": course.loss} for number, top1 in accuracies]
+    recipe = course.spec.recipe
+    return [
+        {**epoch(number, top1), "lr": learning_rate(recipe, number - 1), "train_loss": course.loss}
+        for number, top1 in accuracies
+    ]
 
 
 def _insert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> None:

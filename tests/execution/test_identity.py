@@ -5,23 +5,38 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import dia_repro
-from dia_repro.execution.claiming import lock_folder, place_of
+from dia_repro.execution.claiming import lock_folder, lock_place, place_of
+from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.upkeep import dead_runs, folder_of
+from dia_repro.results.database import open_database
+from dia_repro.results.queries import run_detail
+from dia_repro.results.schema import State
+from dia_repro.results.writer import free
 from dia_repro.training.checkpoint import run_folder
 from dia_repro.training.disk import Disk
 from dia_repro.training.store import CheckpointError
-from tests.helpers import can_mount, clean_environment
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import can_mount, clean_environment, tiny_spec
+from tests.results.rows import begin
 
 SPEC_ID, UID = "1-0123456789abcdef", "0123456789abcdef" * 2
 IDENTIFY = """
 import sys
 from pathlib import Path
-from dia_repro.execution.claiming import lock_folder, place_of
+from dia_repro.execution.claiming import lock_folder, lock_place, place_of
+from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.upkeep import dead_runs, folder_of
+from dia_repro.results.database import open_database
+from dia_repro.results.queries import run_detail
+from dia_repro.results.schema import State
+from dia_repro.results.writer import free
 folder = Path("/mnt/checkpoints")
 lock = lock_folder(folder)
 print(folder.stat().st_ino, place_of(folder))
@@ -105,3 +120,59 @@ def test_a_store_may_itself_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").symlink_to(tmp_path / "disk", target_is_directory=True)
     Disk(tmp_path / "checkpoints").remove_folder(f"{SPEC_ID}/seed-0-01234567")
     assert not (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").exists()
+
+
+def test_nothing_is_written_through_links(tmp_path: Path) -> None:
+    """Into a folder that others can write to, links may have been put where files will be."""
+    victim = tmp_path / "victim.txt"
+    victim.write_text("years of work", encoding="utf-8")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "traceback.partial").symlink_to(victim)
+    (run / "lock-id").symlink_to(tmp_path / "made.txt")
+    Disk(tmp_path).write("run/traceback.txt", b"a reason")
+    assert (run / "traceback.txt").read_bytes() == b"a reason"
+    lock = lock_folder(run)
+    assert lock is not None
+    assert place_of(run) == place_of(run)
+    lock.release()
+    assert victim.read_text(encoding="utf-8") == "years of work"
+    assert not (tmp_path / "made.txt").exists()
+
+
+def test_copies_of_a_database_share_no_checkpoints(tmp_path: Path) -> None:
+    """`runs rm` in a backup must not remove what the database itself still needs."""
+    names = ("runs.db", "runs.bak", "runs.sqlite", "runs.db.before-upgrade-1")
+    stores = {
+        str(checkpoint_store(open_database(str(tmp_path / name), create=False))) for name in names
+    }
+    assert len(stores) == len(names)
+
+
+def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`db check` watches holders elsewhere for a minute, in which others can begin again."""
+    database, orders = make_orders(tmp_path, [tiny_spec()], 3)
+    store = orders[0].checkpoints
+    numbers = [order.run_id for order in orders]
+    for number in numbers[:2]:
+        folder = lock_place(folder_of(store, run_detail(database, number).summary))
+        lock = lock_folder(folder)
+        assert lock is not None
+        begin(database, number, "killed", place_of(folder))
+        lock.release()
+    begin(database, numbers[2], "elsewhere", "elsewhere")
+    assert sorted(dead_runs(database, store, lease=0.0)) == numbers
+
+    def sleep(_seconds: float) -> None:
+        place = place_of(lock_place(folder_of(store, run_detail(database, numbers[0]).summary)))
+        begin(database, numbers[0], "alive", place)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    dead = dead_runs(database, store, lease=0.0)
+    assert sorted(dead) == numbers[1:]
+    begin(database, numbers[1], "alive", str(dead[numbers[1]].place))  # type: ignore[union-attr]
+    assert [free(database, number, holder) for number, holder in dead.items()] == [False, True]
+    states = [run_detail(database, number).summary.state for number in numbers]
+    assert states == [State.RUNNING, State.RUNNING, State.INTERRUPTED]

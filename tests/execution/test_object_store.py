@@ -151,7 +151,7 @@ def test_on_one_machine_the_lock_is_seen_at_once(
     with pytest.raises(BusyRunError):
         remove_run(database, order.checkpoints, run.id, only_checkpoints=True)
     held.release()
-    assert dead_runs(database, order.checkpoints) == []
+    assert dead_runs(database, order.checkpoints) == {}
     assert Attempt(order, lambda _: None, never).run().outcome is Outcome.FINISHED
     assert remove_run(database, order.checkpoints, run.id, only_checkpoints=False) == 1
     assert (order.checkpoints.run_folders(), all_runs(database)) == ({}, ())

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from dia_repro.data import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
+from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.experiments.names import Keep
 from dia_repro.results import writer
-from dia_repro.results.database import Database
+from dia_repro.results.claims import OtherDataError
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.merge import merge
 from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
 from dia_repro.training import checkpoint, reproducing
 from dia_repro.training.disk import Disk
+from dia_repro.training.metrics import EpochMetrics
 from dia_repro.training.store import CheckpointError
+from dia_repro.training.trainer import Trainer
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 
@@ -115,6 +123,84 @@ def test_another_runs_checkpoint_is_refused(
     with pytest.raises(CheckpointError, match="belongs to another run"):
         train(other)
     assert run_detail(database, other.run_id).epochs == ()
+
+
+def test_other_data_than_the_experiments_are_refused(
+    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with another copy of ImageNet on another machine, whose spec has no hash."""
+    database, order = begun
+    monkeypatch.setattr(Dataset, "digest", lambda _self: "f" * 64)
+    with pytest.raises(OtherDataError, match=r"SHA-256 ffffffffffff… instead of b629d018c2b6…"):
+        train(order)
+    _, (_, other) = make_orders(Path(order.database).parent, [tiny_spec(epochs=2)], 2)
+    with pytest.raises(OtherDataError):
+        train(other)
+    assert len(run_detail(database, order.run_id).epochs) == 1
+
+
+def test_a_merge_before_the_run_is_taken_up_is_seen(
+    begun: tuple[Database, WorkOrder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another database has the run finished; it is merged while this process loads its data."""
+    database, order = begun
+    (tmp_path / "other").mkdir()
+    other, (further,) = make_orders(tmp_path / "other", [tiny_spec(epochs=2)], 1)
+    train(further)
+    load = Attempt._load
+
+    def merging(self: Attempt) -> AnyDataset:
+        merge(database, [other], skip_conflicts=False)
+        return load(self)
+
+    monkeypatch.setattr(Attempt, "_load", merging)
+    ended, _ = train(order)
+    assert ended.outcome is Outcome.DONE_BEFORE
+    assert values(run_detail(database, order.run_id)) == values(run_detail(other, further.run_id))
+
+
+@pytest.mark.parametrize("keep", list(Keep))
+def test_weights_stay_until_the_end_is_recorded(
+    keep: Keep, begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, order = begun
+
+    class FullDiskError(Exception):
+        pass
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise FullDiskError
+
+    monkeypatch.setattr(Ledger, "end", fail)
+    with pytest.raises(FullDiskError):
+        train(replace(order, keep=keep))
+    monkeypatch.undo()
+    ended, notices = train(replace(order, keep=keep))
+    assert ended.outcome is Outcome.FINISHED
+    assert not any("starts again" in text for text in notices)
+    summary = run_detail(database, order.run_id).summary
+    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    assert len(checkpoint.sorted_names(folder)) == (0 if keep is Keep.NONE else 1)
+
+
+def test_a_process_that_was_taken_for_dead_saves_nothing(
+    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, order = begun
+    names: list[list[str]] = []
+    end_epoch = Trainer.run_epoch
+
+    def taken_over(self: Trainer, *arguments: Any) -> EpochMetrics:
+        metrics = end_epoch(self, *arguments)
+        with open_database(order.database, create=False).engine.begin() as connection:
+            connection.exec_driver_sql("update claims set attempt = attempt - 1")
+        names.append(sorted(path.name for path in Path(order.database).parent.rglob("*.pt")))
+        return metrics
+
+    monkeypatch.setattr(Trainer, "run_epoch", taken_over)
+    ended, _ = train(order)
+    assert ended.outcome is Outcome.BUSY
+    assert names == [sorted(path.name for path in Path(order.database).parent.rglob("*.pt"))]
 
 
 def test_a_run_that_starts_again_is_free(begun: tuple[Database, WorkOrder], tmp_path: Path) -> None:

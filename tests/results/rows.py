@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dia_repro.experiments.schedule import learning_rate
 from dia_repro.results import writer
 from dia_repro.results.claims import take
 from dia_repro.results.database import Database
@@ -36,7 +37,7 @@ def begin(database: Database, run: int, owner: str = "me", place: str = "here") 
 def epoch(number: int, top1: float = 50.0) -> dict[str, float]:
     return {
         "epoch": number,
-        "lr": 0.1,
+        "lr": learning_rate(SPEC.recipe, number - 1),
         "train_loss": 1.0,
         "train_top1": 50.0,
         "test_loss": 1.0,

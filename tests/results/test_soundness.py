@@ -31,6 +31,10 @@ FALSE = {
     "update runs set uid = '/../docs' where id = 1": "run 1 has the uid '/../docs'",
     "update runs set uid = 'ABC' where id = 1": "run 1 has the uid 'ABC'",
     "update provenance set data_sha256 = '1' where run_id = 2": "trained on 2 different data sets",
+    "update epochs set lr = 77 where epoch = 1": "run 1 has lr 77 in epoch 1, not its spec's",
+    "update epochs set train_top1 = NAN where epoch = 1": "run 1 has train_top1 nan in epoch 1",
+    "update runs set parameters = -5 where id = 1": "run 1 has -5 parameters",
+    "delete from provenance where run_id = 1": "nothing says what it ran on",
 }
 
 
@@ -47,9 +51,27 @@ def other(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+# Of SQLite alone, which keeps any value in any column.
+OF_ANOTHER_TYPE = {
+    "update runs set seed = '0/../../../victim' where id = 1": "row 1 of runs has a seed",
+    "update runs set seed = 0.5 where id = 1": "row 1 of runs has a seed",
+    "update epochs set test_top1 = 'high'": "of epochs has a test_top1",
+    "update epochs set seconds = x'00'": "of epochs has a seconds",
+    "update provenance set threads = 'many'": "of provenance has a threads",
+    "update provenance set git_clean = 7": "of provenance has a git_clean",
+    "update provenance set started_at = 'once'": "of provenance has a started_at",
+    "update runs set owner = x'00' where id = 1": "row 1 of runs has a owner",
+    "create view more as select * from runs": "it has a view, 'more'",
+    "create trigger one after insert on runs begin delete from runs; end": "it has a trigger",
+}
+
+
 def change(database: Database, statement: str) -> None:
+    nan = "'nan'" if database.engine.dialect.name == "sqlite" else "'nan'::float"
+    statement = statement.replace("NAN", nan)
     with database.engine.connect() as connection:
-        connection.exec_driver_sql("pragma foreign_keys = off")
+        if database.engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("pragma foreign_keys = off")
         connection.exec_driver_sql(statement)
         connection.commit()
 
@@ -65,6 +87,42 @@ def test_false_rows_are_found_and_not_merged(
     with pytest.raises(MergeError, match=r"is not sound: .*nothing was merged"):
         merge(database, [other], skip_conflicts=True)
     assert all_runs(database) == ()
+
+
+@pytest.mark.parametrize("statement", OF_ANOTHER_TYPE)
+def test_values_of_another_type_are_found_and_not_merged(
+    statement: str, other: Database, tmp_path: Path
+) -> None:
+    target = open_database(str(tmp_path / "target.db"), create=True)
+    change(other, statement)
+    found = [finding.text for finding in database_findings(other) if finding.bad]
+    assert any(OF_ANOTHER_TYPE[statement] in text for text in found), found
+    with pytest.raises(MergeError, match=r"is not sound: .*nothing was merged"):
+        merge(target, [other], skip_conflicts=True)
+    assert all_runs(target) == ()
+    target.close()
+
+
+def test_a_run_that_diverged_elsewhere_is_a_conflict(database: Database, tmp_path: Path) -> None:
+    other = open_database(str(tmp_path / "other.db"), create=True)
+    for place, step in ((database, 3), (other, 9)):
+        (run,) = ensure(place)
+        attempt = begin(place, run)
+        reason = f"loss nan at step {step} of epoch 1"
+        writer.end(
+            place,
+            run,
+            attempt,
+            State.DIVERGED,
+            wall_seconds=1.0,
+            peak_memory_bytes=1,
+            reason=reason,
+        )
+    merged = merge(database, [other], skip_conflicts=True)
+    assert [one.reason for one in merged.conflicts] == [
+        "reason loss nan at step 3 of epoch 1 here, loss nan at step 9 of epoch 1 there"
+    ]
+    other.close()
 
 
 def test_runs_on_other_data_are_a_conflict(database: Database, other: Database) -> None:

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from dia_repro.data.digits import load_digits
 from dia_repro.data.resident import ResidentData
+from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import NoAttention, RecipeSpec
 from dia_repro.training.numerics import PrecisionError
-from dia_repro.training.schedule import learning_rate
 from dia_repro.training.seeding import derive_seed, generator, global_seed
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 from tests.helpers import tiny_spec
