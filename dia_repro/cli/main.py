@@ -38,7 +38,6 @@ from dia_repro.errors import (
     WRONG_USAGE,
     DiaReproError,
     UsageError,
-    displayed,
     displayed_text,
 )
 from dia_repro.rendering.escaping import visible
@@ -170,16 +169,13 @@ def _check_encoding() -> None:
     Raises:
         UsageError: an argument or a setting has them.
     """
-    settings = [
-        f"{name}={displayed(os.environ[name])}"
-        for name in os.environ
-        if name.startswith("DIA_REPRO")
-    ]
-    for text in (*map(shown_argument, sys.argv[1:]), *settings):
+    settings = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith("DIA_REPRO")]
+    for text in (*sys.argv[1:], *settings):
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise UsageError(f"{text!r} is not in this terminal's encoding") from error
+            shown = shown_argument(f"--{text}").removeprefix("--")
+            raise UsageError(f"{shown!r} is not in this terminal's encoding") from error
 
 
 def _usage_message(error: Any) -> str:

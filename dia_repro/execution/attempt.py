@@ -71,6 +71,7 @@ class Attempt:
         self.started = time.monotonic()
         self.reported = 0.0
         self.step: str | None = None
+        self.begun_mode: str | None = None
         self.ledger = ledger or Ledger.at(order.database)
 
     def run(self) -> Ended:

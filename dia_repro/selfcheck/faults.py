@@ -24,7 +24,7 @@ from dia_repro.results.schema import State
 from dia_repro.results.upgrade import upgrade_database
 from dia_repro.selfcheck.figures import Figure
 from dia_repro.selfcheck.tiny import Outcome as Left
-from dia_repro.selfcheck.tiny import orders_for, outcomes, silent
+from dia_repro.selfcheck.tiny import orders_for, outcomes, silent, spec_of
 
 EPOCHS = 8
 MOMENTS = ("any", "batch", "write", "commit")
@@ -191,8 +191,9 @@ def _make_first_version(path: Path, rows: int) -> None:
     engine.dispose()
     with closing(sqlite3.connect(path)) as file, file:
         moment = "2026-01-01 00:00:00"
-        file.execute("insert into specs values ('1-abc', '{}')")
-        run = (1, "uid", "1-abc", 0, "interrupted", None, None, 7, moment, moment)
+        spec = spec_of(1)
+        file.execute("insert into specs values (?, ?)", (spec.spec_id, spec.canonical_json()))
+        run = (1, "0" * 32, spec.spec_id, 0, "interrupted", None, None, 7, moment, moment)
         file.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", run)
         file.executemany(
             "insert into epochs values (1, ?, 0.1, 1.0, 2.0, 3.0, 4.0, 5.0)",

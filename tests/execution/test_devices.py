@@ -142,7 +142,7 @@ def test_a_run_on_a_gpu_says_its_execution_mode_once(tmp_path: Path) -> None:
     said: list[Message] = []
     for device, lines in (("cpu", []), ("cuda:0", ["compiled", "captured, not compiled (Why)"])):
         one: Any = Attempt.__new__(Attempt)
-        one.order, one.send, one.step = order, said.append, None
+        one.order, one.send, one.step, one.begun_mode = order, said.append, None, None
         one.device = torch.device(device)
         for how in ("", "compiled", "compiled", "captured, not compiled (Why)"):
             one._say_how(SimpleNamespace(step=SimpleNamespace(how=how)))
