@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dia_repro.data import AnyDataset, load
-from dia_repro.errors import DiaReproError
+from dia_repro.errors import DiaReproError, displayed_text
 from dia_repro.execution.claiming import Heart, lock_folder, lock_place, place_of, seems_dead
 from dia_repro.execution.crew import crew, threads_each
 from dia_repro.execution.ledger import Ledger
@@ -132,9 +132,10 @@ class Attempt:
             except DiaReproError as error:
                 reason = str(error)
             except Exception as error:  # recorded with its reason; the other runs go on
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                reason = displayed_text(f"{type(error).__name__}: {error}".splitlines()[0])
                 with suppress(CheckpointError):
-                    folder.write("traceback.txt", traceback.format_exc().encode())
+                    text = displayed_text(traceback.format_exc())
+                    folder.write("traceback.txt", text.encode(errors="replace"))
         self.ledger.end(
             summary.id,
             attempt,

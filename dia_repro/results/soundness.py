@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -12,7 +13,17 @@ from sqlalchemy.orm import Session
 
 from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import InvalidSpecError, Spec
-from dia_repro.results.schema import Base, EpochRow, ProvenanceRow, Real, RunRow, SpecRow, State
+from dia_repro.results.schema import (
+    AnalysisPartRow,
+    AnalysisRow,
+    Base,
+    EpochRow,
+    ProvenanceRow,
+    Real,
+    RunRow,
+    SpecRow,
+    State,
+)
 
 UID = re.compile(r"[0-9a-f]{32}")
 LARGEST_SEED = 2**31 - 1
@@ -33,6 +44,7 @@ def problems(session: Session) -> Iterator[str]:
             _impossible_values(session),
             _wrong_counts(session),
             _mixed_data(session),
+            _unreadable_analyses(session),
         )
 
 
@@ -136,9 +148,9 @@ def _wrong_counts(session: Session) -> Iterator[str]:
             yield f"run {run.id} has epochs, and nothing says what it ran on"
 
 
-def _spec(json: str) -> Spec | None:
+def _spec(content: str) -> Spec | None:
     try:
-        return Spec.from_json(json)
+        return Spec.from_json(content)
     except InvalidSpecError:
         return None
 
@@ -150,6 +162,24 @@ def _mixed_data(session: Session) -> Iterator[str]:
             yield (
                 f"runs of spec {_shown(spec_id)} were trained on {len(hashes)} different data sets"
             )
+
+
+def _unreadable_analyses(session: Session) -> Iterator[str]:
+    for number, settings in session.execute(select(AnalysisRow.id, AnalysisRow.settings)):
+        if not isinstance(_json(settings), dict):
+            yield f"analysis {number} has settings that cannot be read"
+    parts = select(AnalysisPartRow.analysis_id, AnalysisPartRow.part, AnalysisPartRow.content)
+    for number, part, content in session.execute(parts):
+        if not isinstance(_json(content), dict | list):
+            yield f"part {part} of analysis {number} cannot be read"
+
+
+def _json(content: str) -> object:
+    """Return what a text holds; None where it is no JSON."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def data_hashes(session: Session, spec_id: str | None = None) -> dict[str, set[str]]:

@@ -35,6 +35,8 @@ FALSE = {
     "update epochs set train_top1 = NAN where epoch = 1": "run 1 has train_top1 nan in epoch 1",
     "update runs set parameters = -5 where id = 1": "run 1 has -5 parameters",
     "delete from provenance where run_id = 1": "nothing says what it ran on",
+    "update analyses set settings = '[]'": "has settings that cannot be read",
+    "update analysis_parts set content = '{'": "part 4 of analysis 1 cannot be read",
 }
 
 
@@ -47,6 +49,8 @@ def other(tmp_path: Path) -> Iterator[Database]:
         for number in (1, 2, 3):
             writer.record_epoch(database, run, attempt, epoch(number))
         writer.end(database, run, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
+    number = writer.ensure_analysis(database, 1, '{"kind": "gradients"}', "{}")
+    writer.record_part(database, number, 4, "[1]", 2.0)
     yield database
     database.close()
 
