@@ -31,6 +31,7 @@ def test_python_blocks_run(block: str) -> None:
     assert tuple(names["logits"].shape) == tuple(map(int, shape.groups()))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_quick_tour_runs_line_by_line(tmp_path: Path) -> None:
     found = re.search(r"<!-- tour -->\n```sh\n(.*?)```", section("Quick tour"), re.DOTALL)
     assert found is not None

@@ -121,6 +121,9 @@ def _last_state(run: RunDetail, folder: Folder, spec: Spec) -> dict[str, Any]:
                 f"the checkpoint of run {number} is damaged: {folder.shown(names[0])}"
             )
         raise NoWeightsError(f"the checkpoint of run {number} in {folder} is gone")
+    identity = {"spec_id": spec.spec_id, "seed": run.summary.seed}
+    if loaded.content.get(checkpoint.RUN, identity) != identity:
+        raise NoWeightsError(f"{folder.shown(loaded.name)} belongs to another run than {number}")
     if len(loaded.content["history"]) < spec.recipe.epochs:
         raise NoWeightsError(f"the last checkpoint of run {number} in {folder} is gone")
     return loaded.content

@@ -30,7 +30,13 @@ from dia_repro.execution.messages import (
 )
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.claims import AlreadyDoneError, ChangedError, HeldError, TakenOverError
+from dia_repro.results.claims import (
+    AlreadyDoneError,
+    ChangedError,
+    HeldError,
+    OtherDataError,
+    TakenOverError,
+)
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
@@ -42,8 +48,9 @@ from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 REPORT_SECONDS = 0.5
-MODE, RUN = "execution mode", "run"  # in a checkpoint
-NOT_EQUAL = "the result will not be bit for bit that of an undisturbed training"
+MODE = "execution mode"  # in a checkpoint
+NOT_EQUAL = "the result may not be bit for bit that of an undisturbed training"
+DATA = "data_sha256"  # in a checkpoint
 
 
 class Attempt:
@@ -110,15 +117,20 @@ class Attempt:
     def _run_locked(self, folder: Folder) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
         summary = self.ledger.summary(self.order.run_id)
+        if (summary.spec_id, summary.seed) != (self.spec.spec_id, self.order.seed):
+            return Ended(Outcome.BUSY, "another experiment, since its own run was removed")
         if summary.state in DONE:
             return Ended(Outcome.DONE_BEFORE)
         loaded = checkpoint.load_newest(folder)
-        if loaded and loaded.content.get(RUN, self.identity) != self.identity:
+        if loaded and loaded.content.get(checkpoint.RUN, self.identity) != self.identity:
             raise CheckpointError(f"{folder.shown(loaded.name)} belongs to another run")
         self._prepare(loaded)
         dataset = self._load()
+        self.digest = dataset.digest()
+        if loaded and loaded.content.get(DATA, self.digest) != self.digest:
+            raise OtherDataError(f"{folder.shown(loaded.name)} was trained on other data")
         history = loaded.content["history"] if loaded else []
-        circumstances = collect(self.device, self.order.command, dataset.digest(), len(history))
+        circumstances = collect(self.device, self.order.command, self.digest, len(history))
         attempt = self._take(summary, folder, asdict(circumstances))
         state, reason, best = State.FAILED, None, None
         with Heart(self.ledger, summary.id, attempt) as self.heart:
@@ -211,10 +223,12 @@ class Attempt:
         if loaded is None and summary.epochs:
             for name in checkpoint.sorted_names(folder):
                 self._notice(f"{folder.shown(name)} is damaged")
+                checkpoint.put_aside(folder, name)
             self._notice("no sound checkpoint is left: starts again from the first epoch")
         if loaded is not None:
             for name in loaded.damaged:
                 self._notice(f"{folder.shown(name)} is damaged: going on from {loaded.name}")
+                checkpoint.put_aside(folder, name)
         gradients = loaded.content.get("gradients", {}) if loaded else {}
         removed = self.ledger.align(summary.id, attempt, history, _as_json(gradients))
         if removed:
@@ -240,6 +254,8 @@ class Attempt:
         if saved is not None:
             trainer.load_state(saved)
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
+            if trainer.position and trainer.group.size > 1:  # dropout of the others is drawn anew
+                self._notice(NOT_EQUAL)
         self.ledger.set_parameters(self.order.run_id, attempt, trainer.parameters)
 
         def on_step(_steps: int) -> bool:
@@ -289,7 +305,8 @@ class Attempt:
             **trainer.state(),
             **self.environment.to_store(),
             MODE: self.step,
-            RUN: self.identity,
+            checkpoint.RUN: self.identity,
+            DATA: self.digest,
         }
         checkpoint.save(folder, content, epochs, trainer.position, spare=spare)
 

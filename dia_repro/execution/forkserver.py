@@ -47,7 +47,9 @@ def start() -> None:
     # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({"PYTHONSAFEPATH": "1", **quiet, **TRAINING}):
-        resource_tracker.ensure_running()  # which would end the holding back
+        # SIGHUP would end the tracker; starting it ends the holding back of other signals.
+        with _signals_held_back():
+            resource_tracker.ensure_running()
         with _signals_held_back():
             forkserver.ensure_running()
 

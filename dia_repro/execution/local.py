@@ -126,12 +126,13 @@ class LocalExecutor:
         for one in asked:
             one.asked_to_stop = True
             one.process.terminate()
-        if asked and self.stopping:
-            self.on_stopping()
         for one in active if self._signals.kill else ():
             one.process.kill()
+        if asked and self.stopping:
+            self.on_stopping()
 
     def _start(self, order: WorkOrder) -> _Worker:
+        forkserver.start()  # by itself it would come back without what protects it
         ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
         process = forkserver.CONTEXT.Process(target=self.train, args=(order, theirs))
         process.start()

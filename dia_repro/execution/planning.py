@@ -231,8 +231,8 @@ def checkpoint_store(database: Database, location: str | None = None) -> Store:
 
     Args:
         location: a folder or a URL; by default beside a SQLite file, named after it (runs.db has
-            runs-checkpoints; a copy runs.bak shares nothing with it), and in the working folder
-            for other backends.
+            runs-checkpoints; copies runs.bak and runs share nothing with it), and in the working
+            folder for other backends.
 
     Raises:
         UsageError, AbsentError: see `store_at`.
@@ -242,5 +242,5 @@ def checkpoint_store(database: Database, location: str | None = None) -> Store:
     path = sqlite_path(database.location)
     if path is None:
         return Disk(Path("runs-checkpoints"))
-    name = path.stem if path.suffix == ".db" else path.name
+    name = path.stem if path.suffix == ".db" else f"{path.name}-file"
     return Disk(path.with_name(f"{name}-checkpoints"))

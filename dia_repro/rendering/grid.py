@@ -201,10 +201,10 @@ def _notes(value: TableValue) -> tuple[str, ...]:
 
 def _mixed(mixed: Mapping[str, Sequence[str]]) -> str:
     """Say in what the runs of one cell differ besides their seed."""
-    named = {"git_commit": "commit", "package": "dia-repro"}
+    named = {"git_commit": "commit", "package": "dia-repro", "data_sha256": "data"}
     parts = []
     for column, values in mixed.items():
-        shown = [text[:7] if column == "git_commit" else text for text in values]
+        shown = [text[:7] if column in ("git_commit", "data_sha256") else text for text in values]
         few = len(shown) <= MENTIONED
         text = ", ".join(shown) if few else f"{len(shown)} of them"
         parts.append(f"{named.get(column, column)} ({text})")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dia_repro.errors import DiaReproError
@@ -97,7 +97,7 @@ def take(
             raise AlreadyDoneError(f"run {run_id} is {run.state} already")
         if seen is not None and seen != (run.uid, _epochs(session, run_id)):
             raise ChangedError(f"run {run_id} was changed by a merge")
-        _check_data(session, run.spec_id, provenance["data_sha256"])
+        _check_data(session, run_id, run.spec_id, provenance["data_sha256"])
         held = session.get(ClaimRow, run_id)
         if held is not None:
             holder = _holder(held, run)
@@ -117,13 +117,18 @@ def _epochs(session: Session, run_id: int) -> int:
     return session.scalar(select(func.count()).where(EpochRow.run_id == run_id)) or 0
 
 
-def _check_data(session: Session, spec_id: str, digest: str) -> None:
+def _check_data(session: Session, run_id: int, spec_id: str, digest: str) -> None:
     """Refuse data that would be mixed into a cell with other data."""
     trained = (
         select(ProvenanceRow.data_sha256)
         .join(RunRow, RunRow.id == ProvenanceRow.run_id)
         .where(RunRow.spec_id == spec_id)
-        .where(exists().where(EpochRow.run_id == RunRow.id))
+        .where(
+            or_(
+                exists().where(EpochRow.run_id == RunRow.id),
+                exists().where(ClaimRow.attempt == ProvenanceRow.id, ClaimRow.run_id != run_id),
+            )
+        )
     )
     known = set(session.scalars(trained))
     if known and digest not in known:

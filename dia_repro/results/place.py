@@ -30,7 +30,7 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) ->
     except OSError:  # not Linux
         return None
     best, kind = "", ""
-    place = str(path.absolute())
+    place = str(path.resolve())  # a link may lead to a network file system
     for line in lines:
         _, mounted, file_system, *_ = line.split(" ")
         folder = mounted.replace("\\040", " ").rstrip("/")

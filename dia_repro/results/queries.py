@@ -175,7 +175,7 @@ def mixed_environments(database: Database, spec_ids: Iterable[str]) -> dict[str,
     Returns:
         By column of `ProvenanceRow`, the values of all specs whose runs differ in it.
     """
-    names = ("device", "torch", "package", "git_commit")
+    names = ("device", "torch", "cuda", "package", "git_commit", "data_sha256")
     columns = [getattr(ProvenanceRow, name) for name in names]
     chosen = (
         select(RunRow.spec_id, *columns)

@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from itertools import chain
 from math import isclose, isfinite
 
-from sqlalchemy import Boolean, Column, DateTime, Integer, Table, func, or_, select, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Integer,
+    Table,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.orm import Session
 
 from dia_repro.experiments.schedule import learning_rate
@@ -187,6 +198,7 @@ def data_hashes(session: Session, spec_id: str | None = None) -> dict[str, set[s
     query = (
         select(RunRow.spec_id, ProvenanceRow.data_sha256)
         .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
+        .where(exists().where(EpochRow.run_id == RunRow.id))
         .distinct()
     )
     if spec_id is not None:

@@ -20,6 +20,7 @@ from dia_repro.experiments.names import Keep
 from dia_repro.training.store import CheckpointError, Folder, Store
 
 KEEP = 2
+RUN = "run"  # in a checkpoint: whose it is, by spec_id and seed
 DIGEST_DIGITS = 32
 # What a path is made of. A database may come from anywhere, and could hold "/.." instead.
 SPEC_ID, UID = re.compile(r"\d{1,4}-[0-9a-f]{16}"), re.compile(r"[0-9a-f]{32}")
@@ -126,6 +127,12 @@ def _unpacked(content: bytes) -> dict[str, Any] | None:
     except Exception:  # each kind of damage has its own: pickle's, zip's, torch's
         return None
     return loaded if isinstance(loaded, dict) else None
+
+
+def put_aside(folder: Folder, name: str) -> None:
+    """Rename a damaged checkpoint, which would otherwise count among those that are kept."""
+    folder.write(f"{name}.damaged", folder.read(name))
+    folder.remove(name)
 
 
 def sorted_names(folder: Folder) -> list[str]:

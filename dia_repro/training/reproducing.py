@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import dia_repro
+from dia_repro.training.provenance import CODE, git_state
 
 KEY = "environment"  # in a checkpoint
 # They make the libraries underneath take other instructions, which give other last digits.
@@ -29,6 +30,7 @@ class Environment:
         device: name of the GPU or the processor.
         torch: version of torch.
         package: version of this package.
+        code: its commit, where it is a git checkout, and whether that was changed.
         numba: version of numba, which compiles passes for a CPU.
         capability: instructions of the CPU that torch uses, and variables that choose other ones.
     """
@@ -39,6 +41,7 @@ class Environment:
     device: str
     torch: str
     package: str
+    code: str
     numba: str
     capability: str
 
@@ -52,6 +55,7 @@ class Environment:
             device,
             torch=str(torch.__version__),
             package=dia_repro.__version__,
+            code=_code(),
             numba=version("numba"),
             capability=_capability(),
         )
@@ -83,6 +87,11 @@ class Environment:
             for name, value in begun.items()
             if getattr(self, name) != value
         ]
+
+
+def _code() -> str:
+    commit, clean = git_state(CODE)
+    return f"{(commit or 'unknown')[:12]}{'' if clean in (None, True) else ' and changes'}"
 
 
 def _capability() -> str:

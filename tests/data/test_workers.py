@@ -130,7 +130,9 @@ def test_decoding_processes_end_with_their_data(folder: Path) -> None:
     wait_until_gone(ours)
 
 
-@pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "last", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)]
+)
 def test_decoding_processes_end_with_the_process_that_trains(
     folder: Path, last: signal.Signals
 ) -> None:

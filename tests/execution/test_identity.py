@@ -56,6 +56,7 @@ def test_a_lock_is_the_same_for_those_whom_it_excludes(tmp_path: Path) -> None:
     assert place_of(tmp_path / "copy") != identity
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="mounting needs root")
 def test_containers_with_equal_names_are_told_apart() -> None:
     """Two have the same host name, path and inode number, and share a database."""
@@ -142,7 +143,7 @@ def test_nothing_is_written_through_links(tmp_path: Path) -> None:
 
 def test_copies_of_a_database_share_no_checkpoints(tmp_path: Path) -> None:
     """`runs rm` in a backup must not remove what the database itself still needs."""
-    names = ("runs.db", "runs.bak", "runs.sqlite", "runs.db.before-upgrade-1")
+    names = ("runs.db", "runs.bak", "runs.sqlite", "runs.db.before-upgrade-1", "runs")
     stores = {
         str(checkpoint_store(open_database(str(tmp_path / name), create=False))) for name in names
     }

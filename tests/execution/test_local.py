@@ -121,6 +121,7 @@ def test_results_do_not_depend_on_how_many_run_at_a_time(undisturbed: Path, tmp_
     assert_same_results(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path) -> None:
     for detail in details(undisturbed):
         (attempt,) = detail.provenance
@@ -139,7 +140,11 @@ def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path)
 
 
 @pytest.mark.parametrize(
-    "attempt", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 20))]
+    "attempt",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 20)),
+    ],
 )
 def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
     attempt: int, undisturbed: Path, tmp_path: Path

@@ -131,10 +131,10 @@ def test_other_data_than_the_experiments_are_refused(
     """As with another copy of ImageNet on another machine, whose spec has no hash."""
     database, order = begun
     monkeypatch.setattr(Dataset, "digest", lambda _self: "f" * 64)
-    with pytest.raises(OtherDataError, match=r"SHA-256 ffffffffffff… instead of b629d018c2b6…"):
+    with pytest.raises(OtherDataError, match="was trained on other data"):
         train(order)
     _, (_, other) = make_orders(Path(order.database).parent, [tiny_spec(epochs=2)], 2)
-    with pytest.raises(OtherDataError):
+    with pytest.raises(OtherDataError, match=r"SHA-256 ffffffffffff… instead of b629d018c2b6…"):
         train(other)
     assert len(run_detail(database, order.run_id).epochs) == 1
 
@@ -201,6 +201,33 @@ def test_a_process_that_was_taken_for_dead_saves_nothing(
     ended, _ = train(order)
     assert ended.outcome is Outcome.BUSY
     assert names == [sorted(path.name for path in Path(order.database).parent.rglob("*.pt"))]
+
+
+def test_a_run_number_that_is_another_experiments_is_left_alone(
+    begun: tuple[Database, WorkOrder],
+) -> None:
+    """Its own run was removed while it waited, and numbers are used again."""
+    _, order = begun
+    other = tiny_spec(epochs=2, lr=0.05)
+    ended, _ = train(replace(order, spec_json=other.canonical_json()))
+    assert ended.outcome is Outcome.BUSY
+
+
+def test_damaged_checkpoints_do_not_take_the_place_of_sound_ones(
+    begun: tuple[Database, WorkOrder],
+) -> None:
+    database, order = begun
+    summary = run_detail(database, order.run_id).summary
+    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    damaged = [f"epoch-00{n}-step-00000-{'0' * 32}.pt" for n in (98, 99)]
+    for name in damaged:
+        folder.write(name, b"damaged")
+    ended, notices = train(order)
+    assert ended.outcome is Outcome.FINISHED
+    assert sum("is damaged" in text for text in notices) == 2
+    (last,) = checkpoint.sorted_names(folder)
+    assert last.startswith("epoch-0002-")
+    assert {f"{name}.damaged" for name in damaged} <= set(folder.names())
 
 
 def test_a_run_that_starts_again_is_free(begun: tuple[Database, WorkOrder], tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def test_a_run_that_diverged_elsewhere_is_a_conflict(database: Database, tmp_pat
 def test_runs_on_other_data_are_a_conflict(database: Database, other: Database) -> None:
     """Here and there each database is sound by itself; one cell would mix the two."""
     run = ensure(database, seeds=3)[2]
-    take(database, run, "me", "here", {**PROVENANCE, "data_sha256": "1"})
+    attempt = take(database, run, "me", "here", {**PROVENANCE, "data_sha256": "1"})
+    writer.record_epoch(database, run, attempt, epoch(1))
     merged = merge(database, [other], skip_conflicts=True)
     assert [(one.seed, one.reason) for one in merged.conflicts] == [
         (0, "was trained on other data than runs here"),

@@ -32,6 +32,7 @@ def test_writers_and_readers(writers: int, transactions: int, location: str) -> 
     assert figure.good, figure.found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "check",
     [
