@@ -17,6 +17,7 @@ from PIL import Image
 
 from dia_repro.data.own import choose_folder
 from dia_repro.execution import worker
+from dia_repro.execution.deaths import cause_of_death
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import (
     Ended,
@@ -167,3 +168,11 @@ def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
     found, reason, owner = state(database, order)
     assert (found.value, owner) == (expected.value, None)
     assert (reason is None) == (expected is Outcome.INTERRUPTED)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(-9, "SIGKILL (out of memory?)"), (-15, "SIGTERM"), (-40, "signal 40"), (3, "exit code 3")],
+)
+def test_a_death_is_told_whatever_the_signal(code: int, words: str) -> None:
+    assert cause_of_death(code).endswith(words)

@@ -87,3 +87,14 @@ def test_other_kinds_are_refused_in_a_line_without_the_password(location: str) -
     with pytest.raises(UsageError) as refusal:
         make_engine(location, create=False)
     assert "secret" not in str(refusal.value)
+
+
+def test_a_link_to_a_network_file_system_is_seen(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"server:/x {shared} nfs4 rw 0 0\n", encoding="utf-8")
+    (tmp_path / "link").symlink_to(shared, target_is_directory=True)
+    for path in (shared / "runs.db", tmp_path / "link" / "runs.db", shared / ".." / "shared" / "a"):
+        assert network_file_system(path, mounts) == "nfs4"
+    assert network_file_system(tmp_path / "runs.db", mounts) is None
