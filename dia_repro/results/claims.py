@@ -25,7 +25,7 @@ class Holder:
     Attributes:
         attempt: number of the attempt.
         owner: the process, in words.
-        place: where its lock is.
+        place: identity of its lock, see `claiming.place_of`.
         beats: counts up while it lives.
     """
 

@@ -171,7 +171,7 @@ class ProvenanceRow(Base):
 class ClaimRow(Base):
     """Who trains a run, while somebody does: one row a run that is under way.
 
-    `place` says where the claim's lock is, so that a process that holds the same lock knows that
+    `place` is the identity of the claim's lock (`claiming.place_of`), so that a process that holds the same lock knows that
     its holder is dead. `beats` counts up while the holder lives: others tell its death by a count
     that stands still, not by a clock.
     """

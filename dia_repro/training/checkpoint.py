@@ -44,7 +44,7 @@ class Loaded:
 
 
 def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Folder:
-    """Return the folder of a run's checkpoints; no two databases share one.
+    """Return the folder of a run's checkpoints; copies of a database name the same one.
 
     Raises:
         CheckpointError: an id is not one that dia-repro makes.
