@@ -172,8 +172,8 @@ class ClaimRow(Base):
     """Who trains a run, while somebody does: one row a run that is under way.
 
     `place` is the identity of the claim's lock (`claiming.place_of`), so that a process that holds
-    the same lock knows that its holder is dead. `beats` counts up while the holder lives: others tell its death by a count
-    that stands still, not by a clock.
+    the same lock knows that its holder is dead. `beats` counts up while the holder lives: others
+    tell its death by a count that stands still, not by a clock.
     """
 
     __tablename__ = "claims"
