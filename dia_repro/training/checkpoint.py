@@ -25,6 +25,7 @@ DIGEST_DIGITS = 32
 # What a path is made of. A database may come from anywhere, and could hold "/.." instead.
 SPEC_ID, UID = re.compile(r"\d{1,4}-[0-9a-f]{16}"), re.compile(r"[0-9a-f]{32}")
 NAME = re.compile(rf"epoch-(\d+)-step-(\d+)-([0-9a-f]{{{DIGEST_DIGITS}}})\.pt")
+DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def save(
 
 
 def retain(folder: Folder, keep: Keep, best: int | None) -> None:
-    """Remove what is no longer needed of a run that is done.
+    """Remove what is no longer needed of a run that is done, damaged files too.
 
     Args:
         best: the epoch whose end is the best; where its file is not there, the last one is kept.
@@ -96,7 +97,8 @@ def retain(folder: Folder, keep: Keep, best: int | None) -> None:
     kept = names[:1] if keep is not Keep.NONE else []
     if keep is Keep.BEST:
         kept = [name for name in names if _parse(name)[:2] == (best, 0)][:1] or kept
-    for name in names:
+    aside = [name for name in folder.names() if name.endswith(DAMAGED)]
+    for name in names + aside:
         if name not in kept:
             folder.remove(name)
 
@@ -130,8 +132,11 @@ def _unpacked(content: bytes) -> dict[str, Any] | None:
 
 
 def put_aside(folder: Folder, name: str) -> None:
-    """Rename a damaged checkpoint, which would otherwise count among those that are kept."""
-    folder.write(f"{name}.damaged", folder.read(name))
+    """Rename a damaged checkpoint, which would otherwise count among those that are kept.
+
+    It stays until the run is done.
+    """
+    folder.write(name + DAMAGED, folder.read(name))
     folder.remove(name)
 
 
