@@ -7,12 +7,16 @@ collector runs. Here each signal is counted first, so that it can be asked for l
 from __future__ import annotations
 
 import signal
+import time
 
 # Ctrl-C, `kill`, and a terminal that was closed.
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+# What is waited for may take so long once the process is asked to stop.
+STOPPING_SECONDS = 10.0
 _count = 0
+_asked: float | None = None
 
 
 class Interrupted(BaseException):
@@ -33,7 +37,29 @@ def install() -> None:
 def _note(_number: int, _frame: object) -> None:
     global _count  # noqa: PLW0603 - a process has one set of handlers
     _count += 1
+    note_wish()
     raise Interrupted
+
+
+def note_wish(asked: bool = True) -> None:
+    """Note that this process is asked to stop, or that it is not any more."""
+    global _asked  # noqa: PLW0603
+    _asked = (_asked or time.monotonic()) if asked else None
+
+
+def patience_ends(begun: float, seconds: float, stopping: float | None = None) -> bool:
+    """Return whether who waits for something is to give up.
+
+    Args:
+        begun: when the wait began, by `time.monotonic`.
+        seconds: that it may take.
+        stopping: that it may take once the process is asked to stop; by default `STOPPING_SECONDS`.
+    """
+    stopping = STOPPING_SECONDS if stopping is None else stopping
+    now = time.monotonic()
+    if _asked is not None and now - max(_asked, begun) > stopping:
+        return True
+    return now - begun > seconds
 
 
 def count() -> int:

@@ -20,6 +20,7 @@ from dia_repro.execution import worker
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
+from dia_repro.results.claims import Lease
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
 from dia_repro.training.metrics import EpochMetrics
@@ -113,10 +114,10 @@ class _Simulated(Attempt):
         return cast("AnyDataset", _NoData())
 
     def _train(
-        self, attempt: int, _dataset: object, _loaded: object, _folder: object
+        self, lease: Lease, _dataset: object, _loaded: object, _folder: object
     ) -> tuple[State, str | None, int | None]:
-        run, epochs = self.order.run_id, self.load.epochs
-        self.ledger.set_parameters(run, attempt, 1)
+        epochs = self.load.epochs
+        self.ledger.set_parameters(lease, 1)
         begun, seconds = time.monotonic(), self.load.duration(self.order.seed)
         for epoch in range(1, epochs + 1):
             # Towards a moment, not for a while: what else it does is part of the same duration.
@@ -124,7 +125,7 @@ class _Simulated(Attempt):
             if self.should_stop():
                 return State.INTERRUPTED, None, None
             metrics = EpochMetrics(epoch, 0.1, 1.0, 50.0, 1.0, 50.0, seconds / epochs)
-            self.ledger.record_epoch(run, attempt, asdict(metrics))
+            self.ledger.record_epoch(lease, asdict(metrics))
             self.send(Progress(epoch, epochs, 0, 1, metrics.test_top1))
         return State.FINISHED, None, None
 
@@ -169,14 +170,15 @@ def _watched_ledger(location: str, course: Course) -> Ledger:
 
 
 def _watch_lock(engine: Engine, locked: list[float]) -> None:
-    begun = [0.0]
+    begun: list[float] = []  # one that fails is tried again, and ends with the last try
 
     @event.listens_for(engine, "before_cursor_execute")
     def before(*_: object) -> None:
-        begun[0] = time.monotonic()
+        begun.append(time.monotonic())
 
     @event.listens_for(engine, "after_cursor_execute")
     def after(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         taken = time.monotonic() - begun[0]
+        begun.clear()
         if statement.startswith(LOCKING) and taken >= LOCKED_SECONDS:
             locked.append(round(taken, 6))

@@ -20,6 +20,7 @@ from dia_repro.execution.claiming import Heart, lock_folder, lock_place, place_o
 from dia_repro.execution.crew import crew, threads_each
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
+    Begun,
     Ended,
     Message,
     Notice,
@@ -34,6 +35,7 @@ from dia_repro.results.claims import (
     AlreadyDoneError,
     ChangedError,
     HeldError,
+    Lease,
     OtherDataError,
     TakenOverError,
 )
@@ -131,12 +133,12 @@ class Attempt:
             raise OtherDataError(f"{folder.shown(loaded.name)} was trained on other data")
         history = loaded.content["history"] if loaded else []
         circumstances = collect(self.device, self.order.command, self.digest, len(history))
-        attempt = self._take(summary, folder, asdict(circumstances))
+        lease = self._take(summary, folder, asdict(circumstances))
         state, reason, best = State.FAILED, None, None
-        with Heart(self.ledger, summary.id, attempt) as self.heart:
+        with Heart(self.ledger, lease) as self.heart:
             try:
-                self._align(summary, attempt, folder, loaded, history)
-                state, reason, best = self._train(attempt, dataset, loaded, folder)
+                self._align(summary, lease, folder, loaded, history)
+                state, reason, best = self._train(lease, dataset, loaded, folder)
             except TakenOverError:
                 raise
             except Stopped:  # before its first step
@@ -149,8 +151,7 @@ class Attempt:
                     text = displayed_text(traceback.format_exc())
                     folder.write("traceback.txt", text.encode(errors="replace"))
         self.ledger.end(
-            summary.id,
-            attempt,
+            lease,
             state,
             reason=reason,
             wall_seconds=time.monotonic() - self.started,
@@ -198,24 +199,26 @@ class Attempt:
 
         return load(self.spec.data, self.order.data, on_progress)
 
-    def _take(self, summary: RunSummary, folder: Folder, provenance: dict[str, Any]) -> int:
-        """The number of our attempt; the lock is ours."""
+    def _take(self, summary: RunSummary, folder: Folder, provenance: dict[str, Any]) -> Lease:
+        """Take up the run, whose lock is ours."""
         owner, place = describe_owner(os.getpid()), place_of(lock_place(folder))
         run_id, seen = summary.id, (summary.uid, summary.epochs)
         try:
-            return self.ledger.take(run_id, owner, place, provenance, None, seen)
+            lease = self.ledger.take(run_id, owner, place, provenance, None, seen)
         except HeldError as held:
             self._notice(f"{held.holder.owner} has it: waiting for a sign of life")
             dead = seems_dead(self.ledger, held.holder, self.should_stop)
             if dead is None:
                 raise
             self._notice(f"{dead.owner} gave none and is taken for dead")
-            return self.ledger.take(run_id, owner, place, provenance, dead, seen)
+            lease = self.ledger.take(run_id, owner, place, provenance, dead, seen)
+        self.send(Begun(lease))
+        return lease
 
     def _align(
         self,
         summary: RunSummary,
-        attempt: int,
+        lease: Lease,
         folder: Folder,
         loaded: checkpoint.Loaded | None,
         history: list[dict[str, float]],
@@ -230,13 +233,13 @@ class Attempt:
                 self._notice(f"{folder.shown(name)} is damaged: going on from {loaded.name}")
                 checkpoint.put_aside(folder, name)
         gradients = loaded.content.get("gradients", {}) if loaded else {}
-        removed = self.ledger.align(summary.id, attempt, history, _as_json(gradients))
+        removed = self.ledger.align(lease, history, _as_json(gradients))
         if removed:
             self._notice(f"{removed} epochs that the checkpoint does not have were removed")
 
     def _train(
         self,
-        attempt: int,
+        lease: Lease,
         dataset: AnyDataset,
         loaded: checkpoint.Loaded | None,
         folder: Folder,
@@ -245,10 +248,10 @@ class Attempt:
         with crew(self.order, self.send, self.should_stop) as group:
             threads = threads_each(self.order)
             trainer = Trainer(self.spec, self.order.seed, dataset, self.device, threads, group)
-            return self._train_with(trainer, attempt, loaded, folder)
+            return self._train_with(trainer, lease, loaded, folder)
 
     def _train_with(
-        self, trainer: Trainer, attempt: int, loaded: checkpoint.Loaded | None, folder: Folder
+        self, trainer: Trainer, lease: Lease, loaded: checkpoint.Loaded | None, folder: Folder
     ) -> tuple[State, str | None, int | None]:
         saved = trainer.group.from_first(loaded.content if loaded else None)
         if saved is not None:
@@ -256,7 +259,7 @@ class Attempt:
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
             if trainer.position and trainer.group.size > 1:  # dropout of the others is drawn anew
                 self._notice(NOT_EQUAL)
-        self.ledger.set_parameters(self.order.run_id, attempt, trainer.parameters)
+        self.ledger.set_parameters(lease, trainer.parameters)
 
         def on_step(_steps: int) -> bool:
             self._say_how(trainer)
@@ -267,10 +270,10 @@ class Attempt:
             while not trainer.finished:
                 metrics = trainer.run_epoch(on_step)
                 self._say_how(trainer)
-                self.ledger.beat(self.order.run_id, attempt)  # or the folder is another's
+                self.ledger.beat(lease)  # or the folder is another's
                 self._save(trainer, folder)
-                self.ledger.record_epoch(self.order.run_id, attempt, asdict(metrics))
-                self._record_gradients(trainer, attempt)
+                self.ledger.record_epoch(lease, asdict(metrics))
+                self._record_gradients(trainer, lease)
                 self._report(trainer, now=True)
         except Stopped:
             if self.heart.taken_over:
@@ -278,16 +281,16 @@ class Attempt:
             self._save(trainer, folder)
             return State.INTERRUPTED, None, None
         except Diverged as outcome:
-            self._record_gradients(trainer, attempt)
+            self._record_gradients(trainer, lease)
             return State.DIVERGED, str(outcome), _best_epoch(trainer)
         return State.FINISHED, None, _best_epoch(trainer)
 
-    def _record_gradients(self, trainer: Trainer, attempt: int) -> None:
+    def _record_gradients(self, trainer: Trainer, lease: Lease) -> None:
         if not trainer.gradients:
             return
         circumstances = json.dumps({"command": self.order.command})
         records = _as_json(trainer.gradients)
-        self.ledger.record_gradients(self.order.run_id, attempt, circumstances, records)
+        self.ledger.record_gradients(lease, circumstances, records)
 
     def _say_how(self, trainer: Trainer) -> None:
         if trainer.step.how in ("", self.step):

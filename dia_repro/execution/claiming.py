@@ -20,7 +20,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from dia_repro.execution.ledger import Ledger
-from dia_repro.results.claims import Holder, TakenOverError
+from dia_repro.results.claims import Holder, Lease, TakenOverError
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.place import network_file_system
 from dia_repro.training.store import CheckpointError, Folder
@@ -115,7 +115,7 @@ def seems_dead(
         if should_stop():
             return None
         time.sleep(min(1.0, lease / 10))
-        if ledger.holders(holder.run_id) != (holder,):
+        if ledger.holders(holder.lease.run_id) != (holder,):
             return None
     return holder
 
@@ -127,9 +127,9 @@ class Heart(threading.Thread):
         taken_over: whether another process has taken the run meanwhile.
     """
 
-    def __init__(self, ledger: Ledger, run_id: int, attempt: int) -> None:
+    def __init__(self, ledger: Ledger, lease: Lease) -> None:
         super().__init__(name="heart", daemon=True)
-        self.ledger, self.run_id, self.attempt = ledger, run_id, attempt
+        self.ledger, self.lease = ledger, lease
         self.taken_over = False
         self._stopped = threading.Event()
 
@@ -137,7 +137,7 @@ class Heart(threading.Thread):
         """Beat."""
         while not self._stopped.wait(BEAT_SECONDS):
             try:
-                self.ledger.beat(self.run_id, self.attempt)
+                self.ledger.beat(self.lease)
             except TakenOverError:
                 self.taken_over = True
                 return

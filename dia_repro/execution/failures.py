@@ -7,27 +7,30 @@ from collections.abc import Callable
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import Notice
 from dia_repro.results import writer
+from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database
 
 
-def record_failure(database: Database, run_id: int, owner: str, reason: str) -> Notice | None:
+def record_failure(
+    database: Database, run_id: int, lease: Lease | None, reason: str
+) -> Notice | None:
     """Say so for it; gives what a person should read where even that fails.
 
     Raises:
         VanishedError: the database is gone, and no other run could come to an end either.
     """
     return _recorded(
-        database, lambda: writer.record_failure(database, run_id, owner, reason), "failure"
+        database, lambda: writer.record_failure(database, run_id, lease, reason), "failure"
     )
 
 
-def record_kill(database: Database, run_id: int, owner: str) -> Notice | None:
+def record_kill(database: Database, run_id: int, lease: Lease | None) -> Notice | None:
     """Say that a run is interrupted whose process was told to end at once.
 
     Returns, Raises:
         As `record_failure`.
     """
-    return _recorded(database, lambda: writer.mark_dead(database, run_id, owner), "interruption")
+    return _recorded(database, lambda: writer.record_kill(database, run_id, lease), "interruption")
 
 
 def _recorded(database: Database, write: Callable[[], None], what: str) -> Notice | None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from dia_repro import interrupts
 from dia_repro.results import claims, writer
-from dia_repro.results.claims import Holder
+from dia_repro.results.claims import Holder, Lease
 from dia_repro.results.database import Database, LockedError, open_database
 from dia_repro.results.queries import RunSummary, run_detail
 from dia_repro.results.schema import State
@@ -31,7 +32,7 @@ def _patient(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
             try:
                 return call(*arguments, **options)
             except LockedError:
-                if time.monotonic() - begun > PATIENCE_SECONDS:
+                if interrupts.patience_ends(begun, PATIENCE_SECONDS):
                     raise
 
     return patient
@@ -80,43 +81,42 @@ class Ledger:
         provenance: Mapping[str, Any],
         dead: Holder | None = None,
         seen: tuple[str, int] | None = None,
-    ) -> int:
-        """Take up a run; gives the attempt's number."""
+    ) -> Lease:
+        """Take up a run."""
         return claims.take(self._database, run_id, owner, place, provenance, dead, seen)
 
-    def beat(self, run_id: int, attempt: int) -> None:
+    def beat(self, lease: Lease) -> None:
         """A sign of life."""
-        claims.beat(self._database, run_id, attempt)
+        claims.beat(self._database, lease)
 
     @_patient
     def align(
         self,
-        run_id: int,
-        attempt: int,
+        lease: Lease,
         history: Sequence[Mapping[str, Any]],
         gradients: Mapping[int, str],
     ) -> int:
         """Make the run's rows those of a checkpoint; return how many were others."""
-        return writer.align(self._database, run_id, attempt, history, gradients)
+        return writer.align(self._database, lease, history, gradients)
 
     @_patient
-    def set_parameters(self, run_id: int, attempt: int, parameters: int) -> None:
+    def set_parameters(self, lease: Lease, parameters: int) -> None:
         """The size of the network."""
-        writer.set_parameters(self._database, run_id, attempt, parameters)
+        writer.set_parameters(self._database, lease, parameters)
 
     @_patient
-    def record_epoch(self, run_id: int, attempt: int, figures: Mapping[str, Any]) -> None:
+    def record_epoch(self, lease: Lease, figures: Mapping[str, Any]) -> None:
         """Add an epoch."""
-        writer.record_epoch(self._database, run_id, attempt, figures)
+        writer.record_epoch(self._database, lease, figures)
 
     @_patient
     def record_gradients(
-        self, run_id: int, attempt: int, circumstances: str, records: Mapping[int, str]
+        self, lease: Lease, circumstances: str, records: Mapping[int, str]
     ) -> None:
         """Keep what is known of gradients, by epochs trained before."""
-        writer.record_gradients(self._database, run_id, attempt, circumstances, records)
+        writer.record_gradients(self._database, lease, circumstances, records)
 
     @_patient
-    def end(self, run_id: int, attempt: int, state: State, **figures: Any) -> None:
+    def end(self, lease: Lease, state: State, **figures: Any) -> None:
         """The run has come to an end, or is interrupted."""
-        writer.end(self._database, run_id, attempt, state, **figures)
+        writer.end(self._database, lease, state, **figures)

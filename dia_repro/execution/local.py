@@ -15,15 +15,16 @@ from dia_repro.execution.deaths import cause_of_death
 from dia_repro.execution.failures import record_failure, record_kill
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
+    Begun,
     Ended,
     Message,
     Notice,
     Outcome,
     WorkOrder,
-    describe_owner,
 )
 from dia_repro.execution.placing import Places
 from dia_repro.execution.stopping import Signals
+from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database, VanishedError
 
 POLL_SECONDS = 0.5
@@ -36,6 +37,7 @@ class _Worker:
     order: WorkOrder
     process: BaseProcess
     connection: Connection
+    lease: Lease | None = None
     ended: Ended | None = None
     asked_to_stop: bool = False
 
@@ -144,10 +146,13 @@ class LocalExecutor:
         try:
             while one.connection.poll():
                 message = one.connection.recv()
-                if isinstance(message, Ended):
-                    one.ended = message
-                else:
-                    self.on_message(one.order, message)
+                match message:
+                    case Ended():
+                        one.ended = message
+                    case Begun(lease=lease):
+                        one.lease = lease
+                    case _:
+                        self.on_message(one.order, message)
         except (EOFError, OSError):
             return True
         return False
@@ -176,10 +181,9 @@ class LocalExecutor:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
         return Ended(Outcome.FAILED, cause_of_death(code))
 
-    def _record(self, one: _Worker, record: Callable[[int, str], Notice | None]) -> None:
-        owner = describe_owner(one.process.pid or 0)
+    def _record(self, one: _Worker, record: Callable[[int, Lease | None], Notice | None]) -> None:
         try:
-            notice = record(one.order.run_id, owner)
+            notice = record(one.order.run_id, one.lease)
         except VanishedError as error:
             self._gone = error
         else:

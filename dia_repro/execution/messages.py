@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dia_repro.experiments.names import DataLocation, Keep
+from dia_repro.results.claims import Lease
 from dia_repro.training.store import Store
 
 
@@ -93,6 +94,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A worker has taken up its run: if it dies, the run is freed by this lease."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True)
 class Ended:
     """A worker's last word.
 
@@ -104,4 +112,4 @@ class Ended:
     detail: str | None = None
 
 
-Message = Notice | Progress | Ended
+Message = Notice | Progress | Begun | Ended

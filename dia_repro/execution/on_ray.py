@@ -6,7 +6,6 @@ is an actor on the machine of whoever started the runs.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,16 +21,17 @@ from dia_repro.execution.failures import record_failure, record_kill
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
+    Begun,
     Ended,
     Message,
     Notice,
     Outcome,
     WorkOrder,
-    describe_owner,
 )
 from dia_repro.execution.ray_nodes import ClusterError, Share, absolute, alive, on_node
 from dia_repro.execution.stopping import Signals
 from dia_repro.results.backends import sqlite_path
+from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database, VanishedError
 
 EXCHANGE_SECONDS = 0.5
@@ -48,20 +48,19 @@ class _Board:
     def __init__(self, location: str | None) -> None:
         self.ledger = Ledger.at(location) if location else None
         self.messages: list[tuple[int, Message]] = []
-        self.owners: dict[int, str] = {}
+        self.begun: set[int] = set()
         self.stopping = False
 
-    def exchange(self, run_id: int, owner: str, messages: Sequence[Message]) -> bool:
+    def exchange(self, run_id: int, messages: Sequence[Message]) -> bool:
         """Take a worker's messages; whether it is to stop."""
-        self.owners[run_id] = owner
+        self.begun.add(run_id)
         self.messages += [(run_id, message) for message in messages]
         return self.stopping
 
-    def collect(self) -> tuple[list[tuple[int, Message]], dict[int, str]]:
-        """Messages since the last time, and who has begun which run since then."""
+    def collect(self) -> tuple[list[tuple[int, Message]], set[int]]:
+        """Messages since the last time, and which runs a task has begun."""
         messages, self.messages = self.messages, []
-        owners, self.owners = self.owners, {}
-        return messages, owners
+        return messages, self.begun
 
     def stop(self) -> None:
         """Workers are to save and end."""
@@ -123,9 +122,8 @@ class _Line(threading.Thread):
         """Send what waits, and hear whether to stop."""
         with self._lock:
             messages, self._waiting = self._waiting, []
-        owner = describe_owner(os.getpid())
         try:
-            stop = _answer(self.board.exchange.remote(self.run_id, owner, messages))
+            stop = _answer(self.board.exchange.remote(self.run_id, messages))
         except RayError:
             stop = True
         self.stop_requested = self.stop_requested or stop
@@ -182,7 +180,8 @@ class RayExecutor:
         self.stopping = False
         self._gone: VanishedError | None = None
         self._asked_to_stop = self._killed = False
-        self._owners: dict[int, str] = {}
+        self._begun: set[int] = set()
+        self._leases: dict[int, Lease] = {}
 
     def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
         """Work through the orders, in their order.
@@ -258,10 +257,12 @@ class RayExecutor:
         )
 
     def _listen(self, board: Any, by_run: dict[int, WorkOrder]) -> None:
-        messages, owners = ray.get(board.collect.remote())
-        self._owners.update(owners)
+        messages, self._begun = ray.get(board.collect.remote())
         for run, message in messages:
-            self.on_message(by_run[run], message)
+            if isinstance(message, Begun):
+                self._leases[run] = message.lease
+            else:
+                self.on_message(by_run[run], message)
 
     def _stop(self, board: Any, waiting: dict[Any, WorkOrder], *, kill: bool) -> None:
         if not self._asked_to_stop:
@@ -270,7 +271,7 @@ class RayExecutor:
             if self.stopping:
                 self.on_stopping()
             for one, order in waiting.items():
-                if order.run_id not in self._owners:
+                if order.run_id not in self._begun:
                     ray.cancel(one)  # it waits for room
         if kill:
             self._killed = True
@@ -292,9 +293,11 @@ class RayExecutor:
             self._record(order, partial(record_failure, self.database, reason=ended.detail or ""))
         return ended
 
-    def _record(self, order: WorkOrder, record: Callable[[int, str], Notice | None]) -> None:
+    def _record(
+        self, order: WorkOrder, record: Callable[[int, Lease | None], Notice | None]
+    ) -> None:
         try:
-            notice = record(order.run_id, self._owners.get(order.run_id, ""))
+            notice = record(order.run_id, self._leases.get(order.run_id))
         except VanishedError as error:
             self._gone = error
         else:

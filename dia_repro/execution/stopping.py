@@ -31,6 +31,7 @@ class Signals:
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.count += 1
+        interrupts.note_wish()
         if self.raise_at is not None and self.count >= self.raise_at:
             raise interrupts.Interrupted
 
@@ -42,6 +43,7 @@ class Signals:
             if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
         }
         self.count += interrupts.count()
+        interrupts.note_wish(self.stop)
         return self
 
     def __exit__(self, *_: object) -> None:

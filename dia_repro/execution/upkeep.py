@@ -38,7 +38,7 @@ def dead_runs(
         lease: seconds that a holder elsewhere may be silent; by default as long as anywhere.
     """
     running = [run for run in all_runs(database) if run.state is State.RUNNING]
-    held = {holder.run_id: holder for holder in claims.holders(database)}
+    held = {holder.lease.run_id: holder for holder in claims.holders(database)}
     dead: dict[int, Holder | None] = {}
     elsewhere = []
     for run in running:
@@ -54,9 +54,9 @@ def dead_runs(
             lock.release()
     if elsewhere:
         time.sleep(claiming.LEASE_SECONDS if lease is None else lease)
-    dead |= {holder.run_id: holder for holder in elsewhere}
+    dead |= {holder.lease.run_id: holder for holder in elsewhere}
     # A run may have been taken up, or have given a sign of life, since it was looked at.
-    now = {holder.run_id: holder for holder in claims.holders(database)}
+    now = {holder.lease.run_id: holder for holder in claims.holders(database)}
     return {run: holder for run, holder in dead.items() if now.get(run) == holder}
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from dia_repro import interrupts
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
+from dia_repro.results.database import LockedError
 
 if TYPE_CHECKING:
     from dia_repro.execution.attempt import Attempt
@@ -31,6 +33,9 @@ def attempt(
 
     try:
         return (make or Attempt)(order, send, should_stop, ledger).run()
+    except LockedError as error:  # its weights are saved; the run is found dead by the next one
+        outcome = Outcome.INTERRUPTED if should_stop() else Outcome.FAILED
+        return Ended(outcome, str(error))
     except DiaReproError as error:
         return Ended(Outcome.FAILED, str(error))
     except Exception as error:
@@ -69,3 +74,4 @@ class _StopFlag:
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.requested = True
+        interrupts.note_wish()

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,19 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, StaticPool
 
+from dia_repro import interrupts
 from dia_repro.errors import AbsentError, UsageError, displayed
 
-BUSY_SECONDS = 60
+# So long others may be writing. The drivers wait for a part of it at a time: Python runs no handler
+# of a signal while SQLite's own code waits.
+BUSY_SECONDS = 60.0
+ONE_WAIT_SECONDS = 1.0
 CONNECT_SECONDS = 10
 SMALLEST_PAGE = 512
+LOCKED = ("database is locked", "due to lock timeout")  # SQLite's words, PostgreSQL's
 # Of the advisory lock that PostgreSQL's writers take; any number that nobody else uses.
 WRITE_LOCK = 0x_D1A_2020
 
@@ -111,10 +118,40 @@ def _postgres(location: str) -> Engine:
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         if connection.get_execution_options().get("immediate", False):
-            connection.exec_driver_sql(f"set local lock_timeout = '{BUSY_SECONDS}s'")
-            connection.exec_driver_sql(f"select pg_advisory_xact_lock({WRITE_LOCK})")
+            _patiently(lambda: _lock_postgres(connection))
 
     return engine
+
+
+def _lock_postgres(connection: Connection) -> None:
+    wait = round(1000 * ONE_WAIT_SECONDS)
+    try:
+        connection.exec_driver_sql(f"set local lock_timeout = {wait}")
+        connection.exec_driver_sql(f"select pg_advisory_xact_lock({WRITE_LOCK})")
+        # What else may be waited for is what other programs do with the tables.
+        connection.exec_driver_sql(f"set local lock_timeout = {round(1000 * BUSY_SECONDS)}")
+    except DBAPIError:
+        connection.connection.rollback()  # it takes nothing else any more; the next try begins anew
+        raise
+
+
+def _patiently(call: Callable[[], object]) -> None:
+    """Try again where others write, for as long as `BUSY_SECONDS`."""
+    begun = time.monotonic()
+    while True:
+        try:
+            call()
+        except (sqlite3.OperationalError, DBAPIError) as error:
+            if not is_locked(error) or interrupts.patience_ends(begun, BUSY_SECONDS):
+                raise
+        else:
+            return
+
+
+def is_locked(error: Exception) -> bool:
+    """Return whether a database was not to be had since others use it."""
+    reason = str(getattr(error, "orig", error))  # without the statement, which may quote anything
+    return any(sign in reason for sign in LOCKED)
 
 
 def writers_of(engine: Engine) -> Engine:
@@ -136,7 +173,9 @@ def _sqlite(path: Path, create: bool) -> Engine:
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        return sqlite3.connect(
+            uri, uri=True, timeout=ONE_WAIT_SECONDS, isolation_level=None, factory=_Patient
+        )
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     _prepare_sqlite(engine)
@@ -166,9 +205,30 @@ def _prepare_sqlite(engine: Engine) -> None:
     def on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say
         connection.execute("pragma foreign_keys = on")
-        connection.execute("pragma synchronous = full")
+        connection.execute("pragma cache_spill = off")  # only a commit has to wait for readers
+        _patiently(lambda: connection.execute("pragma synchronous = full"))  # reads the schema
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate", False)
-        connection.exec_driver_sql("begin immediate" if immediate else "begin")
+        _patiently(lambda: _begin_sqlite(connection, immediate=immediate))
+
+
+def _begin_sqlite(connection: Connection, *, immediate: bool) -> None:
+    if immediate:
+        connection.exec_driver_sql("begin immediate")
+        return
+    connection.exec_driver_sql("begin")
+    try:  # a lock to read is taken by what is read first, and waited for here
+        connection.exec_driver_sql("select 1 from sqlite_master limit 1").all()
+    except DBAPIError:
+        connection.connection.rollback()
+        raise
+
+
+class _Patient(sqlite3.Connection):
+    """A connection that waits for readers to end before it commits."""
+
+    def commit(self) -> None:
+        """Commit; the transaction stays open where that fails."""
+        _patiently(super().commit)

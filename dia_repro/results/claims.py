@@ -6,8 +6,9 @@ writes nothing. Nothing here looks at a clock.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import exists, func, or_, select, update
@@ -19,18 +20,31 @@ from dia_repro.results.schema import DONE, ClaimRow, EpochRow, ProvenanceRow, Ru
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Who has a run.
+class Lease:
+    """What a process shows to change the run that it trains.
 
     Attributes:
         attempt: number of the attempt.
+        token: random. The numbers alone would fit a new database at the same path, or an older
+            copy that was put in this one's place.
+    """
+
+    run_id: int
+    attempt: int
+    token: str
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has a run, as others see it.
+
+    Attributes:
         owner: the process, in words.
         place: identity of its lock, see `claiming.place_of`.
         beats: counts up while it lives.
     """
 
-    run_id: int
-    attempt: int
+    lease: Lease
     owner: str
     place: str
     beats: int
@@ -44,7 +58,7 @@ class HeldError(DiaReproError):
     """Another process has the run, and may be alive."""
 
     def __init__(self, holder: Holder) -> None:
-        super().__init__(f"run {holder.run_id} is being trained by {holder.owner}")
+        super().__init__(f"run {holder.lease.run_id} is being trained by {holder.owner}")
         self.holder = holder
 
     def __reduce__(self) -> tuple[type[HeldError], tuple[Holder]]:
@@ -72,7 +86,7 @@ def take(
     provenance: Mapping[str, Any],
     dead: Holder | None = None,
     seen: tuple[str, int] | None = None,
-) -> int:
+) -> Lease:
     """A process takes up a run.
 
     Args:
@@ -83,7 +97,7 @@ def take(
         seen: uid and number of epochs that the run had when its checkpoint was read.
 
     Returns:
-        The attempt's number, which all further changes of the run ask for.
+        What all further changes of the run ask for.
 
     Raises:
         AlreadyDoneError: the run has a result.
@@ -95,7 +109,7 @@ def take(
         run = session.get_one(RunRow, run_id)
         if run.state in DONE:
             raise AlreadyDoneError(f"run {run_id} is {run.state} already")
-        if seen is not None and seen != (run.uid, _epochs(session, run_id)):
+        if seen is not None and seen != (run.uid, count_epochs(session, run_id)):
             raise ChangedError(f"run {run_id} was changed by a merge")
         _check_data(session, run_id, run.spec_id, provenance["data_sha256"])
         held = session.get(ClaimRow, run_id)
@@ -109,11 +123,13 @@ def take(
         attempt = ProvenanceRow(run_id=run_id, started_at=now(), **provenance)
         session.add(attempt)
         session.flush()
-        session.add(ClaimRow(run_id=run_id, attempt=attempt.id, place=place, beats=0))
-        return attempt.id
+        lease = Lease(run_id, attempt.id, uuid.uuid4().hex)
+        session.add(ClaimRow(**asdict(lease), place=place, beats=0))
+        return lease
 
 
-def _epochs(session: Session, run_id: int) -> int:
+def count_epochs(session: Session, run_id: int) -> int:
+    """Return how many epochs a run has."""
     return session.scalar(select(func.count()).where(EpochRow.run_id == run_id)) or 0
 
 
@@ -138,15 +154,15 @@ def _check_data(session: Session, run_id: int, spec_id: str, digest: str) -> Non
         )
 
 
-def beat(database: Database, run_id: int, attempt: int) -> None:
+def beat(database: Database, lease: Lease) -> None:
     """A sign of life.
 
     Raises:
         TakenOverError: the run is another's.
     """
     with database.writing() as session:
-        check_hold(session, run_id, attempt)
-        mine = update(ClaimRow).where(ClaimRow.run_id == run_id)
+        check_lease(session, lease)
+        mine = update(ClaimRow).where(ClaimRow.run_id == lease.run_id)
         session.execute(mine.values(beats=ClaimRow.beats + 1))
 
 
@@ -166,11 +182,11 @@ def holder_of(session: Session, run_id: int) -> Holder | None:
     return _holder(held, session.get_one(RunRow, run_id)) if held is not None else None
 
 
-def check_hold(session: Session, run_id: int, attempt: int) -> None:
-    """Raise `TakenOverError` unless the run is that attempt's."""
-    held = session.get(ClaimRow, run_id)
-    if held is None or held.attempt != attempt:
-        raise TakenOverError(f"run {run_id} was taken over by another process")
+def check_lease(session: Session, lease: Lease) -> None:
+    """Raise `TakenOverError` unless the run is still that lease's."""
+    held = session.get(ClaimRow, lease.run_id)
+    if held is None or lease_of(held) != lease:
+        raise TakenOverError(f"run {lease.run_id} was taken over by another process")
 
 
 def let_go(session: Session, run_id: int) -> None:
@@ -182,4 +198,9 @@ def let_go(session: Session, run_id: int) -> None:
 
 def _holder(claim: ClaimRow, run: RunRow) -> Holder:
     owner = run.owner or "another process"
-    return Holder(claim.run_id, claim.attempt, owner, claim.place, claim.beats)
+    return Holder(lease_of(claim), owner, claim.place, claim.beats)
+
+
+def lease_of(claim: ClaimRow) -> Lease:
+    """Return what its holder shows."""
+    return Lease(claim.run_id, claim.attempt, claim.token)

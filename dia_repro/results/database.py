@@ -15,7 +15,6 @@ from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
 from dia_repro.results.schema import Base, RunRow
 
-LOCKED = ("database is locked", "due to lock timeout")  # SQLite's words, PostgreSQL's
 NOT_A_DATABASE = ("file is not a database", "malformed", "unsupported file format")
 
 
@@ -68,8 +67,8 @@ class Database:
             message = f"database {self.name}: {_reason(error)}"
             if any(sign in message for sign in NOT_A_DATABASE):
                 raise ForeignDatabaseError(message) from error
-            locked = any(sign in message for sign in LOCKED)
-            raise (LockedError if locked else DatabaseError)(message) from error
+            kind = LockedError if backends.is_locked(error) else DatabaseError
+            raise kind(message) from error
         except (NoResultFound, ValueError) as error:
             if isinstance(error, DiaReproError):
                 raise

@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0004"
-EARLIER_REVISIONS = ("0001", "0002", "0003")
+REVISION = "0005"
+EARLIER_REVISIONS = ("0001", "0002", "0003", "0004")
 
 # SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
 NOT_FINITE_AS_TEXT = "sqlite"
@@ -173,7 +173,8 @@ class ClaimRow(Base):
 
     `place` is the identity of the claim's lock (`claiming.place_of`), so that a process that holds
     the same lock knows that its holder is dead. `beats` counts up while the holder lives: others
-    tell its death by a count that stands still, not by a clock.
+    tell its death by a count that stands still, not by a clock. `token` is random, and known to the
+    holder alone: numbers are the same in another database that takes this one's place.
     """
 
     __tablename__ = "claims"
@@ -182,6 +183,7 @@ class ClaimRow(Base):
     attempt: Mapped[int] = mapped_column(ForeignKey("provenance.id", ondelete="CASCADE"))
     place: Mapped[str]
     beats: Mapped[int]
+    token: Mapped[str]
 
 
 class MeasurementRow(Base):

@@ -9,13 +9,23 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from dia_repro.results.claims import Holder, check_hold, holder_of, let_go
+from dia_repro.results.claims import (
+    ChangedError,
+    Holder,
+    Lease,
+    check_lease,
+    count_epochs,
+    holder_of,
+    lease_of,
+    let_go,
+)
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
     GRADIENTS_SETTINGS,
     AnalysisPartRow,
     AnalysisRow,
+    ClaimRow,
     EpochRow,
     MeasurementRow,
     ProvenanceRow,
@@ -75,8 +85,7 @@ def _new_run(spec_id: str, seed: int) -> dict[str, Any]:
 
 def align(
     database: Database,
-    run_id: int,
-    attempt: int,
+    lease: Lease,
     history: Sequence[Mapping[str, Any]],
     gradients: Mapping[int, str],
 ) -> int:
@@ -93,21 +102,21 @@ def align(
         The number of epochs that were removed or replaced.
 
     Raises:
-        TakenOverError: the run is no longer this attempt's; so do the functions below.
+        TakenOverError: the run is another's; so do the functions below.
     """
     saved = {figures["epoch"]: dict(figures) for figures in history}
     with database.writing() as session:
-        check_hold(session, run_id, attempt)
-        rows = session.scalars(select(EpochRow).where(EpochRow.run_id == run_id)).all()
+        check_lease(session, lease)
+        rows = session.scalars(select(EpochRow).where(EpochRow.run_id == lease.run_id)).all()
         wrong = [row for row in rows if not _is_saved(row, saved)]
         for row in wrong:
             session.delete(row)
         session.flush()
         right = {row.epoch for row in rows} - {row.epoch for row in wrong}
         session.add_all(
-            EpochRow(run_id=run_id, **saved[epoch]) for epoch in saved if epoch not in right
+            EpochRow(run_id=lease.run_id, **saved[epoch]) for epoch in saved if epoch not in right
         )
-        _remove_other_gradients(session, run_id, gradients)
+        _remove_other_gradients(session, lease.run_id, gradients)
     return len(wrong)
 
 
@@ -131,26 +140,35 @@ def _remove_other_gradients(session: Session, run_id: int, kept: Mapping[int, st
             session.delete(part)
 
 
-def record_epoch(database: Database, run_id: int, attempt: int, figures: Mapping[str, Any]) -> None:
-    """Add an epoch; its figures are the columns of `EpochRow`."""
+def record_epoch(database: Database, lease: Lease, figures: Mapping[str, Any]) -> None:
+    """Add the next epoch; its figures are the columns of `EpochRow`.
+
+    Raises:
+        ChangedError: it does not follow the epochs that are there.
+    """
     with database.writing() as session:
-        check_hold(session, run_id, attempt)
-        session.add(EpochRow(run_id=run_id, **figures))
-        moved = update(RunRow).where(RunRow.id == run_id).values(changed_at=now())
+        check_lease(session, lease)
+        there, trained = count_epochs(session, lease.run_id), figures["epoch"]
+        if trained != there + 1:
+            raise ChangedError(
+                f"epoch {trained} of run {lease.run_id} does not follow its {there} epochs in the "
+                "database, which was changed meanwhile"
+            )
+        session.add(EpochRow(run_id=lease.run_id, **figures))
+        moved = update(RunRow).where(RunRow.id == lease.run_id).values(changed_at=now())
         session.execute(moved)
 
 
-def set_parameters(database: Database, run_id: int, attempt: int, parameters: int) -> None:
+def set_parameters(database: Database, lease: Lease, parameters: int) -> None:
     """Note the network's #P."""
     with database.writing() as session:
-        check_hold(session, run_id, attempt)
-        session.get_one(RunRow, run_id).parameters = parameters
+        check_lease(session, lease)
+        session.get_one(RunRow, lease.run_id).parameters = parameters
 
 
 def end(
     database: Database,
-    run_id: int,
-    attempt: int,
+    lease: Lease,
     state: State,
     *,
     wall_seconds: float,
@@ -165,39 +183,45 @@ def end(
         step: in which way its steps were made.
     """
     with database.writing() as session:
-        check_hold(session, run_id, attempt)
-        let_go(session, run_id)
-        run = session.get_one(RunRow, run_id)
+        check_lease(session, lease)
+        let_go(session, lease.run_id)
+        run = session.get_one(RunRow, lease.run_id)
         run.state, run.owner, run.reason, run.changed_at = state, None, reason, now()
-        row = session.get_one(ProvenanceRow, attempt)
+        row = session.get_one(ProvenanceRow, lease.attempt)
         row.ended_at = now()
         row.wall_seconds, row.peak_memory_bytes = wall_seconds, peak_memory_bytes
         row.step = step
 
 
-def record_failure(database: Database, run_id: int, owner: str, reason: str) -> None:
+def record_failure(database: Database, run_id: int, lease: Lease | None, reason: str) -> None:
     """A worker failed before it could say so here, or died: its run has failed.
 
-    Left alone is a run with a result, and one that another process has taken up meanwhile.
+    Args:
+        lease: the worker's, None where it had not taken the run up. A run with a result is left
+            alone, and one that another process has.
     """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
-        others = run.state == State.RUNNING and run.owner != owner
-        if run.state not in DONE and not others:
+        if run.state not in DONE and _is_free_or(session, run, lease):
             let_go(session, run_id)
             run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()
 
 
-def mark_dead(database: Database, run_id: int, owner: str) -> None:
+def record_kill(database: Database, run_id: int, lease: Lease | None) -> None:
     """Make a run whose process was killed interrupted, and free again.
 
     Args:
-        owner: who trained it; where another one has taken it up meanwhile, it is left alone.
+        lease: as of `record_failure`.
     """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
-        if run.state == State.RUNNING and run.owner == owner:
+        if run.state == State.RUNNING and _is_free_or(session, run, lease):
             _interrupt(session, run)
+
+
+def _is_free_or(session: Session, run: RunRow, lease: Lease | None) -> bool:
+    held = session.get(ClaimRow, run.id)
+    return run.state != State.RUNNING if held is None else lease_of(held) == lease
 
 
 def free(database: Database, run_id: int, seen: Holder | None) -> bool:
@@ -251,7 +275,7 @@ def record_measurements(
 
 
 def record_gradients(
-    database: Database, run_id: int, attempt: int, circumstances: str, records: Mapping[int, str]
+    database: Database, lease: Lease, circumstances: str, records: Mapping[int, str]
 ) -> None:
     """Keep what a training recorded of its gradients; parts that are there already stay.
 
@@ -260,8 +284,8 @@ def record_gradients(
         records: JSON by the number of epochs that were done.
     """
     with database.writing() as session:
-        check_hold(session, run_id, attempt)
-        number = _ensure_analysis(session, run_id, GRADIENTS_SETTINGS, circumstances)
+        check_lease(session, lease)
+        number = _ensure_analysis(session, lease.run_id, GRADIENTS_SETTINGS, circumstances)
         for part, content in records.items():
             _add_part(session, number, part, content, 0.0)
 

@@ -92,7 +92,7 @@ def _write(connection: Connection, location: str, run: int, transactions: int) -
             failures.append(str(error))
         took.append(time.perf_counter() - begun)
     try:
-        writer.end(database, run, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
+        writer.end(database, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
     except DiaReproError as error:
         failures.append(str(error))
     connection.send((took, failures))

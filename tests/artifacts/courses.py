@@ -86,9 +86,9 @@ def add(
         return _write(database, [course])[0]
     known = {spec.spec_id: spec.canonical_json()}
     run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
-    attempt = begin(database, run)
-    writer.set_parameters(database, run, attempt, PARAMETERS)
-    writer.align(database, run, attempt, _history(course), {})
+    lease = begin(database, run)
+    writer.set_parameters(database, lease, PARAMETERS)
+    writer.align(database, lease, _history(course), {})
     return run
 
 

@@ -38,12 +38,12 @@ def add(
     """A run with these test accuracies, epoch by epoch."""
     known = {spec.spec_id: spec.canonical_json()}
     run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
-    attempt = begin(database, run)
-    writer.set_parameters(database, run, attempt, parameters)
+    lease = begin(database, run)
+    writer.set_parameters(database, lease, parameters)
     for number, figure in enumerate(top1, start=1):
-        writer.record_epoch(database, run, attempt, epoch(number, figure))
+        writer.record_epoch(database, lease, epoch(number, figure))
     if state is not State.RUNNING:
-        writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=1)
+        writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=1)
     return run
 
 

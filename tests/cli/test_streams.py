@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pty
+import select
+import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -107,3 +110,60 @@ def test_training_goes_on_without_its_log(log: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     with closing(open_database(str(tmp_path / "runs.db"), create=False)) as database:
         assert [run.state for run in all_runs(database)] == [State.FINISHED]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_log_that_nobody_reads_holds_up_no_stop(terminal: bool, tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", {"train": 8, "val": 4})
+    options = "--protocol demo --dataset folder:pets --image-size 8 --epochs 9999 --yes"
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    with subprocess.Popen(
+        [*COMMAND.split(), "run", "table5", *options.split(), "--only", "SENet ResNet83"],
+        cwd=tmp_path,
+        stderr=theirs,
+        env=clean_environment(),
+    ) as process:
+        text = b""
+        while b"top-1" not in text and select.select([ours], [], [], 120)[0]:
+            text += os.read(ours, 1024)
+        fill(theirs)
+        time.sleep(1)  # its next line finds no room
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(timeout=60) == 130
+        finally:
+            process.kill()
+    with closing(open_database(str(tmp_path / "runs.db"), create=False)) as database:
+        assert [run.state for run in all_runs(database)] == [State.INTERRUPTED]
+    os.close(ours)
+    os.close(theirs)
+
+
+def fill(stream: int) -> None:
+    """Write until there is no room; the stream itself stays one that blocks."""
+    again = os.open(f"/proc/self/fd/{stream}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        while os.write(again, b"." * 512):
+            pass
+    except BlockingIOError:
+        os.close(again)
+
+
+def test_output_that_does_not_block_is_whole(tmp_path: Path) -> None:
+    """As a pipe that a parent reads without waiting: it may be full for a moment."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    script = (
+        "from dia_repro.cli.streams import prepare_streams; prepare_streams(); "
+        "print('x' * 1_000_000, end='')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=theirs, env=clean_environment()
+    ) as process:
+        os.close(theirs)
+        time.sleep(1)
+        size = 0
+        while part := os.read(ours, 65536):
+            size += len(part)
+        assert (process.wait(timeout=60), size) == (0, 1_000_000)
+    os.close(ours)

@@ -24,6 +24,7 @@ from dia_repro.cli.watch import Watcher, seconds_left
 from dia_repro.rendering.sparkline import sparkline
 from dia_repro.results import writer
 from dia_repro.results.activity import UnderWay
+from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import State, now
 from tests.helpers import clean_environment, cli
@@ -70,26 +71,26 @@ def watching(
         os.close(ours)
 
 
-def end(database: Database, run: int, attempt: int, state: State = State.FINISHED) -> None:
-    writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=1)
+def end(database: Database, lease: Lease, state: State = State.FINISHED) -> None:
+    writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=1)
 
 
 def test_it_follows_what_another_process_writes_and_ends_with_it(
     database: Database, tmp_path: Path
 ) -> None:
     first, second = ensure(database, 2)
-    attempt = begin(database, first)
+    lease = begin(database, first)
     with watching(tmp_path) as (wait_for, process):
         wait_for("1 running, 1 pending, 0 finished")
-        writer.record_epoch(database, first, attempt, epoch(1, 41.25))
-        writer.record_epoch(database, first, attempt, epoch(2, 73.5))
+        writer.record_epoch(database, lease, epoch(1, 41.25))
+        writer.record_epoch(database, lease, epoch(2, 73.5))
         assert "▁█" in wait_for("73.50")
         # Between two looks nothing is held that a writer would have to wait for.
         with sqlite3.connect(tmp_path / "runs.db", timeout=1.0) as writing:
             writing.execute("begin exclusive")
-        end(database, first, attempt)
+        end(database, lease)
         wait_for("0 running, 1 pending, 1 finished")
-        end(database, second, begin(database, second), State.DIVERGED)
+        end(database, begin(database, second), State.DIVERGED)
         wait_for("0 running, 0 pending, 1 finished, 1 diverged")
         assert process.wait(timeout=30) == 0
 
@@ -107,8 +108,8 @@ def test_ctrl_c_ends_it_quietly(database: Database, tmp_path: Path) -> None:
 
 def test_without_a_terminal_it_is_one_look(database: Database, tmp_path: Path) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
-    writer.record_epoch(database, run, attempt, epoch(1, 41.25))
+    lease = begin(database, run)
+    writer.record_epoch(database, lease, epoch(1, 41.25))
     before = (tmp_path / "runs.db").read_bytes()
     looked = cli("runs", "watch", cwd=tmp_path)
     assert (looked.returncode, looked.stderr) == (0, "")
@@ -133,8 +134,8 @@ def test_clocks_of_other_machines_are_not_read(
     moved: timedelta, database: Database, tmp_path: Path
 ) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
-    writer.record_epoch(database, run, attempt, epoch(1, 41.25))
+    lease = begin(database, run)
+    writer.record_epoch(database, lease, epoch(1, 41.25))
     there = (now() + moved).isoformat(sep=" ")
     with sqlite3.connect(tmp_path / "runs.db") as connection:
         connection.execute("update runs set changed_at = ?", (there,))

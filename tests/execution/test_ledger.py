@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
+from dia_repro import interrupts
 from dia_repro.execution import ledger as ledgers
 from dia_repro.execution.ledger import Ledger
 from dia_repro.results import backends, writer
@@ -21,6 +27,7 @@ from dia_repro.results.database import (
     open_database,
 )
 from dia_repro.results.schema import RunRow
+from tests.helpers import clean_environment
 from tests.results.rows import PROVENANCE
 
 
@@ -49,17 +56,57 @@ def test_a_run_waits_longer_than_one_try(
     monkeypatch.setattr(backends, "BUSY_SECONDS", 1)
     (run,) = writer.ensure_runs(database, {"1-a": "{}"}, [0]).values()
     ledger = Ledger(database)
-    attempt = ledger.take(run, "me", "here", PROVENANCE)
+    lease = ledger.take(run, "me", "here", PROVENANCE)
     with held(database, 2.5):
         with pytest.raises(LockedError):
-            writer.set_parameters(database, run, attempt, 6)
-        ledger.set_parameters(run, attempt, 7)
+            writer.set_parameters(database, lease, 6)
+        ledger.set_parameters(lease, 7)
     assert ledger.summary(run).parameters == 7
     monkeypatch.setattr(ledgers, "PATIENCE_SECONDS", 0.1)
     with held(database, 2.5), pytest.raises(LockedError):
-        ledger.set_parameters(run, attempt, 8)
+        ledger.set_parameters(lease, 8)
     with held(database, 2.5), pytest.raises(LockedError):
-        ledger.beat(run, attempt)
+        ledger.beat(lease)
+
+
+def test_a_stop_ends_the_wait_for_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "ONE_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(interrupts, "STOPPING_SECONDS", 0.3)
+    (run,) = writer.ensure_runs(database, {"1-a": "{}"}, [0]).values()
+    ledger = Ledger(database)
+    lease = ledger.take(run, "me", "here", PROVENANCE)
+    with held(database, 3.0):
+        begun = time.monotonic()
+        threading.Timer(0.3, interrupts.note_wish).start()
+        with pytest.raises(LockedError):
+            ledger.set_parameters(lease, 8)
+        assert 0.3 < time.monotonic() - begun < 2.5
+    interrupts.note_wish(asked=False)
+    ledger.set_parameters(lease, 9)
+    assert ledger.summary(run).parameters == 9
+
+
+def test_ctrl_c_ends_a_command_that_waits_for_others(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    open_database(str(path), create=True).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        command = [sys.executable, "-m", "dia_repro", "runs", "list"]
+        with subprocess.Popen(command, cwd=tmp_path, env=clean_environment()) as process:
+            while path not in opened_by(process.pid):
+                assert process.poll() is None
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 130
+
+
+def opened_by(pid: int) -> set[Path]:
+    """The files that a process has open."""
+    with suppress(OSError):  # one may be closed meanwhile
+        return {one.readlink() for one in Path(f"/proc/{pid}/fd").iterdir()}
+    return set()
 
 
 def test_a_file_that_was_taken_away_is_missed_and_not_made_anew(tmp_path: Path) -> None:

@@ -133,10 +133,10 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     # What a run was seen to take on a GPU counts more; on a processor it says nothing of one.
     first, second, *others = orders
     for order, cuda in ((first, "13.0"), (second, None)):
-        attempt = claims.take(database, order.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
-        run, state = order.run_id, State.INTERRUPTED
-        writer.record_epoch(database, run, attempt, epoch(1))
-        writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)
+        lease = claims.take(database, order.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
+        state = State.INTERRUPTED
+        writer.record_epoch(database, lease, epoch(1))
+        writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)
     again = planning.make_orders(planned, database, gpu, 1, DataLocation(tmp_path), "test")
     seen = planning.CUDA_BYTES + 5_000_000_000
     assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]

@@ -20,6 +20,7 @@ from dia_repro.execution import worker
 from dia_repro.execution.deaths import cause_of_death
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import (
+    Begun,
     Ended,
     Message,
     Outcome,
@@ -136,8 +137,9 @@ def killed(order: WorkOrder, connection: Connection) -> None:
 def _take(order: WorkOrder, connection: Connection) -> None:
     database = open_database(order.database, create=False)
     known = asdict(collect(torch.device("cpu"), "tiny", "0" * 64, 0))
-    take(database, order.run_id, describe_owner(os.getpid()), "somewhere", known)
+    lease = take(database, order.run_id, describe_owner(os.getpid()), "somewhere", known)
     database.close()
+    connection.send(Begun(lease))
     connection.send(Progress(0, 1, 0, 1, None))
     time.sleep(60)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dia_repro.experiments.schedule import learning_rate
 from dia_repro.results import writer
-from dia_repro.results.claims import take
+from dia_repro.results.claims import Lease, take
 from dia_repro.results.database import Database
 from tests.helpers import tiny_spec
 
@@ -30,7 +30,7 @@ def ensure(database: Database, seeds: int = 1) -> list[int]:
     return [numbers[SPEC.spec_id, seed] for seed in range(seeds)]
 
 
-def begin(database: Database, run: int, owner: str = "me", place: str = "here") -> int:
+def begin(database: Database, run: int, owner: str = "me", place: str = "here") -> Lease:
     return take(database, run, owner, place, PROVENANCE)
 
 

@@ -13,7 +13,13 @@ from dia_repro.execution import claiming
 from dia_repro.execution.claiming import Heart, lock_folder, place_of, seems_dead
 from dia_repro.execution.ledger import Ledger
 from dia_repro.results import claims, writer
-from dia_repro.results.claims import AlreadyDoneError, HeldError, TakenOverError, holders
+from dia_repro.results.claims import (
+    AlreadyDoneError,
+    HeldError,
+    Lease,
+    TakenOverError,
+    holders,
+)
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
@@ -22,18 +28,16 @@ from tests.results.rows import begin, ensure, epoch
 LEASE = 1.0
 
 
-def end(database: Database, run: int, attempt: int) -> None:
-    writer.end(
-        database, run, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1, reason=None
-    )
+def end(database: Database, lease: Lease) -> None:
+    writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1, reason=None)
 
 
 def test_a_run_has_one_holder(database: Database) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run, "first", "machine one")
+    lease = begin(database, run, "first", "machine one")
     with pytest.raises(HeldError, match="being trained by first"):
         begin(database, run, "second", "machine two")
-    end(database, run, attempt)
+    end(database, lease)
     assert holders(database) == ()
     with pytest.raises(AlreadyDoneError):
         begin(database, run, "second", "machine two")
@@ -42,8 +46,8 @@ def test_a_run_has_one_holder(database: Database) -> None:
 def test_who_has_the_same_lock_knows_that_the_other_is_dead(database: Database) -> None:
     (run,) = ensure(database)
     begin(database, run, "first", "machine one:/runs/lock:7")
-    attempt = begin(database, run, "second", "machine one:/runs/lock:7")
-    assert [(one.owner, one.attempt) for one in holders(database)] == [("second", attempt)]
+    lease = begin(database, run, "second", "machine one:/runs/lock:7")
+    assert [(one.owner, one.lease) for one in holders(database)] == [("second", lease)]
 
 
 def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> None:
@@ -52,20 +56,35 @@ def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> N
     (holder,) = holders(database)
     quick = begin_after(database, run, holder)
     for forbidden in (
-        lambda: writer.record_epoch(database, run, slow, epoch(1)),
-        lambda: writer.align(database, run, slow, [epoch(1)], {}),
-        lambda: writer.set_parameters(database, run, slow, 5),
-        lambda: claims.beat(database, run, slow),
-        lambda: end(database, run, slow),
+        lambda: writer.record_epoch(database, slow, epoch(1)),
+        lambda: writer.align(database, slow, [epoch(1)], {}),
+        lambda: writer.set_parameters(database, slow, 5),
+        lambda: claims.beat(database, slow),
+        lambda: end(database, slow),
     ):
         with pytest.raises(TakenOverError):
             forbidden()
     assert (all_runs(database)[0].epochs, all_runs(database)[0].state) == (0, State.RUNNING)
-    writer.record_epoch(database, run, quick, epoch(1))
-    end(database, run, quick)
+    writer.record_epoch(database, quick, epoch(1))
+    end(database, quick)
 
 
-def begin_after(database: Database, run: int, dead: claims.Holder) -> int:
+def test_a_lease_is_of_one_database_alone(database: Database, tmp_path: Path) -> None:
+    """A new database at the same path counts runs and attempts from 1 again."""
+    (run,) = ensure(database)
+    lease = begin(database, run)
+    fresh = open_database(str(tmp_path / "fresh.db"), create=True)
+    assert ensure(fresh) == [run]
+    other = begin(fresh, run)
+    assert (other.run_id, other.attempt) == (lease.run_id, lease.attempt)
+    with pytest.raises(TakenOverError):
+        writer.record_epoch(fresh, lease, epoch(1))
+    with pytest.raises(TakenOverError):
+        end(fresh, lease)
+    fresh.close()
+
+
+def begin_after(database: Database, run: int, dead: claims.Holder) -> Lease:
     provenance = {
         name: value
         for name, value in run_detail(database, run).provenance[0].items()
@@ -76,9 +95,9 @@ def begin_after(database: Database, run: int, dead: claims.Holder) -> int:
 
 def test_a_beat_in_the_last_moment_saves_the_holder(database: Database) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run, "slow", "machine one")
+    lease = begin(database, run, "slow", "machine one")
     (holder,) = holders(database)
-    claims.beat(database, run, attempt)
+    claims.beat(database, lease)
     with pytest.raises(HeldError):
         begin_after(database, run, holder)
 
@@ -98,8 +117,8 @@ def test_a_beating_holder_is_left_alone(
 ) -> None:
     monkeypatch.setattr(claiming, "BEAT_SECONDS", LEASE / 4)
     (run,) = ensure(database)
-    attempt = begin(database, run, "slow", "machine one")
-    with Heart(Ledger(database), run, attempt) as heart:
+    lease = begin(database, run, "slow", "machine one")
+    with Heart(Ledger(database), lease) as heart:
         (holder,) = holders(database)
         assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
         assert not heart.taken_over
@@ -112,11 +131,11 @@ def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
     """An hour that the clock jumps, on either machine, makes nobody dead and nobody alive."""
     monkeypatch.setattr(claiming, "BEAT_SECONDS", LEASE / 4)
     (run,) = ensure(database)
-    attempt = begin(database, run, "slow", "machine one")
+    lease = begin(database, run, "slow", "machine one")
     real = time.time
     for hours in (1, -1):
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
-        with Heart(Ledger(database), run, attempt):
+        with Heart(Ledger(database), lease):
             (holder,) = holders(database)
             assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
         (holder,) = holders(database)
@@ -128,9 +147,9 @@ def test_a_heart_notices_that_it_was_taken_over(
 ) -> None:
     monkeypatch.setattr(claiming, "BEAT_SECONDS", 0.05)
     (run,) = ensure(database)
-    attempt = begin(database, run, "slow", "machine one")
+    lease = begin(database, run, "slow", "machine one")
     monkeypatch.setattr(claiming, "BEAT_SECONDS", 0.3)
-    with Heart(Ledger(database), run, attempt) as heart:
+    with Heart(Ledger(database), lease) as heart:
         begin(database, run, "quick", "machine one")
         heart.join(timeout=10)
         assert heart.taken_over
@@ -147,13 +166,13 @@ def test_eight_that_ask_for_the_same_runs_train_each_once(
         mine = open_database(location, create=False)
         for run in runs:
             try:
-                attempt = begin(mine, run, f"process {number}", f"machine {number}")
+                lease = begin(mine, run, f"process {number}", f"machine {number}")
             except (HeldError, AlreadyDoneError):
                 continue
-            writer.record_epoch(mine, run, attempt, epoch(1))
+            writer.record_epoch(mine, lease, epoch(1))
             with lock:
                 trained.append(run)
-            end(mine, run, attempt)
+            end(mine, lease)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(train_all, range(8)))

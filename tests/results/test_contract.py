@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import func, select, text
 
 from dia_repro.results import writer
-from dia_repro.results.claims import AlreadyDoneError
+from dia_repro.results.claims import AlreadyDoneError, ChangedError
 from dia_repro.results.database import Database, DatabaseError, open_database
 from dia_repro.results.queries import UnknownRunError, all_runs, run_detail, runs_of
 from dia_repro.results.schema import REVISION, Base, EpochRow, State
@@ -28,11 +29,11 @@ def test_a_spec_and_seed_happen_once(database: Database) -> None:
 def test_from_pending_to_finished(database: Database) -> None:
     (run,) = ensure(database)
     assert all_runs(database)[0].state is State.PENDING
-    attempt = begin(database, run)
+    lease = begin(database, run)
     assert (all_runs(database)[0].state, all_runs(database)[0].owner) == (State.RUNNING, "me")
-    writer.record_epoch(database, run, attempt, epoch(1, 70.0))
-    writer.record_epoch(database, run, attempt, epoch(2, 60.0))
-    writer.end(database, run, attempt, State.FINISHED, wall_seconds=3.5, peak_memory_bytes=7)
+    writer.record_epoch(database, lease, epoch(1, 70.0))
+    writer.record_epoch(database, lease, epoch(2, 60.0))
+    writer.end(database, lease, State.FINISHED, wall_seconds=3.5, peak_memory_bytes=7)
     detail = run_detail(database, run)
     assert detail.summary.state is State.FINISHED
     assert detail.summary.owner is None
@@ -46,8 +47,8 @@ def test_from_pending_to_finished(database: Database) -> None:
 @pytest.mark.parametrize("state", [State.FINISHED, State.DIVERGED])
 def test_a_run_with_a_result_is_not_started_again(database: Database, state: State) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
-    writer.end(database, run, attempt, state, wall_seconds=1.0, peak_memory_bytes=1)
+    lease = begin(database, run)
+    writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=1)
     with pytest.raises(AlreadyDoneError):
         begin(database, run, "me again")
 
@@ -55,8 +56,8 @@ def test_a_run_with_a_result_is_not_started_again(database: Database, state: Sta
 @pytest.mark.parametrize("state", [State.FAILED, State.INTERRUPTED])
 def test_others_are_and_keep_their_attempts(database: Database, state: State) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
-    writer.end(database, run, attempt, state, reason="x", wall_seconds=1.0, peak_memory_bytes=1)
+    lease = begin(database, run)
+    writer.end(database, lease, state, reason="x", wall_seconds=1.0, peak_memory_bytes=1)
     assert all_runs(database)[0].reason == "x"
     begin(database, run, "me again")
     detail = run_detail(database, run)
@@ -66,42 +67,53 @@ def test_others_are_and_keep_their_attempts(database: Database, state: State) ->
 
 def test_epochs_follow_the_checkpoint(database: Database) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
-    assert writer.align(database, run, attempt, [epoch(1), epoch(2)], {}) == 0
+    lease = begin(database, run)
+    assert writer.align(database, lease, [epoch(1), epoch(2)], {}) == 0
     assert all_runs(database)[0].epochs == 2
-    assert writer.align(database, run, attempt, [epoch(1), epoch(2), epoch(3)], {}) == 0
+    assert writer.align(database, lease, [epoch(1), epoch(2), epoch(3)], {}) == 0
     assert all_runs(database)[0].epochs == 3
-    assert writer.align(database, run, attempt, [epoch(1)], {}) == 2
+    assert writer.align(database, lease, [epoch(1)], {}) == 2
     assert [row["epoch"] for row in run_detail(database, run).epochs] == [1]
-    assert writer.align(database, run, attempt, [epoch(1, 10.14)], {}) == 1
+    assert writer.align(database, lease, [epoch(1, 10.14)], {}) == 1
     assert all_runs(database)[0].best_top1 == 10.14
 
 
-def test_an_epoch_is_never_overwritten(database: Database) -> None:
+def test_an_epoch_follows_the_last_one(database: Database) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
-    writer.record_epoch(database, run, attempt, epoch(1, 70.0))
-    with pytest.raises(DatabaseError):
-        writer.record_epoch(database, run, attempt, epoch(1, 80.0))
+    lease = begin(database, run)
+    writer.record_epoch(database, lease, epoch(1, 70.0))
+    for number in (1, 3):
+        with pytest.raises(ChangedError, match=f"epoch {number} of run {run} does not follow"):
+            writer.record_epoch(database, lease, epoch(number, 80.0))
     assert all_runs(database)[0].best_top1 == 70.0
 
 
 def test_a_dead_worker_fails_only_its_own_run(database: Database) -> None:
     (run,) = ensure(database)
-    begin(database, run)
-    writer.record_failure(database, run, "somebody else", "killed")
-    assert all_runs(database)[0].state is State.RUNNING
-    writer.record_failure(database, run, "me", "killed")
+    lease = begin(database, run)
+    for other in (None, replace(lease, token="another"), replace(lease, attempt=9)):
+        writer.record_failure(database, run, other, "killed")
+        writer.record_kill(database, run, other)
+        assert all_runs(database)[0].state is State.RUNNING
+    writer.record_failure(database, run, lease, "killed")
     assert (all_runs(database)[0].state, all_runs(database)[0].reason) == (State.FAILED, "killed")
-    attempt = begin(database, run)
-    writer.end(database, run, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
-    writer.record_failure(database, run, "me", "killed")
+    lease = begin(database, run)
+    writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
+    writer.record_failure(database, run, lease, "killed")
+    writer.record_kill(database, run, lease)
     assert all_runs(database)[0].state is State.FINISHED
+
+
+def test_a_killed_worker_leaves_its_run_free(database: Database) -> None:
+    (run,) = ensure(database)
+    writer.record_kill(database, run, begin(database, run))
+    assert all_runs(database)[0].state is State.INTERRUPTED
+    begin(database, run, "another", "elsewhere")
 
 
 def test_a_failure_before_the_start_is_recorded_too(database: Database) -> None:
     (run,) = ensure(database)
-    writer.record_failure(database, run, "me", "no data")
+    writer.record_failure(database, run, None, "no data")
     assert (all_runs(database)[0].state, all_runs(database)[0].reason) == (State.FAILED, "no data")
 
 
@@ -130,11 +142,11 @@ def test_an_unknown_run_is_refused(database: Database) -> None:
 
 def test_numbers_that_are_not_finite_come_back(database: Database) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
+    lease = begin(database, run)
     odd = [math.nan, math.inf, -math.inf, 0.1 + 0.2, 5e-324]
     for number, loss in enumerate(odd, start=1):
         figures = {**epoch(number), "train_loss": loss, "test_loss": loss}
-        writer.record_epoch(database, run, attempt, figures)
+        writer.record_epoch(database, lease, figures)
     with database.reading() as session:
         again = list(session.scalars(select(EpochRow.train_loss).order_by(EpochRow.epoch)))
     assert [repr(number) for number in again] == [repr(number) for number in odd]
@@ -142,20 +154,20 @@ def test_numbers_that_are_not_finite_come_back(database: Database) -> None:
 
 def test_what_is_not_finite_is_never_the_best(database: Database) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
+    lease = begin(database, run)
     for number, top1 in enumerate([10.0, 30.0, math.nan, math.inf, 20.0], start=1):
-        writer.record_epoch(database, run, attempt, epoch(number, top1))
+        writer.record_epoch(database, lease, epoch(number, top1))
     (summary,) = all_runs(database)
     assert (summary.best_top1, summary.last_top1, summary.epochs) == (30.0, 20.0, 5)
 
 
 def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
     (run,) = ensure(database)
-    attempt = begin(database, run)
-    writer.record_epoch(database, run, attempt, epoch(1))
+    lease = begin(database, run)
+    writer.record_epoch(database, lease, epoch(1))
     incomplete = {name: value for name, value in epoch(2).items() if name != "seconds"}
     with pytest.raises(DatabaseError, match=r"(?i)not.null"):
-        writer.align(database, run, attempt, [epoch(1, 7.0), incomplete], {})
+        writer.align(database, lease, [epoch(1, 7.0), incomplete], {})
     assert all_runs(database)[0].epochs == 1
 
 
@@ -187,12 +199,12 @@ def test_several_processes_may_create_it_at_once(location: str) -> None:
 def test_a_reader_sees_one_state_throughout(database: Database, location: str) -> None:
     """And does not keep a writer of PostgreSQL waiting; SQLite's waits for it."""
     (run,) = ensure(database)
-    attempt = begin(database, run)
+    lease = begin(database, run)
     count = select(func.count()).select_from(EpochRow)
     other = open_database(location, create=False)
     with database.reading() as session, ThreadPoolExecutor(1) as pool:
         assert session.scalar(count) == 0
-        written = pool.submit(writer.record_epoch, other, run, attempt, epoch(1))
+        written = pool.submit(writer.record_epoch, other, lease, epoch(1))
         wait([written], timeout=0.5)
         assert session.scalar(count) == 0
         session.rollback()

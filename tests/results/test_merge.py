@@ -29,13 +29,11 @@ def train(
     database: Database, epochs: int, state: State, *, top1: float = 50.0, seed: int = 0
 ) -> int:
     run = ensure(database, seeds=seed + 1)[seed]
-    attempt = begin(database, run)
+    lease = begin(database, run)
     for number in range(1, epochs + 1):
-        writer.record_epoch(database, run, attempt, epoch(number, top1 + number))
+        writer.record_epoch(database, lease, epoch(number, top1 + number))
     if state is not State.RUNNING:
-        writer.end(
-            database, run, attempt, state, wall_seconds=1.5, peak_memory_bytes=7, step="eager"
-        )
+        writer.end(database, lease, state, wall_seconds=1.5, peak_memory_bytes=7, step="eager")
     return run
 
 
@@ -104,9 +102,9 @@ def test_a_copy_that_went_on_is_taken_up(
     back_up(database, tmp_path / "elsewhere.db")
     elsewhere = open_database(str(tmp_path / "elsewhere.db"), create=False)
     (run,) = all_runs(elsewhere)
-    attempt = begin(elsewhere, run.id, "there", "there")
-    writer.record_epoch(elsewhere, run.id, attempt, epoch(3, 90.0))
-    writer.end(elsewhere, run.id, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
+    lease = begin(elsewhere, run.id, "there", "there")
+    writer.record_epoch(elsewhere, lease, epoch(3, 90.0))
+    writer.end(elsewhere, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
     assert merge(database, [elsewhere], skip_conflicts=False).continued == 1
     assert contents(database) == contents(elsewhere)
     # And the other way round there is nothing to be taken.

@@ -45,10 +45,10 @@ def other(tmp_path: Path) -> Iterator[Database]:
     """Two finished runs of a spec."""
     database = open_database(str(tmp_path / "other.db"), create=True)
     for run in ensure(database, seeds=2):
-        attempt = begin(database, run)
+        lease = begin(database, run)
         for number in (1, 2, 3):
-            writer.record_epoch(database, run, attempt, epoch(number))
-        writer.end(database, run, attempt, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
+            writer.record_epoch(database, lease, epoch(number))
+        writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
     number = writer.ensure_analysis(database, 1, '{"kind": "gradients"}', "{}")
     writer.record_part(database, number, 4, "[1]", 2.0)
     yield database
@@ -111,12 +111,11 @@ def test_a_run_that_diverged_elsewhere_is_a_conflict(database: Database, tmp_pat
     other = open_database(str(tmp_path / "other.db"), create=True)
     for place, step in ((database, 3), (other, 9)):
         (run,) = ensure(place)
-        attempt = begin(place, run)
+        lease = begin(place, run)
         reason = f"loss nan at step {step} of epoch 1"
         writer.end(
             place,
-            run,
-            attempt,
+            lease,
             State.DIVERGED,
             wall_seconds=1.0,
             peak_memory_bytes=1,
@@ -132,8 +131,8 @@ def test_a_run_that_diverged_elsewhere_is_a_conflict(database: Database, tmp_pat
 def test_runs_on_other_data_are_a_conflict(database: Database, other: Database) -> None:
     """Here and there each database is sound by itself; one cell would mix the two."""
     run = ensure(database, seeds=3)[2]
-    attempt = take(database, run, "me", "here", {**PROVENANCE, "data_sha256": "1"})
-    writer.record_epoch(database, run, attempt, epoch(1))
+    lease = take(database, run, "me", "here", {**PROVENANCE, "data_sha256": "1"})
+    writer.record_epoch(database, lease, epoch(1))
     merged = merge(database, [other], skip_conflicts=True)
     assert [(one.seed, one.reason) for one in merged.conflicts] == [
         (0, "was trained on other data than runs here"),
