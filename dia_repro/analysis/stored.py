@@ -173,6 +173,11 @@ class Analyst:
     circumstances: str
     _states: dict[tuple[int, int, Source], dict[int, States]] = field(default_factory=dict)
 
+    @property
+    def has_read_weights(self) -> bool:
+        """Whether anything had to be computed from the run's checkpoint."""
+        return bool(self._states)
+
     def stages(self, wanted: int | None) -> list[int]:
         """The stage asked for, or all that have a DIA unit.
 

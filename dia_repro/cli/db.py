@@ -11,7 +11,7 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import notice
 from dia_repro.cli.requests import open_existing
-from dia_repro.cli.stores import reachable_store
+from dia_repro.cli.stores import mark_used, reachable_store
 from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, displayed
 
 if TYPE_CHECKING:
@@ -66,13 +66,14 @@ def merge(
         typer.Option("--skip-conflicts", help="Where runs conflict, keep ours and take the rest."),
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
 ) -> None:
     """Add the results of other databases to this one, all or nothing.
 
     A run that both have with the same figures is one run; one that got further elsewhere goes on
     from there. Other figures for the same experiment and seed are a conflict: it is told, nothing
     is overwritten, and nothing at all is taken unless you say --skip-conflicts. Merging twice
-    changes nothing.
+    changes nothing. Weights that are in --checkpoints are not removed there for other databases.
 
     Example: dia-repro db merge machine-b.db machine-c.db
     """
@@ -94,6 +95,7 @@ def merge(
         f"{merged.known} with nothing new, {len(merged.conflicts)} conflicts left as they were, "
         f"{merged.measurements} measurements."
     )
+    mark_used(database, checkpoints)
 
 
 @app.command()

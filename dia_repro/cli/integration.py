@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import circumstances_of
 from dia_repro.cli.output import notice, say_statements, stderr
+from dia_repro.cli.stores import mark_used
 from dia_repro.interrupts import Interrupted
 from dia_repro.rendering.listing import Column, field
 from dia_repro.rendering.records import to_csv
@@ -90,6 +91,8 @@ def draw_integration(
     except (Interrupted, KeyboardInterrupt):
         notice("Interrupted: what is done is kept, and the same command goes on from there.")
         raise
+    if analyst.has_read_weights:
+        mark_used(database, checkpoints)
     _write(found, analyst.run, figures)
     say_statements(of_integration(found))
     return [_summary(one) for one in found]

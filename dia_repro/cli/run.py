@@ -14,6 +14,7 @@ from dia_repro.cli.engines import Resources, Slurm, find_engine
 from dia_repro.cli.output import confirm, duration, notice
 from dia_repro.cli.plan import check_planned, check_sharing, print_plan
 from dia_repro.cli.requests import choose_data, resolve
+from dia_repro.cli.stores import say_shared
 from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
 from dia_repro.experiments.names import DataLocation, Keep, Protocol
 
@@ -116,18 +117,22 @@ def run(
     check_sharing(open_runs, processes)
     _look_at_surroundings(db, several_machines=isinstance(engine, Slurm))
     database = open_database(db, create=True)
-    orders = make_orders(
-        open_runs,
+    orders = _with_shared_kept(
         database,
-        machine,
-        # By all that were asked for, done or not: the same command gives a run the same threads.
-        machine.threads(engine.room(len(planned))),
-        location,
-        own_command(),
-        checkpoints=store,
-        deterministic=deterministic,
-        keep=keep,
-        processes=processes,
+        store,
+        make_orders(
+            open_runs,
+            database,
+            machine,
+            # By all that were asked for, done or not: the same threads by the same command.
+            machine.threads(engine.room(len(planned))),
+            location,
+            own_command(),
+            checkpoints=store,
+            deterministic=deterministic,
+            keep=keep,
+            processes=processes,
+        ),
     )
     if isinstance(engine, Slurm):
         _submit(engine, orders)
@@ -139,6 +144,16 @@ def run(
         working = engine.executor(database, len(orders), progress.on_message, progress.on_stopping)
         ended = working.run(orders)
     raise typer.Exit(_summarise(ended, len(orders), working.stopping))
+
+
+def _with_shared_kept(
+    database: Database, store: Store, orders: Sequence[WorkOrder]
+) -> list[WorkOrder]:
+    from dia_repro.execution.upkeep import keep_shared
+
+    kept, shared = keep_shared(database, store, orders)
+    say_shared(shared, store)
+    return kept
 
 
 def _submit(engine: Slurm, orders: Sequence[WorkOrder]) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from dia_repro.cli import export, options, watch
 from dia_repro.cli.output import confirm, duration, emit, notice, stdout
 from dia_repro.cli.requests import open_results
-from dia_repro.cli.stores import reachable_store
+from dia_repro.cli.stores import reachable_store, say_shared
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
 
@@ -160,8 +160,10 @@ def remove(
             f"{record['state']}, {record['epochs_done']} epochs"
         )
     confirm(f"Remove {what}{len(numbers)} runs for good?", yes=yes)
+    from dia_repro.execution.roots import other_users
     from dia_repro.execution.upkeep import remove_run
 
+    say_shared(other_users(database, store, {one.summary.uid for one in details}), store)
     files = sum(
         remove_run(database, store, number, only_checkpoints=only_checkpoints) for number in numbers
     )

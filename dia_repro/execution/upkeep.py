@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from dia_repro.errors import UsageError
 from dia_repro.execution import claiming
+from dia_repro.execution.messages import WorkOrder
+from dia_repro.execution.roots import other_users
+from dia_repro.experiments.names import Keep
 from dia_repro.results import claims, writer
 from dia_repro.results.checks import Finding
 from dia_repro.results.claims import Holder
@@ -73,8 +77,10 @@ def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
 def remove_run(database: Database, store: Store, number: int, *, only_checkpoints: bool) -> int:
     """Remove a run with all that belongs to it, or only its checkpoints.
 
+    Checkpoints that another database may need (`other_users`) stay.
+
     Returns:
-        How many checkpoints there were.
+        How many checkpoints were removed.
 
     Raises:
         UnknownRunError: there is no such run.
@@ -93,15 +99,39 @@ def remove_run(database: Database, store: Store, number: int, *, only_checkpoint
                     f"run {number} is claimed by {holder.owner}: "
                     "if that is dead, 'dia-repro db check --repair' frees it"
                 )
-        count = len(sorted_names(folder))
-        for name in folder.names():
-            if name not in (claiming.LOCK, claiming.IDENTITY):
-                folder.remove(name)
+        shared = bool(other_users(database, store, {run.uid}))
+        count = 0 if shared else _remove_checkpoints(folder)
         if not only_checkpoints:
             writer.remove_run(database, number)
     finally:
         lock.release()
-    if not only_checkpoints:
+    if not (only_checkpoints or shared):
         folder.remove_all()
         shutil.rmtree(place, ignore_errors=True)
     return count
+
+
+def _remove_checkpoints(folder: Folder) -> int:
+    count = len(sorted_names(folder))
+    for name in folder.names():
+        if name not in (claiming.LOCK, claiming.IDENTITY):
+            folder.remove(name)
+    return count
+
+
+def keep_shared(
+    database: Database, store: Store, orders: Sequence[WorkOrder]
+) -> tuple[list[WorkOrder], dict[str, list[str]]]:
+    """Have the last checkpoint kept of runs that another database may need, where none was to stay.
+
+    Returns:
+        The orders, and by uid the other databases of the runs whose order was changed.
+    """
+    uids = {run.id: run.uid for run in all_runs(database)}
+    dropped = {uids[order.run_id] for order in orders if order.keep is Keep.NONE}
+    shared = other_users(database, store, dropped) if dropped else {}
+    kept = [
+        replace(order, keep=Keep.LAST) if uids[order.run_id] in shared else order
+        for order in orders
+    ]
+    return kept, shared
