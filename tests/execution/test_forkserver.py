@@ -32,6 +32,7 @@ def on_message(_order, message):
     elif isinstance(message, Progress) and known and server._forkserver_pid not in known:
         known.append(server._forkserver_pid)
         print(Path(f"/proc/{known[1]}/status").read_text())
+        print("started safely", "PYTHONSAFEPATH=1" in Path(f"/proc/{known[1]}/environ").read_text())
         os.killpg(0, signal.SIGINT)  # as a terminal sends Ctrl-C to all of them
 
 if __name__ == "__main__":
@@ -60,6 +61,7 @@ def test_a_restarted_server_is_protected_from_signals(tmp_path: Path) -> None:
     masks = dict(line.split(":\t") for line in done.stdout.splitlines() if line.startswith("Sig"))
     assert {signal.SIGINT, signal.SIGHUP} <= signals(masks["SigIgn"])
     assert signal.SIGTERM in signals(masks["SigBlk"])
+    assert "started safely True" in done.stdout  # by `forkserver.start`, not by Python itself
     assert done.stdout.endswith("finished interrupted\n")
 
 
