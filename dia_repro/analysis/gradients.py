@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from dia_repro.analysis.states import NotAnalysableError
 from dia_repro.analysis.stored import NoRunError, finished_runs
@@ -15,10 +15,31 @@ from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS, State
+from dia_repro.training.gradients import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
 
 LABELS = {entry.model: entry.column for entry in FIGURE6.entries}
 Record = dict[str, Any]
-_RECORDS = TypeAdapter(list[Record])
+BINS = (HIGHEST - LOWEST) * BINS_PER_DECADE + 2  # with those below and above
+
+
+@dataclass
+class _Stored:
+    """What `training.gradients.summarise` returns, as the database has it."""
+
+    count: Annotated[int, Field(ge=1)]
+    zeros: int
+    not_finite: int
+    mean: float
+    variance: float
+    quantiles: list[float]
+    histogram: list[int]
+
+    def __post_init__(self) -> None:
+        if len(self.quantiles) not in (0, len(QUANTILES)) or len(self.histogram) != BINS:
+            raise ValueError("a record of gradients has not all quantiles and bins")
+
+
+_RECORDS = TypeAdapter(list[_Stored])
 
 
 @dataclass(frozen=True)
@@ -96,9 +117,10 @@ def records_of(database: Database, run_id: int) -> dict[int, list[Record]]:
     """What a run has recorded: of each stage, by the number of epochs done."""
     parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
     with database.translated():
-        return {
-            epochs: _RECORDS.validate_json(content) for epochs, content in sorted(parts.items())
-        }
+        found = {epochs: _RECORDS.validate_json(parts[epochs]) for epochs in sorted(parts)}
+        if len({len(stages) for stages in found.values()}) > 1 or [] in found.values():
+            raise ValueError("records of gradients are of different numbers of stages")
+    return {epochs: [asdict(record) for record in stages] for epochs, stages in found.items()}
 
 
 def _top1(one: RecordedRun) -> float:

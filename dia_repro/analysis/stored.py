@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import FiniteFloat, TypeAdapter
 
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
 from dia_repro.analysis.states import (
@@ -54,7 +54,7 @@ class _Part:
 
     layers: int
     samples: int
-    shares: list[list[float]]
+    shares: list[list[FiniteFloat]]
 
 
 # Their errors are `ValueError`s, which `Database.translated` turns into one line; nesting that is
@@ -148,11 +148,20 @@ def _whole(database: Database, run_id: int, settings: Settings) -> Integration |
 
 
 def _parts(database: Database, run_id: int, settings: str) -> dict[int, _Part]:
+    contents = analysis_parts(database, run_id, settings)
     with database.translated():
-        return {
-            target: _PART.validate_json(content)
-            for target, content in analysis_parts(database, run_id, settings).items()
-        }
+        parts = {target: _PART.validate_json(content) for target, content in contents.items()}
+        _check_shapes(parts)
+    return parts
+
+
+def _check_shapes(parts: Mapping[int, _Part]) -> None:
+    """Raise `ValueError` unless each part has (trees, target - 1) shares, all of the same stage."""
+    for target, part in parts.items():
+        if not 2 <= target <= part.layers or {len(tree) for tree in part.shares} != {target - 1}:
+            raise ValueError(f"part {target} of an analysis lacks shares of layers before it")
+    if len({(part.layers, part.samples, len(part.shares)) for part in parts.values()}) > 1:
+        raise ValueError("parts of an analysis differ in layers, images or trees")
 
 
 @dataclass
@@ -173,6 +182,11 @@ class Analyst:
     circumstances: str
     _states: dict[tuple[int, int, Source], dict[int, States]] = field(default_factory=dict)
 
+    @property
+    def has_read_weights(self) -> bool:
+        """Whether anything had to be computed from the run's checkpoint."""
+        return bool(self._states)
+
     def stages(self, wanted: int | None) -> list[int]:
         """The stage asked for, or all that have a DIA unit.
 
@@ -192,17 +206,22 @@ class Analyst:
     def integration(
         self, settings: Settings, on_progress: Callable[[int, int], None]
     ) -> Integration:
-        """One stage's; target layers that the database has are not fitted again."""
-        whole = _whole(self.database, self.run.summary.id, settings)
+        """Return one stage's; target layers that the database has are not fitted again.
+
+        Raises:
+            AnalysisGoneError, UnknownRunError: the run was removed meanwhile.
+        """
+        text, run = settings.canonical_json(), self.run.summary
+        whole = _whole(self.database, run.id, settings)
+        kept = _parts(self.database, run.id, text)
+        # After they were read: they are this run's if its number still is.
+        if run_detail(self.database, run.id).summary.uid != run.uid:
+            raise writer.AnalysisGoneError
         if whole is not None:
             return whole
-        text = settings.canonical_json()
-        kept = _parts(self.database, self.run.summary.id, text)
         done = {target: np.array(part.shares) for target, part in kept.items()}
         states = self._collected(settings)[settings.stage]
-        number = writer.ensure_analysis(
-            self.database, self.run.summary.id, text, self.circumstances
-        )
+        writer.ensure_analysis(self.database, run.uid, text, self.circumstances)
 
         def keep(target: int, shares: Floats, seconds: float) -> None:
             content = {
@@ -210,7 +229,7 @@ class Analyst:
                 "samples": len(states),
                 "shares": shares.tolist(),
             }
-            writer.record_part(self.database, number, target, json.dumps(content), seconds)
+            writer.record_part(self.database, run.uid, text, target, json.dumps(content), seconds)
 
         return integrate(states, settings, self.jobs, done, keep, on_progress)
 

@@ -19,7 +19,7 @@ from dia_repro.experiments.protocols import DataChoice, Request, choose_data, ma
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database
-from dia_repro.results.queries import RunSummary, mixed_environments, runs_of
+from dia_repro.results.queries import Differences, RunSummary, mixed_environments, runs_of
 from dia_repro.results.schema import State
 
 # Figures of the paper that are not measured: the spread goes into a mean's own column, and r is
@@ -119,7 +119,7 @@ class TableValue:
         specs: the experiment at each (row, column).
         own_data: whether data are the paper's.
         comparable: whether the schedule is too, so that a difference means something.
-        mixed: in what the runs of one cell differ: values by column of provenance.
+        mixed: environments that its runs differ in.
     """
 
     paper: PaperTable
@@ -134,7 +134,7 @@ class TableValue:
     cells: tuple[Cell, ...]
     own_data: bool
     comparable: bool
-    mixed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    mixed: Differences = field(default_factory=Differences)
 
     def find(self, row: str, column: str, metric: str) -> Cell | None:
         """Our figure at that place, if the table has one."""

@@ -18,9 +18,9 @@ def circumstances_of(device: torch.device) -> dict[str, Any]:
     """Device, versions, commit and command of this process."""
     import torch
 
-    from dia_repro.training.provenance import CODE, device_name, git_state
+    from dia_repro.training.provenance import code_state, device_name
 
-    commit, clean = git_state(CODE)
+    commit, clean = code_state()
     return {
         "device": device_name(device),
         "python": platform.python_version(),

@@ -100,7 +100,10 @@ def run(
         return
     open_runs = longest_first(planned)
     if not open_runs:
-        notice(f"Nothing to train: all {len(planned)} runs are in {database.name}.")
+        notice(
+            f"Nothing to train: all {len(planned)} runs are in {database.name}."
+            + ("" if keep is Keep.LAST else " --keep changes nothing of runs that are done.")
+        )
         return
     _ask_before_starting_again(open_runs, database, store, yes)
     at_once = engine.room(len(open_runs))

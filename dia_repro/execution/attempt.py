@@ -44,7 +44,7 @@ from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
 from dia_repro.training.gradients import Record
 from dia_repro.training.numerics import prepare_process, use_device
-from dia_repro.training.provenance import collect, device_name, peak_memory
+from dia_repro.training.provenance import code_at_start, collect, device_name, peak_memory
 from dia_repro.training.reproducing import Environment
 from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
@@ -132,8 +132,7 @@ class Attempt:
         if loaded and loaded.content.get(DATA, self.digest) != self.digest:
             raise OtherDataError(f"{folder.shown(loaded.name)} was trained on other data")
         history = loaded.content["history"] if loaded else []
-        circumstances = collect(self.device, self.order.command, self.digest, len(history))
-        lease = self._take(summary, folder, asdict(circumstances))
+        lease = self._take(summary, folder, self._provenance(len(history)))
         state, reason, best = State.FAILED, None, None
         with Heart(self.ledger, lease) as self.heart:
             try:
@@ -164,7 +163,8 @@ class Attempt:
 
     def _retain(self, folder: Folder, best: int | None) -> None:
         try:
-            checkpoint.retain(folder, self.order.keep, best)
+            if not checkpoint.retain(folder, self.order.keep, best):
+                self._notice(f"weights of its best epoch ({best}) are gone: the last ones stay")
         except CheckpointError as error:
             self._notice(f"weights that are not needed stay: {error}")
 
@@ -191,6 +191,12 @@ class Attempt:
         differences = self.environment.differences(begun)
         if differences:
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
+
+    def _provenance(self, epochs: int) -> dict[str, Any]:
+        found = collect(self.device, self.order.command, self.digest, epochs)
+        if (found.git_commit, found.git_clean) != code_at_start():
+            self._notice("the code's checkout has changed since its process began: not clean")
+        return asdict(found)
 
     def _load(self) -> AnyDataset:
         def on_progress(_done: int, _of: int) -> None:

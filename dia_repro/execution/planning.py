@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.errors import UsageError
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import WorkOrder
+from dia_repro.execution.roots import default_root
 from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation, Keep
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import Counts, count
 from dia_repro.results import writer
-from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary, gpu_memory, runs_of
 from dia_repro.results.schema import DONE
@@ -192,7 +191,7 @@ def make_orders(
 
     Args:
         threads: CPU threads of each run.
-        checkpoints: by default beside the database.
+        checkpoints: by default those of `checkpoint_store`.
     """
     store = checkpoints or checkpoint_store(database)
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
@@ -227,20 +226,12 @@ def _memory(run: PlannedRun, seen: Mapping[str, int]) -> int:
 
 
 def checkpoint_store(database: Database, location: str | None = None) -> Store:
-    """Where the checkpoints of a database's runs are.
+    """Return the store of the checkpoints of a database's runs.
 
     Args:
-        location: a folder or a URL; by default beside a SQLite file, named after it (runs.db has
-            runs-checkpoints; copies runs.bak and runs share nothing with it), and in the working
-            folder for other backends.
+        location: a folder or a URL; by default `default_root`.
 
     Raises:
         UsageError, AbsentError: see `store_at`.
     """
-    if location is not None:
-        return store_at(location)
-    path = sqlite_path(database.location)
-    if path is None:
-        return Disk(Path("runs-checkpoints"))
-    name = path.stem if path.suffix == ".db" else f"{path.name}-file"
-    return Disk(path.with_name(f"{name}-checkpoints"))
+    return store_at(location) if location is not None else Disk(default_root(database.location))

@@ -11,6 +11,14 @@ from dia_repro.experiments.protocols import Request
 
 MISSING = "–"
 MENTIONED = 3
+# Columns of provenance, for people.
+NAMES = {
+    "git_commit": "commit",
+    "git_clean": "checkout",
+    "package": "dia-repro",
+    "data_sha256": "data",
+    "step": "execution mode",
+}
 DROP = "drop"  # a fall is a positive figure, written with an arrow
 PAPER_HEADING, OURS_HEADING = "top-1 (%), paper", "ours, best"
 
@@ -194,21 +202,26 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )
-    if value.mixed:
-        notes.append(_mixed(value.mixed))
+    notes += _mixed(value)
     return tuple(notes)
 
 
-def _mixed(mixed: Mapping[str, Sequence[str]]) -> str:
-    """Say in what the runs of one cell differ besides their seed."""
-    named = {"git_commit": "commit", "package": "dia-repro", "data_sha256": "data"}
+def _mixed(value: TableValue) -> Iterator[str]:
+    """Say once a table what its runs differ in besides network and seed."""
+    parts = [("Runs of one cell", value.mixed.within), ("Cells", value.mixed.between)]
+    said = [f"{what} differ in {_listed(values)}" for what, values in parts if values]
+    if said:
+        yield f"{'; '.join(said)}: 'explain' says which."
+
+
+def _listed(mixed: Mapping[str, Sequence[str]]) -> str:
     parts = []
     for column, values in mixed.items():
         shown = [text[:7] if column in ("git_commit", "data_sha256") else text for text in values]
         few = len(shown) <= MENTIONED
         text = ", ".join(shown) if few else f"{len(shown)} of them"
-        parts.append(f"{named.get(column, column)} ({text})")
-    return f"Runs of one cell differ in {' and '.join(parts)}: 'explain' says which."
+        parts.append(f"{NAMES.get(column, column)} ({text})")
+    return " and ".join(parts)
 
 
 def _conditions(value: TableValue) -> str:

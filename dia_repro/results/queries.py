@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,11 @@ from dia_repro.results.schema import (
 )
 
 MOST = 2**31 - 1
+
+
+# Columns of `ProvenanceRow` that results may depend on; in some of them None says nothing.
+MAY_BE_UNKNOWN = ("git_clean", "step")
+ENVIRONMENT = ("device", "torch", "cuda", "package", "git_commit", *MAY_BE_UNKNOWN, "data_sha256")
 
 
 class UnknownRunError(UsageError):
@@ -169,30 +174,52 @@ def most_used_gpu(database: Database) -> str | None:
         return session.scalars(most).first()
 
 
-def mixed_environments(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return what differs between the runs of some spec that have a result.
+@dataclass(frozen=True)
+class Differences:
+    """Environments that the runs of a table differ in: values by column of `ProvenanceRow`.
 
-    Returns:
-        By column of `ProvenanceRow`, the values of all specs whose runs differ in it.
+    Attributes:
+        within: of runs of one spec.
+        between: of runs of different specs, where those of each spec agree.
     """
-    names = ("device", "torch", "cuda", "package", "git_commit", "data_sha256")
-    columns = [getattr(ProvenanceRow, name) for name in names]
+
+    within: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    between: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def mixed_environments(database: Database, spec_ids: Iterable[str]) -> Differences:
+    """Return what differs between the runs of some specs that have a result.
+
+    A clean checkout and an execution mode that are not known differ from none.
+    """
+    columns = [getattr(ProvenanceRow, name) for name in ENVIRONMENT]
     chosen = (
         select(RunRow.spec_id, *columns)
         .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
         .where(RunRow.spec_id.in_(set(spec_ids)), RunRow.state.in_(DONE))
         .distinct()
     )
-    values: dict[str, dict[str, set[str]]] = {name: {} for name in names}
     with database.reading() as session:
-        for spec_id, *row in map(tuple, session.execute(chosen)):
-            for name, value in zip(names, row, strict=True):
-                values[name].setdefault(spec_id, set()).add(value or "none")
-    mixed = {
-        name: tuple(sorted(set().union(*(known for known in of.values() if len(known) > 1))))
-        for name, of in values.items()
-    }
-    return {name: known for name, known in mixed.items() if known}
+        rows = [tuple(row) for row in session.execute(chosen)]
+    found = Differences()
+    for index, name in enumerate(ENVIRONMENT, start=1):
+        by_spec: dict[str, set[str]] = {}
+        for row in rows:
+            if row[index] is not None or name not in MAY_BE_UNKNOWN:
+                by_spec.setdefault(row[0], set()).add(_value(name, row[index]))
+        mixed = set().union(*(known for known in by_spec.values() if len(known) > 1))
+        everything = set().union(*by_spec.values())
+        if mixed:
+            found.within[name] = tuple(sorted(mixed))
+        elif len(everything) > 1 and name != "data_sha256":  # which is part of what is compared
+            found.between[name] = tuple(sorted(everything))
+    return found
+
+
+def _value(column: str, value: object) -> str:
+    if column == "git_clean":
+        return "clean" if value else "changed"
+    return str(value or "none")
 
 
 def gpu_memory(database: Database) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
+from dia_repro.errors import DiaReproError
 from dia_repro.results.claims import (
     ChangedError,
     Holder,
@@ -290,14 +291,32 @@ def record_gradients(
             _add_part(session, number, part, content, 0.0)
 
 
-def ensure_analysis(database: Database, run_id: int, settings: str, circumstances: str) -> int:
-    """The number of a run's analysis with these settings; a new one where there is none.
+class AnalysisGoneError(DiaReproError):
+    """The run that is analysed, or its analysis, is no longer in the database."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the run that is analysed was removed, or another database is in the place of its own: "
+            "nothing of it is kept"
+        )
+
+
+def ensure_analysis(database: Database, uid: str, settings: str, circumstances: str) -> None:
+    """Make a run's analysis with these settings where there is none.
+
+    Numbers of runs and analyses are used again after a removal, so the run is named by its uid.
 
     Args:
         settings, circumstances: JSON, see `AnalysisRow`.
+
+    Raises:
+        AnalysisGoneError: there is no such run.
     """
     with database.writing() as session:
-        return _ensure_analysis(session, run_id, settings, circumstances)
+        run_id = session.scalar(select(RunRow.id).where(RunRow.uid == uid))
+        if run_id is None:
+            raise AnalysisGoneError
+        _ensure_analysis(session, run_id, settings, circumstances)
 
 
 def _ensure_analysis(session: Session, run_id: int, settings: str, circumstances: str) -> int:
@@ -315,11 +334,23 @@ def _ensure_analysis(session: Session, run_id: int, settings: str, circumstances
 
 
 def record_part(
-    database: Database, analysis_id: int, part: int, content: str, seconds: float
+    database: Database, uid: str, settings: str, part: int, content: str, seconds: float
 ) -> None:
-    """Keep a part of an analysis; one that is there already stays."""
+    """Keep a part of a run's analysis with these settings; one that is there already stays.
+
+    Raises:
+        AnalysisGoneError: there is no such analysis of that run.
+    """
+    chosen = (
+        select(AnalysisRow.id)
+        .join(RunRow, RunRow.id == AnalysisRow.run_id)
+        .where(RunRow.uid == uid, AnalysisRow.settings == settings)
+    )
     with database.writing() as session:
-        _add_part(session, analysis_id, part, content, seconds)
+        number = session.scalar(chosen)
+        if number is None:
+            raise AnalysisGoneError
+        _add_part(session, number, part, content, seconds)
 
 
 def _add_part(session: Session, analysis_id: int, part: int, content: str, seconds: float) -> None:

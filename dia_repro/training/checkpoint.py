@@ -87,11 +87,14 @@ def save(
     return name
 
 
-def retain(folder: Folder, keep: Keep, best: int | None) -> None:
+def retain(folder: Folder, keep: Keep, best: int | None) -> bool:
     """Remove what is no longer needed of a run that is done, damaged files too.
 
     Args:
         best: the epoch whose end is the best; where its file is not there, the last one is kept.
+
+    Returns:
+        Whether the checkpoint that stays is the one that was to stay.
     """
     names = sorted_names(folder)
     kept = names[:1] if keep is not Keep.NONE else []
@@ -101,6 +104,7 @@ def retain(folder: Folder, keep: Keep, best: int | None) -> None:
     for name in names + aside:
         if name not in kept:
             folder.remove(name)
+    return keep is not Keep.BEST or any(_parse(name)[:2] == (best, 0) for name in kept)
 
 
 def load_newest(folder: Folder) -> Loaded | None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -33,8 +34,10 @@ class Provenance:
     Attributes:
         device: the GPU's or processor's name.
         threads: CPU threads of the training process.
-        git_commit: of the code, if it runs from a git checkout and git tells it.
-        git_clean: whether that checkout had no changes but in its published results.
+        git_commit: of the code when the process was started, if it runs from a git checkout and
+            git tells it.
+        git_clean: whether that checkout had no changes but in its published results, and was the
+            same when the attempt began.
         data_sha256: of pixels and labels.
         from_epoch: epochs that were done before this attempt.
         deterministic: whether the same attempt on this machine would give the same bits.
@@ -58,7 +61,7 @@ class Provenance:
 def collect(device: torch.device, command: str, data_sha256: str, from_epoch: int) -> Provenance:
     """The circumstances of this process, on that device."""
     on_cpu = device.type == "cpu"
-    commit, clean = git_state(CODE)
+    commit, clean = code_state()
     return Provenance(
         host=socket.gethostname(),
         device=device_name(device),
@@ -100,6 +103,27 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
             folder, "status", "--porcelain", "--untracked-files=normal", "--", ".", *excluded
         )
     return commit, None if status is None else not status
+
+
+@cache
+def code_at_start() -> tuple[str | None, bool | None]:
+    """Return `git_state` of the code that this process has imported, as of the first call.
+
+    A worker has it from the process that it was forked from, which imported its code.
+    """
+    return git_state(CODE)
+
+
+def code_state() -> tuple[str | None, bool | None]:
+    """Return the commit that this process was started with, and whether the code is all of it.
+
+    After a pull or a commit, modules that are imported late are of the new commit: the code is a
+    mixture, and not clean.
+    """
+    started, now = code_at_start(), git_state(CODE)
+    if now == started:
+        return started
+    return started[0], False if started[0] and now[0] else None
 
 
 def git_problem(folder: Path = CODE) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import dia_repro
-from dia_repro.training.provenance import CODE, git_state
+from dia_repro.training.provenance import code_state
 
 KEY = "environment"  # in a checkpoint
 # They make the libraries underneath take other instructions, which give other last digits.
@@ -90,7 +90,7 @@ class Environment:
 
 
 def _code() -> str:
-    commit, clean = git_state(CODE)
+    commit, clean = code_state()
     return f"{(commit or 'unknown')[:12]}{'' if clean in (None, True) else ' and changes'}"
 
 

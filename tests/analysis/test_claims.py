@@ -11,6 +11,7 @@ import pytest
 
 from dia_repro.analysis.claim_runs import places_of
 from dia_repro.analysis.claims import ClaimVerdict, Evidence, Verdict, evaluate_claims
+from dia_repro.analysis.gradients import BINS
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import known_data
@@ -362,7 +363,8 @@ def test_settings_with_all_stages_go_before_those_with_more_trees(database: Data
 
 
 def record(database: Database, run: int, *means: float) -> None:
-    stages = [{"mean": mean, "variance": mean**2} for mean in means]
+    counts = {"count": 1, "zeros": 0, "not_finite": 0, "quantiles": [], "histogram": [0] * BINS}
+    stages = [{"mean": mean, "variance": mean**2, **counts} for mean in means]
     parts = {0: json.dumps(stages), 5: json.dumps(stages[::-1])}
     analyse(database, run, {}, parts)
 

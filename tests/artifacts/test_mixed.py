@@ -31,17 +31,46 @@ def runs(database: Database) -> list[int]:
     ]
 
 
-def change(database: Database, run: int, **values: str) -> None:
+def change(database: Database, run: int, **values: object) -> None:
     with database.engine.begin() as connection:
         for column, value in values.items():
             connection.exec_driver_sql(
-                f"update provenance set {column} = '{value}' where run_id = {run}"
+                f"update provenance set {column} = {_literal(column, value)} where run_id = {run}"
             )
 
 
+def _literal(column: str, value: object) -> str:
+    return str(bool(value)) if column == "git_clean" else f"'{value}'"
+
+
 def test_runs_of_one_kind_need_no_note(database: Database, runs: list[int]) -> None:
-    change(database, runs[2], torch="9.9")  # alone in its cell
     assert "differ" not in notes(database)
+
+
+def test_differences_between_cells_are_named_once(database: Database, runs: list[int]) -> None:
+    """The table compares them."""
+    change(database, runs[2], torch="9.9")
+    assert notes(database).count("differ") == 1
+    assert "Cells differ in torch (2, 9.9): " in notes(database)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("git_clean", (1, 0), "checkout (changed, clean)"),
+        ("step", ("eager", "captured"), "execution mode (captured, eager)"),
+    ],
+)
+def test_checkout_and_execution_mode_are_compared(
+    column: str, values: tuple[object, object], words: str, database: Database, runs: list[int]
+) -> None:
+    for run, value in zip(runs, (values[0], None, values[1]), strict=True):
+        if value is not None:  # what is not known is no difference
+            change(database, run, **{column: value})
+    assert f"Cells differ in {words}" in notes(database)
+    change(database, runs[1], **{column: values[1]})
+    assert f"Runs of one cell differ in {words}" in notes(database)
+    assert notes(database).count("differ") == 1
 
 
 def test_differences_within_a_cell_are_named(database: Database, runs: list[int]) -> None:

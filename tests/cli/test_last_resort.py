@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from dia_repro.analysis.gini import Settings
-from dia_repro.analysis.gradients import records_of
+from dia_repro.analysis.gradients import BINS, records_of
 from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import stored_integrations
 from dia_repro.results import writer
 from dia_repro.results.database import Database, DatabaseError, open_database
+from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS
 from tests.helpers import clean_environment, cli, one_line
 from tests.results.rows import begin, ensure
@@ -91,14 +93,29 @@ def analysed(tmp_path: Path) -> Callable[[str, str], tuple[Database, int]]:
     def make(settings: str, part: str) -> tuple[Database, int]:
         database = open_database(str(tmp_path / "runs.db"), create=True)
         (run,) = ensure(database)
-        number = writer.ensure_analysis(database, run, settings, "{}")
-        writer.record_part(database, number, 0, part, 1.0)
+        uid = run_detail(database, run).summary.uid
+        writer.ensure_analysis(database, uid, settings, "{}")
+        writer.record_part(database, uid, settings, 2, part, 1.0)
         return database, run
 
     return make
 
 
-@pytest.mark.parametrize("part", [DEEP, "", "nonsense", "{}", '{"layers": 2, "samples": 1}'])
+@pytest.mark.parametrize(
+    "part",
+    [
+        DEEP,
+        "",
+        "nonsense",
+        "{}",
+        '{"layers": 2, "samples": 1}',
+        '{"layers": 2, "samples": 1, "shares": [[1], [0.5, 0.5]]}',
+        '{"layers": 2, "samples": 1, "shares": [[0.5, 0.5]]}',
+        '{"layers": 2, "samples": 1, "shares": []}',
+        '{"layers": 2, "samples": 1, "shares": [[NaN]]}',
+        '{"layers": 1, "samples": 1, "shares": [[1]]}',
+    ],
+)
 def test_analysis_that_cannot_be_read_is_named(
     part: str, analysed: Callable[[str, str], tuple[Database, int]]
 ) -> None:
@@ -116,7 +133,31 @@ def test_settings_that_cannot_be_read_are_named(
         stored_integrations(database, [run])
 
 
-@pytest.mark.parametrize("part", [DEEP, "", "{}", "[1]"])
+RECORD = {
+    "count": 1,
+    "zeros": 0,
+    "not_finite": 0,
+    "mean": 1.0,
+    "variance": 0.0,
+    "quantiles": [1.0] * 7,
+    "histogram": [1] * BINS,
+}
+SHORT = [{**RECORD, "quantiles": [1.0]}, {**RECORD, "histogram": [1]}, {**RECORD, "count": 0}]
+
+
+def test_sound_analyses_are_read(analysed: Callable[[str, str], tuple[Database, int]]) -> None:
+    """What the cases above and below are variants of."""
+    database, run = analysed(SETTINGS, '{"layers": 2, "samples": 1, "shares": [[1], [1]]}')
+    assert stored_integrations(database, [run])[run][1].shares[2].shape == (2, 1)
+    uid = run_detail(database, run).summary.uid
+    writer.ensure_analysis(database, uid, GRADIENTS_SETTINGS, "{}")
+    writer.record_part(database, uid, GRADIENTS_SETTINGS, 0, json.dumps([RECORD]), 1.0)
+    assert records_of(database, run) == {0: [RECORD]}
+
+
+@pytest.mark.parametrize(
+    "part", [DEEP, "", "{}", "[1]", "[]", "[{}]", *(json.dumps([record]) for record in SHORT)]
+)
 def test_gradients_that_cannot_be_read_are_named(
     part: str, analysed: Callable[[str, str], tuple[Database, int]]
 ) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from dia_repro.data.own import choose_folder
 from dia_repro.errors import UsageError
+from dia_repro.execution.attempt import NOT_EQUAL
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
@@ -98,6 +99,26 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, alone: S
         "eager, in 2 processes",
         "eager, in 3 processes",
     ]
+
+
+def stop_in_an_epoch(executor: LocalExecutor, message: Message) -> None:
+    if isinstance(message, Progress) and message.steps:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_shared_run_stopped_within_an_epoch_says_what_is_not_equal(tmp_path: Path) -> None:
+    """Random numbers of the other processes are drawn anew; those of one process are not."""
+    run = Shared(tmp_path)
+    assert run.train(2, stop_in_an_epoch).outcome is Outcome.INTERRUPTED
+    assert NOT_EQUAL not in " ".join(run.notices)
+    assert run.train(2).outcome is Outcome.FINISHED
+    assert any("step" in notice for notice in run.notices)
+    assert sum(NOT_EQUAL in notice for notice in run.notices) == 1
+    single = Shared(tmp_path / "single")
+    assert single.train(1, stop_in_an_epoch).outcome is Outcome.INTERRUPTED
+    assert single.train(1).outcome is Outcome.FINISHED
+    assert NOT_EQUAL not in " ".join(single.notices)
 
 
 @pytest.mark.exhaustive

@@ -183,6 +183,22 @@ def test_weights_stay_until_the_end_is_recorded(
     assert len(checkpoint.sorted_names(folder)) == (0 if keep is Keep.NONE else 1)
 
 
+def test_best_weights_that_are_gone_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They went while the run was trained with `--keep last`."""
+    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=4)], 1)
+    assert train(order, until=3)[0].outcome is Outcome.INTERRUPTED
+    monkeypatch.setattr(attempt, "_best_epoch", lambda _trainer: 1)
+    ended, notices = train(replace(order, keep=Keep.BEST))
+    assert ended.outcome is Outcome.FINISHED
+    assert any("weights of its best epoch (1) are gone: the last ones stay" in n for n in notices)
+    summary = run_detail(database, order.run_id).summary
+    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    (kept,) = checkpoint.sorted_names(folder)
+    assert kept.startswith("epoch-0004-")
+
+
 def test_a_process_that_was_taken_for_dead_saves_nothing(
     begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,9 +281,10 @@ def test_gradients_of_another_attempt_are_removed(tmp_path: Path) -> None:
     spec = spec.model_copy(update={"model": spec.model.model_copy(update={"skip": False})})
     database, (order,) = make_orders(tmp_path, [spec], 1)
     stale = {0: '[{"false": 1}]', 7: "[]"}
-    number = writer.ensure_analysis(database, order.run_id, '{"kind": "gradients"}', "{}")
+    uid, settings = run_detail(database, order.run_id).summary.uid, '{"kind": "gradients"}'
+    writer.ensure_analysis(database, uid, settings, "{}")
     for part, content in stale.items():
-        writer.record_part(database, number, part, content, 0.0)
+        writer.record_part(database, uid, settings, part, content, 0.0)
     ended, _ = train(order)
     assert ended.outcome in (Outcome.FINISHED, Outcome.DIVERGED)
     parts = analysis_parts(database, order.run_id, '{"kind": "gradients"}')

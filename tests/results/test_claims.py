@@ -17,13 +17,14 @@ from dia_repro.results.claims import (
     AlreadyDoneError,
     HeldError,
     Lease,
+    OtherDataError,
     TakenOverError,
     holders,
 )
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
-from tests.results.rows import begin, ensure, epoch
+from tests.results.rows import PROVENANCE, begin, ensure, epoch
 
 LEASE = 1.0
 
@@ -48,6 +49,21 @@ def test_who_has_the_same_lock_knows_that_the_other_is_dead(database: Database) 
     begin(database, run, "first", "machine one:/runs/lock:7")
     lease = begin(database, run, "second", "machine one:/runs/lock:7")
     assert [(one.owner, one.lease) for one in holders(database)] == [("second", lease)]
+
+
+def test_data_of_a_run_under_way_are_the_experiments(database: Database) -> None:
+    """Before the end of its first epoch, too; a run that never got there binds none."""
+    first, second = ensure(database, seeds=2)
+    lease = begin(database, first)
+    other = {**PROVENANCE, "data_sha256": "1"}
+    with pytest.raises(OtherDataError, match="SHA-256 1… instead of 0…"):
+        claims.take(database, second, "me", "here", other)
+    again = claims.take(database, first, "me", "here", other)  # its own lease is no other
+    assert again != lease
+    with pytest.raises(OtherDataError):
+        begin(database, second)
+    writer.record_kill(database, first, again)
+    begin(database, second)
 
 
 def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> None:

@@ -52,7 +52,9 @@ def contents(database: Database) -> list[object]:
 def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: Database) -> None:
     train(database, 2, State.FINISHED, seed=1)
     run = train(other, 3, State.FINISHED)
-    writer.record_part(other, writer.ensure_analysis(other, run, "{}", "{}"), 4, "[1]", 2.0)
+    analysed = run_detail(other, run).summary.uid
+    writer.ensure_analysis(other, analysed, "{}", "{}")
+    writer.record_part(other, analysed, "{}", 4, "[1]", 2.0)
     writer.record_measurements(other, [MEASUREMENT], "{}")
     merged = merge(database, [other], skip_conflicts=False)
     assert (merged.added, merged.continued, merged.measurements) == (0, 1, 1)  # seed 0 was pending

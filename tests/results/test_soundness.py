@@ -15,7 +15,7 @@ from dia_repro.results.checks import database_findings
 from dia_repro.results.claims import take
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import MergeError, merge
-from dia_repro.results.queries import all_runs
+from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.results.upgrade import upgrade_database
 from tests.results.rows import PROVENANCE, begin, ensure, epoch
@@ -49,8 +49,9 @@ def other(tmp_path: Path) -> Iterator[Database]:
         for number in (1, 2, 3):
             writer.record_epoch(database, lease, epoch(number))
         writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
-    number = writer.ensure_analysis(database, 1, '{"kind": "gradients"}', "{}")
-    writer.record_part(database, number, 4, "[1]", 2.0)
+    uid = run_detail(database, 1).summary.uid
+    writer.ensure_analysis(database, uid, '{"kind": "gradients"}', "{}")
+    writer.record_part(database, uid, '{"kind": "gradients"}', 4, "[1]", 2.0)
     yield database
     database.close()
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dia_repro.cli.run import _say_without_commit
+from dia_repro.results.database import open_database
+from dia_repro.results.queries import all_runs, run_detail
+from dia_repro.training import provenance
 from dia_repro.training.provenance import CODE, git_problem, git_state
 from tests.helpers import clean_environment
 
@@ -78,6 +84,77 @@ def test_a_commit_that_git_does_not_tell_is_a_problem_with_a_reason(
     assert str(git_problem(ours)).startswith(f"git does not tell the commit of {ours}: fatal: ")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert str(git_problem(ours)).endswith("git cannot be run: No such file or directory")
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A checkout, and its commit, that this process seems to have been started with."""
+    ours, commit = checkout(tmp_path / "ours")
+    monkeypatch.setattr(provenance, "CODE", ours)
+    provenance.code_at_start.cache_clear()
+    assert provenance.code_state() == (commit, True)
+    yield ours, commit
+    provenance.code_at_start.cache_clear()
+
+
+def test_a_commit_meanwhile_is_not_the_codes(started: tuple[Path, str]) -> None:
+    ours, commit = started
+    (ours / "code.py").write_text("changed\n")
+    assert provenance.code_state() == (commit, False)
+    git(ours, "commit", "--quiet", "--all", "-m", "second")
+    assert git_state(ours)[0] != commit
+    assert provenance.code_state() == (commit, False)
+    git(ours, "checkout", "--quiet", commit)
+    assert provenance.code_state() == (commit, True)
+    (ours / ".git" / "HEAD").write_text("nonsense\n")
+    assert provenance.code_state() == (commit, None)
+
+
+SCRIPT = """
+import subprocess, sys
+from pathlib import Path
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.placing import Places
+from tests.execution.tiny_runs import make_orders, report
+from tests.helpers import tiny_spec
+if __name__ == "__main__":
+    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=1)], 2)
+    for order in orders:
+        LocalExecutor(database, Places.on_cpu(1), report).run([order])
+        subprocess.run(sys.argv[1:], check=True)
+"""
+
+
+@pytest.mark.slow
+def test_runs_after_a_commit_name_the_one_they_were_started_with(tmp_path: Path) -> None:
+    """Their worker is forked from a process that has the old code in memory."""
+    code = tmp_path / "code"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for part in ("dia_repro", "tests"):
+        shutil.copytree(CODE / part, code / part, ignore=ignored)
+    (code / ".gitignore").write_text("__pycache__\n")
+    git(code, "init", "--quiet")
+    git(code, "add", ".")
+    git(code, "commit", "--quiet", "-m", "first")
+    commit = git(code, "rev-parse", "HEAD")
+    then = ["git", "-C", str(code), *AUTHOR, "commit", "--quiet", "--allow-empty", "-m", "second"]
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), *then],
+        cwd=tmp_path,
+        env=clean_environment(PYTHONPATH=str(code)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    database = open_database(str(tmp_path / "runs.db"), create=False)
+    attempts = [run_detail(database, run.id).provenance[0] for run in all_runs(database)]
+    assert [(a["git_commit"], a["git_clean"]) for a in attempts] == [
+        (commit, True),
+        (commit, False),
+    ]
+    assert done.stdout.count("checkout has changed since its process began") == 1
 
 
 def test_an_installed_package_has_no_problem(tmp_path: Path) -> None:

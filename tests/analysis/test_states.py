@@ -1,0 +1,31 @@
+"""Hidden states are those of the run's own weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dia_repro.analysis.states import NoWeightsError, Source, collect
+from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.execution.upkeep import folder_of
+from dia_repro.experiments.names import DataLocation, Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.results.database import open_database
+from dia_repro.results.queries import run_detail
+from dia_repro.training import checkpoint
+from dia_repro.training.store import store_at
+from tests.artifacts.courses import add
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"spec_id": "1-0123456789abcdef"}])
+def test_weights_of_another_run_are_refused(other: dict[str, object], tmp_path: Path) -> None:
+    """As when folders of checkpoints were put together by hand."""
+    (spec,) = FIGURE5.specs(Request(Protocol.DEMO, epochs=1)).values()
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    run = run_detail(database, add(database, spec, 0, [50.0]))
+    folder = folder_of(store_at(str(tmp_path / "weights")), run.summary)
+    identity = {"spec_id": spec.spec_id, "seed": 0, **other}
+    checkpoint.save(folder, {checkpoint.RUN: identity, "history": [{}]}, 1, 0)
+    with pytest.raises(NoWeightsError, match=f"belongs to another run than {run.summary.id}"):
+        collect(run, DataLocation(tmp_path), folder, 24, 0, Source.TRAINED)

@@ -1,0 +1,61 @@
+"""Parts of an analysis are kept with the run that they are of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dia_repro.analysis.gini import Settings
+from dia_repro.analysis.states import Source
+from dia_repro.analysis.stored import Analyst
+from dia_repro.execution.upkeep import folder_of
+from dia_repro.experiments.names import DataLocation
+from dia_repro.results import writer
+from dia_repro.results.database import Database
+from dia_repro.results.queries import analysis_parts, run_detail
+from dia_repro.training.store import store_at
+from tests.results.rows import ensure
+
+SETTINGS = Settings(1, Source.TRAINED, 10, 1, 0, False)
+TEXT = SETTINGS.canonical_json()
+PART = '{"layers": 2, "samples": 10, "shares": [[1]]}'
+
+
+def replaced(database: Database) -> tuple[int, str]:
+    """The number of a run, which another run has by now, and the first one's uid."""
+    (run,) = ensure(database)
+    uid = run_detail(database, run).summary.uid
+    writer.ensure_analysis(database, uid, TEXT, "{}")
+    writer.remove_run(database, run)
+    (again,) = ensure(database)
+    if database.engine.dialect.name == "sqlite":  # PostgreSQL counts on
+        assert again == run
+    other = run_detail(database, again).summary.uid
+    writer.ensure_analysis(database, other, TEXT, "{}")
+    return again, uid
+
+
+def test_a_part_does_not_land_in_another_runs_analysis(database: Database) -> None:
+    run, uid = replaced(database)
+    with pytest.raises(writer.AnalysisGoneError, match="was removed"):
+        writer.record_part(database, uid, TEXT, 2, PART, 1.0)
+    with pytest.raises(writer.AnalysisGoneError):
+        writer.ensure_analysis(database, uid, TEXT, "{}")
+    assert analysis_parts(database, run, TEXT) == {}
+
+
+def test_another_runs_analysis_is_not_taken_for_the_runs(
+    database: Database, tmp_path: Path
+) -> None:
+    """Its number is the one that the run had when the command began."""
+    (run,) = ensure(database)
+    detail = run_detail(database, run)
+    folder = folder_of(store_at(str(tmp_path)), detail.summary)
+    analyst = Analyst(database, detail, DataLocation(tmp_path), folder, 1, "{}")
+    with database.engine.begin() as connection:  # as after `runs rm` and `run`
+        connection.exec_driver_sql(f"update runs set uid = '{'f' * 32}'")
+    writer.ensure_analysis(database, "f" * 32, TEXT, "{}")
+    writer.record_part(database, "f" * 32, TEXT, 2, PART, 1.0)
+    with pytest.raises(writer.AnalysisGoneError):
+        analyst.integration(SETTINGS, lambda _done, _of: None)

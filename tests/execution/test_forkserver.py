@@ -1,0 +1,70 @@
+"""The process that workers are forked from, killed in mid-command and started again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dia_repro
+from tests.helpers import clean_environment
+
+# Trains two runs one after the other; the server is killed when the first one has ended.
+SCRIPT = """
+import os, signal
+from multiprocessing.forkserver import _forkserver as server
+from pathlib import Path
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.messages import Ended, Progress
+from dia_repro.execution.placing import Places
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import tiny_spec
+
+known = []
+def on_message(_order, message):
+    if isinstance(message, Ended) and not known:
+        known.append(server._forkserver_pid)
+        os.kill(known[0], signal.SIGKILL)
+        os.waitid(os.P_PID, known[0], os.WEXITED | os.WNOWAIT)
+    elif isinstance(message, Progress) and known and server._forkserver_pid not in known:
+        known.append(server._forkserver_pid)
+        print(Path(f"/proc/{known[1]}/status").read_text())
+        print("started safely", "PYTHONSAFEPATH=1" in Path(f"/proc/{known[1]}/environ").read_text())
+        os.killpg(0, signal.SIGINT)  # as a terminal sends Ctrl-C to all of them
+
+if __name__ == "__main__":
+    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=2)], 2)
+    ended = LocalExecutor(database, Places.on_cpu(1), on_message).run(orders)
+    Path(f"/proc/{known[1]}/status").read_text()  # it is still there
+    print(*(one.outcome.value for one in ended.values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_restarted_server_is_protected_from_signals(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=clean_environment(PYTHONPATH=str(Path(dia_repro.__file__).parent.parent)),
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    masks = dict(line.split(":\t") for line in done.stdout.splitlines() if line.startswith("Sig"))
+    assert {signal.SIGINT, signal.SIGHUP} <= signals(masks["SigIgn"])
+    assert signal.SIGTERM in signals(masks["SigBlk"])
+    assert "started safely True" in done.stdout  # by `forkserver.start`, not by Python itself
+    assert done.stdout.endswith("finished interrupted\n")
+
+
+def signals(mask: str) -> set[int]:
+    bits = int(mask, 16)
+    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
