@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -95,7 +96,7 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
     inspection = _inspect(folder, on_progress)
     with suppress(OSError):
         memory.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_suffix(f".{os.getpid()}.tmp")
+        temporary = note.with_suffix(f".{secrets.token_hex(4)}.tmp")
         content = {"format": FORMAT, **asdict(inspection)}
         temporary.write_text(json.dumps(content), encoding="utf-8")
         temporary.replace(note)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dia_repro.data.dataset import DataError, Dataset, Images, as_images, OnProgress
+from dia_repro.data.dataset import DataError, Dataset, Images, OnProgress, as_images
 from dia_repro.data.folder import Files, ImageFolder, scan
 from dia_repro.data.inspection import MEMORY, inspect, sound
 from dia_repro.data.opening import in_threads, open_rgb, upright
