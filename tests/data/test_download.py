@@ -351,7 +351,8 @@ def test_part_that_another_process_has_finished_is_not_written_to(
         part.replace(target)  # after it was opened, before it was locked
         return file
 
-    monkeypatch.setattr(Path, "open", finished)
-    with pytest.raises(download.DownloadError, match="has just ended"):
-        download.download("http://127.0.0.1:9/x", target, "0" * 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", finished)
+        with pytest.raises(download.DownloadError, match="has just ended"):
+            download.download("http://127.0.0.1:9/x", target, "0" * 32)
     assert target.read_bytes() == b""
