@@ -43,7 +43,7 @@ def seconds_per_image(spec: Spec, device: torch.device, threads: int, together: 
         return statistics.mean(_answer(ours) for _, ours in working)
     finally:
         for process, ours in working:
-            process.terminate()
+            process.kill()  # it has nothing to save, and may be stopped
             process.join()
             ours.close()
 
