@@ -16,7 +16,7 @@ from multiprocessing import forkserver, resource_tracker, util
 
 from dia_repro.errors import AbsentError
 from dia_repro.interrupts import STOPPING
-from dia_repro.training.environment import TRAINING, environment, forget_fewer_threads
+from dia_repro.training.environment import SAFE_PATH, TRAINING, environment, forget_fewer_threads
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A worker imports what the program that started it is made of; here that is done once.
@@ -46,7 +46,7 @@ def start() -> None:
     forget_fewer_threads()
     # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
-    with environment({"PYTHONSAFEPATH": "1", **quiet, **TRAINING}):
+    with environment({**SAFE_PATH, **quiet, **TRAINING}):
         # SIGHUP would end the tracker; starting it ends the holding back of other signals.
         with _signals_held_back():
             resource_tracker.ensure_running()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +128,67 @@ def test_compiled_gpu_code_goes_where_it_can_be_written(
     assert homeless.returncode == 0, homeless.stderr
     folders = [Path(line) for line in homeless.stdout.splitlines()]
     assert [tmp_path in folder.parents and folder.is_dir() for folder in folders] == [True] * 2
+
+
+@pytest.mark.parametrize("fault", ["link", "owner", "mode"])
+def test_cache_folder_that_others_can_write_is_not_used(fault: str, tmp_path: Path) -> None:
+    if os.getuid() and fault == "owner":
+        pytest.skip("only root can give a folder away")
+    elsewhere = tmp_path / "elsewhere"
+    for name in (f"dia-repro-{os.getuid()}", f"torchinductor_{getpass.getuser()}"):
+        folder = tmp_path / name
+        if fault == "link":
+            elsewhere.mkdir(exist_ok=True)
+            folder.symlink_to(elsewhere)
+            continue
+        folder.mkdir()
+        if fault == "owner":
+            os.chown(folder, 12345, 12345)
+        else:
+            folder.chmod(0o777)
+    seen = python(
+        COMPILE,
+        TMPDIR=str(tmp_path),
+        HOME="/dev/null",
+        TRITON_CACHE_DIR="/proc/none",
+        TORCHINDUCTOR_CACHE_DIR="",
+    )
+    assert seen.returncode == 0, seen.stderr
+    for used in map(Path, seen.stdout.splitlines()):
+        assert used.is_dir()
+        assert used.parent.parent == tmp_path
+        assert used.parent.name.startswith("dia-repro-")
+        assert used.parent.name != f"dia-repro-{os.getuid()}"
+        assert stat.S_IMODE(used.parent.stat().st_mode) == 0o700
+        assert not used.parent.is_symlink()
+        assert used.parent.stat().st_uid == os.getuid()
+
+
+DRAW_IN_PROCESSES = (
+    "from pathlib import Path\n"
+    "from matplotlib.figure import Figure\n"
+    "from dia_repro.cli.pictures import drawing\n"
+    "if __name__ == '__main__':\n"
+    "    with drawing() as pictures:\n"
+    "        pictures.draw(Path('x'), Figure, (1, 1))\n"
+    "        pictures.write()\n"
+)
+
+
+def test_processes_that_draw_import_nothing_from_the_working_folder(tmp_path: Path) -> None:
+    script, folder = tmp_path / "draw.py", tmp_path / "here"
+    script.write_text(DRAW_IN_PROCESSES)
+    folder.mkdir()
+    for name in ("random", "socket", "matplotlib", "numpy"):
+        (folder / f"{name}.py").write_text("raise SystemExit('from the working folder')")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env=clean_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "x.png").stat().st_size > 100
