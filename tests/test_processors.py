@@ -63,7 +63,9 @@ def test_a_container_sees_its_own_group_at_the_mount(
 
 
 @pytest.mark.parametrize("name", ["mountinfo", "cgroup"])
-@pytest.mark.parametrize("line", [b"", b"junk", b"1 2 3 - 4", b"\xff\xfe - \xff", b"9 - - -", b"0:"])
+@pytest.mark.parametrize(
+    "line", [b"", b"junk", b"1 2 3 - 4", b"\xff\xfe - \xff", b"9 - - -", b"0:"]
+)
 def test_odd_lines_of_the_kernel_are_left_out(line: bytes, name: str, tmp_path: Path) -> None:
     process, mount = process_of(tmp_path, SECOND)
     limit(mount / "outer", SECOND, "250000")

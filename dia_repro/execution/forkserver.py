@@ -16,7 +16,7 @@ from multiprocessing import forkserver, resource_tracker, util
 
 from dia_repro.errors import AbsentError
 from dia_repro.interrupts import STOPPING
-from dia_repro.training.environment import SAFE_PATH, TRAINING, environment, forget_fewer_threads
+from dia_repro.training.environment import SAFE_PATH, TRAINING, environment, forget_settings
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A worker imports what the program that started it is made of; here that is done once.
@@ -43,7 +43,7 @@ def start() -> None:
         NoSocketError: there is no folder for the socket that workers are asked for through.
     """
     shorten_sockets()
-    forget_fewer_threads()
+    forget_settings()
     # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({**SAFE_PATH, **quiet, **TRAINING}):

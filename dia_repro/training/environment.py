@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from dia_repro.errors import UsageError, displayed_text
 
 # How long GNU's OpenMP threads look for work before they sleep: some milliseconds, since a small
 # network's operations follow each other at once, and being woken takes longer than their part.
@@ -17,13 +22,50 @@ TRAINING = {"GOMP_SPINCOUNT": "3000000"}
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # With these OpenMP gives fewer threads than were asked for, and oneDNN's convolutions wait for the
 # others for ever. How many threads a run has, the number of runs at a time decides.
-FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
+FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_STACKSIZE", "GOMP_STACKSIZE")
+# What torch reads as it is imported, and then ends in an error, or ends the process.
+READ_BY_TORCH = (
+    "TORCH_LOGS",
+    "TORCH_DISTRIBUTED_DEBUG",
+    "PYTORCH_JIT",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)
+SOUND = re.compile(r"0|1|OFF|INFO|DETAIL|expandable_segments:(True|False)|max_split_size_mb:\d+")
 
 
-def forget_fewer_threads() -> None:
-    """Remove the variables with which training would hang; call it before torch is loaded."""
-    for name in FEWER_THREADS:
-        os.environ.pop(name, None)
+class SettingError(UsageError):
+    """A variable of the environment has a value that a library refuses."""
+
+
+def forget_settings() -> None:
+    """Remove variables with which training hangs, fails or computes otherwise.
+
+    Call it before torch or numba is loaded. Of numba's variables only the folder of its cache is
+    kept: others choose other arithmetic, or no compilation, or end in an error.
+    """
+    for name in list(os.environ):
+        if name in FEWER_THREADS or (name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"):
+            del os.environ[name]
+
+
+def check_settings() -> None:
+    """Refuse variables with which torch cannot be imported; those of usual values cost nothing.
+
+    Raises:
+        SettingError: it can be imported without them only.
+    """
+    values = {name: os.environ.get(name, "") for name in READ_BY_TORCH}
+    doubtful = {name: text for name, text in values.items() if text and not SOUND.fullmatch(text)}
+    rest = {name: text for name, text in os.environ.items() if name not in doubtful}
+    if doubtful and not _imports_torch({**rest, **doubtful}) and _imports_torch(rest):
+        shown = ", ".join(f"{name}={displayed_text(text)}" for name, text in doubtful.items())
+        raise SettingError(f"torch cannot be loaded with {shown}: unset it")
+
+
+def _imports_torch(variables: Mapping[str, str]) -> bool:
+    command = [sys.executable, "-P", "-c", "import torch"]
+    return not subprocess.run(command, env=variables, capture_output=True, check=False).returncode
 
 
 @contextmanager
