@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,14 +40,22 @@ class _Output(io.FileIO):
         self.terminal = self.isatty()
 
     def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of it, also where the stream does not block: the rest is lost otherwise."""
+        left = memoryview(data).cast("B")
+        size = left.nbytes
         try:
-            return super().write(data)
+            while left:
+                written = super().write(left)
+                if written is None:  # it would block
+                    select.select((), (self,), ())
+                left = left[written or 0 :]
         except OSError as error:
             if self.fileno() == STDERR:  # a disk that is full ends no training either
-                return memoryview(data).nbytes
+                return size
             if error.errno == errno.EPIPE or (self.terminal and error.errno == errno.EIO):
                 raise ReaderGoneError from error
             raise
+        return size
 
 
 def prepare_streams() -> None:
