@@ -234,7 +234,7 @@ def test_junk_in_a_variable_is_refused_by_name_or_ignored(
 
 
 def test_usual_settings_of_torch_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment.sys, "executable", "/none")
+    monkeypatch.setattr(sys, "executable", "/none")
     for name, value in {
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
         "TORCH_DISTRIBUTED_DEBUG": "OFF",
@@ -254,9 +254,7 @@ def test_run_trains_whatever_numba_is_told(tmp_path: Path) -> None:
             sys.executable,
             "-m",
             "dia_repro",
-            "run",
-            "table5",
-            *options.split(),
+            *words.split(),
             "--only",
             "SENet ResNet83",
         ],
