@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 SELF = Path("/proc/self")
+# Lines of its `cgroup` (controllers, path) and `mountinfo` (root, mount point, type, options): see
+# proc(5). Others are left out, as of a kernel to come.
+GROUP = re.compile(r"\d+:([^:]*):(/.*)", re.DOTALL)
+MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) (?:.* )?- (\S+) \S* (\S+)", re.DOTALL)
 
 
 def cores() -> int:
@@ -32,14 +37,12 @@ def cpu_quota(process: Path = SELF) -> float:
 def _folders(process: Path) -> Iterator[Path]:
     """The process's control groups that can limit CPU time, and the groups around each."""
     try:
-        mounts = (process / "mountinfo").read_text().splitlines()
-        groups = (process / "cgroup").read_text().splitlines()
+        mounts = os.fsdecode((process / "mountinfo").read_bytes()).split("\n")
+        groups = os.fsdecode((process / "cgroup").read_bytes()).split("\n")
     except OSError:  # no Linux
         return
-    paths = {controllers: path for _, controllers, path in (one.split(":", 2) for one in groups)}
-    for fields, _, kind in (line.partition(" - ") for line in mounts):
-        _, _, _, root, mount, *_ = fields.split()
-        system, _, options = kind.split()
+    paths = {found[1]: found[2] for found in map(GROUP.fullmatch, groups) if found}
+    for root, mount, system, options in (m.groups() for m in map(MOUNT.fullmatch, mounts) if m):
         controls_cpu = system == "cgroup" and "cpu" in options.split(",")
         if not controls_cpu and system != "cgroup2":
             continue

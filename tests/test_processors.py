@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.processors import cpu_quota
+from tests.helpers import with_mounts
 
 # What /proc/self has where version 1 and 2 are mounted, and in a container of each.
 FIRST = ("4:memory:/m\n1:cpu,cpuacct:/outer/inner\n0::/\n", "cgroup", "rw,cpu,cpuacct")
@@ -59,6 +60,32 @@ def test_a_container_sees_its_own_group_at_the_mount(
     process, mount = process_of(tmp_path, kind, root="/outer/inner")
     limit(mount, kind, "150000")
     assert cpu_quota(process) == 1.5
+
+
+@pytest.mark.parametrize("name", ["mountinfo", "cgroup"])
+@pytest.mark.parametrize(
+    "line", [b"", b"junk", b"1 2 3 - 4", b"\xff\xfe - \xff", b"9 - - -", b"0:"]
+)
+def test_odd_lines_of_the_kernel_are_left_out(line: bytes, name: str, tmp_path: Path) -> None:
+    process, mount = process_of(tmp_path, SECOND)
+    limit(mount / "outer", SECOND, "250000")
+    known = (process / name).read_bytes()
+    (process / name).write_bytes(line + b"\n" + known + line)
+    assert cpu_quota(process) == 2.5
+    (process / name).write_bytes(line)
+    assert cpu_quota(process) == math.inf
+
+
+def test_mount_without_a_source_is_read(tmp_path: Path) -> None:
+    program = "from dia_repro.processors import cores; print(cores())"
+    inside = subprocess.run(
+        [*with_mounts(f"mount -t tmpfs '' {tmp_path}"), sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert inside.returncode == 0, inside.stderr
+    assert int(inside.stdout) >= 1
 
 
 def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from dia_repro.bench.contenders import Task, Way, stream
 from dia_repro.errors import DiaReproError
-from dia_repro.training.environment import TRAINING, environment
+from dia_repro.training.environment import SAFE_PATH, TRAINING, environment
 from dia_repro.training.numerics import prepare_process, use_device
 
 
@@ -124,7 +124,7 @@ class _Contender:
         self.how, self.start_seconds = "", 0.0
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(task, theirs), daemon=False)
-        with environment({} if task.way is Way.REFERENCE else TRAINING):
+        with environment(SAFE_PATH | ({} if task.way is Way.REFERENCE else TRAINING)):
             self.process.start()
         theirs.close()
 

@@ -41,7 +41,7 @@ from dia_repro.errors import (
     displayed_text,
 )
 from dia_repro.rendering.escaping import visible
-from dia_repro.training.environment import forget_fewer_threads
+from dia_repro.training.environment import check_settings, forget_settings
 
 # Typer brings its own copy of click, or the real one, depending on its version.
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -120,9 +120,10 @@ def main() -> None:
 
 def _run() -> int:
     _mend_size()
-    forget_fewer_threads()
+    forget_settings()
     try:
         _check_encoding()
+        check_settings()
         code = command()(standalone_mode=False)
         sys.stdout.flush()
     except DiaReproError as error:
@@ -156,8 +157,8 @@ def _report_bug(error: Exception) -> int:
 
 
 def _mend_size() -> None:
-    """Forget a size of the terminal that rich would stumble over."""
-    for name in ("COLUMNS", "LINES"):
+    """Forget a size of the terminal that rich or typer would stumble over."""
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
         size = os.environ.get(name, "")
         if not (size.isascii() and size.isdigit() and 0 < int(size[:9]) < LARGEST_TERMINAL):
             os.environ.pop(name, None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dia_repro.cli.output import notice
 from dia_repro.processors import cores
+from dia_repro.training.environment import SAFE_PATH, environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,8 @@ class Pictures:
         Args:
             path: of its files, without a suffix.
         """
-        self._drawn[path] = self._pool.submit(_files, how, value)
+        with environment(SAFE_PATH):  # it may start a process
+            self._drawn[path] = self._pool.submit(_files, how, value)
 
     def write(self) -> list[Path]:
         """Write every kind of file of each picture, and say so; gives their PNG files."""

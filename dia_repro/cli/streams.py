@@ -38,7 +38,7 @@ class ReaderGoneError(Exception):
 
 
 class _Output(io.FileIO):
-    """Standard output or standard error.
+    """Standard output; written whole, also where it does not block.
 
     Attributes:
         terminal: whether it was one at first; a terminal that was closed is none.

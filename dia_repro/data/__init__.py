@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dia_repro.data.dataset import WHOLE, Batch, DataError, Dataset, Images
-from dia_repro.data.inspection import OnProgress
+from dia_repro.data.dataset import WHOLE, Batch, DataError, Dataset, Images, OnProgress
 from dia_repro.data.resident import ResidentData
 from dia_repro.data.streaming import StreamedData, StreamedDataset
 from dia_repro.experiments.names import DataLocation

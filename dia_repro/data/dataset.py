@@ -13,6 +13,7 @@ from dia_repro.errors import AbsentError
 
 Batch = tuple[Tensor, Tensor]
 OnWait = Callable[[], object]
+OnProgress = Callable[[int, int], object]  # of images done, and images in all
 # Of a batch that no other process shares.
 WHOLE = slice(None)
 

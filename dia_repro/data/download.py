@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import http.client
+import os
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -49,36 +52,70 @@ def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = 
         on_progress: called with bytes that are here and bytes in all (0 if nobody knows).
 
     Raises:
-        DownloadError: the host cannot be reached, broke off, or sent something else.
+        DownloadError: the host cannot be reached, broke off, or sent something else, or another
+            process downloads the same file.
     """
     part = target.with_name(f"{target.name}.part")
     try:
-        _receive(url, part, on_progress)
+        with _locked(part) as file:
+            _receive(url, file, on_progress)
+            file.flush()
+            _check(part, md5)
+            part.replace(target)
     except NETWORK_ERRORS as error:
         raise DownloadError(str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[IO[bytes]]:
+    """Open a part of a download to append to it; no other process has it meanwhile.
+
+    Raises:
+        DownloadError: another process has it.
+    """
+    with part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DownloadError("another process is downloading it") from None
+        if not (part.exists() and os.path.samestat(part.stat(), os.fstat(file.fileno()))):
+            raise DownloadError("another process has just ended its download")
+        try:
+            yield file
+        finally:
+            file.flush()
+            if not os.fstat(file.fileno()).st_size:
+                part.unlink(missing_ok=True)
+
+
+def _check(part: Path, md5: str) -> None:
+    """Remove what was downloaded unless it has the MD5 sum that it should have.
+
+    Raises:
+        DownloadError: it has not.
+    """
     found = md5_of(part)
-    if found != md5:
-        with part.open("rb") as file:
-            is_page = file.read(CHUNK).lstrip()[:1] == b"<"
-        part.unlink()
-        what = "a web page" if is_page else f"a file with the MD5 sum {found}"
-        raise DownloadError(f"{what} came instead of the one with {md5}")
-    part.replace(target)
+    if found == md5:
+        return
+    with part.open("rb") as file:
+        is_page = file.read(CHUNK).lstrip()[:1] == b"<"
+    part.unlink()
+    what = "a web page" if is_page else f"a file with the MD5 sum {found}"
+    raise DownloadError(f"{what} came instead of the one with {md5}")
 
 
-def _receive(url: str, part: Path, on_progress: OnProgress | None) -> None:
-    held = part.stat().st_size if part.is_file() else 0
+def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
+    held = os.fstat(part.fileno()).st_size
     with _ask(url, held) as answer:
-        goes_on = str(answer.headers.get("Content-Range", "")).startswith(f"bytes {held}-")
-        held = held if goes_on else 0
+        if not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {held}-"):
+            held = part.truncate(0)
         length = int(answer.headers.get("Content-Length") or 0)
         total = held + length if length else 0
-        with part.open("ab" if goes_on else "wb") as file:
-            while chunk := answer.read(CHUNK):
-                file.write(chunk)
-                held += len(chunk)
-                if on_progress is not None:
-                    on_progress(held, total)
+        while chunk := answer.read(CHUNK):
+            part.write(chunk)
+            held += len(chunk)
+            if on_progress is not None:
+                on_progress(held, total)
     if held < total:
         raise DownloadError(
             f"the connection broke off after {held / 1e6:,.1f} of {total / 1e6:,.1f} MB, "

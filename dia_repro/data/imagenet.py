@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dia_repro.data.dataset import DataError
+from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.data.folder import is_folder, scan
-from dia_repro.data.inspection import MEMORY, OnProgress, inspect, sound
+from dia_repro.data.inspection import MEMORY, inspect, sound
 from dia_repro.data.streaming import StreamedDataset
 
 FOLDER = "imagenet"

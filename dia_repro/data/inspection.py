@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
+import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,16 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dia_repro.data.dataset import DataError
+from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.data.folder import Files, ImageFolder
 from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_file, upright
 
-OnProgress = Callable[[int, int], None]
 Pairs = tuple[tuple[str, str], ...]
 MEMORY = "inspections"  # inside the folder of downloaded data sets
 FORMAT = 3  # of the remembered files
 MENTIONED = 3
-PROGRESS = 500  # images between two words of progress
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
     inspection = _inspect(folder, on_progress)
     with suppress(OSError):
         memory.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_suffix(f".{os.getpid()}.tmp")
+        temporary = note.with_suffix(f".{secrets.token_hex(4)}.tmp")
         content = {"format": FORMAT, **asdict(inspection)}
         temporary.write_text(json.dumps(content), encoding="utf-8")
         temporary.replace(note)
@@ -142,7 +140,9 @@ def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
     names, facts = folder.names, folder.facts
     prints = np.zeros(len(names), np.uint64)
     looks = in_threads(
-        lambda n: _look(folder.root / names[n], facts[n].tolist()), range(len(names))
+        lambda n: _look(folder.root / names[n], facts[n].tolist()),
+        range(len(names)),
+        on_progress=on_progress,
     )
     for number, (name, look) in enumerate(zip(names, looks, strict=True)):
         if isinstance(look, str):
@@ -152,9 +152,6 @@ def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
             digest.update(os.fsencode(name) + f"\0{look.content}\n".encode())
             sizes.add(look.size)
             prints[number] = look.pixels
-        done = number + 1
-        if on_progress is not None and (done % PROGRESS == 0 or done == len(names)):
-            on_progress(done, len(names))
     sides = {side for size in sizes for side in size}
     return Inspection(
         digest.hexdigest(),

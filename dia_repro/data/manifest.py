@@ -11,8 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dia_repro.data.dataset import DataError
-from dia_repro.data.inspection import OnProgress
+from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.data.opening import Facts, facts_of, read_file
 
 FORMAT = 1

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 from PIL import ExifTags, Image
 
-from dia_repro.data.dataset import DataError
+from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.processors import cores
 
 # What Pillow may take a file for. The JPEG and GIF decoders are safe, and collections from the web
@@ -27,6 +33,11 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 MOST_PIXELS = 89_478_485
 # Of a file: that many pixels of four bytes, and room for what is written about them.
 MOST_BYTES = 4 * MOST_PIXELS + (1 << 24)
+# Scans of a JPEG file, each of which visits every pixel: libtiff's limit. Encoders write about ten.
+MOST_SCANS = 100
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+# A marker with a length: no stuffed byte, and no restart within a scan.
+MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
 # How EXIF says that the camera was held; 1, or nothing, is upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,7 +48,9 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-AT_A_TIME = 500
+AHEAD = 500  # items that threads may have begun before the first of them is taken
+PROGRESS = 64  # items between two reports of progress
+LOOK_SECONDS = 0.2  # how often progress is reported while a slow item is waited for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -111,7 +124,7 @@ def open_rgb(file: Path | io.BytesIO) -> tuple[Image.Image, int]:
 
     Raises:
         Exception: whatever the decoder likes, where the file is damaged; `UnfitImageError` where
-            it has too many pixels, or more than eight bits for each of a pixel's colours.
+            it has too many pixels or scans, or more than eight bits for each of a pixel's colours.
     """
     if isinstance(file, Path):
         file = io.BytesIO(read_file(file))
@@ -121,6 +134,8 @@ def open_rgb(file: Path | io.BytesIO) -> tuple[Image.Image, int]:
             raise UnfitImageError(
                 f"{width:,}×{height:,} pixels, more than {MOST_PIXELS / 1e6:.0f} million"
             )
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(file.getvalue())
         image.load()
         if image.mode.startswith(("I", "F")):  # they would all become white in RGB
             raise UnfitImageError("more than 8 bits a colour")
@@ -142,13 +157,83 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in TURNS else 1
 
 
-def in_threads(
-    work: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None
-) -> Iterator[Result]:
-    """What `work` gives for each item, in order, by all cores unless told.
+def _check_scans(content: bytes) -> None:
+    """Refuse a JPEG file of a few megabytes that would be decoded for minutes.
 
-    Not all at once: an error or an interruption waits for no more than is under way.
+    Raises:
+        UnfitImageError: it has more than `MOST_SCANS` scans.
     """
-    with ThreadPoolExecutor(threads or cores()) as pool:
-        for first in range(0, len(items), AT_A_TIME):
-            yield from pool.map(work, items[first : first + AT_A_TIME])
+    if content.count(bytes((0xFF, START_OF_SCAN))) <= MOST_SCANS:
+        return
+    scans, place = 0, 2
+    while (marker := MARKER.search(content, place)) and marker[1][0] != END_OF_IMAGE:
+        scans += marker[1][0] == START_OF_SCAN
+        end = marker.end()
+        place = end + int.from_bytes(content[end : end + 2])
+    if scans > MOST_SCANS:
+        raise UnfitImageError(f"{scans:,} scans, more than {MOST_SCANS}")
+
+
+def in_threads(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Result]:
+    """Yield what `work` returns for each item, in order.
+
+    An exception of `work`, or one that a signal raises, ends this at once: threads that are still
+    busy with an item are left behind, and do not keep the process from ending.
+
+    Args:
+        threads: how many; None for one a core.
+        on_progress: called with items done and items in all, now and then and several times a
+            second while an item is waited for; may raise.
+    """
+    jobs: SimpleQueue[tuple[Future[Result], Item] | None] = SimpleQueue()
+    started = [
+        Thread(target=_serve, args=(work, jobs), daemon=True)
+        for _ in range(min(threads or cores(), len(items)))
+    ]
+    for thread in started:
+        thread.start()
+    try:
+        yield from _results(jobs, items, on_progress or (lambda _done, _of: None))
+    finally:
+        with suppress(Empty):
+            while True:
+                jobs.get_nowait()
+        for _ in started:
+            jobs.put(None)
+    for thread in started:  # a process that forks should have no other threads
+        thread.join()
+
+
+def _results(
+    jobs: SimpleQueue[tuple[Future[Result], Item] | None],
+    items: Sequence[Item],
+    on_progress: OnProgress,
+) -> Iterator[Result]:
+    pending: deque[Future[Result]] = deque()
+    given = iter(items)
+    for done in range(1, len(items) + 1):
+        for item in islice(given, AHEAD - len(pending)):
+            pending.append(Future())
+            jobs.put((pending[-1], item))
+        while not pending[0].done():
+            wait([pending[0]], LOOK_SECONDS)
+            on_progress(done - 1, len(items))
+        yield pending.popleft().result()
+        if done % PROGRESS == 0 or done == len(items):
+            on_progress(done, len(items))
+
+
+def _serve(
+    work: Callable[[Item], Result], jobs: SimpleQueue[tuple[Future[Result], Item] | None]
+) -> None:
+    while (job := jobs.get()) is not None:
+        future, item = job
+        try:
+            future.set_result(work(item))
+        except BaseException as error:  # raised where the result is taken
+            future.set_exception(error)

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dia_repro.data.dataset import DataError, Dataset, Images, as_images
+from dia_repro.data.dataset import DataError, Dataset, Images, OnProgress, as_images
 from dia_repro.data.folder import Files, ImageFolder, scan
-from dia_repro.data.inspection import MEMORY, OnProgress, inspect, sound
+from dia_repro.data.inspection import MEMORY, inspect, sound
 from dia_repro.data.opening import in_threads, open_rgb, upright
 from dia_repro.data.streaming import StreamedDataset
 from dia_repro.experiments.names import DataLocation
@@ -79,7 +79,8 @@ def load_folder(
     """The images that a spec was made for.
 
     Args:
-        on_progress: called with images done and images in all, where they are looked through anew.
+        on_progress: called with images done and images in all, where they are looked through anew
+            or decoded; may raise.
 
     Raises:
         DataError: they are not there, or not the same any more.
@@ -94,12 +95,13 @@ def load_folder(
     kept = sound(found, inspection, skip_damaged=location.skip_damaged)
     if spec.image_size > LARGEST_LIKE_CIFAR:
         return StreamedDataset(spec.dataset, kept, spec.image_size, inspection.content_hash)
-    train, test = (_decode(kept, split, spec.image_size) for split in (kept.train, kept.test))
+    splits = (kept.train, kept.test)
+    train, test = (_decode(kept, split, spec.image_size, on_progress) for split in splits)
     mean, std = _statistics(train.pixels)
     return Dataset(spec.dataset, train, test, mean, std)
 
 
-def _decode(folder: ImageFolder, split: Files, size: int) -> Images:
+def _decode(folder: ImageFolder, split: Files, size: int, on_progress: OnProgress | None) -> Images:
     pixels = np.empty((len(split), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
@@ -115,7 +117,7 @@ def _decode(folder: ImageFolder, split: Files, size: int) -> Images:
             image = middle(image, size)
         pixels[index] = np.asarray(image)
 
-    for _ in in_threads(decode, range(len(split))):
+    for _ in in_threads(decode, range(len(split)), on_progress=on_progress):
         pass
     return as_images(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(split.labels))
 

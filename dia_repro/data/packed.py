@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dia_repro.data.dataset import DataError
-from dia_repro.data.inspection import MEMORY, OnProgress
+from dia_repro.data.dataset import DataError, OnProgress
+from dia_repro.data.inspection import MEMORY
 from dia_repro.data.manifest import (
     Manifest,
     read_manifest,

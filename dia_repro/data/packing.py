@@ -18,10 +18,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dia_repro.data.dataset import DataError
+from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.data.folder import Files, ImageFolder, scan
 from dia_repro.data.imagenet import load_imagenet
-from dia_repro.data.inspection import MEMORY, OnProgress, inspect, sound
+from dia_repro.data.inspection import MEMORY, inspect, sound
 from dia_repro.data.manifest import (
     FORMAT,
     MANIFEST,

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BATCH_BYTES, BATCH_IMAGES = 1 << 26, 1024  # of a record batch: what is held before it is written
 ORDINARY = ("RGB", "L")  # modes of a JPEG file that every decoder reads alike
-STEP = 64  # images between two words of progress
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ def write_shard(
     with replacing(path) as file, pa.ipc.new_file(file, schema) as writer:
         rows: list[tuple[bytes, int, bytes]] = []
         held = 0
-        images = in_threads(convert, places, job.workers)
-        for done, (place, image) in enumerate(zip(places, images, strict=True), start=1):
+        images = in_threads(convert, places, job.workers, lambda done, _of: on_image(done))
+        for place, image in zip(places, images, strict=True):
             row = (bytes(split.paths[place]), int(split.labels[place]), image)
             content.update(_line(*row))
             rows.append(row)
@@ -101,8 +100,6 @@ def write_shard(
             if held >= BATCH_BYTES or len(rows) == BATCH_IMAGES:
                 writer.write_batch(_batch(rows, schema))
                 rows, held = [], 0
-            if done % STEP == 0:
-                on_image(done)
         if rows:
             writer.write_batch(_batch(rows, schema))
     return Shard(

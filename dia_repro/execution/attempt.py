@@ -39,6 +39,7 @@ from dia_repro.results.claims import (
     OtherDataError,
     TakenOverError,
 )
+from dia_repro.results.database import DatabaseError
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
@@ -284,6 +285,8 @@ class Attempt:
         except Stopped:
             if self.heart.taken_over:
                 raise TakenOverError(f"{self.order.label} was taken over") from None
+            with suppress(DatabaseError):  # it is out of reach: weights are saved all the same
+                self.ledger.beat(lease)
             self._save(trainer, folder)
             return State.INTERRUPTED, None, None
         except Diverged as outcome:

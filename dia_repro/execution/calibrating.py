@@ -30,20 +30,16 @@ def seconds_per_image(spec: Spec, device: torch.device, threads: int, together: 
     Raises:
         CalibrationError: a step failed, as without enough memory.
     """
-    forkserver.start()
     arguments = (spec.canonical_json(), str(device), threads)
-    working = []
-    for _ in range(1 if device.type == "cuda" else together):
-        ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
-        process = forkserver.CONTEXT.Process(target=_measure, args=(*arguments, theirs))
-        process.start()
-        theirs.close()
-        working.append((process, ours))
+    working = [
+        forkserver.start_process(_measure, *arguments)
+        for _ in range(1 if device.type == "cuda" else together)
+    ]
     try:
         return statistics.mean(_answer(ours) for _, ours in working)
     finally:
         for process, ours in working:
-            process.terminate()
+            process.kill()  # it has nothing to save, and may be stopped
             process.join()
             ours.close()
 

@@ -65,7 +65,6 @@ def crew(
         HERE, 0, is_master=True, wait_for_workers=False
     )
     os.environ.update(_surroundings(order, 0, store.port))
-    forkserver.start()
     others = _Others([], send)
     try:
         for rank in range(1, order.processes):
@@ -113,12 +112,7 @@ class _Other:
 
 
 def _start(order: WorkOrder, rank: int, port: int) -> _Other:
-    ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
-    # No daemon, which could have no processes of its own to decode images.
-    process = forkserver.CONTEXT.Process(target=follow, args=(order, rank, port, theirs))
-    process.start()
-    theirs.close()
-    return _Other(rank, process, ours)
+    return _Other(rank, *forkserver.start_process(follow, order, rank, port))
 
 
 class _Others:

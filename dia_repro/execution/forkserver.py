@@ -10,13 +10,15 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker, util
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 
 from dia_repro.errors import AbsentError
 from dia_repro.interrupts import STOPPING
-from dia_repro.training.environment import TRAINING, environment, forget_fewer_threads
+from dia_repro.training.environment import SAFE_PATH, TRAINING, environment, forget_settings
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A worker imports what the program that started it is made of; here that is done once.
@@ -43,15 +45,45 @@ def start() -> None:
         NoSocketError: there is no folder for the socket that workers are asked for through.
     """
     shorten_sockets()
-    forget_fewer_threads()
+    forget_settings()
     # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
-    with environment({"PYTHONSAFEPATH": "1", **quiet, **TRAINING}):
+    with environment({**SAFE_PATH, **quiet, **TRAINING}):
         # SIGHUP would end the tracker; starting it ends the holding back of other signals.
         with _signals_held_back():
             resource_tracker.ensure_running()
         with _signals_held_back():
             forkserver.ensure_running()
+
+
+def start_process(
+    target: Callable[..., object], *arguments: object
+) -> tuple[ForkServerProcess, Connection]:
+    """Fork a process that calls `target` with arguments and a connection to send through.
+
+    It may have processes of its own. A server that was killed meanwhile is started again, once.
+
+    Returns:
+        The process, and the connection to hear it through.
+
+    Raises:
+        EOFError, OSError: no process can be started.
+    """
+    try:
+        return _started(target, arguments)
+    except (EOFError, ConnectionError):
+        return _started(target, arguments)
+
+
+def _started(
+    target: Callable[..., object], arguments: tuple[object, ...]
+) -> tuple[ForkServerProcess, Connection]:
+    start()  # by itself the server would come back without what protects it
+    ours, theirs = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=target, args=(*arguments, theirs))
+    process.start()
+    theirs.close()
+    return process, ours
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -105,7 +106,7 @@ class LocalExecutor:
         self.stopping = True
         for one in list(self._active):
             one.asked_to_stop = True
-            one.process.terminate()
+            ask_to_end(one.process)
         for one in list(self._active):
             one.process.join()
 
@@ -127,19 +128,14 @@ class LocalExecutor:
         asked = [one for one in active if not one.asked_to_stop]
         for one in asked:
             one.asked_to_stop = True
-            one.process.terminate()
+            ask_to_end(one.process)
         for one in active if self._signals.kill else ():
             one.process.kill()
         if asked and self.stopping:
             self.on_stopping()
 
     def _start(self, order: WorkOrder) -> _Worker:
-        forkserver.start()  # by itself it would come back without what protects it
-        ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
-        process = forkserver.CONTEXT.Process(target=self.train, args=(order, theirs))
-        process.start()
-        theirs.close()
-        return _Worker(order, process, ours)
+        return _Worker(order, *forkserver.start_process(self.train, order))
 
     def _listen(self, one: _Worker) -> bool:
         """Take what a worker has said; True when it will say no more."""
@@ -191,6 +187,13 @@ class LocalExecutor:
                 self.on_message(one.order, notice)
 
 
+def ask_to_end(process: BaseProcess) -> None:
+    """Send SIGTERM to a process, and SIGCONT, without which one that is stopped never takes it."""
+    process.terminate()
+    if process.pid is not None and process.is_alive():
+        os.kill(process.pid, signal.SIGCONT)
+
+
 @contextmanager
 def _ending(active: list[_Worker]) -> Iterator[None]:
     """Leave no worker behind when something here goes wrong: it saves and ends."""
@@ -198,4 +201,4 @@ def _ending(active: list[_Worker]) -> Iterator[None]:
         yield
     finally:
         for one in active:
-            one.process.terminate()
+            ask_to_end(one.process)

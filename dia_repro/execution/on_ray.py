@@ -33,6 +33,7 @@ from dia_repro.execution.stopping import Signals
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database, VanishedError
+from dia_repro.training.environment import forget_settings
 
 EXCHANGE_SECONDS = 0.5
 # Reckoned: a process that trains on a GPU holds CUDA's libraries, and images on their way to it.
@@ -149,6 +150,7 @@ def _train(
     order: WorkOrder, board: Any, through_board: bool, attempt: Callable[..., Ended]
 ) -> Ended | None:
     """One attempt at a run; None where it was to stop before it began."""
+    forget_settings()  # of the shell that the node was started from
     with _Line(board, order.run_id) as line:
         if line.stop_requested:
             return None

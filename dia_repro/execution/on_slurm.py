@@ -21,6 +21,7 @@ from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progre
 from dia_repro.execution.placing import Places
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import open_database
+from dia_repro.training.environment import SAFE_PATH
 
 try:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -100,6 +101,7 @@ class Submission:
         given = {name for name in options if name.replace("-", "_") in own}
         own |= {name.replace("-", "_"): options.pop(name) for name in given}
         # Since Slurm 22.05 srun does not take it over from the job.
+        own["setup"] = [f"export {name}={value}" for name, value in SAFE_PATH.items()]
         own["srun_args"] = [f"--cpus-per-task={own['cpus_per_task']}"]
         return {**own, "additional_parameters": {"requeue": True, **options}}
 

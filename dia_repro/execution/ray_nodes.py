@@ -18,6 +18,7 @@ import dia_repro
 from dia_repro.errors import AbsentError, DiaReproError, displayed
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
+from dia_repro.training.environment import forget_settings
 from dia_repro.training.probing import check_shared, probe
 from dia_repro.training.store import Store
 
@@ -272,6 +273,7 @@ def _probe(
     specs: Sequence[str], data: DataLocation, store: Store, mark: str
 ) -> tuple[str, str | None]:
     """This node's versions, and why it cannot train on some of the data, or keep checkpoints."""
+    forget_settings()  # of the shell that the node was started from
     from dia_repro.data import load
 
     try:

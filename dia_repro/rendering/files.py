@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -40,7 +40,7 @@ def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full.
     """
-    partials = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
+    partials = [path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial") for path in paths]
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:

@@ -15,10 +15,13 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import cycle, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dia_repro.artifacts.networks import DIANET, ORIGINAL, SENET
+from dia_repro.errors import UsageError
 from dia_repro.rendering.escaping import visible
 
 if TYPE_CHECKING:
@@ -28,6 +31,28 @@ if TYPE_CHECKING:
 # Read by matplotlib when it is imported. Jupyter names a backend of its own to all programs that it
 # starts, which is refused where its package is missing; files are drawn without any.
 os.environ["MPLBACKEND"] = "agg"
+# Its own settings in place of the user's, which are not used, and may be no text.
+_PACKAGE = find_spec("matplotlib")
+if _PACKAGE is not None and _PACKAGE.origin is not None:
+    os.environ["MATPLOTLIBRC"] = str(Path(_PACKAGE.origin).parent / "mpl-data" / "matplotlibrc")
+
+
+def check_settings(file: Path = Path("matplotlibrc")) -> None:
+    """Refuse a file of settings in the working folder with which matplotlib cannot be imported.
+
+    Raises:
+        UsageError: it cannot be read as text.
+    """
+    try:
+        if file.is_file():
+            file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{file.absolute()} cannot be read as UTF-8, and matplotlib reads it: move it away"
+        ) from error
+
+
+check_settings()
 # Warnings are of the user's own settings, which are not used, and of caches that cannot be written.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 

@@ -26,12 +26,12 @@ NETWORK_FILE_SYSTEMS = (
 def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
     """The kind of network file system that a path is on; None on others, or where unknown."""
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = mounts.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:  # not Linux
         return None
     best, kind = "", ""
     place = str(path.resolve())  # a link may lead to a network file system
-    for line in lines:
+    for line in filter(None, lines):
         _, mounted, file_system, *_ = line.split(" ")
         folder = mounted.replace("\\040", " ").rstrip("/")
         if (place == folder or place.startswith(f"{folder}/")) and len(folder) >= len(best):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -76,7 +77,7 @@ def back_up(database: Database, target: Path) -> None:
         DatabaseError: the database cannot be read.
     """
     if target.exists():
-        raise BackupError(f"{target} exists: a backup overwrites nothing")
+        raise _exists(target)
     path = backends.sqlite_path(database.location)
     with database.reading() as session:
         _copy_within(session.connection(), path, target)
@@ -91,7 +92,7 @@ def _beside(path: Path) -> Path:
 
 def _copy_within(connection: Connection, path: Path | None, target: Path) -> None:
     """Copy what a transaction under way sees; the file appears when it is whole and on the disk."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         if path is None:
             _copy_rows(connection, partial)
@@ -103,13 +104,34 @@ def _copy_within(connection: Connection, path: Path | None, target: Path) -> Non
         with partial.open("rb+") as file:
             flush_file(file)
         _check_copy(partial)
-        partial.replace(target)
+        _name(partial, target)
+    except FileExistsError:
+        raise _exists(target) from None
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise BackupError(f"cannot copy the database to {target}: {reason}") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _exists(target: Path) -> BackupError:
+    return BackupError(f"{target} exists: a backup overwrites nothing")
+
+
+def _name(partial: Path, target: Path) -> None:
+    """Give a file its name, unless another file has it.
+
+    Raises:
+        FileExistsError: another file has it.
+    """
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        target.touch(exist_ok=False)
+        partial.replace(target)
 
 
 def _reader(path: Path) -> sqlite3.Connection:

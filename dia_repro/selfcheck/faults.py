@@ -65,13 +65,7 @@ def _train(folder: Path, seeds: int) -> dict[int, Left]:
 
 def _kill_once(order: WorkOrder, moment: str, rng: random.Random) -> bool:
     """Whether the training died; it may have been over before."""
-    forkserver.start()
-    ours, theirs = forkserver.CONTEXT.Pipe(duplex=False)
-    process = forkserver.CONTEXT.Process(
-        target=_train_until, args=(order, theirs, moment, rng.randint(1, 3))
-    )
-    process.start()
-    theirs.close()
+    process, ours = forkserver.start_process(_train_until, order, moment, rng.randint(1, 3))
     if moment == "any":
         time.sleep(rng.uniform(0, 1.5))
         process.kill()
@@ -80,7 +74,7 @@ def _kill_once(order: WorkOrder, moment: str, rng: random.Random) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
-def _train_until(order: WorkOrder, connection: Connection, moment: str, count: int) -> None:
+def _train_until(order: WorkOrder, moment: str, count: int, connection: Connection) -> None:
     """Train, and be killed at that moment for the count-th time."""
     from dia_repro.results import writer
     from dia_repro.training import disk

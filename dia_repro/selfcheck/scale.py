@@ -57,7 +57,7 @@ def _timed(command: tuple[str, ...], folder: Path) -> tuple[float, int, int]:
     """Seconds, most memory in bytes, and exit code of a command in a process of its own."""
     begun = time.perf_counter()
     process = subprocess.run(
-        [sys.executable, "-c", _WITH_MEMORY, *command],
+        [sys.executable, "-P", "-c", _WITH_MEMORY, *command],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

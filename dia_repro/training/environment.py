@@ -4,23 +4,68 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
+import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from dia_repro.errors import UsageError, displayed_text
 
 # How long GNU's OpenMP threads look for work before they sleep: some milliseconds, since a small
 # network's operations follow each other at once, and being woken takes longer than their part.
 TRAINING = {"GOMP_SPINCOUNT": "3000000"}
+# For a new Python process: no import from the working folder, where a `torch.py` may lie.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # With these OpenMP gives fewer threads than were asked for, and oneDNN's convolutions wait for the
 # others for ever. How many threads a run has, the number of runs at a time decides.
-FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
+FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_STACKSIZE", "GOMP_STACKSIZE")
+# What torch reads as it is imported, and then ends in an error, or ends the process.
+READ_BY_TORCH = (
+    "TORCH_LOGS",
+    "TORCH_DISTRIBUTED_DEBUG",
+    "PYTORCH_JIT",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)
+SOUND = re.compile(r"0|1|OFF|INFO|DETAIL|expandable_segments:(True|False)|max_split_size_mb:\d+")
 
 
-def forget_fewer_threads() -> None:
-    """Remove the variables with which training would hang; call it before torch is loaded."""
-    for name in FEWER_THREADS:
-        os.environ.pop(name, None)
+class SettingError(UsageError):
+    """A variable of the environment has a value that a library refuses."""
+
+
+def forget_settings() -> None:
+    """Remove variables with which training hangs, fails or computes otherwise.
+
+    Call it before torch or numba is loaded. Of numba's variables only the folder of its cache is
+    kept: others choose other arithmetic, or no compilation, or end in an error.
+    """
+    for name in list(os.environ):
+        if name in FEWER_THREADS or (name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"):
+            del os.environ[name]
+
+
+def check_settings() -> None:
+    """Refuse variables with which torch cannot be imported; those of usual values cost nothing.
+
+    Raises:
+        SettingError: it can be imported without them only.
+    """
+    values = {name: os.environ.get(name, "") for name in READ_BY_TORCH}
+    doubtful = {name: text for name, text in values.items() if text and not SOUND.fullmatch(text)}
+    rest = {name: text for name, text in os.environ.items() if name not in doubtful}
+    if doubtful and not _imports_torch({**rest, **doubtful}) and _imports_torch(rest):
+        shown = ", ".join(f"{name}={displayed_text(text)}" for name, text in doubtful.items())
+        raise SettingError(f"torch cannot be loaded with {shown}: unset it")
+
+
+def _imports_torch(variables: Mapping[str, str]) -> bool:
+    command = [sys.executable, "-P", "-c", "import torch"]
+    return not subprocess.run(command, env=variables, capture_output=True, check=False).returncode
 
 
 @contextmanager
@@ -36,9 +81,10 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def use_writable_caches() -> None:
-    """Have compiled GPU code kept in the folder of temporary files where its own is not writable.
+    """Have compiled GPU code kept in a folder of this user's where its own is not usable.
 
-    Triton and torch's compiler write what they compile before they use it.
+    Triton and torch's compiler write what they compile, and run what they find. Their own folder is
+    not used where it cannot be written, or where other users can write.
     """
     caches: dict[str, Callable[[], Path]] = {
         "TRITON_CACHE_DIR": lambda: Path("~/.triton/cache").expanduser(),
@@ -48,10 +94,34 @@ def use_writable_caches() -> None:
     }
     for variable, default in caches.items():
         try:
-            folder = Path(os.environ.get(variable) or default())
+            chosen = os.environ.get(variable)
+            folder = Path(chosen) if chosen else default()
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
+            usable = bool(chosen) or _is_ours(folder)
         except (OSError, RuntimeError, KeyError):  # two of them: a user without a name or a home
-            own = Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}", variable.lower())
-            own.mkdir(parents=True, exist_ok=True)
+            usable = False
+        if not usable:
+            own = _own_folder() / variable.lower()
+            own.mkdir(exist_ok=True)
             os.environ[variable] = str(own)
+
+
+def _own_folder() -> Path:
+    """Return a folder for temporary files that other users cannot write; made if need be."""
+    folder = Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    # Its name is known: another user may have made it first.
+    return folder if _is_ours(folder) else Path(tempfile.mkdtemp(prefix="dia-repro-"))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a path is a folder, not a link to one, that this user alone can write."""
+    status = folder.lstat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == os.getuid()
+        and not status.st_mode & others
+    )

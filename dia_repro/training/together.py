@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import torch
@@ -30,6 +31,11 @@ from dia_repro.training.step import TrainingStep
 
 # A process that waits so long for another gives up; a checkpoint takes seconds.
 PATIENCE = timedelta(minutes=10)
+# Of `DistributedDataParallel`: whether buffers are sent at each step. torch 2.14 warns of the older
+# name, and 2.11 has no other.
+_NAMES = signature(DistributedDataParallel).parameters
+_SYNC = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
+NO_BUFFERS: dict[str, Any] = {_SYNC: False}
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class SharedStep(TrainingStep):
         # Gradients become the mean of all processes', whence the factor in `train_eagerly`.
         # Statistics are alike in all processes, so that nothing else is to be sent.
         devices = [device] if device.type == "cuda" else None
-        shared = DistributedDataParallel(model, devices, broadcast_buffers=False)
+        shared = DistributedDataParallel(model, devices, **NO_BUFFERS)
         self.group = group
         super().__init__(shared, recipe, precision, device)
         model.use_fast(False)

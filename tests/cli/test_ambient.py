@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dia_repro.cli import output
-from tests.helpers import clean_environment, cli
+from dia_repro.training import environment
+from tests.helpers import clean_environment, cli, write_folder
 
 DRAW = (
     "from dia_repro.rendering.images import style, to_bytes\n"
@@ -50,10 +54,11 @@ def test_pictures_are_drawn_whatever_backend_jupyter_names() -> None:
 
 def test_pictures_need_no_settings_and_no_home(tmp_path: Path) -> None:
     settings = tmp_path / "matplotlibrc"
-    settings.write_text("backend: nonsense\nno setting\n")
-    done = python(DRAW, MATPLOTLIBRC=str(settings), HOME="/dev/null", MPLCONFIGDIR="/dev/null")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    for content in (b"backend: nonsense\nno setting\n", b"\xff\xfe: \xe9\n"):
+        settings.write_bytes(content)
+        done = python(DRAW, MATPLOTLIBRC=str(settings), HOME="/dev/null", MPLCONFIGDIR="/dev/null")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
 
 
 def test_no_colours_and_no_bars_where_output_is_no_terminal(
@@ -85,13 +90,20 @@ def test_without_a_short_folder_a_sentence_says_what_to_do(tmp_path: Path) -> No
     assert done.stderr.strip().endswith("set TMPDIR to a short folder")
 
 
-FEWER = {"OMP_DYNAMIC": "true", "OMP_THREAD_LIMIT": "1"}
+FEWER = {
+    "OMP_DYNAMIC": "true",
+    "OMP_THREAD_LIMIT": "1",
+    "NUMBA_NUM_THREADS": "0",
+    "NUMBA_DISABLE_JIT": "1",
+    "NUMBA_THREADING_LAYER": "junk",
+    "OMP_STACKSIZE": "1000000G",
+}
 COMMAND = (
     "import os, sys\n"
     "sys.argv = ['dia-repro', '--version']\n"
     "from dia_repro.cli.main import main\n"
     "try:\n    main()\nexcept SystemExit:\n    pass\n"
-    "print('OMP_DYNAMIC' in os.environ or 'OMP_THREAD_LIMIT' in os.environ, 'torch' in sys.modules)"
+    f"print(any(name in os.environ for name in {tuple(FEWER)}), 'torch' in sys.modules)"
 )
 
 
@@ -125,3 +137,151 @@ def test_compiled_gpu_code_goes_where_it_can_be_written(
     assert homeless.returncode == 0, homeless.stderr
     folders = [Path(line) for line in homeless.stdout.splitlines()]
     assert [tmp_path in folder.parents and folder.is_dir() for folder in folders] == [True] * 2
+
+
+@pytest.mark.parametrize("fault", ["link", "owner", "mode"])
+def test_cache_folder_that_others_can_write_is_not_used(fault: str, tmp_path: Path) -> None:
+    if os.getuid() and fault == "owner":
+        pytest.skip("only root can give a folder away")
+    elsewhere = tmp_path / "elsewhere"
+    for name in (f"dia-repro-{os.getuid()}", f"torchinductor_{getpass.getuser()}"):
+        folder = tmp_path / name
+        if fault == "link":
+            elsewhere.mkdir(exist_ok=True)
+            folder.symlink_to(elsewhere)
+            continue
+        folder.mkdir()
+        if fault == "owner":
+            os.chown(folder, 12345, 12345)
+        else:
+            folder.chmod(0o777)
+    seen = python(
+        COMPILE,
+        TMPDIR=str(tmp_path),
+        HOME="/dev/null",
+        TRITON_CACHE_DIR="/proc/none",
+        TORCHINDUCTOR_CACHE_DIR="",
+    )
+    assert seen.returncode == 0, seen.stderr
+    for used in map(Path, seen.stdout.splitlines()):
+        assert used.is_dir()
+        assert used.parent.parent == tmp_path
+        assert used.parent.name.startswith("dia-repro-")
+        assert used.parent.name != f"dia-repro-{os.getuid()}"
+        assert stat.S_IMODE(used.parent.stat().st_mode) == 0o700
+        assert not used.parent.is_symlink()
+        assert used.parent.stat().st_uid == os.getuid()
+
+
+DRAW_IN_PROCESSES = (
+    "from pathlib import Path\n"
+    "from matplotlib.figure import Figure\n"
+    "from dia_repro.cli.pictures import drawing\n"
+    "if __name__ == '__main__':\n"
+    "    with drawing() as pictures:\n"
+    "        pictures.draw(Path('x'), Figure, (1, 1))\n"
+    "        pictures.write()\n"
+)
+
+
+def test_processes_that_draw_import_nothing_from_the_working_folder(tmp_path: Path) -> None:
+    script, folder = tmp_path / "draw.py", tmp_path / "here"
+    script.write_text(DRAW_IN_PROCESSES)
+    folder.mkdir()
+    for name in ("random", "socket", "matplotlib", "numpy"):
+        (folder / f"{name}.py").write_text("raise SystemExit('from the working folder')")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env=clean_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "x.png").stat().st_size > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("TORCH_LOGS", 2),
+        ("TORCH_DISTRIBUTED_DEBUG", 2),
+        ("PYTORCH_JIT", 2),
+        ("PYTORCH_ALLOC_CONF", 2),
+        ("TERMINAL_WIDTH", 0),
+        ("COLUMNS", 0),
+        ("NUMBA_NUM_THREADS", 0),
+        ("NUMBA_DISABLE_JIT", 0),
+    ],
+)
+def test_junk_in_a_variable_is_refused_by_name_or_ignored(
+    name: str, code: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "dia_repro", "params", "--help"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(**{name: "junk"}),
+    )
+    assert done.returncode == code, done.stderr
+    refusal = f"dia-repro: torch cannot be loaded with {name}=junk: unset it\n"
+    assert done.stderr == (refusal if code else "")
+
+
+def test_usual_settings_of_torch_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/none")
+    for name, value in {
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+        "TORCH_DISTRIBUTED_DEBUG": "OFF",
+        "PYTORCH_JIT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    environment.check_settings()
+
+
+@pytest.mark.slow
+def test_run_trains_whatever_numba_is_told(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", {"train": 8, "val": 4})
+    words = "run table5 --protocol demo --dataset folder:pets --image-size 8 --epochs 1 --yes"
+    told = {"NUMBA_DISABLE_JIT": "1", "NUMBA_NUM_THREADS": "0", "NUMBA_OPT": "junk"}
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "dia_repro",
+            *words.split(),
+            "--only",
+            "SENet ResNet83",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(**told),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "NUMBA" not in result.stderr
+
+
+def test_settings_of_matplotlib_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe: \xe9\n")
+    script = (
+        "from dia_repro.errors import UsageError\ntry:\n    import dia_repro.rendering.learning\n"
+    )
+    script += "except UsageError as error:\n    print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(),
+    )
+    assert done.stdout.startswith(f"{tmp_path / 'matplotlibrc'} cannot be read as UTF-8"), (
+        done.stderr
+    )

@@ -313,3 +313,46 @@ def test_a_folder_that_cannot_be_written_is_named(offer: Offer, root: Path) -> N
     assert len(outcome.stderr.splitlines()) == 1
     assert f"cannot write cifar100 to {root}" in outcome.stderr
     assert root.read_text() == "a file"
+
+
+def test_second_download_of_the_same_file_is_refused(host: Host, offer: Offer, root: Path) -> None:
+    root.mkdir()
+    content, more = host.content, threading.Event()
+    begun = threading.Event()
+
+    def halting(done: int, _of: int) -> None:
+        if done:
+            begun.set()
+            assert more.wait(60)
+
+    first = threading.Thread(target=fetch_cifar, args=("cifar100", root, halting))
+    first.start()
+    assert begun.wait(60)
+    try:
+        refused = fetched(root)
+    finally:
+        more.set()
+        first.join()
+    assert refused.code == 3, refused
+    assert "another process is downloading it" in refused.stderr
+    assert (root / ARCHIVE).read_bytes() == content
+    assert fetched(root).code == 0
+    assert len(host.ranges) == 1
+
+
+def test_part_that_another_process_has_finished_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, target = tmp_path / "x.part", tmp_path / "x"
+    opened = Path.open
+
+    def finished(path: Path, *mode: Any) -> Any:
+        file = opened(path, *mode)
+        part.replace(target)  # after it was opened, before it was locked
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", finished)
+        with pytest.raises(download.DownloadError, match="has just ended"):
+            download.download("http://127.0.0.1:9/x", target, "0" * 32)
+    assert target.read_bytes() == b""

@@ -28,7 +28,6 @@ def on_message(_order, message):
     if isinstance(message, Ended) and not known:
         known.append(server._forkserver_pid)
         os.kill(known[0], signal.SIGKILL)
-        os.waitid(os.P_PID, known[0], os.WEXITED | os.WNOWAIT)
     elif isinstance(message, Progress) and known and server._forkserver_pid not in known:
         known.append(server._forkserver_pid)
         print(Path(f"/proc/{known[1]}/status").read_text())

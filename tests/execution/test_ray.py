@@ -136,6 +136,50 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     assert len(rows(tmp_path / DATABASE)) == runs
 
 
+SETTINGS = {"OMP_THREAD_LIMIT": "1", "OMP_DYNAMIC": "true", "NUMBA_NUM_THREADS": "1"}
+# Threads that a task gets of torch and numba, on a node that was started with other settings.
+COUNT_THREADS = (
+    "import sys\n"
+    "from pathlib import Path\n"
+    "from dia_repro.execution.messages import Ended, Outcome\n"
+    "from dia_repro.execution.on_ray import RayExecutor\n"
+    "from dia_repro.execution.ray_nodes import Share\n"
+    "import ray\n"
+    "from tests.execution.tiny_runs import make_orders, report\n"
+    "from tests.helpers import tiny_spec\n"
+    "def count(order, *_):\n"
+    "    import os, torch, numba\n"
+    "    from dia_repro.training.numerics import prepare_process\n"
+    "    prepare_process(order.threads)\n"
+    "    left = [name for name in sys.argv[1:] if name in os.environ]\n"
+    "    threads = torch.get_num_threads(), numba.get_num_threads()\n"
+    "    return Ended(Outcome.FINISHED, f'{threads} {left}')\n"
+    "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,\n"
+    f"    object_store_memory={STORE_BYTES})\n"
+    "database, orders = make_orders(Path.cwd(), [tiny_spec()], 1)\n"
+    "ended = RayExecutor(database, Share(0, 2), report, attempt=count).run(orders)\n"
+    "print(*(one.detail for one in ended.values()))\n"
+)
+
+
+@pytest.mark.slow
+def test_node_gives_a_run_the_threads_of_its_share(tmp_path: Path) -> None:
+    environment = clean_environment(
+        PYTHONPATH=str(ROOT), RAY_ENABLE_UV_RUN_RUNTIME_ENV="0", **SETTINGS
+    )
+    driver = subprocess.run(
+        [sys.executable, "-c", COUNT_THREADS.replace("sys.argv[1:]", repr(list(SETTINGS)))],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    cores = min(2, len(os.sched_getaffinity(0)))
+    assert driver.stdout.splitlines()[-1:] == [f"(2, {cores}) []"], driver.stderr
+
+
 @pytest.fixture(scope="module")
 def standing() -> Iterator[str]:
     """The address of a cluster of two nodes with a processor each, which outlives its drivers."""

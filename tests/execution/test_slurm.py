@@ -135,6 +135,7 @@ def test_the_script_asks_for_what_the_command_says(slurm: Path, tmp_path: Path) 
     assert Path(asked["output"]).parent == tmp_path / "runs-slurm"
     (srun,) = [one for one in (slurm / "script").read_text().splitlines() if "srun " in one]
     assert "--cpus-per-task=16 " in srun
+    assert "export PYTHONSAFEPATH=1" in (slurm / "script").read_text().splitlines()
 
 
 SEVEN_RUNS = ("run", "table5", "--protocol", "demo", "--seeds", "7", "--only", "SENet ResNet83")

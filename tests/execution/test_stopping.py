@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -170,6 +171,39 @@ def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
     found, reason, owner = state(database, order)
     assert (found.value, owner) == (expected.value, None)
     assert (reason is None) == (expected is Outcome.INTERRUPTED)
+
+
+class StrayError(Exception):
+    """Something that goes wrong in the process that started the workers."""
+
+
+@pytest.mark.parametrize("how", ["signal", "call", "error"])
+def test_stopped_worker_is_continued_and_ends(tmp_path: Path, how: str) -> None:
+    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=30)], 1)
+    found: list[int] = []
+
+    def on_message(_order: WorkOrder, message: Message) -> None:
+        if not isinstance(message, Progress) or found:
+            return
+        found.append(executor._active[0].process.pid or 0)
+        os.kill(found[0], signal.SIGSTOP)  # as Ctrl-Z does
+        rescue.start()
+        if how == "signal":
+            os.kill(os.getpid(), signal.SIGINT)
+        elif how == "call":
+            executor.stop_now()
+        else:
+            raise StrayError
+
+    executor = LocalExecutor(database, Places.on_cpu(1), on_message)
+    rescue = threading.Timer(20, lambda: os.kill(found[0], signal.SIGCONT))
+    with pytest.raises(StrayError) if how == "error" else nullcontext():
+        executor.run([order])
+    if how == "error":
+        executor._active[0].process.join()
+    assert rescue.is_alive(), "it was this test that continued the worker"
+    rescue.cancel()
+    assert state(database, order) == (State.INTERRUPTED, None, None)
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,9 @@ def test_a_link_to_a_network_file_system_is_seen(tmp_path: Path) -> None:
     for path in (shared / "runs.db", tmp_path / "link" / "runs.db", shared / ".." / "shared" / "a"):
         assert network_file_system(path, mounts) == "nfs4"
     assert network_file_system(tmp_path / "runs.db", mounts) is None
+
+
+def test_odd_names_of_mounts_are_read(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"a /x\u2028y\x85z tmpfs rw 0 0\n{MOUNTS}")
+    assert network_file_system(Path("/"), mounts) != "nfs"

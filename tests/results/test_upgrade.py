@@ -6,8 +6,12 @@ runs, numbers that are not finite, a measurement, an analysis.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -145,3 +149,35 @@ def test_a_backup_of_each_backend_is_the_same_database(location: str, tmp_path: 
     with pytest.raises(BackupError, match="exists"):
         back_up(source, copy)
     target.close()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_one_of_several_backups_to_one_name_succeeds(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:  # as on exFAT
+        monkeypatch.setattr(os, "link", refuse)
+    source = tmp_path / "source.db"
+    source.write_bytes((VERSIONS / "0003.db").read_bytes())
+    upgrade_database(str(source))
+    together = threading.Barrier(4)
+
+    def attempt(_: int) -> str:
+        with closing(open_database(str(source), create=False)) as database:
+            together.wait()
+            try:
+                back_up(database, tmp_path / "copy.db")
+            except BackupError as error:
+                return str(error)
+        return "done"
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = sorted(pool.map(attempt, range(4)))
+    assert outcomes == sorted(
+        ["done"] + [f"{tmp_path / 'copy.db'} exists: a backup overwrites nothing"] * 3
+    )
+    assert open_database(str(tmp_path / "copy.db"), create=False)
+    assert not list(tmp_path.glob(".*"))

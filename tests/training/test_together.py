@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -100,6 +101,17 @@ def together(size: int, folder: Path, work: Callable[[Group], Outcome]) -> list[
         process.join(120)
         assert process.exitcode == 0
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+def said_at_the_start(group: Group) -> Outcome:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        Trainer(spec(), 0, load_digits(), CPU, 0, group)
+    return {"said": [str(one.message) for one in said]}
+
+
+def test_processes_of_a_run_warn_of_nothing(tmp_path: Path) -> None:
+    assert [one["said"] for one in together(2, tmp_path, said_at_the_start)] == [[], []]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""Images that take long to decode: refused where they can be told, and in no command's way."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dia_repro.data import DataError, load
+from dia_repro.data.folder import scan
+from dia_repro.data.inspection import inspect
+from dia_repro.data.opening import MOST_SCANS, in_threads, open_rgb
+from dia_repro.data.own import choose_folder
+from dia_repro.experiments.names import DataLocation
+from tests.data.slow_images import many_scans
+from tests.helpers import clean_environment, write_folder
+
+# The command line, which says when the decoder has begun with a slow image.
+COMMAND = (
+    "import sys\n"
+    "from PIL.ImageFile import ImageFile\n"
+    "from dia_repro.__main__ import main\n"
+    "load = ImageFile.load\n"
+    "def told(image):\n"
+    "    if image.width > 100:\n"
+    "        print('decoding', flush=True)\n"
+    "    return load(image)\n"
+    "ImageFile.load = told\n"
+    "main()\n"
+)
+
+
+def slow_folder(folder: Path, side: int) -> Path:
+    """Images of which one takes seconds: about 13 for a side of 8192 pixels, 3 for 4096."""
+    write_folder(folder, {"train": 3, "test": 2})
+    slow = many_scans(side, MOST_SCANS)
+    (folder / "test" / "cat" / "slow.jpg").write_bytes(slow)
+    assert len(slow) < 400_000
+    return folder
+
+
+def test_jpeg_of_thousands_of_scans_is_damaged(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine", {"train": 3, "test": 2})
+    (folder / "train" / "cat" / "x.jpg").write_bytes(many_scans(4096, 5000))
+    begun = time.monotonic()
+    inspection = inspect(scan(folder), tmp_path / "data")
+    assert inspection.damaged == ("train/cat/x.jpg",)
+    assert inspection.reasons == ("5,000 scans, more than 100",)
+    assert time.monotonic() - begun < 5
+
+
+def test_jpeg_files_as_encoders_write_them_are_read(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for progressive in (False, True):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", progressive=progressive)
+        # As of a phone whose photographs end with a short film.
+        assert open_rgb(io.BytesIO(file.getvalue() + b"\xff\xda" * 200))[0].size == (64, 64)
+    assert open_rgb(io.BytesIO(many_scans(64, MOST_SCANS)))[0].getpixel((0, 0)) == (128,) * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("data check", signal.SIGINT),
+        ("data check", signal.SIGTERM),
+        ("data pack", signal.SIGINT),
+        ("run table5 --protocol demo --yes", signal.SIGTERM),
+    ],
+)
+def test_signal_ends_a_command_that_decodes_a_slow_image(
+    words: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    folder = slow_folder(tmp_path / "mine", 8192)
+    option = ["--dataset"] if words.startswith("run") else []
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words.split(), *option, f"folder:{folder}"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "decoding\n"
+        os.kill(process.pid, number)
+        begun = time.monotonic()
+        _, complaint = process.communicate(timeout=60)
+        assert time.monotonic() - begun < 4
+    assert process.returncode == 130
+    assert complaint.splitlines()[-1] == "dia-repro: interrupted"
+
+
+class StoppedError(Exception):
+    """A run is to stop."""
+
+
+def test_run_that_decodes_a_slow_image_can_be_stopped(tmp_path: Path) -> None:
+    folder = slow_folder(tmp_path / "mine", 4096)
+    data = choose_folder(folder, 8, tmp_path).spec
+
+    def stop(_done: int, of: int) -> None:
+        if of == 5:  # test images
+            raise StoppedError
+
+    begun = time.monotonic()
+    with pytest.raises(StoppedError):
+        load(data, DataLocation(tmp_path, folder), stop)
+    assert time.monotonic() - begun < 1.5
+
+
+def test_error_waits_for_no_other_item() -> None:
+    def work(number: int) -> int:
+        time.sleep(5 * number)
+        if not number:
+            raise DataError("damaged")
+        return number
+
+    begun = time.monotonic()
+    with pytest.raises(DataError, match="damaged"):
+        list(in_threads(work, range(2), 2))
+    assert time.monotonic() - begun < 2
+
+
+def test_results_come_in_order_with_their_progress() -> None:
+    told: list[tuple[int, int]] = []
+    results = in_threads(lambda n: n * n, range(1300), 3, lambda *now: told.append(now))
+    assert list(results) == [n * n for n in range(1300)]
+    assert told[-1] == (1300, 1300)
+    assert told == sorted(told)
+    assert len(told) >= 1300 // 64
+    assert list(in_threads(lambda n: n, [], 3)) == []
