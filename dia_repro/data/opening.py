@@ -220,8 +220,7 @@ def _results(
         for item in islice(given, AHEAD - len(pending)):
             pending.append(Future())
             jobs.put((pending[-1], item))
-        while not pending[0].done():
-            wait([pending[0]], LOOK_SECONDS)
+        while wait([pending[0]], LOOK_SECONDS).not_done:
             on_progress(done - 1, len(items))
         yield pending.popleft().result()
         if done % PROGRESS == 0 or done == len(items):

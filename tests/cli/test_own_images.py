@@ -221,5 +221,5 @@ def test_imagenet_is_looked_through_with_a_bar(
     for look in looks:
         seen.clear()
         look()
-        assert seen == [(6, 6)]
+        assert seen[-1] == (6, 6)
         shutil.rmtree(tmp_path / "inspections")

@@ -94,7 +94,7 @@ def test_signal_ends_a_command_that_decodes_a_slow_image(
         os.kill(process.pid, number)
         begun = time.monotonic()
         _, complaint = process.communicate(timeout=60)
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 8, "which takes 4 seconds where processors are busy"
     assert process.returncode == 130
     assert complaint.splitlines()[-1] == "dia-repro: interrupted"
 
