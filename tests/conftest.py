@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,15 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     # them from other tests' threads, for which theirs wait: seconds become minutes.
     cores = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.update({"OMP_NUM_THREADS": str(max(1, cores)), "GOMP_SPINCOUNT": "0"})
+
+# A shell has what runs in the background ignore SIGINT, and `nohup` SIGHUP: commands of tests would
+# ignore them, too.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Commands of tests are forked from the process that workers are forked from: what several of them
 # would import is there already.

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-import torch
-
 from dia_repro.analysis.claim_runs import entry_at
 from dia_repro.analysis.judging import Judgement
 from dia_repro.analysis.judging_cells import Counted, judge_counts
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
-from dia_repro.experiments.spec import ModelSpec, NoAttention, Spec
-from dia_repro.models.build import from_spec
-from dia_repro.models.counting import count, count_parameters
+from dia_repro.experiments.spec import NoAttention, Spec
+from dia_repro.models.counting import Counts, count
 from dia_repro.paper import Claim, Comparison, Kind, Place
 
 MILLION = 1e6
@@ -35,26 +30,24 @@ def judge_by_counting(claim: Claim) -> Judgement:
     )
 
 
-@cache
-def _parameters(model: ModelSpec, classes: int) -> int:
-    with torch.device("meta"):
-        return count_parameters(from_spec(model, classes))
-
-
 def _spec(place: Place) -> Spec:
     return entry_at(place).spec(Request(Protocol.PAPER))
 
 
+def _count(spec: Spec) -> Counts:
+    return count(spec.model, spec.data.classes, spec.data.image_size)
+
+
 def _fewer(pair: Comparison) -> Counted:
     specs = _spec(pair.first), _spec(pair.second)
-    first, second = (_parameters(spec.model, spec.data.classes) for spec in specs)
+    first, second = (_count(spec).parameters for spec in specs)
     note = f"{first:,} against {second:,}"
     return Counted(pair.label, (first - second) / MILLION, "M", first < second, note)
 
 
 def _same_cost(pair: Comparison) -> Counted:
     specs = _spec(pair.first), _spec(pair.second)
-    first, second = (count(s.model, s.data.classes, s.data.image_size).macs for s in specs)
+    first, second = (_count(spec).macs for spec in specs)
     note = f"{first:,} and {second:,} multiply-accumulates for an image"
     return Counted(pair.label, (first - second) / MILLION, "MMAC", first == second, note)
 
@@ -62,9 +55,9 @@ def _same_cost(pair: Comparison) -> Counted:
 def _added(place: Place) -> int:
     """What attention adds over the same backbone without it."""
     spec = _spec(place)
-    bare = spec.model.model_copy(update={"attention": NoAttention()})
-    classes = spec.data.classes
-    return _parameters(spec.model, classes) - _parameters(bare, classes)
+    model = spec.model.model_copy(update={"attention": NoAttention()})
+    bare = spec.model_copy(update={"model": model})
+    return _count(spec).parameters - _count(bare).parameters
 
 
 def _increments(cells: tuple[Place, ...]) -> list[Counted]:

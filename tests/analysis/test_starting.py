@@ -31,6 +31,7 @@ def start(digits: Dataset, spec: Spec, steps: int = 4, variation: Variation | No
     return first_steps(spec, 3, digits, steps, CPU, variation or Variation())
 
 
+@pytest.mark.slow
 def test_they_are_those_of_the_run(digits: Dataset) -> None:
     spec = tiny_spec()
     found = start(digits, spec, steps=99)

@@ -112,7 +112,8 @@ def test_training_goes_on_without_its_log(log: str, tmp_path: Path) -> None:
         assert [run.state for run in all_runs(database)] == [State.FINISHED]
 
 
-@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_log_that_nobody_reads_holds_up_no_stop(terminal: bool, tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     options = "--protocol demo --dataset folder:pets --image-size 8 --epochs 9999 --yes"

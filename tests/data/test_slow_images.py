@@ -71,9 +71,8 @@ def test_jpeg_files_as_encoders_write_them_are_read(tmp_path: Path) -> None:
     ("words", "number"),
     [
         ("data check", signal.SIGINT),
-        ("data check", signal.SIGTERM),
-        ("data pack", signal.SIGINT),
-        ("run table5 --protocol demo --yes", signal.SIGTERM),
+        pytest.param("data pack", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("run table5 --protocol demo --yes", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 def test_signal_ends_a_command_that_decodes_a_slow_image(

@@ -60,6 +60,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.slow
 def test_full_shared_memory_is_not_needed(folder: Path) -> None:
     mounted = "mount -t tmpfs -o size=64k tmpfs /dev/shm"
     alone = ["unshare", "--mount", "sh", "-c"]
@@ -130,6 +131,7 @@ def test_decoding_processes_end_with_their_data(folder: Path) -> None:
     wait_until_gone(ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "last", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)]
 )

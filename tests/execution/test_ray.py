@@ -297,7 +297,9 @@ def test_a_database_that_vanishes_is_one_line(
     where: tuple[str | int, ...] = ("--jobs", 2)
     if executor == "ray":
         where = ("--executor", "ray", "--address", request.getfixturevalue("standing"))
-    driver = start(tmp_path, *command, "--epochs", 2, "--seeds", 2, *where)
+    images = write_folder(tmp_path / "pets", {"train": 8, "val": 4})
+    command += ("--dataset", f"folder:{images}", "--image-size", "8", "--yes")
+    driver = start(tmp_path, *command, "--epochs", 40, "--seeds", 2, *where)
     wait_until(has_epochs(tmp_path / DATABASE), driver)
     (tmp_path / DATABASE).rename(tmp_path / "elsewhere.db")
     output, _ = driver.communicate(timeout=100)
@@ -307,10 +309,10 @@ def test_a_database_that_vanishes_is_one_line(
     assert re.match(gone, complaints[0])
     assert not (tmp_path / DATABASE).exists(), "an empty one in its place"
     (tmp_path / "elsewhere.db").rename(tmp_path / DATABASE)
-    output, _ = start(tmp_path, *command, "--epochs", 2, "--seeds", 2, *where).communicate()
+    output, _ = start(tmp_path, *command, "--epochs", 40, "--seeds", 2, *where).communicate()
     assert "without a checkpoint" not in output
     finished = known(tmp_path / DATABASE)
-    assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 2)] * 2, output
+    assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 40)] * 2, output
 
 
 @pytest.mark.slow

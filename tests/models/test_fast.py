@@ -204,7 +204,7 @@ print(Trainer(tiny_spec(), 0, load_digits(8), torch.device("cpu")).run_epoch().t
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_first_run_that_compiles_gives_what_later_ones_give(tmp_path: Path) -> None:
     def figures() -> str:
         environment = clean_environment(PYTHONPATH=str(ROOT), NUMBA_CACHE_DIR=str(tmp_path))

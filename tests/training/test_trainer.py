@@ -117,7 +117,11 @@ def test_randomness_outside_does_not_matter() -> None:
 
 @pytest.mark.parametrize(
     "stop_at",
-    [5, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 11))],
+    [
+        5,
+        pytest.param(11, marks=pytest.mark.slow),
+        pytest.param(1, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_training_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(
     stop_at: int,
