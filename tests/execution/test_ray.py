@@ -293,13 +293,13 @@ def test_ctrl_c_ends_a_driver_as_it_does_without_ray(
 def test_a_database_that_vanishes_is_one_line(
     executor: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    images = write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
+    data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 40)
     where: tuple[str | int, ...] = ("--jobs", 2)
     if executor == "ray":
         where = ("--executor", "ray", "--address", request.getfixturevalue("standing"))
-    images = write_folder(tmp_path / "pets", {"train": 8, "val": 4})
-    command += ("--dataset", f"folder:{images}", "--image-size", "8", "--yes")
-    driver = start(tmp_path, *command, "--epochs", 40, "--seeds", 2, *where)
+    driver = start(tmp_path, *command, *data, "--seeds", 2, *where)
     wait_until(has_epochs(tmp_path / DATABASE), driver)
     (tmp_path / DATABASE).rename(tmp_path / "elsewhere.db")
     output, _ = driver.communicate(timeout=100)
@@ -309,7 +309,7 @@ def test_a_database_that_vanishes_is_one_line(
     assert re.match(gone, complaints[0])
     assert not (tmp_path / DATABASE).exists(), "an empty one in its place"
     (tmp_path / "elsewhere.db").rename(tmp_path / DATABASE)
-    output, _ = start(tmp_path, *command, "--epochs", 40, "--seeds", 2, *where).communicate()
+    output, _ = start(tmp_path, *command, *data, "--seeds", 2, *where).communicate()
     assert "without a checkpoint" not in output
     finished = known(tmp_path / DATABASE)
     assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 40)] * 2, output
