@@ -4,42 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
-
-from pydantic import Field, TypeAdapter
+from typing import Any
 
 from dia_repro.analysis.states import NotAnalysableError
 from dia_repro.analysis.stored import NoRunError, finished_runs
 from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database
+from dia_repro.results.parts import gradient_records
 from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS, State
-from dia_repro.training.gradients import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
 
 LABELS = {entry.model: entry.column for entry in FIGURE6.entries}
 Record = dict[str, Any]
-BINS = (HIGHEST - LOWEST) * BINS_PER_DECADE + 2  # with those below and above
-
-
-@dataclass
-class _Stored:
-    """What `training.gradients.summarise` returns, as the database has it."""
-
-    count: Annotated[int, Field(ge=1)]
-    zeros: int
-    not_finite: int
-    mean: float
-    variance: float
-    quantiles: list[float]
-    histogram: list[int]
-
-    def __post_init__(self) -> None:
-        if len(self.quantiles) not in (0, len(QUANTILES)) or len(self.histogram) != BINS:
-            raise ValueError("a record of gradients has not all quantiles and bins")
-
-
-_RECORDS = TypeAdapter(list[_Stored])
 
 
 @dataclass(frozen=True)
@@ -117,9 +94,7 @@ def records_of(database: Database, run_id: int) -> dict[int, list[Record]]:
     """What a run has recorded: of each stage, by the number of epochs done."""
     parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
     with database.translated():
-        found = {epochs: _RECORDS.validate_json(parts[epochs]) for epochs in sorted(parts)}
-        if len({len(stages) for stages in found.values()}) > 1 or [] in found.values():
-            raise ValueError("records of gradients are of different numbers of stages")
+        found = gradient_records(parts)
     return {epochs: [asdict(record) for record in stages] for epochs, stages in found.items()}
 
 

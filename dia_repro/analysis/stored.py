@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from pydantic import FiniteFloat, TypeAdapter
+from pydantic import TypeAdapter
 
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
 from dia_repro.analysis.states import (
@@ -24,6 +24,7 @@ from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database
+from dia_repro.results.parts import ForestPart, forest_parts, kind_of
 from dia_repro.results.queries import (
     RunDetail,
     RunSummary,
@@ -39,27 +40,7 @@ from dia_repro.training.store import Folder
 STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
 
 
-@dataclass
-class _Kind:
-    kind: str
-
-
-@dataclass
-class _Part:
-    """A target layer's part of an analysis, as the database has it.
-
-    Attributes:
-        shares: of each tree, the importances of its source layers.
-    """
-
-    layers: int
-    samples: int
-    shares: list[list[FiniteFloat]]
-
-
-# Their errors are `ValueError`s, which `Database.translated` turns into one line; nesting that is
-# too deep is such an error, too.
-_KIND, _SETTINGS, _PART = TypeAdapter(_Kind), TypeAdapter(Settings), TypeAdapter(_Part)
+_SETTINGS = TypeAdapter(Settings)
 
 
 class NoRunError(AbsentError):
@@ -131,7 +112,7 @@ def stored_integrations(
 
 def _settings_of_trained(database: Database, text: str) -> Settings | None:
     with database.translated():
-        if _KIND.validate_json(text).kind != "gini":
+        if kind_of(text) != "gini":
             return None
         settings = _SETTINGS.validate_json(text)
     return settings if settings.source is Source.TRAINED else None
@@ -147,21 +128,10 @@ def _whole(database: Database, run_id: int, settings: Settings) -> Integration |
     return Integration(settings, first.samples, shares)
 
 
-def _parts(database: Database, run_id: int, settings: str) -> dict[int, _Part]:
+def _parts(database: Database, run_id: int, settings: str) -> dict[int, ForestPart]:
     contents = analysis_parts(database, run_id, settings)
     with database.translated():
-        parts = {target: _PART.validate_json(content) for target, content in contents.items()}
-        _check_shapes(parts)
-    return parts
-
-
-def _check_shapes(parts: Mapping[int, _Part]) -> None:
-    """Raise `ValueError` unless each part has (trees, target - 1) shares, all of the same stage."""
-    for target, part in parts.items():
-        if not 2 <= target <= part.layers or {len(tree) for tree in part.shares} != {target - 1}:
-            raise ValueError(f"part {target} of an analysis lacks shares of layers before it")
-    if len({(part.layers, part.samples, len(part.shares)) for part in parts.values()}) > 1:
-        raise ValueError("parts of an analysis differ in layers, images or trees")
+        return forest_parts(contents)
 
 
 @dataclass

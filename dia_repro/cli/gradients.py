@@ -131,8 +131,8 @@ def distinct_labels(found: Sequence[RecordedRun]) -> list[str]:
 
 
 def _curve(label: str, record: dict[str, Any]) -> Curve:
+    from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, LOWEST
     from dia_repro.rendering.histograms import Curve
-    from dia_repro.training.gradients import BINS_PER_DECADE, LOWEST
 
     return Curve(
         label, record["histogram"], LOWEST, BINS_PER_DECADE, record["count"], record["mean"]

@@ -163,7 +163,8 @@ def remove(
     from dia_repro.execution.upkeep import remove_run
 
     files = sum(
-        remove_run(database, store, number, only_checkpoints=only_checkpoints) for number in numbers
+        remove_run(database, store, one.summary, only_checkpoints=only_checkpoints)
+        for one in details
     )
     notice(f"Removed {what}{len(numbers)} runs: {files} checkpoints in {store.name}.")
 

@@ -113,17 +113,16 @@ class Attempt:
             owner = self.ledger.summary(self.order.run_id).owner
             return Ended(Outcome.BUSY, owner or "another process")
         try:
-            return self._run_locked(folder)
+            return self._run_locked(folder, summary.uid)
         finally:  # now, for a worker of Ray's lives on
             lock.release()
 
-    def _run_locked(self, folder: Folder) -> Ended:
+    def _run_locked(self, folder: Folder, uid: str) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
         summary = self.ledger.summary(self.order.run_id)
-        if (summary.spec_id, summary.seed) != (self.spec.spec_id, self.order.seed):
-            return Ended(Outcome.BUSY, "another experiment, since its own run was removed")
-        if summary.state in DONE:
-            return Ended(Outcome.DONE_BEFORE)
+        ended = self._nothing_to_do(summary, uid)
+        if ended is not None:
+            return ended
         loaded = checkpoint.load_newest(folder)
         if loaded and loaded.content.get(checkpoint.RUN, self.identity) != self.identity:
             raise CheckpointError(f"{folder.shown(loaded.name)} belongs to another run")
@@ -161,6 +160,13 @@ class Attempt:
         if state in DONE:  # only now: until the end is recorded the run may have to be resumed
             self._retain(folder, best)
         return Ended(Outcome(state.value), reason)
+
+    def _nothing_to_do(self, summary: RunSummary, uid: str) -> Ended | None:
+        if (summary.spec_id, summary.seed) != (self.spec.spec_id, self.order.seed):
+            return Ended(Outcome.BUSY, "another experiment, since its own run was removed")
+        if summary.uid != uid:  # a merge, or a removal and a new run: its folder is another one
+            raise ChangedError(f"run {summary.id} is another one than a moment ago")
+        return Ended(Outcome.DONE_BEFORE) if summary.state in DONE else None
 
     def _retain(self, folder: Folder, best: int | None) -> None:
         try:
@@ -264,6 +270,7 @@ class Attempt:
         if saved is not None:
             trainer.load_state(saved)
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
+            self._record_gradients(trainer, lease)  # those of an epoch whose end was a kill
             if trainer.position and trainer.group.size > 1:  # dropout of the others is drawn anew
                 self._notice(NOT_EQUAL)
         self.ledger.set_parameters(lease, trainer.parameters)

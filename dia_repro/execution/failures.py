@@ -5,32 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.messages import Notice
+from dia_repro.execution.messages import Notice, WorkOrder
+from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database
 
 
 def record_failure(
-    database: Database, run_id: int, lease: Lease | None, reason: str
+    database: Database, order: WorkOrder, lease: Lease | None, reason: str
 ) -> Notice | None:
     """Say so for it; gives what a person should read where even that fails.
 
     Raises:
         VanishedError: the database is gone, and no other run could come to an end either.
     """
+    spec_id = Spec.from_json(order.spec_json).spec_id
     return _recorded(
-        database, lambda: writer.record_failure(database, run_id, lease, reason), "failure"
+        database,
+        lambda: writer.record_failure(database, spec_id, order.seed, lease, reason),
+        "failure",
     )
 
 
-def record_kill(database: Database, run_id: int, lease: Lease | None) -> Notice | None:
+def record_kill(database: Database, order: WorkOrder, lease: Lease | None) -> Notice | None:
     """Say that a run is interrupted whose process was told to end at once.
 
     Returns, Raises:
         As `record_failure`.
     """
-    return _recorded(database, lambda: writer.record_kill(database, run_id, lease), "interruption")
+    spec_id = Spec.from_json(order.spec_json).spec_id
+    return _recorded(
+        database, lambda: writer.record_kill(database, spec_id, order.seed, lease), "interruption"
+    )
 
 
 def _recorded(database: Database, write: Callable[[], None], what: str) -> Notice | None:

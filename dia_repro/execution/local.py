@@ -177,9 +177,11 @@ class LocalExecutor:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
         return Ended(Outcome.FAILED, cause_of_death(code))
 
-    def _record(self, one: _Worker, record: Callable[[int, Lease | None], Notice | None]) -> None:
+    def _record(
+        self, one: _Worker, record: Callable[[WorkOrder, Lease | None], Notice | None]
+    ) -> None:
         try:
-            notice = record(one.order.run_id, one.lease)
+            notice = record(one.order, one.lease)
         except VanishedError as error:
             self._gone = error
         else:

@@ -296,10 +296,10 @@ class RayExecutor:
         return ended
 
     def _record(
-        self, order: WorkOrder, record: Callable[[int, Lease | None], Notice | None]
+        self, order: WorkOrder, record: Callable[[WorkOrder, Lease | None], Notice | None]
     ) -> None:
         try:
-            notice = record(order.run_id, self._leases.get(order.run_id))
+            notice = record(order, self._leases.get(order.run_id))
         except VanishedError as error:
             self._gone = error
         else:

@@ -12,7 +12,7 @@ from dia_repro.results import claims, writer
 from dia_repro.results.checks import Finding
 from dia_repro.results.claims import Holder
 from dia_repro.results.database import Database
-from dia_repro.results.queries import RunSummary, all_runs, run_detail
+from dia_repro.results.queries import RunSummary, UnknownRunError, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import run_folder, sorted_names
 from dia_repro.training.store import Folder, Store
@@ -70,23 +70,27 @@ def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
             yield Finding(what, bad=False)
 
 
-def remove_run(database: Database, store: Store, number: int, *, only_checkpoints: bool) -> int:
+def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkpoints: bool) -> int:
     """Remove a run with all that belongs to it, or only its checkpoints.
+
+    Args:
+        run: as it was shown; by now its number may be another run's, which is left alone.
 
     Returns:
         How many checkpoints there were.
 
     Raises:
-        UnknownRunError: there is no such run.
+        UnknownRunError: there is no such run any more.
         BusyRunError: somebody trains it.
     """
-    run = run_detail(database, number).summary
-    folder = folder_of(store, run)
+    number, folder = run.id, folder_of(store, run)
     place = claiming.lock_place(folder)
     lock = claiming.lock_folder(place)
     if lock is None:
         raise BusyRunError(f"run {number} is being trained by {run.owner or 'another process'}")
     try:
+        if run_detail(database, number).summary.uid != run.uid:
+            raise UnknownRunError(f"run {number} is another one than the one shown")
         for holder in claims.holders(database, number):
             if holder.place != claiming.place_of(place):
                 raise BusyRunError(
@@ -98,7 +102,7 @@ def remove_run(database: Database, store: Store, number: int, *, only_checkpoint
             if name not in (claiming.LOCK, claiming.IDENTITY):
                 folder.remove(name)
         if not only_checkpoints:
-            writer.remove_run(database, number)
+            writer.remove_run(database, run.uid)
     finally:
         lock.release()
     if not only_checkpoints:

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from dia_repro.errors import DiaReproError
 from dia_repro.results.database import Database
 from dia_repro.results.schema import DONE, ClaimRow, EpochRow, ProvenanceRow, RunRow, State, now
+from dia_repro.results.sources import data_hashes
 
 
 @dataclass(frozen=True)
@@ -135,18 +136,7 @@ def count_epochs(session: Session, run_id: int) -> int:
 
 def _check_data(session: Session, run_id: int, spec_id: str, digest: str) -> None:
     """Refuse data that would be mixed into a cell with other data."""
-    trained = (
-        select(ProvenanceRow.data_sha256)
-        .join(RunRow, RunRow.id == ProvenanceRow.run_id)
-        .where(RunRow.spec_id == spec_id)
-        .where(
-            or_(
-                exists().where(EpochRow.run_id == RunRow.id),
-                exists().where(ClaimRow.attempt == ProvenanceRow.id, ClaimRow.run_id != run_id),
-            )
-        )
-    )
-    known = set(session.scalars(trained))
+    known = data_hashes(session, spec_id, but_lease_of=run_id).get(spec_id, set())
     if known and digest not in known:
         raise OtherDataError(
             f"the data here are not those that runs of this experiment were trained on (SHA-256 "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pydantic import ValidationError
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session
 from dia_repro.errors import ABSENT, DiaReproError, displayed
 from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
+from dia_repro.results.parts import first_reason
 from dia_repro.results.schema import Base, RunRow
 
 NOT_A_DATABASE = ("file is not a database", "malformed", "unsupported file format")
@@ -74,7 +74,7 @@ class Database:
                 raise
             # Never written by us: a date that is none, text that is not UTF-8, a row gone.
             raise DatabaseError(
-                f"database {self.name} is damaged: {_first_of(error)}: see 'dia-repro db check'"
+                f"database {self.name} is damaged: {first_reason(error)}: see 'dia-repro db check'"
             ) from error
 
     def check_there(self) -> None:
@@ -142,14 +142,6 @@ def _empty(location: str) -> Database:
     engine = backends.in_memory()
     Base.metadata.create_all(engine)
     return Database(engine, location)
-
-
-def _first_of(error: Exception) -> str:
-    """Return what is wrong; of many wrong fields, as pydantic lists them, the first."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return " ".join(str(error).split())
 
 
 def _reason(error: DBAPIError) -> str:

@@ -30,7 +30,8 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-from dia_repro.results.soundness import data_hashes, problems
+from dia_repro.results.soundness import problems
+from dia_repro.results.sources import attempts_behind, data_hashes
 
 Row = dict[str, Any]
 # What an attempt learns at its end only; by all else it is recognised.
@@ -138,7 +139,8 @@ class _Merge:
         if found is None:
             number = self._insert(RunRow, _without(_at_rest(theirs), "id"))
             self._add_epochs(number, self._epochs(self.theirs, theirs["id"]))
-            self._add_context(number, theirs["id"])
+            self._add_attempts(number, theirs["id"], new=True)
+            self._add_analyses(number, theirs["id"])
             self.merged.added += 1
             return
         ours = dict(found)
@@ -158,15 +160,21 @@ class _Merge:
             self.merged.continued += 1
         else:
             self.merged.known += 1
-        if further or ours["uid"] == theirs["uid"]:
-            self._add_context(ours["id"], theirs["id"])
+        same = ours["uid"] == theirs["uid"]
+        if further or same:
+            self._add_attempts(ours["id"], theirs["id"], new=further)
+        if further or same or (State(ours["state"]) in DONE and State(theirs["state"]) in DONE):
+            self._add_analyses(ours["id"], theirs["id"])
 
     def _other_data(self, theirs: Row) -> str | None:
         """Say if a run there and the runs of the same spec here are of different data."""
         spec = theirs["spec_id"]
         here = data_hashes(self.ours, spec).get(spec, set())
+        behind = attempts_behind(self.theirs, [spec])
         there = {
-            row["data_sha256"] for row in _rows(self.theirs, ProvenanceRow, run_id=theirs["id"])
+            row["data_sha256"]
+            for row in _rows(self.theirs, ProvenanceRow, run_id=theirs["id"])
+            if row["id"] in behind
         }
         return "was trained on other data than runs here" if here and there - here else None
 
@@ -183,17 +191,23 @@ class _Merge:
         if rows:
             self.ours.execute(insert(EpochRow), rows)
 
-    def _add_context(self, ours: int, theirs: int) -> None:
-        """Attempts and analyses that are not here."""
+    def _add_attempts(self, ours: int, theirs: int, *, new: bool) -> None:
+        """Add how attempts ended, and those that are not here.
+
+        Args:
+            new: whether rows of theirs are taken; otherwise nothing here comes from other attempts.
+        """
         known = {_identity(row): row for row in _rows(self.ours, ProvenanceRow, run_id=ours)}
         for attempt in _rows(self.theirs, ProvenanceRow, run_id=theirs):
             same = known.get(_identity(attempt))
-            if same is None:
+            if same is None and new:
                 self._insert(ProvenanceRow, {**_without(attempt, "id"), "run_id": ours})
-            elif same["ended_at"] is None:
+            elif same is not None and same["ended_at"] is None:
                 end = {name: attempt[name] for name in AT_THE_END}
                 chosen = update(ProvenanceRow).where(ProvenanceRow.id == same["id"])
                 self.ours.execute(chosen.values(end))
+
+    def _add_analyses(self, ours: int, theirs: int) -> None:
         here = {row["settings"]: row["id"] for row in _rows(self.ours, AnalysisRow, run_id=ours)}
         for analysis in _rows(self.theirs, AnalysisRow, run_id=theirs):
             number = here.get(analysis["settings"])

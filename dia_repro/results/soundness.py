@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -14,7 +13,6 @@ from sqlalchemy import (
     DateTime,
     Integer,
     Table,
-    exists,
     func,
     or_,
     select,
@@ -24,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import InvalidSpecError, Spec
+from dia_repro.results.parts import check_parts, first_reason
 from dia_repro.results.schema import (
     AnalysisPartRow,
     AnalysisRow,
@@ -35,6 +34,7 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
+from dia_repro.results.sources import data_hashes
 
 UID = re.compile(r"[0-9a-f]{32}")
 LARGEST_SEED = 2**31 - 1
@@ -176,37 +176,17 @@ def _mixed_data(session: Session) -> Iterator[str]:
 
 
 def _unreadable_analyses(session: Session) -> Iterator[str]:
-    for number, settings in session.execute(select(AnalysisRow.id, AnalysisRow.settings)):
-        if not isinstance(_json(settings), dict):
-            yield f"analysis {number} has settings that cannot be read"
-    parts = select(AnalysisPartRow.analysis_id, AnalysisPartRow.part, AnalysisPartRow.content)
-    for number, part, content in session.execute(parts):
-        if not isinstance(_json(content), dict | list):
-            yield f"part {part} of analysis {number} cannot be read"
-
-
-def _json(content: str) -> object:
-    """Return what a text holds; None where it is no JSON."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-
-
-def data_hashes(session: Session, spec_id: str | None = None) -> dict[str, set[str]]:
-    """Return the hashes of the data that runs were trained on, by spec."""
-    query = (
-        select(RunRow.spec_id, ProvenanceRow.data_sha256)
-        .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
-        .where(exists().where(EpochRow.run_id == RunRow.id))
-        .distinct()
-    )
-    if spec_id is not None:
-        query = query.where(RunRow.spec_id == spec_id)
-    found: dict[str, set[str]] = {}
-    for spec, digest in session.execute(query):
-        found.setdefault(spec, set()).add(digest)
-    return found
+    known = session.execute(select(AnalysisRow.id, AnalysisRow.settings))
+    settings = {row[0]: row[1] for row in known}
+    parts: dict[int, dict[int, str]] = {number: {} for number in settings}
+    columns = (AnalysisPartRow.analysis_id, AnalysisPartRow.part, AnalysisPartRow.content)
+    for number, part, content in session.execute(select(*columns)):
+        parts[number][part] = content
+    for number, contents in parts.items():
+        try:
+            check_parts(settings[number], contents)
+        except ValueError as error:
+            yield f"analysis {number} cannot be read: {first_reason(error)}"
 
 
 def _shown(name: str) -> str:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from dia_repro.errors import DiaReproError
@@ -194,35 +194,45 @@ def end(
         row.step = step
 
 
-def record_failure(database: Database, run_id: int, lease: Lease | None, reason: str) -> None:
+def record_failure(
+    database: Database, spec_id: str, seed: int, lease: Lease | None, reason: str
+) -> None:
     """A worker failed before it could say so here, or died: its run has failed.
 
     Args:
         lease: the worker's, None where it had not taken the run up. A run with a result is left
-            alone, and one that another process has.
+            alone, and one that another process has or has had since.
     """
     with database.writing() as session:
-        run = session.get_one(RunRow, run_id)
-        if run.state not in DONE and _is_free_or(session, run, lease):
-            let_go(session, run_id)
+        run = _left_by(session, spec_id, seed, lease)
+        if run is not None and run.state not in DONE:
+            let_go(session, run.id)
             run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()
 
 
-def record_kill(database: Database, run_id: int, lease: Lease | None) -> None:
+def record_kill(database: Database, spec_id: str, seed: int, lease: Lease | None) -> None:
     """Make a run whose process was killed interrupted, and free again.
 
     Args:
         lease: as of `record_failure`.
     """
     with database.writing() as session:
-        run = session.get_one(RunRow, run_id)
-        if run.state == State.RUNNING and _is_free_or(session, run, lease):
+        run = _left_by(session, spec_id, seed, lease)
+        if run is not None and run.state == State.RUNNING:
             _interrupt(session, run)
 
 
-def _is_free_or(session: Session, run: RunRow, lease: Lease | None) -> bool:
+def _left_by(session: Session, spec_id: str, seed: int, lease: Lease | None) -> RunRow | None:
+    """Return the run of a worker that is gone, unless it is or was another's since."""
+    run = session.scalar(select(RunRow).where(RunRow.spec_id == spec_id, RunRow.seed == seed))
+    if run is None:
+        return None
     held = session.get(ClaimRow, run.id)
-    return run.state != State.RUNNING if held is None else lease_of(held) == lease
+    if held is not None:
+        return run if lease_of(held) == lease else None
+    attempts = select(func.max(ProvenanceRow.id)).where(ProvenanceRow.run_id == run.id)
+    others = lease is not None and session.scalar(attempts) != lease.attempt
+    return None if others or run.state == State.RUNNING else run
 
 
 def free(database: Database, run_id: int, seen: Holder | None) -> bool:
@@ -245,12 +255,11 @@ def _interrupt(session: Session, run: RunRow) -> None:
     run.state, run.owner, run.changed_at = State.INTERRUPTED, None, now()
 
 
-def remove_run(database: Database, run_id: int) -> None:
+def remove_run(database: Database, uid: str) -> None:
     """Remove a run with its epochs, attempts and analyses, and its spec if no other run has it."""
     with database.writing() as session:
-        run = session.get_one(RunRow, run_id)
-        spec_id = run.spec_id
-        session.execute(delete(RunRow).where(RunRow.id == run_id))
+        spec_id = session.scalar(select(RunRow.spec_id).where(RunRow.uid == uid))
+        session.execute(delete(RunRow).where(RunRow.uid == uid))
         if session.scalar(select(RunRow.id).where(RunRow.spec_id == spec_id).limit(1)) is None:
             session.execute(delete(SpecRow).where(SpecRow.spec_id == spec_id))
 

@@ -35,7 +35,7 @@ class Disk(Store):
         """Of the files right in a folder; none where there is no such folder."""
         place = self.folder / folder
         try:
-            return [path.name for path in place.iterdir()]
+            return [path.name for path in place.iterdir() if path.is_symlink() or not path.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:

@@ -15,9 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-# Of the histogram: powers of ten, and bins for each.
-LOWEST, HIGHEST, BINS_PER_DECADE = -12, 4, 10
+from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
+
 Record = dict[str, Any]
 
 

@@ -123,7 +123,8 @@ def code_state() -> tuple[str | None, bool | None]:
     started, now = code_at_start(), git_state(CODE)
     if now == started:
         return started
-    return started[0], False if started[0] and now[0] else None
+    known = (started[0], now[0]) if started[0] != now[0] else (started[1], now[1])
+    return started[0], None if None in known else False
 
 
 def git_problem(folder: Path = CODE) -> str | None:

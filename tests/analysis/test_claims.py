@@ -11,8 +11,8 @@ import pytest
 
 from dia_repro.analysis.claim_runs import places_of
 from dia_repro.analysis.claims import ClaimVerdict, Evidence, Verdict, evaluate_claims
-from dia_repro.analysis.gradients import BINS
 from dia_repro.artifacts.selection import Wanted
+from dia_repro.experiments.gradient_bins import BINS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import known_data
 from dia_repro.paper import Kind, Place, all_claims, claim

@@ -27,7 +27,7 @@ def replaced(database: Database) -> tuple[int, str]:
     (run,) = ensure(database)
     uid = run_detail(database, run).summary.uid
     writer.ensure_analysis(database, uid, TEXT, "{}")
-    writer.remove_run(database, run)
+    writer.remove_run(database, uid)
     (again,) = ensure(database)
     if database.engine.dialect.name == "sqlite":  # PostgreSQL counts on
         assert again == run

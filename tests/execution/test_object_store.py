@@ -149,11 +149,11 @@ def test_on_one_machine_the_lock_is_seen_at_once(
     assert place_of(place) == place_of(lock_place(folder_of(Objects(bucket), run)))
     assert Attempt(order, lambda _: None, never).run().outcome is Outcome.BUSY
     with pytest.raises(BusyRunError):
-        remove_run(database, order.checkpoints, run.id, only_checkpoints=True)
+        remove_run(database, order.checkpoints, run, only_checkpoints=True)
     held.release()
     assert dead_runs(database, order.checkpoints) == {}
     assert Attempt(order, lambda _: None, never).run().outcome is Outcome.FINISHED
-    assert remove_run(database, order.checkpoints, run.id, only_checkpoints=False) == 1
+    assert remove_run(database, order.checkpoints, run, only_checkpoints=False) == 1
     assert (order.checkpoints.run_folders(), all_runs(database)) == ({}, ())
     database.close()
 

@@ -295,7 +295,7 @@ def test_a_database_that_vanishes_is_one_line(
 ) -> None:
     images = write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
-    data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 40)
+    data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 12)
     where: tuple[str | int, ...] = ("--jobs", 2)
     if executor == "ray":
         where = ("--executor", "ray", "--address", request.getfixturevalue("standing"))
@@ -312,7 +312,7 @@ def test_a_database_that_vanishes_is_one_line(
     output, _ = start(tmp_path, *command, *data, "--seeds", 2, *where).communicate()
     assert "without a checkpoint" not in output
     finished = known(tmp_path / DATABASE)
-    assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 40)] * 2, output
+    assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 12)] * 2, output
 
 
 @pytest.mark.slow

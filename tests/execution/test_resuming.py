@@ -13,14 +13,23 @@ import torch
 from dia_repro.data import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
+from dia_repro.execution.claiming import lock_folder
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.upkeep import remove_run
 from dia_repro.experiments.names import Keep
+from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.claims import OtherDataError
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import merge
-from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
+from dia_repro.results.queries import (
+    RunDetail,
+    UnknownRunError,
+    all_runs,
+    analysis_parts,
+    run_detail,
+)
 from dia_repro.training import checkpoint, reproducing
 from dia_repro.training.disk import Disk
 from dia_repro.training.metrics import EpochMetrics
@@ -290,3 +299,77 @@ def test_gradients_of_another_attempt_are_removed(tmp_path: Path) -> None:
     parts = analysis_parts(database, order.run_id, '{"kind": "gradients"}')
     assert 7 not in parts
     assert "false" not in parts[0]
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing after it is done."""
+
+
+class MortalLedger(Ledger):
+    """One whose process is killed when it calls `dies_at` for the `times`th time."""
+
+    def __init__(self, database: Database, dies_at: str, times: int) -> None:
+        super().__init__(database)
+        self.dies_at, self.times = dies_at, times
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == object.__getattribute__(self, "__dict__").get("dies_at"):
+            self.times -= 1
+            if not self.times:
+                raise KilledError
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("dies_at", ["record_epoch", "record_gradients"])
+def test_gradients_of_the_last_epoch_outlive_a_kill_at_its_end(
+    dies_at: str, tmp_path: Path
+) -> None:
+    spec = tiny_spec(epochs=2)
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"skip": False})})
+    database, (order,) = make_orders(tmp_path, [spec], 1)
+    ledger = MortalLedger(open_database(order.database, create=False), dies_at, 2)
+    with pytest.raises(KilledError):
+        Attempt(order, lambda _: None, lambda: False, ledger).run()
+    ended, _ = train(order)
+    assert ended.outcome is Outcome.FINISHED
+    assert set(analysis_parts(database, order.run_id, '{"kind": "gradients"}')) == {0, 1}
+
+
+def test_a_run_that_is_another_one_once_it_is_locked_is_looked_at_again(
+    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was removed and made anew while this process waited for the lock."""
+    database, order = begun
+    first = run_detail(database, order.run_id).summary
+    real = lock_folder
+
+    def removed_meanwhile(place: Path) -> object:
+        monkeypatch.setattr(attempt, "lock_folder", real)
+        writer.remove_run(database, first.uid)
+        spec = Spec.from_json(order.spec_json)
+        writer.ensure_runs(database, {spec.spec_id: order.spec_json}, [order.seed])
+        return real(place)
+
+    monkeypatch.setattr(attempt, "lock_folder", removed_meanwhile)
+    ended, notices = train(order)
+    assert ended.outcome is Outcome.FINISHED
+    assert any("another one than a moment ago: looked at again" in text for text in notices)
+    assert not any("goes on after" in text for text in notices)
+    again = run_detail(database, order.run_id).summary
+    assert again.uid != first.uid
+    folder = checkpoint.run_folder(order.checkpoints, again.spec_id, again.seed, again.uid)
+    assert len(checkpoint.sorted_names(folder)) == 1
+
+
+def test_what_was_shown_is_removed_and_no_other_run(begun: tuple[Database, WorkOrder]) -> None:
+    database, order = begun
+    shown = run_detail(database, order.run_id).summary
+    folder = checkpoint.run_folder(order.checkpoints, shown.spec_id, shown.seed, shown.uid)
+    (Path(str(folder)) / "@eaDir").mkdir()  # as some storage makes everywhere
+    assert remove_run(database, order.checkpoints, shown, only_checkpoints=True) == 2
+    writer.remove_run(database, shown.uid)
+    spec = Spec.from_json(order.spec_json)
+    writer.ensure_runs(database, {spec.spec_id: order.spec_json}, [order.seed])
+    with pytest.raises(UnknownRunError, match="another one than the one shown"):
+        remove_run(database, order.checkpoints, shown, only_checkpoints=False)
+    assert len(all_runs(database)) == 1

@@ -1,44 +1,30 @@
-"""Which folder of checkpoints is whose, and what two databases share."""
+"""Which folder of checkpoints is whose."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
 from dia_repro.execution.planning import checkpoint_store
 from dia_repro.execution.roots import default_root
 from dia_repro.results.database import open_database
-
-SERVER = "postgresql+psycopg://me:geheim@db.example.org/dia"
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE", "PGOPTIONS"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
     ("location", "root"),
     [
         ("runs.db", "runs-checkpoints"),
-        (SERVER, "dia@db.example.org-5432-checkpoints"),
-        ("postgresql://you@DB.example.org:5432/dia", "dia@db.example.org-5432-checkpoints"),
-        (SERVER.replace(".org", ".org:5433"), "dia@db.example.org-5433-checkpoints"),
-        ("postgresql:///dia?host=/run/pg&password=geheim", "dia@%2Frun%2Fpg-5432-checkpoints"),
-        ("postgresql:///a%2Fb", "a%2Fb@localhost-5432-checkpoints"),
-        (f"{SERVER}?options=-csearch_path%3Dtwo", "dia.two@db.example.org-5432-checkpoints"),
+        ("sqlite:///there/runs.db", "there/runs-checkpoints"),
+        ("runs-file.db", "runs-file-checkpoints"),
+        ("runs", "runs.checkpoints"),
+        ("runs.bak", "runs.bak.checkpoints"),
+        ("runs.db.before-upgrade-1", "runs.db.before-upgrade-1.checkpoints"),
     ],
 )
-def test_a_database_has_a_root_of_its_own(location: str, root: str) -> None:
+def test_a_file_has_a_root_of_its_own(location: str, root: str) -> None:
     assert str(default_root(location)) == root
-
-
-def test_what_a_url_leaves_out_is_libpqs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGHOST", "other.example.org")
-    monkeypatch.setenv("PGDATABASE", "mine")
-    assert str(default_root("postgresql://")) == "mine@other.example.org-5432-checkpoints"
 
 
 @pytest.mark.postgres
@@ -51,3 +37,23 @@ def test_a_server_and_a_file_share_no_root(
         for location in (postgres, "runs.db")
     }
     assert len(roots) == 2
+
+
+@pytest.mark.postgres
+def test_schemas_are_told_apart_however_they_are_chosen(postgres: str) -> None:
+    url = make_url(postgres)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for schema in ("one", "t.o"):
+            connection.execute(text(f'create schema if not exists "{schema}"'))
+    engine.dispose()
+    server = f"{url.database}@{url.host}-{url.port}-checkpoints"
+    for options, named in (
+        ("-csearch_path=one", f"{url.database}+one"),
+        ("--search-path=one", f"{url.database}+one"),
+        ("-csearch_path=one -csearch_path=public", url.database),
+        ('-csearch_path="t.o"', f"{url.database}+t.o"),
+    ):
+        chosen = url.update_query_dict({"options": options})
+        location = chosen.render_as_string(hide_password=False)
+        assert str(default_root(location)) == server.replace(str(url.database), str(named), 1)

@@ -23,6 +23,8 @@ PROVENANCE = {
     "from_epoch": 0,
 }
 SPEC = tiny_spec()
+ANALYSIS = '{"kind": "gini"}'
+PART = '{"layers": 4, "samples": 10, "shares": [[0.5, 0.25, 0.25]]}'  # of target layer 4
 
 
 def ensure(database: Database, seeds: int = 1) -> list[int]:

@@ -24,7 +24,7 @@ from dia_repro.results.claims import (
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
-from tests.results.rows import PROVENANCE, begin, ensure, epoch
+from tests.results.rows import PROVENANCE, SPEC, begin, ensure, epoch
 
 LEASE = 1.0
 
@@ -62,7 +62,7 @@ def test_data_of_a_run_under_way_are_the_experiments(database: Database) -> None
     assert again != lease
     with pytest.raises(OtherDataError):
         begin(database, second)
-    writer.record_kill(database, first, again)
+    writer.record_kill(database, SPEC.spec_id, 0, again)
     begin(database, second)
 
 

@@ -15,7 +15,7 @@ from dia_repro.results.merge import MergeError, merge
 from dia_repro.results.queries import all_runs, analysis_parts, run_detail
 from dia_repro.results.schema import State
 from dia_repro.results.upgrade import back_up
-from tests.results.rows import begin, ensure, epoch
+from tests.results.rows import ANALYSIS, PART, begin, ensure, epoch
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def contents(database: Database) -> list[object]:
         rows += [(run.uid, run.spec_id, run.seed, run.state, run.reason, run.parameters)]
         rows += [repr(list(row.items())) for row in detail.epochs]
         rows += [repr(list(row.items())) for row in detail.provenance]
-        rows += [analysis_parts(database, run.id, "{}")]
+        rows += [analysis_parts(database, run.id, ANALYSIS)]
     return rows
 
 
@@ -53,8 +53,8 @@ def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: 
     train(database, 2, State.FINISHED, seed=1)
     run = train(other, 3, State.FINISHED)
     analysed = run_detail(other, run).summary.uid
-    writer.ensure_analysis(other, analysed, "{}", "{}")
-    writer.record_part(other, analysed, "{}", 4, "[1]", 2.0)
+    writer.ensure_analysis(other, analysed, ANALYSIS, "{}")
+    writer.record_part(other, analysed, ANALYSIS, 4, PART, 2.0)
     writer.record_measurements(other, [MEASUREMENT], "{}")
     merged = merge(database, [other], skip_conflicts=False)
     assert (merged.added, merged.continued, merged.measurements) == (0, 1, 1)  # seed 0 was pending
@@ -62,7 +62,7 @@ def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: 
     theirs = all_runs(other)[0]
     assert (mine.uid, mine.state, mine.epochs) == (theirs.uid, theirs.state, 3)
     assert run_detail(database, mine.id).provenance == run_detail(other, theirs.id).provenance
-    assert analysis_parts(database, mine.id, "{}") == {4: "[1]"}
+    assert analysis_parts(database, mine.id, ANALYSIS) == {4: PART}
 
 
 MEASUREMENT = {
@@ -179,3 +179,27 @@ def test_a_database_is_not_merged_into_itself(other: Database, tmp_path: Path) -
     again = open_database(str(tmp_path / "." / "other.db"), create=False)
     with pytest.raises(MergeError):
         merge(other, [again], skip_conflicts=False)
+
+
+def test_attempts_that_no_row_comes_from_are_not_taken(database: Database, tmp_path: Path) -> None:
+    """Or the last of them would be shown as what made the figures."""
+    run = train(database, 1, State.INTERRUPTED)
+    back_up(database, tmp_path / "copy.db")
+    lease = begin(database, run)
+    writer.record_epoch(database, lease, epoch(2))
+    other = open_database(str(tmp_path / "copy.db"), create=False)
+    begin(other, run, "there")  # which has the lock: the holder of the copy is dead
+    merged = merge(database, [other], skip_conflicts=False)
+    assert (merged.known, merged.conflicts) == (1, [])
+    assert len(run_detail(database, run).provenance) == 2
+    other.close()
+
+
+def test_analyses_of_equal_runs_are_taken(database: Database, other: Database) -> None:
+    """Two machines have trained the same run; one has analysed it."""
+    runs = [train(place, 3, State.FINISHED) for place in (database, other)]
+    uid = run_detail(other, runs[1]).summary.uid
+    writer.ensure_analysis(other, uid, ANALYSIS, "{}")
+    writer.record_part(other, uid, ANALYSIS, 4, PART, 2.0)
+    assert merge(database, [other], skip_conflicts=False).known == 1
+    assert analysis_parts(database, runs[0], ANALYSIS) == {4: PART}

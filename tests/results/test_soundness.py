@@ -12,13 +12,14 @@ import pytest
 from dia_repro.results import writer
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.checks import database_findings
-from dia_repro.results.claims import take
+from dia_repro.results.claims import OtherDataError, take
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import MergeError, merge
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
+from dia_repro.results.sources import contributing
 from dia_repro.results.upgrade import upgrade_database
-from tests.results.rows import PROVENANCE, begin, ensure, epoch
+from tests.results.rows import ANALYSIS, PART, PROVENANCE, begin, ensure, epoch
 from tests.results.test_upgrade import VERSIONS
 
 FALSE = {
@@ -35,8 +36,11 @@ FALSE = {
     "update epochs set train_top1 = NAN where epoch = 1": "run 1 has train_top1 nan in epoch 1",
     "update runs set parameters = -5 where id = 1": "run 1 has -5 parameters",
     "delete from provenance where run_id = 1": "nothing says what it ran on",
-    "update analyses set settings = '[]'": "has settings that cannot be read",
-    "update analysis_parts set content = '{'": "part 4 of analysis 1 cannot be read",
+    "update analyses set settings = '[]'": "analysis 1 cannot be read",
+    'update analyses set settings = \'{"kind": "magic"}\'': "of an unknown kind, 'magic'",
+    "update analysis_parts set content = '{'": "analysis 1 cannot be read",
+    "update analysis_parts set content = '[{},{},{}]'": "analysis 1 cannot be read",
+    "update analysis_parts set part = 3": "part 3 of an analysis lacks shares",
 }
 
 
@@ -50,8 +54,8 @@ def other(tmp_path: Path) -> Iterator[Database]:
             writer.record_epoch(database, lease, epoch(number))
         writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
     uid = run_detail(database, 1).summary.uid
-    writer.ensure_analysis(database, uid, '{"kind": "gradients"}', "{}")
-    writer.record_part(database, uid, '{"kind": "gradients"}', 4, "[1]", 2.0)
+    writer.ensure_analysis(database, uid, ANALYSIS, "{}")
+    writer.record_part(database, uid, ANALYSIS, 4, PART, 2.0)
     yield database
     database.close()
 
@@ -150,3 +154,54 @@ def test_an_upgrade_refuses_false_ids(tmp_path: Path) -> None:
     with pytest.raises(ForeignDatabaseError, match=r"run 1 has the uid '/../docs'"):
         upgrade_database(str(path))
     assert path.read_bytes() == before
+
+
+OTHER_DATA = {**PROVENANCE, "data_sha256": "1"}
+
+
+def test_an_attempt_without_a_row_binds_no_data(database: Database) -> None:
+    """It ended before an epoch; what counts is what the rows come from."""
+    first, second = ensure(database, seeds=2)
+    begun = take(database, first, "me", "here", OTHER_DATA)
+    writer.end(database, begun, State.FAILED, wall_seconds=1.0, peak_memory_bytes=1)
+    writer.record_epoch(database, begin(database, first), epoch(1))
+    assert [finding.text for finding in database_findings(database) if finding.bad] == []
+    with pytest.raises(OtherDataError):
+        take(database, second, "me", "there", OTHER_DATA)
+
+
+def test_a_divergence_in_the_first_epoch_binds_data(database: Database) -> None:
+    first, second = ensure(database, seeds=2)
+    lease = take(database, first, "me", "here", OTHER_DATA)
+    writer.end(database, lease, State.DIVERGED, wall_seconds=1.0, peak_memory_bytes=1)
+    with pytest.raises(OtherDataError):
+        begin(database, second)
+
+
+def test_a_run_in_its_first_epoch_binds_data(database: Database, other: Database) -> None:
+    run = ensure(database, seeds=3)[2]
+    take(database, run, "me", "here", OTHER_DATA)
+    merged = merge(database, [other], skip_conflicts=True)
+    assert [one.reason for one in merged.conflicts] == [
+        "was trained on other data than runs here"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("begun", "epochs", "diverged", "expected"),
+    [
+        ([0], 3, False, [0]),
+        ([0, 2], 3, False, [1, 0]),
+        ([0, 0], 3, False, [1]),  # started again
+        ([0, 3], 3, False, [0]),  # had only the end to record
+        ([0, 3], 3, True, [1, 0]),
+        ([0], 0, False, []),
+        ([0], 0, True, [0]),
+        ([0, 5, 2], 6, False, [2, 0]),  # from an older checkpoint
+        ([], 0, False, []),
+    ],
+)
+def test_rows_come_from_attempts_that_no_later_one_replaced(
+    begun: list[int], epochs: int, diverged: bool, expected: list[int]
+) -> None:
+    assert contributing(begun, epochs, diverged=diverged) == expected

@@ -12,18 +12,12 @@ from torch.nn import functional
 from dia_repro.data.digits import load_digits
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.placing import Places
+from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.models import from_spec
 from dia_repro.results.queries import all_runs, analysis_parts
 from dia_repro.results.schema import GRADIENTS_SETTINGS
-from dia_repro.training.gradients import (
-    BINS_PER_DECADE,
-    HIGHEST,
-    LOWEST,
-    QUANTILES,
-    recorded,
-    summarise,
-)
+from dia_repro.training.gradients import recorded, summarise
 from dia_repro.training.trainer import Stopped, Trainer
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
