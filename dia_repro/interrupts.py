@@ -7,6 +7,7 @@ collector runs. Here each signal is counted first, so that it can be asked for l
 from __future__ import annotations
 
 import signal
+import sys
 import time
 
 # Ctrl-C, `kill`, and a terminal that was closed.
@@ -60,6 +61,12 @@ def patience_ends(begun: float, seconds: float, stopping: float | None = None) -
     if _asked is not None and now - max(_asked, begun) > stopping:
         return True
     return now - begun > seconds
+
+
+def check() -> None:
+    """Raise `Interrupted` if one came whose exception was lost, and that nobody is handling."""
+    if _count and not isinstance(sys.exc_info()[1], Interrupted):
+        raise Interrupted
 
 
 def count() -> int:

@@ -28,6 +28,23 @@ except interrupts.Interrupted:
 with Signals() as signals:
     print(signals.stop, signals.kill)
 """
+# A command in which that happens at its start; with `broken` it breaks what was being imported.
+LOST = """
+import os, signal, sys
+from dia_repro import interrupts
+interrupts.install()
+from dia_repro.cli import main
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except interrupts.Interrupted:
+    pass
+def broken():
+    raise ImportError("cannot load module more than once per process")
+if {broken}:
+    main.command = broken
+sys.argv = ["dia-repro", "show", "table5"]
+main.main()
+"""
 # Starts the process that workers are forked from, and is interrupted as a terminal does it.
 STARTING = """
 import os, signal, time
@@ -67,6 +84,13 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_signal_that_was_swallowed_still_stops_runs() -> None:
     assert python(SWALLOWED).stdout == "True False\n"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_signal_that_was_swallowed_still_ends_a_command(broken: bool) -> None:
+    done = python(LOST.format(broken=broken))
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.splitlines()[-1] == "dia-repro: interrupted"
 
 
 def test_workers_can_be_started_after_a_signal_in_their_servers_start() -> None:

@@ -115,6 +115,7 @@ def main() -> None:
         sys.stdout.flush()  # here, where an error ends nothing any more
     except (ReaderGoneError, OSError):
         discard_output()
+    interrupts.ignore()  # Python would die of one that comes while it ends
     sys.exit(code)
 
 
@@ -126,6 +127,7 @@ def _run() -> int:
         check_settings()
         code = command()(standalone_mode=False)
         sys.stdout.flush()
+        interrupts.check()
     except DiaReproError as error:
         return _fail(str(error), error.exit_code)
     except ClickError as error:
@@ -143,6 +145,9 @@ def _run() -> int:
 
 def _report_bug(error: Exception) -> int:
     """Keep the traceback in a file of the temporary folder, which this user alone can read."""
+    if interrupts.count():  # its exception was lost, and broke something
+        interrupts.ignore()
+        return _fail("interrupted", INTERRUPTED)
     what = f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
     trace = displayed_text("".join(traceback.format_exception(error)))
     try:

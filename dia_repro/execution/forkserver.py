@@ -10,11 +10,13 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 
 from dia_repro.errors import AbsentError
 from dia_repro.interrupts import STOPPING
@@ -32,6 +34,9 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 LONGEST_SOCKET = 103
 # What Python adds to the temporary folder: /pymp-????????/listener-????????.
 SOCKET_NAME = 32
+WAIT_SECONDS = 0.5
+# A process killed a moment ago seems to live until the kernel has torn it down.
+KILLED_SECONDS = 5.0
 SHORT_FOLDER = "/tmp"  # noqa: S108
 
 
@@ -54,6 +59,32 @@ def start() -> None:
             resource_tracker.ensure_running()
         with _signals_held_back():
             forkserver.ensure_running()
+    _continue()
+
+
+def _continue() -> None:
+    """Continue the server if it is stopped: whoever asks it for a process would wait for ever."""
+    number = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if number is not None:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGCONT)
+
+
+def send_signal(process: BaseProcess, number: int) -> None:
+    """Send a signal to a process that has not ended.
+
+    Its own methods do nothing once the server that it was forked from is gone.
+    """
+    if process.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def join(process: BaseProcess) -> None:
+    """Wait for the end of a process, of which the server tells."""
+    while process.exitcode is None:
+        process.join(WAIT_SECONDS)
+        _continue()
 
 
 def start_process(
@@ -61,7 +92,7 @@ def start_process(
 ) -> tuple[ForkServerProcess, Connection]:
     """Fork a process that calls `target` with arguments and a connection to send through.
 
-    It may have processes of its own. A server that was killed meanwhile is started again, once.
+    It may have processes of its own. A server that was killed meanwhile is started again.
 
     Returns:
         The process, and the connection to hear it through.
@@ -69,10 +100,14 @@ def start_process(
     Raises:
         EOFError, OSError: no process can be started.
     """
-    try:
-        return _started(target, arguments)
-    except (EOFError, ConnectionError):
-        return _started(target, arguments)
+    begun = time.monotonic()
+    while True:
+        try:
+            return _started(target, arguments)
+        except (EOFError, ConnectionError):
+            if time.monotonic() - begun > KILLED_SECONDS:
+                raise
+            time.sleep(0.1)
 
 
 def _started(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -108,7 +107,7 @@ class LocalExecutor:
             one.asked_to_stop = True
             ask_to_end(one.process)
         for one in list(self._active):
-            one.process.join()
+            forkserver.join(one.process)
 
     @property
     def _winding_up(self) -> bool:
@@ -130,7 +129,7 @@ class LocalExecutor:
             one.asked_to_stop = True
             ask_to_end(one.process)
         for one in active if self._signals.kill else ():
-            one.process.kill()
+            forkserver.send_signal(one.process, signal.SIGKILL)
         if asked and self.stopping:
             self.on_stopping()
 
@@ -139,22 +138,23 @@ class LocalExecutor:
 
     def _listen(self, one: _Worker) -> bool:
         """Take what a worker has said; True when it will say no more."""
-        try:
-            while one.connection.poll():
+        while True:
+            try:
+                if not one.connection.poll():
+                    return False
                 message = one.connection.recv()
-                match message:
-                    case Ended():
-                        one.ended = message
-                    case Begun(lease=lease):
-                        one.lease = lease
-                    case _:
-                        self.on_message(one.order, message)
-        except (EOFError, OSError):
-            return True
-        return False
+            except (EOFError, OSError):
+                return True
+            match message:
+                case Ended():
+                    one.ended = message
+                case Begun(lease=lease):
+                    one.lease = lease
+                case _:
+                    self.on_message(one.order, message)
 
     def _settle(self, one: _Worker) -> Ended:
-        one.process.join()
+        forkserver.join(one.process)
         one.connection.close()
         killed = False
         if one.ended is None:
@@ -191,9 +191,8 @@ class LocalExecutor:
 
 def ask_to_end(process: BaseProcess) -> None:
     """Send SIGTERM to a process, and SIGCONT, without which one that is stopped never takes it."""
-    process.terminate()
-    if process.pid is not None and process.is_alive():
-        os.kill(process.pid, signal.SIGCONT)
+    forkserver.send_signal(process, signal.SIGTERM)
+    forkserver.send_signal(process, signal.SIGCONT)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -264,11 +264,15 @@ class Task:
 def _say(order: WorkOrder, message: Message) -> None:
     match message:
         case Notice(text=text):
-            print(text, flush=True)
+            line = text
         case Progress(epochs=epochs, of_epochs=of_epochs, steps=0, top1=top1):
-            print(f"{order.label}: epoch {epochs}/{of_epochs}, top-1 {top1} %", flush=True)
+            line = f"{order.label}: epoch {epochs}/{of_epochs}, top-1 {top1} %"
         case Ended(outcome=outcome, detail=detail):
-            print(f"{order.label} {outcome.value}{f': {detail}' if detail else ''}", flush=True)
+            line = f"{order.label} {outcome.value}{f': {detail}' if detail else ''}"
+        case _:
+            return
+    with suppress(OSError):  # a log that cannot be written, as on a full disk, ends no training
+        print(line, flush=True)
 
 
 def slurm_folder(database: str) -> Path:

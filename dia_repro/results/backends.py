@@ -32,6 +32,9 @@ from dia_repro.errors import AbsentError, UsageError, displayed
 BUSY_SECONDS = 60.0
 ONE_WAIT_SECONDS = 1.0
 CONNECT_SECONDS = 10
+# A server or a network that is gone without a word is noticed within two minutes: libpq's options.
+KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+KEEPALIVE |= {"tcp_user_timeout": 60_000}
 SMALLEST_PAGE = 512
 LOCKED = ("database is locked", "due to lock timeout")  # SQLite's words, PostgreSQL's
 # Of the advisory lock that PostgreSQL's writers take; any number that nobody else uses.
@@ -108,7 +111,7 @@ def _postgres(location: str) -> Engine:
         )
     try:
         engine = create_engine(
-            url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS}
+            url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS, **KEEPALIVE}
         )
     except ModuleNotFoundError as error:
         raise AbsentError(

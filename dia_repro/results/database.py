@@ -9,6 +9,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
 
+from dia_repro import interrupts
 from dia_repro.errors import ABSENT, DiaReproError, displayed
 from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
@@ -61,6 +62,7 @@ class Database:
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turn the backend's errors into `DatabaseError` or `ForeignDatabaseError`."""
+        interrupts.check()
         try:
             yield
         except DBAPIError as error:

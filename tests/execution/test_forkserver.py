@@ -42,6 +42,56 @@ if __name__ == "__main__":
 """
 
 
+# Trains on; the server is killed or stopped under two workers, and a third is started.
+LIVING = """
+import os, signal, sys, time
+from multiprocessing.forkserver import _forkserver as server
+from pathlib import Path
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.messages import Progress
+from dia_repro.execution.placing import Places
+from tests.execution.tiny_runs import make_orders
+from tests.helpers import tiny_spec
+
+def on_message(order, message):
+    if isinstance(message, Progress) and message.epochs:
+        seen.add(order.run_id)
+        if len(seen) == 2 and not done:
+            done.append(os.kill(server._forkserver_pid, {signal}))
+            time.sleep(1)
+            os.kill(executor._active[0].process.pid, signal.SIGTERM)  # so that there is room
+        elif len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+if __name__ == "__main__":
+    seen, done = set(), []
+    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=900)], 3)
+    executor = LocalExecutor(database, Places.on_cpu(2), on_message)
+    ended = executor.run(orders)
+    print(*(one.outcome.value for one in ended.values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_workers_of_a_server_that_is_gone_or_stopped_are_stopped(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(LIVING.format(signal=int(number)))
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=clean_environment(PYTHONPATH=str(Path(dia_repro.__file__).parent.parent)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted interrupted interrupted\n"), (
+        done.stderr
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_a_restarted_server_is_protected_from_signals(tmp_path: Path) -> None:

@@ -351,3 +351,15 @@ def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> 
     assert summary.state is State.FAILED
     assert summary.reason is not None
     assert "SIGKILL" in summary.reason
+
+
+def test_an_error_in_what_is_said_ends_the_executor(tmp_path: Path) -> None:
+    """Taken for the worker's own end, it left both waiting for each other."""
+    database, orders = make_orders(tmp_path, [tiny_spec(epochs=300)], 1)
+
+    def refuse(order: object, message: object) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        LocalExecutor(database, Places.on_cpu(1), refuse).run(orders)
+    wait_until(lambda: details(tmp_path)[0].summary.state is State.INTERRUPTED)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,6 +248,18 @@ def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
     assert job.result() == "finished"
     assert "epoch 1/1" in job.stdout()
     assert states(database) == [State.FINISHED]
+
+
+def test_a_log_that_cannot_be_written_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
+    monkeypatch.setattr(sys, "stdout", full)
+    assert on_slurm.Task(order)() == "finished"
+    assert states(database) == [State.FINISHED]
+    with suppress(OSError):
+        full.close()
 
 
 def test_a_node_without_the_gpus_is_named_in_the_tasks_error(tmp_path: Path) -> None:
