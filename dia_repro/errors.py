@@ -32,7 +32,12 @@ class AbsentError(DiaReproError):
 
 # Names of query parameters that hold secrets; `keepalives` is none.
 SECRET_NAME = r"(?:pass|pwd|secret|token|credential|signature|key(?!word|alive))"  # noqa: S105
-SECRET_PARAMETER = re.compile(rf"([?&;][^=&;]*{SECRET_NAME}[^=&;]*=)[^&]*", re.IGNORECASE)
+# After a `&` or `;`, or the first `?`; each character is looked at a few times, however long.
+SECRET_PARAMETER = re.compile(
+    r"((?:(?<=[&;])|(?<![^=])[^=&;?]*+\?)(?=[^=&;]*+=)"
+    rf"[^=&;]*?{SECRET_NAME}[^=&;]*+=)[^&]*",
+    re.IGNORECASE,
+)
 MASK = "***"
 
 
@@ -66,7 +71,11 @@ def displayed(location: str) -> str:
 
 def displayed_text(text: str) -> str:
     """Return a text, with the locations in it as they may be shown."""
-    return re.sub(r"\S*://\S*", lambda match: displayed(match[0]), text)
+    return re.sub(r"\S+", _displayed_word, text)
+
+
+def _displayed_word(match: re.Match[str]) -> str:
+    return displayed(match[0]) if "://" in match[0] else match[0]
 
 
 def _parameter(name: str, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -76,5 +85,7 @@ def _parameter(name: str, value: str | tuple[str, ...]) -> str | tuple[str, ...]
 
 
 def _masked(text: str) -> str:
-    text = re.sub(r"(://[^:@]*):.*@", rf"\1:{MASK}@", text, flags=re.DOTALL)
+    before, at, after = text.rpartition("@")
+    if user := re.search(r"://[^:@]*:", before):
+        text = f"{before[: user.end()]}{MASK}{at}{after}"
     return SECRET_PARAMETER.sub(rf"\1{MASK}", text)

@@ -1,8 +1,8 @@
 """The standard streams of a command: closed from the start, or closed by their reader later.
 
 Standard output holds what was asked for: without a reader the command ends. Standard error is a
-log: without a reader the command goes on, to its normal exit code. A log that nobody reads on, as
-of a terminal after Ctrl-S, holds up a command, but not its end.
+log: without a reader the command goes on, to its normal exit code. A reader that does not read on,
+as a terminal after Ctrl-S, holds up a command, but not its end.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import errno
 import io
 import math
 import os
+import re
 import select
+import socket
 import stat
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
 
 STDOUT, STDERR = 1, 2
 POLL_SECONDS = 0.2
-# A log may hold up a command that is asked to stop for so long.
+# A reader may hold up a command that is asked to stop for so long.
 STOPPING_SECONDS = 2.0
+# A terminal or pipe that has any room has room for this: a terminal counts a line's end apart.
+LITTLE = re.compile(rb"[^\x00-\x1f]{1,128}|.", re.DOTALL)
 
 
 class ReaderGoneError(Exception):
@@ -46,13 +52,15 @@ class _Output(io.FileIO):
 
     def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
-        self.terminal = self.isatty()
+        self._write, self.terminal = _without_blocking(number), self.isatty()
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
-            _write_all(self.fileno(), data, math.inf)
+            _write_all(self._write, self.fileno(), data)
         except OSError as error:
-            if error.errno == errno.EPIPE or (self.terminal and error.errno == errno.EIO):
+            self._write = partial(os.write, self.fileno())  # as `discard_output` leaves it
+            gone = isinstance(error, TimeoutError) or error.errno == errno.EPIPE
+            if gone or (self.terminal and error.errno == errno.EIO):
                 raise ReaderGoneError from error
             raise
         return memoryview(data).nbytes
@@ -63,22 +71,23 @@ class _Log(io.FileIO):
 
     def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
-        self._target, self._given_up = _without_blocking(number), False
+        self._write, self._given_up = _without_blocking(number), False
 
     def write(self, data: ReadableBuffer, /) -> int:
         if not self._given_up:
             try:
-                _write_all(self._target, data, STOPPING_SECONDS)
+                _write_all(self._write, self.fileno(), data)
             except OSError as error:
                 self._given_up = isinstance(error, TimeoutError)
         return memoryview(data).nbytes
 
 
-def _write_all(target: int, data: ReadableBuffer, stopping: float) -> None:
-    """Write, waiting for the reader where the stream does not block.
+def _write_all(write: Callable[[memoryview], int], number: int, data: ReadableBuffer) -> None:
+    """Write, waiting for the reader, once the command is asked to stop for `STOPPING_SECONDS`.
 
     Args:
-        stopping: seconds that this may take once the command is asked to stop.
+        write: as `_without_blocking` gives it.
+        number: of the stream.
 
     Raises:
         TimeoutError: the reader does not read on.
@@ -86,21 +95,43 @@ def _write_all(target: int, data: ReadableBuffer, stopping: float) -> None:
     begun, rest = time.monotonic(), memoryview(data).cast("B")
     while rest:
         try:
-            rest = rest[os.write(target, rest) :]
+            rest = rest[write(rest) :]
         except BlockingIOError:
-            if interrupts.patience_ends(begun, math.inf, stopping):
+            if interrupts.patience_ends(begun, math.inf, STOPPING_SECONDS):
                 raise TimeoutError from None
-            select.select([], [target], [], POLL_SECONDS)
+            _has_room(number, POLL_SECONDS)
 
 
-def _without_blocking(number: int) -> int:
-    """Return the same terminal or pipe opened anew, so that other programs' stays as it is."""
-    if stat.S_ISFIFO(os.fstat(number).st_mode) or os.isatty(number):
-        try:
-            return os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        except OSError:  # not Linux, or another user's: it blocks as ever
-            return number
-    return number
+def _without_blocking(number: int) -> Callable[[memoryview], int]:
+    """Return what writes to a stream and raises BlockingIOError where it has no room.
+
+    Other programs have the same stream: that it blocks them is not changed.
+    """
+    mode = os.fstat(number).st_mode
+    if stat.S_ISSOCK(mode):
+        again = socket.socket(fileno=os.dup(number))
+        return lambda data: again.send(data, socket.MSG_DONTWAIT)
+    if not stat.S_ISFIFO(mode) and not os.isatty(number):
+        return partial(os.write, number)
+    try:
+        again_open = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # not Linux, or another user's
+        return partial(_write_little, number)
+    return partial(os.write, again_open)
+
+
+def _write_little(number: int, data: memoryview) -> int:
+    if not _has_room(number, 0):
+        raise BlockingIOError
+    little = LITTLE.match(data)
+    return os.write(number, little[0]) if little else 0
+
+
+def _has_room(number: int, seconds: float) -> bool:
+    """Return whether a stream can be written to, or fails at once, within so many seconds."""
+    poll = select.poll()  # `select.select` takes no number from 1024 on
+    poll.register(number, select.POLLOUT)
+    return bool(poll.poll(1000 * seconds))
 
 
 def prepare_streams() -> None:

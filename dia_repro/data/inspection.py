@@ -21,7 +21,7 @@ from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_f
 
 Pairs = tuple[tuple[str, str], ...]
 MEMORY = "inspections"  # inside the folder of downloaded data sets
-FORMAT = 4  # of the remembered files
+FORMAT = 5  # of the remembered files
 MENTIONED = 3
 
 

@@ -7,6 +7,7 @@ file of the kernel's that never ends, nor a file of terabytes is read.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import stat
@@ -19,12 +20,16 @@ from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from PIL import ExifTags, Image
 
 from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.processors import cores
+
+if TYPE_CHECKING:  # the second one is loaded where there is a TIFF file
+    from PIL.ImageFile import ImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
 
 # What Pillow may take a file for. The JPEG and GIF decoders are safe, and collections from the web
 # have GIF files named .jpg; others start programs (EPS) or depend on how Pillow was built.
@@ -35,9 +40,14 @@ MOST_PIXELS = 89_478_485
 MOST_BYTES = 4 * MOST_PIXELS + (1 << 24)
 # Scans of a JPEG file, each of which visits every pixel: libtiff's limit. Encoders write about ten.
 MOST_SCANS = 100
+# Parts of a file that Pillow, in Python, or a loop here takes one by one, such as chunks and bytes
+# between them; and one more for each that many bytes, as much as the smallest tile of a TIFF file.
+MOST_PARTS, PART_BYTES = 100_000, 256
+MOST_COMMENTS = 100  # of a PPM file in text, which is copied for each
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 # A marker with a length: no stuffed byte, and no restart within a scan.
 MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
+TOO_MANY_PARTS = "too many parts for its size"
 # How EXIF says that the camera was held; 1, or nothing, is upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,6 +71,20 @@ warnings.filterwarnings("ignore", module="PIL")
 
 class UnfitImageError(ValueError):
     """An image that can be decoded, but not be trained on."""
+
+
+class _Counted(io.BytesIO):
+    """A file that can be read only so often: what is made of very many parts takes hours."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.left: float = MOST_PARTS + len(content) // PART_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise UnfitImageError(TOO_MANY_PARTS)
+        return super().read(size)
 
 
 Facts = tuple[int, int, int, int]
@@ -124,18 +148,17 @@ def open_rgb(file: Path | io.BytesIO) -> tuple[Image.Image, int]:
 
     Raises:
         Exception: whatever the decoder likes, where the file is damaged; `UnfitImageError` where
-            it has too many pixels or scans, or more than eight bits for each of a pixel's colours.
+            it has too many pixels, scans, tiles or other parts, or more than eight bits for each of
+            a pixel's colours.
     """
-    if isinstance(file, Path):
-        file = io.BytesIO(read_file(file))
-    with Image.open(file, formats=FORMATS) as image:
+    content = read_file(file) if isinstance(file, Path) else file.getvalue()
+    counted = _Counted(content)
+    with Image.open(counted, formats=FORMATS) as image:
         width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise UnfitImageError(
-                f"{width:,}×{height:,} pixels, more than {MOST_PIXELS / 1e6:.0f} million"
-            )
-        if image.format in ("JPEG", "MPO"):
-            _check_scans(file.getvalue())
+        _check_pixels(width * height, f"{width:,}×{height:,} pixels")
+        _check_structure(image, content)
+        if image.format in ("BMP", "PPM"):  # their pixels may be read one by one
+            counted.left = math.inf
         image.load()
         if image.mode.startswith(("I", "F")):  # they would all become white in RGB
             raise UnfitImageError("more than 8 bits a colour")
@@ -157,16 +180,57 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in TURNS else 1
 
 
+def _check_pixels(number: int, what: str) -> None:
+    if number > MOST_PIXELS:
+        raise UnfitImageError(f"{what}, more than {MOST_PIXELS / 1e6:.0f} million")
+
+
+def _check_structure(image: ImageFile, content: bytes) -> None:
+    """Refuse a small file that would be decoded for minutes.
+
+    Raises:
+        UnfitImageError: it has too many scans, tiles or comments, or too large tiles.
+    """
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(content)
+    elif image.format == "TIFF":
+        _check_tiles(cast("TiffImageFile", image))
+    elif content[:2] in (b"P1", b"P2", b"P3") and content.count(b"#") > MOST_COMMENTS:
+        raise UnfitImageError(f"more than {MOST_COMMENTS} comments")
+
+
+def _check_tiles(image: TiffImageFile) -> None:
+    """Refuse a TIFF file whose tiles or strips, decoded whole, have more pixels than an image may.
+
+    Raises:
+        UnfitImageError: they have.
+    """
+    tags, names = image.tag_v2, ExifTags.Base
+    width, height = tags[names.ImageWidth], tags[names.ImageLength]
+    rows = min(height, tags.get(names.RowsPerStrip, height))
+    tile_width, tile_height = tags.get(names.TileWidth, width), tags.get(names.TileLength, rows)
+    if not (isinstance(tile_width, int) and isinstance(tile_height, int)):
+        raise UnfitImageError("no size of its tiles")
+    if min(tile_width, tile_height) < 1:
+        raise UnfitImageError("tiles without pixels")
+    number = -(-width // tile_width) * -(-height // tile_height)
+    # A small one takes time, too.
+    pixels = number * max(tile_width * tile_height, PART_BYTES)
+    _check_pixels(pixels, f"tiles: {number:,} of {tile_width:,}×{tile_height:,} pixels")
+
+
 def _check_scans(content: bytes) -> None:
     """Refuse a JPEG file of a few megabytes that would be decoded for minutes.
 
     Raises:
-        UnfitImageError: it has more than `MOST_SCANS` scans.
+        UnfitImageError: it has more than `MOST_SCANS` scans, or far too many markers.
     """
     if content.count(bytes((0xFF, START_OF_SCAN))) <= MOST_SCANS:
         return
-    scans, place = 0, 2
+    scans, place, left = 0, 2, MOST_PARTS
     while (marker := MARKER.search(content, place)) and marker[1][0] != END_OF_IMAGE:
+        if not (left := left - 1):
+            raise UnfitImageError(TOO_MANY_PARTS)
         scans += marker[1][0] == START_OF_SCAN
         end = marker.end()
         place = end + int.from_bytes(content[end : end + 2])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -148,3 +150,91 @@ def fill(stream: int) -> None:
             pass
     except BlockingIOError:
         os.close(again)
+
+
+# Writes more to a stream than has room in it; is asked to stop after a moment.
+UNREAD = """
+import os, sys, threading
+from dia_repro import interrupts
+from dia_repro.cli import streams
+kind, number, user = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.setuid(user)
+streams.STOPPING_SECONDS = 0.2
+stream = getattr(streams, kind)(number)
+threading.Timer(0.3, interrupts.note_wish).start()
+try:
+    stream.write(b"a line\\tof the log\\n" * 20_000)
+    sys.exit(0)
+except streams.ReaderGoneError:
+    sys.exit(3)
+"""
+NOBODY = 65534
+
+
+def streams(kind: str) -> tuple[int, int]:
+    """Both ends of a stream; it is written to at the second."""
+    if kind == "terminal":
+        return pty.openpty()
+    if kind == "pipe":
+        return os.pipe()
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+@pytest.mark.parametrize("kind", ["socket", "pipe", "terminal"])
+@pytest.mark.parametrize(
+    ("stream", "number", "user"),
+    [
+        ("_Log", None, None),
+        ("_Log", 1500, None),  # more than `select` takes
+        ("_Log", None, NOBODY),  # another user's, which cannot be opened anew
+        ("_Output", None, None),
+    ],
+)
+def test_stream_without_a_reader_ends_at_a_stop(
+    kind: str, stream: str, number: int | None, user: int | None
+) -> None:
+    if user and os.getuid():
+        pytest.skip("only root can become another user")
+    ours, theirs = streams(kind)
+    if number:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit[1] <= number:
+            pytest.skip(f"no {number} files may be open here")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit[0], number + 1), limit[1]))
+        theirs = os.dup2(theirs, number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    with subprocess.Popen(
+        [sys.executable, "-c", UNREAD, stream, str(theirs), str(user or os.getuid())],
+        pass_fds=[theirs],
+        env=clean_environment(),
+    ) as process:
+        try:
+            assert process.wait(timeout=10) == (3 if stream == "_Output" else 0)
+        finally:
+            process.kill()
+    assert os.get_blocking(theirs)
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.parametrize("user", [None, NOBODY])
+@pytest.mark.parametrize("kind", ["socket", "pipe", "terminal"])
+def test_slow_reader_gets_all_of_a_log(kind: str, user: int | None) -> None:
+    if user and os.getuid():
+        pytest.skip("only root can become another user")
+    ours, theirs = streams(kind)
+    script = UNREAD.replace("0.3", "300").replace("sys.exit(0)", "os._exit(0)")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "_Log", str(theirs), str(user or os.getuid())],
+        pass_fds=[theirs],
+        env=clean_environment(),
+    ) as process:
+        text = b""
+        while process.poll() is None or select.select([ours], [], [], 0)[0]:
+            if select.select([ours], [], [], 0.05)[0]:
+                text += os.read(ours, 65536)
+    assert text.count(b"a line") == 20_000
+    assert text.replace(b"\r", b"") == b"a line\tof the log\n" * 20_000
+    os.close(ours)
+    os.close(theirs)

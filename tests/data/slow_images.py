@@ -1,8 +1,9 @@
-"""JPEG files of a few hundred kilobytes that take seconds to minutes to decode."""
+"""Image files of a few hundred kilobytes to megabytes that take seconds to hours to decode."""
 
 from __future__ import annotations
 
 import struct
+import zlib
 
 
 def many_scans(side: int, scans: int, trailer: bytes = b"") -> bytes:
@@ -30,3 +31,41 @@ def many_scans(side: int, scans: int, trailer: bytes = b"") -> bytes:
 
 def _segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def tiled(size: tuple[int, int], tile: tuple[int, int]) -> bytes:
+    """Return a grey TIFF file whose tiles are all the same zeros, deflated.
+
+    Args:
+        size: width and height of the image in pixels.
+        tile: width and height of a tile in pixels.
+    """
+    number = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
+    data = _deflated(tile[0] * tile[1])
+    entries: list[tuple[int, tuple[int, ...]]] = [
+        (256, size[:1]),
+        (257, size[1:]),
+        (258, (8,)),
+        (259, (8,)),  # deflated
+        (262, (1,)),
+        (277, (1,)),
+        (322, tile[:1]),
+        (323, tile[1:]),
+        (324, (8,) * number),
+        (325, (len(data),) * number),
+    ]
+    place = 8 + len(data)
+    outside, directory = b"", struct.pack("<H", len(entries))
+    for tag, values in entries:
+        packed = struct.pack(f"<{len(values)}I", *values)
+        if len(values) > 1:
+            packed, outside = struct.pack("<I", place + len(outside)), outside + packed
+        directory += struct.pack("<HHI", tag, 4, len(values)) + packed
+    head = b"II*\0" + struct.pack("<I", place + len(outside))
+    return head + data + outside + directory + b"\0" * 4
+
+
+def _deflated(zeros: int) -> bytes:
+    packer, block = zlib.compressobj(9), b"\0" * (1 << 20)
+    parts = [packer.compress(block[: zeros - done]) for done in range(0, zeros, len(block))]
+    return b"".join(parts) + packer.flush()

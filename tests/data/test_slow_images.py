@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,10 @@ from PIL import Image
 from dia_repro.data import DataError, load
 from dia_repro.data.folder import scan
 from dia_repro.data.inspection import inspect
-from dia_repro.data.opening import MOST_SCANS, in_threads, open_rgb
+from dia_repro.data.opening import MOST_SCANS, UnfitImageError, in_threads, open_rgb
 from dia_repro.data.own import choose_folder
 from dia_repro.experiments.names import DataLocation
-from tests.data.slow_images import many_scans
+from tests.data.slow_images import many_scans, tiled
 from tests.helpers import clean_environment, write_folder
 
 # The command line, which says when the decoder has begun with a slow image.
@@ -65,6 +67,50 @@ def test_jpeg_files_as_encoders_write_them_are_read(tmp_path: Path) -> None:
         # As of a phone whose photographs end with a short film.
         assert open_rgb(io.BytesIO(file.getvalue() + b"\xff\xda" * 200))[0].size == (64, 64)
     assert open_rgb(io.BytesIO(many_scans(64, MOST_SCANS)))[0].getpixel((0, 0)) == (128,) * 3
+
+
+PNG = io.BytesIO()
+Image.new("L", (8, 8)).save(PNG, "PNG")
+GIF = b"GIF87a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0)
+SLOW = {
+    "one large tile of a TIFF": lambda: tiled((10, 10), (12_000, 12_000)),
+    "many large tiles of a TIFF": lambda: tiled((16 * 100, 1), (16, 1 << 20)),
+    "many small tiles of a TIFF": lambda: tiled((1, 1_500_000), (1, 1)),
+    "zeros in a JPEG": lambda: b"\xff\xd8\xff\xe0\0\2" + bytes(30_000_000),
+    "fill bytes in a JPEG": lambda: b"\xff\xd8" + b"\xff" * 30_000_000,
+    "segments of a JPEG": lambda: b"\xff\xd8" + b"\xff\xe0\0\2" * 4_000_000,
+    "segments after 101 scans": lambda: (
+        many_scans(64, 101)[:-2] + b"\xff\xe0\0\2" * 20_000_000 + b"\xff\xd9"
+    ),
+    "chunks of a PNG": lambda: (
+        PNG.getvalue()[:33] + _chunk(b"teSt") * 2_000_000 + PNG.getvalue()[33:]
+    ),
+    "empty data of a PNG": lambda: (
+        PNG.getvalue()[:33] + _chunk(b"IDAT") * 2_000_000 + PNG.getvalue()[33:]
+    ),
+    "blocks of a GIF": lambda: GIF + b"!\xfe" + b"\1a" * 10_000_000 + b"\0;",
+    "comment of a PPM": lambda: b"P5 #" + b" " * 30_000_000 + b"\n1 1 255 0",
+    "comments of a PPM in text": lambda: b"P2 9 9 255\n" + b"#\n" * 2_000_000,
+}
+
+
+def _chunk(name: bytes) -> bytes:
+    return struct.pack(">I4sI", 0, name, zlib.crc32(name))
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_file_that_would_be_decoded_for_long_is_refused(name: str) -> None:
+    content = SLOW[name]()
+    begun = time.process_time()
+    with pytest.raises(UnfitImageError, match=r"^[^\n]{10,80}$"):
+        open_rgb(io.BytesIO(content))
+    assert time.process_time() - begun < 1.5
+
+
+def test_large_image_in_tiles_is_read() -> None:
+    assert open_rgb(io.BytesIO(tiled((1000, 1000), (16, 16))))[0].size == (1000, 1000)
+    assert open_rgb(io.BytesIO(tiled((8000, 8000), (256, 256))))[0].size == (8000, 8000)
+    assert open_rgb(io.BytesIO(tiled((10, 10), (512, 512))))[0].size == (10, 10)
 
 
 @pytest.mark.parametrize(
