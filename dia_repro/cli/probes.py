@@ -154,11 +154,13 @@ def _try_writing(database: Database) -> None:
 
 def checkpoints(store: Store) -> Verdict:
     """A lock and a small file where weights are kept, which are removed again."""
-    from dia_repro.execution.claiming import lock_folder
+    from dia_repro.execution.claiming import lock_folder, lock_place
     from dia_repro.training.disk import Disk
     from dia_repro.training.probing import probe
+    from dia_repro.training.store import Folder
 
     root = store.root
+    lock_place(Folder(store, ""))
     if root is None:
         with probe(store):
             return "ok", f"can be written to {store.name}"

@@ -7,9 +7,7 @@ with a clock that nobody sets.
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
 import threading
 import time
 import uuid
@@ -23,6 +21,7 @@ from dia_repro.execution.ledger import Ledger
 from dia_repro.results.claims import Holder, Lease, TakenOverError
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.place import network_file_system
+from dia_repro.training.environment import own_folder
 from dia_repro.training.store import CheckpointError, Folder
 
 LOCK, IDENTITY = "lock", "lock-id"
@@ -38,12 +37,20 @@ def lock_place(folder: Folder) -> Path:
 
     It is that of the checkpoints, unless they lie in an object store or on a network file system,
     whose server would keep the lock of a machine that is gone for as long as it likes: machines
-    know of each other by the beats.
+    know of each other by the beats. Then it is in a folder for temporary files, the same for all
+    processes of a user on a machine.
+
+    Raises:
+        CheckpointError: that folder cannot be made.
+        SharedFolderError: other users can write in that folder.
     """
     root = folder.store.root
     if root is not None and network_file_system(root) is None:
         return root / folder.path
-    return Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}", folder.path)
+    try:
+        return own_folder() / folder.path
+    except OSError as error:
+        raise CheckpointError(f"no place for a lock: {error.strerror or error}") from error
 
 
 def lock_folder(folder: Path) -> FileLock | None:

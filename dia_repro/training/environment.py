@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dia_repro.errors import UsageError, displayed_text
+from dia_repro.errors import AbsentError, UsageError, displayed_text
 
 # How long GNU's OpenMP threads look for work before they sleep: some milliseconds, since a small
 # network's operations follow each other at once, and being woken takes longer than their part.
@@ -36,6 +36,10 @@ SOUND = re.compile(r"0|1|OFF|INFO|DETAIL|expandable_segments:(True|False)|max_sp
 
 class SettingError(UsageError):
     """A variable of the environment has a value that a library refuses."""
+
+
+class SharedFolderError(AbsentError):
+    """The folder for temporary files is not this user's alone."""
 
 
 def forget_settings() -> None:
@@ -102,18 +106,30 @@ def use_writable_caches() -> None:
         except (OSError, RuntimeError, KeyError):  # two of them: a user without a name or a home
             usable = False
         if not usable:
-            own = _own_folder() / variable.lower()
-            own.mkdir(exist_ok=True)
-            os.environ[variable] = str(own)
+            try:
+                folder = own_folder()
+            except SharedFolderError:
+                folder = Path(tempfile.mkdtemp(prefix="dia-repro-"))
+            (folder / variable.lower()).mkdir(exist_ok=True)
+            os.environ[variable] = str(folder / variable.lower())
 
 
-def _own_folder() -> Path:
-    """Return a folder for temporary files that other users cannot write; made if need be."""
+def own_folder() -> Path:
+    """Return the folder for temporary files of this user's processes; made if need be.
+
+    Raises:
+        OSError: it cannot be made.
+        SharedFolderError: other users can write in it, or have made it first: its name is known.
+    """
     folder = Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    # Its name is known: another user may have made it first.
-    return folder if _is_ours(folder) else Path(tempfile.mkdtemp(prefix="dia-repro-"))
+    if not _is_ours(folder):
+        raise SharedFolderError(
+            f"{folder} is a link, another user's, or writable by others: "
+            "remove it, or set TMPDIR to a folder that only you can write"
+        )
+    return folder
 
 
 def _is_ours(folder: Path) -> bool:

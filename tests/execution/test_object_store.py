@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dia_repro.errors import ABSENT
 from dia_repro.execution import claiming
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.claiming import lock_folder, lock_place, place_of
@@ -21,12 +24,13 @@ from dia_repro.results.queries import RunDetail, all_runs
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import load_newest, sorted_names
 from dia_repro.training.disk import Disk
+from dia_repro.training.environment import SharedFolderError
 from dia_repro.training.objects import Objects
 from dia_repro.training.store import Folder
 from dia_repro.training.trainer import Trainer
 from tests.execution.test_local import details, figures, start, wait_until
 from tests.execution.tiny_runs import make_orders
-from tests.helpers import tiny_spec
+from tests.helpers import clean_environment, tiny_spec, write_folder
 
 EPOCHS = 4
 
@@ -137,6 +141,7 @@ def test_a_killed_run_goes_on_on_another_machine_from_its_last_sound_checkpoint(
 def test_on_one_machine_the_lock_is_seen_at_once(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "locks").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "locks"))
     folder = tmp_path / "work"
     folder.mkdir()
@@ -166,6 +171,65 @@ def test_the_lock_is_no_network_file_systems(
     assert lock_place(folder) == tmp_path / "1-abc/seed-0-123"
     monkeypatch.setattr(claiming, "network_file_system", lambda path: "nfs4")
     assert not lock_place(folder).is_relative_to(tmp_path)
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Make a folder as another user may have done."""
+    if how == "a link":
+        folder.symlink_to(folder.parent, target_is_directory=True)
+        return
+    folder.mkdir()
+    if how == "writable by others":
+        folder.chmod(0o770)
+    elif os.getuid():
+        pytest.skip("only root can give a folder to another user")
+    else:
+        os.chown(folder, 65534, 65534)
+
+
+@pytest.mark.parametrize("how", ["a link", "another user's", "writable by others"])
+def test_locks_are_not_put_where_others_can_write(
+    how: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spoil(tmp_path / f"dia-repro-{os.getuid()}", how)
+    with pytest.raises(SharedFolderError, match=f"dia-repro-{os.getuid()} is a link, another"):
+        lock_place(Folder(Objects(bucket), "1-abc/seed-0-123"))
+    assert lock_place(Folder(Disk(tmp_path), "x")) == tmp_path / "x"
+
+
+def test_run_is_refused_where_its_lock_is_not_safe(bucket: str, tmp_path: Path) -> None:
+    spoil(tmp_path / f"dia-repro-{os.getuid()}", "a link")
+    write_folder(tmp_path / "pets", {"train": 4, "val": 4})
+    words = "run table5 --protocol demo --dataset folder:pets --image-size 8 --yes --checkpoints"
+    result = subprocess.run(
+        [sys.executable, "-m", "dia_repro", *words.split(), bucket, "--only", "SENet ResNet83"],
+        cwd=tmp_path,
+        env=clean_environment(TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == ABSENT
+    assert result.stderr.splitlines()[-1].endswith("set TMPDIR to a folder that only you can write")
+    assert not (tmp_path / "runs.db").exists()
+
+
+def test_folder_of_locks_is_one_for_all_processes_and_private(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = os.umask(0)
+    try:
+        places = [lock_place(Folder(Objects(bucket), "1-abc/seed-0-123")) for _ in range(2)]
+        lock = lock_folder(places[0])
+    finally:
+        os.umask(before)
+    assert lock is not None
+    lock.release()
+    assert places[0] == places[1] == lock_place(Folder(Objects(bucket), "1-abc/seed-0-123"))
+    assert (tmp_path / f"dia-repro-{os.getuid()}").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_store_that_is_lost_midway_fails_the_run_and_a_rerun_goes_on(
