@@ -22,7 +22,6 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-from dia_repro.results.sources import attempts_behind
 
 MOST = 2**31 - 1
 
@@ -193,16 +192,15 @@ def mixed_environments(database: Database, spec_ids: Iterable[str]) -> Differenc
 
     A clean checkout and an execution mode that are not known differ from none.
     """
-    spec_ids = set(spec_ids)
     columns = [getattr(ProvenanceRow, name) for name in ENVIRONMENT]
     chosen = (
-        select(ProvenanceRow.id, RunRow.spec_id, *columns)
+        select(RunRow.spec_id, *columns)
         .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
-        .where(RunRow.spec_id.in_(spec_ids), RunRow.state.in_(DONE))
+        .where(RunRow.spec_id.in_(set(spec_ids)), RunRow.state.in_(DONE))
+        .distinct()
     )
     with database.reading() as session:
-        behind = attempts_behind(session, spec_ids)
-        rows = {tuple(row[1:]) for row in session.execute(chosen) if row[0] in behind}
+        rows = [tuple(row) for row in session.execute(chosen)]
     found = Differences()
     for index, name in enumerate(ENVIRONMENT, start=1):
         by_spec: dict[str, set[str]] = {}

@@ -15,7 +15,8 @@ def contributing(from_epochs: Sequence[int], epochs: int, *, diverged: bool) -> 
     """Return the places of the attempts that a run's rows come from, newest first.
 
     An attempt's rows were removed or replaced if a later one began before them. How a run diverged
-    comes from its last attempt, whatever rows there are.
+    comes from its last attempt, whatever rows there are. An attempt that is left out may have
+    trained a part of an epoch, on the data of the next one, which has gone on from its checkpoint.
 
     Args:
         from_epochs: epochs that were done before each attempt, oldest first.
