@@ -9,8 +9,8 @@ import re
 CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# https://owasp.org/www-community/attacks/CSV_Injection
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# https://owasp.org/www-community/attacks/CSV_Injection, with full-width forms; NUL: ASVS 1.2.10
+FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n\0")
 MARKDOWN_SPECIAL = re.compile(r"[\\`*_<&|~]|(?<=\])\(")
 LATEX_SPECIAL = {
     "&": r"\&",

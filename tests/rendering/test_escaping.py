@@ -183,6 +183,8 @@ def test_json_means_the_same() -> None:
 
 def test_formulas_are_texts() -> None:
     assert [without_formula(text)[0] for text in FORMULAS] == ["'"] * len(FORMULAS)
+    for start in "\n\0\uff1d\uff0b\uff0d\uff20":  # the last four: full-width = + - @
+        assert without_formula(f"{start}1+1") == f"'{start}1+1"
     assert without_formula("") == ""
 
 
