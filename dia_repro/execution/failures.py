@@ -20,10 +20,9 @@ def record_failure(
     Raises:
         VanishedError: the database is gone, and no other run could come to an end either.
     """
-    spec_id = Spec.from_json(order.spec_json).spec_id
     return _recorded(
         database,
-        lambda: writer.record_failure(database, spec_id, order.seed, lease, reason),
+        lambda: writer.record_failure(database, _spec_id(order), order.seed, lease, reason),
         "failure",
     )
 
@@ -34,10 +33,15 @@ def record_kill(database: Database, order: WorkOrder, lease: Lease | None) -> No
     Returns, Raises:
         As `record_failure`.
     """
-    spec_id = Spec.from_json(order.spec_json).spec_id
     return _recorded(
-        database, lambda: writer.record_kill(database, spec_id, order.seed, lease), "interruption"
+        database,
+        lambda: writer.record_kill(database, _spec_id(order), order.seed, lease),
+        "interruption",
     )
+
+
+def _spec_id(order: WorkOrder) -> str:
+    return Spec.from_json(order.spec_json).spec_id
 
 
 def _recorded(database: Database, write: Callable[[], None], what: str) -> Notice | None:

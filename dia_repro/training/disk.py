@@ -35,7 +35,7 @@ class Disk(Store):
         """Of the files right in a folder; none where there is no such folder."""
         place = self.folder / folder
         try:
-            return [path.name for path in place.iterdir() if path.is_symlink() or not path.is_dir()]
+            return [path.name for path in place.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -68,10 +68,13 @@ class Disk(Store):
                 raise
 
     def remove(self, path: str) -> None:
-        """Remove a file, which need not be there."""
+        """Remove a file, which need not be there, or a folder, as some storage makes everywhere."""
         place = self._inside(path)
         with _writing(place.parent):
-            place.unlink(missing_ok=True)
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
 
     def remove_folder(self, folder: str) -> None:
         """Remove what is left of a folder whose files are gone."""
