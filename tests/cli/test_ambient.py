@@ -207,9 +207,10 @@ def test_processes_that_draw_import_nothing_from_the_working_folder(tmp_path: Pa
     ("name", "code"),
     [
         ("TORCH_LOGS", 2),
-        ("TORCH_DISTRIBUTED_DEBUG", 2),
-        ("PYTORCH_JIT", 2),
-        ("PYTORCH_ALLOC_CONF", 2),
+        *(
+            pytest.param(name, 2, marks=pytest.mark.slow)
+            for name in ("TORCH_DISTRIBUTED_DEBUG", "PYTORCH_JIT", "PYTORCH_ALLOC_CONF")
+        ),
         ("TERMINAL_WIDTH", 0),
         ("COLUMNS", 0),
         ("NUMBA_NUM_THREADS", 0),

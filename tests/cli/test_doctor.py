@@ -131,6 +131,7 @@ def test_a_commit_that_git_does_not_tell_is_said(tmp_path: Path) -> None:
     assert detail.startswith("results will not name a commit: git does not tell")
 
 
+@pytest.mark.slow
 def test_code_that_is_compiled_each_time_is_said(tmp_path: Path) -> None:
     package = Path(dia_repro.__file__).parent
     command = (*with_mounts(read_only(package)), *TRY, "compiled_code")

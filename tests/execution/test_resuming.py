@@ -192,6 +192,7 @@ def test_weights_stay_until_the_end_is_recorded(
     assert len(checkpoint.sorted_names(folder)) == (0 if keep is Keep.NONE else 1)
 
 
+@pytest.mark.slow
 def test_best_weights_that_are_gone_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +265,9 @@ def test_a_run_that_starts_again_is_free(begun: tuple[Database, WorkOrder], tmp_
     assert any("starts again from the first epoch" in text for text in notices)
 
 
-@pytest.mark.parametrize("change", ["a wrong row", "a row too many"])
+@pytest.mark.parametrize(
+    "change", ["a wrong row", pytest.param("a row too many", marks=pytest.mark.slow)]
+)
 def test_rows_are_those_of_the_checkpoint(
     change: str, begun: tuple[Database, WorkOrder], tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def check_file(place: Path, content: bytes) -> None:
         assert not written, command
 
 
+@pytest.mark.slow
 def test_a_truncated_database(tmp_path: Path, sound: bytes) -> None:
     pages = [1, 2, 15, 16, 17, 99, 100, 101, 4095, 4096, 4097, len(sound) // 2, len(sound) - 1]
     for length in pages:

@@ -223,7 +223,9 @@ def test_global_seed_leaves_the_global_state_as_it_was() -> None:
     assert torch.equal(drawn, torch.rand(3, generator=generator(0, "order")))
 
 
-@pytest.mark.parametrize("batches", [1, 2, 4])
+@pytest.mark.parametrize(
+    "batches", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 4))]
+)
 def test_a_stop_in_the_evaluation_changes_nothing(
     batches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
