@@ -69,6 +69,7 @@ if __name__ == "__main__":
     executor = LocalExecutor(database, Places.on_cpu(2), on_message)
     ended = executor.run(orders)
     print(*(one.outcome.value for one in ended.values()))
+    print(*ended.values(), file=sys.stderr)
 """
 
 
