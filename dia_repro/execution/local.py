@@ -28,6 +28,8 @@ from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database, VanishedError
 
 POLL_SECONDS = 0.5
+# What multiprocessing gives where the server that a process was forked from is gone.
+UNKNOWN_EXIT_CODE = 255
 
 OnMessage = Callable[[WorkOrder, Message], None]
 
@@ -171,7 +173,7 @@ class LocalExecutor:
     def _died(self, one: _Worker) -> Ended:
         """How a worker ended that could not say so."""
         code = one.process.exitcode
-        if self._signals.kill and code == -signal.SIGKILL:
+        if self._signals.kill and code in (-signal.SIGKILL, UNKNOWN_EXIT_CODE):
             return Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
         if (one.asked_to_stop or self._signals.stop) and code == -signal.SIGTERM:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
