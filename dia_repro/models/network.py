@@ -93,7 +93,10 @@ class StagedNetwork(nn.Module):
         """
         if compiled:
             import torch._dynamo
+            import torch._inductor.config
 
+            deterministic = torch.are_deterministic_algorithms_enabled()
+            torch._inductor.config.deterministic = deterministic
             # The compiler counts the versions of a function, and all networks share the block's:
             # those of networks trained before in this process would use up the limit.
             torch._dynamo.reset()

@@ -62,7 +62,8 @@ def prepare_process(
     use_threads(threads)
     use_device(device)
     torch.backends.cudnn.benchmark = not deterministic
-    torch.use_deterministic_algorithms(deterministic)
+    # The same as `use_deterministic_algorithms`, which imports the whole compiler, for seconds.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -5,6 +5,8 @@ torch raises there when the GPU is reached; without one, the operations themselv
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from dia_repro.experiments.spec import (
     ResNeXtBackbone,
     WRNBackbone,
 )
+from dia_repro.models import from_spec
 from dia_repro.training.gradients import summarise
 from tests.helpers import tiny_spec
 
@@ -92,3 +95,42 @@ def test_gradients_are_summed_up_by_deterministic_algorithms() -> None:
     with Names() as names:
         torch.histc(torch.randn(5))
     assert raising(names.seen) == ["aten.histc.default"], "it would be seen"
+
+
+TRAIN = """
+import sys, torch
+from dia_repro.data import load
+from dia_repro.experiments.names import DataLocation
+from dia_repro.training.numerics import prepare_process
+from dia_repro.training.trainer import Trainer
+from pathlib import Path
+from tests.helpers import tiny_spec
+
+spec = tiny_spec(epochs=1)
+dataset = load(spec.data, DataLocation(Path.cwd()))
+for deterministic in (True, False):
+    prepare_process(1, deterministic=deterministic)
+    print(torch.are_deterministic_algorithms_enabled())
+    Trainer(spec, 0, dataset, torch.device("cpu"), 1).run_epoch()
+print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    """It takes seconds, in each worker, and on a CPU nothing is compiled."""
+    command = [sys.executable, "-c", TRAIN]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "False", "[]"], done.stderr[-2000:]
+
+
+def test_the_compiler_is_told() -> None:
+    """Else it would choose kernels by their measured times."""
+    network = from_spec(
+        ModelSpec(backbone=ResNetBackbone(depth=11), attention=DIALSTMAttention()), 5
+    )
+    told = []
+    for mode in ("error", "default"):
+        torch.set_deterministic_debug_mode(mode)
+        network.use_compiled(backend="eager")
+        told.append(torch._inductor.config.deterministic)
+    assert told == [True, False]
