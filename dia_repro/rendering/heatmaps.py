@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dia_repro.rendering.images import fix_layout
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -56,6 +58,7 @@ def draw_heatmaps(rows: Sequence[Sequence[Panel]], title: str, caption: str) -> 
     figure.supxlabel(
         "\n".join(textwrap.wrap(caption, 65 * across)), fontsize=7.5, x=0.02, ha="left"
     )
+    fix_layout(figure)
     return figure
 
 
@@ -77,4 +80,5 @@ def _draw(axes: Axes, panel: Panel) -> None:
             colour = "white" if value < DARK_BELOW else "black"
             # The leading 0 says nothing, and two digits fit where four would not.
             text = "1" if value > 0.995 else f"{value:.2f}".lstrip("0")
-            axes.text(j, i, text, ha="center", va="center", fontsize=points, color=colour)
+            label = axes.text(j, i, text, ha="center", va="center", fontsize=points, color=colour)
+            label.set_in_layout(False)  # it is inside its panel, and there are hundreds of them

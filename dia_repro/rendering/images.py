@@ -171,6 +171,11 @@ def frame(
     if engine is not None:
         rectangle = (0, below / height, 1, inches * POINTS_PER_INCH / height)
         engine.set(rect=rectangle)  # type: ignore[call-arg]
+    fix_layout(figure)
+
+
+def fix_layout(figure: Figure) -> None:
+    """Lay out a figure's panels once and for all, not anew for each file."""
     literal_texts(figure)
     figure.draw_without_rendering()
     # Not "none": that would leave a placeholder, for which each file is drawn twice.

@@ -62,7 +62,7 @@ def test_groups_take_turns() -> None:
     [
         (task(Way.FIXED), "eager"),
         (from_files(), "decoded by 1"),
-        (from_files(Way.PACKED), "decoded by 1"),
+        pytest.param(from_files(Way.PACKED), "decoded by 1", marks=pytest.mark.exhaustive),
     ],
 )
 def test_ways_of_making_steps(chosen: Task, how: str) -> None:

@@ -104,7 +104,9 @@ def test_closed_terminal_ends_output_and_spares_the_log(number: int, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("log", ["2>&1 | true", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "log", [pytest.param("2>&1 | true", marks=pytest.mark.exhaustive), "2>/dev/full"]
+)
 def test_training_goes_on_without_its_log(log: str, tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     options = "--protocol demo --dataset folder:pets --image-size 8 --epochs 2 --yes"

@@ -35,7 +35,7 @@ from dia_repro.training.numerics import prepare_process
 from tests.execution.tiny_runs import DATABASE, make_orders, report
 from tests.helpers import clean_environment, tiny_spec
 
-EPOCHS = 8
+EPOCHS = 5
 ROOT = Path(__file__).parents[2]
 
 

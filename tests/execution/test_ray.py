@@ -295,7 +295,7 @@ def test_a_database_that_vanishes_is_one_line(
 ) -> None:
     images = write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
-    data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 12)
+    data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 6)
     where: tuple[str | int, ...] = ("--jobs", 2)
     if executor == "ray":
         where = ("--executor", "ray", "--address", request.getfixturevalue("standing"))
@@ -312,7 +312,7 @@ def test_a_database_that_vanishes_is_one_line(
     output, _ = start(tmp_path, *command, *data, "--seeds", 2, *where).communicate()
     assert "without a checkpoint" not in output
     finished = known(tmp_path / DATABASE)
-    assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 12)] * 2, output
+    assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 6)] * 2, output
 
 
 @pytest.mark.slow
@@ -321,9 +321,11 @@ def test_a_cluster_that_is_gone_is_one_line(tmp_path: Path) -> None:
 
     node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
+    images = write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
+    data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 9999)
     where = ("--executor", "ray", "--address", cluster.address)
-    driver = start(tmp_path, *command, "--seeds", 2, *where)
+    driver = start(tmp_path, *command, *data, "--seeds", 2, *where)
     wait_until(has_epochs(tmp_path / DATABASE), driver)
     cluster.shutdown()  # type: ignore[no-untyped-call]
     output, _ = driver.communicate(timeout=120)

@@ -18,7 +18,7 @@ from tests.execution.test_local import details, details_running, figures, start,
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 
-EPOCHS = 6
+EPOCHS = 4
 
 
 @pytest.mark.slow

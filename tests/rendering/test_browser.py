@@ -137,8 +137,8 @@ def test_no_page_is_wider_than_the_screen(show: Show, pages: Pages, kind: str, w
     [
         (WIDTHS[0], SCHEMES[0]),
         pytest.param(WIDTHS[1], SCHEMES[1], marks=pytest.mark.slow),
-        pytest.param(WIDTHS[0], SCHEMES[1], marks=pytest.mark.slow),
-        pytest.param(WIDTHS[1], SCHEMES[0], marks=pytest.mark.slow),
+        pytest.param(WIDTHS[0], SCHEMES[1], marks=pytest.mark.exhaustive),
+        pytest.param(WIDTHS[1], SCHEMES[0], marks=pytest.mark.exhaustive),
     ],
 )
 def test_axe_finds_nothing_serious(show: Show, pages: Pages, width: int, scheme: str) -> None:
