@@ -61,7 +61,7 @@ def test_groups_take_turns() -> None:
     ("chosen", "how"),
     [
         (task(Way.FIXED), "eager"),
-        (from_files(), "decoded by 1"),
+        pytest.param(from_files(), "decoded by 1", marks=pytest.mark.exhaustive),
         pytest.param(from_files(Way.PACKED), "decoded by 1", marks=pytest.mark.exhaustive),
     ],
 )
@@ -73,7 +73,7 @@ def test_ways_of_making_steps(chosen: Task, how: str) -> None:
     wait()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_contender_that_fails_is_named_in_a_line() -> None:
     with pytest.raises(BenchError, match=r"^reference: \w+Error: "):
         take_turns([[task(Way.REFERENCE, '{"not": "a spec"}')]], 1, 0.1)

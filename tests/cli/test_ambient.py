@@ -245,7 +245,7 @@ def test_usual_settings_of_torch_are_not_tried(monkeypatch: pytest.MonkeyPatch) 
     environment.check_settings()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_run_trains_whatever_numba_is_told(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     words = "run table5 --protocol demo --dataset folder:pets --image-size 8 --epochs 1 --yes"

@@ -95,7 +95,7 @@ def test_it_draws_writes_keeps_and_answers_again_at_once(folder: Path) -> None:
     assert pictures == [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in kinds]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_targets_that_are_missing_are_fitted(folder: Path) -> None:
     narrow = ("--stage", "2", "--no-controls", "--format", "json")
     whole = gini(folder, *narrow)

@@ -252,7 +252,7 @@ def test_long_runs_on_a_cpu_need_somebody_to_ask(
     assert not (tmp_path / "runs.db").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_cifar")
 def test_somebody_who_says_no_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()

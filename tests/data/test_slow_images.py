@@ -117,7 +117,7 @@ def test_large_image_in_tiles_is_read() -> None:
     ("words", "number"),
     [
         ("data check", signal.SIGINT),
-        pytest.param("data pack", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("data pack", signal.SIGTERM, marks=pytest.mark.exhaustive),
         pytest.param("run table5 --protocol demo --yes", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )

@@ -150,7 +150,7 @@ def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None
     assert run.train(2).outcome is Outcome.FINISHED
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_each_process_has_its_own_that_decode_images(tmp_path: Path) -> None:
     """Images too large to be held; two processes of the run, each with one that decodes."""
     photos = write_folder(tmp_path / "photos", {"train": 6, "test": 3}, side=80)

@@ -74,7 +74,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.exhaustive)]
+)
 def test_workers_of_a_server_that_is_gone_or_stopped_are_stopped(
     number: signal.Signals, tmp_path: Path
 ) -> None:

@@ -272,7 +272,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_
     assert_same_results(tmp_path, undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_files_of_the_working_folder_are_not_imported(tmp_path: Path) -> None:
     """As an installed command has it: the folder is not on the path of the starting process."""
     (tmp_path / "random.py").write_text("raise RuntimeError('the wrong module')")

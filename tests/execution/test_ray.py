@@ -162,7 +162,7 @@ COUNT_THREADS = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_node_gives_a_run_the_threads_of_its_share(tmp_path: Path) -> None:
     environment = clean_environment(
         PYTHONPATH=str(ROOT), RAY_ENABLE_UV_RUN_RUNTIME_ENV="0", **SETTINGS
@@ -379,7 +379,7 @@ def blind_node(address: str, name: str, folder: Path) -> Iterator[subprocess.Pop
         process.communicate(timeout=60)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not can_mount(), reason="mounting needs root")
 def test_faulty_nodes_are_all_named(cluster: Cluster, tmp_path: Path) -> None:
     """Of six nodes one has another version and one does not see the images; one gets no runs."""

@@ -241,7 +241,7 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
         assert figures(database, ours.run_id) == figures(serial, theirs.run_id)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
     database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
     job = submitit.LocalExecutor(tmp_path / "jobs").submit(on_slurm.Task(order))

@@ -120,7 +120,9 @@ def test_every_table_and_figure_is_there_without_an_error(show: Show, pages: Pag
     assert shown.locator(".curves .uplot").count() == shown.locator(".curves").count() > 0
 
 
-@pytest.mark.parametrize("width", [pytest.param(WIDTHS[0], marks=pytest.mark.slow), *WIDTHS[1:]])
+@pytest.mark.parametrize(
+    "width", [pytest.param(WIDTHS[0], marks=pytest.mark.exhaustive), *WIDTHS[1:]]
+)
 @pytest.mark.parametrize(
     "kind", ["known", "hostile", pytest.param("empty", marks=pytest.mark.slow)]
 )

@@ -36,12 +36,12 @@ def test_writers_and_readers(writers: int, transactions: int, location: str) -> 
 @pytest.mark.parametrize(
     "check",
     [
-        partial(claim_the_same, 4, 6),
+        pytest.param(partial(claim_the_same, 4, 6), marks=pytest.mark.exhaustive),
         pytest.param(partial(killed_trainings, 4), marks=pytest.mark.exhaustive),
         partial(damaged_checkpoints, 1000),
         full_disk,
         partial(killed_upgrades, 5),
-        partial(broken_among, 6),
+        pytest.param(partial(broken_among, 6), marks=pytest.mark.exhaustive),
         pytest.param(partial(claim_the_same, 8, 40), marks=pytest.mark.exhaustive),
         pytest.param(partial(killed_trainings, 50), marks=pytest.mark.exhaustive),
         pytest.param(partial(killed_upgrades, 30), marks=pytest.mark.exhaustive),

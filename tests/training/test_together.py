@@ -117,7 +117,7 @@ def test_processes_of_a_run_warn_of_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "batch", "norm"),
     [
-        pytest.param(2, 128, False, marks=pytest.mark.slow),
+        pytest.param(2, 128, False, marks=pytest.mark.exhaustive),
         pytest.param(3, ODD, True, marks=pytest.mark.slow),
     ],
 )
