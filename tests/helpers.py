@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dia_repro.cli.main import main
 from dia_repro.execution import forkserver
 from dia_repro.experiments.spec import (
     Attention,
@@ -70,16 +72,28 @@ class Result:
     stderr: str
 
 
+def benchmarks(*arguments: str, cwd: Path, **environment: str) -> Result:
+    """`python -m benchmarks`, likewise."""
+    return _run("benchmarks.__main__", arguments, cwd, environment)
+
+
 def cli(*arguments: str, cwd: Path, **environment: str) -> Result:
     """The command line in a process of its own, as a user runs it.
 
     It is forked from the process that workers are forked from: importing torch each time would be
     half of all the time that the tests take.
     """
+    return _run("dia_repro.cli.main", arguments, cwd, environment)
+
+
+def _run(
+    program: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
+) -> Result:
     with TemporaryDirectory() as folder:
         outputs = Path(folder, "stdout"), Path(folder, "stderr")
         process = forkserver.CONTEXT.Process(
-            target=_command, args=(arguments, cwd, clean_environment(**environment), outputs)
+            target=_command,
+            args=(program, arguments, cwd, clean_environment(**environment), outputs),
         )
         forkserver.start()
         process.start()
@@ -89,7 +103,11 @@ def cli(*arguments: str, cwd: Path, **environment: str) -> Result:
 
 
 def _command(
-    arguments: Sequence[str], cwd: Path, environment: dict[str, str], outputs: Sequence[Path]
+    program: str,
+    arguments: Sequence[str],
+    cwd: Path,
+    environment: dict[str, str],
+    outputs: Sequence[Path],
 ) -> None:
     os.chdir(cwd)
     os.environ.clear()
@@ -98,9 +116,8 @@ def _command(
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = ["dia-repro", *arguments]
 
-    from dia_repro.cli.main import main
-
-    main()
+    module = importlib.import_module(program)
+    main(module.app)
 
 
 def clean_environment(**extra: str) -> dict[str, str]:

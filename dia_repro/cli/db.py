@@ -91,8 +91,7 @@ def merge(
         raise typer.Exit(WRONG_USAGE)
     notice(
         f"Merged into {database.name}: {merged.added} runs added, {merged.continued} continued, "
-        f"{merged.known} with nothing new, {len(merged.conflicts)} conflicts left as they were, "
-        f"{merged.measurements} measurements."
+        f"{merged.known} with nothing new, {len(merged.conflicts)} conflicts left as they were."
     )
 
 

@@ -192,11 +192,11 @@ class Slurm:
 
 def _look_through(data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
     from dia_repro.data import load
-    from dia_repro.execution.claiming import lock_place
+    from dia_repro.execution.leasing import lock_location
     from dia_repro.training.probing import probe
     from dia_repro.training.store import Folder
 
-    lock_place(Folder(checkpoints, ""))
+    lock_location(Folder(checkpoints, ""))
     for spec in dict.fromkeys(data):
         with watch(f"Looking through {spec.dataset}") as on_progress:
             load(spec, location, on_progress)

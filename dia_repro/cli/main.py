@@ -15,7 +15,6 @@ import dia_repro
 from dia_repro import interrupts
 from dia_repro.cli import (
     analyze,
-    bench,
     claims,
     data,
     db,
@@ -25,8 +24,6 @@ from dia_repro.cli import (
     plan,
     run,
     runs,
-    selfcheck,
-    simulate,
     tables,
 )
 from dia_repro.cli.circumstances import shown_argument
@@ -92,23 +89,20 @@ app.command()(params.params)
 app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 app.add_typer(analyze.app, name="analyze")
-app.command()(bench.bench)
-app.command()(simulate.simulate)
 app.command()(doctor.doctor)
-app.command()(selfcheck.selfcheck)
 
 
 @cache
-def command() -> Any:
+def command(program: typer.Typer = app) -> Any:
     """The commands as click has them, read off their functions once in a process."""
-    return typer.main.get_command(app)
+    return typer.main.get_command(program)
 
 
-def main() -> None:
-    """Run the command line and exit with its code."""
+def main(program: typer.Typer = app) -> None:
+    """Run a command line, this package's or another one's, and exit with its code."""
     prepare_streams()
     try:
-        code = _run()
+        code = _run(program)
     except Exception as error:  # the last resort: a traceback is for developers
         code = _report_bug(error)
     try:
@@ -119,13 +113,13 @@ def main() -> None:
     sys.exit(code)
 
 
-def _run() -> int:
+def _run(program: typer.Typer = app) -> int:
     _mend_size()
     forget_settings()
     try:
         _check_encoding()
         check_settings()
-        code = command()(standalone_mode=False)
+        code = command(program)(standalone_mode=False)
         sys.stdout.flush()
         interrupts.check()
     except DiaReproError as error:

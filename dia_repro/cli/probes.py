@@ -126,7 +126,7 @@ def database(location: str) -> Verdict:
     """A write to the database, which is undone; where there is none, to another in its folder."""
     from dia_repro.results.backends import check_place, sqlite_path
     from dia_repro.results.database import open_database
-    from dia_repro.results.place import network_file_system
+    from dia_repro.results.file_systems import network_file_system
     from dia_repro.results.queries import all_runs
 
     path = sqlite_path(location)
@@ -154,18 +154,18 @@ def _try_writing(database: Database) -> None:
 
 def checkpoints(store: Store) -> Verdict:
     """A lock and a small file where weights are kept, which are removed again."""
-    from dia_repro.execution.claiming import lock_folder, lock_place
+    from dia_repro.execution.leasing import acquire_lock, lock_location
     from dia_repro.training.disk import Disk
     from dia_repro.training.probing import probe
     from dia_repro.training.store import Folder
 
     root = store.root
-    lock_place(Folder(store, ""))
+    lock_location(Folder(store, ""))
     if root is None:
         with probe(store):
             return "ok", f"can be written to {store.name}"
     with _folder_in(root if root.exists() else root.parent) as folder:
-        lock = lock_folder(folder)
+        lock = acquire_lock(folder)
         Disk(folder).write("probe", b"probe")
         if lock is None:
             return "bad", f"a new file in {root} is locked already"

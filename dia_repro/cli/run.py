@@ -167,7 +167,7 @@ def _say_without_commit() -> None:
 
 def _look_at_file_system(db: str, *, several_machines: bool) -> None:
     from dia_repro.results.backends import sqlite_path
-    from dia_repro.results.place import network_file_system
+    from dia_repro.results.file_systems import network_file_system
 
     path = sqlite_path(db)
     kind = network_file_system(path) if path else None

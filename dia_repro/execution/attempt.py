@@ -1,4 +1,4 @@
-"""One attempt at one run: claim it, train it, keep every epoch, say how it ended."""
+"""One attempt at one run: take it up, train it, keep every epoch, say how it ended."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import torch
 
 from dia_repro.data import AnyDataset, load
 from dia_repro.errors import DiaReproError, displayed_text
-from dia_repro.execution.claiming import Heart, lock_folder, lock_place, place_of, seems_dead
 from dia_repro.execution.crew import crew, threads_each
+from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, seems_dead
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
     Begun,
@@ -31,7 +31,8 @@ from dia_repro.execution.messages import (
 )
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.claims import (
+from dia_repro.results.database import DatabaseError
+from dia_repro.results.leases import (
     AlreadyDoneError,
     ChangedError,
     HeldError,
@@ -39,7 +40,6 @@ from dia_repro.results.claims import (
     OtherDataError,
     TakenOverError,
 )
-from dia_repro.results.database import DatabaseError
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
@@ -108,7 +108,7 @@ class Attempt:
         folder = checkpoint.run_folder(
             self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
         )
-        lock = lock_folder(lock_place(folder))
+        lock = acquire_lock(lock_location(folder))
         if lock is None:
             owner = self.ledger.summary(self.order.run_id).owner
             return Ended(Outcome.BUSY, owner or "another process")
@@ -214,17 +214,17 @@ class Attempt:
 
     def _take(self, summary: RunSummary, folder: Folder, provenance: dict[str, Any]) -> Lease:
         """Take up the run, whose lock is ours."""
-        owner, place = describe_owner(os.getpid()), place_of(lock_place(folder))
+        owner, lock = describe_owner(os.getpid()), lock_id(lock_location(folder))
         run_id, seen = summary.id, (summary.uid, summary.epochs)
         try:
-            lease = self.ledger.take(run_id, owner, place, provenance, None, seen)
+            lease = self.ledger.take(run_id, owner, lock, provenance, None, seen)
         except HeldError as held:
             self._notice(f"{held.holder.owner} has it: waiting for a sign of life")
             dead = seems_dead(self.ledger, held.holder, self.should_stop)
             if dead is None:
                 raise
             self._notice(f"{dead.owner} gave none and is taken for dead")
-            lease = self.ledger.take(run_id, owner, place, provenance, dead, seen)
+            lease = self.ledger.take(run_id, owner, lock, provenance, dead, seen)
         self.send(Begun(lease))
         return lease
 

@@ -8,8 +8,8 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import Notice, WorkOrder
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
-from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database
+from dia_repro.results.leases import Lease
 
 
 def record_failure(

@@ -8,9 +8,9 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from dia_repro import interrupts
-from dia_repro.results import claims, writer
-from dia_repro.results.claims import Holder, Lease
+from dia_repro.results import leases, writer
 from dia_repro.results.database import Database, LockedError, open_database
+from dia_repro.results.leases import Holder, Lease
 from dia_repro.results.queries import RunSummary, run_detail
 from dia_repro.results.schema import State
 
@@ -70,24 +70,24 @@ class Ledger:
     @_patient
     def holders(self, run_id: int) -> tuple[Holder, ...]:
         """Who has the run."""
-        return claims.holders(self._database, run_id)
+        return leases.holders(self._database, run_id)
 
     @_patient
     def take(
         self,
         run_id: int,
         owner: str,
-        place: str,
+        lock_id: str,
         provenance: Mapping[str, Any],
         dead: Holder | None = None,
         seen: tuple[str, int] | None = None,
     ) -> Lease:
         """Take up a run."""
-        return claims.take(self._database, run_id, owner, place, provenance, dead, seen)
+        return leases.take(self._database, run_id, owner, lock_id, provenance, dead, seen)
 
     def beat(self, lease: Lease) -> None:
         """A sign of life."""
-        claims.beat(self._database, lease)
+        leases.beat(self._database, lease)
 
     @_patient
     def align(

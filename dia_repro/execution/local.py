@@ -24,8 +24,8 @@ from dia_repro.execution.messages import (
 )
 from dia_repro.execution.placing import Places
 from dia_repro.execution.stopping import Signals
-from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database, VanishedError
+from dia_repro.results.leases import Lease
 
 POLL_SECONDS = 0.5
 # What multiprocessing gives where the server that a process was forked from is gone.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dia_repro.experiments.names import DataLocation, Keep
-from dia_repro.results.claims import Lease
+from dia_repro.results.leases import Lease
 from dia_repro.training.store import Store
 
 

@@ -31,8 +31,8 @@ from dia_repro.execution.messages import (
 from dia_repro.execution.ray_nodes import ClusterError, Share, absolute, alive, on_node
 from dia_repro.execution.stopping import Signals
 from dia_repro.results.backends import sqlite_path
-from dia_repro.results.claims import Lease
 from dia_repro.results.database import Database, VanishedError
+from dia_repro.results.leases import Lease
 from dia_repro.training.environment import forget_settings
 
 EXCHANGE_SECONDS = 0.5

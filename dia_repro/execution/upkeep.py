@@ -1,4 +1,4 @@
-"""Looking after runs and their folders: false claims, folders of nobody, removal."""
+"""Looking after runs and their folders: runs that nobody trains, folders of nobody, removal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 
 from dia_repro.errors import UsageError
-from dia_repro.execution import claiming
-from dia_repro.results import claims, writer
+from dia_repro.execution import leasing
+from dia_repro.results import leases, writer
 from dia_repro.results.checks import Finding
-from dia_repro.results.claims import Holder
 from dia_repro.results.database import Database
+from dia_repro.results.leases import Holder
 from dia_repro.results.queries import RunSummary, UnknownRunError, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import run_folder, sorted_names
@@ -38,25 +38,25 @@ def dead_runs(
         lease: seconds that a holder elsewhere may be silent; by default as long as anywhere.
     """
     running = [run for run in all_runs(database) if run.state is State.RUNNING]
-    held = {holder.lease.run_id: holder for holder in claims.holders(database)}
+    held = {holder.lease.run_id: holder for holder in leases.holders(database)}
     dead: dict[int, Holder | None] = {}
     elsewhere = []
     for run in running:
-        place, holder = claiming.lock_place(folder_of(store, run)), held.get(run.id)
-        lock = claiming.lock_folder(place) if place.is_dir() else None
-        if lock is None and place.is_dir():
+        location, holder = leasing.lock_location(folder_of(store, run)), held.get(run.id)
+        lock = leasing.acquire_lock(location) if location.is_dir() else None
+        if lock is None and location.is_dir():
             continue  # somebody on this machine has it
-        if holder is None or (lock is not None and holder.place == claiming.place_of(place)):
+        if holder is None or (lock is not None and holder.lock_id == leasing.lock_id(location)):
             dead[run.id] = holder
         else:
             elsewhere.append(holder)
         if lock is not None:
             lock.release()
     if elsewhere:
-        time.sleep(claiming.LEASE_SECONDS if lease is None else lease)
+        time.sleep(leasing.LEASE_SECONDS if lease is None else lease)
     dead |= {holder.lease.run_id: holder for holder in elsewhere}
     # A run may have been taken up, or have given a sign of life, since it was looked at.
-    now = {holder.lease.run_id: holder for holder in claims.holders(database)}
+    now = {holder.lease.run_id: holder for holder in leases.holders(database)}
     return {run: holder for run, holder in dead.items() if now.get(run) == holder}
 
 
@@ -84,22 +84,22 @@ def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkp
         BusyRunError: somebody trains it.
     """
     number, folder = run.id, folder_of(store, run)
-    place = claiming.lock_place(folder)
-    lock = claiming.lock_folder(place)
+    location = leasing.lock_location(folder)
+    lock = leasing.acquire_lock(location)
     if lock is None:
         raise BusyRunError(f"run {number} is being trained by {run.owner or 'another process'}")
     try:
         if run_detail(database, number).summary.uid != run.uid:
             raise UnknownRunError(f"run {number} is another one than the one shown")
-        for holder in claims.holders(database, number):
-            if holder.place != claiming.place_of(place):
+        for holder in leases.holders(database, number):
+            if holder.lock_id != leasing.lock_id(location):
                 raise BusyRunError(
-                    f"run {number} is claimed by {holder.owner}: "
+                    f"run {number} is leased by {holder.owner}: "
                     "if that is dead, 'dia-repro db check --repair' frees it"
                 )
         count = len(sorted_names(folder))
         for name in folder.names():
-            if name not in (claiming.LOCK, claiming.IDENTITY):
+            if name not in (leasing.LOCK, leasing.IDENTITY):
                 folder.remove(name)
         if not only_checkpoints:
             writer.remove_run(database, run.uid)
@@ -107,5 +107,5 @@ def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkp
         lock.release()
     if not only_checkpoints:
         folder.remove_all()
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(location, ignore_errors=True)
     return count

@@ -45,16 +45,6 @@ class Keep(StrEnum):
     NONE = "none"
 
 
-class GPUPart(StrEnum):
-    """Parts of the GPU benchmark, the most important first: see `bench.suites.gpu_suite`."""
-
-    DIANET = "dianet"
-    MODES = "modes"
-    SEVERAL = "several"
-    RESNET = "resnet"
-    IMAGENET = "imagenet"
-
-
 class Init(StrEnum):
     """How convolutions start, where that is varied: see `analysis.starting`."""
 

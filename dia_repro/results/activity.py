@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dia_repro.results.database import Database
-from dia_repro.results.schema import ClaimRow, EpochRow, RunRow, SpecRow, State
+from dia_repro.results.schema import LeaseRow, EpochRow, RunRow, SpecRow, State
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def activity(database: Database) -> Activity:
 
 def _under_way(session: Session) -> tuple[UnderWay, ...]:
     running = (
-        select(RunRow, SpecRow.json, ClaimRow.beats)
+        select(RunRow, SpecRow.json, LeaseRow.beats)
         .join(SpecRow, SpecRow.spec_id == RunRow.spec_id)
-        .outerjoin(ClaimRow, ClaimRow.run_id == RunRow.id)
+        .outerjoin(LeaseRow, LeaseRow.run_id == RunRow.id)
         .where(RunRow.state == State.RUNNING)
         .order_by(RunRow.id)
     )

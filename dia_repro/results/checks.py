@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
-from dia_repro.results.place import network_file_system
+from dia_repro.results.file_systems import network_file_system
 from dia_repro.results.schema import Base
 from dia_repro.results.soundness import problems
 

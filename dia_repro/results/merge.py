@@ -22,9 +22,8 @@ from dia_repro.results.schema import (
     AnalysisPartRow,
     AnalysisRow,
     Base,
-    ClaimRow,
+    LeaseRow,
     EpochRow,
-    MeasurementRow,
     ProvenanceRow,
     RunRow,
     SpecRow,
@@ -63,13 +62,11 @@ class Merged:
         added: were not here.
         continued: had got further there.
         known: had nothing new.
-        measurements: figures of `dia-repro bench` that were not here.
     """
 
     added: int = 0
     continued: int = 0
     known: int = 0
-    measurements: int = 0
     conflicts: list[Conflict] = field(default_factory=list)
 
 
@@ -126,7 +123,6 @@ class _Merge:
                 self.ours.execute(insert(SpecRow).values(spec))
         for run in _rows(self.theirs, RunRow):
             self._merge_run(run)
-        self._merge_measurements()
 
     def _merge_run(self, theirs: Row) -> None:
         same = select(RunRow.__table__).where(
@@ -148,7 +144,7 @@ class _Merge:
         after = self._epochs(self.theirs, theirs["id"])
         reason = self._other_data(theirs) or _difference(ours, before, theirs, after)
         further = reason is None and _is_further(ours, before, theirs, after)
-        if further and self.ours.get(ClaimRow, ours["id"]) is not None:
+        if further and self.ours.get(LeaseRow, ours["id"]) is not None:
             reason = "is being trained here"
         if reason is not None:
             self._add_conflict(theirs, reason)
@@ -217,13 +213,6 @@ class _Merge:
             for part in _rows(self.theirs, AnalysisPartRow, analysis_id=analysis["id"]):
                 if part["part"] not in parts:
                     self._insert(AnalysisPartRow, {**part, "analysis_id": number})
-
-    def _merge_measurements(self) -> None:
-        here = set(self.ours.scalars(select(MeasurementRow.session)))
-        for row in _rows(self.theirs, MeasurementRow):
-            if row["session"] not in here:
-                self._insert(MeasurementRow, _without(row, "id"))
-                self.merged.measurements += 1
 
     def _insert(self, table: type[Base], values: Row) -> int:
         result = self.ours.execute(insert(table).values(values))

@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0005"
-EARLIER_REVISIONS = ("0001", "0002", "0003", "0004")
+REVISION = "0006"
+EARLIER_REVISIONS = ("0005",)
 
 # SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
 NOT_FINITE_AS_TEXT = "sqlite"
@@ -168,42 +168,22 @@ class ProvenanceRow(Base):
     deterministic: Mapped[bool | None]
 
 
-class ClaimRow(Base):
+class LeaseRow(Base):
     """Who trains a run, while somebody does: one row a run that is under way.
 
-    `place` is the identity of the claim's lock (`claiming.place_of`), so that a process that holds
+    `lock_id` is the identity of the lease's lock (`leasing.lock_id`), so that a process that holds
     the same lock knows that its holder is dead. `beats` counts up while the holder lives: others
     tell its death by a count that stands still, not by a clock. `token` is random, and known to the
     holder alone: numbers are the same in another database that takes this one's place.
     """
 
-    __tablename__ = "claims"
+    __tablename__ = "leases"
 
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     attempt: Mapped[int] = mapped_column(ForeignKey("provenance.id", ondelete="CASCADE"))
-    place: Mapped[str]
+    lock_id: Mapped[str]
     beats: Mapped[int]
     token: Mapped[str]
-
-
-class MeasurementRow(Base):
-    """One figure of `dia-repro bench`; those of one go share their `session`.
-
-    `circumstances` is JSON: device, versions, threads, command.
-    """
-
-    __tablename__ = "measurements"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    session: Mapped[str]
-    taken_at: Mapped[datetime]
-    name: Mapped[str]
-    value: Mapped[float] = mapped_column(Real)
-    unit: Mapped[str]
-    least: Mapped[float | None] = mapped_column(Real)
-    most: Mapped[float | None] = mapped_column(Real)
-    how: Mapped[str]
-    circumstances: Mapped[str]
 
 
 # Those of the gradients that are recorded while a run trains, a part for each epoch.

@@ -8,7 +8,7 @@ from itertools import groupby
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dia_repro.results.schema import ClaimRow, EpochRow, ProvenanceRow, RunRow, State
+from dia_repro.results.schema import LeaseRow, EpochRow, ProvenanceRow, RunRow, State
 
 
 def contributing(from_epochs: Sequence[int], epochs: int, *, diverged: bool) -> list[int]:
@@ -63,7 +63,7 @@ def data_hashes(
     Args:
         but_lease_of: a run that is about to be taken up anew.
     """
-    leases = select(ClaimRow.attempt).where(ClaimRow.run_id != (but_lease_of or 0))
+    leases = select(LeaseRow.attempt).where(LeaseRow.run_id != (but_lease_of or 0))
     behind = attempts_behind(session, None if spec_id is None else [spec_id])
     behind |= set(session.scalars(leases))
     rows = select(RunRow.spec_id, ProvenanceRow.id, ProvenanceRow.data_sha256).join(

@@ -10,7 +10,8 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from dia_repro.errors import DiaReproError
-from dia_repro.results.claims import (
+from dia_repro.results.database import Database
+from dia_repro.results.leases import (
     ChangedError,
     Holder,
     Lease,
@@ -20,15 +21,13 @@ from dia_repro.results.claims import (
     lease_of,
     let_go,
 )
-from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
     GRADIENTS_SETTINGS,
     AnalysisPartRow,
     AnalysisRow,
-    ClaimRow,
     EpochRow,
-    MeasurementRow,
+    LeaseRow,
     ProvenanceRow,
     RunRow,
     SpecRow,
@@ -227,7 +226,7 @@ def _left_by(session: Session, spec_id: str, seed: int, lease: Lease | None) -> 
     run = session.scalar(select(RunRow).where(RunRow.spec_id == spec_id, RunRow.seed == seed))
     if run is None:
         return None
-    held = session.get(ClaimRow, run.id)
+    held = session.get(LeaseRow, run.id)
     if held is not None:
         return run if lease_of(held) == lease else None
     attempts = select(func.max(ProvenanceRow.id)).where(ProvenanceRow.run_id == run.id)
@@ -262,26 +261,6 @@ def remove_run(database: Database, uid: str) -> None:
         session.execute(delete(RunRow).where(RunRow.uid == uid))
         if session.scalar(select(RunRow.id).where(RunRow.spec_id == spec_id).limit(1)) is None:
             session.execute(delete(SpecRow).where(SpecRow.spec_id == spec_id))
-
-
-def record_measurements(
-    database: Database, measurements: Iterable[Mapping[str, Any]], circumstances: str
-) -> None:
-    """Keep what one go of `dia-repro bench` has measured.
-
-    Args:
-        measurements: `name`, `value`, `unit`, `least`, `most` and `how` of each.
-        circumstances: JSON.
-    """
-    session_id, moment = uuid.uuid4().hex, now()
-    rows = [
-        MeasurementRow(
-            session=session_id, taken_at=moment, circumstances=circumstances, **measurement
-        )
-        for measurement in measurements
-    ]
-    with database.writing() as session:
-        session.add_all(rows)
 
 
 def record_gradients(

@@ -135,7 +135,7 @@ def test_runs_are_removed_with_all_that_belongs_to_them(folder: Path) -> None:
     assert checkpoints(folder) == []
     assert len(cli("runs", "list", "--format", "csv", cwd=folder).stdout.splitlines()) == 1
     with closing(sqlite3.connect(folder / "runs.db")) as connection:
-        for table in ("specs", "epochs", "provenance", "claims"):
+        for table in ("specs", "epochs", "provenance", "leases"):
             assert connection.execute(f"select count(*) from {table}").fetchone() == (0,)
     unknown = cli("runs", "rm", "7", "--yes", cwd=folder)
     assert (unknown.returncode, one_line(unknown.stderr)) == (2, True)

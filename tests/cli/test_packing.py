@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.data.photographs import write_photographs
-from tests.helpers import cli, one_line
+from tests.helpers import benchmarks, cli, one_line
 
 # Of all networks the quickest to train on images of more than 64 pixels.
 NARROW = ("table3", "--protocol", "demo", "--epochs", "1", "--only", "original ResNet34")
@@ -100,7 +100,7 @@ def test_misuse_is_one_line(images: Path, tmp_path: Path) -> None:
 @pytest.mark.exhaustive
 def test_the_bench_compares_files_and_pack(tmp_path: Path) -> None:
     options = ("--windows", "1", "--seconds", "0.1", "--device", "cpu")
-    done = cli("bench", "--suite", "input", *options, cwd=tmp_path)
+    done = benchmarks("step", "--suite", "input", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "bench.json").read_text())
     found = {one["name"]: one for one in content["measurements"]}

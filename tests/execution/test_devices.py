@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from dia_repro.bench.contenders import Task, Way
-from dia_repro.bench.measure import _serve
+from benchmarks.step.contenders import Task, Way
+from benchmarks.step.measure import _serve
 from dia_repro.cli import probes
 from dia_repro.cli.doctor import _gpu_checks
 from dia_repro.cli.engines import Resources, find_engine

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import dia_repro
-from dia_repro.execution.claiming import lock_folder, lock_place, place_of
+from dia_repro.execution.leasing import acquire_lock, lock_id, lock_location
 from dia_repro.execution.planning import checkpoint_store
 from dia_repro.execution.upkeep import dead_runs, folder_of
 from dia_repro.results.database import open_database
@@ -30,7 +30,7 @@ SPEC_ID, UID = "1-0123456789abcdef", "0123456789abcdef" * 2
 IDENTIFY = """
 import sys
 from pathlib import Path
-from dia_repro.execution.claiming import lock_folder, lock_place, place_of
+from dia_repro.execution.leasing import acquire_lock, lock_location, lock_id
 from dia_repro.execution.planning import checkpoint_store
 from dia_repro.execution.upkeep import dead_runs, folder_of
 from dia_repro.results.database import open_database
@@ -38,22 +38,22 @@ from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
 from dia_repro.results.writer import free
 folder = Path("/mnt/checkpoints")
-lock = lock_folder(folder)
-print(folder.stat().st_ino, place_of(folder))
+lock = acquire_lock(folder)
+print(folder.stat().st_ino, lock_id(folder))
 """
 
 
 def test_a_lock_is_the_same_for_those_whom_it_excludes(tmp_path: Path) -> None:
-    lock = lock_folder(tmp_path / "run")
+    lock = acquire_lock(tmp_path / "run")
     assert lock is not None
-    identity = place_of(tmp_path / "run")
+    identity = lock_id(tmp_path / "run")
     lock.release()
-    again = lock_folder(tmp_path / "run")
+    again = acquire_lock(tmp_path / "run")
     assert again is not None
-    assert place_of(tmp_path / "run") == identity
+    assert lock_id(tmp_path / "run") == identity
     again.release()
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
-    assert place_of(tmp_path / "copy") != identity
+    assert lock_id(tmp_path / "copy") != identity
 
 
 @pytest.mark.slow
@@ -133,9 +133,9 @@ def test_nothing_is_written_through_links(tmp_path: Path) -> None:
     (run / "lock-id").symlink_to(tmp_path / "made.txt")
     Disk(tmp_path).write("run/traceback.txt", b"a reason")
     assert (run / "traceback.txt").read_bytes() == b"a reason"
-    lock = lock_folder(run)
+    lock = acquire_lock(run)
     assert lock is not None
-    assert place_of(run) == place_of(run)
+    assert lock_id(run) == lock_id(run)
     lock.release()
     assert victim.read_text(encoding="utf-8") == "years of work"
     assert not (tmp_path / "made.txt").exists()
@@ -158,16 +158,16 @@ def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
     store = orders[0].checkpoints
     numbers = [order.run_id for order in orders]
     for number in numbers[:2]:
-        folder = lock_place(folder_of(store, run_detail(database, number).summary))
-        lock = lock_folder(folder)
+        folder = lock_location(folder_of(store, run_detail(database, number).summary))
+        lock = acquire_lock(folder)
         assert lock is not None
-        begin(database, number, "killed", place_of(folder))
+        begin(database, number, "killed", lock_id(folder))
         lock.release()
     begin(database, numbers[2], "elsewhere", "elsewhere")
     assert sorted(dead_runs(database, store, lease=0.0)) == numbers
 
     def sleep(_seconds: float) -> None:
-        place = place_of(lock_place(folder_of(store, run_detail(database, numbers[0]).summary)))
+        place = lock_id(lock_location(folder_of(store, run_detail(database, numbers[0]).summary)))
         begin(database, numbers[0], "alive", place)
 
     monkeypatch.setattr(time, "sleep", sleep)

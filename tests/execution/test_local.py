@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 
 from dia_repro.execution import forkserver
-from dia_repro.execution.claiming import lock_folder
+from dia_repro.execution.leasing import acquire_lock
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.placing import Places
@@ -231,11 +231,11 @@ def test_a_lock_given_back_in_a_moment_is_waited_for(tmp_path: Path) -> None:
     """As a killed process's, which the kernel is still tearing down."""
     held = FileLock(tmp_path / "lock", thread_local=False)
     held.acquire()
-    assert lock_folder(tmp_path) is None
+    assert acquire_lock(tmp_path) is None
     Timer(0.3, held.release).start()
-    claimed = lock_folder(tmp_path)
-    assert claimed is not None
-    assert claimed.is_locked
+    acquired = acquire_lock(tmp_path)
+    assert acquired is not None
+    assert acquired.is_locked
 
 
 @pytest.mark.exhaustive

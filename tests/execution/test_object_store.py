@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from dia_repro.errors import ABSENT
-from dia_repro.execution import claiming
+from dia_repro.execution import leasing
 from dia_repro.execution.attempt import Attempt
-from dia_repro.execution.claiming import lock_folder, lock_place, place_of
+from dia_repro.execution.leasing import acquire_lock, lock_id, lock_location
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.upkeep import BusyRunError, dead_runs, folder_of, remove_run
 from dia_repro.results.queries import RunDetail, all_runs
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on_on_another_machine_from_its_last_sound_checkpoint(
     """A machine of its own is a folder of its own for locks; the other's are not to be seen."""
     there, here = two_machines
     monkeypatch.setattr(tempfile, "tempdir", str(here))
-    monkeypatch.setattr(claiming, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(leasing, "LEASE_SECONDS", 1.0)
     folder = tmp_path / "work"
     settings = {**s3_settings, "DIA_REPRO_CHECKPOINTS": bucket, "TMPDIR": str(there)}
     process = start(folder, epochs=EPOCHS, environment=settings)
@@ -147,11 +147,11 @@ def test_on_one_machine_the_lock_is_seen_at_once(
     folder.mkdir()
     database, (order,) = make_orders(folder, [tiny_spec(epochs=1)], 1, bucket)
     (run,) = all_runs(database)
-    place = lock_place(folder_of(order.checkpoints, run))
+    place = lock_location(folder_of(order.checkpoints, run))
     assert place.is_relative_to(tmp_path / "locks")
-    held = lock_folder(place)
+    held = acquire_lock(place)
     assert held is not None
-    assert place_of(place) == place_of(lock_place(folder_of(Objects(bucket), run)))
+    assert lock_id(place) == lock_id(lock_location(folder_of(Objects(bucket), run)))
     assert Attempt(order, lambda _: None, never).run().outcome is Outcome.BUSY
     with pytest.raises(BusyRunError):
         remove_run(database, order.checkpoints, run, only_checkpoints=True)
@@ -168,9 +168,9 @@ def test_the_lock_is_no_network_file_systems(
 ) -> None:
     """Its server may keep the lock of a machine that is gone, and no other could go on."""
     folder = Folder(Disk(tmp_path), "1-abc/seed-0-123")
-    assert lock_place(folder) == tmp_path / "1-abc/seed-0-123"
-    monkeypatch.setattr(claiming, "network_file_system", lambda path: "nfs4")
-    assert not lock_place(folder).is_relative_to(tmp_path)
+    assert lock_location(folder) == tmp_path / "1-abc/seed-0-123"
+    monkeypatch.setattr(leasing, "network_file_system", lambda path: "nfs4")
+    assert not lock_location(folder).is_relative_to(tmp_path)
 
 
 def spoil(folder: Path, how: str) -> None:
@@ -194,8 +194,8 @@ def test_locks_are_not_put_where_others_can_write(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     spoil(tmp_path / f"dia-repro-{os.getuid()}", how)
     with pytest.raises(SharedFolderError, match=f"dia-repro-{os.getuid()} is a link, another"):
-        lock_place(Folder(Objects(bucket), "1-abc/seed-0-123"))
-    assert lock_place(Folder(Disk(tmp_path), "x")) == tmp_path / "x"
+        lock_location(Folder(Objects(bucket), "1-abc/seed-0-123"))
+    assert lock_location(Folder(Disk(tmp_path), "x")) == tmp_path / "x"
 
 
 def test_run_is_refused_where_its_lock_is_not_safe(bucket: str, tmp_path: Path) -> None:
@@ -222,13 +222,13 @@ def test_folder_of_locks_is_one_for_all_processes_and_private(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = os.umask(0)
     try:
-        places = [lock_place(Folder(Objects(bucket), "1-abc/seed-0-123")) for _ in range(2)]
-        lock = lock_folder(places[0])
+        places = [lock_location(Folder(Objects(bucket), "1-abc/seed-0-123")) for _ in range(2)]
+        lock = acquire_lock(places[0])
     finally:
         os.umask(before)
     assert lock is not None
     lock.release()
-    assert places[0] == places[1] == lock_place(Folder(Objects(bucket), "1-abc/seed-0-123"))
+    assert places[0] == places[1] == lock_location(Folder(Objects(bucket), "1-abc/seed-0-123"))
     assert (tmp_path / f"dia-repro-{os.getuid()}").stat().st_mode & 0o777 == 0o700
 
 

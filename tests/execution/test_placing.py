@@ -19,7 +19,7 @@ from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
-from dia_repro.results import claims, writer
+from dia_repro.results import leases, writer
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
 from tests.execution.tiny_runs import make_orders
@@ -133,7 +133,7 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     # What a run was seen to take on a GPU counts more; on a processor it says nothing of one.
     first, second, *others = orders
     for order, cuda in ((first, "13.0"), (second, None)):
-        lease = claims.take(database, order.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
+        lease = leases.take(database, order.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
         state = State.INTERRUPTED
         writer.record_epoch(database, lease, epoch(1))
         writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)

@@ -13,15 +13,15 @@ import torch
 from dia_repro.data import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
-from dia_repro.execution.claiming import lock_folder
+from dia_repro.execution.leasing import acquire_lock
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
 from dia_repro.execution.upkeep import remove_run
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
-from dia_repro.results.claims import OtherDataError
 from dia_repro.results.database import Database, open_database
+from dia_repro.results.leases import OtherDataError
 from dia_repro.results.merge import merge
 from dia_repro.results.queries import (
     RunDetail,
@@ -219,7 +219,7 @@ def test_a_process_that_was_taken_for_dead_saves_nothing(
     def taken_over(self: Trainer, *arguments: Any) -> EpochMetrics:
         metrics = end_epoch(self, *arguments)
         with open_database(order.database, create=False).engine.begin() as connection:
-            connection.exec_driver_sql("update claims set attempt = attempt - 1")
+            connection.exec_driver_sql("update leases set attempt = attempt - 1")
         names.append(sorted(path.name for path in Path(order.database).parent.rglob("*.pt")))
         return metrics
 
@@ -344,16 +344,16 @@ def test_a_run_that_is_another_one_once_it_is_locked_is_looked_at_again(
     """It was removed and made anew while this process waited for the lock."""
     database, order = begun
     first = run_detail(database, order.run_id).summary
-    real = lock_folder
+    real = acquire_lock
 
     def removed_meanwhile(place: Path) -> object:
-        monkeypatch.setattr(attempt, "lock_folder", real)
+        monkeypatch.setattr(attempt, "acquire_lock", real)
         writer.remove_run(database, first.uid)
         spec = Spec.from_json(order.spec_json)
         writer.ensure_runs(database, {spec.spec_id: order.spec_json}, [order.seed])
         return real(place)
 
-    monkeypatch.setattr(attempt, "lock_folder", removed_meanwhile)
+    monkeypatch.setattr(attempt, "acquire_lock", removed_meanwhile)
     ended, notices = train(order)
     assert ended.outcome is Outcome.FINISHED
     assert any("another one than a moment ago: looked at again" in text for text in notices)

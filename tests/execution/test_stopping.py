@@ -32,8 +32,8 @@ from dia_repro.execution.messages import (
 from dia_repro.execution.placing import Places
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
-from dia_repro.results.claims import take
 from dia_repro.results.database import Database, open_database
+from dia_repro.results.leases import take
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.provenance import collect

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.execution import claiming
+from dia_repro.execution import leasing
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.messages import Message, Notice, Outcome
 from dia_repro.results.schema import State
@@ -30,7 +30,7 @@ def test_a_trainer_that_is_stopped_loses_its_run_and_keeps_its_hands_off(
     wait_until(lambda: details_running(tmp_path))
     os.killpg(first.pid, signal.SIGSTOP)
     try:
-        monkeypatch.setattr(claiming, "LEASE_SECONDS", 2.0)
+        monkeypatch.setattr(leasing, "LEASE_SECONDS", 2.0)
         database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], 1)
         order = replace(order, checkpoints=Disk(tmp_path / "elsewhere"))
         said: list[Message] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from dia_repro.cli import main
 from tests.helpers import clean_environment
@@ -34,7 +35,9 @@ class Outcome:
         return [line for line in self.stderr.splitlines() if line.startswith("dia-repro: ")]
 
 
-def run_command(*arguments: str, cwd: Path, **environment: str) -> Outcome:
+def run_command(
+    *arguments: str, cwd: Path, program: typer.Typer | None = None, **environment: str
+) -> Outcome:
     """A command as `dia-repro` runs it, but for the process; what it raises comes out of here."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
@@ -48,7 +51,7 @@ def run_command(*arguments: str, cwd: Path, **environment: str) -> Outcome:
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
         stack.enter_context(no_longer_than(HANGS_AFTER_SECONDS, arguments))
-        code = main._run()
+        code = main._run(program or main.app)
     texts = []
     for stream in (out, err):
         stream.flush()

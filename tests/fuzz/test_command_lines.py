@@ -13,13 +13,11 @@ import typer
 from hypothesis import strategies as st
 
 from dia_repro.analysis import starting
-from dia_repro.bench import scheduling
-from dia_repro.cli import bench, main
+from dia_repro.cli import main
 from dia_repro.data.cifar import SOURCES
 from dia_repro.execution import estimates
 from dia_repro.results import writer
 from dia_repro.results.database import open_database
-from dia_repro.selfcheck import suite
 from tests.fuzz.commands import check_outcome, run_command
 from tests.fuzz.settings import fuzz, quick, thorough
 from tests.helpers import tiny_spec, write_folder
@@ -129,11 +127,6 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a database, images and a text; where nothing trains or downloads."""
     monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 1e-3)
-    monkeypatch.setattr(suite, "checks", lambda **_: iter(()))
-    monkeypatch.setattr(bench, "_of_suite", lambda *_: iter(()))
-    monkeypatch.setattr(bench, "_of_specs", lambda *_, **__: iter(()))
-    monkeypatch.setattr(scheduling, "local", lambda *_: iter(()))
-    monkeypatch.setattr(scheduling, "on_ray", lambda *_: iter(()))
     monkeypatch.setattr(starting, "first_steps", lambda *_: starting.Start(1.0, (2.0, math.nan)))
     for source in SOURCES.values():
         monkeypatch.setattr(source, "url", "http://127.0.0.1:9/nothing-listens-here")
@@ -173,7 +166,6 @@ def test_any_command_line_at_length(place: Path) -> None:
         ["run", "--dry-run", "table5", "--protocol", "demo", "--seeds", "9" * 18],
         ["report", "table5", "--tables", "é" * 300],
         ["db", "upgrade", "--db", "é" * 300],
-        ["bench", "--spec", "spec.json", "--out", "a" * 300 + "/x"],
     ],
     ids=lambda line: " ".join(line)[:30].encode(errors="replace").decode(),
 )

@@ -43,7 +43,7 @@ cases = st.tuples(st.sampled_from(COMMANDS), environments)
 
 def check_case(place: Path, case: tuple[tuple[str, ...], dict[str, str]]) -> None:
     command, environment = case
-    check_outcome(run_command(*command, cwd=place, **environment), case)
+    check_outcome(run_command(*command, cwd=place, program=None, **environment), case)
 
 
 def test_any_environment(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dia_repro.experiments.schedule import learning_rate
 from dia_repro.results import writer
-from dia_repro.results.claims import Lease, take
 from dia_repro.results.database import Database
+from dia_repro.results.leases import Lease, take
 from tests.helpers import tiny_spec
 
 PROVENANCE = {

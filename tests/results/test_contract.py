@@ -12,8 +12,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import func, select, text
 
 from dia_repro.results import writer
-from dia_repro.results.claims import AlreadyDoneError, ChangedError
 from dia_repro.results.database import Database, DatabaseError, open_database
+from dia_repro.results.leases import AlreadyDoneError, ChangedError
 from dia_repro.results.queries import UnknownRunError, all_runs, run_detail, runs_of
 from dia_repro.results.schema import REVISION, Base, EpochRow, State
 from tests.results.rows import SPEC, begin, ensure, epoch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,9 +54,8 @@ def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: 
     analysed = run_detail(other, run).summary.uid
     writer.ensure_analysis(other, analysed, ANALYSIS, "{}")
     writer.record_part(other, analysed, ANALYSIS, 4, PART, 2.0)
-    writer.record_measurements(other, [MEASUREMENT], "{}")
     merged = merge(database, [other], skip_conflicts=False)
-    assert (merged.added, merged.continued, merged.measurements) == (0, 1, 1)  # seed 0 was pending
+    assert (merged.added, merged.continued) == (0, 1)  # seed 0 was pending
     mine = next(one for one in all_runs(database) if one.seed == 0)
     theirs = all_runs(other)[0]
     assert (mine.uid, mine.state, mine.epochs) == (theirs.uid, theirs.state, 3)
@@ -65,20 +63,9 @@ def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: 
     assert analysis_parts(database, mine.id, ANALYSIS) == {4: PART}
 
 
-MEASUREMENT = {
-    "name": "n",
-    "value": math.inf,
-    "unit": "u",
-    "least": 1.0,
-    "most": math.nan,
-    "how": "h",
-}
-
-
 def test_twice_is_once(database: Database, other: Database) -> None:
     train(other, 3, State.FINISHED)
     train(other, 1, State.DIVERGED, seed=1)
-    writer.record_measurements(other, [MEASUREMENT], "{}")
     assert (
         merge(
             database,
@@ -92,7 +79,7 @@ def test_twice_is_once(database: Database, other: Database) -> None:
     first = contents(database)
     assert first == contents(other)
     again = merge(database, [other], skip_conflicts=False)
-    assert (again.added, again.continued, again.known, again.measurements) == (0, 0, 2, 0)
+    assert (again.added, again.continued, again.known) == (0, 0, 2)
     assert contents(database) == first
 
 
@@ -169,8 +156,8 @@ def test_a_failure_half_way_leaves_nothing(database: Database, other: Database) 
     train(other, 3, State.FINISHED)
     broken = open_database(other.location, create=False)
     with broken.writing() as session:
-        session.execute(text("drop table measurements"))
-    with pytest.raises(Exception, match="measurements"):
+        session.execute(text("drop table analyses"))
+    with pytest.raises(Exception, match="analyses"):
         merge(database, [broken], skip_conflicts=False)
     assert all_runs(database) == ()
 

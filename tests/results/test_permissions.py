@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from dia_repro.execution.claiming import lock_folder
+from dia_repro.execution.leasing import acquire_lock
 from dia_repro.results.database import open_database
 from dia_repro.results.upgrade import back_up
 from dia_repro.training.disk import Disk
@@ -51,7 +51,7 @@ def test_a_database_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
 
 def test_checkpoints_and_their_folders_are_as_the_umask_allows(umask: int, tmp_path: Path) -> None:
     Disk(tmp_path).write("spec/seed-0/epoch-1.pt", b"weights")
-    lock = lock_folder(tmp_path / "spec" / "seed-0")
+    lock = acquire_lock(tmp_path / "spec" / "seed-0")
     assert lock is not None
     lock.release()
     folders = {name: mode for name, mode in modes(tmp_path).items() if (tmp_path / name).is_dir()}

@@ -12,8 +12,8 @@ import pytest
 from dia_repro.results import writer
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.checks import database_findings
-from dia_repro.results.claims import OtherDataError, take
 from dia_repro.results.database import Database, open_database
+from dia_repro.results.leases import OtherDataError, take
 from dia_repro.results.merge import MergeError, merge
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State

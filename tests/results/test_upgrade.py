@@ -1,7 +1,7 @@
-"""Databases of every released version come up to this one's schema, row for row.
+"""Databases of earlier schemas come up to this one's, row for row.
 
-`versions/` holds one that each version of the program itself has made: finished, diverged and dead
-runs, numbers that are not finite, a measurement, an analysis.
+`versions/` holds one that each of them was made with: finished, diverged and dead runs, numbers
+that are not finite, an analysis, a lease.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ def test_row_for_row(old: Path) -> None:
     assert backup is not None
     assert rows(backup) == before
     after = rows(old)
-    for table in before.keys() - {versions.TABLE}:
+    assert [tuple(row.values()) for row in after["leases"]] == [
+        tuple(row.values()) for row in before["claims"]
+    ]
+    for table in before.keys() - {versions.TABLE, "claims", "measurements"}:
         kept = [
             {name: row[name] for name in first}
             for row, first in zip(after[table], before[table], strict=True)
@@ -138,7 +141,7 @@ def test_postgres_comes_up_too_after_a_copy(
 
 def test_a_backup_of_each_backend_is_the_same_database(location: str, tmp_path: Path) -> None:
     upgraded = tmp_path / "upgraded.db"
-    upgraded.write_bytes((VERSIONS / "0003.db").read_bytes())
+    upgraded.write_bytes((VERSIONS / "0005.db").read_bytes())
     upgrade_database(str(upgraded))
     source = open_database(str(upgraded), create=False)
     target = open_database(location, create=True)
@@ -161,7 +164,7 @@ def test_one_of_several_backups_to_one_name_succeeds(
     if not links:  # as on exFAT
         monkeypatch.setattr(os, "link", refuse)
     source = tmp_path / "source.db"
-    source.write_bytes((VERSIONS / "0003.db").read_bytes())
+    source.write_bytes((VERSIONS / "0005.db").read_bytes())
     upgrade_database(str(source))
     together = threading.Barrier(4)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dia_repro.bench.operations import operations
+from benchmarks.step.operations import operations
 from dia_repro.experiments.spec import (
     Backbone,
     DIALSTMAttention,

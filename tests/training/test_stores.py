@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.storage.figures import NotHere
+from benchmarks.storage.files import small_disk
 from dia_repro.errors import AbsentError, DiaReproError, UsageError
-from dia_repro.selfcheck.figures import NotHere
-from dia_repro.selfcheck.files import small_disk
 from dia_repro.training import probing
 from dia_repro.training.disk import Disk
 from dia_repro.training.objects import Objects

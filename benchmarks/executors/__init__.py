@@ -1,0 +1,1 @@
+"""What many simulated runs cost beside their own duration."""

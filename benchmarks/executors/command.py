@@ -1,0 +1,81 @@
+"""`python -m benchmarks executors`: what it costs to keep many slots busy, before there are any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmarks import output
+from dia_repro.cli import options
+from dia_repro.cli.circumstances import circumstances_of
+from dia_repro.errors import UsageError
+
+if TYPE_CHECKING:
+    from dia_repro.execution.messages import Message, WorkOrder
+
+
+def executors(
+    runs: Annotated[int, typer.Option("--runs", min=2, max=10**6, help="Simulated runs.")] = 500,
+    slots: Annotated[
+        int, typer.Option("--slots", min=1, max=10**4, help="Simulated runs at a time.")
+    ] = 64,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.01, help="Mean length of a run.")
+    ] = 5.0,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a run.")] = 8,
+    executor: Annotated[
+        options.Executor, typer.Option("--executor", help="Of simulated runs: local or ray.")
+    ] = options.Executor.LOCAL,
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            "--postgres",
+            help="A server's URL: simulated runs go to a database made there for the time, "
+            "not to a SQLite file.",
+        ),
+    ] = None,
+    out: output.OutOption = Path("simulation.json"),
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Put simulated runs, which sleep where others train, through the real executors.
+
+    It says what they cost beside their own duration: of places, processors and the database.
+    Simulated runs have a database of their own, which is removed.
+
+    Example: python -m benchmarks executors --runs 640 --slots 64 --seconds 10
+    """
+    if executor is options.Executor.SLURM:
+        raise UsageError("runs are simulated with --executor local or ray, not slurm")
+    output.check_place(out)
+    from benchmarks.executors import scheduling
+    from benchmarks.executors.simulated import Load
+    from dia_repro.execution.machine import find_machine
+
+    load = Load(seconds, epochs)
+    simulation = scheduling.Simulation(runs, slots, load, _watched, postgres)
+    ray = executor is options.Executor.RAY
+    source = scheduling.on_ray(simulation) if ray else scheduling.local(simulation)
+    machine = find_machine("cpu")
+    circumstances = {**circumstances_of(machine.device), "cores": machine.cores}
+    output.take(source, circumstances, out, format_)
+
+
+@contextmanager
+def _watched(
+    orders: Sequence[WorkOrder], weights: Mapping[int, int]
+) -> Iterator[Callable[[WorkOrder, Message], None]]:
+    """The lines that `run` prints are made, and thrown away."""
+    from rich.console import Console
+
+    from dia_repro.cli.progress import RunProgress
+
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        RunProgress(orders, weights, Console(file=nowhere)) as progress,
+    ):
+        yield progress.on_message

@@ -1,0 +1,184 @@
+"""A run that sleeps where others train, and does all else that a run does."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, cast
+
+from sqlalchemy import Engine, event
+
+from dia_repro.data import AnyDataset
+from dia_repro.execution import worker
+from dia_repro.execution.attempt import Attempt
+from dia_repro.execution.ledger import Ledger
+from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
+from dia_repro.results.database import open_database
+from dia_repro.results.leases import Lease
+from dia_repro.results.schema import State
+from dia_repro.training.metrics import EpochMetrics
+
+SIGMA = 0.5  # of the logarithm of a run's duration: one in forty is longer than 2.3 means
+WRITES = ("take", "beat", "align", "set_parameters", "record_epoch", "end")
+LOCKING = ("begin immediate", "select pg_advisory_xact_lock")
+# The shortest that SQLite sleeps when it finds the lock taken.
+LOCKED_SECONDS = 0.001
+
+
+@dataclass(frozen=True)
+class Load:
+    """What simulated runs are like.
+
+    Attributes:
+        seconds: mean duration of a run.
+        epochs: of a run, evenly spread over it.
+    """
+
+    seconds: float
+    epochs: int
+
+    def duration(self, seed: int) -> float:
+        """Seconds of the run with that seed, drawn from a lognormal distribution."""
+        mu = math.log(self.seconds) - SIGMA**2 / 2
+        return random.Random(seed).lognormvariate(mu, SIGMA)
+
+
+@dataclass
+class Course:
+    """What became of a run, in seconds of a clock that all processes of a machine share.
+
+    Attributes:
+        begun, ended: first and last moment of the attempt.
+        waits: of each write, until it was in the database.
+        locked: of writes, those that found the lock taken: how long until it was theirs.
+    """
+
+    begun: float
+    ended: float = 0.0
+    waits: list[float] = field(default_factory=list)
+    locked: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, ended: Ended) -> Course:
+        """From a run's last word."""
+        return cls(**json.loads(ended.detail or ""))
+
+
+def main(load: Load, order: WorkOrder, connection: Connection) -> None:
+    """Entry of a worker process."""
+    worker.main(order, connection, partial(attempt, load))
+
+
+def attempt(
+    load: Load,
+    order: WorkOrder,
+    send: Callable[[Message], None],
+    should_stop: Callable[[], bool],
+    ledger: Ledger | None = None,
+) -> Ended:
+    """Simulate a run in this process; where it finishes, its last word is its `Course`."""
+    course = Course(time.monotonic())
+
+    def make(*arguments: Any) -> Attempt:
+        return _Simulated(load, course, *arguments)
+
+    ended = worker.attempt(order, send, should_stop, ledger, make)
+    course.ended = time.monotonic()
+    finished = ended.outcome is Outcome.FINISHED
+    return replace(ended, detail=json.dumps(asdict(course))) if finished else ended
+
+
+class _Simulated(Attempt):
+    def __init__(
+        self,
+        load: Load,
+        course: Course,
+        order: WorkOrder,
+        send: Callable[[Message], None],
+        should_stop: Callable[[], bool],
+        ledger: Ledger | None,
+    ) -> None:
+        watched = ledger or _watched_ledger(order.database, course)
+        timed = cast("Ledger", _TimedLedger(watched, course.waits))
+        super().__init__(order, send, should_stop, timed)
+        self.load = load
+
+    def _load(self) -> AnyDataset:
+        return cast("AnyDataset", _NoData())
+
+    def _train(
+        self, lease: Lease, _dataset: object, _loaded: object, _folder: object
+    ) -> tuple[State, str | None, int | None]:
+        epochs = self.load.epochs
+        self.ledger.set_parameters(lease, 1)
+        begun, seconds = time.monotonic(), self.load.duration(self.order.seed)
+        for epoch in range(1, epochs + 1):
+            # Towards a moment, not for a while: what else it does is part of the same duration.
+            time.sleep(max(0.0, begun + seconds * epoch / epochs - time.monotonic()))
+            if self.should_stop():
+                return State.INTERRUPTED, None, None
+            metrics = EpochMetrics(epoch, 0.1, 1.0, 50.0, 1.0, 50.0, seconds / epochs)
+            self.ledger.record_epoch(lease, asdict(metrics))
+            self.send(Progress(epoch, epochs, 0, 1, metrics.test_top1))
+        return State.FINISHED, None, None
+
+
+class _NoData:
+    @staticmethod
+    def digest() -> str:
+        return "0" * 64
+
+
+class _TimedLedger:
+    """Any ledger; notes how long it takes to write."""
+
+    def __init__(self, ledger: Ledger, waits: list[float]) -> None:
+        self._ledger, self._waits = ledger, waits
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._ledger, name)
+        return self._timed(call) if name in WRITES else call
+
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with _noting(self._waits):
+                return call(*arguments, **options)
+
+        return timed
+
+
+@contextmanager
+def _noting(seconds: list[float], least: float = 0.0) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    taken = time.monotonic() - begun
+    if taken >= least:
+        seconds.append(round(taken, 6))
+
+
+def _watched_ledger(location: str, course: Course) -> Ledger:
+    database = open_database(location, create=False)
+    _watch_lock(database.engine, course.locked)
+    return Ledger(database)
+
+
+def _watch_lock(engine: Engine, locked: list[float]) -> None:
+    begun: list[float] = []  # one that fails is tried again, and ends with the last try
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def before(*_: object) -> None:
+        begun.append(time.monotonic())
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def after(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        taken = time.monotonic() - begun[0]
+        begun.clear()
+        if statement.startswith(LOCKING) and taken >= LOCKED_SECONDS:
+            locked.append(round(taken, 6))

@@ -1,0 +1,1 @@
+"""The training step against a plain loop, and how fast photographs are read."""

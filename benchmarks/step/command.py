@@ -1,0 +1,161 @@
+"""`python -m benchmarks step`: how fast training is on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmarks import output
+from benchmarks.step.parts import GPUPart
+from dia_repro.cli import options
+from dia_repro.cli.circumstances import circumstances_of
+from dia_repro.errors import AbsentError, UsageError
+from dia_repro.experiments.names import Precision, Protocol
+
+if TYPE_CHECKING:
+    from benchmarks.step.suites import Measurement, Setting
+    from dia_repro.execution.machine import Machine
+    from dia_repro.experiments.spec import Spec
+
+
+class Suite(StrEnum):
+    """All that a kind of machine can show."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    INPUT = "input"
+
+
+def step(
+    suite: Annotated[
+        Suite | None,
+        typer.Option(
+            "--suite",
+            help="All that a kind of machine can show, cpu or gpu; or input: how fast "
+            "photographs are decoded, in files and packed.",
+        ),
+    ] = None,
+    part: Annotated[
+        list[GPUPart] | None,
+        typer.Option("--part", help="Only this part of --suite gpu; may be given several times."),
+    ] = None,
+    artifact: Annotated[
+        list[str] | None,
+        typer.Option("--artifact", help="Networks of a table or figure, with --only some of them."),
+    ] = None,
+    only: options.Only = None,
+    protocol: options.ProtocolOption = Protocol.PAPER,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", help="A JSON file with a spec, as `runs show` prints it."),
+    ] = None,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference",
+            help="Also measure a plain training loop: eager, fp32, torchvision's transforms in a "
+            "DataLoader with 4 workers. CIFAR ResNets only.",
+        ),
+    ] = False,
+    windows: Annotated[
+        int, typer.Option("--windows", min=1, help="Windows of each kind, taken in turn.")
+    ] = 5,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds", min=0.1, help="Least length of a window, which ends with an epoch."
+        ),
+    ] = 1.0,
+    precision: options.PrecisionOption = None,
+    device: options.DeviceOption = None,
+    out: output.OutOption = Path("bench.json"),
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Measure how fast training is here, in ratios with the goal that each has.
+
+    Images are noise in the shape of the data; photographs are made up, with a natural spectrum.
+
+    Example: python -m benchmarks step --suite cpu
+    """
+    chosen = [one for one in (suite, artifact, spec) if one]
+    if len(chosen) != 1:
+        raise UsageError("step needs one of --suite, --artifact and --spec")
+    if part and suite is not Suite.GPU:
+        raise UsageError("--part goes with --suite gpu")
+    output.check_place(out)
+    from dia_repro.execution.machine import find_machine
+
+    kinds = {Suite.CPU: "cpu", Suite.GPU: "cuda"}
+    machine = find_machine(kinds.get(suite, device) if suite else device)
+    setting = _setting(machine, windows, seconds)
+    if suite is not None:
+        source = _of_suite(suite, setting, part or ())
+    else:
+        specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
+        source = _of_specs(specs, setting, reference=reference)
+    output.take(source, _circumstances(machine, setting), out, format_)
+
+
+def _setting(machine: Machine, windows: int, seconds: float) -> Setting:
+    from benchmarks.step.suites import Setting
+    from dia_repro.training.numerics import use_device
+
+    use_device(machine.device)
+    return Setting(machine.device, machine.cores, windows, seconds)
+
+
+def _of_suite(suite: Suite, setting: Setting, parts: Sequence[GPUPart]) -> Iterator[Measurement]:
+    from benchmarks.step.feeding import input_suite
+    from benchmarks.step.suites import cpu_suite, gpu_suite
+
+    if suite is Suite.GPU:
+        return gpu_suite(setting, parts)
+    return {Suite.CPU: cpu_suite, Suite.INPUT: input_suite}[suite](setting)
+
+
+def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterator[Measurement]:
+    from benchmarks.step.suites import against_reference, ours_alone
+
+    for one in specs:
+        yield from (against_reference if reference else ours_alone)(one, setting)
+
+
+def _specs(
+    artifacts: list[str],
+    only: list[str],
+    protocol: Protocol,
+    file: Path | None,
+    precision: Precision | None,
+    machine: Machine,
+) -> list[Spec]:
+    """The experiments asked for, once each."""
+    from dia_repro.experiments.spec import Spec
+
+    if file is not None:
+        try:
+            return [Spec.from_json(file.read_text(encoding="utf-8"))]
+        except (OSError, UnicodeDecodeError) as error:
+            raise AbsentError(f"cannot read {file}: {error}") from error
+    from dia_repro.artifacts import choose
+    from dia_repro.cli.requests import resolve
+    from dia_repro.execution.planning import chosen_entries
+
+    request = resolve(machine, protocol, None, precision, None)
+    entries = chosen_entries(choose(artifacts), only)
+    return list(dict.fromkeys(entry.spec(request) for _, entry in entries))
+
+
+def _circumstances(machine: Machine, setting: Setting) -> dict[str, Any]:
+    """What the figures were taken on, and with."""
+    return {
+        **circumstances_of(machine.device),
+        "devices": len(machine.devices),
+        "cores": machine.cores,
+        "layout": "channels last (reference: NCHW)",
+        "windows": setting.windows,
+        "seconds": setting.seconds,
+    }

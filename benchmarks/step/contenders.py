@@ -1,0 +1,184 @@
+"""Ways to train the same spec, each an endless stream of steps that a window can be cut from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from benchmarks.step.reference import ReferenceLoop
+from dia_repro.data import Dataset, Images, StreamedDataset
+from dia_repro.experiments.spec import Spec
+from dia_repro.training.step import CapturedStep, TrainingStep
+from dia_repro.training.trainer import Trainer
+
+MEAN = STD = (0.5, 0.5, 0.5)
+DISTINCT = 256  # photographs; beyond, copies
+
+
+class Way(StrEnum):
+    """How a contender trains."""
+
+    REFERENCE = "reference"
+    OURS = "ours"
+    PLAIN = "plain"  # our loop and data path, the plain modules one operation at a time
+    CAPTURED = "captured"  # on a GPU: the hand-written passes in a graph, not compiled
+    FIXED = "fixed batch"  # ours, without the data path
+    FILES = "from files"  # ours, from photographs' worth of JPEG files on disk
+    PACKED = "packed"  # ours, from the same photographs packed
+    SYNTHETIC_AMP = (
+        "eager amp"  # fixed batch, eager NCHW autocast: what ImageNet is measured against
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one contender does.
+
+    Attributes:
+        spec_json: the experiment; its data are replaced by random images of the same shape.
+        training_images, test_images: of an epoch.
+        deterministic: only algorithms that give the same bits every time.
+    """
+
+    way: Way
+    spec_json: str
+    device: str
+    threads: int
+    training_images: int
+    test_images: int
+    deterministic: bool = False
+
+    @property
+    def spec(self) -> Spec:
+        """The experiment."""
+        return Spec.from_json(self.spec_json)
+
+
+def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset:
+    """Noise in the shape of a spec's data: what it shows does not change how long it takes."""
+    random = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Images:
+        shape = (count, 3, spec.data.image_size, spec.data.image_size)
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+        return Images(pixels, torch.randint(0, spec.data.classes, (count,), generator=random))
+
+    return Dataset(spec.data.dataset, split(training_images), split(test_images), MEAN, STD)
+
+
+def image_files(spec: Spec, training_images: int, test_images: int, root: Path) -> StreamedDataset:
+    """Made-up photographs in JPEG files of ImageNet's customary size, in pixels and in bytes."""
+    from dia_repro.data.folder import scan
+    from dia_repro.data.photographs import write_photographs
+
+    write_photographs(root, training_images, test_images, DISTINCT)
+    return StreamedDataset(spec.data.dataset, scan(root), spec.data.image_size, "")
+
+
+def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
+    """Train without end, evaluation after each epoch.
+
+    Returns:
+        An iterator that gives the training images of each step when its work is under way, and 0
+        when an epoch's evaluation is; what waits until the device has done it all; how steps are
+        made.
+    """
+    device = torch.device(task.device)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    if task.way in (Way.FILES, Way.PACKED):
+        return _from_files(task), wait, f"decoded by {task.threads}"
+    dataset = random_images(task.spec, task.training_images, task.test_images)
+    if task.way is Way.REFERENCE:
+        return ReferenceLoop(task.spec, dataset, device).steps(), wait, "reference"
+    trainer = Trainer(task.spec, 0, dataset, device, task.threads)
+    if task.way is Way.SYNTHETIC_AMP:
+        return _eager_amp(trainer), wait, "eager, autocast, NCHW"
+    recipe, precision = task.spec.recipe, task.spec.precision
+    if task.way is Way.PLAIN:
+        trainer.step = TrainingStep(trainer.model, recipe, precision, device, plain=True)
+    elif task.way is Way.CAPTURED:
+        trainer.step = CapturedStep(trainer.model, recipe, precision, device, compiled=False)
+    steps = _fixed(trainer) if task.way is Way.FIXED else _epochs(trainer)
+    first = next(steps)
+    return _with(first, steps), wait, trainer.step.how
+
+
+def _with(first: int, rest: Iterator[int]) -> Iterator[int]:
+    yield first
+    yield from rest
+
+
+def _epochs(trainer: Trainer) -> Iterator[int]:
+    trainer.step.set_rate(0.0)  # noise cannot be learnt, and an explosion would end the run
+    epoch = 0
+    while True:
+        trainer.begin_epoch(epoch)
+        for images, labels in trainer.batches(epoch):
+            trainer.train(images, labels)
+            yield len(labels)
+        trainer.evaluate()
+        yield 0
+        epoch += 1
+
+
+def _from_files(task: Task) -> Iterator[int]:
+    with TemporaryDirectory(prefix="dia-repro-bench-") as folder:
+        root = Path(folder)
+        dataset = image_files(task.spec, task.training_images, task.test_images, root / "files")
+        if task.way is Way.PACKED:
+            from benchmarks.step.feeding import packed_dataset
+            from dia_repro.data.folder import scan
+
+            found = scan(root / "files")
+            dataset = packed_dataset(dataset, found, root / "pack", task.threads)
+        yield from _epochs(Trainer(task.spec, 0, dataset, torch.device(task.device), task.threads))
+
+
+def _one_batch(trainer: Trainer) -> tuple[Tensor, Tensor]:
+    images, labels = next(iter(trainer.batches(0)))
+    return images.clone(), labels.clone()
+
+
+def _fixed(trainer: Trainer) -> Iterator[int]:
+    trainer.step.set_rate(0.0)
+    images, labels = _one_batch(trainer)
+    while True:
+        trainer.begin_epoch(0)
+        for _ in range(trainer.steps_per_epoch):
+            trainer.train(images, labels)
+            yield len(labels)
+        trainer.evaluate()
+        yield 0
+
+
+def _eager_amp(trainer: Trainer) -> Iterator[int]:
+    images, labels = _one_batch(trainer)
+    images = images.contiguous()
+    model = trainer.model.to(memory_format=torch.contiguous_format).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=1e-4)
+    mixed = torch.autocast(trainer.device.type, torch.bfloat16)
+    while True:
+        for _ in range(trainer.steps_per_epoch):
+            with mixed:
+                loss = torch.nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            yield len(labels)
+        model.eval()
+        for some, _ in trainer.data.test_batches(trainer.spec.recipe.batch_size):
+            with torch.no_grad(), mixed:
+                model(some.contiguous()).argmax(1).tolist()
+        model.train()
+        yield 0

@@ -1,0 +1,129 @@
+"""How fast images are decoded and varied: in files of their own, and packed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmarks.step.measure import BenchError, Series, Window, ratio
+from dia_repro.data.decoding import Decoded, Unreadable, Wanted
+from dia_repro.data.folder import ImageFolder, scan
+from dia_repro.data.manifest import MANIFEST
+from dia_repro.data.packed import open_pack
+from dia_repro.data.packing import pack
+from dia_repro.data.photographs import write_photographs
+from dia_repro.data.shards import Job
+from dia_repro.data.streaming import StreamedData, StreamedDataset
+
+if TYPE_CHECKING:
+    from benchmarks.step.suites import Measurement, Setting
+
+IMAGES, TEST_IMAGES, DISTINCT = 1024, 64, 256
+SIZE, SIDE, QUALITY, BATCH = 224, 256, 90, 256
+LEAST_WINDOWS = 5
+PHOTOGRAPHS = "made-up photographs, 500x375, 110 kB"
+
+Work = Callable[[], int]  # does some, and says how many images it was
+
+
+def input_suite(setting: Setting) -> Iterator[Measurement]:
+    """Images a second of one core, and through workers; files and pack in turn."""
+    from benchmarks.step.suites import Measurement
+
+    with TemporaryDirectory(prefix="dia-repro-bench-") as name:
+        root = Path(name)
+        write_photographs(root / "photographs", IMAGES, TEST_IMAGES, DISTINCT)
+        found = scan(root / "photographs")
+        files = StreamedDataset("folder:photographs", found, SIZE, "")
+        started = time.perf_counter()
+        packed = packed_dataset(files, found, root / "pack", setting.threads)
+        seconds = time.perf_counter() - started
+        how = f"{PHOTOGRAPHS}; {setting.threads} cores"
+        rate = (IMAGES + TEST_IMAGES) / seconds
+        yield Measurement("packing", rate, "images/s", how=how)
+        yield Measurement("bytes of a pack ÷ of its files", _bytes(packed) / _bytes(files), "x")
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)  # as workers have it
+        alone = (_one_core(files), _one_core(packed))
+        yield from _compared("one core", alone, setting)
+        torch.set_num_threads(before)
+        workers = setting.threads
+        together = (_workers(files, setting), _workers(packed, setting))
+        yield from _compared(f"batches of {BATCH} by {workers} workers", together, setting)
+
+
+def packed_dataset(
+    files: StreamedDataset, found: ImageFolder, target: Path, workers: int
+) -> StreamedDataset:
+    """The same images, packed into a folder."""
+    memory = target.with_name("memory")
+    job = Job(files, found.classes, target, SIDE, QUALITY, workers)
+    manifest, _ = pack(job, memory)
+    return StreamedDataset(manifest.name, open_pack(target, memory), files.image_size, "")
+
+
+def _bytes(dataset: StreamedDataset) -> int:
+    paths = dataset.files.root.rglob("*")
+    return sum(path.stat().st_size for path in paths if path.is_file() and path.name != MANIFEST)
+
+
+def _compared(name: str, works: tuple[Work, Work], setting: Setting) -> Iterator[Measurement]:
+    from benchmarks.step.suites import Measurement, rate_of, spread
+
+    windows = max(LEAST_WINDOWS, setting.windows)
+    files, packed = (Series(tuple(one), name, 0.0) for one in _in_turn(works, windows, setting))
+    yield rate_of(f"{name}: files", files)
+    yield rate_of(f"{name}: packed", packed)
+    gain = ratio(packed, files)
+    yield Measurement(f"{name}: packed ÷ files", gain, "x", how=spread(packed, files))
+
+
+def _in_turn(works: tuple[Work, Work], windows: int, setting: Setting) -> list[list[Window]]:
+    taken: list[list[Window]] = [[] for _ in works]
+    for work in works:
+        work()  # to warm up
+    for _ in range(windows):
+        for one, work in zip(taken, works, strict=True):
+            started, images = time.perf_counter(), 0
+            while not images or time.perf_counter() - started < setting.seconds:
+                images += work()
+            one.append(Window(images, time.perf_counter() - started))
+            setting.on_window()
+    return taken
+
+
+def _one_core(dataset: StreamedDataset) -> Work:
+    """Image by image in this process, each with a crop of its own."""
+    decoded = Decoded(dataset.files, SIZE, upright=dataset.upright)
+    numbers = iter(range(10**12))
+
+    def work() -> int:
+        for _ in range(16):
+            number = next(numbers)
+            example = decoded[Wanted(True, number % dataset.training_images, number)]
+            if isinstance(example, Unreadable):
+                raise BenchError(example.reason)
+        return 16
+
+    return work
+
+
+def _workers(dataset: StreamedDataset, setting: Setting) -> Work:
+    """Whole epochs, as training has them, start of each included."""
+    data = StreamedData(dataset, "resized-crop-flip", setting.device, setting.threads)
+    order, variation = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+
+    def work() -> int:
+        images = 0
+        for _, labels in data.training_batches(BATCH, order, variation):
+            images += len(labels)
+        if setting.device.type == "cuda":
+            torch.cuda.synchronize(setting.device)
+        return images
+
+    return work

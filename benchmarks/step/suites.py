@@ -1,0 +1,343 @@
+"""What is measured: ratios with the goal that each has, on a CPU and on a GPU."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import torch
+
+from benchmarks.step.contenders import Task, Way
+from benchmarks.step.measure import BenchError, Series, ratio, take_turns
+from benchmarks.step.operations import operations
+from benchmarks.step.parts import GPUPart as Part
+from dia_repro.errors import UsageError
+from dia_repro.experiments.spec import (
+    Attention,
+    DataSpec,
+    DIALSTMAttention,
+    ImageNetBackbone,
+    ModelSpec,
+    NoAttention,
+    Precision,
+    RecipeSpec,
+    ResNetBackbone,
+    Spec,
+)
+
+# Operations that one training step may be made of: each is a launch where nothing is captured.
+BUDGETS = {"ResNet164": 1450, "DIANet164": 2000}
+# Training and test images of an epoch, by device and image size: the digits' number, or less where
+# that takes long; 50 steps on a GPU.
+IMAGES = {
+    ("cpu", 8): (1437, 360),
+    ("cpu", 32): (320, 80),
+    ("cuda", 8): (6_400, 1_280),
+    ("cuda", 32): (6_400, 1_280),
+}
+LARGE_IMAGES = (1_024, 256)
+GPU_SECONDS = 180.0  # of the whole suite
+LEAST_TRAFFIC_BYTES = 7.1e9  # of a step of ResNet-164 at batch 128 in bf16, all fused
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One figure.
+
+    Attributes:
+        name: what was measured.
+        value: the figure.
+        unit: `x` for a ratio.
+        least, most: the goal, if there is one.
+        how: in which way steps were made, windows and their spread.
+    """
+
+    name: str
+    value: float
+    unit: str
+    least: float | None = None
+    most: float | None = None
+    how: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        if self.least is None and self.most is None:
+            return None
+        above = self.least is None or self.value >= self.least
+        return above and (self.most is None or self.value <= self.most)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how long to measure.
+
+    Attributes:
+        threads: cores of the CPU.
+        windows, seconds: of each contender, and of a window.
+        on_window: called after each window.
+        deadline: of `time.monotonic`, after which no more windows are taken.
+    """
+
+    device: torch.device
+    threads: int
+    windows: int
+    seconds: float
+    on_window: Callable[[], None] = lambda: None
+    deadline: float | None = None
+
+    def task(self, spec: Spec, way: Way = Way.OURS, *, deterministic: bool = False) -> Task:
+        """A spec's training in a way."""
+        images = IMAGES.get((self.device.type, spec.data.image_size), LARGE_IMAGES)
+        text = spec.canonical_json()
+        return Task(way, text, str(self.device), self.threads, *images, deterministic)
+
+    def measure(self, *groups: Sequence[Task]) -> list[Series]:
+        """In turn; see `take_turns`."""
+        return take_turns(groups, self.windows, self.seconds, self.on_window, self.deadline)
+
+
+def resnet(
+    depth: int,
+    attention: Attention,
+    *,
+    size: int = 32,
+    batch: int = 128,
+    precision: Precision = "fp32",
+) -> Spec:
+    """A CIFAR ResNet under the paper's recipe, with a batch of its own."""
+    return Spec(
+        data=DataSpec(
+            dataset="cifar100",
+            classes=100,
+            image_size=size,
+            augmentation="crop4-flip" if size == 32 else "none",
+        ),
+        model=ModelSpec(backbone=ResNetBackbone(depth=depth), attention=attention),
+        recipe=RecipeSpec(
+            epochs=1,
+            batch_size=batch,
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            milestones=(),
+            gamma=0.1,
+        ),
+        precision=precision,
+    )
+
+
+def against_reference(
+    spec: Spec, setting: Setting, least: float | None = None
+) -> list[Measurement]:
+    """Images a second by the reference loop and by ours, and their ratio, evaluation included.
+
+    Raises:
+        UsageError: the reference is not written for the network.
+    """
+    backbone = spec.model.backbone
+    if not isinstance(backbone, ResNetBackbone) or backbone.block != "bottleneck":
+        raise UsageError(
+            f"--reference knows CIFAR ResNets with bottleneck blocks, not {label(spec)}"
+        )
+    ours, reference = setting.measure([setting.task(spec)], [setting.task(spec, Way.REFERENCE)])
+    return _compared(spec, ours, reference, least)
+
+
+def _compared(
+    spec: Spec, ours: Series, reference: Series, least: float | None
+) -> list[Measurement]:
+    name = f"{label(spec)}, batch {spec.recipe.batch_size}"
+    how = spread(ours, reference)
+    return [
+        rate_of(f"{name}: reference", reference),
+        rate_of(f"{name}: ours", ours),
+        Measurement(f"{name}: ours ÷ reference", ratio(ours, reference), "x", least, how=how),
+    ]
+
+
+def label(spec: Spec) -> str:
+    """A spec's network and image size."""
+    from dia_repro.experiments.describe import describe_model
+
+    size = spec.data.image_size
+    return f"{describe_model(spec.model)}, {size}x{size}"
+
+
+def ours_alone(spec: Spec, setting: Setting) -> list[Measurement]:
+    """Images a second by ours, evaluation included."""
+    (ours,) = setting.measure([setting.task(spec)])
+    return [rate_of(f"{label(spec)}, batch {spec.recipe.batch_size}: ours", ours)]
+
+
+def count_operations() -> Iterator[Measurement]:
+    """Operations a step of the two networks, against their budgets."""
+    for name, attention in (("ResNet164", NoAttention()), ("DIANet164", DIALSTMAttention())):
+        count = sum(operations(resnet(164, attention)).values())
+        yield Measurement(f"{name}: operations a step", count, "", most=BUDGETS[name])
+
+
+def cpu_suite(setting: Setting) -> Iterator[Measurement]:
+    """What a machine without a GPU can show."""
+    yield from count_operations()
+    small, large = (resnet(83, DIALSTMAttention(), size=size, batch=64) for size in (8, 32))
+    one_core = replace(setting, threads=1)
+    ours, reference, everywhere, fixed = setting.measure(
+        [setting.task(small)],
+        [setting.task(small, Way.REFERENCE)],
+        [one_core.task(small)] * setting.threads,
+        [setting.task(small, Way.FIXED)],
+    )
+    yield from _compared(small, ours, reference, least=1.5)
+    name = f"{label(small)}, batch 64"
+    at_a_time = f"{setting.threads} runs at a time, a core each"
+    yield Measurement(f"{name}: {at_a_time} ÷ reference", ratio(everywhere, reference), "x")
+    yield Measurement(f"{name}: time of an epoch ÷ on one batch", ratio(fixed, ours), "x")
+    fewer = replace(setting, windows=max(1, setting.windows - 2))  # they take longer
+    yield from against_reference(large, fewer, least=1.5)
+
+
+def gpu_suite(setting: Setting, parts: Sequence[Part] = ()) -> Iterator[Measurement]:
+    """Measure the goals of a GPU, in about `GPU_SECONDS`; a failing part does not stop the rest.
+
+    Args:
+        parts: only these; all of them if empty.
+    """
+    yield from count_operations()
+    begun, chosen = time.monotonic(), list(parts or Part)
+    for number, part in enumerate(chosen):
+        left = begun + GPU_SECONDS - time.monotonic()
+        deadline = time.monotonic() + left / (len(chosen) - number)
+        try:
+            yield from _PARTS[part](replace(setting, deadline=deadline))
+        except BenchError as error:
+            hint = f"{error}; --part {part} measures it alone"
+            yield Measurement(f"failed: {part}", float("nan"), "", how=hint)
+
+
+def _ways_on_gpu(setting: Setting) -> Iterator[Measurement]:
+    dia, plain = DIALSTMAttention(), NoAttention()
+    bandwidth = copy_bandwidth(setting.device)
+    yield Measurement("copy bandwidth", bandwidth / 1e12, "TB/s")
+    dianet = resnet(164, dia, precision="bf16")
+    ours, captured, fixed, deterministic, resnet164 = setting.measure(
+        [setting.task(dianet)],
+        [setting.task(dianet, Way.CAPTURED)],
+        [setting.task(dianet, Way.FIXED)],
+        [setting.task(dianet, deterministic=True)],
+        [setting.task(resnet(164, plain, precision="bf16"))],
+    )
+    yield rate_of("DIANet164, bf16: ours", ours)
+    yield Measurement("DIANet164: start to first step", ours.start_seconds, "s", how=ours.how)
+    yield Measurement("DIANet164: compiled ÷ captured only", ratio(ours, captured), "x")
+    yield Measurement("DIANet164 ÷ ResNet164, time", ratio(resnet164, ours), "x", most=1.25)
+    yield Measurement(
+        "DIANet164: epoch with augmentation ÷ fixed batch, time", ratio(fixed, ours), "x", most=1.02
+    )
+    yield Measurement(
+        "DIANet164: deterministic ÷ not, time", ratio(ours, deterministic), "x", most=1.15
+    )
+    step = 128 / fixed.rate
+    yield Measurement(
+        "DIANet164: step ÷ its least traffic at copy bandwidth",
+        step / (LEAST_TRAFFIC_BYTES / bandwidth),
+        "x",
+        most=3,
+    )
+
+
+def _against_reference_on_gpu(
+    setting: Setting, attention: Attention, name: str, least: float
+) -> Iterator[Measurement]:
+    fp32 = resnet(164, attention)
+    reference, *all_ours = setting.measure(
+        [setting.task(fp32, Way.REFERENCE)],
+        *([setting.task(fp32.model_copy(update={"precision": p}))] for p in get_args(Precision)),
+    )
+    yield rate_of(f"{name}: reference, fp32", reference)
+    for precision, ours in zip(get_args(Precision), all_ours, strict=True):
+        goal = least if precision == "bf16" else None
+        value = ratio(ours, reference)
+        yield Measurement(
+            f"{name}: ours in {precision} ÷ reference", value, "x", goal, how=ours.how
+        )
+
+
+def _several_on_gpu(setting: Setting) -> Iterator[Measurement]:
+    dia = DIALSTMAttention()
+    one = setting.task(resnet(164, dia, precision="bf16"))
+    deep, shallow = (setting.task(resnet(depth, dia, precision="bf16")) for depth in (407, 83))
+    alone, four, long, short = setting.measure([one], [one] * 4, [deep], [shallow])
+    yield Measurement("DIANet164: 4 runs at a time ÷ 1, images", ratio(four, alone), "x", least=2)
+    yield Measurement("DIANet: depth 407 ÷ 83, time", ratio(short, long), "x", most=5.0)
+
+
+def _imagenet(setting: Setting) -> Iterator[Measurement]:
+    spec = Spec(
+        data=DataSpec(dataset="imagenet", classes=1000, image_size=224, augmentation="none"),
+        model=ModelSpec(backbone=ImageNetBackbone(family="resnet50"), attention=NoAttention()),
+        recipe=RecipeSpec(
+            epochs=1,
+            batch_size=256,
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            milestones=(),
+            gamma=0.1,
+        ),
+        precision="bf16",
+    )
+    varied = spec.data.model_copy(update={"augmentation": "resized-crop-flip"})
+    from_disk = spec.model_copy(update={"data": varied})
+    ours, amp, files, packed = setting.measure(
+        [setting.task(spec, Way.FIXED)],
+        [setting.task(spec, Way.SYNTHETIC_AMP)],
+        [setting.task(from_disk, Way.FILES)],
+        [setting.task(from_disk, Way.PACKED)],
+    )
+    yield rate_of("ImageNet ResNet50, synthetic: ours", ours)
+    yield rate_of("ImageNet ResNet50, JPEG files: ours", files)
+    yield rate_of("ImageNet ResNet50, packed: ours", packed)
+    yield Measurement(
+        "ImageNet ResNet50, synthetic: ours ÷ eager AMP NCHW", ratio(ours, amp), "x", least=1.7
+    )
+
+
+_PARTS: dict[Part, Callable[[Setting], Iterator[Measurement]]] = {
+    Part.DIANET: lambda s: _against_reference_on_gpu(s, DIALSTMAttention(), "DIANet164", 7.0),
+    Part.MODES: _ways_on_gpu,
+    Part.SEVERAL: _several_on_gpu,
+    Part.RESNET: lambda s: _against_reference_on_gpu(s, NoAttention(), "ResNet164", 3.0),
+    Part.IMAGENET: _imagenet,
+}
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second, read and written, of copying 1 GiB on a GPU; median of 10."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(11):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        target.copy_(source)
+        end.record()
+        end.synchronize()
+        seconds.append(begin.elapsed_time(end) / 1000)
+    return float(2 * source.numel() / statistics.median(seconds[1:]))
+
+
+def rate_of(name: str, series: Series) -> Measurement:
+    """Images a second of a contender."""
+    return Measurement(name, series.rate, "images/s", how=spread(series))
+
+
+def spread(ours: Series, reference: Series | None = None) -> str:
+    """In words: windows, the least and the most of their rates, or of their ratios."""
+    values = [window.rate for window in ours.windows]
+    if reference is not None:
+        values = [a / b.rate for a, b in zip(values, reference.windows, strict=True)]
+    return f"{ours.how}; {len(values)} windows, {min(values):,.4g} to {max(values):,.4g}"

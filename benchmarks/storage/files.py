@@ -1,0 +1,160 @@
+"""Checkpoints that are cut short or have a bit flipped, and disks without room."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from benchmarks.storage.figures import Figure, NotHere
+from benchmarks.storage.tiny import Outcome, orders_for, outcomes, silent
+from dia_repro.errors import DiaReproError
+from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.placing import Places
+from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.upkeep import folder_of
+from dia_repro.rendering.files import write_bytes
+from dia_repro.results import writer
+from dia_repro.results.queries import all_runs
+from dia_repro.training import checkpoint
+from dia_repro.training.disk import Disk
+from dia_repro.training.store import Folder
+
+CUTS = 64
+EPOCHS = 3
+
+
+def damaged_checkpoints(flips: int) -> Figure:
+    """Cut the newest of two checkpoints at each 1/64 of its length, and flip single bits in it."""
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Folder(Disk(Path(name)), "run")
+        weights = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
+        previous = checkpoint.save(folder, {"weights": weights}, 1, 0)
+        newest = checkpoint.save(folder, {"weights": weights + 1}, 2, 0)
+        whole = folder.read(newest)
+        versions = [whole[: len(whole) * cut // CUTS] for cut in range(CUTS)]
+        versions += [_flipped(whole, rng.randrange(8 * len(whole))) for _ in range(flips)]
+        detected = sum(_passed_over(folder, newest, previous, content) for content in versions)
+        folder.write(newest, whole)
+        sound = checkpoint.load_newest(folder)
+    return Figure(
+        f"a checkpoint cut at each 1/{CUTS} of its length, and with {flips:,} single bits flipped",
+        f"{detected:,} of {len(versions):,} detected, and the previous one used",
+        detected == len(versions) and sound is not None and sound.name == newest,
+    )
+
+
+def _flipped(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def _passed_over(folder: Folder, newest: str, previous: str, content: bytes) -> bool:
+    folder.write(newest, content)
+    loaded = checkpoint.load_newest(folder)
+    return loaded is not None and (loaded.name, loaded.damaged) == (previous, (newest,))
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[Path]:
+    """A folder on a disk of its own with so many bytes.
+
+    Raises:
+        NotHere: this user may not mount one.
+    """
+    folder = Path(tempfile.mkdtemp())
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        if shutil.which("mount") is None or subprocess.call(mount, stderr=subprocess.DEVNULL):
+            raise NotHere("needs a user who may mount a small disk in memory")
+        try:
+            yield folder
+        finally:
+            subprocess.check_call(["umount", "--lazy", str(folder)])
+    finally:
+        folder.rmdir()
+
+
+def full_disk(size: int = 8_000_000) -> Figure:
+    """Let the disk run full while a checkpoint, a commit and a table are written; then go on.
+
+    Raises:
+        NotHere: see `small_disk`.
+    """
+    with tempfile.TemporaryDirectory() as quiet:
+        expected = _trained(Path(quiet))
+    said: list[str] = []
+    with small_disk(size) as folder:
+        database, orders = orders_for(folder, 1, EPOCHS)
+        (run,) = all_runs(database)
+        specs = {run.spec_id: orders[0].spec_json}
+        runs_folder = folder_of(checkpoint_store(database), run)
+        table = folder / "table5.csv"
+        write_bytes(table, b"old\n")
+        old = checkpoint.save(runs_folder, {"weights": torch.zeros(10)}, 0, 1)
+        with _without_room(folder):
+            said += [
+                _refusal(lambda: checkpoint.save(runs_folder, {"w": torch.zeros(9999)}, 0, 2)),
+                _refusal(lambda: writer.ensure_runs(database, specs, range(1, 9999))),
+                _refusal(lambda: write_bytes(table, b"new\n" * 9999)),
+            ]
+            loaded = checkpoint.load_newest(runs_folder)
+            whole = loaded is not None and loaded.name == old and table.read_bytes() == b"old\n"
+            runs_folder.remove(old)
+            ended = LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
+            said.append(str(ended[run.id].detail))
+        debris = list(folder.rglob("*partial*"))
+        LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
+        same = all(one.same(expected[seed]) for seed, one in outcomes(database).items())
+        database.close()
+    clear = all((text and "\n" not in text and "space" in text) or "full" in text for text in said)
+    return Figure(
+        "a disk that is full while a checkpoint, a commit, a table and a training are written",
+        f"{'old files whole' if whole and not debris else 'old files lost'}; "
+        f"{'the same results after a rerun with room' if same else 'other results after a rerun'}; "
+        f"said: {' | '.join(said)}".replace(str(folder), "DISK"),
+        whole and same and clear and not debris,
+    )
+
+
+def _trained(folder: Path) -> dict[int, Outcome]:
+    database, orders = orders_for(folder, 1, EPOCHS)
+    LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
+    try:
+        return outcomes(database)
+    finally:
+        database.close()
+
+
+@contextmanager
+def _without_room(folder: Path) -> Iterator[None]:
+    """Fill a disk to the last byte."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for block in (1 << 16, 1):
+            try:
+                while True:
+                    file.write(b"x" * block)
+            except OSError:
+                continue
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+def _refusal(action: object) -> str:
+    """What was said when something could not be written; empty where it could."""
+    try:
+        action()  # type: ignore[operator]
+    except DiaReproError as error:
+        return str(error)
+    return ""

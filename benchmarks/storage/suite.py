@@ -1,0 +1,54 @@
+"""All checks, in a quick and a full form."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks.storage.faults import broken_among, killed_trainings, killed_upgrades
+from benchmarks.storage.figures import Figure, NotHere
+from benchmarks.storage.files import damaged_checkpoints, full_disk
+from benchmarks.storage.scale import large_database
+from benchmarks.storage.writers import lease_the_same, write_and_read
+
+Check = Callable[[], Figure]
+
+
+def checks(*, full: bool, folder: Path) -> Iterator[Figure]:
+    """Run all checks, one after the other.
+
+    Args:
+        full: as in the project's own records (some ten minutes); otherwise under two minutes.
+        folder: on the disk that is to be checked; left as it was.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix="storage-") as place:
+        location = str(Path(place) / "runs.db")
+        named: dict[str, Check] = {
+            "writers and readers": partial(
+                write_and_read, location, *((16, 200) if full else (8, 40))
+            ),
+            "leases": partial(lease_the_same, *((8, 40) if full else (4, 8))),
+            "kills while training": partial(killed_trainings, 50 if full else 8),
+            "damaged checkpoints": partial(damaged_checkpoints, 1000),
+            "full disk": full_disk,
+            "kills while upgrading": partial(killed_upgrades, 30 if full else 8),
+            "broken runs": partial(broken_among, 20 if full else 8),
+        }
+        for name, check in named.items():
+            yield timed(name, check)
+    if full:
+        yield from large_database(10_000, 200)
+
+
+def timed(name: str, check: Check) -> Figure:
+    """A check's figure with its duration, or why it cannot be had here."""
+    begun = time.perf_counter()
+    try:
+        figure = check()
+    except NotHere as reason:
+        figure = Figure(name, str(reason), None)
+    return replace(figure, seconds=time.perf_counter() - begun)

@@ -1,1 +1,0 @@
-"""How fast training is here, measured against what one would otherwise run."""

@@ -1,0 +1,167 @@
+"""Holding a run: a lock on this machine, and a beat in the database that others can see.
+
+On one machine the kernel gives the lock back when its holder dies: that is known at once. A holder
+elsewhere is known by its beats alone: they are counted, and who waits for them measures the time
+with a clock that nobody sets.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from dia_repro.execution.ledger import Ledger
+from dia_repro.results.database import DatabaseError
+from dia_repro.results.file_systems import network_file_system
+from dia_repro.results.leases import Holder, Lease, TakenOverError
+from dia_repro.training.environment import own_folder
+from dia_repro.training.store import CheckpointError, Folder
+
+LOCK, IDENTITY = "lock", "lock-id"
+# A process killed a moment ago keeps its locks until the kernel has torn it down.
+PATIENCE_SECONDS = 1.0
+BEAT_SECONDS = 10.0
+# So long without a beat, and the holder counts as dead: six are missing then.
+LEASE_SECONDS = 60.0
+
+
+def lock_location(folder: Folder) -> Path:
+    """The folder on this machine where a run's lock is.
+
+    It is that of the checkpoints, unless they lie in an object store or on a network file system,
+    whose server would keep the lock of a machine that is gone for as long as it likes: machines
+    know of each other by the beats. Then it is in a folder for temporary files, the same for all
+    processes of a user on a machine.
+
+    Raises:
+        CheckpointError: that folder cannot be made.
+        SharedFolderError: other users can write in that folder.
+    """
+    root = folder.store.root
+    if root is not None and network_file_system(root) is None:
+        return root / folder.path
+    try:
+        return own_folder() / folder.path
+    except OSError as error:
+        raise CheckpointError(f"no place for a lock: {error.strerror or error}") from error
+
+
+def acquire_lock(folder: Path) -> FileLock | None:
+    """A run's lock, or None where somebody on this machine has it.
+
+    Raises:
+        CheckpointError: the folder cannot be written to.
+    """
+    lock = FileLock(folder / LOCK, thread_local=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=PATIENCE_SECONDS)
+    except Timeout:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return lock
+
+
+def lock_id(folder: Path) -> str:
+    """Return the identity of the lock in a folder; call it while holding the lock.
+
+    It is the same for two processes only if the kernel lets one of them at a time have the lock:
+    a random id that is kept next to the lock, the start of this machine, and the file itself. Names
+    of hosts, paths and inode numbers are the same on cloned machines and in containers.
+
+    Raises:
+        CheckpointError: the folder cannot be written to.
+    """
+    identity = folder / IDENTITY
+    try:
+        if not identity.is_file() or not identity.read_text(encoding="ascii"):
+            identity.unlink(missing_ok=True)  # empty since a full disk, or a link
+            with identity.open("x", encoding="ascii") as file:
+                file.write(uuid.uuid4().hex)
+        known = identity.read_text(encoding="ascii")
+        status = (folder / LOCK).stat()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot use {identity}: {error}") from error
+    return f"{known}:{_boot()}:{status.st_dev}:{status.st_ino}"
+
+
+def _boot() -> str:
+    """Return an id of this start of this machine; where there is none, of the machine."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    if path.is_file():
+        return path.read_text(encoding="ascii").strip()
+    return f"{socket.gethostname()}-{uuid.getnode():x}"  # not Linux
+
+
+def seems_dead(
+    ledger: Ledger,
+    holder: Holder,
+    should_stop: Callable[[], bool],
+    lease: float | None = None,
+) -> Holder | None:
+    """Watch a holder for as long as it may be silent.
+
+    Args:
+        lease: seconds; by default `LEASE_SECONDS`.
+
+    Returns:
+        The holder as last seen if it gave no sign of life; None if it did, if it has let go, or
+        if the wait was cut short.
+    """
+    lease = LEASE_SECONDS if lease is None else lease
+    begun = time.monotonic()
+    while time.monotonic() - begun < lease:
+        if should_stop():
+            return None
+        time.sleep(min(1.0, lease / 10))
+        if ledger.holders(holder.lease.run_id) != (holder,):
+            return None
+    return holder
+
+
+class Heart(threading.Thread):
+    """Beats for an attempt until it is stopped; a context manager.
+
+    Attributes:
+        taken_over: whether another process has taken the run meanwhile.
+    """
+
+    def __init__(self, ledger: Ledger, lease: Lease) -> None:
+        super().__init__(name="heart", daemon=True)
+        self.ledger, self.lease = ledger, lease
+        self.taken_over = False
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Beat."""
+        while not self._stopped.wait(BEAT_SECONDS):
+            try:
+                self.ledger.beat(self.lease)
+            except TakenOverError:
+                self.taken_over = True
+                return
+            except DatabaseError:
+                # Out of reach for now. Training goes on: its next epoch is written, or fails
+                # with the reason.
+                continue
+
+    def __enter__(self) -> Heart:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self.join()

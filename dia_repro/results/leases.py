@@ -1,0 +1,196 @@
+"""Who trains a run: one process at a time, and it can show that it lives.
+
+A lease is fenced: whoever was declared dead and comes back finds that its lease is no longer
+valid, and writes nothing. Nothing here looks at a clock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from dia_repro.errors import DiaReproError
+from dia_repro.results.database import Database
+from dia_repro.results.schema import DONE, EpochRow, LeaseRow, ProvenanceRow, RunRow, State, now
+from dia_repro.results.sources import data_hashes
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a process shows to change the run that it trains.
+
+    Attributes:
+        attempt: number of the attempt.
+        token: random. The numbers alone would fit a new database at the same path, or an older
+            copy that was put in this one's place.
+    """
+
+    run_id: int
+    attempt: int
+    token: str
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has a run, as others see it.
+
+    Attributes:
+        owner: the process, in words.
+        lock_id: identity of its lock, see `leasing.lock_id`.
+        beats: counts up while it lives.
+    """
+
+    lease: Lease
+    owner: str
+    lock_id: str
+    beats: int
+
+
+class AlreadyDoneError(DiaReproError):
+    """The run has a result: another process was faster."""
+
+
+class HeldError(DiaReproError):
+    """Another process has the run, and may be alive."""
+
+    def __init__(self, holder: Holder) -> None:
+        super().__init__(f"run {holder.lease.run_id} is being trained by {holder.owner}")
+        self.holder = holder
+
+    def __reduce__(self) -> tuple[type[HeldError], tuple[Holder]]:
+        """For its way between processes."""
+        return HeldError, (self.holder,)
+
+
+class ChangedError(DiaReproError):
+    """The run is not what it was when its checkpoint was read: a merge has changed it."""
+
+
+class OtherDataError(DiaReproError):
+    """Runs of the same spec were trained on other data."""
+
+
+class TakenOverError(DiaReproError):
+    """This process was taken for dead, and another has its run now."""
+
+
+def take(
+    database: Database,
+    run_id: int,
+    owner: str,
+    lock_id: str,
+    provenance: Mapping[str, Any],
+    dead: Holder | None = None,
+    seen: tuple[str, int] | None = None,
+) -> Lease:
+    """A process takes up a run.
+
+    Args:
+        owner: who trains it, in words.
+        lock_id: names the lock that the process holds; whoever held the same before is dead.
+        provenance: the columns of `ProvenanceRow` that are known at the start.
+        dead: the holder that has shown no sign of life.
+        seen: uid and number of epochs that the run had when its checkpoint was read.
+
+    Returns:
+        What all further changes of the run ask for.
+
+    Raises:
+        AlreadyDoneError: the run has a result.
+        HeldError: somebody else has it, who is not known to be dead.
+        ChangedError: the run is not what was seen.
+        OtherDataError: the data are not those of the spec's other runs.
+    """
+    with database.writing() as session:
+        run = session.get_one(RunRow, run_id)
+        if run.state in DONE:
+            raise AlreadyDoneError(f"run {run_id} is {run.state} already")
+        if seen is not None and seen != (run.uid, count_epochs(session, run_id)):
+            raise ChangedError(f"run {run_id} was changed by a merge")
+        _check_data(session, run_id, run.spec_id, provenance["data_sha256"])
+        held = session.get(LeaseRow, run_id)
+        if held is not None:
+            holder = _holder(held, run)
+            if holder != dead and held.lock_id != lock_id:
+                raise HeldError(holder)
+            session.delete(held)
+            session.flush()
+        run.state, run.owner, run.reason, run.changed_at = State.RUNNING, owner, None, now()
+        attempt = ProvenanceRow(run_id=run_id, started_at=now(), **provenance)
+        session.add(attempt)
+        session.flush()
+        lease = Lease(run_id, attempt.id, uuid.uuid4().hex)
+        session.add(LeaseRow(**asdict(lease), lock_id=lock_id, beats=0))
+        return lease
+
+
+def count_epochs(session: Session, run_id: int) -> int:
+    """Return how many epochs a run has."""
+    return session.scalar(select(func.count()).where(EpochRow.run_id == run_id)) or 0
+
+
+def _check_data(session: Session, run_id: int, spec_id: str, digest: str) -> None:
+    """Refuse data that would be mixed into a cell with other data."""
+    known = data_hashes(session, spec_id, but_lease_of=run_id).get(spec_id, set())
+    if known and digest not in known:
+        raise OtherDataError(
+            f"the data here are not those that runs of this experiment were trained on (SHA-256 "
+            f"{digest[:12]}… instead of {min(known)[:12]}…): train on these in another database"
+        )
+
+
+def beat(database: Database, lease: Lease) -> None:
+    """A sign of life.
+
+    Raises:
+        TakenOverError: the run is another's.
+    """
+    with database.writing() as session:
+        check_lease(session, lease)
+        mine = update(LeaseRow).where(LeaseRow.run_id == lease.run_id)
+        session.execute(mine.values(beats=LeaseRow.beats + 1))
+
+
+def holders(database: Database, run_id: int | None = None) -> tuple[Holder, ...]:
+    """Who has which run, or that one run, by run number."""
+    chosen = select(LeaseRow, RunRow).join(RunRow, RunRow.id == LeaseRow.run_id)
+    if run_id is not None:
+        chosen = chosen.where(LeaseRow.run_id == run_id)
+    with database.reading() as session:
+        rows = session.execute(chosen.order_by(LeaseRow.run_id))
+        return tuple(_holder(row[0], row[1]) for row in rows)
+
+
+def holder_of(session: Session, run_id: int) -> Holder | None:
+    """Return who has a run; None where nobody has."""
+    held = session.get(LeaseRow, run_id)
+    return _holder(held, session.get_one(RunRow, run_id)) if held is not None else None
+
+
+def check_lease(session: Session, lease: Lease) -> None:
+    """Raise `TakenOverError` unless the run is still that lease's."""
+    held = session.get(LeaseRow, lease.run_id)
+    if held is None or lease_of(held) != lease:
+        raise TakenOverError(f"run {lease.run_id} was taken over by another process")
+
+
+def let_go(session: Session, run_id: int) -> None:
+    """Nobody has the run any more."""
+    held = session.get(LeaseRow, run_id)
+    if held is not None:
+        session.delete(held)
+
+
+def _holder(row: LeaseRow, run: RunRow) -> Holder:
+    owner = run.owner or "another process"
+    return Holder(lease_of(row), owner, row.lock_id, row.beats)
+
+
+def lease_of(row: LeaseRow) -> Lease:
+    """Return what its holder shows."""
+    return Lease(row.run_id, row.attempt, row.token)

@@ -1,1 +1,0 @@
-"""Load and faults, put on purpose: whether results survive them on this machine."""

@@ -1,0 +1,206 @@
+"""One process at a time trains a run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dia_repro.execution import leasing
+from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, seems_dead
+from dia_repro.execution.ledger import Ledger
+from dia_repro.results import leases, writer
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.leases import (
+    AlreadyDoneError,
+    HeldError,
+    Lease,
+    OtherDataError,
+    TakenOverError,
+    holders,
+)
+from dia_repro.results.queries import all_runs, run_detail
+from dia_repro.results.schema import State
+from tests.results.rows import PROVENANCE, SPEC, begin, ensure, epoch
+
+LEASE = 1.0
+
+
+def end(database: Database, lease: Lease) -> None:
+    writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1, reason=None)
+
+
+def test_a_run_has_one_holder(database: Database) -> None:
+    (run,) = ensure(database)
+    lease = begin(database, run, "first", "machine one")
+    with pytest.raises(HeldError, match="being trained by first"):
+        begin(database, run, "second", "machine two")
+    end(database, lease)
+    assert holders(database) == ()
+    with pytest.raises(AlreadyDoneError):
+        begin(database, run, "second", "machine two")
+
+
+def test_who_has_the_same_lock_knows_that_the_other_is_dead(database: Database) -> None:
+    (run,) = ensure(database)
+    begin(database, run, "first", "machine one:/runs/lock:7")
+    lease = begin(database, run, "second", "machine one:/runs/lock:7")
+    assert [(one.owner, one.lease) for one in holders(database)] == [("second", lease)]
+
+
+def test_data_of_a_run_under_way_are_the_experiments(database: Database) -> None:
+    """Before the end of its first epoch, too; a run that never got there binds none."""
+    first, second = ensure(database, seeds=2)
+    lease = begin(database, first)
+    other = {**PROVENANCE, "data_sha256": "1"}
+    with pytest.raises(OtherDataError, match="SHA-256 1… instead of 0…"):
+        leases.take(database, second, "me", "here", other)
+    again = leases.take(database, first, "me", "here", other)  # its own lease is no other
+    assert again != lease
+    with pytest.raises(OtherDataError):
+        begin(database, second)
+    writer.record_kill(database, SPEC.spec_id, 0, again)
+    begin(database, second)
+
+
+def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> None:
+    (run,) = ensure(database)
+    slow = begin(database, run, "slow", "machine one")
+    (holder,) = holders(database)
+    quick = begin_after(database, run, holder)
+    for forbidden in (
+        lambda: writer.record_epoch(database, slow, epoch(1)),
+        lambda: writer.align(database, slow, [epoch(1)], {}),
+        lambda: writer.set_parameters(database, slow, 5),
+        lambda: leases.beat(database, slow),
+        lambda: end(database, slow),
+    ):
+        with pytest.raises(TakenOverError):
+            forbidden()
+    assert (all_runs(database)[0].epochs, all_runs(database)[0].state) == (0, State.RUNNING)
+    writer.record_epoch(database, quick, epoch(1))
+    end(database, quick)
+
+
+def test_a_lease_is_of_one_database_alone(database: Database, tmp_path: Path) -> None:
+    """A new database at the same path counts runs and attempts from 1 again."""
+    (run,) = ensure(database)
+    lease = begin(database, run)
+    fresh = open_database(str(tmp_path / "fresh.db"), create=True)
+    assert ensure(fresh) == [run]
+    other = begin(fresh, run)
+    assert (other.run_id, other.attempt) == (lease.run_id, lease.attempt)
+    with pytest.raises(TakenOverError):
+        writer.record_epoch(fresh, lease, epoch(1))
+    with pytest.raises(TakenOverError):
+        end(fresh, lease)
+    fresh.close()
+
+
+def begin_after(database: Database, run: int, dead: leases.Holder) -> Lease:
+    provenance = {
+        name: value
+        for name, value in run_detail(database, run).provenance[0].items()
+        if name != "started_at"
+    }
+    return leases.take(database, run, "quick", "machine two", provenance, dead)
+
+
+def test_a_beat_in_the_last_moment_saves_the_holder(database: Database) -> None:
+    (run,) = ensure(database)
+    lease = begin(database, run, "slow", "machine one")
+    (holder,) = holders(database)
+    leases.beat(database, lease)
+    with pytest.raises(HeldError):
+        begin_after(database, run, holder)
+
+
+def test_a_silent_holder_is_dead_after_the_lease_and_not_before(database: Database) -> None:
+    (run,) = ensure(database)
+    begin(database, run, "dead", "machine one")
+    (holder,) = holders(database)
+    begun = time.monotonic()
+    assert seems_dead(Ledger(database), holder, lambda: False, LEASE) == holder
+    assert time.monotonic() - begun >= LEASE
+    assert seems_dead(Ledger(database), holder, lambda: True, LEASE) is None
+
+
+def test_a_beating_holder_is_left_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leasing, "BEAT_SECONDS", LEASE / 4)
+    (run,) = ensure(database)
+    lease = begin(database, run, "slow", "machine one")
+    with Heart(Ledger(database), lease) as heart:
+        (holder,) = holders(database)
+        assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
+        assert not heart.taken_over
+    assert not heart.is_alive()
+
+
+def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour that the clock jumps, on either machine, makes nobody dead and nobody alive."""
+    monkeypatch.setattr(leasing, "BEAT_SECONDS", LEASE / 4)
+    (run,) = ensure(database)
+    lease = begin(database, run, "slow", "machine one")
+    real = time.time
+    for hours in (1, -1):
+        monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
+        with Heart(Ledger(database), lease):
+            (holder,) = holders(database)
+            assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
+        (holder,) = holders(database)
+        assert seems_dead(Ledger(database), holder, lambda: False, LEASE / 2) == holder
+
+
+def test_a_heart_notices_that_it_was_taken_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leasing, "BEAT_SECONDS", 0.05)
+    (run,) = ensure(database)
+    lease = begin(database, run, "slow", "machine one")
+    monkeypatch.setattr(leasing, "BEAT_SECONDS", 0.3)
+    with Heart(Ledger(database), lease) as heart:
+        begin(database, run, "quick", "machine one")
+        heart.join(timeout=10)
+        assert heart.taken_over
+
+
+def test_eight_that_ask_for_the_same_runs_train_each_once(
+    database: Database, location: str
+) -> None:
+    runs = ensure(database, seeds=10)
+    trained: list[int] = []
+    lock = threading.Lock()
+
+    def train_all(number: int) -> None:
+        mine = open_database(location, create=False)
+        for run in runs:
+            try:
+                lease = begin(mine, run, f"process {number}", f"machine {number}")
+            except (HeldError, AlreadyDoneError):
+                continue
+            writer.record_epoch(mine, lease, epoch(1))
+            with lock:
+                trained.append(run)
+            end(mine, lease)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(train_all, range(8)))
+    assert sorted(trained) == runs
+    assert all(len(run_detail(database, run).provenance) == 1 for run in runs)
+
+
+def test_a_place_names_one_lock(tmp_path: Path) -> None:
+    places = set()
+    for name in ("one", "two"):
+        lock = acquire_lock(tmp_path / name)
+        assert lock is not None
+        places |= {lock_id(tmp_path / name), lock_id(tmp_path / ".." / tmp_path.name / name)}
+        lock.release()
+    assert len(places) == 2
