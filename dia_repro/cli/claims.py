@@ -11,7 +11,7 @@ from dia_repro.cli.output import emit, notice
 from dia_repro.cli.requests import choose_data, open_results, repeated
 
 if TYPE_CHECKING:
-    from dia_repro.analysis.verdicts import ClaimVerdict
+    from dia_repro.claims.verdicts import ClaimVerdict
 
 
 def claims(
@@ -40,8 +40,8 @@ def claims(
 
     database = open_results(db)
     own = choose_data(dataset, image_size, data, database=database)
-    from dia_repro.analysis.claims import evaluate_claims
-    from dia_repro.analysis.verdicts import RECORD_FIELDS, verdict_records
+    from dia_repro.claims.evaluate import evaluate_claims
+    from dia_repro.claims.verdicts import RECORD_FIELDS, verdict_records
 
     verdicts = evaluate_claims(database, Wanted(protocol, precision, own, epochs))
     records = verdict_records(verdicts)
@@ -60,7 +60,7 @@ def claims(
 
 def _sum_up(verdicts: Sequence[ClaimVerdict], asked: str) -> None:
     """Say how many there are of each verdict, and on what they rest."""
-    from dia_repro.analysis.verdicts import Verdict
+    from dia_repro.claims.verdicts import Verdict
 
     counts = Counter(one.verdict for one in verdicts)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)

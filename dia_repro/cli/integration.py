@@ -75,8 +75,8 @@ def draw_integration(
     """Write Figure 5's files; gives a record for each heatmap."""
     analyst = _analyst(database, data, checkpoints, run, jobs)
     from dia_repro.analysis.gini import Settings
-    from dia_repro.analysis.statements import of_integration
     from dia_repro.analysis.states import Source
+    from dia_repro.claims.statements import of_integration
 
     stages = analyst.stages(stage)
     found: list[Integration] = []

@@ -12,16 +12,14 @@ from dia_repro.cli.output import notice
 from dia_repro.cli.requests import repeated
 
 if TYPE_CHECKING:
-    from dia_repro.analysis.claims import ClaimVerdict, Evidence
     from dia_repro.artifacts import TableValue
     from dia_repro.artifacts.explanation import Experiment
     from dia_repro.artifacts.findings import Findings
     from dia_repro.artifacts.selection import Wanted
-    from dia_repro.rendering.html import ClaimLine, Commands, Picture
-    from dia_repro.rendering.html.values import EvidenceLine
+    from dia_repro.claims.verdicts import ClaimVerdict
+    from dia_repro.rendering.html import Commands, Picture
     from dia_repro.results.database import Database
 
-MOST_RUNS = 12  # that a line of evidence names
 BESIDE = {
     "accuracy-parameters": "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
     "table8-loss": "Table 8: training loss without batch normalisation, until it explodes",
@@ -70,7 +68,7 @@ def write_page(
             for place, experiment in one.experiments.items()
         },
         whole={one.artifact.name: _whole(one, wanted) for one in findings},
-        claims=tuple(map(_claim, claims)),
+        claims=tuple(claims),
         pictures={
             name: tuple(_pictures(detailed[name].value, files)) for name, files in drawn.items()
         },
@@ -135,41 +133,3 @@ def _beside(files: Sequence[Path]) -> Iterator[Picture]:
     for file in files:
         if file.stem in BESIDE:
             yield _picture(file, BESIDE[file.stem])
-
-
-def _claim(verdict: ClaimVerdict) -> ClaimLine:
-    from dia_repro.rendering.html import ClaimLine
-
-    return ClaimLine(
-        id=verdict.claim,
-        artifact=verdict.artifact,
-        claim=verdict.text,
-        place=verdict.place,
-        verdict=verdict.verdict.value,
-        reason=verdict.reason + _more(verdict.more_seeds),
-        conditions=verdict.conditions,
-        papers_own=verdict.papers_own,
-        evidence=tuple(map(_evidence, verdict.evidence)),
-    )
-
-
-def _more(seeds: int | None) -> str:
-    if seeds is None:
-        return ""
-    return f" By what is seen so far, {seeds} more seed{'s' * (seeds > 1)} would decide it."
-
-
-def _evidence(one: Evidence) -> EvidenceLine:
-    from dia_repro.rendering.claims import FORMS
-    from dia_repro.rendering.html.values import EvidenceLine
-
-    form = FORMS[one.unit]
-    effect = "" if one.effect is None else f"{one.effect:{form}}"
-    if one.low is not None and one.high is not None:
-        effect += f" [{one.low:{form}}, {one.high:{form}}]"
-    effect = f"{effect} {one.unit}".replace("-", "−") if effect else ""
-    more = len(one.runs) - MOST_RUNS
-    runs = ", ".join(map(str, one.runs[:MOST_RUNS])) + (f" and {more} more" if more > 0 else "")
-    favour = {True: "yes", False: "no", None: ""}[one.in_favour]
-    p = "" if one.p is None else "< 0.001" if one.p < 0.001 else f"{one.p:.2g}"
-    return EvidenceLine(one.compared, effect, str(one.n), p, favour, runs, one.note)

@@ -13,10 +13,10 @@ from dia_repro.cli.requests import choose_data, open_results, repeated
 from dia_repro.errors import DiaReproError
 
 if TYPE_CHECKING:
-    from dia_repro.analysis.claims import ClaimVerdict
     from dia_repro.artifacts import TableArtifact, TableValue
     from dia_repro.artifacts.findings import Findings
     from dia_repro.artifacts.selection import Wanted
+    from dia_repro.claims.evaluate import ClaimVerdict
     from dia_repro.results.database import Database
 
 
@@ -129,7 +129,7 @@ def report(
             draw_accuracies(pictures, figures, sizes(database, wanted, seeds))
         claims: tuple[ClaimVerdict, ...] = ()
         if not no_html:  # meanwhile, for it takes as long
-            from dia_repro.analysis.claims import evaluate_claims
+            from dia_repro.claims.evaluate import evaluate_claims
 
             claims = evaluate_claims(database, wanted)
         beside = pictures.write()

@@ -27,7 +27,7 @@ FORMS = {
 
 
 def claims_table(records: Sequence[Record]) -> Table:
-    """A row a claim, from the records of `analysis.verdicts`: the one that decides of each."""
+    """A row a claim, from the records of `claims.verdicts`: the one that decides of each."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for heading, width in WIDTHS.items():
         table.add_column(heading, max_width=width, overflow="fold")
@@ -38,7 +38,7 @@ def claims_table(records: Sequence[Record]) -> Table:
             Text.assemble((record["claim"], "bold"), "\n", record["text"], "\n"),
             Text(verdict, style=STYLES[verdict]),
             Text(describe_evidence(record) + _of(record, of) + "\n"),
-            Text(_why(record) + "\n"),
+            Text(with_more_seeds(record["reason"], record["more_seeds"]) + "\n"),
         )
     return table
 
@@ -51,37 +51,37 @@ def _of(record: Record, comparisons: int) -> str:
 
 def describe_evidence(record: Record) -> str:
     """E.g. "ResNet164: DIANet − SENet, +1.12 [+0.90, +1.41] points, n=10, p=0.008"."""
-    effect, unit = record["effect"], record["unit"]
-    if effect is None:
+    effect = effect_with_interval(record["effect"], record["low"], record["high"], record["unit"])
+    if not effect:
         return record["note"] or "–"
-    parts = [f"{_number(effect, unit)}{_interval(record)} {unit}"]
+    parts = [effect]
     parts += [f"n={record['n']}"] if record["n"] else []
     parts += [_p(record["p"])] if record["p"] is not None else []
     parts += [record["note"]] if record["note"] else []
     return f"{record['compared']}\n{', '.join(parts)}"
 
 
-def _interval(record: Record) -> str:
-    if record["low"] is None:
+def effect_with_interval(
+    effect: float | None, low: float | None, high: float | None, unit: str
+) -> str:
+    """Return e.g. "+1.12 [+0.90, +1.41] points"; empty where there is no effect."""
+    if effect is None:
         return ""
-    low, high = (_number(record[end], record["unit"]) for end in ("low", "high"))
-    return f" [{low}, {high}]"
+    form = FORMS[unit]
+    interval = "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
+    return f"{effect:{form}}{interval} {unit}".replace("-", "−")
 
 
-def _number(value: float, unit: str) -> str:
-    return f"{value:{FORMS[unit]}}".replace("-", "−")
+def with_more_seeds(reason: str, more: int | None) -> str:
+    """Return a verdict's reason, and how many more seeds would decide it."""
+    if more is None:
+        return reason
+    seeds = "1 more seed" if more == 1 else f"{more} more seeds"
+    return f"{reason} By what is seen so far, {seeds} would decide it."
 
 
 def _p(p: float) -> str:
     return "p<0.001" if p < 0.001 else f"p={p:.2g}"
-
-
-def _why(record: Record) -> str:
-    more = record["more_seeds"]
-    if more is None:
-        return str(record["reason"])
-    seeds = "1 more seed" if more == 1 else f"{more} more seeds"
-    return f"{record['reason']} By what is seen so far, {seeds} would decide it."
 
 
 def _one_each(records: Sequence[Record]) -> list[Record]:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dia_repro.results.database import Database
-from dia_repro.results.schema import LeaseRow, EpochRow, RunRow, SpecRow, State
+from dia_repro.results.schema import EpochRow, LeaseRow, RunRow, SpecRow, State
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import groupby
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dia_repro.results.schema import LeaseRow, EpochRow, ProvenanceRow, RunRow, State
+from dia_repro.results.schema import EpochRow, LeaseRow, ProvenanceRow, RunRow, State
 
 
 def contributing(from_epochs: Sequence[int], epochs: int, *, diverged: bool) -> list[int]:

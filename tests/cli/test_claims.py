@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dia_repro.analysis.claims import evaluate_claims
-from dia_repro.analysis.verdicts import (
+from dia_repro.artifacts.selection import Wanted
+from dia_repro.claims.evaluate import evaluate_claims
+from dia_repro.claims.verdicts import (
     RECORD_FIELDS,
     ClaimVerdict,
     Evidence,
     Verdict,
     verdict_records,
 )
-from dia_repro.artifacts.selection import Wanted
 from dia_repro.paper import all_claims
 from dia_repro.rendering.claims import claims_table, describe_evidence
 from dia_repro.results.database import open_database
-from tests.analysis.results import DEMO, as_printed
+from tests.claims.results import DEMO, as_printed
 from tests.helpers import cli, one_line
 
 NUMBER = r"[+−]\d+\.\d\d"

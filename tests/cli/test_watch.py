@@ -19,13 +19,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from dia_repro.results.leases import Lease
 
 from dia_repro.cli.watch import Watcher, seconds_left
 from dia_repro.rendering.sparkline import sparkline
 from dia_repro.results import writer
 from dia_repro.results.activity import UnderWay
 from dia_repro.results.database import Database, open_database
+from dia_repro.results.leases import Lease
 from dia_repro.results.schema import State, now
 from tests.helpers import clean_environment, cli
 from tests.results.rows import SPEC, begin, ensure, epoch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dia_repro.analysis.claims import evaluate_claims
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.findings import gather
 from dia_repro.artifacts.selection import Wanted, best_covered
+from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.cli.page import write_page
 from dia_repro.experiments.protocols import DataChoice, Request, own_images
 from dia_repro.results.database import Database, open_database

@@ -1,6 +1,6 @@
 """The report as a page: composition only, every figure is computed elsewhere."""
 
 from dia_repro.rendering.html.page import make_page
-from dia_repro.rendering.html.values import ClaimLine, Commands, Picture, Report
+from dia_repro.rendering.html.values import Commands, Picture, Report
 
-__all__ = ["ClaimLine", "Commands", "Picture", "Report", "make_page"]
+__all__ = ["Commands", "Picture", "Report", "make_page"]

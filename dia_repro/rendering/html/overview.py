@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dia_repro.artifacts.findings import Findings
-from dia_repro.rendering.html.values import ClaimLine
+from dia_repro.claims.verdicts import ClaimVerdict, Evidence
+from dia_repro.rendering.claims import effect_with_interval
 
 VERDICTS = {"supported": "✓", "refuted": "✕", "undecided": "?", "not run": "○"}
 SHORT_COMMIT = 10
+MOST_RUNS = 12  # that a line of evidence names
 KINDS = ("dia-repro", "commit", "torch", "CUDA", "Python", "device", "host")
 
 
@@ -113,7 +115,22 @@ def states(findings: Iterable[Findings]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts)
 
 
-def tally(claims: Sequence[ClaimLine]) -> list[tuple[str, str, int]]:
+def tally(claims: Sequence[ClaimVerdict]) -> list[tuple[str, str, int]]:
     """(verdict, mark, how many) for every verdict that there can be."""
     counts = Counter(one.verdict for one in claims)
     return [(verdict, mark, counts[verdict]) for verdict, mark in VERDICTS.items()]
+
+
+def evidence_cells(one: Evidence) -> tuple[str, ...]:
+    """One comparison of a claim, in words: compared, effect, n, p, in favour, runs, note."""
+    more = len(one.runs) - MOST_RUNS
+    runs = ", ".join(map(str, one.runs[:MOST_RUNS])) + (f" and {more} more" if more > 0 else "")
+    return (
+        one.compared,
+        effect_with_interval(one.effect, one.low, one.high, one.unit),
+        str(one.n),
+        "" if one.p is None else "< 0.001" if one.p < 0.001 else f"{one.p:.2g}",
+        {True: "yes", False: "no", None: ""}[one.in_favour],
+        runs,
+        one.note,
+    )

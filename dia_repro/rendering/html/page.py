@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dia_repro.artifacts.findings import Findings
+from dia_repro.rendering.claims import with_more_seeds
 from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html import grids, overview
 from dia_repro.rendering.html.data import as_script, page_data
@@ -48,6 +49,8 @@ def make_page(report: Report) -> str:
             states=overview.states(shown),
             tally=overview.tally(report.claims),
             marks=overview.VERDICTS,
+            evidence_cells=overview.evidence_cells,
+            with_more_seeds=with_more_seeds,
             data=as_script(page_data(report, drawn)),
             scripts=[Markup(text) for text in scripts],  # noqa: S704
             styles=[Markup(text) for text in styles],  # noqa: S704

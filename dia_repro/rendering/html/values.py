@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dia_repro.artifacts.findings import Findings
+from dia_repro.claims.verdicts import ClaimVerdict
 
 Place = tuple[str, str, str]  # artifact, row, column
 
@@ -34,49 +35,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class EvidenceLine:
-    """One comparison that a claim needs, in words; what is not known is empty.
-
-    Attributes:
-        effect: with its unit, and its interval in brackets.
-        p: after Holm.
-        in_favour: yes, no or nothing.
-        runs: their numbers.
-    """
-
-    compared: str
-    effect: str
-    n: str
-    p: str
-    in_favour: str
-    runs: str
-    note: str
-
-
-@dataclass(frozen=True)
-class ClaimLine:
-    """A claim of the paper with its verdict.
-
-    Attributes:
-        place: where the paper says so.
-        verdict: supported, refuted, undecided or not run.
-        reason: a sentence.
-        conditions: protocol, data, precision and statistic, in words.
-        papers_own: whether data and schedule are the paper's.
-    """
-
-    id: str
-    artifact: str
-    claim: str
-    place: str
-    verdict: str
-    reason: str
-    conditions: str = ""
-    papers_own: bool = True
-    evidence: tuple[EvidenceLine, ...] = ()
-
-
-@dataclass(frozen=True)
 class Report:
     """All that goes on a page.
 
@@ -95,6 +53,6 @@ class Report:
     detailed: tuple[str, ...]
     commands: Mapping[Place, Commands]
     whole: Mapping[str, str]
-    claims: tuple[ClaimLine, ...] = ()
+    claims: tuple[ClaimVerdict, ...] = ()
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
     beside: Sequence[Picture] = ()

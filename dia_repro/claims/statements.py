@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import RecordedRun
-from dia_repro.analysis.readings import STAGES, density_gains, earliness, gradient_gains
 from dia_repro.analysis.states import Source
+from dia_repro.claims.readings import STAGES, density_gains, earliness, gradient_gains
 from dia_repro.paper import claim
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dia_repro.analysis.judging import Row
-from dia_repro.analysis.judging_cells import Group, Outcomes
-from dia_repro.analysis.statistics import paired_differences
 from dia_repro.artifacts import ARTIFACTS, Entry
+from dia_repro.claims.rules import Row
+from dia_repro.claims.statistics import paired_differences
+from dia_repro.claims.unpaired import Group, Outcomes
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dia_repro.analysis.claim_runs import entry_at
-from dia_repro.analysis.judging import Judgement
-from dia_repro.analysis.judging_cells import Counted, judge_counts
+from dia_repro.claims.rules import Judgement
+from dia_repro.claims.runs import entry_at
+from dia_repro.claims.unpaired import Counted, judge_counts
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import NoAttention, Spec

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dia_repro.analysis.claim_runs import ClaimRuns
 from dia_repro.analysis.gradients import records_of
-from dia_repro.analysis.judging import Row
-from dia_repro.analysis.readings import (
+from dia_repro.analysis.stored import stored_integrations
+from dia_repro.claims.readings import (
     DENSITY,
     EARLINESS,
     GRADIENTS,
@@ -16,7 +15,8 @@ from dia_repro.analysis.readings import (
     earliness,
     gradient_gains,
 )
-from dia_repro.analysis.stored import stored_integrations
+from dia_repro.claims.rules import Row
+from dia_repro.claims.runs import ClaimRuns
 from dia_repro.paper import Kind, Place
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary

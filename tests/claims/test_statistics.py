@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dia_repro.analysis.statistics import (
+from dia_repro.claims.statistics import (
     MOST_SEEDS,
     _all_flips,
     bootstrap_interval,

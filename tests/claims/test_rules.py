@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dia_repro.analysis.judging import Judgement, Row, judge_equal, judge_order
-from dia_repro.analysis.judging_cells import Counted, Group, judge_counts, judge_steady
-from dia_repro.analysis.statistics import sign_flip_p
-from dia_repro.analysis.verdicts import Verdict
+from dia_repro.claims.rules import Judgement, Row, judge_equal, judge_order
+from dia_repro.claims.statistics import sign_flip_p
+from dia_repro.claims.unpaired import Counted, Group, judge_counts, judge_steady
+from dia_repro.claims.verdicts import Verdict
 
 CLEAR = [0.9, 1.0, 1.1, 1.2, 0.8, 1.05, 0.95, 1.0, 1.1, 0.9]
 UNSURE = [0.9, -0.5, 0.6, -0.4, 0.5, -0.3, 0.7, -0.6, 0.3, 0.2]

@@ -20,15 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dia_repro.analysis.judging import NO_RESULT, Judgement, plural, small
-from dia_repro.analysis.statistics import (
+from dia_repro.claims.rules import NO_RESULT, Judgement, plural, small
+from dia_repro.claims.statistics import (
     MOST_SEEDS,
     Steadiness,
     least_pairs,
     share_interval,
     steadiness,
 )
-from dia_repro.analysis.verdicts import Evidence, Verdict
+from dia_repro.claims.verdicts import Evidence, Verdict
 from dia_repro.results.queries import RunSummary
 
 NO_COMMON_SEED = "some of its networks are trained, but not all of them with the same seed"

@@ -20,7 +20,7 @@ import statistics as numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dia_repro.analysis.statistics import (
+from dia_repro.claims.statistics import (
     LEVEL,
     bootstrap_interval,
     holm,
@@ -28,7 +28,7 @@ from dia_repro.analysis.statistics import (
     pairs_needed,
     sign_flip_p,
 )
-from dia_repro.analysis.verdicts import Evidence, Verdict
+from dia_repro.claims.verdicts import Evidence, Verdict
 from dia_repro.results.queries import RunSummary
 
 NO_RESULT = "no run of its networks has a result"

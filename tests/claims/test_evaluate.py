@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dia_repro.analysis.claim_runs import places_of
-from dia_repro.analysis.claims import ClaimVerdict, Evidence, Verdict, evaluate_claims
 from dia_repro.artifacts.selection import Wanted
+from dia_repro.claims.evaluate import ClaimVerdict, Evidence, Verdict, evaluate_claims
+from dia_repro.claims.runs import places_of
 from dia_repro.experiments.gradient_bins import BINS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import known_data
 from dia_repro.paper import Kind, Place, all_claims, claim
 from dia_repro.results.database import Database, open_database
-from tests.analysis.results import DEMO, EXPLODED, add, analyse, as_printed, at, noisy
+from tests.claims.results import DEMO, EXPLODED, add, analyse, as_printed, at, noisy
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
 COUNTED = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dia_repro.analysis.claim_counts import judge_by_counting
-from dia_repro.analysis.claim_figures import gradient_rows, integration_rows
-from dia_repro.analysis.claim_runs import POINTS, ClaimRuns, entry_at, places_of
-from dia_repro.analysis.judging import Judgement, judge_equal, judge_order
-from dia_repro.analysis.judging_cells import judge_explosions, judge_steady
-from dia_repro.analysis.verdicts import ClaimVerdict, Evidence, Verdict
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.selection import Wanted, best_covered
+from dia_repro.claims.analyses import gradient_rows, integration_rows
+from dia_repro.claims.counts import judge_by_counting
+from dia_repro.claims.rules import Judgement, judge_equal, judge_order
+from dia_repro.claims.runs import POINTS, ClaimRuns, entry_at, places_of
+from dia_repro.claims.unpaired import judge_explosions, judge_steady
+from dia_repro.claims.verdicts import ClaimVerdict, Evidence, Verdict
 from dia_repro.experiments.describe import describe_data
 from dia_repro.paper import Claim, Kind, all_claims, equal_within
 from dia_repro.results.database import Database

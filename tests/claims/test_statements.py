@@ -9,8 +9,8 @@ import pytest
 
 from dia_repro.analysis.gini import Integration, Settings
 from dia_repro.analysis.gradients import RecordedRun
-from dia_repro.analysis.statements import of_gradients, of_integration
 from dia_repro.analysis.states import Source
+from dia_repro.claims.statements import of_gradients, of_integration
 
 
 def integration(stage: int, last_source: int, spread: float) -> Integration:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Verdict(StrEnum):
-    """What results say of a claim; see `analysis.judging` for the rules."""
+    """What results say of a claim; see `claims.rules` for the rules."""
 
     SUPPORTED = "supported"
     REFUTED = "refuted"

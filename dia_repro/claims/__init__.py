@@ -1,0 +1,1 @@
+"""Verdicts on claims: statistics, rules, evidence from runs and analyses."""
