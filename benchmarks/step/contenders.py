@@ -119,7 +119,7 @@ def _with(first: int, rest: Iterator[int]) -> Iterator[int]:
 
 
 def _epochs(trainer: Trainer) -> Iterator[int]:
-    trainer.step.set_rate(0.0)  # noise cannot be learnt, and an explosion would end the run
+    trainer.step.set_rate(0.0)  # noise cannot be learnt, and a divergence would end the run
     epoch = 0
     while True:
         trainer.begin_epoch(epoch)

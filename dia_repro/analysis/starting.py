@@ -60,7 +60,7 @@ class Start:
     losses: tuple[float, ...]
 
     @property
-    def exploded_at(self) -> int | None:
+    def diverged_at(self) -> int | None:
         """The step whose loss was not finite, counted from 1; None if all were."""
         return None if math.isfinite(self.losses[-1]) else len(self.losses)
 
@@ -76,7 +76,7 @@ def first_steps(
     """Train for a few steps of the first epoch, with the draws of the run of that seed.
 
     Args:
-        steps: at most; an explosion, or the end of the epoch, is the last.
+        steps: at most; a divergence, or the end of the epoch, is the last.
 
     Raises:
         UsageError: classes cannot be cut into so many.

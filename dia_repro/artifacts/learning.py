@@ -27,7 +27,7 @@ AT_STEP = re.compile(r"at step (\d+) of epoch (\d+)")
 
 
 @dataclass(frozen=True)
-class Explosion:
+class Divergence:
     """Where a run diverged.
 
     Attributes:
@@ -49,7 +49,7 @@ class SeedLine:
     seed: int
     state: State
     points: Points
-    explosion: Explosion | None
+    divergence: Divergence | None
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class NetworkLines:
     finished: int
 
     @property
-    def explosions(self) -> tuple[Explosion, ...]:
+    def divergences(self) -> tuple[Divergence, ...]:
         """Of the runs that diverged."""
-        return tuple(line.explosion for line in self.lines if line.explosion)
+        return tuple(line.divergence for line in self.lines if line.divergence)
 
     @property
     def seen(self) -> bool:
         """Whether there is something to draw."""
-        return any(len(line.points) or line.explosion for line in self.lines)
+        return any(len(line.points) or line.divergence for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -153,17 +153,17 @@ def _line(behind: RunBehind, spec: Spec, measure: Measure) -> SeedLine:
     run, history = behind.run, behind.history
     points = np.column_stack([history.epochs, history.measures[measure]]).astype(np.float64)
     points = points[np.isfinite(points[:, 1])]
-    return SeedLine(run.seed, run.state, points, _explosion(run, spec))
+    return SeedLine(run.seed, run.state, points, _divergence(run, spec))
 
 
-def _explosion(run: RunSummary, spec: Spec) -> Explosion | None:
+def _divergence(run: RunSummary, spec: Spec) -> Divergence | None:
     if run.state is not State.DIVERGED:
         return None
     told = AT_STEP.search(run.reason or "")
     if told is None:
-        return Explosion(run.epochs + 0.5, run.epochs + 1, None)
+        return Divergence(run.epochs + 0.5, run.epochs + 1, None)
     step, epoch = map(int, told.groups())
-    return Explosion(epoch - 1 + _share_of_epoch(step, spec), epoch, step)
+    return Divergence(epoch - 1 + _share_of_epoch(step, spec), epoch, step)
 
 
 def _share_of_epoch(step: int, spec: Spec) -> float:

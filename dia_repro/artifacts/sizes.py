@@ -40,7 +40,7 @@ class Mark:
     n: int = 0
 
     @property
-    def exploded(self) -> bool:
+    def diverged(self) -> bool:
         """Whether there is no accuracy to show."""
         return not math.isfinite(self.top1)
 

@@ -75,7 +75,7 @@ class Cell:
     Attributes:
         metric: a metric of the paper's tables, or `top1_last` for the last epoch; `top1` is the
             best over epochs, as the authors report it.
-        paper: nan for an explosion, None where the paper prints nothing.
+        paper: nan for a divergence, None where the paper prints nothing.
         ours_mean: over seeds; nan if every run diverged, None without a run.
         ours_std: n-1 in the denominator; None with fewer than two.
         n: runs behind the mean.
@@ -226,8 +226,8 @@ class TableArtifact:
             behind = contributions(printed.metric, runs, against)
             values = [one.value for one in behind]
             accuracy = printed.metric.startswith("top1")
-            exploded = [run for run in runs if accuracy and run.state is State.DIVERGED]
-            diverged = len(exploded)
+            without_accuracy = [run for run in runs if accuracy and run.state is State.DIVERGED]
+            diverged = len(without_accuracy)
             yield Cell(
                 artifact=self.name,
                 row=entry.row,
@@ -246,7 +246,7 @@ class TableArtifact:
                 precision=spec.precision,
                 spec_id=spec.spec_id,
                 runs=tuple(run.id for run in runs),
-                uids=_names([run for one in behind for run in one.runs] + exploded),
+                uids=_names([run for one in behind for run in one.runs] + without_accuracy),
                 compared_uids=_names(run for one in behind for run in one.compared),
             )
 

@@ -11,7 +11,7 @@ from dia_repro.claims.analyses import gradient_rows, integration_rows
 from dia_repro.claims.counts import judge_by_counting
 from dia_repro.claims.rules import Judgement, judge_equal, judge_order
 from dia_repro.claims.runs import POINTS, ClaimRuns, entry_at, places_of
-from dia_repro.claims.unpaired import judge_explosions, judge_steady
+from dia_repro.claims.unpaired import judge_divergences, judge_steady
 from dia_repro.claims.verdicts import ClaimVerdict, Evidence, Verdict
 from dia_repro.experiments.describe import describe_data
 from dia_repro.paper import Claim, Kind, all_claims, equal_within
@@ -30,7 +30,7 @@ ON_RUNS = {
     Kind.EARLY: "by trained network",
     Kind.GRADIENTS_INITIAL: "the first batch of training",
     Kind.GRADIENTS_TRAINED: "the first batch of the last epoch",
-    Kind.EXPLODES: "runs whose loss is not finite any more",
+    Kind.DIVERGES: "runs whose loss is not finite any more",
     Kind.TRAINS: "runs whose loss is not finite any more",
 }
 
@@ -119,8 +119,8 @@ def _judge(database: Database, runs: ClaimRuns) -> Judgement:
         return judge_equal(runs.rows(), equal_within())
     if kind is Kind.STEADY:
         return judge_steady(runs.group(), "range of means − range by seeds alone", POINTS)
-    if kind in (Kind.EXPLODES, Kind.TRAINS):
-        return judge_explosions(runs.outcomes(), claimed=kind is Kind.EXPLODES)
+    if kind in (Kind.DIVERGES, Kind.TRAINS):
+        return judge_divergences(runs.outcomes(), claimed=kind is Kind.DIVERGES)
     return _judge_analyses(database, runs)
 
 

@@ -7,8 +7,8 @@ A claim that one network is the better in each of several comparisons is
 - undecided otherwise, and always with fewer seeds than the sign-flip test can decide with,
 - not run if no comparison has a seed that both networks were trained with.
 
-A run that exploded has no accuracy: its seed makes no pair. So that nothing is won by leaving
-such seeds out, a network of which any run exploded cannot be the better one.
+A run that diverged has no accuracy: its seed makes no pair. So that nothing is won by leaving
+such seeds out, a network of which any run diverged cannot be the better one.
 
 Two networks are about equal if the interval lies within the margin, and p ≤ 0.05 (two one-sided
 sign-flip tests against the margin, the larger p); they are not if it lies beyond.
@@ -42,7 +42,7 @@ class Row:
     Attributes:
         differences: by seed; above 0 where the first has what the claim says of it.
         begun: whether either network has a result.
-        exploded: runs of the first and of the second that did.
+        diverged: runs of the first and of the second that did.
         note: what else must be known.
     """
 
@@ -51,7 +51,7 @@ class Row:
     differences: Mapping[int, float]
     begun: bool
     runs: tuple[RunSummary, ...] = ()
-    exploded: tuple[int, int] = (0, 0)
+    diverged: tuple[int, int] = (0, 0)
     note: str = ""
 
     @property
@@ -120,8 +120,8 @@ def _order(row: Row, family: int) -> _Measured:
         # The two-sided p belongs to the side that the effect is on.
         p_for=p if effect > 0 else 1.0,
         p_against=p if effect < 0 else 1.0,
-        supports=interval[0] > 0 and not row.exploded[0],
-        refutes=interval[1] < 0 and not row.exploded[1],
+        supports=interval[0] > 0 and not row.diverged[0],
+        refutes=interval[1] < 0 and not row.diverged[1],
         needed=pairs_needed(effect, numbers.stdev(values), family),
     )
 
@@ -135,7 +135,7 @@ def _equal(row: Row, family: int, margin: float) -> _Measured:
         return _Measured(row, effect, None)
     inside = [[value + margin for value in values], [margin - value for value in values]]
     beyond = [abs(effect) / effect * value - margin if effect else 0.0 for value in values]
-    enough, unspoilt = len(values) >= least_pairs(family), not any(row.exploded)
+    enough, unspoilt = len(values) >= least_pairs(family), not any(row.diverged)
     return _Measured(
         row,
         effect,
@@ -174,7 +174,7 @@ def _judge(
     if all(good):
         reason = f"{_every(family)} {clear} (interval, and p ≤ {LEVEL:g} after Holm)"
         return Judgement(Verdict.SUPPORTED, evidence, main, reason)
-    if not any(row.differences or any(row.exploded) for row in rows):
+    if not any(row.differences or any(row.diverged) for row in rows):
         reason = NO_PAIR if any(row.begun for row in rows) else NO_RESULT
         return Judgement(Verdict.NOT_RUN, evidence, None, reason)
     open_ = [one for one, decided in zip(measured, good, strict=True) if not decided]
@@ -199,8 +199,8 @@ def _every(count: int) -> str:
 def _evidence(one: _Measured, in_favour: Callable[[float], bool], p: float | None) -> Evidence:
     row, (low, high) = one.row, one.interval or (None, None)
     notes = [row.note] if row.note else []
-    for count, which in zip(row.exploded, ("first", "second"), strict=True):
-        notes += [f"{plural(count, 'run')} of the {which} exploded"] if count else []
+    for count, which in zip(row.diverged, ("first", "second"), strict=True):
+        notes += [f"{plural(count, 'run')} of the {which} diverged"] if count else []
     return Evidence(
         compared=row.compared,
         effect=one.effect,
@@ -221,7 +221,7 @@ def _more_seeds(open_: Sequence[_Measured]) -> int | None:
     more = [
         max(1, one.needed - len(one.row.differences))
         for one in open_
-        if one.needed is not None and not any(one.row.exploded)
+        if one.needed is not None and not any(one.row.diverged)
     ]
     return max(more) if len(more) == len(open_) else None
 
@@ -229,15 +229,15 @@ def _more_seeds(open_: Sequence[_Measured]) -> int | None:
 def _why_undecided(open_: Sequence[_Measured], family: int, clear: str) -> str:
     """One sentence, what weighs most first."""
     least = least_pairs(family)
-    exploded = sum(any(one.row.exploded) for one in open_)
-    sound = [len(one.row.differences) for one in open_ if not any(one.row.exploded)]
+    diverged = sum(any(one.row.diverged) for one in open_)
+    sound = [len(one.row.differences) for one in open_ if not any(one.row.diverged)]
     none, few = sound.count(0), [pairs for pairs in sound if 0 < pairs < least]
     parts = []
     if none:
         has = "has" if none == 1 else "have"
         parts.append(f"{_some(none, family)} {has} no seed trained on both sides")
-    if exploded:
-        parts.append(f"in {_some(exploded, family)} runs exploded, which have no accuracy")
+    if diverged:
+        parts.append(f"in {_some(diverged, family)} runs diverged, which have no accuracy")
     if few:
         seeds = f"{min(few)} seed{' decides' if min(few) == 1 else 's decide'} nothing"
         parts.append(f"{seeds}: p ≤ {LEVEL:g} takes {least} at least")

@@ -54,7 +54,7 @@ class ClaimRuns:
         return own and self.request.protocol is Protocol.PAPER and self.request.epochs is None
 
     def done(self, place: Place) -> list[RunSummary]:
-        """Its runs with a result: those that finished and those that exploded."""
+        """Its runs with a result: those that finished and those that diverged."""
         return [run for run in self.found[self.specs[place].spec_id] if run.state in DONE]
 
     def accuracies(self, place: Place) -> dict[int, float]:
@@ -65,7 +65,7 @@ class ClaimRuns:
             if run.state is State.FINISHED and run.best_top1 is not None
         }
 
-    def exploded(self, place: Place) -> int:
+    def diverged(self, place: Place) -> int:
         """How many of its runs did."""
         return sum(run.state is State.DIVERGED for run in self.done(place))
 
@@ -87,7 +87,7 @@ class ClaimRuns:
             unit=POINTS,
             differences=differences,
             begun=bool(done),
-            exploded=(self.exploded(pair.first), self.exploded(pair.second)),
+            diverged=(self.diverged(pair.first), self.diverged(pair.second)),
             note=note,
             runs=tuple(r for r in done if r.seed in differences or r.state is State.DIVERGED),
         )
@@ -100,7 +100,7 @@ class ClaimRuns:
         return Group(
             values=np.array([[of_one[seed] for of_one in columns] for seed in seeds]),
             begun=bool(done),
-            exploded=sum(map(self.exploded, self.claim.cells)),
+            diverged=sum(map(self.diverged, self.claim.cells)),
             runs=tuple(r for r in done if r.seed in seeds or r.state is State.DIVERGED),
         )
 
@@ -109,7 +109,7 @@ class ClaimRuns:
         return [
             Outcomes(
                 f"{place.row}: {place.column}",
-                self.exploded(place),
+                self.diverged(place),
                 len(self.done(place)),
                 tuple(self.done(place)),
             )

@@ -1,11 +1,11 @@
-"""Verdicts on claims that order no pairs: accuracy that stays, trainings that explode, counts.
+"""Verdicts on claims that order no pairs: accuracy that stays, trainings that diverge, counts.
 
 Accuracy is steady where the means of several networks lie no farther apart than single trainings
 of one network do that differ in the seed alone: 2.06 standard deviations for four networks, the
 mean range of four normal numbers. That is supported if the interval of range minus allowance lies
 below 0, refuted if it lies above and exchanging the networks within each seed gives p ≤ 0.05.
 
-That a network explodes is supported if all its runs did and refuted if none did; where it depends
+That a network diverges is supported if all its runs did and refuted if none did; where it depends
 on the seed it is undecided. One run counts: what is claimed is that it happens, not how much.
 
 Counts are exact: a claim on them holds or does not.
@@ -41,12 +41,12 @@ class Group:
     Attributes:
         values: (seeds, networks), of the seeds that all of them have.
         begun: whether any of them has a result.
-        exploded: runs of any of them that did.
+        diverged: runs of any of them that did.
     """
 
     values: NDArray[np.float64]
     begun: bool
-    exploded: int = 0
+    diverged: int = 0
     runs: tuple[RunSummary, ...] = ()
 
 
@@ -55,12 +55,12 @@ class Outcomes:
     """What became of one network's runs.
 
     Attributes:
-        exploded: runs whose loss was not finite any more.
+        diverged: runs whose loss was not finite any more.
         done: those, and the finished ones.
     """
 
     compared: str
-    exploded: int
+    diverged: int
     done: int
     runs: tuple[RunSummary, ...] = ()
 
@@ -78,14 +78,14 @@ class Counted:
 
 def judge_steady(group: Group, compared: str, unit: str) -> Judgement:
     """Whether networks differ less than seeds do."""
-    if not (len(group.values) or group.exploded):
+    if not (len(group.values) or group.diverged):
         reason = NO_COMMON_SEED if group.begun else NO_RESULT
         return Judgement(Verdict.NOT_RUN, (), None, reason)
     seeds, least = len(group.values), least_pairs(1)
     found = steadiness(group.values) if seeds > 1 else None
     evidence = (_steady_evidence(group, found, compared, unit),)
-    if group.exploded:
-        reason = f"{plural(group.exploded, 'run')} exploded, which have no accuracy"
+    if group.diverged:
+        reason = f"{plural(group.diverged, 'run')} diverged, which have no accuracy"
     elif found is None:
         reason = f"1 seed decides nothing: {least} are needed at least"
     elif seeds < least:
@@ -128,8 +128,8 @@ def _more_seeds(found: Steadiness, seeds: int) -> int | None:
     return max(1, needed - seeds) if needed <= MOST_SEEDS else None
 
 
-def judge_explosions(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
-    """Whether each network explodes, or each does not.
+def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
+    """Whether each network diverges, or each does not.
 
     Args:
         claimed: what the paper says that it does.
@@ -141,36 +141,36 @@ def judge_explosions(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     against = [place for place in done if evidence[place].in_favour is False]
     mixed = [place for place in done if evidence[place].in_favour is None]
     if against:
-        said = "trained to the end" if claimed else "exploded"
+        said = "trained to the end" if claimed else "diverged"
         reason = f"{cells[against[0]].compared} {said} with every seed tried"
         return Judgement(Verdict.REFUTED, evidence, against[0], reason)
     if mixed:
         cell = cells[mixed[0]]
-        reason = f"it depends on the seed: {cell.compared} exploded {cell.exploded} of {cell.done}"
+        reason = f"it depends on the seed: {cell.compared} diverged {cell.diverged} of {cell.done}"
         return Judgement(Verdict.UNDECIDED, evidence, mixed[0], f"{reason} times")
     main = min(done, key=lambda place: cells[place].done)
     if len(done) < len(cells):
         missing = len(cells) - len(done)
         reason = f"{missing} of {plural(len(cells), 'network')} not trained yet, the others as said"
         return Judgement(Verdict.UNDECIDED, evidence, main, reason)
-    said = "exploded" if claimed else "trained to the end"
+    said = "diverged" if claimed else "trained to the end"
     reason = f"every run of {plural(len(cells), 'network')} {said}"
     return Judgement(Verdict.SUPPORTED, evidence, main, reason)
 
 
 def _outcome_evidence(cell: Outcomes, claimed: bool) -> Evidence:
-    interval = share_interval(cell.exploded, cell.done)
+    interval = share_interval(cell.diverged, cell.done)
     low, high = (100 * interval[0], 100 * interval[1]) if interval else (None, None)
-    same = cell.exploded in (0, cell.done) and cell.done > 0
+    same = cell.diverged in (0, cell.done) and cell.done > 0
     return Evidence(
         compared=cell.compared,
-        effect=100 * cell.exploded / cell.done if cell.done else None,
-        unit="% exploded",
+        effect=100 * cell.diverged / cell.done if cell.done else None,
+        unit="% diverged",
         low=low,
         high=high,
         n=cell.done,
         p=None,
-        in_favour=(cell.exploded > 0) is claimed if same else None,
+        in_favour=(cell.diverged > 0) is claimed if same else None,
         runs=tuple(run.id for run in cell.runs),
         uids=tuple(run.uid for run in cell.runs),
     )

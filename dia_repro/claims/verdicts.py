@@ -24,7 +24,7 @@ class Evidence:
     Attributes:
         compared: of what, e.g. "ResNet164: DIANet − SENet".
         effect: its size in `unit`; None where there is nothing to compare yet.
-        unit: "points" (of test accuracy, %), "M" (parameters in millions), "% exploded", …
+        unit: "points" (of test accuracy, %), "M" (parameters in millions), "% diverged", …
         low, high: 95 % interval of the effect, in its unit; None with fewer than two seeds, and
             where nothing is estimated.
         n: paired seeds, or runs where runs are counted.

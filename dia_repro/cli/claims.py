@@ -28,7 +28,7 @@ def claims(
 
     Supported: in every comparison the 95 % interval over paired seeds is on the claim's side and
     p ≤ 0.05 after Holm. Refuted: in one of them it is on the other side, and p ≤ 0.05 after Holm.
-    Fewer than six seeds decide nothing, except on explosions, where one run counts if no other
+    Fewer than six seeds decide nothing, except on divergences, where one run counts if no other
     contradicts it, and on parameter counts.
 
     As csv or json: one record a comparison.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BESIDE = {
     "accuracy-parameters": "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
-    "table8-loss": "Table 8: training loss without batch normalisation, until it explodes",
+    "table8-loss": "Table 8: training loss without batch normalisation, until it diverges",
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dia_repro.artifacts.findings import Findings
     from dia_repro.artifacts.sizes import Sizes
 
-WITH_EXPLOSIONS = "table8"
+WITH_DIVERGENCES = "table8"
 SIZES = "accuracy-parameters"
 V = TypeVar("V")
 Files = dict[str, bytes]  # by kind
@@ -77,7 +77,7 @@ def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
 
     name = findings.artifact.name
     measures: dict[str, Measure] = {f"{name}-curves": "test_top1"}
-    if name == WITH_EXPLOSIONS:
+    if name == WITH_DIVERGENCES:
         measures[f"{name}-loss"] = "train_loss"
     for file, measure in measures.items():
         found = learning(findings, measure)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
     from dia_repro.experiments.spec import Spec
 
-FIELDS = ("network", "data", "seed", "init", "rate", "classes", "spread", "exploded_at", "losses")
+FIELDS = ("network", "data", "seed", "init", "rate", "classes", "spread", "diverged_at", "losses")
 COLUMNS = (
     Column("network", field("network")),
     Column("seed", field("seed"), right=True),
@@ -26,7 +26,7 @@ COLUMNS = (
     Column("rate", lambda r: f"{r['rate']:g}", right=True),
     Column("classes", field("classes"), right=True),
     Column("logits' std", lambda r: f"{r['spread']:.3g}", right=True),
-    Column("exploded at step", lambda r: str(r["exploded_at"] or "–"), right=True),
+    Column("diverged at step", lambda r: str(r["diverged_at"] or "–"), right=True),
     Column("loss by step", lambda r: " ".join(f"{loss:.3g}" for loss in r["losses"])),
 )
 
@@ -41,7 +41,7 @@ def start(
     skip_damaged: options.SkipDamaged = False,
     precision: options.PrecisionOption = None,
     steps: Annotated[
-        int, typer.Option("--steps", min=1, help="At most; an explosion is the last one.")
+        int, typer.Option("--steps", min=1, help="At most; a divergence is the last one.")
     ] = 12,
     init: Annotated[
         Init,
@@ -62,7 +62,7 @@ def start(
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
-    """The first steps of trainings: how large logits are before them, and whether they explode.
+    """The first steps of trainings: how large logits are before them, and whether they diverge.
 
     Without variations these are the first steps of `run`. Nothing is kept.
 
@@ -119,6 +119,6 @@ def _records(
                 "rate": spec.recipe.lr if variation.rate is None else variation.rate,
                 "classes": variation.classes or spec.data.classes,
                 "spread": found.spread,
-                "exploded_at": found.exploded_at,
+                "diverged_at": found.diverged_at,
                 "losses": list(found.losses),
             }

@@ -91,7 +91,7 @@ def report(
     """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
 
     Beside the paper's figures: learning curves of each artifact's runs, Table 8's training loss
-    until it explodes, and accuracy against parameters (Tables 3 to 5).
+    until it diverges, and accuracy against parameters (Tables 3 to 5).
 
     All of it, with the runs behind each cell and their learning curves, is in report.html, too.
 

@@ -64,9 +64,9 @@ DEMO_RECIPE = RecipeSpec(
 )
 
 # Table 8's networks, which have no BN. At the rate above all of them train, at the paper's 0.1
-# SENet83 does. Here the original and SENet explode within five steps at every depth, and DIANet
+# SENet83 does. Here the original and SENet diverge within five steps at every depth, and DIANet
 # trains to depth 245, as in the paper; but SENet83 and DIANet245 stand close to the edge: with
-# seed 1 the latter explodes too, with seed 2 the former does not.
+# seed 1 the latter diverges too, with seed 2 the former does not.
 DEMO_RECIPE_WITHOUT_NORM = RecipeSpec(
     epochs=8,
     batch_size=32,

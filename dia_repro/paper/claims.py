@@ -19,7 +19,7 @@ class Kind(StrEnum):
     HIGHER = "higher"  # in each comparison the first network is the more accurate one
     EQUAL = "about equal"  # … both are as accurate, within `equal_within`
     STEADY = "steady"  # accuracy differs less between the cells than between seeds
-    EXPLODES = "explodes"  # in each cell the loss becomes infinite
+    DIVERGES = "diverges"  # in each cell the loss becomes infinite
     TRAINS = "trains"  # in no cell it does
     FEWER = "fewer parameters"  # in each comparison the first network has fewer
     SAME_COST = "same cost"  # … both take as many multiply-accumulates
@@ -225,15 +225,15 @@ def _table7() -> Iterator[Claim]:
 def _table8() -> Iterator[Claim]:
     where = "Analysis, Removal of Batch Normalization; Table 8"
     *trained, deepest = tables()["table8"].rows
-    text = "Without BN the original and SENet explode at every depth"
+    text = "Without BN the original and SENet diverge at every depth"
     cells = _cells("table8", ("original", "SENet"))
-    yield Claim("table8-explode", "table8", where, text, Kind.EXPLODES, cells=cells)
+    yield Claim("table8-diverge", "table8", where, text, Kind.DIVERGES, cells=cells)
     text = "Without BN DIANet trains up to depth 245"
     cells = _cells("table8", ("DIANet",), *trained)
     yield Claim("table8-trains", "table8", where, text, Kind.TRAINS, cells=cells)
-    text = "Without BN DIANet explodes at depth 326"
+    text = "Without BN DIANet diverges at depth 326"
     cells = _cells("table8", ("DIANet",), deepest)
-    yield Claim("table8-limit", "table8", where, text, Kind.EXPLODES, cells=cells)
+    yield Claim("table8-limit", "table8", where, text, Kind.DIVERGES, cells=cells)
     text = "Without BN DIANet (r = 16) has fewer parameters than SENet at the same depth"
     fewer = _by_row("table8", "DIANet", "SENet")
     yield Claim("table8-parameters", "table8", where, text, Kind.FEWER, fewer)

@@ -29,7 +29,7 @@ class PaperCell:
         row: the paper's row label.
         column: the paper's column label (the network, where the table has one column only).
         metric: what the figure is, a key of `UNITS`.
-        printed: the figure as it stands in the paper, "nan" for an explosion, empty where it
+        printed: the figure as it stands in the paper, "nan" for a divergence, empty where it
             prints none.
     """
 
@@ -41,7 +41,7 @@ class PaperCell:
 
     @property
     def value(self) -> float:
-        """The figure as a number, in `unit`; nan for an explosion."""
+        """The figure as a number, in `unit`; nan for a divergence."""
         return float(self.printed)
 
     @property

@@ -19,7 +19,7 @@ FORMS = {
     "points": "+.2f",
     "M": "+.3f",
     "MMAC": "+.0f",
-    "% exploded": ".0f",
+    "% diverged": ".0f",
     "of a cell": "+.3f",
     "% of layers": "+.0f",
     "powers of ten": "+.2f",

@@ -1,4 +1,4 @@
-"""Learning curves: test accuracy by epoch, or training loss until it explodes."""
+"""Learning curves: test accuracy by epoch, or training loss until it diverges."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_THIN = 12  # lines of seeds that an eye can follow
 GAP = np.full((1, 2), np.nan)
 LARGEST_PLAIN = 100  # losses from 1 up to here have ticks such as 20, not 2 × 10¹
 MOST_MARKERS, TITLE_CHARACTERS = 9, 20
-# Of a panel's height, where explosions are listed: above losses, for they go to infinity, and below
+# Of a panel's height, where divergences are listed: above losses, for they go to infinity, and below
 # accuracies.
 LISTED_FROM_EDGE, LISTED_APART = 0.05, 0.13
 PANEL_WIDTH_POINTS, CHARACTER_POINTS = 86, 4.0
@@ -43,7 +43,7 @@ def draw_learning(learning: Learning) -> Figure:
     panels = [panel for panel in learning.panels if panel.seen]
     with images.style():
         down = max(1, -(-len(panels) // 2))
-        height = WITH_LIST_INCHES if _explodes(panels) else PANEL_INCHES
+        height = WITH_LIST_INCHES if _diverges(panels) else PANEL_INCHES
         inches = height * down
         figure = Figure(figsize=(images.COLUMN_INCHES, inches), layout="constrained")
         axes = list(figure.subplots(down, 2, squeeze=False).flat)
@@ -63,8 +63,8 @@ def draw_learning(learning: Learning) -> Figure:
     return figure
 
 
-def _explodes(panels: Sequence[LearningPanel]) -> bool:
-    return any(one.explosions for panel in panels for one in panel.networks)
+def _diverges(panels: Sequence[LearningPanel]) -> bool:
+    return any(one.divergences for panel in panels for one in panel.networks)
 
 
 def _set_axes(
@@ -78,7 +78,7 @@ def _set_axes(
     data = {one.dataset for one in panel.networks}
     alike = [p for p in panels if {one.dataset for one in p.networks} == data]
     figures = np.concatenate([_figures(one) for one in alike])
-    listed = max(sum(1 for one in p.networks if one.explosions) for p in alike)
+    listed = max(sum(1 for one in p.networks if one.divergences) for p in alike)
     share = 1 - (LISTED_FROM_EDGE + LISTED_APART * listed if listed else 0.0)
     if learning.measure == ACCURACY:
         low, high = (figures.min(), figures.max()) if len(figures) else (0.0, 100.0)
@@ -112,10 +112,10 @@ def _draw(
     listed = 0
     for one, look in zip(panel.networks, _looks(panel), strict=True):
         _draw_network(axes, one, look)
-        if one.explosions:
+        if one.divergences:
             height = LISTED_FROM_EDGE + LISTED_APART * listed
             height = height if learning.measure == ACCURACY else 1 - height
-            _list_explosions(axes, one, look, height)
+            _list_divergences(axes, one, look, height)
             listed += 1
     if not len(_figures(panel)):
         axes.text(
@@ -160,15 +160,15 @@ def _span_of_seeds(one: NetworkLines) -> tuple[NDArray[np.float64], ...]:
     return epochs, points[first, 1], points[::-1][last, 1]
 
 
-def _list_explosions(axes: Axes, one: NetworkLines, look: Look, height: float) -> None:
-    """Crosses where runs exploded, in a line of the panel with the steps in words."""
+def _list_divergences(axes: Axes, one: NetworkLines, look: Look, height: float) -> None:
+    """Crosses where runs diverged, in a line of the panel with the steps in words."""
     y = axes.transData.inverted().transform(axes.transAxes.transform((0, height)))[1]
     for line in one.lines:
-        if line.explosion is not None:
+        if line.divergence is not None:
             if len(line.points):
-                rise = np.array([line.points[-1], (line.explosion.moment, y)])
+                rise = np.array([line.points[-1], (line.divergence.moment, y)])
                 axes.plot(*rise.T, color=look.colour, linewidth=THIN, linestyle=":")
-            _cross(axes, line.explosion.moment, y, look)
+            _cross(axes, line.divergence.moment, y, look)
     text, x, align = _fitting(axes, one)
     offset = {"left": 5, "right": -5}.get(align, 0)
     axes.annotate(
@@ -177,14 +177,14 @@ def _list_explosions(axes: Axes, one: NetworkLines, look: Look, height: float) -
 
 
 def _fitting(axes: Axes, one: NetworkLines) -> tuple[str, float, Side]:
-    """Words for explosions, as many as fit beside the crosses; where; and how they are set."""
-    moments = sorted(explosion.moment for explosion in one.explosions)
+    """Words for divergences, as many as fit beside the crosses; where; and how they are set."""
+    moments = sorted(divergence.moment for divergence in one.divergences)
     end = axes.get_xlim()[1]
     # Panels have all but the same width, of which nothing is known before the layout.
     in_points = PANEL_WIDTH_POINTS / end
     gaps = [(end - moments[-1], moments[-1], "left"), (moments[0], moments[0], "right")]
     gaps += [(b - a, a, "left") for a, b in pairwise(moments)]
-    words = _explosion_words(one)
+    words = _divergence_words(one)
     for text in words:
         needed = len(text) * CHARACTER_POINTS + 2 * CROSS
         for room, x, align in gaps:
@@ -207,14 +207,14 @@ def _cross(axes: Axes, x: float, y: float, look: Look) -> None:
     )
 
 
-def _explosion_words(one: NetworkLines) -> list[str]:
+def _divergence_words(one: NetworkLines) -> list[str]:
     """Which network, how many of its runs, and when; the same in fewer and fewer words."""
-    found = one.explosions
+    found = one.divergences
     name = "/".join(one.columns)
     count = f"{len(found)}/{len(one.lines)}"
     short = f"{name} {count}" if len(one.lines) > 1 else name
-    epochs = [explosion.epoch for explosion in found]
-    steps = [explosion.step for explosion in found if explosion.step is not None]
+    epochs = [divergence.epoch for divergence in found]
+    steps = [divergence.step for divergence in found if divergence.step is not None]
     at_once = set(epochs) == {1} and len(steps) == len(found)
     when = _span("step", steps) if at_once else _span("epoch", epochs)
     return [f"{short}, {when}", f"{count}, {when}", short, count]
@@ -275,7 +275,7 @@ def _caption(learning: Learning) -> Iterator[str]:
         yield f"{seeds}; thick: mean of those that finished ({span})."
     if all(len(panel.networks) == 1 for panel in learning.panels) and len(counts) > 1:
         yield "Grey: the other rows."
-    if _explodes(learning.panels):
+    if _diverges(learning.panels):
         yield "×: where the loss was no longer finite."
     missing = [row for panel in learning.panels if not panel.seen for row in panel.rows]
     if missing:

@@ -71,7 +71,7 @@ def _connect(axes: Axes, marks: Sequence[Mark]) -> None:
     """A line through the kinds of each network, which are compared with each other."""
     by_network: dict[str, list[Mark]] = {}
     for mark in marks:
-        if not mark.exploded:
+        if not mark.diverged:
             by_network.setdefault(mark.network, []).append(mark)
     for of_one in by_network.values():
         in_order = sorted(of_one, key=lambda mark: KINDS.index(mark.kind))
@@ -81,7 +81,7 @@ def _connect(axes: Axes, marks: Sequence[Mark]) -> None:
 
 def _point(axes: Axes, mark: Mark, *, hollow: bool) -> None:
     look = LOOKS[mark.kind]
-    if mark.exploded:
+    if mark.diverged:
         at_bottom = axes.get_xaxis_transform()
         axes.plot(
             [mark.parameters],
@@ -110,10 +110,10 @@ def _point(axes: Axes, mark: Mark, *, hollow: bool) -> None:
 
 def _label(axes: Axes, panel: SizePanel) -> None:
     """The networks' names, each at its most accurate point."""
-    shown = [mark for mark in (*panel.paper, *panel.ours) if not mark.exploded]
+    shown = [mark for mark in (*panel.paper, *panel.ours) if not mark.diverged]
     best: dict[str, Mark] = {}
     for mark in panel.paper or panel.ours:
-        if not mark.exploded and mark.top1 > best.get(mark.network, mark).top1 - 1e-9:
+        if not mark.diverged and mark.top1 > best.get(mark.network, mark).top1 - 1e-9:
             best[mark.network] = mark
     names = [(one.parameters, one.top1, _short(name)) for name, one in best.items()]
     place_labels(axes, names, [(mark.parameters, mark.top1) for mark in shown], images.SMALL)
@@ -153,6 +153,6 @@ def _caption(sizes: Sizes) -> Iterator[str]:
         seeds = f"{low} seed" if low == high == 1 else f"{high} seeds, ± standard deviation"
         seeds = f"{low}–{seeds}" if low < high else seeds
         yield f"Filled: ours ({seeds}), the highest accuracy over epochs."
-    if any(mark.exploded for mark in marks):
+    if any(mark.diverged for mark in marks):
         yield "×: all runs diverged."
     yield "Grey lines: one network; r: of DIANet164."

@@ -38,29 +38,29 @@ class Sums:
     Attributes:
         loss: mean over images, in nats.
         top1: accuracy in per cent.
-        exploded_at: the batch, counted from 1, whose loss was the first that is not finite; None
+        diverged_at: the batch, counted from 1, whose loss was the first that is not finite; None
             if all were.
-        exploded_loss: that loss.
+        diverged_loss: that loss.
     """
 
     loss: float
     top1: float
-    exploded_at: int | None
-    exploded_loss: float
+    diverged_at: int | None
+    diverged_loss: float
 
     @classmethod
     def of(cls, sums: Sequence[float]) -> Sums:
         """From `Tally.sums`, read from the device."""
-        loss, correct, images, _, exploded, its_loss = sums
+        loss, correct, images, _, diverged, its_loss = sums
         images = images or float("nan")
-        return cls(loss / images, 100 * correct / images, int(exploded) or None, its_loss)
+        return cls(loss / images, 100 * correct / images, int(diverged) or None, its_loss)
 
 
 class Tally:
     """Sums over batches, kept on the device until they are read; one read waits for the device.
 
     Attributes:
-        sums: loss, correct answers, images, batches, the batch that exploded (0: none) and its
+        sums: loss, correct answers, images, batches, the batch that diverged (0: none) and its
             loss, (6,) float64. Never replaced, only written: a captured graph has its address.
     """
 
@@ -88,9 +88,9 @@ class Tally:
         loss = total / images if loss is None else loss
         first = ~loss.isfinite() & (self.sums[4] == 0)
         one = torch.ones_like(loss)
-        exploded = torch.where(first, self.sums[3] + 1, 0)
+        diverged = torch.where(first, self.sums[3] + 1, 0)
         its_loss = torch.where(first, loss, 0)
-        self.sums += torch.stack((total, correct, images, one, exploded, its_loss))
+        self.sums += torch.stack((total, correct, images, one, diverged, its_loss))
 
     def clear(self) -> None:
         """Start a new epoch."""

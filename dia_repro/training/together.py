@@ -2,7 +2,7 @@
 
 They make the steps that one process would make on whole batches, but for rounding: BN takes its
 statistics over all parts, gradients are those of the whole batch's mean loss, and every process
-counts the whole batch, so that all of them see a loss explode, or an epoch end, at the same step.
+counts the whole batch, so that all of them see a loss diverge, or an epoch end, at the same step.
 
 Processes find each other as those do that `torchrun` starts: by RANK, WORLD_SIZE, LOCAL_RANK,
 MASTER_ADDR and MASTER_PORT.

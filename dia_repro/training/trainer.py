@@ -26,7 +26,7 @@ from dia_repro.training.step import TrainingStep, fast_step, place
 from dia_repro.training.together import ALONE, Group, SharedStep, check_group
 
 TEST_BATCH = 512
-# Reading from a GPU stalls it: there an explosion is seen at the end of the epoch, or in ImageNet's
+# Reading from a GPU stalls it: there a divergence is seen at the end of the epoch, or in ImageNet's
 # long ones after so many steps.
 LOOK_EVERY = 1000
 
@@ -251,5 +251,5 @@ class Trainer:
         return Sums.of(sums[:half]), Sums.of(sums[half:])
 
     def _check(self, sums: Sums) -> None:
-        if sums.exploded_at is not None:
-            raise Diverged(len(self.history) + 1, sums.exploded_at, sums.exploded_loss)
+        if sums.diverged_at is not None:
+            raise Diverged(len(self.history) + 1, sums.diverged_at, sums.diverged_loss)

@@ -42,15 +42,15 @@ def test_they_are_those_of_the_run(digits: Dataset) -> None:
     sizes.append(digits.training_images - sum(sizes))
     mean = sum(n * loss for n, loss in zip(sizes, found.losses, strict=True)) / sum(sizes)
     assert mean == pytest.approx(epoch.train_loss, rel=1e-9)
-    assert found.exploded_at is None
+    assert found.diverged_at is None
 
 
-def test_an_explosion_is_the_last_step_and_the_runs_own(digits: Dataset) -> None:
+def test_a_divergence_is_the_last_step_and_the_runs_own(digits: Dataset) -> None:
     spec = tiny_spec(norm=False, lr=1e3)
     found = start(digits, spec)
     with pytest.raises(Diverged) as diverged:
         Trainer(spec, 3, digits, CPU).run_epoch()
-    assert found.exploded_at == diverged.value.step == len(found.losses) > 1
+    assert found.diverged_at == diverged.value.step == len(found.losses) > 1
     assert all(map(math.isfinite, found.losses[:-1]))
 
 

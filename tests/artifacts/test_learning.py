@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dia_repro.artifacts.findings import gather
-from dia_repro.artifacts.learning import Explosion, Learning, learning, mean
+from dia_repro.artifacts.learning import Divergence, Learning, learning, mean
 from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.artifacts.table8 import TABLE8
@@ -66,17 +66,17 @@ def test_what_is_not_finite_is_left_out(database: Database) -> None:
     assert top1.lines[0].points.tolist() == [[1.0, 10.0]]
 
 
-def test_an_explosion_is_where_the_run_says(database: Database) -> None:
+def test_a_divergence_is_where_the_run_says(database: Database) -> None:
     # 1,442 images in batches of 64 are 23 steps.
     add(database, SENET83, 0, [], State.DIVERGED, "loss nan at step 23 of epoch 1")
     add(database, SENET83, 1, [9.0, 9.0], State.DIVERGED, "loss inf at step 1 of epoch 3")
     add(database, SENET83, 2, [9.0], State.DIVERGED)
     add(database, SENET83, 3, [9.0], State.FAILED, "no memory at step 3 of epoch 2")
     senet = of_table5(database).panels[0].networks[0]
-    assert senet.explosions == (
-        Explosion(1.0, 1, 23),
-        Explosion(2 + 1 / 23, 3, 1),
-        Explosion(1.5, 2, None),
+    assert senet.divergences == (
+        Divergence(1.0, 1, 23),
+        Divergence(2 + 1 / 23, 3, 1),
+        Divergence(1.5, 2, None),
     )
 
 

@@ -200,7 +200,7 @@ def test_a_removed_stages_drop_is_paired_by_seed(tmp_path: Path) -> None:
     assert make_grid(value).rows[2][1] == "1.78 (↓0.17)"
 
 
-def test_an_exploded_network_is_nan_in_its_table(tmp_path: Path) -> None:
+def test_a_diverged_network_is_nan_in_its_table(tmp_path: Path) -> None:
     database = open_database(str(tmp_path / "runs.db"), create=True)
     specs = ARTIFACTS["table8"].specs(PAPER)
     add(database, specs["ResNet83", "original"], 0, [1.0], State.DIVERGED)

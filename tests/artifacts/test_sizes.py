@@ -48,7 +48,7 @@ def test_on_the_papers_data_ours_stand_beside_the_papers(database: Database) -> 
     assert (dianet.network, dianet.kind, dianet.parameters) == ("ResNet164", "DIANet", 1.0)
     assert (dianet.top1, dianet.n) == (78.0, 2)
     assert dianet.std == pytest.approx(2**0.5)
-    assert (senet.network, senet.exploded) == ("ResNet407", True)
+    assert (senet.network, senet.diverged) == ("ResNet407", True)
 
 
 def test_on_other_data_ours_have_a_panel_of_their_own(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Databases in which networks have known accuracies, explosions and analyses."""
+"""Databases in which networks have known accuracies, divergences and analyses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXPLODED = float("nan")
 
 
 def add(database: Database, spec: Spec, accuracies: Sequence[float | None]) -> list[int]:
-    """Runs of seeds 0, 1, …: with an accuracy, exploded (nan) or never trained (None)."""
+    """Runs of seeds 0, 1, …: with an accuracy, diverged (nan) or never trained (None)."""
     numbers = []
     with database.writing() as session:
         if session.get(SpecRow, spec.spec_id) is None:

@@ -162,31 +162,31 @@ def test_only_seeds_of_both_are_compared(database: Database) -> None:
     assert len(one.runs) == len(one.uids) == 4
 
 
-def test_where_all_explode_no_order_is_decided(database: Database) -> None:
+def test_where_all_diverge_no_order_is_decided(database: Database) -> None:
     specs = {at(place) for name in ORDERS for place in places_of(claim(name))}
     for spec in specs:
         add(database, spec, [EXPLODED] * 10)
     found = verdicts(database)
     for name in ORDERS:
         assert found[name].verdict is UNDECIDED
-        assert "exploded, which have no accuracy" in found[name].reason
+        assert "diverged, which have no accuracy" in found[name].reason
         assert main(found[name]).effect is None
         assert main(found[name]).note == (
-            "10 runs of the first exploded; 10 runs of the second exploded"
+            "10 runs of the first diverged; 10 runs of the second diverged"
         )
 
 
 @pytest.mark.parametrize(
-    ("better", "exploded", "verdict"),
+    ("better", "diverged", "verdict"),
     [(1, 0, UNDECIDED), (1, 1, SUPPORTED), (-1, 1, UNDECIDED), (-1, 0, REFUTED)],
 )
-def test_a_network_that_explodes_cannot_win(
-    database: Database, better: int, exploded: int, verdict: Verdict
+def test_a_network_that_diverges_cannot_win(
+    database: Database, better: int, diverged: int, verdict: Verdict
 ) -> None:
     pair = claim("table1-accuracy").comparisons[0]
     for place, (network, mean) in enumerate([(pair.first, 75 + better), (pair.second, 75)]):
         accuracies = noisy(mean, 12, at(network), 0.1)
-        add(database, at(network), [*accuracies, *([EXPLODED] if place == exploded else [70.0])])
+        add(database, at(network), [*accuracies, *([EXPLODED] if place == diverged else [70.0])])
     one = verdicts(database)["table1-accuracy"]
     assert one.verdict is verdict
     assert main(one).n == 12
@@ -239,7 +239,7 @@ def test_not_sensitive_to_the_ratio(
     assert (main(one).low is None) == (seeds == 1)
 
 
-def test_ratios_with_an_explosion_or_a_gap_are_undecided(database: Database) -> None:
+def test_ratios_with_a_divergence_or_a_gap_are_undecided(database: Database) -> None:
     cells = claim("table4-ratio").cells
     for place in cells[:3]:
         add(database, at(place), noisy(76, 10, at(place), 0.4))
@@ -249,17 +249,17 @@ def test_ratios_with_an_explosion_or_a_gap_are_undecided(database: Database) -> 
     add(database, at(cells[3]), [*noisy(76, 10, at(cells[3]), 0.4), EXPLODED])
     one = verdicts(database)["table4-ratio"]
     assert one.verdict is UNDECIDED
-    assert "1 run exploded" in one.reason
+    assert "1 run diverged" in one.reason
 
 
-TABLE8 = ["table8-explode", "table8-trains", "table8-limit"]
+TABLE8 = ["table8-diverge", "table8-trains", "table8-limit"]
 
 
 def test_table_8_as_printed_is_supported_by_one_seed(database: Database) -> None:
     as_printed(database, TABLE8, 1)
     found = verdicts(database)
     assert {found[name].verdict for name in TABLE8} == {SUPPORTED}
-    assert all(e.low is None and e.n == 1 for e in found["table8-explode"].evidence)
+    assert all(e.low is None and e.n == 1 for e in found["table8-diverge"].evidence)
     assert [e.effect for e in found["table8-trains"].evidence] == [0.0] * 3
 
 
@@ -274,15 +274,15 @@ def test_table_8_the_other_way_is_refuted(database: Database) -> None:
 
 
 def test_table_8_that_depends_on_the_seed_or_lacks_networks(database: Database) -> None:
-    cells = claim("table8-explode").cells
+    cells = claim("table8-diverge").cells
     add(database, at(cells[0]), [EXPLODED] * 3)
-    partly = verdicts(database)["table8-explode"]
+    partly = verdicts(database)["table8-diverge"]
     assert partly.verdict is UNDECIDED
     assert "7 of 8 networks" in partly.reason
     add(database, at(cells[1]), [EXPLODED, 70.0, EXPLODED])
-    mixed = verdicts(database)["table8-explode"]
+    mixed = verdicts(database)["table8-diverge"]
     assert mixed.verdict is UNDECIDED
-    assert "exploded 2 of 3 times" in mixed.reason
+    assert "diverged 2 of 3 times" in mixed.reason
     assert main(mixed).in_favour is None
     low, high = main(mixed).low, main(mixed).high
     assert (low, high) == pytest.approx((9.43, 99.16), abs=0.01)

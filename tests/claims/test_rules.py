@@ -90,9 +90,9 @@ def test_equal_needs_its_interval_within_the_margin(sign: int) -> None:
     assert evidence.in_favour
 
 
-def test_equal_is_neither_supported_nor_refuted_with_an_explosion() -> None:
+def test_equal_is_neither_supported_nor_refuted_with_a_divergence() -> None:
     for values in ([0.01] * 10, [1.0] * 10):
-        spoilt = Row("a", "points", dict(enumerate(values)), begun=True, exploded=(0, 1))
+        spoilt = Row("a", "points", dict(enumerate(values)), begun=True, diverged=(0, 1))
         assert judge_equal([spoilt], 0.43).verdict is Verdict.UNDECIDED
 
 

@@ -254,17 +254,17 @@ def test_report_draws_figure_6_and_says_why_it_cannot_draw_figure_5(folder: Path
 
 
 def test_first_steps_are_listed(tmp_path: Path) -> None:
-    """Table 8's SENet83 in the demo explodes at its fifth step: too few steps do not show it."""
+    """Table 8's SENet83 in the demo diverges at its fifth step: too few steps do not show it."""
     network = ("table8", "--protocol", "demo", "--only", "SENet ResNet83")
     done = cli("analyze", "start", *network, "--steps", "2", "--format", "json", cwd=tmp_path)
     (found,) = json.loads(done.stdout)
-    assert (found["exploded_at"], len(found["losses"]), found["classes"]) == (None, 2, 10)
+    assert (found["diverged_at"], len(found["losses"]), found["classes"]) == (None, 2, 10)
     assert found["network"] == "resnet83 se r=16 no norm"
     options = ("--steps", "9", "--init", "fan-in", "--rate", "0.1", "--format", "csv")
     done = cli("analyze", "start", *network, *options, cwd=tmp_path)
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert row["losses"].split()[-1] == "nan"
-    assert int(row["exploded_at"]) == len(row["losses"].split())
+    assert int(row["diverged_at"]) == len(row["losses"].split())
     assert (row["init"], row["rate"]) == ("fan-in", "0.1")
     assert not list(tmp_path.glob("*.db")), "nothing is kept"
 

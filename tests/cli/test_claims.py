@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     """Ten seeds of Table 5's networks and one of Table 8's, all of the demo."""
     database = open_database(str(tmp_path / "runs.db"), create=True)
     as_printed(database, ["table5-depth"], 10, request=DEMO)
-    as_printed(database, ["table8-explode", "table8-trains"], 1, request=DEMO)
+    as_printed(database, ["table8-diverge", "table8-trains"], 1, request=DEMO)
     database.close()
     return tmp_path
 
@@ -118,8 +118,8 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
             "a − b\n−0.50 [−1.00, +0.25] points, n=7, p=0.062",
         ),
         (
-            Evidence("a", 100.0, "% exploded", None, None, 1, None, True),
-            "a\n100 % exploded, n=1",
+            Evidence("a", 100.0, "% diverged", None, None, 1, None, True),
+            "a\n100 % diverged, n=1",
         ),
         (
             Evidence("a − b", 0.1, "points", 0.1, 0.1, 25, 1e-5, True, note="so"),

@@ -123,7 +123,7 @@ def test_one_process_goes_on_within_an_epoch_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_loss_that_explodes_ends_the_run_for_all(tmp_path: Path) -> None:
+def test_a_loss_that_diverges_ends_the_run_for_all(tmp_path: Path) -> None:
     run = Shared(tmp_path, tiny_spec(lr=1e12, epochs=2))
     ended = run.train(2)
     assert ended.outcome is Outcome.DIVERGED

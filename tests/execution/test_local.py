@@ -295,8 +295,8 @@ def test_files_of_the_working_folder_are_not_imported(tmp_path: Path) -> None:
 
 def run_orders(folder: Path, **changes: object) -> dict[int, Ended]:
     """A tiny diverging run, a broken order and a good one, side by side."""
-    exploding = tiny_spec(lr=1e6, norm=False, attention=NoAttention())
-    database, orders = make_orders(folder, [tiny_spec(epochs=1), exploding], 2)
+    diverging = tiny_spec(lr=1e6, norm=False, attention=NoAttention())
+    database, orders = make_orders(folder, [tiny_spec(epochs=1), diverging], 2)
     broken = replace(orders[0], **changes)  # type: ignore[arg-type]
     return LocalExecutor(database, Places.on_cpu(2), report).run([broken, *orders[1:]])
 
@@ -312,12 +312,12 @@ def test_one_bad_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert states[1:] == [State.FINISHED, State.DIVERGED, State.DIVERGED]
 
 
-def test_an_explosion_is_a_result_with_its_place(tmp_path: Path) -> None:
+def test_a_divergence_is_a_result_with_its_place(tmp_path: Path) -> None:
     run_orders(tmp_path)
-    exploded = details(tmp_path)[2].summary
-    assert exploded.state is State.DIVERGED
-    assert exploded.reason is not None
-    assert "of epoch 1" in exploded.reason
+    diverged = details(tmp_path)[2].summary
+    assert diverged.state is State.DIVERGED
+    assert diverged.reason is not None
+    assert "of epoch 1" in diverged.reason
 
 
 @pytest.mark.parametrize(

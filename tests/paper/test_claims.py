@@ -82,12 +82,12 @@ def test_the_paper_prints_them_nearer_than_its_seeds_are(one: Claim) -> None:
         assert abs(difference) < equal_within()
 
 
-def test_the_paper_prints_nan_where_it_says_explosion_and_nowhere_else() -> None:
-    exploding = {place for one in of_kind(Kind.EXPLODES) for place in one.cells}
+def test_the_paper_prints_nan_where_it_says_divergence_and_nowhere_else() -> None:
+    diverging = {place for one in of_kind(Kind.DIVERGES) for place in one.cells}
     training = {place for one in of_kind(Kind.TRAINS) for place in one.cells}
     table = [Place("table8", c.row, c.column) for c in tables()["table8"].cells]
-    assert exploding | training == set(table)
-    assert exploding == {place for place in table if math.isnan(printed(place, "top1"))}
+    assert diverging | training == set(table)
+    assert diverging == {place for place in table if math.isnan(printed(place, "top1"))}
 
 
 def test_the_row_left_out_is_the_one_that_the_paper_prints_the_other_way() -> None:

@@ -26,7 +26,7 @@ from tests.artifacts.test_table5 import DEMO, PAPER, add
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    """SENet83: two seeds; DIANet83: one of two; DIANet164: exploded; the rest missing."""
+    """SENet83: two seeds; DIANet83: one of two; DIANet164: diverged; the rest missing."""
     database = open_database(str(tmp_path / "runs.db"), create=True)
     specs = TABLE5.specs(PAPER)
     add(database, specs["ResNet83", "SENet"], 0, [74.0], parameters=993_712)

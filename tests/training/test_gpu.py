@@ -118,7 +118,7 @@ def test_deterministic_trainings_agree_to_the_bit() -> None:
     assert len(printed) == 1
 
 
-def test_an_explosion_is_found_at_the_end_of_the_epoch_with_its_step() -> None:
+def test_a_divergence_is_found_at_the_end_of_the_epoch_with_its_step() -> None:
     spec = tiny_spec(lr=1e30)
     on_cpu, on_gpu = (Trainer(spec, 0, load_digits(), torch.device(d)) for d in ("cpu", "cuda"))
     steps = []

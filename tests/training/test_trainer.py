@@ -1,4 +1,4 @@
-"""The loop: its figures, its randomness, resuming, explosions."""
+"""The loop: its figures, its randomness, resuming, divergences."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_training_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(
     ]
 
 
-def test_an_explosion_ends_at_the_first_loss_that_is_not_finite() -> None:
+def test_a_divergence_ends_at_the_first_loss_that_is_not_finite() -> None:
     one = trainer(lr=1e6, norm=False, attention=NoAttention(), milestones=())
     steps = []
 
@@ -160,7 +160,7 @@ def test_an_explosion_ends_at_the_first_loss_that_is_not_finite() -> None:
     assert not one.history
 
 
-def test_a_weight_that_explodes_in_the_last_step_of_an_epoch_is_seen() -> None:
+def test_a_weight_that_diverges_in_the_last_step_of_an_epoch_is_seen() -> None:
     one = trainer()
     parameter = next(one.model.parameters())
 
@@ -174,7 +174,7 @@ def test_a_weight_that_explodes_in_the_last_step_of_an_epoch_is_seen() -> None:
         one.run_epoch(on_step)
 
 
-def test_a_rate_that_is_tiny_is_no_explosion() -> None:
+def test_a_rate_that_is_tiny_is_no_divergence() -> None:
     assert trainer(lr=0.0).run_epoch().train_loss > 0
 
 

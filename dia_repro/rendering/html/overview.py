@@ -117,7 +117,7 @@ def states(findings: Iterable[Findings]) -> str:
 
 def tally(claims: Sequence[ClaimVerdict]) -> list[tuple[str, str, int]]:
     """(verdict, mark, how many) for every verdict that there can be."""
-    counts = Counter(one.verdict for one in claims)
+    counts = Counter(one.verdict.value for one in claims)
     return [(verdict, mark, counts[verdict]) for verdict, mark in VERDICTS.items()]
 
 

@@ -14,7 +14,7 @@
   const meanOf = (figures) => figures.length
     ? figures.reduce((sum, one) => sum + one, 0) / figures.length : null;
 
-  // At most eight of them, evenly apart; a loss that explodes has dozens.
+  // At most eight of them, evenly apart; a loss that diverges has dozens.
   function powersOfTen(least, most) {
     const from = Math.floor(Math.log10(least)), to = Math.ceil(Math.log10(most));
     const step = Math.max(1, Math.ceil((to - from) / 8));
