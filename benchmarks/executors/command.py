@@ -44,7 +44,7 @@ def executors(
 ) -> None:
     """Put simulated runs, which sleep where others train, through the real executors.
 
-    It says what they cost beside their own duration: of places, processors and the database.
+    It says what they cost beside their own duration: of slots, processors and the database.
     Simulated runs have a database of their own, which is removed.
 
     Example: python -m benchmarks executors --runs 640 --slots 64 --seconds 10

@@ -27,7 +27,7 @@ from dia_repro.errors import displayed
 from dia_repro.execution import forkserver
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.interrupts import Interrupted
@@ -56,7 +56,7 @@ class _Executor(Protocol):
 
 @dataclass(frozen=True)
 class Simulation:
-    """So many runs on so many places.
+    """So many runs on so many slots.
 
     Attributes:
         watching: what is told of each run's progress, as `dia-repro run` shows it.
@@ -98,9 +98,9 @@ def local(simulation: Simulation) -> Iterator[Measurement]:
     """In worker processes of this machine."""
 
     def make(database: Database, on_message: OnMessage) -> _Executor:
-        places = Places.on_cpu(simulation.slots)
+        slots = Slots.on_cpu(simulation.slots)
         train = partial(simulated.main, simulation.load)
-        return LocalExecutor(database, places, on_message, train=train)
+        return LocalExecutor(database, slots, on_message, train=train)
 
     forkserver.start()
     yield from _measure(simulation, "local", make)

@@ -19,7 +19,7 @@ from benchmarks.storage.tiny import orders_for, outcomes, silent, spec_of
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Outcome, WorkOrder
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.results import backends, versions
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
@@ -56,7 +56,7 @@ def killed_trainings(kills: int) -> Figure:
 
 def _train(folder: Path, seeds: int) -> dict[int, Left]:
     database, orders = orders_for(folder, seeds, EPOCHS)
-    LocalExecutor(database, Places.on_cpu(2), silent).run(orders)
+    LocalExecutor(database, Slots.on_cpu(2), silent).run(orders)
     try:
         return outcomes(database)
     finally:
@@ -106,7 +106,7 @@ def broken_among(runs: int) -> Figure:
     """Runs of which some raise, take all memory, crash or are killed; the others finish."""
     with tempfile.TemporaryDirectory() as folder:
         database, orders = orders_for(Path(folder), runs, 1)
-        ended = LocalExecutor(database, Places.on_cpu(2), silent, train=_train_or_break).run(orders)
+        ended = LocalExecutor(database, Slots.on_cpu(2), silent, train=_train_or_break).run(orders)
         states = [run.state for run in all_runs(database)]
         reasons = [run.reason for run in all_runs(database) if run.state is State.FAILED]
         database.close()

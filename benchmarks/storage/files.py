@@ -16,8 +16,8 @@ from benchmarks.storage.figures import Figure, NotHere
 from benchmarks.storage.tiny import Outcome, orders_for, outcomes, silent
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.local import LocalExecutor
-from dia_repro.execution.placing import Places
 from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.slots import Slots
 from dia_repro.execution.upkeep import folder_of
 from dia_repro.rendering.files import write_bytes
 from dia_repro.results import writer
@@ -109,10 +109,10 @@ def full_disk(size: int = 8_000_000) -> Figure:
             loaded = checkpoint.load_newest(runs_folder)
             whole = loaded is not None and loaded.name == old and table.read_bytes() == b"old\n"
             runs_folder.remove(old)
-            ended = LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
+            ended = LocalExecutor(database, Slots.on_cpu(1), silent).run(orders)
             said.append(str(ended[run.id].detail))
         debris = list(folder.rglob("*partial*"))
-        LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
+        LocalExecutor(database, Slots.on_cpu(1), silent).run(orders)
         same = all(one.same(expected[seed]) for seed, one in outcomes(database).items())
         database.close()
     clear = all((text and "\n" not in text and "space" in text) or "full" in text for text in said)
@@ -127,7 +127,7 @@ def full_disk(size: int = 8_000_000) -> Figure:
 
 def _trained(folder: Path) -> dict[int, Outcome]:
     database, orders = orders_for(folder, 1, EPOCHS)
-    LocalExecutor(database, Places.on_cpu(1), silent).run(orders)
+    LocalExecutor(database, Slots.on_cpu(1), silent).run(orders)
     try:
         return outcomes(database)
     finally:

@@ -138,8 +138,8 @@ def cut(dataset: AnyDataset, classes: int, wanted: int) -> Dataset:
 def _cut_images(images: Images, parts: int) -> Images:
     labels = images.labels * parts
     for one in images.labels.unique():
-        places = (images.labels == one).nonzero().flatten()
-        labels[places] += torch.arange(len(places)) % parts
+        indices = (images.labels == one).nonzero().flatten()
+        labels[indices] += torch.arange(len(indices)) % parts
     return replace(images, labels=labels)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dia_repro.artifacts.contributions import Contribution, contributions
-from dia_repro.artifacts.places import find_metric
+from dia_repro.artifacts.lookup import find_metric
 from dia_repro.artifacts.table import Cell, Entry, TableArtifact
 from dia_repro.experiments.names import Precision
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
@@ -101,12 +101,12 @@ class ExplainedFigure:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the figures at one place of an artifact come from.
+    """Where the figures in one cell of an artifact come from.
 
     Attributes:
         label: of the artifact, e.g. "Table 5".
         seeds: how many a cell should have.
-        own: the experiment at that place.
+        own: the experiment in that cell.
         compared: the one that changes are counted from; None where no figure is a change.
     """
 
@@ -141,7 +141,7 @@ def explain(
         seeds: how many seeds a cell should have; by default as many as any cell has.
 
     Raises:
-        UnknownPlaceError: no figure of the network is called `metric`.
+        UnknownCellError: no figure of the network is called `metric`.
     """
     value = artifact.compute(database, request, seeds)
     cells = [one for one in value.cells if (one.row, one.column) == (entry.row, entry.column)]
@@ -173,8 +173,8 @@ def explain(
 
 
 def _other(artifact: TableArtifact, entry: Entry) -> Entry | None:
-    places = {(one.row, one.column): one for one in artifact.entries}
-    return places[entry.compared_with] if entry.compared_with else None
+    cells = {(one.row, one.column): one for one in artifact.entries}
+    return cells[entry.compared_with] if entry.compared_with else None
 
 
 def _reader(database: Database, request: Request) -> Callable[[Entry], Experiment]:

@@ -133,7 +133,7 @@ def learning(findings: Findings, measure: Measure) -> Learning:
 def _network(
     findings: Findings, experiments: Sequence[Experiment], measure: Measure
 ) -> NetworkLines:
-    """Of places of the table that are one experiment."""
+    """Of cells of the table that are one experiment."""
     first, headings = experiments[0], findings.value.headings
     lines = [_line(behind, first.spec, measure) for behind in first.runs]
     finished = [line.points for line in lines if line.state is State.FINISHED]

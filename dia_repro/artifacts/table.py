@@ -32,7 +32,7 @@ class Entry:
     """One network of a table.
 
     Attributes:
-        row, column: its place, in the paper's words.
+        row, column: its names, in the paper's words.
         model: the network.
         network: the column of Table 10 or 11 that says how it is trained.
         dataset: on which data, in the paper.
@@ -62,7 +62,7 @@ class Entry:
         return choose_data(self.model, self.dataset, request)
 
     def spec(self, request: Request) -> Spec:
-        """The experiment behind this place of the table, under a request."""
+        """The experiment behind this cell of the table, under a request."""
         if self.numerics_matter and not request.precision_asked:
             request = replace(request, precision=Precision.FP32)
         return make_spec(self.model, self.network, self.dataset, request, augment=self.augment)
@@ -137,9 +137,9 @@ class TableValue:
     mixed: Differences = field(default_factory=Differences)
 
     def find(self, row: str, column: str, metric: str) -> Cell | None:
-        """Our figure at that place, if the table has one."""
-        place = (row, column, metric)
-        return next((c for c in self.cells if (c.row, c.column, c.metric) == place), None)
+        """Our figure in that cell, if the table has one."""
+        key = (row, column, metric)
+        return next((c for c in self.cells if (c.row, c.column, c.metric) == key), None)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dia_repro.claims.readings import (
 )
 from dia_repro.claims.rules import Row
 from dia_repro.claims.runs import ClaimRuns
-from dia_repro.paper import Kind, Place
+from dia_repro.paper import CellKey, Kind
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import State
@@ -50,8 +50,8 @@ def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:
     return _rows(GRADIENTS, gains, behind, "")
 
 
-def _finished(runs: ClaimRuns, place: Place) -> dict[int, RunSummary]:
-    return {run.seed: run for run in runs.done(place) if run.state is State.FINISHED}
+def _finished(runs: ClaimRuns, cell: CellKey) -> dict[int, RunSummary]:
+    return {run.seed: run for run in runs.done(cell) if run.state is State.FINISHED}
 
 
 def _rows(

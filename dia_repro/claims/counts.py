@@ -9,7 +9,7 @@ from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import NoAttention, Spec
 from dia_repro.models.counting import Counts, count
-from dia_repro.paper import Claim, Comparison, Kind, Place
+from dia_repro.paper import CellKey, Claim, Comparison, Kind
 
 MILLION = 1e6
 
@@ -30,8 +30,8 @@ def judge_by_counting(claim: Claim) -> Judgement:
     )
 
 
-def _spec(place: Place) -> Spec:
-    return entry_at(place).spec(Request(Protocol.PAPER))
+def _spec(cell: CellKey) -> Spec:
+    return entry_at(cell).spec(Request(Protocol.PAPER))
 
 
 def _count(spec: Spec) -> Counts:
@@ -52,15 +52,15 @@ def _same_cost(pair: Comparison) -> Counted:
     return Counted(pair.label, (first - second) / MILLION, "MMAC", first == second, note)
 
 
-def _added(place: Place) -> int:
+def _added(cell: CellKey) -> int:
     """What attention adds over the same backbone without it."""
-    spec = _spec(place)
+    spec = _spec(cell)
     model = spec.model.model_copy(update={"attention": NoAttention()})
     bare = spec.model_copy(update={"model": model})
     return _count(spec).parameters - _count(bare).parameters
 
 
-def _increments(cells: tuple[Place, ...]) -> list[Counted]:
+def _increments(cells: tuple[CellKey, ...]) -> list[Counted]:
     added = [_added(at) for at in cells]
     return [
         Counted(

@@ -10,7 +10,7 @@ from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.claims.analyses import gradient_rows, integration_rows
 from dia_repro.claims.counts import judge_by_counting
 from dia_repro.claims.rules import Judgement, judge_equal, judge_order
-from dia_repro.claims.runs import POINTS, ClaimRuns, entry_at, places_of
+from dia_repro.claims.runs import POINTS, ClaimRuns, cells_of, entry_at
 from dia_repro.claims.unpaired import judge_divergences, judge_steady
 from dia_repro.claims.verdicts import ClaimVerdict, Evidence, Verdict
 from dia_repro.experiments.describe import describe_data
@@ -47,7 +47,7 @@ def evaluate_claims(database: Database, wanted: Wanted) -> tuple[ClaimVerdict, .
         name: best_covered(artifact, database, wanted) for name, artifact in ARTIFACTS.items()
     }
     specs = {
-        claim.name: {at: entry_at(at).spec(requests[claim.artifact]) for at in places_of(claim)}
+        claim.name: {at: entry_at(at).spec(requests[claim.artifact]) for at in cells_of(claim)}
         for claim in all_claims()
     }
     found = runs_of(database, (s.spec_id for of_claim in specs.values() for s in of_claim.values()))
@@ -65,7 +65,7 @@ def _evaluate(database: Database, runs: ClaimRuns) -> ClaimVerdict:
         claim=claim.name,
         artifact=claim.artifact,
         text=claim.text,
-        place=claim.where,
+        where=claim.where,
         verdict=judged.verdict,
         evidence=judged.evidence,
         main=judged.main,

@@ -165,9 +165,9 @@ def _judge(
         _evidence(one, in_favour, min(p, q) if p is not None and q is not None else None)
         for one, p, q in zip(measured, for_, against, strict=True)
     )
-    seen = [place for place, one in enumerate(measured) if one.effect is not None]
-    begun = next((place for place, row in enumerate(rows) if row.begun), None)
-    main = max(seen, key=lambda place: (bad[place], measured[place].weakness), default=begun)
+    seen = [index for index, one in enumerate(measured) if one.effect is not None]
+    begun = next((index for index, row in enumerate(rows) if row.begun), None)
+    main = max(seen, key=lambda index: (bad[index], measured[index].weakness), default=begun)
     if any(bad) and main is not None:
         reason = f"{rows[main].compared} is {clear} on the other side"
         return Judgement(Verdict.REFUTED, evidence, main, reason)

@@ -14,22 +14,22 @@ from dia_repro.claims.unpaired import Group, Outcomes
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.paper import Claim, Comparison, Place
+from dia_repro.paper import CellKey, Claim, Comparison
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 
 POINTS = "points"
 
 
-def entry_at(place: Place) -> Entry:
-    """The network at a place of the paper."""
-    entries = ARTIFACTS[place.artifact].entries
-    return next(one for one in entries if (one.row, one.column) == (place.row, place.column))
+def entry_at(cell: CellKey) -> Entry:
+    """The network in a cell of the paper."""
+    entries = ARTIFACTS[cell.artifact].entries
+    return next(one for one in entries if (one.row, one.column) == (cell.row, cell.column))
 
 
-def places_of(claim: Claim) -> list[Place]:
+def cells_of(claim: Claim) -> list[CellKey]:
     """All cells that a claim is about, each once."""
-    compared = (place for pair in claim.comparisons for place in (pair.first, pair.second))
+    compared = (cell for pair in claim.comparisons for cell in (pair.first, pair.second))
     return list(dict.fromkeys((*claim.cells, *compared)))
 
 
@@ -38,13 +38,13 @@ class ClaimRuns:
     """What a claim rests on, under one request.
 
     Attributes:
-        specs: the experiment at each of its places.
+        specs: the experiment at each of its cells.
         found: runs by spec_id.
     """
 
     claim: Claim
     request: Request
-    specs: Mapping[Place, Spec]
+    specs: Mapping[CellKey, Spec]
     found: Mapping[str, Sequence[RunSummary]]
 
     @property
@@ -53,21 +53,21 @@ class ClaimRuns:
         own = all(spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items())
         return own and self.request.protocol is Protocol.PAPER and self.request.epochs is None
 
-    def done(self, place: Place) -> list[RunSummary]:
+    def done(self, cell: CellKey) -> list[RunSummary]:
         """Its runs with a result: those that finished and those that diverged."""
-        return [run for run in self.found[self.specs[place].spec_id] if run.state in DONE]
+        return [run for run in self.found[self.specs[cell].spec_id] if run.state in DONE]
 
-    def accuracies(self, place: Place) -> dict[int, float]:
+    def accuracies(self, cell: CellKey) -> dict[int, float]:
         """Best test accuracy over epochs by seed, in %, as the paper reports it."""
         return {
             run.seed: run.best_top1
-            for run in self.done(place)
+            for run in self.done(cell)
             if run.state is State.FINISHED and run.best_top1 is not None
         }
 
-    def diverged(self, place: Place) -> int:
+    def diverged(self, cell: CellKey) -> int:
         """How many of its runs did."""
-        return sum(run.state is State.DIVERGED for run in self.done(place))
+        return sum(run.state is State.DIVERGED for run in self.done(cell))
 
     def rows(self) -> list[Row]:
         """The claim's comparisons by test accuracy."""
@@ -81,7 +81,7 @@ class ClaimRuns:
 
     def _row(self, pair: Comparison, note: str) -> Row:
         differences = paired_differences(self.accuracies(pair.first), self.accuracies(pair.second))
-        done = [run for place in (pair.first, pair.second) for run in self.done(place)]
+        done = [run for cell in (pair.first, pair.second) for run in self.done(cell)]
         return Row(
             compared=pair.label,
             unit=POINTS,
@@ -94,9 +94,9 @@ class ClaimRuns:
 
     def group(self) -> Group:
         """The claim's cells as columns, the seeds that all of them have as rows."""
-        columns = [self.accuracies(place) for place in self.claim.cells]
+        columns = [self.accuracies(cell) for cell in self.claim.cells]
         seeds = sorted(set.intersection(*map(set, columns)))
-        done = [run for place in self.claim.cells for run in self.done(place)]
+        done = [run for cell in self.claim.cells for run in self.done(cell)]
         return Group(
             values=np.array([[of_one[seed] for of_one in columns] for seed in seeds]),
             begun=bool(done),
@@ -108,10 +108,10 @@ class ClaimRuns:
         """What became of each cell's runs."""
         return [
             Outcomes(
-                f"{place.row}: {place.column}",
-                self.diverged(place),
-                len(self.done(place)),
-                tuple(self.done(place)),
+                f"{cell.row}: {cell.column}",
+                self.diverged(cell),
+                len(self.done(cell)),
+                tuple(self.done(cell)),
             )
-            for place in self.claim.cells
+            for cell in self.claim.cells
         ]

@@ -108,12 +108,12 @@ def holm(p_values: Sequence[float | None], family: int) -> list[float | None]:
         family: how many comparisons there are to be; those without a p count as if theirs were 1,
             so that what is found does not turn around when they are trained.
     """
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0
-    for rank, (p, place) in enumerate(known):
+    for rank, (p, index) in enumerate(known):
         largest = max(largest, min(1.0, p * (family - rank)))
-        corrected[place] = largest
+        corrected[index] = largest
     return corrected
 
 

@@ -135,11 +135,11 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
         claimed: what the paper says that it does.
     """
     evidence = tuple(_outcome_evidence(cell, claimed) for cell in cells)
-    done = [place for place, cell in enumerate(cells) if cell.done]
+    done = [index for index, cell in enumerate(cells) if cell.done]
     if not done:
         return Judgement(Verdict.NOT_RUN, evidence, None, NO_RESULT)
-    against = [place for place in done if evidence[place].in_favour is False]
-    mixed = [place for place in done if evidence[place].in_favour is None]
+    against = [index for index in done if evidence[index].in_favour is False]
+    mixed = [index for index in done if evidence[index].in_favour is None]
     if against:
         said = "trained to the end" if claimed else "diverged"
         reason = f"{cells[against[0]].compared} {said} with every seed tried"
@@ -148,7 +148,7 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
         cell = cells[mixed[0]]
         reason = f"it depends on the seed: {cell.compared} diverged {cell.diverged} of {cell.done}"
         return Judgement(Verdict.UNDECIDED, evidence, mixed[0], f"{reason} times")
-    main = min(done, key=lambda place: cells[place].done)
+    main = min(done, key=lambda index: cells[index].done)
     if len(done) < len(cells):
         missing = len(cells) - len(done)
         reason = f"{missing} of {plural(len(cells), 'network')} not trained yet, the others as said"
@@ -186,7 +186,7 @@ def judge_counts(counts: Sequence[Counted], reason: str) -> Judgement:
         Evidence(one.compared, one.effect, one.unit, None, None, 0, None, one.holds, note=one.note)
         for one in counts
     )
-    wrong = [place for place, one in enumerate(counts) if not one.holds]
+    wrong = [index for index, one in enumerate(counts) if not one.holds]
     if wrong:
         return Judgement(
             Verdict.REFUTED, evidence, wrong[0], f"{counts[wrong[0]].compared} counts otherwise"

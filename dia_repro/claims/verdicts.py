@@ -57,9 +57,9 @@ class ClaimVerdict:
         claim: its id, e.g. "table5-depth".
         artifact: the table or figure that it is about.
         text: what the paper claims, in our words.
-        place: where the paper says so.
+        where: where the paper says so.
         evidence: a comparison each, in the claim's order.
-        main: the place in `evidence` of the one that decides: the weakest that the verdict rests
+        main: the index in `evidence` of the one that decides: the weakest that the verdict rests
             on; None where there is none.
         reason: for the verdict, one sentence.
         more_seeds: how many more paired seeds would decide it, by the effects and spreads seen so
@@ -71,7 +71,7 @@ class ClaimVerdict:
     claim: str
     artifact: str
     text: str
-    place: str
+    where: str
     verdict: Verdict
     evidence: tuple[Evidence, ...]
     main: int | None
@@ -91,7 +91,7 @@ OF_CLAIM = (
     "claim",
     "artifact",
     "text",
-    "place",
+    "where",
     "verdict",
     "reason",
     "more_seeds",
@@ -112,9 +112,9 @@ def verdict_records(verdicts: Iterable[ClaimVerdict]) -> list[dict[str, Any]]:
         {
             **{name: getattr(one, name) for name in OF_CLAIM},
             **{name: getattr(evidence, name) for name in OF_EVIDENCE},
-            "main": place == one.main,
+            "main": index == one.main,
             "runs": " ".join(evidence.uids),
         }
         for one in verdicts
-        for place, evidence in enumerate(one.evidence or (NO_EVIDENCE,))
+        for index, evidence in enumerate(one.evidence or (NO_EVIDENCE,))
     ]

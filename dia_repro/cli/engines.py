@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
     from dia_repro.execution.messages import Ended, Message, WorkOrder
     from dia_repro.execution.on_slurm import Submission
-    from dia_repro.execution.placing import Places
     from dia_repro.execution.ray_nodes import Cluster, Share
+    from dia_repro.execution.slots import Slots
     from dia_repro.experiments.names import DataLocation
     from dia_repro.experiments.spec import DataSpec
     from dia_repro.results.database import Database
@@ -97,11 +97,11 @@ class Local:
 
     def room(self, runs: int) -> int:
         """One for each GPU, or each core of a CPU, unless told."""
-        return self._places(runs).total
+        return self._slots(runs).total
 
-    def _places(self, runs: int) -> Places:
+    def _slots(self, runs: int) -> Slots:
         asked = self.asked
-        return self.machine.places(runs, asked.jobs, asked.per_gpu, asked.gpus_per_run)
+        return self.machine.slots(runs, asked.jobs, asked.per_gpu, asked.gpus_per_run)
 
     def check(self, data: Sequence[DataSpec], location: DataLocation, checkpoints: Store) -> None:
         """Look through the data here, and write to the store of checkpoints."""
@@ -113,7 +113,7 @@ class Local:
         """Processes of this machine."""
         from dia_repro.execution.local import LocalExecutor
 
-        return LocalExecutor(database, self._places(runs), on_message, on_stopping)
+        return LocalExecutor(database, self._slots(runs), on_message, on_stopping)
 
 
 @dataclass

@@ -52,7 +52,7 @@ def explain(
     """
     from dia_repro.artifacts import choose
     from dia_repro.artifacts.explanation import explain as explain_cell
-    from dia_repro.artifacts.places import find_entry
+    from dia_repro.artifacts.lookup import find_entry
     from dia_repro.artifacts.selection import Wanted, best_covered
     from dia_repro.rendering.explanations import (
         EXPLANATION_FIELDS,

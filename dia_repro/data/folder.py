@@ -34,7 +34,7 @@ UNUSED = (
 )
 LEAST_CLASSES = 2
 
-Place = tuple[int, int]  # device and inode: what a folder is, whatever it is called
+FolderId = tuple[int, int]  # device and inode: what a folder is, whatever it is called
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ImageFolder:
 
     Attributes:
         root: the folder.
-        classes: names of the class folders in train/, sorted; a label is a place in it.
+        classes: names of the class folders in train/, sorted; a label is an index into it.
         test_names: folders of test images that are there; the first is taken.
         unused: how many files there are of each suffix of `UNUSED`.
     """
@@ -111,7 +111,7 @@ class ImageFolder:
 
     @property
     def signature(self) -> str:
-        """SHA-256 of the place, and of all names, sizes, inodes and times of change.
+        """SHA-256 of the path, and of all names, sizes, inodes and times of change.
 
         Another one means look again. Inode and ctime are there because archives and copies can
         give another file of the same size the same mtime.
@@ -183,11 +183,11 @@ def is_folder(path: Path) -> bool:
 
 def _split(root: Path, name: str, unused: Counter[str]) -> tuple[list[str], Files]:
     folder = root / name
-    above = {_place(root), _place(folder)}
+    above = {_folder_id(root), _folder_id(folder)}
     classes = sorted(
         entry.name
         for entry in _entries(folder)
-        if entry.is_dir() and not (entry.is_symlink() and _place(Path(entry.path)) in above)
+        if entry.is_dir() and not (entry.is_symlink() and _folder_id(Path(entry.path)) in above)
     )
     if not classes:
         raise DataError(f"{folder} is not a folder of image folders: it has no folder in it")
@@ -204,7 +204,9 @@ def _split(root: Path, name: str, unused: Counter[str]) -> tuple[list[str], File
     return classes, Files(np.array(paths), np.array(labels, np.int64), np.concatenate(facts))
 
 
-def _images(folder: Path, above: set[Place], unused: Counter[str]) -> list[tuple[str, str, Facts]]:
+def _images(
+    folder: Path, above: set[FolderId], unused: Counter[str]
+) -> list[tuple[str, str, Facts]]:
     """Folder, name and facts of the images in a folder and the folders in it, in this order."""
     found: list[tuple[str, str, Facts]] = []
     entered = set(above)
@@ -213,10 +215,10 @@ def _images(folder: Path, above: set[Place], unused: Counter[str]) -> list[tuple
         inside = [link]
         while inside:
             here = inside.pop()
-            place = _place(Path(here))
-            if place in entered:
+            identity = _folder_id(Path(here))
+            if identity in entered:
                 continue
-            entered.add(place)
+            entered.add(identity)
             for entry in _entries(Path(here)):
                 if entry.is_dir():
                     (links if entry.is_symlink() else inside).append(entry.path)
@@ -236,7 +238,7 @@ def _facts(entry: os.DirEntry[str]) -> Facts:
         raise DataError(f"cannot read {entry.path}: {error.strerror or error}") from error
 
 
-def _place(path: Path) -> Place:
+def _folder_id(path: Path) -> FolderId:
     try:
         status = path.stat()
     except OSError as error:

@@ -45,20 +45,20 @@ class PackedSplit:
     Attributes:
         paths: of its files.
         labels: (N,) int64.
-        places: (N,) of each image in the files; None where it is its own number.
+        indices: (N,) of each image in the files; None where it is its own number.
     """
 
     paths: tuple[Path, ...]
     batches: tuple[_Batch, ...]
     starts: np.ndarray
     labels: np.ndarray
-    places: np.ndarray | None = None
+    indices: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __reduce__(self) -> tuple[Callable[..., PackedSplit], tuple[object, ...]]:
-        return _reopened, (self.paths, self.places)  # memory that is mapped cannot be pickled
+        return _reopened, (self.paths, self.indices)  # memory that is mapped cannot be pickled
 
     def jpeg(self, index: int) -> np.ndarray:
         """An image's file, (bytes,) uint8, read-only: the mapped memory itself."""
@@ -66,19 +66,19 @@ class PackedSplit:
         return batch.image(row)
 
     def describe(self, index: int) -> str:
-        """An image's name and place, for messages."""
+        """An image's name and index, for messages."""
         batch, row = self._find(index)
         return f"{batch.name(row)} in {batch.path}"
 
-    def at(self, places: np.ndarray) -> PackedSplit:
+    def at(self, indices: np.ndarray) -> PackedSplit:
         """Some of the images."""
-        own = places if self.places is None else self.places[places]
-        return replace(self, labels=self.labels[places], places=own)
+        own = indices if self.indices is None else self.indices[indices]
+        return replace(self, labels=self.labels[indices], indices=own)
 
     def _find(self, index: int) -> tuple[_Batch, int]:
-        place = index if self.places is None else int(self.places[index])
-        batch = int(np.searchsorted(self.starts, place, side="right")) - 1
-        return self.batches[batch], place - int(self.starts[batch])
+        row = index if self.indices is None else int(self.indices[index])
+        batch = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.batches[batch], row - int(self.starts[batch])
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,9 @@ def _opened(paths: tuple[Path, ...]) -> PackedSplit:
     return PackedSplit(paths, tuple(batches), starts, np.concatenate(labels))
 
 
-def _reopened(paths: tuple[Path, ...], places: np.ndarray | None) -> PackedSplit:
+def _reopened(paths: tuple[Path, ...], indices: np.ndarray | None) -> PackedSplit:
     split = _opened(paths)
-    return split if places is None else split.at(places)
+    return split if indices is None else split.at(indices)
 
 
 def _mapped(path: Path) -> list[tuple[_Batch, np.ndarray]]:

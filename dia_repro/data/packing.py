@@ -148,13 +148,13 @@ def _pack(job: Job, partial: Path, on_progress: OnProgress | None) -> Manifest:
         splits[name] = []
         for number, first in enumerate(range(0, len(split), SHARD)):
             path = partial / f"{name}-{number:05d}.arrow"
-            places = range(first, min(first + SHARD, len(split)))
-            shard = existing_shard(job, path, split, places)
+            indices = range(first, min(first + SHARD, len(split)))
+            shard = existing_shard(job, path, split, indices)
             if shard is None:
-                shard = write_shard(job, path, split, places, progress.say)
+                shard = write_shard(job, path, split, indices, progress.say)
                 written = shard.size / shard.images
                 _check_room(partial, written * (total - progress.done - shard.images))
-            progress.add(len(places))
+            progress.add(len(indices))
             splits[name].append(shard)
     manifest = Manifest(
         format=FORMAT,

@@ -50,7 +50,7 @@ class Job:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a file of the pack depends on, apart from its images' places."""
+        """What a file of the pack depends on, apart from its images' indices."""
         return {
             "format": str(FORMAT),
             "source": self.source.name,
@@ -61,7 +61,7 @@ class Job:
 
 
 def write_shard(
-    job: Job, path: Path, split: Files, places: range, on_image: Callable[[int], object]
+    job: Job, path: Path, split: Files, indices: range, on_image: Callable[[int], object]
 ) -> Shard:
     """Convert images and write them.
 
@@ -78,22 +78,22 @@ def write_shard(
     content = hashlib.sha256()
     root = job.source.files.root
 
-    def convert(place: int) -> bytes:
+    def convert(index: int) -> bytes:
         try:
-            image = io.BytesIO(split.read(root, place, "packing began"))
+            image = io.BytesIO(split.read(root, index, "packing began"))
             return packed_jpeg(image, job.side, job.quality, turn=job.source.upright)
         except DataError:  # it is not the one that was looked at
             raise
         except Exception as error:  # decoders raise what they like
-            path = split.file(root, place)
+            path = split.file(root, index)
             raise DataError(f"{path} cannot be decoded any more: {error}") from error
 
     with replacing(path) as file, pa.ipc.new_file(file, schema) as writer:
         rows: list[tuple[bytes, int, bytes]] = []
         held = 0
-        images = in_threads(convert, places, job.workers, lambda done, _of: on_image(done))
-        for place, image in zip(places, images, strict=True):
-            row = (bytes(split.paths[place]), int(split.labels[place]), image)
+        images = in_threads(convert, indices, job.workers, lambda done, _of: on_image(done))
+        for index, image in zip(indices, images, strict=True):
+            row = (bytes(split.paths[index]), int(split.labels[index]), image)
             content.update(_line(*row))
             rows.append(row)
             held += len(image)
@@ -104,7 +104,7 @@ def write_shard(
             writer.write_batch(_batch(rows, schema))
     return Shard(
         file=path.name,
-        images=len(places),
+        images=len(indices),
         size=path.stat().st_size,
         sha256=file_hash(path),
         content=content.hexdigest(),
@@ -134,7 +134,7 @@ def _line(name: bytes, label: int, image: bytes) -> bytes:
     return name + f"\0{label} {hashlib.sha256(image).hexdigest()}\n".encode()
 
 
-def existing_shard(job: Job, path: Path, split: Files, places: range) -> Shard | None:
+def existing_shard(job: Job, path: Path, split: Files, indices: range) -> Shard | None:
     """A file that an interrupted attempt has finished, if it is what would be written now."""
     import pyarrow as pa
 
@@ -149,13 +149,13 @@ def existing_shard(job: Job, path: Path, split: Files, places: range) -> Shard |
             for number in range(reader.num_record_batches):
                 columns = [column.to_pylist() for column in reader.get_batch(number).columns]
                 for name, label, image in zip(*columns, strict=True):
-                    if found == len(places) or name != bytes(split.paths[places[found]]):
+                    if found == len(indices) or name != bytes(split.paths[indices[found]]):
                         return None
                     content.update(_line(name, label, image))
                     found += 1
     except (pa.ArrowException, OSError, ValueError):
         return None
-    if found != len(places):
+    if found != len(indices):
         return None
     return Shard(
         file=path.name,

@@ -54,10 +54,10 @@ class StreamedDataset:
         """How many."""
         return len(self.files.test)
 
-    def with_test_images(self, places: np.ndarray) -> StreamedDataset:
+    def with_test_images(self, indices: np.ndarray) -> StreamedDataset:
         """It with some of its test images only."""
         # A field of the same name in both kinds of files.
-        return replace(self, files=replace(self.files, test=self.files.test.at(places)))  # type: ignore[arg-type]
+        return replace(self, files=replace(self.files, test=self.files.test.at(indices)))  # type: ignore[arg-type]
 
     def digest(self) -> str:
         """SHA-256 over the names and bytes of all images."""
@@ -151,10 +151,10 @@ class StreamedData:
             filled = 0
             while filled < len(batch):
                 images, its_labels = next(parts)
-                place = slice(filled, filled + len(its_labels))
-                pixels[place].copy_(torch.from_numpy(images))
-                labels[place] = torch.tensor(its_labels)
-                filled = place.stop
+                index = slice(filled, filled + len(its_labels))
+                pixels[index].copy_(torch.from_numpy(images))
+                labels[index] = torch.tensor(its_labels)
+                filled = index.stop
             shown = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             yield self.normalise(shown), labels.to(self.device, non_blocking=True)
             if self._turn != turn:  # the workers are at something else

@@ -72,18 +72,18 @@ def rate_of_folder(root: Path, size: int, *, turn: bool) -> CoreRate:
 def rate_of_pack(pack: Pack, size: int) -> CoreRate:
     """Of packed training images, a random sample of them."""
     count = min(GROUPS * GROUP, len(pack.train))
-    places = random.sample(range(len(pack.train)), count)
+    indices = random.sample(range(len(pack.train)), count)
 
-    def decode(place: int) -> None:
+    def decode(index: int) -> None:
         try:
-            from_jpeg(pack.train.jpeg(place), size, place)
+            from_jpeg(pack.train.jpeg(index), size, index)
         except Exception as error:  # decoders raise what they like
-            where = pack.train.describe(place)
+            where = pack.train.describe(index)
             raise DataError(f"{where} cannot be decoded: {error}".splitlines()[0]) from error
 
     with _one_thread():
         decode(0)
-        taken = [_seconds(group, decode) for group in _groups(places)]
+        taken = [_seconds(group, decode) for group in _groups(indices)]
     return CoreRate(1 / statistics.median(taken), None)
 
 

@@ -22,7 +22,7 @@ from dia_repro.execution.messages import (
     Outcome,
     WorkOrder,
 )
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.execution.stopping import Signals
 from dia_repro.results.database import Database, VanishedError
 from dia_repro.results.leases import Lease
@@ -45,11 +45,11 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Keeps all places busy until every order is done, or a signal says stop.
+    """Keeps all slots busy until every order is done, or a signal says stop.
 
     Args:
         database: to record the failure of a worker that died without a word.
-        places: where orders go, each to a worker process of its own; an order that finds no room
+        slots: where orders go, each to a worker process of its own; an order that finds no room
             lets those after it pass.
         on_message: called in this process with whatever workers say.
         on_stopping: called once when a signal has come and workers are saving.
@@ -59,12 +59,12 @@ class LocalExecutor:
     def __init__(
         self,
         database: Database,
-        places: Places,
+        slots: Slots,
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         train: Callable[[WorkOrder, Connection], None] = worker.main,
     ) -> None:
-        self.database, self.places, self.train = database, places, train
+        self.database, self.slots, self.train = database, slots, train
         self.on_message, self.on_stopping = on_message, on_stopping
         self.stopping = False
         self._gone: VanishedError | None = None
@@ -96,7 +96,7 @@ class LocalExecutor:
                 for one in list(active):
                     if self._listen(one):
                         active.remove(one)
-                        self.places.give_back(one.order.device, one.order.memory)
+                        self.slots.give_back(one.order.device, one.order.memory)
                         ended[one.order.run_id] = self._settle(one)
         if self._gone:
             raise self._gone
@@ -117,8 +117,8 @@ class LocalExecutor:
 
     def _place(self, waiting: list[WorkOrder]) -> WorkOrder | None:
         """The first that finds room, with its device; it waits no longer."""
-        for order in waiting if self.places.free else ():
-            device = self.places.take(order.memory)
+        for order in waiting if self.slots.free else ():
+            device = self.slots.take(order.memory)
             if device is not None:
                 waiting.remove(order)
                 return replace(order, device=device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from dia_repro.errors import AbsentError, UsageError
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.processors import cores
 
 
@@ -47,13 +47,13 @@ class Machine:
         """Of each of so many runs at a time."""
         return max(1, self.cores // jobs)
 
-    def places(
+    def slots(
         self,
         runs: int,
         jobs: int | None = None,
         per_gpu: int | None = None,
         gpus_per_run: int | None = None,
-    ) -> Places:
+    ) -> Slots:
         """Where so many runs go: a GPU each, or on a CPU a core each, unless told.
 
         Args:
@@ -70,28 +70,28 @@ class Machine:
                 raise NoGPUError("there is no GPU here to share: leave --per-gpu out")
             if gpus_per_run:
                 raise NoGPUError("there is no GPU here: leave --gpus-per-run out")
-            return Places.on_cpu(max(1, min(jobs or self.cores, runs)))
+            return Slots.on_cpu(max(1, min(jobs or self.cores, runs)))
         gpus = len(self.devices)
         if gpus_per_run:
-            return self._places_of_several(gpus_per_run, runs, jobs)
+            return self._slots_of_several(gpus_per_run, runs, jobs)
         if jobs and jobs > gpus * (per_gpu or 1):
             raise UsageError(
                 f"{jobs} runs at a time need --per-gpu {-(-jobs // gpus)}: {self._gpus_here()}"
             )
-        return Places(self.devices, per_gpu or 1, dict(self.memory), min(jobs or runs, runs))
+        return Slots(self.devices, per_gpu or 1, dict(self.memory), min(jobs or runs, runs))
 
     def _gpus_here(self) -> str:
         gpus = len(self.devices)
         return f"there {'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'} here"
 
-    def _places_of_several(self, each: int, runs: int, jobs: int | None) -> Places:
+    def _slots_of_several(self, each: int, runs: int, jobs: int | None) -> Slots:
         here = self._gpus_here()
         room = len(self.devices) // each
         if not room:
             raise NoGPUError(f"{each} GPUs for each run: {here}")
         if jobs and jobs > room:
             raise UsageError(f"{jobs} runs at a time on {each} GPUs each: {here}")
-        return Places(self.devices[: room * each : each], 1, at_once=min(jobs or runs, runs))
+        return Slots(self.devices[: room * each : each], 1, at_once=min(jobs or runs, runs))
 
 
 def find_machine(device: str | None = None) -> Machine:

@@ -18,7 +18,7 @@ from typing import Any
 from dia_repro.errors import AbsentError, DiaReproError, UsageError
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import open_database
 from dia_repro.training.environment import SAFE_PATH
@@ -247,8 +247,8 @@ class Task:
         if self.order.device != "cpu" and gpus < self.order.processes:
             raise UnfitTaskError(f"{self.order.label} needs {self.order.processes} GPUs of {gpus}")
         database = open_database(self.order.database, create=False)
-        places = Places([self.order.device], 1)
-        self.executor = LocalExecutor(database, places, _say)
+        slots = Slots([self.order.device], 1)
+        self.executor = LocalExecutor(database, slots, _say)
         ended = self.executor.run([self.order]).get(self.order.run_id)
         if ended is not None and ended.outcome is Outcome.FAILED:
             raise UnfitTaskError(f"{self.order.label} failed: {ended.detail}")

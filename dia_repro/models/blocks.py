@@ -59,7 +59,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Place:
+class Geometry:
     """Where a block stands.
 
     Attributes:

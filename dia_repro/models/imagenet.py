@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Options, Place, ResidualBlock
+from dia_repro.models.blocks import Geometry, Options, ResidualBlock
 from dia_repro.models.initialise import initialise_he
 from dia_repro.models.network import StagedNetwork, StagePlan
 from dia_repro.models.resnet import BasicBlock, Bottleneck, projection
@@ -25,16 +25,16 @@ RESNEXT_GROUPS, RESNEXT_WIDTH_RATIO = 32, 2
 class ResNeXtBottleneck(ResidualBlock):
     """1×1 → BN → ReLU → 3×3 in 32 groups (stride) → BN → ReLU → 1×1 → BN; attention; …; ReLU."""
 
-    def __init__(self, place: Place, options: Options) -> None:
-        inner, out = place.width * RESNEXT_WIDTH_RATIO, place.width * 4
+    def __init__(self, geometry: Geometry, options: Options) -> None:
+        inner, out = geometry.width * RESNEXT_WIDTH_RATIO, geometry.width * 4
         layers = [
-            *options.conv_bn(place.in_channels, inner, 1),
+            *options.conv_bn(geometry.in_channels, inner, 1),
             nn.ReLU(inplace=True),
-            *options.conv_bn(inner, inner, 3, place.stride, groups=RESNEXT_GROUPS),
+            *options.conv_bn(inner, inner, 3, geometry.stride, groups=RESNEXT_GROUPS),
             nn.ReLU(inplace=True),
             *options.conv_bn(inner, out, 1),
         ]
-        super().__init__(layers, projection(place, out, options), options, out, relu=True)
+        super().__init__(layers, projection(geometry, out, options), options, out, relu=True)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def imagenet_resnet(
             StagePlan(blocks, width, 1 if width == WIDTHS[0] else 2)
             for blocks, width in zip(architecture.blocks, WIDTHS, strict=True)
         ],
-        make_block=lambda place: architecture.block(place, options),
+        make_block=lambda geometry: architecture.block(geometry, options),
         attention=attention,
         classes=classes,
     )

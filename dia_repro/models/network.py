@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from dia_repro.errors import UsageError
 from dia_repro.models import fast
 from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Place, ResidualBlock
+from dia_repro.models.blocks import Geometry, ResidualBlock
 from dia_repro.models.stage import Stage
 
 # The most versions of the block's code that a network may need: stages, first and other blocks.
 COMPILED_VERSIONS = 64
 
-BlockMaker = Callable[[Place], ResidualBlock]
+BlockMaker = Callable[[Geometry], ResidualBlock]
 
 
 class ImpossibleNetworkError(UsageError, ValueError):
@@ -40,7 +40,7 @@ class StagedNetwork(nn.Module):
         stem: first layers.
         channels: that the stem gives.
         plan: the stages.
-        make_block: the family's block for a place.
+        make_block: the family's block for a geometry.
         attention: which units to build, and where.
         classes: outputs of the classifier.
         tail: of the channels after the last stage, the layers before GAP.
@@ -71,7 +71,7 @@ class StagedNetwork(nn.Module):
             members: list[nn.Module] = []
             for index in range(stage.blocks):
                 stride = stage.stride if index == 0 else 1
-                block = make_block(Place(channels, stage.width, stride))
+                block = make_block(Geometry(channels, stage.width, stride))
                 block.attach(attention, number)
                 channels = block.out_channels
                 members.append(block)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Options, Place, ResidualBlock
+from dia_repro.models.blocks import Geometry, Options, ResidualBlock
 from dia_repro.models.initialise import initialise_he
 from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
 
@@ -21,19 +21,19 @@ EXPANSION = 4
 class PreActivationBottleneck(ResidualBlock):
     """BN → ReLU → 1×1 → BN → ReLU → 3×3 (stride) → BN → ReLU → 1×1 (×4); attention; shortcut."""
 
-    def __init__(self, place: Place, options: Options) -> None:
-        width, out = place.width, place.width * EXPANSION
+    def __init__(self, geometry: Geometry, options: Options) -> None:
+        width, out = geometry.width, geometry.width * EXPANSION
         layers = [
-            *options.bn_relu(place.in_channels),
-            options.conv(place.in_channels, width, 1),
+            *options.bn_relu(geometry.in_channels),
+            options.conv(geometry.in_channels, width, 1),
             *options.bn_relu(width),
-            options.conv(width, width, 3, place.stride),
+            options.conv(width, width, 3, geometry.stride),
             *options.bn_relu(width),
             options.conv(width, out, 1),
         ]
         shortcut: list[nn.Module] | None = None
-        if place.stride != 1 or place.in_channels != out:
-            shortcut = [options.conv(place.in_channels, out, 1, place.stride)]
+        if geometry.stride != 1 or geometry.in_channels != out:
+            shortcut = [options.conv(geometry.in_channels, out, 1, geometry.stride)]
         super().__init__(layers, shortcut, options, out, relu=False)
 
 
@@ -50,7 +50,7 @@ def preresnet(
         stem=[options.conv(3, PLANES[0], 3)],
         channels=PLANES[0],
         plan=[StagePlan(blocks, width, 1 if width == PLANES[0] else 2) for width in PLANES],
-        make_block=lambda place: PreActivationBottleneck(place, options),
+        make_block=lambda geometry: PreActivationBottleneck(geometry, options),
         attention=attention,
         classes=classes,
         tail=options.bn_relu,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Options, Place, ResidualBlock
+from dia_repro.models.blocks import Geometry, Options, ResidualBlock
 from dia_repro.models.initialise import initialise_he
 from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
 
@@ -22,36 +22,36 @@ BOTTLENECK_EXPANSION = 4
 class BasicBlock(ResidualBlock):
     """3×3 (stride) → BN → ReLU → 3×3 → BN; attention; shortcut; ReLU."""
 
-    def __init__(self, place: Place, options: Options) -> None:
+    def __init__(self, geometry: Geometry, options: Options) -> None:
         layers = [
-            *options.conv_bn(place.in_channels, place.width, 3, place.stride),
+            *options.conv_bn(geometry.in_channels, geometry.width, 3, geometry.stride),
             nn.ReLU(inplace=True),
-            *options.conv_bn(place.width, place.width, 3),
+            *options.conv_bn(geometry.width, geometry.width, 3),
         ]
-        shortcut = projection(place, place.width, options)
-        super().__init__(layers, shortcut, options, place.width, relu=True)
+        shortcut = projection(geometry, geometry.width, options)
+        super().__init__(layers, shortcut, options, geometry.width, relu=True)
 
 
 class Bottleneck(ResidualBlock):
     """1×1 → BN → ReLU → 3×3 (stride) → BN → ReLU → 1×1 (×4) → BN; attention; shortcut; ReLU."""
 
-    def __init__(self, place: Place, options: Options) -> None:
-        out = place.width * BOTTLENECK_EXPANSION
+    def __init__(self, geometry: Geometry, options: Options) -> None:
+        out = geometry.width * BOTTLENECK_EXPANSION
         layers = [
-            *options.conv_bn(place.in_channels, place.width, 1),
+            *options.conv_bn(geometry.in_channels, geometry.width, 1),
             nn.ReLU(inplace=True),
-            *options.conv_bn(place.width, place.width, 3, place.stride),
+            *options.conv_bn(geometry.width, geometry.width, 3, geometry.stride),
             nn.ReLU(inplace=True),
-            *options.conv_bn(place.width, out, 1),
+            *options.conv_bn(geometry.width, out, 1),
         ]
-        super().__init__(layers, projection(place, out, options), options, out, relu=True)
+        super().__init__(layers, projection(geometry, out, options), options, out, relu=True)
 
 
-def projection(place: Place, out: int, options: Options) -> list[nn.Module] | None:
+def projection(geometry: Geometry, out: int, options: Options) -> list[nn.Module] | None:
     """1×1 convolution (stride) → BN where the shape changes; None where it does not."""
-    if place.stride == 1 and place.in_channels == out:
+    if geometry.stride == 1 and geometry.in_channels == out:
         return None
-    return options.conv_bn(place.in_channels, out, 1, place.stride)
+    return options.conv_bn(geometry.in_channels, out, 1, geometry.stride)
 
 
 def resnet(
@@ -72,7 +72,7 @@ def resnet(
         stem=[*options.conv_bn(3, PLANES[0], 3), nn.ReLU(inplace=True)],
         channels=PLANES[0],
         plan=[StagePlan(blocks, width, 1 if width == PLANES[0] else 2) for width in PLANES],
-        make_block=lambda place: kind(place, options),
+        make_block=lambda geometry: kind(geometry, options),
         attention=attention,
         classes=classes,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Options, Place, ResidualBlock
+from dia_repro.models.blocks import Geometry, Options, ResidualBlock
 from dia_repro.models.initialise import initialise_kaiming
 from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
 from dia_repro.models.resnet import projection
@@ -23,17 +23,19 @@ PLANES = (32, 64, 128)
 class AggregatedBlock(ResidualBlock):
     """1×1 → BN → ReLU → grouped 3×3 (stride) → BN → ReLU → 1×1 → BN; attention; shortcut; ReLU."""
 
-    def __init__(self, place: Place, options: Options, cardinality: int, widen_factor: int) -> None:
-        out = place.width
+    def __init__(
+        self, geometry: Geometry, options: Options, cardinality: int, widen_factor: int
+    ) -> None:
+        out = geometry.width
         inner = cardinality * out // widen_factor
         layers = [
-            *options.conv_bn(place.in_channels, inner, 1),
+            *options.conv_bn(geometry.in_channels, inner, 1),
             nn.ReLU(inplace=True),
-            *options.conv_bn(inner, inner, 3, place.stride, groups=cardinality),
+            *options.conv_bn(inner, inner, 3, geometry.stride, groups=cardinality),
             nn.ReLU(inplace=True),
             *options.conv_bn(inner, out, 1),
         ]
-        super().__init__(layers, projection(place, out, options), options, out, relu=True)
+        super().__init__(layers, projection(geometry, out, options), options, out, relu=True)
 
 
 def resnext(
@@ -57,7 +59,7 @@ def resnext(
             StagePlan(blocks, width * widen_factor, 1 if width == PLANES[0] else 2)
             for width in PLANES
         ],
-        make_block=lambda place: AggregatedBlock(place, options, cardinality, widen_factor),
+        make_block=lambda geometry: AggregatedBlock(geometry, options, cardinality, widen_factor),
         attention=attention,
         classes=classes,
     )

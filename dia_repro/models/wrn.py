@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Options, Place, ResidualBlock
+from dia_repro.models.blocks import Geometry, Options, ResidualBlock
 from dia_repro.models.initialise import initialise_he
 from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
 
@@ -21,19 +21,21 @@ PLANES = (16, 32, 64)
 class WideBlock(ResidualBlock):
     """BN → ReLU → 3×3 (stride) → BN → ReLU → dropout → 3×3; attention; shortcut."""
 
-    def __init__(self, place: Place, options: Options, dropout: float) -> None:
-        width = place.width
+    def __init__(self, geometry: Geometry, options: Options, dropout: float) -> None:
+        width = geometry.width
         layers = [
-            options.conv(place.in_channels, width, 3, place.stride),
+            options.conv(geometry.in_channels, width, 3, geometry.stride),
             *options.bn_relu(width),
             nn.Dropout(dropout),
             options.conv(width, width, 3),
         ]
-        activation = options.bn_relu(place.in_channels)
-        if place.stride == 1 and place.in_channels == width:
+        activation = options.bn_relu(geometry.in_channels)
+        if geometry.stride == 1 and geometry.in_channels == width:
             super().__init__([*activation, *layers], None, options, width, relu=False)
         else:
-            shortcut: list[nn.Module] = [options.conv(place.in_channels, width, 1, place.stride)]
+            shortcut: list[nn.Module] = [
+                options.conv(geometry.in_channels, width, 1, geometry.stride)
+            ]
             super().__init__(layers, shortcut, options, width, relu=False, entry=activation)
 
 
@@ -58,7 +60,7 @@ def wrn(
             StagePlan(blocks, width * widen_factor, 1 if width == PLANES[0] else 2)
             for width in PLANES
         ],
-        make_block=lambda place: WideBlock(place, options, dropout),
+        make_block=lambda geometry: WideBlock(geometry, options, dropout),
         attention=attention,
         classes=classes,
         tail=options.bn_relu,

@@ -7,7 +7,7 @@ repeats one.
 
 from __future__ import annotations
 
-from dia_repro.paper.claims import Claim, Comparison, Kind, Place, all_claims, claim, equal_within
+from dia_repro.paper.claims import CellKey, Claim, Comparison, Kind, all_claims, claim, equal_within
 from dia_repro.paper.facts import (
     UNITS,
     Deviation,
@@ -22,6 +22,7 @@ from dia_repro.paper.facts import (
 
 __all__ = [
     "UNITS",
+    "CellKey",
     "Claim",
     "Comparison",
     "Deviation",
@@ -29,7 +30,6 @@ __all__ = [
     "Kind",
     "PaperCell",
     "PaperTable",
-    "Place",
     "all_claims",
     "claim",
     "deviation",

@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Place:
+class CellKey:
     """A cell of a table, or a network of a figure, in the paper's words."""
 
     artifact: str
@@ -50,8 +50,8 @@ class Comparison:
     """
 
     label: str
-    first: Place
-    second: Place
+    first: CellKey
+    second: CellKey
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Claim:
     text: str
     kind: Kind
     comparisons: tuple[Comparison, ...] = ()
-    cells: tuple[Place, ...] = ()
+    cells: tuple[CellKey, ...] = ()
     note: str = ""
 
 
@@ -92,7 +92,9 @@ def _by_row(artifact: str, first: str, second: str, *rows: str) -> tuple[Compari
     """Two columns against each other, in each row or in those given."""
     return tuple(
         Comparison(
-            f"{row}: {first} − {second}", Place(artifact, row, first), Place(artifact, row, second)
+            f"{row}: {first} − {second}",
+            CellKey(artifact, row, first),
+            CellKey(artifact, row, second),
         )
         for row in rows or tables()[artifact].rows
     )
@@ -104,17 +106,17 @@ def _by_column(artifact: str, *pairs: tuple[str, str]) -> tuple[Comparison, ...]
     return tuple(
         Comparison(
             f"{column}: {first} − {second}" if len(columns) > 1 else f"{first} − {second}",
-            Place(artifact, first, column),
-            Place(artifact, second, column),
+            CellKey(artifact, first, column),
+            CellKey(artifact, second, column),
         )
         for column in columns
         for first, second in pairs
     )
 
 
-def _cells(artifact: str, columns: tuple[str, ...], *rows: str) -> tuple[Place, ...]:
+def _cells(artifact: str, columns: tuple[str, ...], *rows: str) -> tuple[CellKey, ...]:
     return tuple(
-        Place(artifact, row, column)
+        CellKey(artifact, row, column)
         for row in rows or tables()[artifact].rows
         for column in columns
     )
@@ -125,8 +127,8 @@ def _between(artifact: str, column: str, row: str, others: dict[str, str]) -> It
     for other_row, other_column in others.items():
         yield Comparison(
             f"{column} {row} − {other_column} {other_row}",
-            Place(artifact, row, column),
-            Place(artifact, other_row, other_column),
+            CellKey(artifact, row, column),
+            CellKey(artifact, other_row, other_column),
         )
 
 
@@ -172,8 +174,8 @@ def _table4() -> Iterator[Claim]:
     yield Claim("table4-parameters", "table4", where, text, Kind.FEWER, order)
     comparison = Comparison(
         "DIANet164 r=16 − original",
-        Place("table4", "r=16", "DIANet164"),
-        Place("table3", "ResNet164 CIFAR100", "original"),
+        CellKey("table4", "r=16", "DIANet164"),
+        CellKey("table3", "ResNet164 CIFAR100", "original"),
     )
     text = "Even with r = 16 DIANet164 is more accurate than ResNet164"
     yield Claim("table4-light", "table4", where, text, Kind.HIGHER, (comparison,))
@@ -248,13 +250,13 @@ def _table9() -> Iterator[Claim]:
 
 def _figures() -> Iterator[Claim]:
     where = "Analysis, Feature Integration; Figure 5"
-    cells = (Place("figure5", "DIANet164", "DIANet"),)
+    cells = (CellKey("figure5", "DIANet164", "DIANet"),)
     text = "Stage 3 draws on more layers than stages 1 and 2"
     yield Claim("figure5-stage3", "figure5", where, text, Kind.DENSER, cells=cells)
     text = "In stage 1 the last layer draws most from an early one"
     yield Claim("figure5-early", "figure5", where, text, Kind.EARLY, cells=cells)
     where = "Analysis, Removal of skip connection; Figure 6"
-    first, second = (Place("figure6", "ResNet56", column) for column in ("DIANet", "original"))
+    first, second = (CellKey("figure6", "ResNet56", column) for column in ("DIANet", "original"))
     pair = (Comparison("DIANet ÷ original", first, second),)
     for kind, name, when in (
         (Kind.GRADIENTS_INITIAL, "initial", "at initialisation"),

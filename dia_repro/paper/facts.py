@@ -66,9 +66,9 @@ class PaperTable:
     cells: tuple[PaperCell, ...]
 
     def find(self, row: str, column: str, metric: str) -> PaperCell | None:
-        """The figure at that place, or None where the paper prints none."""
-        place = (row, column, metric)
-        return next((c for c in self.cells if (c.row, c.column, c.metric) == place), None)
+        """The figure in that cell, or None where the paper prints none."""
+        key = (row, column, metric)
+        return next((c for c in self.cells if (c.row, c.column, c.metric) == key), None)
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,13 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _table(artifact: str, entry: dict[str, Any]) -> PaperTable:
-    places = [tuple(place.split(" / ")) for place in entry["columns"]]
+    keys = [tuple(key.split(" / ")) for key in entry["columns"]]
     cells = tuple(
         PaperCell(artifact, row, column, metric, printed)
         for row, figures in entry["rows"].items()
-        for (column, metric), printed in zip(places, figures, strict=True)
+        for (column, metric), printed in zip(keys, figures, strict=True)
     )
-    columns = tuple(dict.fromkeys(column for column, _ in places))
+    columns = tuple(dict.fromkeys(column for column, _ in keys))
     return PaperTable(artifact, entry["title"], tuple(entry["rows"]), columns, cells)
 
 
@@ -163,5 +163,5 @@ def _deviations() -> tuple[Deviation, ...]:
 
 def deviation(artifact: str, row: str, column: str) -> Deviation | None:
     """The known misprint of that #P cell, if it is one."""
-    place = (artifact, row, column)
-    return next((d for d in _deviations() if (d.artifact, d.row, d.column) == place), None)
+    key = (artifact, row, column)
+    return next((d for d in _deviations() if (d.artifact, d.row, d.column) == key), None)

@@ -45,7 +45,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where a label may stand: its offset from the point, and the box it fills."""
 
     offset: tuple[float, float]
@@ -78,15 +78,15 @@ def place_labels(
 
     taken = [_around(*in_points(x, y)) for x, y in points]
     for x, y, text in labels:
-        place = best_place(in_points(x, y), text, size, taken, whole)
-        taken.append(place.box)
-        far = place.distance > LEADER_FROM
+        position = best_position(in_points(x, y), text, size, taken, whole)
+        taken.append(position.box)
+        far = position.distance > LEADER_FROM
         axes.annotate(
             text,
             (x, y),
-            xytext=place.offset,
+            xytext=position.offset,
             textcoords="offset points",
-            ha=place.side,
+            ha=position.side,
             va="center",
             fontsize=size,
             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.5"} if far else None,
@@ -94,11 +94,13 @@ def place_labels(
         )
 
 
-def best_place(
+def best_position(
     point: tuple[float, float], text: str, size: float, taken: Sequence[Box], whole: Box
-) -> Place:
-    """The first place that is free, else the one that covers the least."""
-    return min(_places(point, text, size), key=lambda place: _cost(place.box, taken, whole))
+) -> Position:
+    """The first position that is free, else the one that covers the least."""
+    return min(
+        _positions(point, text, size), key=lambda position: _cost(position.box, taken, whole)
+    )
 
 
 def _cost(box: Box, taken: Sequence[Box], whole: Box) -> float:
@@ -107,7 +109,7 @@ def _cost(box: Box, taken: Sequence[Box], whole: Box) -> float:
     return sum(box.overlap(one) for one in taken) + 10 * outside
 
 
-def _places(point: tuple[float, float], text: str, size: float) -> Iterator[Place]:
+def _positions(point: tuple[float, float], text: str, size: float) -> Iterator[Position]:
     width, height = CHARACTER * size * len(text), size
     for distance in DISTANCES:
         for across, up in DIRECTIONS:
@@ -115,7 +117,7 @@ def _places(point: tuple[float, float], text: str, size: float) -> Iterator[Plac
             left = point[0] + x - {1.0: 0.0, 0.0: width / 2, -1.0: width}[float(across)]
             bottom = point[1] + y - height / 2
             box = Box(left, bottom, left + width, bottom + height)
-            yield Place((x, y), SIDES[across], distance, box)
+            yield Position((x, y), SIDES[across], distance, box)
 
 
 def _around(x: float, y: float) -> Box:

@@ -30,8 +30,8 @@ MOST_THIN = 12  # lines of seeds that an eye can follow
 GAP = np.full((1, 2), np.nan)
 LARGEST_PLAIN = 100  # losses from 1 up to here have ticks such as 20, not 2 × 10¹
 MOST_MARKERS, TITLE_CHARACTERS = 9, 20
-# Of a panel's height, where divergences are listed: above losses, for they go to infinity, and below
-# accuracies.
+# Of a panel's height, where divergences are listed: above losses, for they go to infinity, and
+# below accuracies.
 LISTED_FROM_EDGE, LISTED_APART = 0.05, 0.13
 PANEL_WIDTH_POINTS, CHARACTER_POINTS = 86, 4.0
 

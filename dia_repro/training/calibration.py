@@ -8,7 +8,7 @@ import torch
 
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import from_spec
-from dia_repro.training.step import CapturedStep, TrainingStep, place
+from dia_repro.training.step import CapturedStep, TrainingStep, to_device
 
 LEAST_STEPS, LEAST_SECONDS = 2, 1.0
 MOST_IMAGES = 64  # beyond, an image costs a CPU about the same
@@ -32,7 +32,7 @@ def seconds_per_image(spec: Spec, device: torch.device) -> float:
     """
     size = spec.data.image_size
     network = from_spec(spec.model, spec.data.classes)
-    network = place(network, device)
+    network = to_device(network, device)
     arguments = (network, spec.recipe, spec.precision, device)
     # Compiled it would be faster yet, and the answer a minute late.
     on_gpu = device.type == "cuda"

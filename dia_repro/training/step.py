@@ -264,15 +264,15 @@ class _Graph:
         self.graph.replay()
 
 
-def place(model: StagedNetwork, device: torch.device) -> StagedNetwork:
+def to_device(model: StagedNetwork, device: torch.device) -> StagedNetwork:
     """Put a network on a device, its weights in the layout that is fast there.
 
     Images are channels last everywhere. A CPU's convolutions then copy weights of that layout at
     every step, and take the usual one as it is.
     """
     if device.type == "cuda":
-        placed: StagedNetwork = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return placed
+        moved: StagedNetwork = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return moved
     return model.to(device)
 
 

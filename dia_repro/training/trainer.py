@@ -22,7 +22,7 @@ from dia_repro.training.gradients import Record, recorded
 from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
 from dia_repro.training.seeding import derive_seed, generator, global_seed
-from dia_repro.training.step import TrainingStep, fast_step, place
+from dia_repro.training.step import TrainingStep, fast_step, to_device
 from dia_repro.training.together import ALONE, Group, SharedStep, check_group
 
 TEST_BATCH = 512
@@ -83,7 +83,7 @@ class Trainer:
         self.spec, self.seed, self.device = spec, seed, device
         with global_seed(seed, "weights"):
             model = from_spec(spec.model, spec.data.classes)
-        self.model = place(model, device)
+        self.model = to_device(model, device)
         self.parameters = count_parameters(model)
         self.data = batches_of(dataset, spec.data.augmentation, device, workers, group.part)
         arithmetic = (spec.recipe, spec.precision, device)

@@ -12,7 +12,7 @@ import pytest
 
 from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact
 from dia_repro.artifacts.explanation import Experiment, ExplainedFigure, Explanation, explain
-from dia_repro.artifacts.places import UnknownPlaceError, find_entry
+from dia_repro.artifacts.lookup import UnknownCellError, find_entry
 from dia_repro.cli.explain import training_command
 from dia_repro.execution.planning import chosen_entries
 from dia_repro.experiments.names import Precision, Protocol
@@ -214,7 +214,7 @@ def test_a_part_of_a_name_will_do(
 def test_unknown_and_ambiguous_names_list_the_candidates(
     name: str, first: str, second: str, words: str
 ) -> None:
-    with pytest.raises(UnknownPlaceError, match=r"could be|has no") as caught:
+    with pytest.raises(UnknownCellError, match=r"could be|has no") as caught:
         find_entry(ARTIFACTS[name], first, second)
     assert words in str(caught.value)
 
@@ -222,7 +222,7 @@ def test_unknown_and_ambiguous_names_list_the_candidates(
 @pytest.mark.parametrize(("name", "words"), [("par", "params, params_delta"), ("x", "top1_last")])
 def test_an_unclear_metric_lists_the_candidates(name: str, words: str, database: Database) -> None:
     artifact = ARTIFACTS["table5"]
-    with pytest.raises(UnknownPlaceError, match=words):
+    with pytest.raises(UnknownCellError, match=words):
         explain(artifact, database, DEMO, artifact.entries[1], metric=name)
 
 

@@ -9,11 +9,11 @@ from math import isnan
 
 import numpy as np
 
-from dia_repro.claims.runs import entry_at, places_of
+from dia_repro.claims.runs import cells_of, entry_at
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.paper import Place, claim, tables
+from dia_repro.paper import CellKey, claim, tables
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     GRADIENTS_SETTINGS,
@@ -57,7 +57,7 @@ def add(database: Database, spec: Spec, accuracies: Sequence[float | None]) -> l
     return numbers
 
 
-def at(place: Place, request: Request = PAPER) -> Spec:
+def at(place: CellKey, request: Request = PAPER) -> Spec:
     return entry_at(place).spec(request)
 
 
@@ -67,7 +67,7 @@ def noisy(mean: float, seeds: int, spec: Spec, spread: float) -> list[float]:
     return list(mean + spread * draw.standard_normal(seeds))
 
 
-def printed(place: Place) -> float:
+def printed(place: CellKey) -> float:
     cell = tables()[place.artifact].find(place.row, place.column, "top1")
     assert cell is not None
     return cell.value
@@ -87,7 +87,7 @@ def as_printed(
     Args:
         sign: -1 turns every difference around.
     """
-    places = {at(place, request): place for name in names for place in places_of(claim(name))}
+    places = {at(place, request): place for name in names for place in cells_of(claim(name))}
     for spec, place in places.items():
         mean = 50 + sign * (printed(place) - 50)
         add(database, spec, [EXPLODED] * seeds if isnan(mean) else noisy(mean, seeds, spec, spread))

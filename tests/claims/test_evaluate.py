@@ -11,11 +11,11 @@ import pytest
 
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import ClaimVerdict, Evidence, Verdict, evaluate_claims
-from dia_repro.claims.runs import places_of
+from dia_repro.claims.runs import cells_of
 from dia_repro.experiments.gradient_bins import BINS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import known_data
-from dia_repro.paper import Kind, Place, all_claims, claim
+from dia_repro.paper import CellKey, Kind, all_claims, claim
 from dia_repro.results.database import Database, open_database
 from tests.claims.results import DEMO, EXPLODED, add, analyse, as_printed, at, noisy
 
@@ -107,7 +107,7 @@ def test_ten_contrary_seeds_refute_every_order(database: Database) -> None:
 
 def test_one_contrary_row_refutes_and_is_named(database: Database) -> None:
     for row in ("ResNet83", "ResNet164", "ResNet245", "ResNet407"):
-        senet, dianet = (at(Place("table5", row, column)) for column in ("SENet", "DIANet"))
+        senet, dianet = (at(CellKey("table5", row, column)) for column in ("SENet", "DIANet"))
         add(database, senet, noisy(75, 10, senet, 0.1))
         add(database, dianet, noisy(74 if row == "ResNet245" else 76, 10, dianet, 0.1))
     one = verdicts(database)["table5-depth"]
@@ -133,10 +133,10 @@ def test_noise_is_undecided_and_says_how_many_seeds_would_do(database: Database)
 def test_half_missing_is_undecided_and_says_so(database: Database) -> None:
     rows = ("ResNet83", "ResNet164", "ResNet245", "ResNet407")
     for row in rows[:2]:
-        senet, dianet = (at(Place("table5", row, column)) for column in ("SENet", "DIANet"))
+        senet, dianet = (at(CellKey("table5", row, column)) for column in ("SENet", "DIANet"))
         add(database, senet, noisy(75, 10, senet, 0.1))
         add(database, dianet, noisy(76, 10, dianet, 0.1))
-    add(database, at(Place("table5", rows[2], "DIANet")), [76.0] * 10)
+    add(database, at(CellKey("table5", rows[2], "DIANet")), [76.0] * 10)
     one = verdicts(database)["table5-depth"]
     assert (one.verdict, one.more_seeds) == (UNDECIDED, None)
     assert "2 of 4 comparisons have no seed trained on both sides" in one.reason
@@ -163,7 +163,7 @@ def test_only_seeds_of_both_are_compared(database: Database) -> None:
 
 
 def test_where_all_diverge_no_order_is_decided(database: Database) -> None:
-    specs = {at(place) for name in ORDERS for place in places_of(claim(name))}
+    specs = {at(place) for name in ORDERS for place in cells_of(claim(name))}
     for spec in specs:
         add(database, spec, [EXPLODED] * 10)
     found = verdicts(database)

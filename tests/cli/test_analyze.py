@@ -22,7 +22,7 @@ from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.cli.gradients import distinct_labels
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Outcome
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import open_database
@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for spec in artifact.specs(Request(Protocol.DEMO, epochs=epochs)).values()
     ]
     database, orders = make_orders(folder, specs, 1)
-    ended = LocalExecutor(database, Places.on_cpu(2), report).run(orders)
+    ended = LocalExecutor(database, Slots.on_cpu(2), report).run(orders)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     return folder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.execution.local import LocalExecutor
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from tests.execution.tiny_runs import make_orders, report
 from tests.helpers import cli, one_line, tiny_spec
 
@@ -20,7 +20,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two trained runs."""
     folder = tmp_path_factory.mktemp("trained")
     database, orders = make_orders(folder, [tiny_spec(epochs=1)], 2)
-    LocalExecutor(database, Places.on_cpu(2), report).run(orders)
+    LocalExecutor(database, Slots.on_cpu(2), report).run(orders)
     return folder
 
 

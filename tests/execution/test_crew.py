@@ -17,7 +17,7 @@ from dia_repro.execution.attempt import NOT_EQUAL
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.results.queries import RunDetail, run_detail
@@ -46,7 +46,7 @@ class Shared:
             if then is not None:
                 then(executor, message)
 
-        executor = LocalExecutor(self.database, Places.on_cpu(1), on_message)
+        executor = LocalExecutor(self.database, Slots.on_cpu(1), on_message)
         order = replace(self.order, processes=processes)
         return executor.run([order])[order.run_id]
 
@@ -194,14 +194,14 @@ def test_gpus_that_are_not_there_are_refused(
 ) -> None:
     devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
     with pytest.raises(error, match=says):
-        Machine(devices, cores=8).places(5, **asked)
+        Machine(devices, cores=8).slots(5, **asked)
 
 
 def test_runs_have_neighbouring_gpus_to_themselves() -> None:
-    places = Machine(tuple(f"cuda:{n}" for n in range(5)), cores=8).places(9, gpus_per_run=2)
-    assert places.total == 2
-    assert {places.take(0), places.take(0)} == {"cuda:0", "cuda:2"}
-    assert places.take(0) is None
+    slots = Machine(tuple(f"cuda:{n}" for n in range(5)), cores=8).slots(9, gpus_per_run=2)
+    assert slots.total == 2
+    assert {slots.take(0), slots.take(0)} == {"cuda:0", "cuda:2"}
+    assert slots.take(0) is None
 
 
 @pytest.mark.parametrize(

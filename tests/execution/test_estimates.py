@@ -130,8 +130,8 @@ def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
         location = DataLocation(tmp_path)
         orders = make_orders(open_runs, fresh, machine, machine.threads(cores()), location, "test")
         begun = time.monotonic()
-        places = machine.places(len(orders))
-        ended = LocalExecutor(fresh, places, report).run(orders)
+        slots = machine.slots(len(orders))
+        ended = LocalExecutor(fresh, slots, report).run(orders)
         actual = time.monotonic() - begun
         fresh.close()
         assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}

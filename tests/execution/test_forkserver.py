@@ -19,7 +19,7 @@ from multiprocessing.forkserver import _forkserver as server
 from pathlib import Path
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Progress
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 
@@ -36,7 +36,7 @@ def on_message(_order, message):
 
 if __name__ == "__main__":
     database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=2)], 2)
-    ended = LocalExecutor(database, Places.on_cpu(1), on_message).run(orders)
+    ended = LocalExecutor(database, Slots.on_cpu(1), on_message).run(orders)
     Path(f"/proc/{known[1]}/status").read_text()  # it is still there
     print(*(one.outcome.value for one in ended.values()))
 """
@@ -49,7 +49,7 @@ from multiprocessing.forkserver import _forkserver as server
 from pathlib import Path
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Progress
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 
@@ -66,7 +66,7 @@ def on_message(order, message):
 if __name__ == "__main__":
     seen, done = set(), []
     database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=900)], 3)
-    executor = LocalExecutor(database, Places.on_cpu(2), on_message)
+    executor = LocalExecutor(database, Slots.on_cpu(2), on_message)
     ended = executor.run(orders)
     print(*(one.outcome.value for one in ended.values()))
     print(*ended.values(), file=sys.stderr)

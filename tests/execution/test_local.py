@@ -22,7 +22,7 @@ from dia_repro.execution import forkserver
 from dia_repro.execution.leasing import acquire_lock
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.execution.upkeep import folder_of
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import NoAttention
@@ -92,7 +92,7 @@ def finish(folder: Path, seeds: int = 1, jobs: int = 2) -> str:
             notices.append(message.text)
 
     database, orders = make_orders(folder, [tiny_spec(epochs=EPOCHS)], seeds)
-    LocalExecutor(database, Places.on_cpu(jobs), listen).run(orders)
+    LocalExecutor(database, Slots.on_cpu(jobs), listen).run(orders)
     return "\n".join(notices)
 
 
@@ -245,7 +245,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     wait_until(lambda: details_started(tmp_path))
     owner = details(tmp_path)[0].summary.owner
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=epochs)], 1)
-    assert LocalExecutor(database, Places.on_cpu(1), report).run(orders) == {
+    assert LocalExecutor(database, Slots.on_cpu(1), report).run(orders) == {
         1: Ended(Outcome.BUSY, owner)
     }
     first.communicate(timeout=120)
@@ -253,7 +253,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     assert detail.summary.state is State.FINISHED
     assert [row["epoch"] for row in detail.epochs] == list(range(1, epochs + 1))
     assert len(detail.provenance) == 1
-    assert LocalExecutor(database, Places.on_cpu(1), report).run(orders) == {
+    assert LocalExecutor(database, Slots.on_cpu(1), report).run(orders) == {
         1: Ended(Outcome.DONE_BEFORE)
     }
 
@@ -298,7 +298,7 @@ def run_orders(folder: Path, **changes: object) -> dict[int, Ended]:
     diverging = tiny_spec(lr=1e6, norm=False, attention=NoAttention())
     database, orders = make_orders(folder, [tiny_spec(epochs=1), diverging], 2)
     broken = replace(orders[0], **changes)  # type: ignore[arg-type]
-    return LocalExecutor(database, Places.on_cpu(2), report).run([broken, *orders[1:]])
+    return LocalExecutor(database, Slots.on_cpu(2), report).run([broken, *orders[1:]])
 
 
 def test_one_bad_run_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_a_divergence_is_a_result_with_its_place(tmp_path: Path) -> None:
 )
 def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
     database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=4)], 1)
-    LocalExecutor(database, Places.on_cpu(1), report).run([replace(order, keep=keep)])
+    LocalExecutor(database, Slots.on_cpu(1), report).run([replace(order, keep=keep)])
     (run,) = all_runs(database)
     known = [epoch["test_top1"] for epoch in run_detail(database, run.id).epochs]
     best = known.index(run.best_top1) + 1
@@ -344,7 +344,7 @@ def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> 
             killed.append(int(summary.owner.split()[1]))
             os.kill(killed[0], signal.SIGKILL)
 
-    ended = LocalExecutor(database, Places.on_cpu(2), kill_the_long_one).run(orders)
+    ended = LocalExecutor(database, Slots.on_cpu(2), kill_the_long_one).run(orders)
     assert ended[1].outcome is Outcome.FINISHED
     assert ended[2].outcome is Outcome.FAILED
     summary = details(tmp_path)[1].summary
@@ -361,5 +361,5 @@ def test_an_error_in_what_is_said_ends_the_executor(tmp_path: Path) -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        LocalExecutor(database, Places.on_cpu(1), refuse).run(orders)
+        LocalExecutor(database, Slots.on_cpu(1), refuse).run(orders)
     wait_until(lambda: details(tmp_path)[0].summary.state is State.INTERRUPTED)

@@ -23,7 +23,7 @@ import torch
 import dia_repro
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import DATASETS
 from dia_repro.results.database import open_database
@@ -231,7 +231,7 @@ def has_epochs(location: Path | str) -> Callable[[], bool]:
 def serial_rows(folder: Path, runs: int, epochs: int) -> dict[int, list[tuple[Any, ...]]]:
     folder.mkdir()
     database, orders = make_orders(folder, [tiny_spec(epochs=epochs)], runs)
-    LocalExecutor(database, Places.on_cpu(2), report).run(orders)
+    LocalExecutor(database, Slots.on_cpu(2), report).run(orders)
     database.close()
     return rows(folder / DATABASE)
 

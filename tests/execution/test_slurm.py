@@ -19,7 +19,7 @@ import pytest
 from dia_repro.errors import UsageError
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import WorkOrder
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
@@ -236,7 +236,7 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
 
     (tmp_path / "serial").mkdir()
     serial, again = make_orders(tmp_path / "serial", [spec], 2)
-    LocalExecutor(serial, Places.on_cpu(1), lambda *_: None).run(again)
+    LocalExecutor(serial, Slots.on_cpu(1), lambda *_: None).run(again)
     for ours, theirs in zip(orders, again, strict=True):
         assert figures(database, ours.run_id) == figures(serial, theirs.run_id)
 

@@ -29,7 +29,7 @@ from dia_repro.execution.messages import (
     WorkOrder,
     describe_owner,
 )
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results.database import Database, open_database
@@ -81,7 +81,7 @@ def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -
         asked.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
-    executor = LocalExecutor(database, Places.on_cpu(1), on_message)
+    executor = LocalExecutor(database, Slots.on_cpu(1), on_message)
     ended = executor.run([order])[order.run_id]
     assert len(stuck) == 1
     assert time.monotonic() - asked[0] < 10
@@ -97,12 +97,12 @@ def test_a_run_whose_images_are_replaced_fails_and_records_no_such_epoch(tmp_pat
             for path in (tmp_path / "photos" / "train").rglob("*.png"):
                 Image.new("RGB", (80, 80)).save(path)
 
-    ended = LocalExecutor(database, Places.on_cpu(1), on_message).run([order])[order.run_id]
+    ended = LocalExecutor(database, Slots.on_cpu(1), on_message).run([order])[order.run_id]
     assert ended.outcome is Outcome.FAILED
     assert (ended.detail or "").endswith(".png has changed since the run began: start again")
     assert state(database, order) == (State.FAILED, ended.detail, None)
     assert len(run_detail(database, order.run_id).epochs) < 3
-    again = LocalExecutor(database, Places.on_cpu(1), lambda *_: None).run([order])[order.run_id]
+    again = LocalExecutor(database, Slots.on_cpu(1), lambda *_: None).run([order])[order.run_id]
     assert "have changed since the run was asked for" in (again.detail or "")
 
 
@@ -164,7 +164,7 @@ def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
                 wait = 0.2 + 0.8 * number
                 threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    executor = LocalExecutor(database, Places.on_cpu(1), on_message, train=train)
+    executor = LocalExecutor(database, Slots.on_cpu(1), on_message, train=train)
     ended = executor.run([order])[order.run_id]
     assert ended.outcome is expected
     assert says in (ended.detail or "")
@@ -195,7 +195,7 @@ def test_stopped_worker_is_continued_and_ends(tmp_path: Path, how: str) -> None:
         else:
             raise StrayError
 
-    executor = LocalExecutor(database, Places.on_cpu(1), on_message)
+    executor = LocalExecutor(database, Slots.on_cpu(1), on_message)
     rescue = threading.Timer(20, lambda: os.kill(found[0], signal.SIGCONT))
     with pytest.raises(StrayError) if how == "error" else nullcontext():
         executor.run([order])

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Message, Notice, WorkOrder
-from dia_repro.execution.placing import Places
 from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
@@ -72,7 +72,7 @@ def main() -> None:
     address, location = [*sys.argv[4:], None, None][:2]
     place, specs = os.environ.get("DIA_REPRO_CHECKPOINTS"), [tiny_spec(epochs=epochs)]
     database, orders = make_orders(Path.cwd(), specs, seeds, place, location)
-    executor: LocalExecutor | RayExecutor = LocalExecutor(database, Places.on_cpu(jobs), report)
+    executor: LocalExecutor | RayExecutor = LocalExecutor(database, Slots.on_cpu(jobs), report)
     if address:
         from dia_repro.execution.on_ray import RayExecutor
         from dia_repro.execution.ray_nodes import Share, connect

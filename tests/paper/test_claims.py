@@ -8,10 +8,10 @@ import pytest
 
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.paper import (
+    CellKey,
     Claim,
     Kind,
     PaperCell,
-    Place,
     all_claims,
     claim,
     equal_within,
@@ -22,17 +22,17 @@ from dia_repro.paper import (
 ALL = all_claims()
 
 
-def printed(place: Place, metric: str) -> float:
+def printed(place: CellKey, metric: str) -> float:
     found = cell(place, metric)
     assert found is not None, place
     return found.value
 
 
-def cell(place: Place, metric: str = "top1") -> PaperCell | None:
+def cell(place: CellKey, metric: str = "top1") -> PaperCell | None:
     return {**tables(), **figures()}[place.artifact].find(place.row, place.column, metric)
 
 
-def places(one: Claim) -> list[Place]:
+def places(one: Claim) -> list[CellKey]:
     return [*one.cells, *(p for pair in one.comparisons for p in (pair.first, pair.second))]
 
 
@@ -85,7 +85,7 @@ def test_the_paper_prints_them_nearer_than_its_seeds_are(one: Claim) -> None:
 def test_the_paper_prints_nan_where_it_says_divergence_and_nowhere_else() -> None:
     diverging = {place for one in of_kind(Kind.DIVERGES) for place in one.cells}
     training = {place for one in of_kind(Kind.TRAINS) for place in one.cells}
-    table = [Place("table8", c.row, c.column) for c in tables()["table8"].cells]
+    table = [CellKey("table8", c.row, c.column) for c in tables()["table8"].cells]
     assert diverging | training == set(table)
     assert diverging == {place for place in table if math.isnan(printed(place, "top1"))}
 
@@ -93,5 +93,5 @@ def test_the_paper_prints_nan_where_it_says_divergence_and_nowhere_else() -> Non
 def test_the_row_left_out_is_the_one_that_the_paper_prints_the_other_way() -> None:
     left_in = {pair.first.row for pair in claim("table3-senet-original").comparisons}
     (left_out,) = set(tables()["table3"].rows) - left_in
-    se, original = (Place("table3", left_out, column) for column in ("SENet", "original"))
+    se, original = (CellKey("table3", left_out, column) for column in ("SENet", "original"))
     assert printed(se, "top1") == pytest.approx(printed(original, "top1") - 0.01)

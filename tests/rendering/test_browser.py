@@ -195,7 +195,7 @@ def test_a_cell_shows_its_runs_when_pointed_at_and_keeps_them_when_clicked(
 ) -> None:
     shown = show(pages.known)
     draw_all(shown)  # so that nothing moves under the pointer
-    panel, cell = shown.locator("#details"), shown.locator("[data-place='table5-1-1']").first
+    panel, cell = shown.locator("#details"), shown.locator("[data-cell='table5-1-1']").first
     assert panel.is_hidden()
     cell.hover()
     panel.wait_for(state="visible")
@@ -214,7 +214,7 @@ def test_a_cell_shows_its_runs_when_pointed_at_and_keeps_them_when_clicked(
 
 def test_a_tap_opens_a_sheet_on_a_phone(show: Show, pages: Pages) -> None:
     shown = show(pages.known, 360, has_touch=True)
-    shown.locator("[data-place='table5-1-1'] button").tap()
+    shown.locator("[data-cell='table5-1-1'] button").tap()
     box = shown.locator("#details").bounding_box()
     assert box is not None
     assert box["width"] == 360
@@ -223,7 +223,7 @@ def test_a_tap_opens_a_sheet_on_a_phone(show: Show, pages: Pages) -> None:
 
 def test_the_keyboard_reaches_a_cell_its_details_and_the_way_back(show: Show, pages: Pages) -> None:
     shown = show(pages.known)
-    focused = "document.activeElement.closest('td')?.dataset.place ?? null"
+    focused = "document.activeElement.closest('td')?.dataset.cell ?? null"
     for _ in range(200):
         shown.keyboard.press("Tab")
         if shown.evaluate(focused) == "table5-1-2":

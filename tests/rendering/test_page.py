@@ -134,11 +134,11 @@ def test_an_empty_database_gives_a_page_that_says_what_to_run(tmp_path: Path) ->
 
 def test_a_cell_leads_to_its_runs_and_commands(known: str) -> None:
     data = data_of(known)
-    place = data["places"]["table5-2-2"]
-    assert place["title"] == "Table 5: DIANet, ResNet164"
-    assert place["explain"] == "dia-repro explain table5 ResNet164 DIANet --protocol paper"
-    assert '--only "DIANet ResNet164"' in str(place["train"])
-    spec = data["specs"][str(place["spec"])]
+    cell = data["cells"]["table5-2-2"]
+    assert cell["title"] == "Table 5: DIANet, ResNet164"
+    assert cell["explain"] == "dia-repro explain table5 ResNet164 DIANet --protocol paper"
+    assert '--only "DIANet ResNet164"' in str(cell["train"])
+    spec = data["specs"][str(cell["spec"])]
     runs = spec["runs"]
     assert isinstance(runs, list)
     assert [run["seed"] for run in runs] == sorted(run["seed"] for run in runs)

@@ -28,7 +28,7 @@ from dia_repro.rendering.images import (
     style,
     to_bytes,
 )
-from dia_repro.rendering.labels import Box, best_place
+from dia_repro.rendering.labels import Box, best_position
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.sizes import draw_sizes
 from dia_repro.results.database import open_database
@@ -184,8 +184,8 @@ def _lightness(colour: str) -> float:
 def test_labels_avoid_points_and_the_edge() -> None:
     whole = Box(0, 0, 100, 100)
     right_of_it = [Box(55, 40, 100, 60)]
-    place = best_place((50, 50), "abc", 7, right_of_it, whole)
-    assert place.side == "right"
-    assert place.box.overlap(right_of_it[0]) == 0
-    assert best_place((95, 50), "abcdef", 7, [], whole).side == "right"
-    assert best_place((5, 50), "abcdef", 7, [], whole).side == "left"
+    position = best_position((50, 50), "abc", 7, right_of_it, whole)
+    assert position.side == "right"
+    assert position.box.overlap(right_of_it[0]) == 0
+    assert best_position((95, 50), "abcdef", 7, [], whole).side == "right"
+    assert best_position((5, 50), "abcdef", 7, [], whole).side == "left"

@@ -114,13 +114,13 @@ SCRIPT = """
 import subprocess, sys
 from pathlib import Path
 from dia_repro.execution.local import LocalExecutor
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from tests.execution.tiny_runs import make_orders, report
 from tests.helpers import tiny_spec
 if __name__ == "__main__":
     database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=1)], 2)
     for order in orders:
-        LocalExecutor(database, Places.on_cpu(1), report).run([order])
+        LocalExecutor(database, Slots.on_cpu(1), report).run([order])
         subprocess.run(sys.argv[1:], check=True)
 """
 

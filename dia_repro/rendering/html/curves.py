@@ -41,11 +41,11 @@ def drawn_epochs(runs: Sequence[RunBehind], every: int) -> list[int]:
 
 def series(one: RunBehind, epochs: Sequence[int]) -> dict[str, list[float | None]]:
     """A run's figures at these epochs; None where it has none, or one that is not finite."""
-    places = {epoch: place for place, epoch in enumerate(one.history.epochs)}
-    if not places:
+    indices = {epoch: index for index, epoch in enumerate(one.history.epochs)}
+    if not indices:
         return {}
     return {
-        name: [_rounded(figures[places[e]]) if e in places else None for e in epochs]
+        name: [_rounded(figures[indices[e]]) if e in indices else None for e in epochs]
         for name, figures in one.history.measures.items()
     }
 
@@ -58,7 +58,7 @@ def chart(findings: Findings, drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The networks of an artifact that have curves, with a colour and a dash for each.
 
     Rows differ in colour and columns in dash, the last column's line being whole; where there is
-    one row, columns differ in both. Places with the same experiment have one curve.
+    one row, columns differ in both. Cells with the same experiment have one curve.
 
     Args:
         drawn: by spec_id, with the epochs that are drawn.

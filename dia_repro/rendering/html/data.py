@@ -1,4 +1,4 @@
-"""What a page's script knows: runs behind each place, commands, curves."""
+"""What a page's script knows: runs behind each cell, commands, curves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dia_repro.rendering.html.curves import (
     series,
     stride,
 )
-from dia_repro.rendering.html.grids import place_key
+from dia_repro.rendering.html.grids import cell_key
 from dia_repro.rendering.html.values import Report
 
 
@@ -33,8 +33,8 @@ def page_data(report: Report, shown: Iterable[tuple[Findings, Grid]]) -> dict[st
     return {
         "every": every,
         "specs": specs,
-        "places": dict(
-            pair for findings, grid in artifacts for pair in _places(report, findings, grid)
+        "cells": dict(
+            pair for findings, grid in artifacts for pair in _cells(report, findings, grid)
         ),
         "charts": {findings.artifact.name: chart(findings, specs) for findings, _ in artifacts},
     }
@@ -73,7 +73,7 @@ def _finite(figure: float | None) -> float | None:
     return figure if figure is not None and abs(figure) <= 100.0 else None
 
 
-def _places(report: Report, findings: Findings, grid: Grid) -> Iterable[tuple[str, dict[str, Any]]]:
+def _cells(report: Report, findings: Findings, grid: Grid) -> Iterable[tuple[str, dict[str, Any]]]:
     value, span = findings.value, grid.groups[0][1]
     for (row, column), experiment in findings.experiments.items():
         entry = experiment.entry
@@ -84,7 +84,7 @@ def _places(report: Report, findings: Findings, grid: Grid) -> Iterable[tuple[st
         compared = findings.experiments.get(entry.compared_with) if entry.compared_with else None
         commands = report.commands[findings.artifact.name, row, column]
         yield (
-            place_key(value, row, column),
+            cell_key(value, row, column),
             {
                 "title": f"{value.label}: {column}, {row}",
                 "figures": list(zip(grid.columns[1 : 1 + span], texts, strict=True)),

@@ -30,7 +30,7 @@ class Slot:
         state: of ours: complete, partial, diverged or missing; else empty.
         mark: what shows an unusual state without colour.
         key: the number that it sorts by; empty sorts last.
-        place: key of the network behind it; empty where there is none.
+        cell: key of the network behind it; empty where there is none.
         opens: whether it is the one of its network that the keyboard reaches.
     """
 
@@ -39,7 +39,7 @@ class Slot:
     state: str
     mark: str
     key: str
-    place: str
+    cell: str
     opens: bool
     bold: bool
 
@@ -91,7 +91,7 @@ def _slots(grid: Grid, value: TableValue, number: int, row: str) -> Iterator[Slo
             state=state,
             mark=MARKS.get(state, ""),
             key=sort_key(text),
-            place=place_key(value, row, column) if cell and whose != "paper" else "",
+            cell=cell_key(value, row, column) if cell and whose != "paper" else "",
             opens=grid.columns[at] == OURS_HEADING and cell is not None,
             bold=(number, at) in grid.bold,
         )
@@ -103,7 +103,7 @@ def sort_key(text: str) -> str:
     return number[1] if number else ""
 
 
-def place_key(value: TableValue, row: str, column: str) -> str:
-    """A short name of a place in a table, that can be part of an address."""
+def cell_key(value: TableValue, row: str, column: str) -> str:
+    """A short name of a cell of a table, that can be part of an address."""
     paper = value.paper
     return f"{paper.artifact}-{paper.rows.index(row) + 1}-{paper.columns.index(column) + 1}"

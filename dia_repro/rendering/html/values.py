@@ -9,12 +9,12 @@ from typing import Literal
 from dia_repro.artifacts.findings import Findings
 from dia_repro.claims.verdicts import ClaimVerdict
 
-Place = tuple[str, str, str]  # artifact, row, column
+Key = tuple[str, str, str]  # artifact, row, column
 
 
 @dataclass(frozen=True)
 class Commands:
-    """What to type for one place of an artifact: to train it, and to see where it comes from."""
+    """What to type for one cell of an artifact: to train it, and to see where it comes from."""
 
     train: str
     explain: str
@@ -42,7 +42,7 @@ class Report:
         version: of this package.
         findings: of every artifact, for the overview.
         detailed: names of those that are shown whole.
-        commands: for each place of these.
+        commands: for each cell of these.
         whole: by artifact, what trains all that it needs.
         pictures: by artifact.
         beside: those that the paper does not have.
@@ -51,7 +51,7 @@ class Report:
     version: str
     findings: tuple[Findings, ...]
     detailed: tuple[str, ...]
-    commands: Mapping[Place, Commands]
+    commands: Mapping[Key, Commands]
     whole: Mapping[str, str]
     claims: tuple[ClaimVerdict, ...] = ()
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)

@@ -33,19 +33,19 @@
     return parts;
   }
 
-  function fill(place) {
+  function fill(found) {
     const close = page.make("button", { type: "button", className: "close", ariaLabel: "Close" },
       "×");
     close.addEventListener("click", hide);
-    const figures = page.make("dl", { className: "figures" }, ...place.figures.map(
+    const figures = page.make("dl", { className: "figures" }, ...found.figures.map(
       ([name, text]) => page.make("div", {}, page.make("dt", {}, name),
         page.make("dd", {}, text || "–"))));
     panel.replaceChildren(
-      page.make("h3", { id: "details-title" }, place.title), close, figures,
-      ...experiment(place.spec, null),
-      ...(place.compared ? experiment(place.compared[1], place.compared[0]) : []),
-      page.make("p", {}, "To train it: ", page.command(place.train)),
-      page.make("p", {}, "Where it comes from: ", page.command(place.explain)));
+      page.make("h3", { id: "details-title" }, found.title), close, figures,
+      ...experiment(found.spec, null),
+      ...(found.compared ? experiment(found.compared[1], found.compared[0]) : []),
+      page.make("p", {}, "To train it: ", page.command(found.train)),
+      page.make("p", {}, "Where it comes from: ", page.command(found.explain)));
   }
 
   // Below the cell, or above it where there is no room; a sheet at the bottom of a phone.
@@ -66,7 +66,7 @@
     if (shown !== cell) {
       shown?.classList.remove("shown");
       shown = cell;
-      fill(page.data.places[cell.dataset.place]);
+      fill(page.data.cells[cell.dataset.cell]);
       panel.hidden = false;
       cell.classList.add("shown");
       put(cell);
@@ -94,7 +94,7 @@
     timer = setTimeout(action, wait);
   }
 
-  for (const cell of document.querySelectorAll("td[data-place]")) {
+  for (const cell of document.querySelectorAll("td[data-cell]")) {
     cell.addEventListener("pointerenter", (event) => {
       if (event.pointerType === "mouse" && !kept) later(() => show(cell, false), WAIT);
     });
@@ -116,7 +116,7 @@
   panel.addEventListener("focusin", () => { clearTimeout(timer); kept = true; });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   document.addEventListener("pointerdown", (event) => {
-    if (!panel.contains(event.target) && !event.target.closest("td[data-place]")) hide();
+    if (!panel.contains(event.target) && !event.target.closest("td[data-cell]")) hide();
   });
   addEventListener("resize", () => { if (shown) put(shown); });
 })();

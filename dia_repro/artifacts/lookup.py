@@ -1,4 +1,4 @@
-"""A place in a table by what a person types: in either order, in part, in any case."""
+"""A cell of a table by what a person types: in either order, in part, in any case."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dia_repro.artifacts.table import Entry, TableArtifact
 from dia_repro.errors import UsageError
 
 
-class UnknownPlaceError(UsageError):
+class UnknownCellError(UsageError):
     """No cell of the artifact, or more than one, has these names."""
 
 
@@ -19,7 +19,7 @@ def find_entry(artifact: TableArtifact, first: str, second: str) -> Entry:
     name that is given whole is meant even if it is part of another.
 
     Raises:
-        UnknownPlaceError: the message lists the names that there are, or that it could be.
+        UnknownCellError: the message lists the names that there are, or that it could be.
     """
     rows = {row: (row,) for row in artifact.paper.rows}
     columns = {
@@ -27,21 +27,21 @@ def find_entry(artifact: TableArtifact, first: str, second: str) -> Entry:
     }
     for name in (first, second):
         if not _matching(name, rows) and not _matching(name, columns):
-            raise UnknownPlaceError(f"{artifact.name} has no {name!r}: {_names(artifact)}")
-    places = {
+            raise UnknownCellError(f"{artifact.name} has no {name!r}: {_names(artifact)}")
+    cells = {
         (row, column)
         for row_name, column_name in ((first, second), (second, first))
         for row in _matching(row_name, rows)
         for column in _matching(column_name, columns)
     }
-    found = [one for one in artifact.entries if one.shown and (one.row, one.column) in places]
+    found = [one for one in artifact.entries if one.shown and (one.row, one.column) in cells]
     if not found:
-        raise UnknownPlaceError(
+        raise UnknownCellError(
             f"{artifact.name} has no cell {first!r} {second!r}: {_names(artifact)}"
         )
     if len(found) > 1:
         listed = ", ".join(f"{one.row!r} {one.column!r}" for one in found)
-        raise UnknownPlaceError(f"{first!r} {second!r} could be any of {listed}")
+        raise UnknownCellError(f"{first!r} {second!r} could be any of {listed}")
     return found[0]
 
 
@@ -52,14 +52,14 @@ def find_metric(artifact: TableArtifact, metrics: Iterable[str], name: str) -> s
         metrics: those that the cell has.
 
     Raises:
-        UnknownPlaceError: none or several have that name; the message lists them.
+        UnknownCellError: none or several have that name; the message lists them.
     """
     known = {metric: (metric,) for metric in metrics}
     found = _matching(name, known)
     if len(found) == 1:
         return found[0]
     problem = f"{name!r} could be any of" if found else f"{artifact.name} has no {name!r} there:"
-    raise UnknownPlaceError(f"{problem} {', '.join(found or known)}")
+    raise UnknownCellError(f"{problem} {', '.join(found or known)}")
 
 
 def _matching(name: str, known: Mapping[str, Iterable[str]]) -> list[str]:

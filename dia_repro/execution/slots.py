@@ -20,7 +20,7 @@ class _Device:
         return not self.runs or self.memory is None or self.taken + need <= self.memory
 
 
-class Places:
+class Slots:
     """Devices, each with room for some runs at a time.
 
     Args:
@@ -43,7 +43,7 @@ class Places:
         self.total = room if at_once is None else min(at_once, room)
 
     @classmethod
-    def on_cpu(cls, runs: int) -> Places:
+    def on_cpu(cls, runs: int) -> Slots:
         """Room for so many runs on the processor."""
         return cls([CPU], runs)
 

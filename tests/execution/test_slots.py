@@ -17,7 +17,7 @@ from dia_repro.execution.estimates import with_estimates
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
-from dia_repro.execution.placing import Places
+from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
 from dia_repro.results import leases, writer
 from dia_repro.results.database import open_database
@@ -31,48 +31,48 @@ ROOM = {"cuda:0": 100, "cuda:1": 100}
 
 
 def test_the_emptiest_device_is_next_until_all_are_full() -> None:
-    places = Places(GPUS, 2)
-    assert [places.take(0) for _ in range(5)] == [*GPUS, *GPUS, None]
-    places.give_back("cuda:1", 0)
-    assert (places.free, places.take(0), places.take(0)) == (1, "cuda:1", None)
+    slots = Slots(GPUS, 2)
+    assert [slots.take(0) for _ in range(5)] == [*GPUS, *GPUS, None]
+    slots.give_back("cuda:1", 0)
+    assert (slots.free, slots.take(0), slots.take(0)) == (1, "cuda:1", None)
 
 
 def test_no_more_at_once_than_asked_for() -> None:
-    places = Places(GPUS, 2, at_once=3)
-    assert places.total == 3
-    assert [places.take(0) for _ in range(4)] == ["cuda:0", "cuda:1", "cuda:0", None]
+    slots = Slots(GPUS, 2, at_once=3)
+    assert slots.total == 3
+    assert [slots.take(0) for _ in range(4)] == ["cuda:0", "cuda:1", "cuda:0", None]
 
 
 def test_memory_is_not_given_out_twice() -> None:
-    places = Places(GPUS, 4, ROOM)
-    assert [places.take(60), places.take(60), places.take(60)] == [*GPUS, None]
-    assert places.take(40) == "cuda:0"
-    places.give_back("cuda:0", 60)
-    assert places.take(60) == "cuda:0"
+    slots = Slots(GPUS, 4, ROOM)
+    assert [slots.take(60), slots.take(60), slots.take(60)] == [*GPUS, None]
+    assert slots.take(40) == "cuda:0"
+    slots.give_back("cuda:0", 60)
+    assert slots.take(60) == "cuda:0"
 
 
 def test_what_is_reckoned_too_large_runs_alone() -> None:
-    places = Places(["cuda:0"], 2, ROOM)
-    assert (places.take(500), places.take(1)) == ("cuda:0", None)
-    places.give_back("cuda:0", 500)
-    assert (places.take(1), places.take(500)) == ("cuda:0", None)
+    slots = Slots(["cuda:0"], 2, ROOM)
+    assert (slots.take(500), slots.take(1)) == ("cuda:0", None)
+    slots.give_back("cuda:0", 500)
+    assert (slots.take(1), slots.take(500)) == ("cuda:0", None)
 
 
 def test_places_of_a_machine() -> None:
     two = Machine(GPUS, 16, tuple(ROOM.items()))
-    assert two.places(9).total == 2
-    assert two.places(1).total == 1
-    assert two.places(9, per_gpu=3).total == 6
-    assert two.places(9, jobs=5, per_gpu=3).total == 5
+    assert two.slots(9).total == 2
+    assert two.slots(1).total == 1
+    assert two.slots(9, per_gpu=3).total == 6
+    assert two.slots(9, jobs=5, per_gpu=3).total == 5
     with pytest.raises(UsageError, match="5 runs at a time need --per-gpu 3: there are 2 GPUs"):
-        two.places(9, jobs=5)
+        two.slots(9, jobs=5)
     laptop = Machine(("cpu",), 4)
-    assert (laptop.places(9).total, laptop.places(9, 2).total, laptop.places(3).total) == (4, 2, 3)
+    assert (laptop.slots(9).total, laptop.slots(9, 2).total, laptop.slots(3).total) == (4, 2, 3)
     with pytest.raises(AbsentError, match="no GPU here to share"):
-        laptop.places(9, per_gpu=2)
+        laptop.slots(9, per_gpu=2)
 
 
-class Watched(Places):
+class Watched(Slots):
     """Notes what is on a device each time a run is placed there."""
 
     def __init__(self) -> None:
@@ -102,18 +102,18 @@ def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) ->
     database, orders = make_orders(tmp_path, [tiny_spec()], 6)
     needs = [60, 60, 60, 30, 10, 200]
     orders = [replace(one, memory=need) for one, need in zip(orders, needs, strict=True)]
-    places, went = Watched(), {}
+    slots, went = Watched(), {}
 
     def listen(order: WorkOrder, message: Message) -> None:
         if isinstance(message, Notice):
             went[order.run_id] = message.text
 
-    ended = LocalExecutor(database, places, listen, train=say_where).run(orders)
+    ended = LocalExecutor(database, slots, listen, train=say_where).run(orders)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     assert (len(went), set(went.values())) == (6, set(GPUS))
-    assert places.seen[:3] == [(60,), (60,), (60, 30)], "the third of 60 waits, 30 passes"
-    assert all(sum(needs) <= 100 or len(needs) == 1 for needs in places.seen)
-    assert places.on == {name: [] for name in GPUS}
+    assert slots.seen[:3] == [(60,), (60,), (60, 30)], "the third of 60 waits, 30 passes"
+    assert all(sum(needs) <= 100 or len(needs) == 1 for needs in slots.seen)
+    assert slots.on == {name: [] for name in GPUS}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
