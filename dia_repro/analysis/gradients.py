@@ -36,7 +36,7 @@ class RecordedRun:
     @property
     def moments(self) -> tuple[int, int]:
         """Epochs done at the first and at the last record."""
-        return min(self.records), max(self.records)
+        return 0, _last(self.spec)
 
 
 def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRun]:
@@ -73,7 +73,7 @@ def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRu
 
 def _of_the_figure(database: Database) -> Iterable[RecordedRun]:
     for spec, summary in finished_runs(database, LABELS):
-        records = records_of(database, summary.id)
+        records = whole_records(database, summary.id, spec)
         if records:
             yield RecordedRun(run_detail(database, summary.id), spec, LABELS[spec.model], records)
 
@@ -82,12 +82,24 @@ def _checked(database: Database, run: RunDetail) -> RecordedRun:
     number, spec = run.summary.id, Spec.from_json(run.spec_json)
     if run.summary.state is not State.FINISHED:
         raise NotAnalysableError(f"run {number} is {run.summary.state}: its training has no end")
-    records = records_of(database, number)
+    records = whole_records(database, number, spec)
     if not records:
         raise NotAnalysableError(
-            f"run {number} has recorded no gradients: only networks without skips do"
+            f"run {number} has not recorded its gradients from the first to the last epoch: only "
+            "networks without skips do"
         )
     return RecordedRun(run, spec, LABELS.get(spec.model, spec.model.attention.kind), records)
+
+
+def whole_records(database: Database, run_id: int, spec: Spec) -> dict[int, list[Record]]:
+    """What a run has recorded; nothing where its first or its last record is missing."""
+    records = records_of(database, run_id)
+    return records if {0, _last(spec)} <= records.keys() else {}
+
+
+def _last(spec: Spec) -> int:
+    """Epochs done at the last record: it is made as the last epoch begins."""
+    return spec.recipe.epochs - 1
 
 
 def records_of(database: Database, run_id: int) -> dict[int, list[Record]]:

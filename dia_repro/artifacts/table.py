@@ -174,6 +174,11 @@ class TableArtifact:
         """The experiment behind each (row, column)."""
         return {(entry.row, entry.column): entry.spec(request) for entry in self.entries}
 
+    def as_usual(self, request: Request) -> Request:
+        """The request without its length where that is what each network has anyway."""
+        usual = replace(request, epochs=None)
+        return usual if self.specs(usual) == self.specs(request) else request
+
     def compute(self, database: Database, request: Request, seeds: int | None = None) -> TableValue:
         """The table from what the database holds.
 
@@ -181,6 +186,7 @@ class TableArtifact:
             request: protocol, precision and data: only runs of exactly these specs count.
             seeds: how many seeds a cell should have; by default as many as any cell has.
         """
+        request = self.as_usual(request)
         specs = self.specs(request)
         found = runs_of(database, (spec.spec_id for spec in specs.values()))
         expected = seeds or max((len(runs) for runs in found.values()), default=0) or 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dia_repro.analysis.gradients import records_of
+from dia_repro.analysis.gradients import whole_records
 from dia_repro.analysis.stored import stored_integrations
 from dia_repro.claims.readings import (
     DENSITY,
@@ -40,10 +40,14 @@ def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:
     """Of Figure 6: DIANet against the original, for each seed that both were trained with."""
     moment = min if runs.claim.kind is Kind.GRADIENTS_INITIAL else max
     pair = runs.claim.comparisons[0]
+    specs = runs.specs[pair.first], runs.specs[pair.second]
     first, second = _finished(runs, pair.first), _finished(runs, pair.second)
     gains, behind = {}, []
     for seed in sorted(first.keys() & second.keys()):
-        both = [records_of(database, of_seed[seed].id) for of_seed in (first, second)]
+        both = [
+            whole_records(database, of_seed[seed].id, spec)
+            for of_seed, spec in zip((first, second), specs, strict=True)
+        ]
         if all(both):
             gains[seed] = gradient_gains(*(records[moment(records)] for records in both))
             behind += [first[seed], second[seed]]

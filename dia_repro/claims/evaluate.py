@@ -44,7 +44,8 @@ def evaluate_claims(database: Database, wanted: Wanted) -> tuple[ClaimVerdict, .
             artifact the rest is what the database holds most runs of.
     """
     requests = {
-        name: best_covered(artifact, database, wanted) for name, artifact in ARTIFACTS.items()
+        name: artifact.as_usual(best_covered(artifact, database, wanted))
+        for name, artifact in ARTIFACTS.items()
     }
     specs = {
         claim.name: {at: entry_at(at).spec(requests[claim.artifact]) for at in cells_of(claim)}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+DIGITS = 9  # of percentages: far below an image of the test set, far above rounding
 LEVEL = 0.05  # two-sided, of every test; intervals are 1 - LEVEL wide
 POWER = 0.8
 RESAMPLES = 9999
@@ -30,8 +31,12 @@ MOST_SEEDS = 1000  # beyond, nobody trains as many: the effect is as good as non
 
 
 def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """First minus second by seed, in the order of seeds, where both have one."""
-    return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
+    """First minus second by seed, in the order of seeds, where both have one.
+
+    Rounded so far that equal counts of correct answers differ by 0.
+    """
+    common = sorted(first.keys() & second.keys())
+    return {seed: round(first[seed] - second[seed], DIGITS) for seed in common}
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -236,10 +236,11 @@ class Attempt:
         loaded: checkpoint.Loaded | None,
         history: list[dict[str, float]],
     ) -> None:
-        if loaded is None and summary.epochs:
-            for name in checkpoint.sorted_names(folder):
-                self._notice(f"{folder.shown(name)} is damaged")
-                checkpoint.put_aside(folder, name)
+        damaged = checkpoint.sorted_names(folder) if loaded is None else ()
+        for name in damaged:
+            self._notice(f"{folder.shown(name)} is damaged")
+            checkpoint.put_aside(folder, name)
+        if loaded is None and (damaged or summary.epochs):
             self._notice("no sound checkpoint is left: starts again from the first epoch")
         if loaded is not None:
             for name in loaded.damaged:
@@ -284,17 +285,14 @@ class Attempt:
             while not trainer.finished:
                 metrics = trainer.run_epoch(on_step)
                 self._say_how(trainer)
-                self.ledger.beat(lease)  # or the folder is another's
-                self._save(trainer, folder)
+                self._save(trainer, lease, folder)
                 self.ledger.record_epoch(lease, asdict(metrics))
                 self._record_gradients(trainer, lease)
                 self._report(trainer, now=True)
         except Stopped:
             if self.heart.taken_over:
                 raise TakenOverError(f"{self.order.label} was taken over") from None
-            with suppress(DatabaseError):  # it is out of reach: weights are saved all the same
-                self.ledger.beat(lease)
-            self._save(trainer, folder)
+            self._save(trainer, lease, folder)
             return State.INTERRUPTED, None, None
         except Diverged as outcome:
             self._record_gradients(trainer, lease)
@@ -317,7 +315,15 @@ class Attempt:
         if self.device.type == "cuda":  # steps on a CPU are always eager
             self._notice(f"execution mode: {self.step}")
 
-    def _save(self, trainer: Trainer, folder: Folder) -> None:
+    def _save(self, trainer: Trainer, lease: Lease, folder: Folder) -> None:
+        """Keep what is trained, also where the database is out of reach.
+
+        Raises:
+            TakenOverError: the run, and with it its folder, is another process's.
+            CheckpointError: it cannot be kept.
+        """
+        with suppress(DatabaseError):
+            self.ledger.beat(lease)
         spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None
         epochs = len(trainer.history)
         content = {

@@ -18,6 +18,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from dia_repro.execution.ledger import Ledger
+from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.file_systems import network_file_system
 from dia_repro.results.leases import Holder, Lease, TakenOverError
@@ -148,7 +149,7 @@ class Heart(threading.Thread):
             except TakenOverError:
                 self.taken_over = True
                 return
-            except DatabaseError:
+            except (DatabaseError, ForeignDatabaseError):
                 # Out of reach for now. Training goes on: its next epoch is written, or fails
                 # with the reason.
                 continue

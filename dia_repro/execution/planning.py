@@ -166,7 +166,8 @@ def chosen_entries(
 
 
 def _has_words(label: str, words: str) -> bool:
-    return set(words.lower().split()) <= set(label.lower().replace(",", " ").split())
+    wanted, known = (text.lower().replace(",", " ").split() for text in (words, label))
+    return set(wanted) <= set(known)
 
 
 def longest_first(planned: Iterable[PlannedRun]) -> list[PlannedRun]:

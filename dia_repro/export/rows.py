@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import Spec
 from dia_repro.export.columns import ATTEMPTS, EPOCHS, RUNS, Table
+from dia_repro.results.database import DatabaseError
 from dia_repro.results.queries import RunSummary, iterate_runs
 from dia_repro.results.schema import EpochRow, ProvenanceRow, RunRow, SpecRow
 
@@ -49,7 +50,11 @@ def batches(session: Session, table: Table) -> Iterator[Sequence[Row]]:
 def _run_rows(session: Session) -> Iterator[Row]:
     specs = {row.spec_id: _flat(row.json) for row in session.scalars(select(SpecRow))}
     for run in iterate_runs(session):
-        spec = specs[run.spec_id]
+        spec = specs.get(run.spec_id)
+        if spec is None:
+            raise DatabaseError(
+                f"spec {run.spec_id} of run {run.id} is gone: see 'dia-repro db check'"
+            )
         yield tuple(_value(column.origin, run, spec) for column in RUNS.columns)
 
 

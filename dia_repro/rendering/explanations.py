@@ -218,10 +218,13 @@ def _at_epoch(top1: float | None, epoch: int | None) -> str | None:
     return None if top1 is None or epoch is None else f"{top1:.2f} (epoch {epoch})"
 
 
+CLEANNESS = {True: "", False: " modified", None: " (modified or not: unknown)"}
+
+
 def _commit(commit: str | None, clean: bool | None) -> str:
     if commit is None:
         return ""
-    return commit[:SHORT_COMMIT] + ("" if clean else " modified")
+    return commit[:SHORT_COMMIT] + CLEANNESS[clean]
 
 
 def _moment(moment: datetime | None) -> str:

@@ -155,7 +155,7 @@ def _best(value: TableValue, headings: list[str]) -> Iterator[tuple[int, int]]:
             if not known or None in figures.values():
                 continue  # the best of some is no statement
             for (row, column), figure in figures.items():
-                if figure == max(known):
+                if figure is not None and math.isclose(figure, max(known)):
                     yield row, 1 + column * len(headings) + headings.index(heading)
 
 

@@ -54,7 +54,7 @@ def draw_heatmaps(rows: Sequence[Sequence[Panel]], title: str, caption: str) -> 
     figure.colorbar(
         axes[0, 0].images[0], ax=list(axes.flat), label="importance ÷ the row's largest", aspect=40
     )
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle("\n".join(textwrap.wrap(title, 48 * across)), fontsize=11)
     figure.supxlabel(
         "\n".join(textwrap.wrap(caption, 65 * across)), fontsize=7.5, x=0.02, ha="left"
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from dia_repro.errors import UsageError
@@ -19,6 +19,7 @@ from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
+    GRADIENTS_SETTINGS,
     AnalysisPartRow,
     AnalysisRow,
     Base,
@@ -125,10 +126,10 @@ class _Merge:
             self._merge_run(run)
 
     def _merge_run(self, theirs: Row) -> None:
-        same = select(RunRow.__table__).where(
+        chosen = select(RunRow.__table__).where(
             RunRow.spec_id == theirs["spec_id"], RunRow.seed == theirs["seed"]
         )
-        found = self.ours.execute(same).mappings().first()
+        found = self.ours.execute(chosen).mappings().first()
         if found is None and (reason := self._other_data(theirs)):
             self._add_conflict(theirs, reason)
             return
@@ -144,6 +145,10 @@ class _Merge:
         after = self._epochs(self.theirs, theirs["id"])
         reason = self._other_data(theirs) or _difference(ours, before, theirs, after)
         further = reason is None and _is_further(ours, before, theirs, after)
+        same = ours["uid"] == theirs["uid"]
+        equal = same or (State(ours["state"]) in DONE and State(theirs["state"]) in DONE)
+        if reason is None and not further and equal:
+            reason = self._other_gradients(ours["id"], theirs["id"])
         if further and self.ours.get(LeaseRow, ours["id"]) is not None:
             reason = "is being trained here"
         if reason is not None:
@@ -153,13 +158,13 @@ class _Merge:
             kept = _without(_at_rest(theirs), "id", "created_at")
             self.ours.execute(update(RunRow).where(RunRow.id == ours["id"]).values(kept))
             self._add_epochs(ours["id"], after[len(before) :])
+            self._remove_gradients(ours["id"])
             self.merged.continued += 1
         else:
             self.merged.known += 1
-        same = ours["uid"] == theirs["uid"]
         if further or same:
             self._add_attempts(ours["id"], theirs["id"], new=further)
-        if further or same or (State(ours["state"]) in DONE and State(theirs["state"]) in DONE):
+        if further or equal:
             self._add_analyses(ours["id"], theirs["id"])
 
     def _other_data(self, theirs: Row) -> str | None:
@@ -203,16 +208,37 @@ class _Merge:
                 chosen = update(ProvenanceRow).where(ProvenanceRow.id == same["id"])
                 self.ours.execute(chosen.values(end))
 
+    def _other_gradients(self, ours: int, theirs: int) -> str | None:
+        """Say if the two trainings of a run recorded other gradients."""
+        mine, other = (
+            _contents(session, run, GRADIENTS_SETTINGS)
+            for session, run in ((self.ours, ours), (self.theirs, theirs))
+        )
+        differing = [part for part in mine.keys() & other.keys() if mine[part] != other[part]]
+        return f"other gradients after {min(differing)} epochs" if differing else None
+
+    def _remove_gradients(self, ours: int) -> None:
+        """Make room for those of the training that the run's rows come from now."""
+        self.ours.execute(
+            delete(AnalysisRow).where(
+                AnalysisRow.run_id == ours, AnalysisRow.settings == GRADIENTS_SETTINGS
+            )
+        )
+
     def _add_analyses(self, ours: int, theirs: int) -> None:
+        """Add analyses and parts that are missing; other results of one analysis are not mixed."""
         here = {row["settings"]: row["id"] for row in _rows(self.ours, AnalysisRow, run_id=ours)}
         for analysis in _rows(self.theirs, AnalysisRow, run_id=theirs):
-            number = here.get(analysis["settings"])
+            settings = analysis["settings"]
+            number = here.get(settings)
             if number is None:
                 number = self._insert(AnalysisRow, {**_without(analysis, "id"), "run_id": ours})
-            parts = {row["part"] for row in _rows(self.ours, AnalysisPartRow, analysis_id=number)}
-            for part in _rows(self.theirs, AnalysisPartRow, analysis_id=analysis["id"]):
-                if part["part"] not in parts:
-                    self._insert(AnalysisPartRow, {**part, "analysis_id": number})
+            known = _contents(self.ours, ours, settings)
+            parts = _rows(self.theirs, AnalysisPartRow, analysis_id=analysis["id"])
+            if all(known.get(part["part"], part["content"]) == part["content"] for part in parts):
+                for part in parts:
+                    if part["part"] not in known:
+                        self._insert(AnalysisPartRow, {**part, "analysis_id": number})
 
     def _insert(self, table: type[Base], values: Row) -> int:
         result = self.ours.execute(insert(table).values(values))
@@ -265,6 +291,16 @@ def _identity(attempt: Row) -> tuple[object, ...]:
 def _rows(session: Session, table: type[Base], **equal: int) -> list[Row]:
     chosen = select(table.__table__).filter_by(**equal)
     return [dict(row) for row in session.execute(chosen).mappings()]
+
+
+def _contents(session: Session, run: int, settings: str) -> dict[int, str]:
+    """Return the parts of a run's analysis by their numbers."""
+    chosen = (
+        select(AnalysisPartRow.part, AnalysisPartRow.content)
+        .join(AnalysisRow, AnalysisRow.id == AnalysisPartRow.analysis_id)
+        .where(AnalysisRow.run_id == run, AnalysisRow.settings == settings)
+    )
+    return dict(session.execute(chosen).tuples().all())
 
 
 def _without(row: Row, *names: str) -> Row:

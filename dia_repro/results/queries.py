@@ -151,10 +151,16 @@ def run_detail(database: Database, run_id: int) -> RunDetail:
 
 def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
     """Mean seconds an epoch on a device of that name, by spec_id."""
+    newest = (  # attempt that had begun by the epoch: the one that trained it
+        select(func.max(ProvenanceRow.id))
+        .where(ProvenanceRow.run_id == EpochRow.run_id, ProvenanceRow.from_epoch < EpochRow.epoch)
+        .correlate(EpochRow)
+        .scalar_subquery()
+    )
     per_epoch = (
         select(RunRow.spec_id, func.avg(EpochRow.seconds))
         .join(EpochRow, EpochRow.run_id == RunRow.id)
-        .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
+        .join(ProvenanceRow, ProvenanceRow.id == newest)
         .where(ProvenanceRow.device == device)
         .group_by(RunRow.spec_id)
     )

@@ -6,6 +6,7 @@ A file is whole or not there: it is written under another name, flushed to the d
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -94,16 +95,28 @@ class Disk(Store):
 
     def run_folders(self) -> dict[str, int]:
         """The folders of runs, `spec/run`, with their bytes."""
-        return {
-            folder.relative_to(self.folder).as_posix(): sum(
-                path.stat().st_size for path in folder.rglob("*") if path.is_file()
-            )
-            for folder in sorted(self.folder.glob("*/seed-*"))
-        }
+        try:
+            return {
+                folder.relative_to(self.folder).as_posix(): sum(map(_size, folder.rglob("*")))
+                for folder in sorted(self.folder.glob("*/seed-*"))
+            }
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot read {self.folder}: {error.strerror or error}"
+            ) from error
 
     def absolute(self) -> Disk:
         """The same place for a process with another working folder."""
         return Disk(self.folder.absolute())
+
+
+def _size(path: Path) -> int:
+    """Return a file's bytes; a folder, and a file that is removed meanwhile, have none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 @contextmanager

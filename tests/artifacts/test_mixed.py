@@ -9,7 +9,8 @@ from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.rendering.grid import make_grid
 from dia_repro.results.database import Database
-from dia_repro.results.schema import State
+from dia_repro.results.queries import seconds_per_epoch
+from dia_repro.results.schema import ProvenanceRow, State
 from tests.artifacts.courses import add
 
 TABLE5 = ARTIFACTS["table5"]
@@ -87,3 +88,21 @@ def test_runs_without_a_result_do_not_count(database: Database, runs: list[int])
             f"update runs set state = '{State.INTERRUPTED}' where id = {runs[1]}"
         )
     assert "differ" not in notes(database)
+
+
+def test_an_epoch_took_as_long_as_on_the_device_that_trained_it(database: Database) -> None:
+    """A run begun on one device and resumed on another."""
+    spec = next(iter(TABLE5.specs(Request(Protocol.DEMO, epochs=2)).values()))
+    run = add(database, spec, 0, [50.0, 51.0])
+    change(database, run, device="slow CPU")
+    with database.engine.begin() as connection:
+        columns = [column.name for column in ProvenanceRow.__table__.columns if column.name != "id"]
+        changed = {"device": "'fast GPU'", "from_epoch": "1"}
+        values = ", ".join(changed.get(name, name) for name in columns)
+        connection.exec_driver_sql(
+            f"insert into provenance ({', '.join(columns)}) select {values} from provenance"
+        )
+        connection.exec_driver_sql("update epochs set seconds = 1000 where epoch = 1")
+        connection.exec_driver_sql("update epochs set seconds = 1 where epoch = 2")
+    assert seconds_per_epoch(database, "slow CPU") == {spec.spec_id: 1000}
+    assert seconds_per_epoch(database, "fast GPU") == {spec.spec_id: 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,11 @@ def test_artifacts_by_name() -> None:
         choose(["tabel5"])
     with pytest.raises(UnknownArtifactError, match="there are table1"):
         choose(["xyz"])
+
+
+def test_the_papers_own_length_said_aloud_is_the_papers(database: Database) -> None:
+    add(database, TABLE5.specs(PAPER)["ResNet83", "SENet"], 0, [70.0])
+    asked = TABLE5.compute(database, replace(PAPER, epochs=180))
+    assert asked == TABLE5.compute(database, PAPER)
+    assert asked.comparable
+    assert not TABLE5.compute(database, replace(PAPER, epochs=90)).comparable

@@ -365,7 +365,8 @@ def test_settings_with_all_stages_go_before_those_with_more_trees(database: Data
 def record(database: Database, run: int, *means: float) -> None:
     counts = {"count": 1, "zeros": 0, "not_finite": 0, "quantiles": [], "histogram": [0] * BINS}
     stages = [{"mean": mean, "variance": mean**2, **counts} for mean in means]
-    parts = {0: json.dumps(stages), 5: json.dumps(stages[::-1])}
+    last = at(claim("figure6-initial").comparisons[0].first).recipe.epochs - 1
+    parts = {0: json.dumps(stages), last: json.dumps(stages[::-1])}
     analyse(database, run, {}, parts)
 
 
@@ -384,6 +385,17 @@ def test_figure_6_from_what_runs_recorded(database: Database) -> None:
         assert main(one).n == 8
     mean, variance = found["figure6-initial"].evidence[:2]
     assert variance.effect == pytest.approx(2 * (mean.effect or 0))
+
+
+def test_gradients_without_their_last_record_do_not_count(database: Database) -> None:
+    pair = claim("figure6-initial").comparisons[0]
+    for place in (pair.first, pair.second):
+        for run in add(database, at(place), [60.0] * 8):
+            record(database, run, 3.0, 3.0, 3.0)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("delete from analysis_parts where part > 0")
+    for name in ("figure6-initial", "figure6-trained"):
+        assert verdicts(database)[name].verdict is NOT_RUN
 
 
 def test_gradients_that_vanished_make_no_pair(database: Database) -> None:

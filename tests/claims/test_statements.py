@@ -11,6 +11,7 @@ from dia_repro.analysis.gini import Integration, Settings
 from dia_repro.analysis.gradients import RecordedRun
 from dia_repro.analysis.states import Source
 from dia_repro.claims.statements import of_gradients, of_integration
+from tests.helpers import tiny_spec
 
 
 def integration(stage: int, last_source: int, spread: float) -> Integration:
@@ -43,7 +44,8 @@ def test_what_the_last_layer_of_stage_1_draws_from(source: int, early: bool) -> 
 
 def recorded(label: str, *means: float) -> RecordedRun:
     stages = [{"mean": mean, "variance": mean**2} for mean in means]
-    return RecordedRun(cast("Any", None), cast("Any", None), label, {0: stages, 7: stages[::-1]})
+    records = {0: stages, 7: stages[::-1]}
+    return RecordedRun(cast("Any", None), tiny_spec(epochs=8), label, records)
 
 
 def test_gradients_are_larger_in_each_stage_or_the_sentence_does_not_hold() -> None:
@@ -53,3 +55,9 @@ def test_gradients_are_larger_in_each_stage_or_the_sentence_does_not_hold() -> N
     assert [s.holds for s in small] == [False, False]
     assert "does not hold here" in str(small[0])
     assert of_gradients([original]) == []
+
+
+def test_where_a_stage_vanished_nothing_holds_in_each_stage() -> None:
+    found = of_gradients([recorded("original", 0.0, 1.0, 0.0), recorded("DIANet", 2, 3, 4)])
+    assert [one.holds for one in found] == [False, False]
+    assert "the others vanished" in str(found[0])

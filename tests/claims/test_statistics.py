@@ -31,6 +31,14 @@ def test_only_seeds_that_both_have_make_a_pair() -> None:
     assert list(differences.items()) == [(0, 2.0), (2, -0.5)]
 
 
+def test_equal_counts_of_correct_answers_differ_by_nothing() -> None:
+    first, second = (
+        {seed: 100 * correct / 355 for seed, correct in enumerate(counts)}
+        for counts in ((301, 309), (300, 310))
+    )
+    assert sum(paired_differences(first, second).values()) == 0
+
+
 def test_the_bootstrap_interval_is_scipys() -> None:
     one = np.array(SKEWED)
     for method, same in (("BCa", True), ("percentile", False)):

@@ -157,6 +157,12 @@ def test_only_narrows_by_whole_words(folder: Path) -> None:
     assert [one["network"] for one in planned] == ["resnet164 dia-lstm r=4"]
 
 
+def test_only_takes_names_as_they_are_listed(tmp_path: Path) -> None:
+    for words in ("DIANet ResNext101,8x32 CIFAR10", "ResNext101,8x32"):
+        done = cli("plan", "table3", "--protocol", "demo", "--only", words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
 def test_nothing_is_trained_twice(folder: Path) -> None:
     result = cli("run", "table5", "--protocol", "demo", cwd=folder)
     assert result.returncode == 0

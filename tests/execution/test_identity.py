@@ -173,7 +173,7 @@ def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
     monkeypatch.setattr(time, "sleep", sleep)
     dead = dead_runs(database, store, lease=0.0)
     assert sorted(dead) == numbers[1:]
-    begin(database, numbers[1], "alive", str(dead[numbers[1]].place))  # type: ignore[union-attr]
+    begin(database, numbers[1], "alive", str(dead[numbers[1]].lock_id))  # type: ignore[union-attr]
     assert [free(database, number, holder) for number, holder in dead.items()] == [False, True]
     states = [run_detail(database, number).summary.state for number in numbers]
     assert states == [State.RUNNING, State.RUNNING, State.INTERRUPTED]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +17,12 @@ from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock
 from dia_repro.execution.ledger import Ledger
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.messages import Begun, Ended, Message, Notice, Outcome, Progress, WorkOrder
 from dia_repro.execution.upkeep import remove_run
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
-from dia_repro.results import writer
-from dia_repro.results.database import Database, open_database
+from dia_repro.results import backends, writer
+from dia_repro.results.database import Database, DatabaseError, open_database
 from dia_repro.results.leases import OtherDataError
 from dia_repro.results.merge import merge
 from dia_repro.results.queries import (
@@ -49,13 +51,18 @@ def threads() -> object:
     torch.set_num_threads(before)
 
 
-def train(order: WorkOrder, until: int | None = None) -> tuple[Ended, list[str]]:
-    """Train, or stop when so many epochs are done; return the notices too."""
+def train(
+    order: WorkOrder, until: int | None = None, steps: int | None = None
+) -> tuple[Ended, list[str]]:
+    """Train, or stop after so many epochs, or so many more steps; return the notices too."""
     said: list[Message] = []
+    asked = 0
 
     def enough() -> bool:
+        nonlocal asked
+        asked += any(isinstance(one, Begun) for one in said)
         done = [message.epochs for message in said if isinstance(message, Progress)]
-        return until is not None and max(done, default=0) >= until
+        return (until is not None and max(done, default=0) >= until) or asked == steps
 
     ended = Attempt(order, said.append, enough).run()
     return ended, [message.text for message in said if isinstance(message, Notice)]
@@ -376,3 +383,66 @@ def test_what_was_shown_is_removed_and_no_other_run(begun: tuple[Database, WorkO
     with pytest.raises(UnknownRunError, match="another one than the one shown"):
         remove_run(database, order.checkpoints, shown, only_checkpoints=False)
     assert len(all_runs(database)) == 1
+
+
+def after_each_epoch(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
+    end_epoch = Trainer.run_epoch
+
+    def run_epoch(self: Trainer, *arguments: Any) -> EpochMetrics:
+        metrics = end_epoch(self, *arguments)
+        then()
+        return metrics
+
+    monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
+
+
+def test_an_epoch_outlives_a_database_that_is_locked_for_long(
+    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than one wait of the backend, as at the end of an epoch of other runs."""
+    database, order = begun
+
+    def lock() -> None:
+        connection = sqlite3.connect(order.database, check_same_thread=False, isolation_level=None)
+        connection.execute("begin immediate")
+        threading.Timer(1.5, connection.close).start()
+
+    after_each_epoch(monkeypatch, lock)
+    monkeypatch.setattr(backends, "BUSY_SECONDS", 0.3)
+    ended, _ = train(order)
+    assert ended.outcome is Outcome.FINISHED, ended.detail
+    assert len(run_detail(database, order.run_id).epochs) == 2
+
+
+def test_an_epoch_outlives_a_database_that_is_gone(
+    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, order = begun
+    here, away = Path(order.database), tmp_path / "away.db"
+    after_each_epoch(monkeypatch, lambda: here.rename(away))
+    with pytest.raises(DatabaseError):
+        train(order)
+    away.rename(here)
+    monkeypatch.undo()
+    ended, notices = train(order)
+    assert ended.outcome in (Outcome.FINISHED, Outcome.BUSY)
+    assert any("goes on after epoch 2, step 0" in text for text in notices), notices
+
+
+def test_damaged_checkpoints_of_a_first_epoch_are_said(tmp_path: Path) -> None:
+    """And do not count among those that are kept: each new one would go at once."""
+    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
+    for _ in range(2):
+        ended, _ = train(order, steps=2)
+        assert ended.outcome is Outcome.INTERRUPTED
+    damaged = list(tmp_path.rglob("*.pt"))
+    assert len(damaged) == 2
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:1000])
+    ended, notices = train(order, steps=2)
+    assert ended.outcome is Outcome.INTERRUPTED
+    assert sum("is damaged" in text for text in notices) == 2
+    assert any("starts again from the first epoch" in text for text in notices)
+    summary = run_detail(database, order.run_id).summary
+    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    assert checkpoint.load_newest(folder) is not None

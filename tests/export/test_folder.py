@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,10 +19,11 @@ from dia_repro.export.columns import EPOCHS, TABLES
 from dia_repro.export.folder import FilesThereError
 from dia_repro.export.formats import Format
 from dia_repro.rendering.files import OutputError
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import RunRow
 from tests.export.known import read, write
 from tests.helpers import cli, one_line
+from tests.results.rows import ensure
 
 
 @pytest.mark.parametrize("format_", list(Format))
@@ -135,3 +138,13 @@ def test_without_pyarrow_one_line_names_the_extra(
     assert one_line(errors)
     assert "pip install 'dia-repro[parquet]'" in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_spec_is_gone_is_one_line(tmp_path: Path) -> None:
+    with closing(open_database(str(tmp_path / "runs.db"), create=True)) as database:
+        ensure(database)
+    with sqlite3.connect(tmp_path / "runs.db") as connection:
+        connection.execute("delete from specs")
+    done = cli("runs", "export", "out", cwd=tmp_path)
+    assert (done.returncode, one_line(done.stderr)) == (1, True), done.stderr
+    assert "is gone: see 'dia-repro db check'" in done.stderr

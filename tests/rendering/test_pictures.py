@@ -19,6 +19,7 @@ from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.rendering.heatmaps import Panel, draw_heatmaps
 from dia_repro.rendering.images import (
     COLUMN_INCHES,
     KINDS,
@@ -189,3 +190,15 @@ def test_labels_avoid_points_and_the_edge() -> None:
     assert position.box.overlap(right_of_it[0]) == 0
     assert best_position((95, 50), "abcdef", 7, [], whole).side == "right"
     assert best_position((5, 50), "abcdef", 7, [], whole).side == "left"
+
+
+@pytest.mark.parametrize("across", [1, 3])
+def test_titles_of_heatmaps_fit_in(across: int) -> None:
+    title = (
+        "Figure 5. Feature integration: resnet164 dia-lstm r=4 on digits, 8 epochs, run 12 (not it)"
+    )
+    figure = draw_heatmaps([[Panel("stage 3", np.eye(5))] * across], title, "caption")
+    (drawn,) = (text for text in figure.findobj(Text) if text.get_text().startswith("Figure 5."))
+    box = drawn.get_window_extent()
+    assert figure.bbox.x0 <= box.x0
+    assert box.x1 <= figure.bbox.x1

@@ -77,6 +77,18 @@ def test_the_best_is_bold_where_the_paper_has_it_so_and_only_of_complete_lines(
     assert {by_column.rows[row][column] for row, column in by_column.bold} == {"75.54", "76.98"}
 
 
+def test_equal_means_are_both_the_best(tmp_path: Path) -> None:
+    """Equal counts of correct answers, whose means differ in the last bit."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    for column, counts in (("SENet", (301, 309)), ("DIANet", (300, 310))):
+        spec = TABLE5.specs(PAPER)["ResNet83", column]
+        for seed, correct in enumerate(counts):
+            add(database, spec, seed, [100 * correct / 355])
+    grid = make_grid(replace(TABLE5.compute(database, PAPER), best_of="row"))
+    ours = [grid.rows[row][column] for row, column in grid.bold if "(2)" in grid.rows[row][column]]
+    assert len(ours) == 2
+
+
 def test_other_data_than_the_papers_is_in_the_title(database: Database) -> None:
     cifar10 = Request(Protocol.PAPER, data=known_data("cifar10"))
     short = Request(Protocol.PAPER, epochs=60)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from dia_repro.experiments.gradient_bins import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import MergeError, merge
 from dia_repro.results.queries import all_runs, analysis_parts, run_detail
-from dia_repro.results.schema import State
+from dia_repro.results.schema import GRADIENTS_SETTINGS, State
 from dia_repro.results.upgrade import back_up
 from tests.results.rows import ANALYSIS, PART, begin, ensure, epoch
 
@@ -188,5 +190,54 @@ def test_analyses_of_equal_runs_are_taken(database: Database, other: Database) -
     uid = run_detail(other, runs[1]).summary.uid
     writer.ensure_analysis(other, uid, ANALYSIS, "{}")
     writer.record_part(other, uid, ANALYSIS, 4, PART, 2.0)
+    assert merge(database, [other], skip_conflicts=False).known == 1
+    assert analysis_parts(database, runs[0], ANALYSIS) == {4: PART}
+
+
+def record(database: Database, run: int, parts: dict[int, float]) -> None:
+    """Gradients of one stage with these means."""
+    uid = run_detail(database, run).summary.uid
+    writer.ensure_analysis(database, uid, GRADIENTS_SETTINGS, "{}")
+    for part, mean in parts.items():
+        writer.record_part(database, uid, GRADIENTS_SETTINGS, part, gradients(mean), 0.0)
+
+
+def gradients(mean: float) -> str:
+    figures = {"count": 9, "zeros": 0, "not_finite": 0, "mean": mean, "variance": 1.0}
+    return json.dumps([{**figures, "quantiles": [], "histogram": [0] * BINS}] * 3)
+
+
+def test_gradients_are_those_of_the_training_that_is_taken(
+    database: Database, other: Database
+) -> None:
+    """Ours was stopped in its first epoch, whose start it has recorded already."""
+    mine, theirs = train(database, 0, State.INTERRUPTED), train(other, 3, State.FINISHED)
+    record(database, mine, {0: 1.0})
+    record(other, theirs, {0: 2.0, 1: 3.0})
+    assert merge(database, [other], skip_conflicts=False).continued == 1
+    found = analysis_parts(database, mine, GRADIENTS_SETTINGS)
+    assert found == {0: gradients(2.0), 1: gradients(3.0)}
+
+
+def test_other_gradients_of_equal_runs_are_a_conflict(database: Database, other: Database) -> None:
+    mine, theirs = (train(place, 3, State.FINISHED) for place in (database, other))
+    record(database, mine, {0: 1.0})
+    record(other, theirs, {0: 2.0, 1: 3.0})
+    (conflict,) = merge(database, [other], skip_conflicts=True).conflicts
+    assert conflict.reason == "other gradients after 0 epochs"
+    assert analysis_parts(database, mine, GRADIENTS_SETTINGS) == {0: gradients(1.0)}
+
+
+def test_other_results_of_an_analysis_are_not_mixed(database: Database, other: Database) -> None:
+    runs = [train(place, 3, State.FINISHED) for place in (database, other)]
+    theirs = {
+        4: PART.replace("0.5, 0.25", "0.25, 0.5"),
+        3: PART.replace("[[0.5, 0.25, 0.25]]", "[[0.5, 0.5]]"),
+    }
+    for place, run, parts in ((database, runs[0], {4: PART}), (other, runs[1], theirs)):
+        uid = run_detail(place, run).summary.uid
+        writer.ensure_analysis(place, uid, ANALYSIS, "{}")
+        for part, content in parts.items():
+            writer.record_part(place, uid, ANALYSIS, part, content, 2.0)
     assert merge(database, [other], skip_conflicts=False).known == 1
     assert analysis_parts(database, runs[0], ANALYSIS) == {4: PART}

@@ -13,6 +13,7 @@ from dia_repro.rendering.claims import effect_with_interval
 
 VERDICTS = {"supported": "✓", "refuted": "✕", "undecided": "?", "not run": "○"}
 SHORT_COMMIT = 10
+CLEANNESS = {True: "", False: ", modified", None: ", modified or not: unknown"}
 MOST_RUNS = 12  # that a line of evidence names
 KINDS = ("dia-repro", "commit", "torch", "CUDA", "Python", "device", "host")
 
@@ -100,7 +101,7 @@ def surroundings(findings: Iterable[Findings]) -> list[Surroundings]:
 def _commit(commit: str | None, clean: bool | None) -> str:
     if commit is None:
         return "no checkout"
-    return commit[:SHORT_COMMIT] + ("" if clean else ", modified")
+    return commit[:SHORT_COMMIT] + CLEANNESS[clean]
 
 
 def newest(findings: Iterable[Findings]) -> datetime | None:
