@@ -300,7 +300,7 @@ def _contents(session: Session, run: int, settings: str) -> dict[int, str]:
         .join(AnalysisRow, AnalysisRow.id == AnalysisPartRow.analysis_id)
         .where(AnalysisRow.run_id == run, AnalysisRow.settings == settings)
     )
-    return dict(session.execute(chosen).tuples().all())
+    return {row[0]: row[1] for row in session.execute(chosen)}
 
 
 def _without(row: Row, *names: str) -> Row:
