@@ -32,6 +32,8 @@ READ_BY_TORCH = (
     "PYTORCH_CUDA_ALLOC_CONF",
 )
 SOUND = re.compile(r"0|1|OFF|INFO|DETAIL|expandable_segments:(True|False)|max_split_size_mb:\d+")
+# What Python's `tempfile` tries after the variables.
+USUAL_TEMPORARY_FOLDERS = {"/tmp", "/var/tmp", "/usr/tmp"}  # noqa: S108
 
 
 class SettingError(UsageError):
@@ -39,7 +41,7 @@ class SettingError(UsageError):
 
 
 class SharedFolderError(AbsentError):
-    """The folder for temporary files is not this user's alone."""
+    """The folder for temporary files is not this user's alone, or depends on the working folder."""
 
 
 def forget_settings() -> None:
@@ -88,24 +90,19 @@ def use_writable_caches() -> None:
     """Have compiled GPU code kept in a folder of this user's where its own is not usable.
 
     Triton and torch's compiler write what they compile, and run what they find. Their own folder is
-    not used where it cannot be written, or where other users can write.
+    not used where it cannot be written, where other users can write, or where its path is relative:
+    files of the working folder would be run.
     """
     caches: dict[str, Callable[[], Path]] = {
-        "TRITON_CACHE_DIR": lambda: Path("~/.triton/cache").expanduser(),
+        "TRITON_CACHE_DIR": lambda: Path(
+            os.environ.get("TRITON_HOME", "~"), ".triton/cache"
+        ).expanduser(),
         "TORCHINDUCTOR_CACHE_DIR": lambda: Path(
-            tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}"
+            _temporary_folder(), f"torchinductor_{getpass.getuser()}"
         ),
     }
     for variable, default in caches.items():
-        try:
-            chosen = os.environ.get(variable)
-            folder = Path(chosen) if chosen else default()
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-            usable = bool(chosen) or _is_ours(folder)
-        except (OSError, RuntimeError, KeyError):  # two of them: a user without a name or a home
-            usable = False
-        if not usable:
+        if not _is_usable(os.environ.get(variable), default):
             try:
                 folder = own_folder()
             except SharedFolderError:
@@ -114,20 +111,50 @@ def use_writable_caches() -> None:
             os.environ[variable] = str(folder / variable.lower())
 
 
+def _is_usable(chosen: str | None, default: Callable[[], Path]) -> bool:
+    """Tell whether compiled code can be kept in the folder that a variable names, or by default."""
+    try:
+        folder = default() if chosen is None else Path(chosen)
+        if not folder.is_absolute():
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        return chosen is not None or _is_ours(folder)
+    except (OSError, RuntimeError, KeyError, SharedFolderError):  # no name, no home of the user
+        return False
+
+
 def own_folder() -> Path:
     """Return the folder for temporary files of this user's processes; made if need be.
 
     Raises:
         OSError: it cannot be made.
-        SharedFolderError: other users can write in it, or have made it first: its name is known.
+        SharedFolderError: other users can write in it, or have made it first: its name is known;
+            or it would be in the working folder.
     """
-    folder = Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}")
+    folder = Path(_temporary_folder(), f"dia-repro-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if not _is_ours(folder):
         raise SharedFolderError(
             f"{folder} is a link, another user's, or writable by others: "
             "remove it, or set TMPDIR to a folder that only you can write"
+        )
+    return folder
+
+
+def _temporary_folder() -> str:
+    """Return the folder for temporary files, which is the same in each working folder.
+
+    Python takes the working folder where TMPDIR is relative or no other can be written.
+    """
+    folder = tempfile.gettempdir()
+    chosen = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    absolute = {os.path.abspath(path) for path in chosen if os.path.isabs(path)}
+    known = folder in absolute | USUAL_TEMPORARY_FOLDERS
+    if not known and Path(folder).is_relative_to(Path.cwd()):
+        raise SharedFolderError(
+            f"{folder} would hold temporary files: set TMPDIR to the absolute path of a folder"
         )
     return folder
 

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dia_repro.cli import output
 from dia_repro.training import environment
 from tests.helpers import clean_environment, cli, write_folder
 
+ROOT = Path(__file__).parents[2]
 DRAW = (
     "from dia_repro.rendering.images import style, to_bytes\n"
     "from matplotlib.figure import Figure\n"
@@ -171,6 +173,60 @@ def test_cache_folder_that_others_can_write_is_not_used(fault: str, tmp_path: Pa
         assert stat.S_IMODE(used.parent.stat().st_mode) == 0o700
         assert not used.parent.is_symlink()
         assert used.parent.stat().st_uid == os.getuid()
+
+
+def folders_of_caches(folder: Path, variables: dict[str, str]) -> list[Path]:
+    """Return where compiled GPU code is kept by a process in a folder, which stays empty."""
+    kept = {k: v for k, v in clean_environment().items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == []
+    return [Path(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRITON_CACHE_DIR", "~/cache"),
+        ("TRITON_CACHE_DIR", ""),
+        ("TRITON_HOME", "triton"),
+        ("HOME", "~"),
+        ("HOME", "home"),
+    ],
+)
+def test_compiled_gpu_code_is_not_in_the_working_folder(
+    name: str, value: str, tmp_path: Path
+) -> None:
+    """It would be run from there."""
+    folders = folders_of_caches(tmp_path / "here", {"TMPDIR": str(tmp_path), name: value})
+    assert folders[0] == tmp_path / f"dia-repro-{os.getuid()}" / "triton_cache_dir"
+    other = folders_of_caches(
+        tmp_path / "there", {"TMPDIR": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": value}
+    )
+    assert other[1] == tmp_path / f"dia-repro-{os.getuid()}" / "torchinductor_cache_dir"
+
+
+def test_relative_folder_of_temporary_files_is_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks would be others in each working folder, and its compiled code anyone's."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("TMPDIR", "here")
+    with pytest.raises(environment.SharedFolderError, match="set TMPDIR to the absolute path"):
+        environment.own_folder()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "here"))
+    assert environment.own_folder() == tmp_path / "here" / f"dia-repro-{os.getuid()}"
 
 
 DRAW_IN_PROCESSES = (
