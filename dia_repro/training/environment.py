@@ -23,15 +23,28 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # With these OpenMP gives fewer threads than were asked for, and oneDNN's convolutions wait for the
 # others for ever. How many threads a run has, the number of runs at a time decides.
 FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_STACKSIZE", "GOMP_STACKSIZE")
-# What torch reads as it is imported, and then ends in an error, or ends the process.
-READ_BY_TORCH = (
-    "TORCH_LOGS",
-    "TORCH_DISTRIBUTED_DEBUG",
-    "PYTORCH_JIT",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
+# What torch reads as it is imported, and then ends in an error, or ends the process; with the usual
+# values that it takes, which need not be tried.
+ALLOCATOR = re.compile(
+    r"(,?(expandable_segments:(True|False)|max_split_size_mb:[1-9]\d{2,}"
+    r"|garbage_collection_threshold:0\.\d*[1-9]|backend:native))*"
 )
-SOUND = re.compile(r"0|1|OFF|INFO|DETAIL|expandable_segments:(True|False)|max_split_size_mb:\d+")
+EMPTY, NONE = re.compile(""), re.compile("(?!)")
+READ_BY_TORCH = {
+    "TORCH_LOGS": EMPTY,
+    "TORCH_LOGS_FORMAT": EMPTY,
+    "TORCH_LOGS_OUT": EMPTY,
+    "TORCH_PYTHON_NATIVE_USER_GRAPH_ORDER_FN": EMPTY,
+    "PYTORCH_MATCHER_LOGLEVEL": EMPTY,
+    "COMPILE_STROBELIGHT_MAX_PROFILE_TIME": EMPTY,
+    "COMPILE_STROBELIGHT_MAX_STACK_LENGTH": EMPTY,
+    "COMPILE_STROBELIGHT_SAMPLE_RATE": EMPTY,
+    "TORCH_CUDA_SANITIZER": NONE,
+    "TORCH_DISTRIBUTED_DEBUG": re.compile("(OFF|INFO|DETAIL)?"),
+    "PYTORCH_JIT": re.compile("[01]?"),
+    "PYTORCH_ALLOC_CONF": ALLOCATOR,
+    "PYTORCH_CUDA_ALLOC_CONF": ALLOCATOR,
+}
 # What Python's `tempfile` tries after the variables.
 USUAL_TEMPORARY_FOLDERS = {"/tmp", "/var/tmp", "/usr/tmp"}  # noqa: S108
 
@@ -56,13 +69,13 @@ def forget_settings() -> None:
 
 
 def check_settings() -> None:
-    """Refuse variables with which torch cannot be imported; those of usual values cost nothing.
+    """Refuse variables with which torch cannot be used; usual values cost nothing.
 
     Raises:
         SettingError: it can be imported without them only.
     """
-    values = {name: os.environ.get(name, "") for name in READ_BY_TORCH}
-    doubtful = {name: text for name, text in values.items() if text and not SOUND.fullmatch(text)}
+    values = {name: os.environ[name] for name in READ_BY_TORCH if name in os.environ}
+    doubtful = {n: text for n, text in values.items() if not READ_BY_TORCH[n].fullmatch(text)}
     rest = {name: text for name, text in os.environ.items() if name not in doubtful}
     if doubtful and not _imports_torch({**rest, **doubtful}) and _imports_torch(rest):
         shown = ", ".join(f"{name}={displayed_text(text)}" for name, text in doubtful.items())
@@ -70,7 +83,8 @@ def check_settings() -> None:
 
 
 def _imports_torch(variables: Mapping[str, str]) -> bool:
-    command = [sys.executable, "-P", "-c", "import torch"]
+    # With an operation, since without a GPU its sanitizer lets torch be imported and no more.
+    command = [sys.executable, "-P", "-c", "import torch; torch.ones(1) + 1"]
     return not subprocess.run(command, env=variables, capture_output=True, check=False).returncode
 
 
@@ -150,7 +164,7 @@ def _temporary_folder() -> str:
     """
     folder = tempfile.gettempdir()
     chosen = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
-    absolute = {os.path.abspath(path) for path in chosen if os.path.isabs(path)}
+    absolute = {os.path.normpath(path) for path in chosen if Path(path).is_absolute()}
     known = folder in absolute | USUAL_TEMPORARY_FOLDERS
     if not known and Path(folder).is_relative_to(Path.cwd()):
         raise SharedFolderError(

@@ -213,9 +213,7 @@ def limit() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["server", "follower"])
-def test_run_with_a_stopped_process_saves_and_ends(
-    which: str, tmp_path: Path, limit: None
-) -> None:
+def test_run_with_a_stopped_process_saves_and_ends(which: str, tmp_path: Path, limit: None) -> None:
     """Stopped as by SIGSTOP, either would be waited for."""
     run = Shared(tmp_path)
     left: list[int] = []

@@ -6,10 +6,10 @@ Numba by itself raises where there is no folder to write to, and where what it r
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -44,7 +44,7 @@ class _Absolute:
 
     def get_cache_path(self) -> str:
         path: str = super().get_cache_path()  # type: ignore[misc]
-        if not os.path.isabs(path):
+        if not Path(path).is_absolute():
             raise NotADirectoryError(f"{path} is not absolute")
         return path
 
