@@ -208,6 +208,8 @@ def _look(path: Path, facts: list[int]) -> _Look | str:
         return _reason(error)
     try:
         opened = open_rgb(io.BytesIO(content))
+    except MemoryError as error:  # not the image's fault either
+        raise DataError(f"cannot decode {path}: not enough memory") from error
     except Exception as error:  # decoders raise what they like, e.g. RuntimeError
         return _reason(error)
     image, orientation = opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import statistics
 from multiprocessing.connection import Connection
 
@@ -39,8 +40,8 @@ def seconds_per_image(spec: Spec, device: torch.device, threads: int, together: 
         return statistics.mean(_answer(ours) for _, ours in working)
     finally:
         for process, ours in working:
-            process.kill()  # it has nothing to save, and may be stopped
-            process.join()
+            forkserver.send_signal(process, signal.SIGKILL)  # it has nothing to save
+            forkserver.join(process)
             ours.close()
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -52,7 +53,7 @@ def crew(
     """The processes of an order, this one the first of them; it alone where there are no others.
 
     Args:
-        should_stop: asked while the others load the data.
+        should_stop: asked while the others load the data, and in a thread while all train.
 
     Raises:
         LostProcessError: one of them failed.
@@ -65,11 +66,11 @@ def crew(
         HERE, 0, is_master=True, wait_for_workers=False
     )
     os.environ.update(_surroundings(order, 0, store.port))
-    others = _Others([], send)
+    others = _Others([], send, should_stop)
     try:
         for rank in range(1, order.processes):
             others.others.append(_start(order, rank, store.port))
-        others.wait_until_ready(should_stop)
+        others.wait_until_ready()
         with others, joined(torch.device(order.device)) as group:
             yield group
     except RuntimeError as error:
@@ -118,12 +119,17 @@ def _start(order: WorkOrder, rank: int, port: int) -> _Other:
 class _Others:
     """All but the first; a context manager that watches them while it trains with them."""
 
-    def __init__(self, others: list[_Other], send: Callable[[Message], None]) -> None:
-        self.others, self.send = others, send
+    def __init__(
+        self,
+        others: list[_Other],
+        send: Callable[[Message], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.others, self.send, self.should_stop = others, send, should_stop
         self.lost: LostProcessError | None = None
         self._found, self._over = threading.Event(), threading.Event()
 
-    def wait_until_ready(self, should_stop: Callable[[], bool]) -> None:
+    def wait_until_ready(self) -> None:
         """Until each has the data and its network.
 
         Raises:
@@ -132,8 +138,9 @@ class _Others:
         """
         for one in self.others:
             while not wait([one.connection, one.process.sentinel], LOOK_SECONDS):
-                if should_stop():
+                if self.should_stop():
                     raise Stopped
+                forkserver.resume()
             try:
                 words = one.connection.recv()
             except EOFError:
@@ -144,11 +151,12 @@ class _Others:
     def end(self) -> None:
         """Leave none behind."""
         for one in self.others:
-            one.process.kill()
-            one.process.join()
+            forkserver.send_signal(one.process, signal.SIGKILL)
+        for one in self.others:
+            forkserver.join(one.process)
 
     def _describe(self, one: _Other, words: str | None) -> LostProcessError:
-        one.process.join()
+        forkserver.join(one.process)
         reason = words or cause_of_death(one.process.exitcode)
         number = f"process {one.rank + 1} of {len(self.others) + 1}"
         return LostProcessError(f"{number}: {reason}")
@@ -156,7 +164,8 @@ class _Others:
     def _watch(self) -> None:
         running = {one.process.sentinel: one for one in self.others}
         while running and not self._over.is_set():
-            for sentinel in wait(list(running), timeout=0.5):
+            self._resume(running.values())
+            for sentinel in wait(list(running), LOOK_SECONDS):
                 one = running.pop(sentinel)  # type: ignore[arg-type]
                 one.process.join()
                 if one.process.exitcode and self.lost is None:
@@ -164,10 +173,19 @@ class _Others:
                     self._found.set()
                     threading.Thread(target=self._insist, daemon=True).start()
 
+    def _resume(self, running: Iterable[_Other]) -> None:
+        """Continue stopped processes that would be waited for: the server, and at the end all."""
+        forkserver.resume()
+        if self.should_stop():
+            for one in running:
+                forkserver.send_signal(one.process, signal.SIGCONT)
+
     def _insist(self) -> None:
         # NCCL waits for the lost one in a place where no exception comes through.
         if not self._over.wait(GRACE_SECONDS):
             self.send(Notice(str(self.lost)))
+            for one in self.others:  # a stopped one would not notice the end of this process
+                forkserver.send_signal(one.process, signal.SIGKILL)
             os._exit(EXIT_CODE)
 
     def __enter__(self) -> _Others:

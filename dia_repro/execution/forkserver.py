@@ -59,10 +59,10 @@ def start() -> None:
             resource_tracker.ensure_running()
         with _signals_held_back():
             forkserver.ensure_running()
-    _continue()
+    resume()
 
 
-def _continue() -> None:
+def resume() -> None:
     """Continue the server if it is stopped: whoever asks it for a process would wait for ever."""
     number = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if number is not None:
@@ -84,7 +84,7 @@ def join(process: BaseProcess) -> None:
     """Wait for the end of a process, of which the server tells."""
     while process.exitcode is None:
         process.join(WAIT_SECONDS)
-        _continue()
+        resume()
 
 
 def start_process(

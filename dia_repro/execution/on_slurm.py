@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from dia_repro.errors import AbsentError, DiaReproError, UsageError
 from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
 from dia_repro.execution.slots import Slots
+from dia_repro.rendering.escaping import visible
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import open_database
 from dia_repro.training.environment import SAFE_PATH
@@ -271,8 +273,11 @@ def _say(order: WorkOrder, message: Message) -> None:
             line = f"{order.label} {outcome.value}{f': {detail}' if detail else ''}"
         case _:
             return
+    # Names of folders and hosts may hold control sequences, or characters that the log cannot.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    shown = visible(line).encode(encoding, "replace").decode(encoding)
     with suppress(OSError):  # a log that cannot be written, as on a full disk, ends no training
-        print(line, flush=True)
+        print(shown, flush=True)
 
 
 def slurm_folder(database: str) -> Path:

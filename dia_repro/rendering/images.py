@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Read by matplotlib when it is imported. Jupyter names a backend of its own to all programs that it
 # starts, which is refused where its package is missing; files are drawn without any.
 os.environ["MPLBACKEND"] = "agg"
+# Files have no date, and matplotlib reads this one all the same: it may be no number.
+os.environ.pop("SOURCE_DATE_EPOCH", None)
 # Its own settings in place of the user's, which are not used, and may be no text.
 _PACKAGE = find_spec("matplotlib")
 if _PACKAGE is not None and _PACKAGE.origin is not None:

@@ -35,8 +35,7 @@ class Loaded:
     Attributes:
         name: of its file.
         content: what was saved.
-        damaged: newer files that were passed over: their bytes do not match their name, or torch
-            refuses to load them.
+        damaged: newer files that were passed over: their bytes do not match their name.
     """
 
     name: str
@@ -108,31 +107,33 @@ def retain(folder: Folder, keep: Keep, best: int | None) -> bool:
 
 
 def load_newest(folder: Folder) -> Loaded | None:
-    """Return the newest checkpoint that matches its name and can be loaded, None without one.
+    """Return the newest checkpoint whose bytes match its name, None without one.
 
     Raises:
-        CheckpointError: what is there cannot be read; nobody is to start again for that.
+        CheckpointError: a file cannot be read, or matches its name and torch does not load it: it
+            was written so, and memory or the environment is at fault. The file stays, and training
+            must not restart because of it.
     """
     damaged: list[str] = []
     for name in sorted_names(folder):
         content = folder.read(name)
-        loaded = _unpacked(content) if _digest(content) == _parse(name)[2] else None
-        if loaded is not None:
-            return Loaded(name, loaded, tuple(damaged))
+        if _digest(content) == _parse(name)[2]:
+            return Loaded(name, _load(content, folder.shown(name)), tuple(damaged))
         damaged.append(name)
     return None
 
 
-def _unpacked(content: bytes) -> dict[str, Any] | None:
-    """Return what a checkpoint holds, or None where torch refuses it."""
+def _load(content: bytes, shown: str) -> dict[str, Any]:
+    """Return the content of a sound checkpoint."""
     try:
         # Weights alone: a checkpoint runs no code.
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except MemoryError:  # no fault of the file
-        raise
-    except Exception:  # each kind of damage has its own: pickle's, zip's, torch's
-        return None
-    return loaded if isinstance(loaded, dict) else None
+    except Exception as error:  # pickle's, zip's or torch's, and MemoryError
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise CheckpointError(f"{shown} is sound, but torch cannot load it: {reason}") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{shown} holds no training state: dia-repro did not write it")
+    return loaded
 
 
 def put_aside(folder: Folder, name: str) -> None:

@@ -23,15 +23,30 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # With these OpenMP gives fewer threads than were asked for, and oneDNN's convolutions wait for the
 # others for ever. How many threads a run has, the number of runs at a time decides.
 FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_STACKSIZE", "GOMP_STACKSIZE")
-# What torch reads as it is imported, and then ends in an error, or ends the process.
-READ_BY_TORCH = (
-    "TORCH_LOGS",
-    "TORCH_DISTRIBUTED_DEBUG",
-    "PYTORCH_JIT",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
+# What torch reads as it is imported, and then ends in an error, or ends the process; with the usual
+# values that it takes, which need not be tried.
+ALLOCATOR = re.compile(
+    r"(,?(expandable_segments:(True|False)|max_split_size_mb:[1-9]\d{2,}"
+    r"|garbage_collection_threshold:0\.\d*[1-9]|backend:native))*"
 )
-SOUND = re.compile(r"0|1|OFF|INFO|DETAIL|expandable_segments:(True|False)|max_split_size_mb:\d+")
+EMPTY, NONE = re.compile(""), re.compile("(?!)")
+READ_BY_TORCH = {
+    "TORCH_LOGS": EMPTY,
+    "TORCH_LOGS_FORMAT": EMPTY,
+    "TORCH_LOGS_OUT": EMPTY,
+    "TORCH_PYTHON_NATIVE_USER_GRAPH_ORDER_FN": EMPTY,
+    "PYTORCH_MATCHER_LOGLEVEL": EMPTY,
+    "COMPILE_STROBELIGHT_MAX_PROFILE_TIME": EMPTY,
+    "COMPILE_STROBELIGHT_MAX_STACK_LENGTH": EMPTY,
+    "COMPILE_STROBELIGHT_SAMPLE_RATE": EMPTY,
+    "TORCH_CUDA_SANITIZER": NONE,
+    "TORCH_DISTRIBUTED_DEBUG": re.compile("(OFF|INFO|DETAIL)?"),
+    "PYTORCH_JIT": re.compile("[01]?"),
+    "PYTORCH_ALLOC_CONF": ALLOCATOR,
+    "PYTORCH_CUDA_ALLOC_CONF": ALLOCATOR,
+}
+# What Python's `tempfile` tries after the variables.
+USUAL_TEMPORARY_FOLDERS = {"/tmp", "/var/tmp", "/usr/tmp"}  # noqa: S108
 
 
 class SettingError(UsageError):
@@ -39,7 +54,7 @@ class SettingError(UsageError):
 
 
 class SharedFolderError(AbsentError):
-    """The folder for temporary files is not this user's alone."""
+    """The folder for temporary files is not this user's alone, or depends on the working folder."""
 
 
 def forget_settings() -> None:
@@ -54,13 +69,13 @@ def forget_settings() -> None:
 
 
 def check_settings() -> None:
-    """Refuse variables with which torch cannot be imported; those of usual values cost nothing.
+    """Refuse variables with which torch cannot be used; usual values cost nothing.
 
     Raises:
         SettingError: it can be imported without them only.
     """
-    values = {name: os.environ.get(name, "") for name in READ_BY_TORCH}
-    doubtful = {name: text for name, text in values.items() if text and not SOUND.fullmatch(text)}
+    values = {name: os.environ[name] for name in READ_BY_TORCH if name in os.environ}
+    doubtful = {n: text for n, text in values.items() if not READ_BY_TORCH[n].fullmatch(text)}
     rest = {name: text for name, text in os.environ.items() if name not in doubtful}
     if doubtful and not _imports_torch({**rest, **doubtful}) and _imports_torch(rest):
         shown = ", ".join(f"{name}={displayed_text(text)}" for name, text in doubtful.items())
@@ -68,7 +83,8 @@ def check_settings() -> None:
 
 
 def _imports_torch(variables: Mapping[str, str]) -> bool:
-    command = [sys.executable, "-P", "-c", "import torch"]
+    # With an operation, since without a GPU its sanitizer lets torch be imported and no more.
+    command = [sys.executable, "-P", "-c", "import torch; torch.ones(1) + 1"]
     return not subprocess.run(command, env=variables, capture_output=True, check=False).returncode
 
 
@@ -88,24 +104,19 @@ def use_writable_caches() -> None:
     """Have compiled GPU code kept in a folder of this user's where its own is not usable.
 
     Triton and torch's compiler write what they compile, and run what they find. Their own folder is
-    not used where it cannot be written, or where other users can write.
+    not used where it cannot be written, where other users can write, or where its path is relative:
+    files of the working folder would be run.
     """
     caches: dict[str, Callable[[], Path]] = {
-        "TRITON_CACHE_DIR": lambda: Path("~/.triton/cache").expanduser(),
+        "TRITON_CACHE_DIR": lambda: Path(
+            os.environ.get("TRITON_HOME", "~"), ".triton/cache"
+        ).expanduser(),
         "TORCHINDUCTOR_CACHE_DIR": lambda: Path(
-            tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}"
+            _temporary_folder(), f"torchinductor_{getpass.getuser()}"
         ),
     }
     for variable, default in caches.items():
-        try:
-            chosen = os.environ.get(variable)
-            folder = Path(chosen) if chosen else default()
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-            usable = bool(chosen) or _is_ours(folder)
-        except (OSError, RuntimeError, KeyError):  # two of them: a user without a name or a home
-            usable = False
-        if not usable:
+        if not _is_usable(os.environ.get(variable), default):
             try:
                 folder = own_folder()
             except SharedFolderError:
@@ -114,20 +125,50 @@ def use_writable_caches() -> None:
             os.environ[variable] = str(folder / variable.lower())
 
 
+def _is_usable(chosen: str | None, default: Callable[[], Path]) -> bool:
+    """Tell whether compiled code can be kept in the folder that a variable names, or by default."""
+    try:
+        folder = default() if chosen is None else Path(chosen)
+        if not folder.is_absolute():
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        return chosen is not None or _is_ours(folder)
+    except (OSError, RuntimeError, KeyError, SharedFolderError):  # no name, no home of the user
+        return False
+
+
 def own_folder() -> Path:
     """Return the folder for temporary files of this user's processes; made if need be.
 
     Raises:
         OSError: it cannot be made.
-        SharedFolderError: other users can write in it, or have made it first: its name is known.
+        SharedFolderError: other users can write in it, or have made it first: its name is known;
+            or it would be in the working folder.
     """
-    folder = Path(tempfile.gettempdir(), f"dia-repro-{os.getuid()}")
+    folder = Path(_temporary_folder(), f"dia-repro-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if not _is_ours(folder):
         raise SharedFolderError(
             f"{folder} is a link, another user's, or writable by others: "
             "remove it, or set TMPDIR to a folder that only you can write"
+        )
+    return folder
+
+
+def _temporary_folder() -> str:
+    """Return the folder for temporary files, which is the same in each working folder.
+
+    Python takes the working folder where TMPDIR is relative or no other can be written.
+    """
+    folder = tempfile.gettempdir()
+    chosen = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    absolute = {os.path.normpath(path) for path in chosen if Path(path).is_absolute()}
+    known = folder in absolute | USUAL_TEMPORARY_FOLDERS
+    if not known and Path(folder).is_relative_to(Path.cwd()):
+        raise SharedFolderError(
+            f"{folder} would hold temporary files: set TMPDIR to the absolute path of a folder"
         )
     return folder
 

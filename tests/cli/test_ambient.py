@@ -7,14 +7,17 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from dia_repro.cli import output
 from dia_repro.training import environment
 from tests.helpers import clean_environment, cli, write_folder
 
+ROOT = Path(__file__).parents[2]
 DRAW = (
     "from dia_repro.rendering.images import style, to_bytes\n"
     "from matplotlib.figure import Figure\n"
@@ -50,6 +53,12 @@ def test_pictures_are_drawn_whatever_backend_jupyter_names() -> None:
     done = python(DRAW, MPLBACKEND="module://matplotlib_inline.backend_inline")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 1000
+
+
+@pytest.mark.parametrize("date", ["junk", "", "-1", "9" * 30])
+def test_pictures_are_drawn_whatever_date_a_build_names(date: str) -> None:
+    done = python(DRAW, SOURCE_DATE_EPOCH=date)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_pictures_need_no_settings_and_no_home(tmp_path: Path) -> None:
@@ -173,6 +182,60 @@ def test_cache_folder_that_others_can_write_is_not_used(fault: str, tmp_path: Pa
         assert used.parent.stat().st_uid == os.getuid()
 
 
+def folders_of_caches(folder: Path, variables: dict[str, str]) -> list[Path]:
+    """Return where compiled GPU code is kept by a process in a folder, which stays empty."""
+    kept = {k: v for k, v in clean_environment().items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == []
+    return [Path(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRITON_CACHE_DIR", "~/cache"),
+        ("TRITON_CACHE_DIR", ""),
+        ("TRITON_HOME", "triton"),
+        ("HOME", "~"),
+        ("HOME", "home"),
+    ],
+)
+def test_compiled_gpu_code_is_not_in_the_working_folder(
+    name: str, value: str, tmp_path: Path
+) -> None:
+    """It would be run from there."""
+    folders = folders_of_caches(tmp_path / "here", {"TMPDIR": str(tmp_path), name: value})
+    assert folders[0] == tmp_path / f"dia-repro-{os.getuid()}" / "triton_cache_dir"
+    other = folders_of_caches(
+        tmp_path / "there", {"TMPDIR": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": value}
+    )
+    assert other[1] == tmp_path / f"dia-repro-{os.getuid()}" / "torchinductor_cache_dir"
+
+
+def test_relative_folder_of_temporary_files_is_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks would be others in each working folder, and its compiled code anyone's."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("TMPDIR", "here")
+    with pytest.raises(environment.SharedFolderError, match="set TMPDIR to the absolute path"):
+        environment.own_folder()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "here"))
+    assert environment.own_folder() == tmp_path / "here" / f"dia-repro-{os.getuid()}"
+
+
 DRAW_IN_PROCESSES = (
     "from pathlib import Path\n"
     "from matplotlib.figure import Figure\n"
@@ -204,22 +267,33 @@ def test_processes_that_draw_import_nothing_from_the_working_folder(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("name", "code"),
+    ("name", "value", "code"),
     [
-        ("TORCH_LOGS", 2),
+        ("TORCH_LOGS", "junk", 2),
+        ("TORCH_CUDA_SANITIZER", "", 2),
         *(
-            pytest.param(name, 2, marks=pytest.mark.slow)
-            for name in ("TORCH_DISTRIBUTED_DEBUG", "PYTORCH_JIT", "PYTORCH_ALLOC_CONF")
+            pytest.param(name, value, 2, marks=pytest.mark.slow)
+            for name, value in (
+                ("TORCH_LOGS_FORMAT", "%(zz"),
+                ("TORCH_LOGS_OUT", "/nonexistent/x"),
+                ("PYTORCH_MATCHER_LOGLEVEL", "1"),
+                ("TORCH_CUDA_SANITIZER", "1"),
+                ("TORCH_DISTRIBUTED_DEBUG", "junk"),
+                ("PYTORCH_JIT", "junk"),
+                ("PYTORCH_ALLOC_CONF", "junk"),
+            )
         ),
-        ("TERMINAL_WIDTH", 0),
-        ("COLUMNS", 0),
-        ("NUMBA_NUM_THREADS", 0),
-        ("NUMBA_DISABLE_JIT", 0),
+        ("TERMINAL_WIDTH", "junk", 0),
+        ("COLUMNS", "junk", 0),
+        ("NUMBA_NUM_THREADS", "junk", 0),
+        ("NUMBA_DISABLE_JIT", "junk", 0),
     ],
 )
 def test_junk_in_a_variable_is_refused_by_name_or_ignored(
-    name: str, code: int, tmp_path: Path
+    name: str, value: str, code: int, tmp_path: Path
 ) -> None:
+    if name == "TORCH_CUDA_SANITIZER" and torch.cuda.is_available():
+        pytest.skip("torch takes it where there is a GPU")
     command = [sys.executable, "-m", "dia_repro", "params", "--help"]
     done = subprocess.run(
         command,
@@ -227,22 +301,40 @@ def test_junk_in_a_variable_is_refused_by_name_or_ignored(
         capture_output=True,
         text=True,
         check=False,
-        env=clean_environment(**{name: "junk"}),
+        env=clean_environment(**{name: value}),
     )
     assert done.returncode == code, done.stderr
-    refusal = f"dia-repro: torch cannot be loaded with {name}=junk: unset it\n"
+    refusal = f"dia-repro: torch cannot be loaded with {name}={value}: unset it\n"
     assert done.stderr == (refusal if code else "")
 
 
-def test_usual_settings_of_torch_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"),
+        ("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:128,garbage_collection_threshold:0.6"),
+        ("PYTORCH_ALLOC_CONF", "backend:native,max_split_size_mb:512,expandable_segments:False"),
+        ("TORCH_DISTRIBUTED_DEBUG", "OFF"),
+        ("PYTORCH_JIT", "1"),
+        ("TORCH_LOGS", ""),
+    ],
+)
+def test_usual_settings_of_torch_are_not_tried(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/none")
-    for name, value in {
-        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
-        "TORCH_DISTRIBUTED_DEBUG": "OFF",
-        "PYTORCH_JIT": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(name, value)
     environment.check_settings()
+
+
+@pytest.mark.parametrize(
+    "value", ["max_split_size_mb:1", "garbage_collection_threshold:0.0", "0", "max_split_size_mb"]
+)
+def test_odd_settings_of_torch_are_tried(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/none")
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", value)
+    with pytest.raises(FileNotFoundError, match="/none"):
+        environment.check_settings()
 
 
 @pytest.mark.exhaustive

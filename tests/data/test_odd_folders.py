@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from dia_repro.data.opening import MOST_PIXELS, TURNS, open_rgb, upright
 from dia_repro.data.own import choose_folder, load_folder
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import DATASETS
-from tests.helpers import write_folder
+from tests.helpers import clean_environment, write_folder
 
 CPU = torch.device("cpu")
 
@@ -405,3 +407,44 @@ def vanish(folder: Path, after: Callable[[], object]) -> Callable[..., object]:
 def test_bytes_that_are_no_image_have_a_reason_without_addresses(folder: Path, root: Path) -> None:
     (folder / "train" / "cat" / "x.png").write_bytes(io.BytesIO(b"GIF").getvalue())
     assert inspect(scan(folder), root).reasons == ("not an image",)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from PIL import Image
+from dia_repro.data.dataset import DataError
+from dia_repro.data.folder import scan
+from dia_repro.data.inspection import inspect
+
+found = scan(Path(sys.argv[1]))
+Image.init()
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+if sys.argv[2] == "little":
+    resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20, resource.RLIM_INFINITY))
+try:
+    print(inspect(found, Path(sys.argv[1], "memory")).damaged)
+except DataError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and limits memory as Linux does")
+def test_lack_of_memory_is_no_damage_of_an_image(folder: Path) -> None:
+    """It would be remembered, and the image left out of what is trained on."""
+    large = folder / "train" / "cat" / "large.png"
+    Image.new("RGB", (8000, 8000)).save(large)  # 256 MB decoded
+
+    def inspected(memory: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", LITTLE_MEMORY, str(folder), memory],
+            env=clean_environment(MALLOC_ARENA_MAX="1"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert inspected("little") == f"cannot decode {large}: not enough memory\n"
+    assert inspected("enough") == "()\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,6 +179,77 @@ def test_nobody_outlives_the_first_process(tmp_path: Path) -> None:
     assert run.train(2, kill_the_first).outcome is Outcome.FAILED
     assert left
     wait_until(lambda: not any(map(is_running, left)))
+
+
+def worker_of(executor: LocalExecutor) -> int:
+    (worker,) = (one.process.pid for one in executor._active)
+    assert worker is not None
+    return worker
+
+
+def server_of(worker: int) -> int:
+    """The process that a worker's followers are forked from."""
+    (server,) = (
+        child
+        for child in map(int, Path(f"/proc/{worker}/task/{worker}/children").read_text().split())
+        if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
+    return server
+
+
+@pytest.fixture
+def limit() -> Iterator[None]:
+    """Fail a test that would wait for ever."""
+
+    def fail(_number: int, _frame: object) -> None:
+        raise TimeoutError("the run hangs")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(90)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["server", "follower"])
+def test_run_with_a_stopped_process_saves_and_ends(which: str, tmp_path: Path, limit: None) -> None:
+    """Stopped as by SIGSTOP, either would be waited for."""
+    run = Shared(tmp_path)
+    left: list[int] = []
+
+    def stop_one(executor: LocalExecutor, message: Message) -> None:
+        if isinstance(message, Progress) and message.epochs >= 1 and not left:
+            worker = worker_of(executor)
+            left.extend([worker, *children_of(worker)])
+            os.kill(server_of(worker) if which == "server" else left[-1], signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        assert run.train(2, stop_one).outcome is Outcome.INTERRUPTED
+        assert run.losses()
+        wait_until(lambda: not any(map(is_running, left)))
+    finally:
+        for process in filter(is_running, left):
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_run_whose_server_is_stopped_finishes(tmp_path: Path, limit: None) -> None:
+    run = Shared(tmp_path)
+    left: list[int] = []
+
+    def stop_the_server(executor: LocalExecutor, message: Message) -> None:
+        if isinstance(message, Progress) and message.epochs >= 1 and not left:
+            worker = worker_of(executor)
+            left.extend([worker, *children_of(worker)])
+            os.kill(server_of(worker), signal.SIGSTOP)
+
+    try:
+        assert run.train(2, stop_the_server).outcome is Outcome.FINISHED
+    finally:
+        for process in filter(is_running, left):
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

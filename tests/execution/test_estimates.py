@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
+from multiprocessing import forkserver as standard
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
 
 from dia_repro.artifacts import choose
-from dia_repro.execution import estimates
+from dia_repro.execution import calibrating, estimates, forkserver
 from dia_repro.execution.calibrating import CalibrationError, seconds_per_image
 from dia_repro.execution.estimates import (
     EVALUATION,
@@ -104,6 +108,32 @@ def test_steps_that_cannot_be_made_are_one_error(capfd: pytest.CaptureFixture[st
     with pytest.raises(CalibrationError, match="a few steps of training failed"):
         seconds_per_image(bad, CPU, 1, 1)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_stopped_server_does_not_hold_up_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process is ended, and the server tells of the end."""
+    answer = calibrating._answer
+
+    def stop_then_answer(connection: Connection) -> float:
+        server = standard._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        os.kill(server, signal.SIGSTOP)
+        return answer(connection)
+
+    def rescue(_number: int, _frame: object) -> None:
+        forkserver.resume()
+        raise TimeoutError("calibration hangs")
+
+    bad = tiny_spec().model_copy(update={"precision": "bf16"})
+    bad = bad.model_copy(update={"data": bad.data.model_copy(update={"image_size": 10**6})})
+    monkeypatch.setattr(calibrating, "_answer", stop_then_answer)
+    before = signal.signal(signal.SIGALRM, rescue)
+    signal.alarm(30)
+    try:
+        with pytest.raises(CalibrationError):
+            seconds_per_image(bad, CPU, 1, 1)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("jobs", [2, 4, 60])

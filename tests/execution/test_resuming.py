@@ -141,6 +141,26 @@ def test_another_runs_checkpoint_is_refused(
     assert run_detail(database, other.run_id).epochs == ()
 
 
+def test_environment_that_stops_torch_restarts_no_run(
+    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, order = begun
+    run = run_detail(database, order.run_id)
+    summary = run.summary
+    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    files = sorted(folder.names())
+    with monkeypatch.context() as context:
+        context.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+        context.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+        with pytest.raises(CheckpointError, match="torch cannot load it"):
+            train(order)
+    assert sorted(folder.names()) == files
+    assert values(run_detail(database, order.run_id)) == values(run)
+    ended, notices = train(order)
+    assert ended.outcome is Outcome.FINISHED
+    assert any("goes on after epoch 1" in text for text in notices)
+
+
 def test_other_data_than_the_experiments_are_refused(
     begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from dia_repro.errors import UsageError
 from dia_repro.execution.local import LocalExecutor
-from dia_repro.execution.messages import WorkOrder
+from dia_repro.execution.messages import Ended, Notice, Outcome, WorkOrder
 from dia_repro.execution.slots import Slots
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_runs, run_detail
@@ -260,6 +260,25 @@ def test_a_log_that_cannot_be_written_ends_no_training(
     assert states(database) == [State.FINISHED]
     with suppress(OSError):
         full.close()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_task_writes_any_name_to_any_log(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log lacks characters where LC_ALL or PYTHONIOENCODING say so."""
+    _, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
+    named = replace(order, label="cats\x1b[31m\udce9\u202e日本")
+    log = tmp_path / "log"
+    with log.open("w", encoding=encoding) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        on_slurm._say(named, Ended(Outcome.FAILED, "日本 is gone"))
+        on_slurm._say(named, Notice("\x1b]0;title\x07"))
+        monkeypatch.undo()
+    said = "日本" if encoding == "utf-8" else "??"
+    assert log.read_text(encoding) == (
+        f"cats\\x1b[31m\\udce9\\u202e{said} failed: {said} is gone\n\\x1b]0;title\\x07\n"
+    )
 
 
 def test_a_node_without_the_gpus_is_named_in_the_tasks_error(tmp_path: Path) -> None:

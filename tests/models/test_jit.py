@@ -98,6 +98,44 @@ def test_without_a_folder_nothing_is_kept(source: Path, monkeypatch: pytest.Monk
     assert [read_from_disk(source) for _ in range(2)] == [False, False]
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"XDG_CACHE_HOME": ""},
+        {"HOME": "~"},
+        {"HOME": "home"},
+        {"NUMBA_CACHE_DIR": "kept", "XDG_CACHE_HOME": "/dev/null"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_nothing_of_the_working_folder_is_unpickled(
+    source: Path, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """Else code that lies there would run."""
+    (source.parent / "__pycache__").write_text("no folder")
+    (tmp_path / "here").mkdir()
+    program = (
+        "import sys\n"
+        f"sys.path.append({str(source.parent)!r})\n"
+        "from sums import add\n"
+        "assert add(2, 3) == 5\n"
+        "print(add.stats.cache_path)"
+    )
+    environment = clean_environment(**variables)
+    for name in {"XDG_CACHE_HOME", "NUMBA_CACHE_DIR"} - set(variables):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=tmp_path / "here",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("None\n", "")
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_kernels_are_loaded_where_nothing_can_be_written(tmp_path: Path) -> None:
     program = "import dia_repro.analysis.tree_kernel, dia_repro.models.fast.kernels"
     done = subprocess.run(

@@ -7,6 +7,8 @@ import io
 import pickle
 import random
 import secrets
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from dia_repro.training.checkpoint import load_newest, retain, save, sorted_name
 from dia_repro.training.disk import Disk
 from dia_repro.training.objects import Objects
 from dia_repro.training.store import CheckpointError, Folder, Store
+from tests.helpers import clean_environment
 
 
 def content(epoch: int) -> dict[str, object]:
@@ -116,7 +119,8 @@ def test_code_in_a_checkpoint_is_not_run(folder: Folder, tmp_path: Path) -> None
             return (Path.touch, (tmp_path / "pwned",))
 
     save(folder, {"history": Evil()}, 1, 0)
-    assert load_newest(folder) is None
+    with pytest.raises(CheckpointError, match="torch cannot load it: UnpicklingError"):
+        load_newest(folder)
     assert not (tmp_path / "pwned").exists()
 
 
@@ -171,11 +175,69 @@ def with_a_class() -> bytes:
 @pytest.mark.parametrize(
     "refused", [b"", b"no checkpoint", pickle.dumps([1]), with_a_class()], ids=range(4)
 )
-def test_checkpoint_that_torch_refuses_is_passed_over(folder: Folder, refused: bytes) -> None:
-    kept = save(folder, content(1), 1, 0)
-    names = [put(folder, epoch, refused) for epoch in (3, 2)]
-    newest = load_newest(folder)
-    assert newest is not None
-    assert (newest.name, newest.damaged) == (kept, tuple(names))
-    folder.remove(kept)
-    assert load_newest(folder) is None
+def test_sound_file_that_torch_refuses_is_an_error(folder: Folder, refused: bytes) -> None:
+    """What matches its name was written so; it is not damage, and is not passed over."""
+    save(folder, content(1), 1, 0)
+    name = put(folder, 2, refused)
+    before = sorted(folder.names())
+    with pytest.raises(CheckpointError, match=rf"{name} is sound, but torch cannot load it: \w+"):
+        load_newest(folder)
+    assert sorted(folder.names()) == before
+
+
+def test_sound_file_without_training_state_is_an_error(folder: Folder) -> None:
+    buffer = io.BytesIO()
+    torch.save([1], buffer)
+    name = put(folder, 1, buffer.getvalue())
+    with pytest.raises(CheckpointError, match=f"{name} holds no training state"):
+        load_newest(folder)
+
+
+def test_environment_that_stops_torch_is_not_damage(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = save(folder, content(1), 1, 0)
+    with monkeypatch.context() as context:
+        context.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+        context.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+        with pytest.raises(CheckpointError, match=f"{name} is sound, but torch cannot load it"):
+            load_newest(folder)
+    assert loaded_epoch(folder) == 1
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from dia_repro.training.checkpoint import load_newest
+from dia_repro.training.disk import Disk
+from dia_repro.training.store import CheckpointError, Folder
+
+folder = Folder(Disk(Path.cwd()), "run")
+load_newest(folder)  # imports what it needs
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+# Room for the file's bytes, and not for its tensors in addition.
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]), resource.RLIM_INFINITY))
+try:
+    load_newest(folder)
+except CheckpointError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and limits memory as Linux does")
+def test_lack_of_memory_is_not_damage(tmp_path: Path) -> None:
+    folder = Folder(Disk(tmp_path), "run")
+    size = 256 * 2**20
+    name = save(folder, {"w": torch.zeros(size // 4)}, 1, 0)
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, str(size * 3 // 2)],
+        cwd=tmp_path,
+        env=clean_environment(MALLOC_ARENA_MAX="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{name} is sound, but torch cannot load it: RuntimeError" in done.stdout
+    assert "can't allocate memory" in done.stdout
+    assert folder.names() == [name]

@@ -9,6 +9,7 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -19,8 +20,8 @@ from numba.core.serialize import dumps
 def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator like `numba.njit(cache=True)`, for which the cache is optional.
 
-    Where no folder can be written, functions are compiled anew in each process. Files that are
-    damaged are compiled and written anew.
+    Where no folder can be written, or its path is relative, functions are compiled anew in each
+    process. Files that are damaged are compiled and written anew.
 
     Args:
         options: of `numba.njit`, without `cache`.
@@ -28,15 +29,33 @@ def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = njit(**options)(function)
-        with suppress(RuntimeError):  # no folder to keep it in
+        with suppress(RuntimeError, OSError):  # no folder to keep it in
             dispatcher._cache = _Cache(function)
         return dispatcher
 
     return compiled
 
 
+class _Absolute:
+    """Refuses a folder whose path is relative: what lies there is unpickled, and runs.
+
+    Numba's is relative where the user has no home (`~/.cache`) or a variable is empty.
+    """
+
+    def get_cache_path(self) -> str:
+        path: str = super().get_cache_path()  # type: ignore[misc]
+        if not Path(path).is_absolute():
+            raise NotADirectoryError(f"{path} is not absolute")
+        return path
+
+
 class _Checked(CompileResultCacheImpl):  # type: ignore[misc]
     """Keeps compiled code with its checksum: code that was damaged would crash the process."""
+
+    _locator_classes = [  # noqa: RUF012 - as numba declares it
+        type(locator.__name__, (_Absolute, locator), {})
+        for locator in CompileResultCacheImpl._locator_classes
+    ]
 
     def reduce(self, data: Any) -> tuple[bytes, bytes]:
         content = dumps(super().reduce(data))
