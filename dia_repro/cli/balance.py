@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dia_repro.cli.requests import FOLDER, PACKED
 from dia_repro.errors import DiaReproError
+from dia_repro.experiments.names import FOLDER, PACKED
 
 if TYPE_CHECKING:
     from dia_repro.data.throughput import CoreRate
@@ -113,7 +113,7 @@ def _rate(data: DataSpec, location: DataLocation) -> CoreRate:
 
 
 def _trained_a_second(spec: Spec, machine: Machine) -> float:
-    from dia_repro.execution.calibrating import seconds_per_image
+    from dia_repro.execution.calibration import seconds_per_image
 
     # In another process: a GPU whose memory is full, or that fails, would end this one.
     return 1 / seconds_per_image(spec, machine.device, machine.threads(1), together=1)

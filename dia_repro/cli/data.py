@@ -10,9 +10,9 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
-from dia_repro.cli.requests import FOLDER, PACKED, folder_path
+from dia_repro.cli.requests import folder_path
 from dia_repro.errors import ABSENT, DONE, UsageError
-from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.names import FOLDER, PACKED, DataLocation
 from dia_repro.processors import cores
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice
-from dia_repro.cli.requests import open_existing
-from dia_repro.cli.stores import reachable_store
+from dia_repro.cli.requests import open_existing, reachable_store
 from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, displayed
 
 if TYPE_CHECKING:

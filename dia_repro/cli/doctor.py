@@ -13,7 +13,7 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice, stderr, watch
 from dia_repro.errors import ABSENT, DONE, DiaReproError
-from dia_repro.experiments.names import DataLocation, Precision
+from dia_repro.experiments.names import KNOWN_DATA, DataLocation, Precision
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _checks(db: str, data: Path, checkpoints: str | None) -> Iterator[tuple[str,
     yield "shared memory", *_tried(probes.shared_memory)
     yield "open files", *_tried(probes.open_files)
     yield "compiled code", *_tried(probes.compiled_code)
-    for name in ("cifar10", "cifar100", "imagenet"):
+    for name in (one for one in KNOWN_DATA if one != "digits"):  # those come with scikit-learn
         yield name, *_data_check(name, data)
     yield "ImageNet input", *_input_check(machine, data)
     yield "disk", *_disk_check(Path(db if "://" not in db else "."))

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from dia_repro.cli.options import DEFAULT_DATABASE
 from dia_repro.cli.output import notice, watch
 from dia_repro.errors import UsageError, displayed
-from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.names import FOLDER, PACKED, Precision, Protocol
 
 if TYPE_CHECKING:
     from dia_repro.execution.machine import Machine
     from dia_repro.experiments.protocols import DataChoice, Request
     from dia_repro.results.database import Database
-
-FOLDER, PACKED = "folder:", "packed:"
+    from dia_repro.training.store import Store
 
 
 class NoDatabaseError(UsageError):
@@ -168,3 +167,18 @@ def resolve(
         for device in machine.devices:
             check_precision(precision.value, torch.device(device))
     return Request(protocol, precision, data, precision_asked=asked, epochs=epochs)
+
+
+def reachable_store(database: Database, location: str | None) -> Store:
+    """The store of checkpoints that was named, or the default; seen to answer.
+
+    Raises:
+        UsageError: the location is neither a folder nor a URL of a known kind.
+        AbsentError: nobody answers there, or a package for it is not installed.
+    """
+    from dia_repro.execution.planning import checkpoint_store
+    from dia_repro.training.probing import check_reachable
+
+    store = checkpoint_store(database, location)
+    check_reachable(store)
+    return store

@@ -11,8 +11,7 @@ from rich.text import Text
 
 from dia_repro.cli import export, options, watch
 from dia_repro.cli.output import confirm, duration, emit, notice, stdout
-from dia_repro.cli.requests import open_results
-from dia_repro.cli.stores import reachable_store
+from dia_repro.cli.requests import open_results, reachable_store
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import torch
 
 from dia_repro.data.dataset import WHOLE, Batch, DataError, Dataset, Images, OnProgress
@@ -10,7 +12,15 @@ from dia_repro.data.streaming import StreamedData, StreamedDataset
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
-PACKED = "packed:"
+# The module that loads each kind of data by its `load`, which imports what it needs.
+SOURCES = {
+    "digits": "digits",
+    "cifar10": "cifar",
+    "cifar100": "cifar",
+    "imagenet": "imagenet",
+    "folder": "own",
+    "packed": "packed",
+}
 
 __all__ = [
     "AnyDataset",
@@ -37,25 +47,9 @@ def load(
     Raises:
         DataError: they are not there, damaged, or not what they were.
     """
-    if spec.dataset == "digits":
-        from dia_repro.data.digits import load_digits
-
-        return load_digits(spec.image_size)
-    if spec.dataset == "imagenet":
-        from dia_repro.data.imagenet import load_imagenet
-
-        return load_imagenet(spec.image_size, location.root, on_progress)
-    if spec.dataset.startswith(PACKED):
-        from dia_repro.data.packed import load_packed
-
-        return load_packed(spec, location, on_progress)
-    if spec.content_hash is not None:
-        from dia_repro.data.own import load_folder
-
-        return load_folder(spec, location, on_progress)
-    from dia_repro.data.cifar import load_cifar
-
-    return load_cifar(spec.dataset, location.root)
+    source = import_module(f"dia_repro.data.{SOURCES[spec.dataset.partition(':')[0]]}")
+    dataset: AnyDataset = source.load(spec, location, on_progress)
+    return dataset
 
 
 def batches_of(

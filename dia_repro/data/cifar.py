@@ -13,12 +13,19 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from dia_repro.data.dataset import DataError, Dataset, Images, as_images
 from dia_repro.data.download import DownloadError, OnProgress, download, md5_of, unpack
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import DataSpec
 
 SOURCES: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 # CIFAR-10's, used for both sets as is customary; of pixels scaled to [0, 1].
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
+
+
+def load(spec: DataSpec, location: DataLocation, _on_progress: object = None) -> Dataset:
+    """Return the CIFAR set that a spec names; raises as `load_cifar`."""
+    return load_cifar(spec.dataset, location.root)
 
 
 def load_cifar(name: str, root: Path) -> Dataset:

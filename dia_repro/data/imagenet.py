@@ -14,10 +14,19 @@ from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.data.folder import is_folder, scan
 from dia_repro.data.inspection import MEMORY, inspect, sound
 from dia_repro.data.streaming import StreamedDataset
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import DataSpec
 
 FOLDER = "imagenet"
 TEST_NAMES = ("val",)  # its test/ has no labels
 CLASSES, TRAINING_IMAGES, TEST_IMAGES = 1000, 1_281_167, 50_000
+
+
+def load(
+    spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
+) -> StreamedDataset:
+    """Return ImageNet in the size of a spec; raises as `load_imagenet`."""
+    return load_imagenet(spec.image_size, location.root, on_progress)
 
 
 def load_imagenet(

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.data.opening import Facts, facts_of, read_file
+from dia_repro.experiments.names import PACKED
 
 FORMAT = 1
 SHARD = 8192  # images in a file: part of the format, since the content's hash is made file by file
 MANIFEST = "pack.json"
-PREFIX = "packed:"
 
 
 class Shard(BaseModel):
@@ -63,7 +63,7 @@ class Manifest(BaseModel):
     @property
     def name(self) -> str:
         """Of the data, as in a spec: of what was done to them, wherever they lie."""
-        return PREFIX + label_of(self.source, self.side, self.quality)
+        return PACKED + label_of(self.source, self.side, self.quality)
 
     @property
     def content_hash(self) -> str:

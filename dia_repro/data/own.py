@@ -16,11 +16,10 @@ from dia_repro.data.folder import Files, ImageFolder, scan
 from dia_repro.data.inspection import MEMORY, inspect, sound
 from dia_repro.data.opening import in_threads, open_rgb, upright
 from dia_repro.data.streaming import StreamedDataset
-from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.names import FOLDER, DataLocation
 from dia_repro.experiments.protocols import LARGEST_LIKE_CIFAR, DataChoice, own_images
 from dia_repro.experiments.spec import DataSpec
 
-PREFIX = "folder:"
 DEFAULT_SIDE, LEAST_SIDE, LARGEST_SIDE = 32, 8, 1024
 LEAST_STD = 1 / 255
 
@@ -55,7 +54,7 @@ def choose_folder(
     own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
     size = image_size or own or DEFAULT_SIDE
     try:
-        spec = own_images(PREFIX + path.name, len(kept.classes), size, inspection.content_hash)
+        spec = own_images(FOLDER + path.name, len(kept.classes), size, inspection.content_hash)
     except ValueError as error:  # nothing, a line break, bytes that are no UTF-8
         raise DataError(f"no experiment can be named after {str(path)!r}: rename it") from error
     return DataChoice(spec, len(kept.train), path)
@@ -73,7 +72,7 @@ def resolved(path: Path) -> Path:
         raise DataError(f"cannot read {path}: its links lead in a circle") from error
 
 
-def load_folder(
+def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
 ) -> Dataset | StreamedDataset:
     """The images that a spec was made for.

@@ -253,7 +253,7 @@ def choose_packed(
     return DataChoice(spec, len(pack.train), path)
 
 
-def load_packed(
+def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
 ) -> StreamedDataset:
     """The packed images that a spec was made for.

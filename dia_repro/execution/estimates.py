@@ -11,13 +11,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dia_repro.execution.calibrating import seconds_per_image
+from dia_repro.execution.calibration import images_of_a_step, seconds_per_image
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.planning import PlannedRun, longest_first
 from dia_repro.processors import cores
 from dia_repro.results.database import Database
 from dia_repro.results.queries import most_used_gpu, seconds_per_epoch
-from dia_repro.training.calibration import images_of_a_step
 from dia_repro.training.provenance import device_name
 
 # What an output's way through memory costs, in multiply-accumulates. On a CPU convolutions take

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 from dia_repro.errors import DiaReproError
@@ -10,6 +11,16 @@ from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 from dia_repro.results.leases import Lease
+
+
+def cause_of_death(exit_code: int | None) -> str:
+    """Return in words what an exit code tells of a process that ended without one."""
+    if exit_code is not None and exit_code < 0:
+        known = {number.value for number in signal.Signals}
+        name = signal.Signals(-exit_code).name if -exit_code in known else f"signal {-exit_code}"
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the training process was killed by {name}{hint}"
+    return f"the training process ended with exit code {exit_code}"
 
 
 def record_failure(

@@ -11,8 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from dia_repro.execution import forkserver, worker
-from dia_repro.execution.deaths import cause_of_death
-from dia_repro.execution.failures import record_failure, record_kill
+from dia_repro.execution.failures import cause_of_death, record_failure, record_kill
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
     Begun,

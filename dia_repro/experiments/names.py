@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+# Data that everybody has, and how the names of a user's own begin.
+KNOWN_DATA = ("digits", "cifar10", "cifar100", "imagenet")
+FOLDER, PACKED = "folder:", "packed:"
+
 
 class Protocol(StrEnum):
     """On what and for how long: the paper's way, or minutes on a laptop."""

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dia_repro.errors import UsageError
+from dia_repro.experiments.names import FOLDER, KNOWN_DATA, PACKED
 
 FORMAT = 1
 
@@ -47,9 +48,7 @@ class DataSpec(_Frozen):
         content_hash: SHA-256 of a user's own or of packed images; None for data that everybody has.
     """
 
-    dataset: Annotated[
-        str, Field(pattern=r"^(digits|cifar10|cifar100|imagenet|folder:.+|packed:.+)$")
-    ]
+    dataset: Annotated[str, Field(pattern=rf"^({'|'.join(KNOWN_DATA)}|({FOLDER}|{PACKED}).+)$")]
     classes: Count
     image_size: Count
     augmentation: Literal["none", "shift1", "crop4-flip", "resized-crop-flip"]
@@ -166,6 +165,11 @@ class RecipeSpec(_Frozen):
     weight_decay: Rate
     milestones: tuple[Annotated[int, Field(ge=0)], ...]
     gamma: Rate
+
+    def rate_in(self, epoch: int) -> float:
+        """The learning rate during an epoch, counted from 0 (Tables 10 and 11)."""
+        cuts = sum(epoch >= milestone for milestone in self.milestones)
+        return self.lr * self.gamma**cuts
 
 
 class Spec(_Frozen):

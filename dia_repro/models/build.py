@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from dia_repro.experiments.spec import (
     Attention,
     DIALSTMAttention,
     ImageNetBackbone,
     ModelSpec,
+    NoAttention,
     PreResNetBackbone,
     ResNetBackbone,
     ResNeXtBackbone,
@@ -39,8 +42,10 @@ def attention_factory(attention: Attention) -> AttentionFactory:
                 stages=attention.stages,
                 extraction=attention.extraction,
             )
-        case _:
+        case NoAttention():
             return AttentionFactory()
+        case _:  # never another network under its spec's id
+            assert_never(attention)
 
 
 def from_spec(model: ModelSpec, classes: int) -> StagedNetwork:
@@ -70,3 +75,5 @@ def from_spec(model: ModelSpec, classes: int) -> StagedNetwork:
         case ImageNetBackbone(family=name, conv_bias=bias):
             options = Options(norm=model.norm, skip=model.skip, conv_bias=bias)
             return imagenet_resnet(name, classes, units, options)
+        case _:
+            assert_never(model.backbone)

@@ -20,7 +20,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results.parts import check_parts, first_reason
 from dia_repro.results.schema import (
@@ -137,7 +136,7 @@ def _impossible_epochs(session: Session) -> Iterator[str]:
     specs = {row.spec_id: _spec(row.json) for row in session.scalars(select(SpecRow))}
     for spec_id, epoch, lr, run in session.execute(grouped):
         spec = specs.get(spec_id)
-        if spec and not isclose(lr, learning_rate(spec.recipe, epoch - 1), rel_tol=1e-9):
+        if spec and not isclose(lr, spec.recipe.rate_in(epoch - 1), rel_tol=1e-9):
             yield f"run {run} has lr {lr:g} in epoch {epoch}, not its spec's"
 
 

@@ -15,7 +15,6 @@ from torch.nn.utils import get_total_norm
 from dia_repro.data import AnyDataset, Batch, batches_of
 from dia_repro.data.dataset import OnWait, go_on
 from dia_repro.experiments.batches import check_batches
-from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
 from dia_repro.training.gradients import Record, recorded
@@ -119,7 +118,7 @@ class Trainer:
         """
         started = time.perf_counter() - self._seconds
         epoch = len(self.history)
-        lr = learning_rate(self.spec.recipe, epoch)
+        lr = self.spec.recipe.rate_in(epoch)
         self.step.set_rate(lr)
         if self._position == 0:
             self.begin_epoch(epoch)

@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
@@ -121,7 +120,7 @@ def _history(course: Course) -> list[dict[str, float]]:
     accuracies = enumerate(course.top1, start=1)
     recipe = course.spec.recipe
     return [
-        {**epoch(number, top1), "lr": learning_rate(recipe, number - 1), "train_loss": course.loss}
+        {**epoch(number, top1), "lr": recipe.rate_in(number - 1), "train_loss": course.loss}
         for number, top1 in accuracies
     ]
 

@@ -15,7 +15,7 @@ from PIL import Image
 from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, inspection, own
 from dia_repro.data.folder import ImageFolder, scan
 from dia_repro.data.inspection import inspect
-from dia_repro.data.own import choose_folder, load_folder
+from dia_repro.data.own import choose_folder, load
 from dia_repro.data.packed import open_pack
 from dia_repro.data.packing import pack
 from dia_repro.data.photographs import write_photographs
@@ -39,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 def loaded(folder: Path, root: Path, size: int) -> Dataset | StreamedDataset:
     choice = choose_folder(folder, size, root)
-    return load_folder(choice.spec, DataLocation(root, folder))
+    return load(choice.spec, DataLocation(root, folder))
 
 
 def epoch(dataset: StreamedDataset, workers: int = 0) -> torch.Tensor:
@@ -93,7 +93,7 @@ def test_classes_that_change_places_end_the_run(folder: Path, root: Path) -> Non
 def test_facts_stay_with_their_images_in_parts_of_a_split(folder: Path, root: Path) -> None:
     (folder / "train" / "cat" / "0.bmp").write_text("no image")
     choice = choose_folder(folder, 96, root, skip_damaged=True)
-    dataset = load_folder(choice.spec, DataLocation(root, folder, skip_damaged=True))
+    dataset = load(choice.spec, DataLocation(root, folder, skip_damaged=True))
     assert isinstance(dataset, StreamedDataset)
     few = dataset.with_test_images(torch.tensor([2, 0]).numpy())
     assert len(epoch(few)) == 5
@@ -126,7 +126,7 @@ def test_an_image_that_changes_before_it_is_decoded_into_memory_is_named(
 
     monkeypatch.setattr(own, "sound", sound_and_changed)
     with pytest.raises(DataError, match=r"dog/1.bmp has changed since the run began"):
-        load_folder(choice.spec, DataLocation(root, folder))
+        load(choice.spec, DataLocation(root, folder))
 
 
 def test_another_inode_alone_is_no_change(folder: Path, root: Path) -> None:

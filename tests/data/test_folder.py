@@ -17,7 +17,7 @@ from dia_repro.data.dataset import WHOLE
 from dia_repro.data.decoding import centred, varied
 from dia_repro.data.folder import scan
 from dia_repro.data.inspection import Inspection, inspect
-from dia_repro.data.own import choose_folder, load_folder
+from dia_repro.data.own import choose_folder
 from dia_repro.data.streaming import MEAN, STD
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import DATASETS
@@ -42,7 +42,7 @@ def truncate(path: Path) -> None:
 
 def loaded(folder: Path, root: Path, size: int | None = None) -> Dataset | StreamedDataset:
     choice = choose_folder(folder, size, root)
-    return load_folder(choice.spec, DataLocation(root, choice.folder))
+    return load(choice.spec, DataLocation(root, choice.folder))
 
 
 def test_a_folder_says_what_it_is(folder: Path, root: Path) -> None:
@@ -58,7 +58,7 @@ def test_images_of_different_sizes_are_brought_to_32_pixels(folder: Path, root: 
     Image.new("RGB", (40, 30)).save(folder / "train" / "cat" / "wide.png")
     choice = choose_folder(folder, None, root)
     assert choice.spec.image_size == 32
-    dataset = load_folder(choice.spec, DataLocation(root, folder))
+    dataset = load(choice.spec, DataLocation(root, folder))
     assert isinstance(dataset, Dataset)
     assert dataset.train.pixels.shape == (13, 3, 32, 32)
 
@@ -92,7 +92,7 @@ def test_images_that_changed_since_are_refused(folder: Path, root: Path) -> None
     choice = choose_folder(folder, None, root)
     (folder / "train" / "cat" / "0.png").unlink()
     with pytest.raises(DataError, match="have changed"):
-        load_folder(choice.spec, DataLocation(root, folder))
+        load(choice.spec, DataLocation(root, folder))
 
 
 def test_a_second_look_is_remembered_until_a_file_changes(folder: Path, root: Path) -> None:
@@ -115,7 +115,7 @@ def test_damaged_images_are_named_and_refused_unless_told_otherwise(
         choose_folder(folder, None, root)
     kept = choose_folder(folder, None, root, skip_damaged=True)
     assert kept.training_images == 11
-    dataset = load_folder(kept.spec, DataLocation(root, folder, skip_damaged=True))
+    dataset = load(kept.spec, DataLocation(root, folder, skip_damaged=True))
     assert (dataset.training_images, dataset.test_images) == (11, 5)
     for name in ("train/cat/2.png", "test/dog/0.png"):
         (folder / name).unlink()

@@ -20,7 +20,7 @@ from dia_repro.data.decoding import centred
 from dia_repro.data.folder import scan
 from dia_repro.data.inspection import inspect
 from dia_repro.data.opening import MOST_PIXELS, TURNS, open_rgb, upright
-from dia_repro.data.own import choose_folder, load_folder
+from dia_repro.data.own import choose_folder
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import DATASETS
 from tests.helpers import clean_environment, write_folder
@@ -109,10 +109,10 @@ def test_names_need_not_be_utf8(folder: Path, root: Path) -> None:
     except OSError:
         pytest.skip("this file system has no such names")
     choice = choose_folder(folder, 96, root)
-    dataset = load_folder(choice.spec, DataLocation(root, folder))
+    dataset = load(choice.spec, DataLocation(root, folder))
     assert sum(len(labels) for _, labels in batches(dataset)) == 6
     small = choose_folder(folder, 12, root)
-    assert load_folder(small.spec, DataLocation(root, folder)).training_images == 6
+    assert load(small.spec, DataLocation(root, folder)).training_images == 6
     with open(odd, "wb"):  # noqa: PTH123 - of bytes
         pass
     with pytest.raises(DataError, match=r"1 damaged") as caught:
@@ -253,7 +253,7 @@ def test_a_turned_image_makes_another_experiment_and_imagenet_is_read_as_it_lies
             photograph(folder / "test" / "cat" / "0.png", orientation)
             choice = choose_folder(folder, size, root)
             hashes.add(choice.spec.content_hash)
-            dataset = load_folder(choice.spec, DataLocation(root, folder))
+            dataset = load(choice.spec, DataLocation(root, folder))
             data = batches_of(dataset, dataset_augmentation(dataset), CPU, 0)
             pixels.append(next(iter(data.test_batches(4)))[0])
         assert len(hashes) == 2
@@ -379,7 +379,7 @@ def test_an_image_that_vanishes_during_training_is_a_sentence(
     folder: Path, root: Path, workers: int
 ) -> None:
     choice = choose_folder(folder, 96, root)
-    dataset = load_folder(choice.spec, DataLocation(root, folder))
+    dataset = load(choice.spec, DataLocation(root, folder))
     (folder / "train" / "dog" / "1.png").unlink()
     with pytest.raises(DataError, match=r"train/dog/1.png cannot be decoded any more") as caught:
         batches(dataset, workers)
@@ -393,7 +393,7 @@ def test_an_image_that_vanishes_while_images_are_read_is_a_sentence(
     found = inspect(scan(folder), root / "inspections")
     monkeypatch.setattr("dia_repro.data.own.inspect", vanish(folder, lambda: found))
     with pytest.raises(DataError, match=r"train/dog/1.png cannot be decoded any more"):
-        load_folder(choice.spec, DataLocation(root, folder))
+        load(choice.spec, DataLocation(root, folder))
 
 
 def vanish(folder: Path, after: Callable[[], object]) -> Callable[..., object]:

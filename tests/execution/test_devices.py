@@ -21,13 +21,13 @@ from dia_repro.cli import probes
 from dia_repro.cli.doctor import _gpu_checks
 from dia_repro.cli.engines import Resources, find_engine
 from dia_repro.cli.requests import resolve
-from dia_repro.execution import calibrating, forkserver
+from dia_repro.execution import calibration, forkserver
 from dia_repro.execution.attempt import Attempt
+from dia_repro.execution.calibration import images_of_a_step
 from dia_repro.execution.crew import follow
 from dia_repro.execution.machine import Machine, NoGPUError, find_machine, runs_on
 from dia_repro.execution.messages import Message, Notice, WorkOrder
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.training.calibration import images_of_a_step
 from dia_repro.training.numerics import PrecisionError, has_precision
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import one_line, tiny_spec
@@ -166,7 +166,7 @@ def serve(task: Task) -> None:
 
 
 def measure(text: str) -> None:
-    calibrating._measure(text, "cuda:1", 1, Pipe()[1])
+    calibration._measure(text, "cuda:1", 1, Pipe()[1])
 
 
 def second_of_two(order: WorkOrder) -> None:

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from dia_repro.data.digits import load_digits
 from dia_repro.data.resident import ResidentData
-from dia_repro.experiments.schedule import learning_rate
 from dia_repro.experiments.spec import NoAttention, RecipeSpec
 from dia_repro.training.numerics import PrecisionError
 from dia_repro.training.seeding import derive_seed, generator, global_seed
@@ -195,7 +194,7 @@ def test_the_rate_falls_at_the_start_of_the_listed_epochs_counted_from_0() -> No
         milestones=(60, 120),
         gamma=0.1,
     )
-    rates = [learning_rate(recipe, epoch) for epoch in (0, 59, 60, 119, 120, 179)]
+    rates = [recipe.rate_in(epoch) for epoch in (0, 59, 60, 119, 120, 179)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
