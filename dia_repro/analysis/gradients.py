@@ -82,12 +82,13 @@ def _checked(database: Database, run: RunDetail) -> RecordedRun:
     number, spec = run.summary.id, Spec.from_json(run.spec_json)
     if run.summary.state is not State.FINISHED:
         raise NotAnalysableError(f"run {number} is {run.summary.state}: its training has no end")
+    if not records_of(database, number):
+        raise NotAnalysableError(
+            f"run {number} has recorded no gradients: only networks without skips do"
+        )
     records = whole_records(database, number, spec)
     if not records:
-        raise NotAnalysableError(
-            f"run {number} has not recorded its gradients from the first to the last epoch: only "
-            "networks without skips do"
-        )
+        raise NotAnalysableError(f"run {number} lacks its first or its last record of gradients")
     return RecordedRun(run, spec, LABELS.get(spec.model, spec.model.attention.kind), records)
 
 
