@@ -70,6 +70,7 @@ def test_pictures_need_no_settings_and_no_home(tmp_path: Path) -> None:
         assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_no_colours_and_no_bars_where_output_is_no_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,10 +204,10 @@ def folders_of_caches(folder: Path, variables: dict[str, str]) -> list[Path]:
     ("name", "value"),
     [
         ("TRITON_CACHE_DIR", "~/cache"),
-        ("TRITON_CACHE_DIR", ""),
-        ("TRITON_HOME", "triton"),
+        pytest.param("TRITON_CACHE_DIR", "", marks=pytest.mark.slow),
+        pytest.param("TRITON_HOME", "triton", marks=pytest.mark.slow),
         ("HOME", "~"),
-        ("HOME", "home"),
+        pytest.param("HOME", "home", marks=pytest.mark.slow),
     ],
 )
 def test_compiled_gpu_code_is_not_in_the_working_folder(
@@ -269,11 +270,11 @@ def test_processes_that_draw_import_nothing_from_the_working_folder(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("TORCH_LOGS", "junk", 2),
-        ("TORCH_CUDA_SANITIZER", "", 2),
+        pytest.param("TORCH_LOGS", "junk", 2, marks=pytest.mark.slow),
         *(
-            pytest.param(name, value, 2, marks=pytest.mark.slow)
+            pytest.param(name, value, 2, marks=pytest.mark.exhaustive)
             for name, value in (
+                ("TORCH_CUDA_SANITIZER", ""),
                 ("TORCH_LOGS_FORMAT", "%(zz"),
                 ("TORCH_LOGS_OUT", "/nonexistent/x"),
                 ("PYTORCH_MATCHER_LOGLEVEL", "1"),

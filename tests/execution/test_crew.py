@@ -212,7 +212,9 @@ def limit() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["server", "follower"])
+@pytest.mark.parametrize(
+    "which", ["server", pytest.param("follower", marks=pytest.mark.exhaustive)]
+)
 def test_run_with_a_stopped_process_saves_and_ends(which: str, tmp_path: Path, limit: None) -> None:
     """Stopped as by SIGSTOP, either would be waited for."""
     run = Shared(tmp_path)
@@ -234,7 +236,7 @@ def test_run_with_a_stopped_process_saves_and_ends(which: str, tmp_path: Path, l
             os.kill(process, signal.SIGKILL)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_run_whose_server_is_stopped_finishes(tmp_path: Path, limit: None) -> None:
     run = Shared(tmp_path)
     left: list[int] = []

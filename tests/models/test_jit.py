@@ -103,7 +103,7 @@ def test_without_a_folder_nothing_is_kept(source: Path, monkeypatch: pytest.Monk
     [
         {"XDG_CACHE_HOME": ""},
         {"HOME": "~"},
-        {"HOME": "home"},
+        pytest.param({"HOME": "home"}, marks=pytest.mark.slow),
         {"NUMBA_CACHE_DIR": "kept", "XDG_CACHE_HOME": "/dev/null"},
     ],
     ids=lambda variables: next(iter(variables)),

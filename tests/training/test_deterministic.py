@@ -116,6 +116,7 @@ print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modu
 """
 
 
+@pytest.mark.slow
 def test_training_does_not_import_the_compiler() -> None:
     """It takes seconds, in each worker, and on a CPU nothing is compiled."""
     command = [sys.executable, "-c", TRAIN]
