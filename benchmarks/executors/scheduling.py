@@ -253,7 +253,7 @@ def _orders(simulation: Simulation, database: Database, folder: Path) -> list[Wo
             data=DataLocation(folder),
             device="cpu",
             threads=1,
-            command="dia-repro simulate",
+            command="python -m benchmarks executors",
         )
         for seed in sorted(seeds, key=simulation.load.duration, reverse=True)
     ]

@@ -180,7 +180,7 @@ def _title(spec: Spec, run: RunDetail) -> str:
     papers = spec.data.dataset == FIGURE5.entries[0].dataset
     return (
         f"Figure 5. Feature integration: {describe_model(spec.model)} on "
-        f"{describe_data(spec.data)}, {spec.recipe.epochs} epochs, run {run.summary.id}"
+        f"{describe_data(spec.data)}, {spec.recipe.epochs} epoch{'s' * (spec.recipe.epochs > 1)}, run {run.summary.id}"
         f"{'' if papers else ' (not the paper’s data)'}"
     )
 

@@ -1,4 +1,4 @@
-"""Load and faults, in their quick form; `-m slow` has the full one."""
+"""Load and faults, in their quick form; `-m exhaustive` has the full one."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from tests.results.rows import epoch
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5)
 PAPER, DEMO = Request(Protocol.PAPER), Request(Protocol.DEMO)
-EXPLODED = float("nan")
+DIVERGED = float("nan")
 
 
 def add(database: Database, spec: Spec, accuracies: Sequence[float | None]) -> list[int]:
@@ -90,7 +90,7 @@ def as_printed(
     places = {at(place, request): place for name in names for place in cells_of(claim(name))}
     for spec, place in places.items():
         mean = 50 + sign * (printed(place) - 50)
-        add(database, spec, [EXPLODED] * seeds if isnan(mean) else noisy(mean, seeds, spec, spread))
+        add(database, spec, [DIVERGED] * seeds if isnan(mean) else noisy(mean, seeds, spec, spread))
 
 
 def analyse(

@@ -17,7 +17,7 @@ from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import known_data
 from dia_repro.paper import CellKey, Kind, all_claims, claim
 from dia_repro.results.database import Database, open_database
-from tests.claims.results import DEMO, EXPLODED, add, analyse, as_printed, at, noisy
+from tests.claims.results import DEMO, DIVERGED, add, analyse, as_printed, at, noisy
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
 COUNTED = {
@@ -165,7 +165,7 @@ def test_only_seeds_of_both_are_compared(database: Database) -> None:
 def test_where_all_diverge_no_order_is_decided(database: Database) -> None:
     specs = {at(place) for name in ORDERS for place in cells_of(claim(name))}
     for spec in specs:
-        add(database, spec, [EXPLODED] * 10)
+        add(database, spec, [DIVERGED] * 10)
     found = verdicts(database)
     for name in ORDERS:
         assert found[name].verdict is UNDECIDED
@@ -186,7 +186,7 @@ def test_a_network_that_diverges_cannot_win(
     pair = claim("table1-accuracy").comparisons[0]
     for place, (network, mean) in enumerate([(pair.first, 75 + better), (pair.second, 75)]):
         accuracies = noisy(mean, 12, at(network), 0.1)
-        add(database, at(network), [*accuracies, *([EXPLODED] if place == diverged else [70.0])])
+        add(database, at(network), [*accuracies, *([DIVERGED] if place == diverged else [70.0])])
     one = verdicts(database)["table1-accuracy"]
     assert one.verdict is verdict
     assert main(one).n == 12
@@ -246,7 +246,7 @@ def test_ratios_with_a_divergence_or_a_gap_are_undecided(database: Database) -> 
     lacking = verdicts(database)["table4-ratio"]
     assert lacking.verdict is NOT_RUN
     assert "not all of them with the same seed" in lacking.reason
-    add(database, at(cells[3]), [*noisy(76, 10, at(cells[3]), 0.4), EXPLODED])
+    add(database, at(cells[3]), [*noisy(76, 10, at(cells[3]), 0.4), DIVERGED])
     one = verdicts(database)["table4-ratio"]
     assert one.verdict is UNDECIDED
     assert "1 run diverged" in one.reason
@@ -267,7 +267,7 @@ def test_table_8_the_other_way_is_refuted(database: Database) -> None:
     for name in TABLE8:
         for place in claim(name).cells:
             trains = name != "table8-trains"
-            add(database, at(place), [70.0, 71.0] if trains else [EXPLODED] * 2)
+            add(database, at(place), [70.0, 71.0] if trains else [DIVERGED] * 2)
     found = verdicts(database)
     assert {found[name].verdict for name in TABLE8} == {REFUTED}
     assert main(found["table8-trains"]).effect == 100
@@ -275,11 +275,11 @@ def test_table_8_the_other_way_is_refuted(database: Database) -> None:
 
 def test_table_8_that_depends_on_the_seed_or_lacks_networks(database: Database) -> None:
     cells = claim("table8-diverge").cells
-    add(database, at(cells[0]), [EXPLODED] * 3)
+    add(database, at(cells[0]), [DIVERGED] * 3)
     partly = verdicts(database)["table8-diverge"]
     assert partly.verdict is UNDECIDED
     assert "7 of 8 networks" in partly.reason
-    add(database, at(cells[1]), [EXPLODED, 70.0, EXPLODED])
+    add(database, at(cells[1]), [DIVERGED, 70.0, DIVERGED])
     mixed = verdicts(database)["table8-diverge"]
     assert mixed.verdict is UNDECIDED
     assert "diverged 2 of 3 times" in mixed.reason
