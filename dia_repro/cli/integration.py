@@ -178,9 +178,10 @@ def _title(spec: Spec, run: RunDetail) -> str:
     from dia_repro.experiments.describe import describe_data, describe_model
 
     papers = spec.data.dataset == FIGURE5.entries[0].dataset
+    epochs = "1 epoch" if spec.recipe.epochs == 1 else f"{spec.recipe.epochs} epochs"
     return (
         f"Figure 5. Feature integration: {describe_model(spec.model)} on "
-        f"{describe_data(spec.data)}, {spec.recipe.epochs} epoch{'s' * (spec.recipe.epochs > 1)}, run {run.summary.id}"
+        f"{describe_data(spec.data)}, {epochs}, run {run.summary.id}"
         f"{'' if papers else ' (not the paper’s data)'}"
     )
 
