@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from dia_repro.experiments.describe import describe_data, describe_model
@@ -165,29 +165,46 @@ def count_rows(session: Session, table: Table) -> int:
     return session.scalar(select(func.count()).select_from(SOURCES[table])) or 0
 
 
-def rows_of(session: Session, table: Table, last: int | None = None) -> Iterator[Sequence[Row]]:
+def rows_of(
+    session: Session,
+    table: Table,
+    chosen: ColumnElement[bool] | None = None,
+    *,
+    last: int | None = None,
+) -> Iterator[Sequence[Row]]:
     """Yield the rows of a table in batches, ordered by their numbers; no table is held whole.
 
     Args:
-        last: how many of the last runs; by default all rows.
+        chosen: condition on the rows of the database; by default all.
+        last: how many of the last runs.
 
     Raises:
         DatabaseError: a run has no spec.
     """
-    bulk = {"yield_per": BATCH}
-    columns = SOURCES[table].__table__.columns
+    source, bulk = SOURCES[table].__table__, {"yield_per": BATCH}
     if table is not RUNS:
-        query = select(*columns).order_by(*SOURCES[table].__table__.primary_key)
+        query = select(*source.columns).order_by(*source.primary_key)
+        query = query if chosen is None else query.where(chosen)
         yield from session.execute(query, execution_options=bulk).partitions()
         return
     specs = {row.spec_id: _spec_values(row.json) for row in session.scalars(select(SpecRow))}
-    for batch in session.execute(
-        select_runs(*columns, last=last), execution_options=bulk
-    ).partitions():
+    query, own = select_runs(*source.columns, chosen=chosen, last=last), len(source.columns)
+    for batch in session.execute(query, execution_options=bulk).partitions():
         if missing := {run.spec_id for run in batch} - specs.keys():
             raise DatabaseError(f"spec {min(missing)} is gone: see 'dia-repro db check'")
-        own = len(columns)
         yield [(*run[:own], *specs[run.spec_id], *run[own:]) for run in batch]
+
+
+def records_of(
+    session: Session,
+    table: Table,
+    chosen: ColumnElement[bool] | None = None,
+    *,
+    last: int | None = None,
+) -> list[dict[str, Any]]:
+    """Return the rows that `rows_of` yields, by the names of the columns."""
+    batches = rows_of(session, table, chosen, last=last)
+    return [dict(zip(table.names, row, strict=True)) for row in chain.from_iterable(batches)]
 
 
 def _spec_values(text: str) -> Row:
