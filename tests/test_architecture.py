@@ -58,7 +58,7 @@ def files(part: str) -> list[Path]:
 
 @pytest.mark.parametrize("part", ALLOWED)
 def test_parts_import_only_what_they_may(part: str) -> None:
-    everywhere = {"errors", "flushing", "interrupts", "processors", "__version__", part}
+    everywhere = {"atomic", "errors", "interrupts", "processors", "__version__", part}
     for path in files(part):
         # Tasks of Slurm write lines for people, which are escaped as in a terminal.
         names = imports_of(path) - ESCAPING if part == "execution" else imports_of(path)
