@@ -214,7 +214,7 @@ def _validate(value: object, info: Any) -> AttentionSpec:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".replace("{", "{{")
-        raise PydanticCustomError("attention", message.replace("}", "}}")) from error  # type: ignore[arg-type]
+        raise PydanticCustomError("attention", message.replace("}", "}}")) from error
 
 
 Attention = Annotated[SerializeAsAny[AttentionSpec], BeforeValidator(_validate)]

@@ -134,7 +134,8 @@ def _options(kind: str, title: str, unit: type[nn.Module]) -> type[AttentionSpec
         ) from error
     if not kept:
         raise RegistrationError(f"attention kind {kind!r}: a default does not have its type")
-    return options
+    made: type[AttentionSpec] = options
+    return made
 
 
 @dataclass(frozen=True)
