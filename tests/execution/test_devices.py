@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from benchmarks.step.contenders import Task, Way
+
 from benchmarks.step.measure import _serve
 from dia_repro.cli import probes
 from dia_repro.cli.doctor import _gpu_checks
