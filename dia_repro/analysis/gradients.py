@@ -10,7 +10,7 @@ from dia_repro.analysis.states import NotAnalysableError
 from dia_repro.analysis.stored import NoRunError, finished_runs
 from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.parts import gradient_records
 from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS, State
@@ -39,6 +39,7 @@ class RecordedRun:
         return 0, _last(self.spec)
 
 
+@one_state
 def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRun]:
     """The runs asked for; by default the best finished one of each of Figure 6's networks.
 

@@ -23,7 +23,7 @@ from dia_repro.errors import AbsentError
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.results import writer
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.parts import ForestPart, forest_parts, kind_of
 from dia_repro.results.queries import (
     RunDetail,
@@ -47,6 +47,7 @@ class NoRunError(AbsentError):
     """No run of the network that is to be analysed is finished."""
 
 
+@one_state
 def choose_run(database: Database, run_id: int | None) -> RunDetail:
     """The run asked for, or the best finished one of Figure 5's network.
 

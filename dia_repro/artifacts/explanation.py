@@ -11,7 +11,7 @@ from dia_repro.artifacts.table import Cell, Entry, TableArtifact
 from dia_repro.experiments.names import Precision
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.histories import History, histories
 from dia_repro.results.queries import RunSummary, runs_of
 from dia_repro.results.schema import DONE
@@ -124,6 +124,7 @@ class Explanation:
         return (self.own,) if self.compared is None else (self.own, self.compared)
 
 
+@one_state
 def explain(
     artifact: TableArtifact,
     database: Database,

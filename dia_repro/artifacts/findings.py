@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dia_repro.artifacts.explanation import Experiment, RunBehind, precision_said, runs_behind
 from dia_repro.artifacts.table import TableArtifact, TableValue
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.histories import histories
 from dia_repro.results.queries import RunSummary, runs_of
 from dia_repro.results.schema import DONE, State
@@ -53,6 +53,7 @@ class Findings:
         return sum(run.state is State.DIVERGED for run in self.runs)
 
 
+@one_state
 def gather(artifact: TableArtifact, database: Database, value: TableValue) -> Findings:
     """All that the database has on an artifact, under the request that its value answers."""
     found = runs_of(database, (spec.spec_id for spec in value.specs.values()))

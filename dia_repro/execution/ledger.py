@@ -68,8 +68,8 @@ class Ledger:
         return run_detail(self._database, run_id).provenance
 
     @_patient
-    def look(self, run_id: int) -> tuple[Holder, ...]:
-        """Who has the run, at a moment at which heartbeats can be written."""
+    def look(self, run_id: int | None = None) -> tuple[Holder, ...]:
+        """Who has the run, or which run, at a moment at which heartbeats can be written."""
         return leases.look(self._database, run_id)
 
     @_patient
