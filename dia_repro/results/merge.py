@@ -130,7 +130,7 @@ class _Merge:
             RunRow.spec_id == theirs["spec_id"], RunRow.seed == theirs["seed"]
         )
         found = self.ours.execute(chosen).mappings().first()
-        if found is None and (reason := self._other_data(theirs)):
+        if found is None and (reason := self._other_experiment(theirs)):
             self._add_conflict(theirs, reason)
             return
         if found is None:
@@ -143,7 +143,7 @@ class _Merge:
         ours = dict(found)
         before = self._epochs(self.ours, ours["id"])
         after = self._epochs(self.theirs, theirs["id"])
-        reason = self._other_data(theirs) or _difference(ours, before, theirs, after)
+        reason = self._other_experiment(theirs) or _difference(ours, before, theirs, after)
         further = reason is None and _is_further(ours, before, theirs, after)
         same = ours["uid"] == theirs["uid"]
         equal = same or (State(ours["state"]) in DONE and State(theirs["state"]) in DONE)
@@ -167,8 +167,8 @@ class _Merge:
         if further or equal:
             self._add_analyses(ours["id"], theirs["id"])
 
-    def _other_data(self, theirs: Row) -> str | None:
-        """Say if a run there and the runs of the same spec here are of different data."""
+    def _other_experiment(self, theirs: Row) -> str | None:
+        """Say if a run there and runs of the same spec here cannot be of one experiment."""
         spec = theirs["spec_id"]
         here = data_hashes(self.ours, spec).get(spec, set())
         behind = attempts_behind(self.theirs, [spec])
@@ -177,7 +177,16 @@ class _Merge:
             for row in _rows(self.theirs, ProvenanceRow, run_id=theirs["id"])
             if row["id"] in behind
         }
-        return "was trained on other data than runs here" if here and there - here else None
+        if here and there - here:
+            return "was trained on other data than runs here"
+        counted = select(RunRow.parameters).where(
+            RunRow.spec_id == spec, RunRow.parameters.is_not(None)
+        )
+        known, counts = theirs["parameters"], set(self.ours.scalars(counted))
+        if known is not None and counts - {known}:
+            ours = min(counts - {known})
+            return f"has {known} parameters, runs of the same experiment here have {ours}"
+        return None
 
     def _add_conflict(self, theirs: Row, reason: str) -> None:
         conflict = Conflict(theirs["spec_id"], theirs["seed"], self.source, reason)
