@@ -6,6 +6,7 @@ import importlib
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from dia_repro.experiments.spec import (
     ResNetBackbone,
     Spec,
 )
+from dia_repro.interrupts import STOPPING
 from tests import nested
 
 
@@ -156,6 +158,9 @@ def _command(
     plain: bool,
 ) -> None:
     os.setsid()
+    for number in STOPPING:  # which the server ignores
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
