@@ -57,7 +57,6 @@ KNOWN_LONG_FUNCTIONS = {
     "dia_repro.cli.run.run",
     "dia_repro.cli.tables.report",
     "dia_repro.models.fast.kernels.normalise_add_backward",
-    "dia_repro.results.migrations.versions.0005_first.upgrade",
 }
 
 
