@@ -14,12 +14,14 @@ from benchmarks.step.parts import GPUPart
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import circumstances_of
 from dia_repro.errors import AbsentError, UsageError
-from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
     from benchmarks.step.suites import Measurement, Setting
     from dia_repro.execution.machine import Machine
     from dia_repro.experiments.spec import Spec
+
+
+SELECTED = frozenset({"only", "protocol", "precision"})
 
 
 class Suite(StrEnum):
@@ -30,7 +32,9 @@ class Suite(StrEnum):
     INPUT = "input"
 
 
+@options.with_options
 def step(
+    selection: Annotated[options.Selection, SELECTED],
     suite: Annotated[
         Suite | None,
         typer.Option(
@@ -47,8 +51,6 @@ def step(
         list[str] | None,
         typer.Option("--artifact", help="Networks of a table or figure, with --only some of them."),
     ] = None,
-    only: options.Only = None,
-    protocol: options.ProtocolOption = Protocol.PAPER,
     spec: Annotated[
         Path | None,
         typer.Option("--spec", help="A JSON file with a spec, as `runs show` prints it."),
@@ -70,7 +72,6 @@ def step(
             "--seconds", min=0.1, help="Least length of a window, which ends with an epoch."
         ),
     ] = 1.0,
-    precision: options.PrecisionOption = None,
     device: options.DeviceOption = None,
     out: output.OutOption = Path("bench.json"),
     format_: options.FormatOption = options.Format.TABLE,
@@ -95,7 +96,7 @@ def step(
     if suite is not None:
         source = _of_suite(suite, setting, part or ())
     else:
-        specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
+        specs = _specs(artifact or [], selection, spec, machine)
         source = _of_specs(specs, setting, reference=reference)
     output.take(source, _circumstances(machine, setting), out, format_)
 
@@ -125,12 +126,7 @@ def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterat
 
 
 def _specs(
-    artifacts: list[str],
-    only: list[str],
-    protocol: Protocol,
-    file: Path | None,
-    precision: Precision | None,
-    machine: Machine,
+    artifacts: list[str], selection: options.Selection, file: Path | None, machine: Machine
 ) -> list[Spec]:
     """The experiments asked for, once each."""
     from dia_repro.experiments.spec import Spec
@@ -141,11 +137,10 @@ def _specs(
         except (OSError, UnicodeDecodeError) as error:
             raise AbsentError(f"cannot read {file}: {error}") from error
     from dia_repro.artifacts import choose
-    from dia_repro.cli.requests import resolve
-    from dia_repro.execution.planning import chosen_entries
+    from dia_repro.execution.requests import chosen_entries, request_to_train
 
-    request = resolve(machine, protocol, None, precision, None)
-    entries = chosen_entries(choose(artifacts), only)
+    request = request_to_train(selection, machine, None)
+    entries = chosen_entries(choose(artifacts), selection.only)
     return list(dict.fromkeys(entry.spec(request) for _, entry in entries))
 
 

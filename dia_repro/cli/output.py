@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -14,15 +14,18 @@ from rich.progress import Progress
 from rich.segment import Segment
 
 from dia_repro.cli.options import Format
-from dia_repro.errors import DONE, AbsentError
+from dia_repro.errors import DONE
+from dia_repro.execution.dialogue import ConfirmationError, Dialogue, OnProgress, duration
 from dia_repro.rendering.escaping import visible
 from dia_repro.rendering.records import Record, to_csv, to_json
 
+if TYPE_CHECKING:
+    from dia_repro.cli.progress import RunProgress
+    from dia_repro.execution.messages import WorkOrder
+
+__all__ = ["confirm", "duration", "emit", "notice", "say_statements", "stderr", "stdout", "watch"]
+
 PIPE_WIDTH = 160
-
-
-class ConfirmationError(AbsentError):
-    """Nobody is there to be asked."""
 
 
 class SafeConsole(Console):
@@ -96,17 +99,30 @@ def watch(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 41 s, 3 min 20 s, 5.2 h, 12.0 days."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours:,.0f} h ({hours / 24:.0f} days)"
-
-
 def say_statements(statements: Sequence[object]) -> None:
     """What the paper says of a figure, and whether it holds here."""
     for statement in statements:
         notice(f"The paper: {statement}.")
+
+
+class Terminal(Dialogue):
+    """Dialogue with the person at the terminal, on standard error."""
+
+    def notice(self, text: str) -> None:
+        """Say a line that is no part of the data."""
+        notice(text)
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Ask; a no ends the command."""
+        confirm(question, yes=yes)
+        return True
+
+    def watch(self, label: str) -> AbstractContextManager[OnProgress]:
+        """Show a bar."""
+        return watch(label)
+
+    def progress(self, orders: Sequence[WorkOrder], weights: Mapping[int, int]) -> RunProgress:
+        """Show bars of runs, or a line for each epoch."""
+        from dia_repro.cli.progress import RunProgress
+
+        return RunProgress(orders, weights)
