@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import Terminal, emit
+from dia_repro.cli.output import emit
+from dia_repro.cli.progress import Terminal
 from dia_repro.errors import UsageError
 from dia_repro.execution.options import command_line
 from dia_repro.experiments.names import Precision, Protocol

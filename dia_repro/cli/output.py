@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -15,13 +15,9 @@ from rich.segment import Segment
 
 from dia_repro.cli.options import Format
 from dia_repro.errors import DONE
-from dia_repro.execution.dialogue import ConfirmationError, Dialogue, OnProgress, duration
+from dia_repro.execution.dialogue import ConfirmationError, duration
 from dia_repro.rendering.escaping import visible
 from dia_repro.rendering.records import Record, to_csv, to_json
-
-if TYPE_CHECKING:
-    from dia_repro.cli.progress import RunProgress
-    from dia_repro.execution.messages import WorkOrder
 
 __all__ = ["confirm", "duration", "emit", "notice", "say_statements", "stderr", "stdout", "watch"]
 
@@ -103,26 +99,3 @@ def say_statements(statements: Sequence[object]) -> None:
     """What the paper says of a figure, and whether it holds here."""
     for statement in statements:
         notice(f"The paper: {statement}.")
-
-
-class Terminal(Dialogue):
-    """Dialogue with the person at the terminal, on standard error."""
-
-    def notice(self, text: str) -> None:
-        """Say a line that is no part of the data."""
-        notice(text)
-
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        """Ask; a no ends the command."""
-        confirm(question, yes=yes)
-        return True
-
-    def watch(self, label: str) -> AbstractContextManager[OnProgress]:
-        """Show a bar."""
-        return watch(label)
-
-    def progress(self, orders: Sequence[WorkOrder], weights: Mapping[int, int]) -> RunProgress:
-        """Show bars of runs, or a line for each epoch."""
-        from dia_repro.cli.progress import RunProgress
-
-        return RunProgress(orders, weights)

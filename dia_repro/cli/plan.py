@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import Terminal, duration, emit, notice, stdout
+from dia_repro.cli.output import duration, emit, notice, stdout
+from dia_repro.cli.progress import Terminal
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import own_command
-from dia_repro.cli.output import Terminal, notice
+from dia_repro.cli.output import notice
 from dia_repro.cli.plan import print_plan
+from dia_repro.cli.progress import Terminal
 from dia_repro.experiments.names import Keep
 
 

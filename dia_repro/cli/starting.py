@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import Terminal, emit, watch
+from dia_repro.cli.output import emit, watch
+from dia_repro.cli.progress import Terminal
 from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.rendering.listing import Column, field, listing
 

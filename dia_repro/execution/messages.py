@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from dia_repro.experiments.names import DataLocation, Keep
-from dia_repro.results.leases import Lease
-from dia_repro.training.store import Store
+
+if TYPE_CHECKING:
+    from dia_repro.results.leases import Lease
+    from dia_repro.training.store import Store
 
 
 @dataclass(frozen=True)

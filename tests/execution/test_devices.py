@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-
 from benchmarks.step.contenders import Task, Way
+
 from benchmarks.step.measure import _serve
 from dia_repro.cli import probes
 from dia_repro.cli.doctor import _gpu_checks
-from dia_repro.cli.output import Terminal
+from dia_repro.cli.progress import Terminal
 from dia_repro.execution import calibration, forkserver
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.calibration import images_of_a_step

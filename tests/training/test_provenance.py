@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.cli.output import Terminal
+from dia_repro.cli.progress import Terminal
 from dia_repro.execution.campaign import say_without_commit
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs, run_detail
