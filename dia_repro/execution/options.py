@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from dia_repro.errors import UsageError
 from dia_repro.execution import executors
 from dia_repro.experiments.names import Precision, Protocol
+
+Options = TypeVar("Options")
 
 DEFAULT_DATABASE = "runs.db"
 DEFAULT_DATA = Path("data")
@@ -131,20 +134,40 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def command_line(verb: str, *words: str, options: object = None, **others: object) -> str:
+def options_of(kind: type[Options], values: Any) -> Options:
+    """Return a `Selection`, `Resources` or one of their values from plain values of Python.
+
+    Raises:
+        UsageError: a value of the wrong type, or out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = ".".join(map(str, wrong["loc"])) or kind.__name__.lower()
+        raise UsageError(f"{name}: {wrong['msg']}, not {wrong['input']!r}") from error
+
+
+def command_line(
+    verb: str, *words: str, options: object | tuple[object, ...] = (), **others: object
+) -> str:
     """Return a command as it is typed, for people and programs.
 
     Args:
         words: its arguments.
-        options: a `Selection` or `Resources`: fields at their defaults are left out.
+        options: a `Selection`, `Resources` or both: fields at their defaults are left out.
         others: further options by their fields' names; None, False and () are left out.
     """
-    typed = [word for pair in [*_given(options), *others.items()] for word in _typed(*pair)]
+    groups = options if isinstance(options, tuple) else (options,)
+    given = [pair for group in groups for pair in _given(group)]
+    typed = [word for pair in [*given, *others.items()] for word in _typed(*pair)]
     return shlex.join(["dia-repro", *verb.split(), *words, *typed])
 
 
 def _given(options: object) -> Iterator[tuple[str, object]]:
-    for one in fields(options) if options is not None else ():  # type: ignore[arg-type]
+    for one in fields(options):  # type: ignore[arg-type]
         value = getattr(options, one.name)
         if value != one.default:
             yield one.name, value
