@@ -30,7 +30,7 @@ from dia_repro.execution.options import Resources
 from dia_repro.experiments.names import DataLocation, Protocol
 from dia_repro.experiments.protocols import DATASETS, DataChoice, Request, own_images
 from dia_repro.results.database import open_database
-from dia_repro.training.disk import Disk
+from dia_repro.training.store import Store
 from tests.artifacts.courses import add
 from tests.helpers import cli, one_line, write_folder
 
@@ -218,7 +218,7 @@ def test_imagenet_is_looked_through_with_a_bar(
     dialogue = Watching()
     local = find_executor(Resources(device=Device.CPU), dialogue)
     looks: list[Callable[[], object]] = [
-        lambda: local.check([spec], DataLocation(tmp_path), Disk(tmp_path / "weights"), dialogue),
+        lambda: local.check([spec], DataLocation(tmp_path), Store(tmp_path / "weights"), dialogue),
         lambda: data_command.check("imagenet", tmp_path),
         lambda: doctor_command._data_check("imagenet", tmp_path),
     ]
