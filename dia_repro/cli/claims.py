@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice
-from dia_repro.cli.progress import Terminal
-from dia_repro.cli.requests import open_results
+from dia_repro.cli.tables import Results
 from dia_repro.execution.options import command_line
 
 if TYPE_CHECKING:
@@ -35,21 +34,33 @@ def claims(
 
     Example: dia-repro claims --protocol demo
     """
-    from dia_repro.artifacts import choose
     from dia_repro.claims.evaluate import evaluate_claims
     from dia_repro.claims.verdicts import RECORD_FIELDS, verdict_records
-    from dia_repro.execution.requests import find_data, wanted
     from dia_repro.rendering.claims import claims_table
 
     asked = artifacts or ["all"]
-    names = {artifact.name for artifact in choose(asked)}
-    database = open_results(db)
-    own = find_data(selection, data, Terminal(), database)
-    verdicts = evaluate_claims(database, wanted(selection, own))
-    verdicts = tuple(one for one in verdicts if one.artifact in names)
+    results = Results(asked, selection, db, data)
+    about = _claims_about(results)
+    verdicts = evaluate_claims(results.database, results.wanted)
+    verdicts = tuple(verdict for verdict in verdicts if verdict.claim in about)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
     _sum_up(verdicts, asked, selection)
+
+
+def _claims_about(results: Results) -> set[str]:
+    """Return the names of claims on the artifacts, and on the networks that `--only` names."""
+    from dia_repro.claims.runs import cells_of, entry_at
+    from dia_repro.execution.requests import is_named
+    from dia_repro.paper import all_claims
+
+    artifacts, only = {artifact.name for artifact in results.artifacts}, results.selection.only
+    return {
+        claim.name
+        for claim in all_claims()
+        if claim.artifact in artifacts
+        and any(is_named(entry_at(cell).label, only) for cell in cells_of(claim))
+    }
 
 
 def _sum_up(
