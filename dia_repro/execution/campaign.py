@@ -354,12 +354,12 @@ def _campaign(
     data: str | Path,
     checkpoints: str | None,
 ) -> Campaign:
-    known = {group: {one.name for one in fields(group)} for group in (Selection, Resources)}
-    unknown = options.keys() - set().union(*known.values())
-    if unknown:
-        raise UsageError(f"unknown option {min(unknown)!r}: see dia_repro.execution.options")
-    selection, resources = (
-        options_of(group, {name: options[name] for name in names & options.keys()})
-        for group, names in known.items()
-    )
+    asked = dict(options)
+    groups = [
+        {one.name: asked.pop(one.name) for one in fields(group) if one.name in asked}
+        for group in (Selection, Resources)
+    ]
+    if asked:
+        raise UsageError(f"unknown option {min(asked)!r}: see dia_repro.execution.options")
+    selection, resources = options_of(Selection, groups[0]), options_of(Resources, groups[1])
     return Campaign(artifacts, selection, resources, str(database), Path(data), checkpoints)

@@ -131,7 +131,8 @@ def _no_main_file() -> Iterator[None]:
     each worker.
     """
     program = vars(sys.modules["__main__"])
-    hidden = {name: program.pop(name) for name in ("__file__", "__spec__") if name in program}
+    names = {"__file__", "__spec__"} & program.keys()
+    hidden: dict[str, object] = {name: program.pop(name) for name in names}
     program["__spec__"] = None
     try:
         yield
