@@ -16,6 +16,8 @@ _PUBLIC = {
     "build": "dia_repro.models",
     "plan": "dia_repro.execution.campaign",
     "run": "dia_repro.execution.campaign",
+    "open_results": "dia_repro.api",
+    "Results": "dia_repro.api",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
 

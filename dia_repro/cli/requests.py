@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dia_repro.errors import UsageError, displayed
 from dia_repro.execution.options import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from dia_repro.results.database import Database
     from dia_repro.training.store import Store
-
-
-class NoDatabaseError(UsageError):
-    """The database that was named does not exist."""
-
-
-def open_existing(location: str) -> Database:
-    """Open a database that has to exist.
-
-    Raises:
-        NoDatabaseError: it does not.
-    """
-    from dia_repro.results.backends import sqlite_path
-    from dia_repro.results.database import open_database
-
-    path = sqlite_path(location)
-    if path is not None and not path.exists():
-        raise NoDatabaseError(f"there is no database {displayed(location)}")
-    return open_database(location, create=False)
 
 
 def open_results(location: str) -> Database:
@@ -37,7 +17,7 @@ def open_results(location: str) -> Database:
     Raises:
         NoDatabaseError: the one that was named does not exist.
     """
-    from dia_repro.results.database import open_database
+    from dia_repro.results.database import open_database, open_existing
 
     if location == DEFAULT_DATABASE:
         return open_database(location, create=False)
