@@ -1,4 +1,4 @@
-"""Measurements as they come in: shown, and written to a file as it grows."""
+"""Output of measurements as they are taken: a table, and a file that grows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from dia_repro.errors import UsageError
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
-    from benchmarks.step.suites import Measurement
+    from benchmarks.measurements import Measurement
 
 OutOption = Annotated[
-    Path, typer.Option("--out", help="JSON file for the figures and what they were taken on.")
+    Path,
+    typer.Option("--out", help="JSON file for the values and the environment."),
 ]
 
 FIELDS = ("name", "value", "unit", "least", "most", "met", "how")
@@ -34,8 +35,8 @@ COLUMNS = (
 )
 
 
-def check_place(out: Path) -> None:
-    """Refuse a file for the figures now rather than when all is measured.
+def check_folder(out: Path) -> None:
+    """Refuse an output file whose folder is missing before anything is measured.
 
     Raises:
         UsageError: the file's folder does not exist.
@@ -44,23 +45,23 @@ def check_place(out: Path) -> None:
         raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
 
 
-def take(
+def measure(
     source: Iterable[Measurement],
-    circumstances: Mapping[str, Any],
+    environment: Mapping[str, Any],
     out: Path,
     format_: options.Format,
 ) -> None:
-    """Measure all there is to measure."""
+    """Take all measurements, write them to `out` and print them."""
     records: list[dict[str, Any]] = []
     with stderr().status("Measuring …") as status:
-        for one in source:
-            records.append(asdict(one) | {"met": one.met})
+        for measurement in source:
+            records.append(asdict(measurement) | {"met": measurement.met})
             # Written as it grows: what was measured survives whatever stops the rest.
-            content = {"circumstances": circumstances, "measurements": records}
+            content = {"environment": environment, "measurements": records}
             out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            status.update(f"Measured {one.name}")
+            status.update(f"Measured {measurement.name}")
     emit(format_, FIELDS, records, listing(COLUMNS, records))
-    notice(f"{len(records)} figures are in {out}.")
+    notice(f"{len(records)} values are in {out}.")
 
 
 def _goal(least: float | None, most: float | None) -> str:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks executors`: what it costs to keep many slots busy, before there are any."""
+"""`python -m benchmarks executors`: cost of keeping many slots busy, with simulated runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def executors(
     runs: Annotated[int, typer.Option("--runs", min=2, max=10**6, help="Simulated runs.")] = 500,
     slots: Annotated[
-        int, typer.Option("--slots", min=1, max=10**4, help="Simulated runs at a time.")
+        int, typer.Option("--slots", min=1, max=10**4, help="Simulated runs at the same time.")
     ] = 64,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.01, help="Mean length of a run.")
@@ -44,14 +44,14 @@ def executors(
 ) -> None:
     """Put simulated runs, which sleep where others train, through the real executors.
 
-    It says what they cost beside their own duration: of slots, processors and the database.
-    Simulated runs have a database of their own, which is removed.
+    Values are the cost in addition to the runs' own duration: of slots, processors and the
+    database. Simulated runs have a separate database, which is removed.
 
     Example: python -m benchmarks executors --runs 640 --slots 64 --seconds 10
     """
     if executor is options.Executor.SLURM:
         raise UsageError("runs are simulated with --executor local or ray, not slurm")
-    output.check_place(out)
+    output.check_folder(out)
     from benchmarks.executors import scheduling
     from benchmarks.executors.simulated import Load
     from dia_repro.execution.machine import find_machine
@@ -61,15 +61,15 @@ def executors(
     ray = executor is options.Executor.RAY
     source = scheduling.on_ray(simulation) if ray else scheduling.local(simulation)
     machine = find_machine("cpu")
-    circumstances = {**circumstances_of(machine.device), "cores": machine.cores}
-    output.take(source, circumstances, out, format_)
+    environment = {**circumstances_of(machine.device), "cores": machine.cores}
+    output.measure(source, environment, out, format_)
 
 
 @contextmanager
 def _watched(
     orders: Sequence[WorkOrder], weights: Mapping[int, int]
 ) -> Iterator[Callable[[WorkOrder, Message], None]]:
-    """The lines that `run` prints are made, and thrown away."""
+    """Make the lines that `run` prints, and discard them."""
     from rich.console import Console
 
     from dia_repro.cli.progress import RunProgress

@@ -21,8 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from benchmarks.executors import simulated
 from benchmarks.executors.processes import cpu_seconds
 from benchmarks.executors.simulated import Course, Load
-from benchmarks.step.measure import BenchError
-from benchmarks.step.suites import Measurement, resnet
+from benchmarks.measurements import BenchmarkError, Measurement
+from benchmarks.step.suites import resnet
 from dia_repro.errors import displayed
 from dia_repro.execution import forkserver
 from dia_repro.execution.local import LocalExecutor
@@ -110,12 +110,12 @@ def on_ray(simulation: Simulation) -> Iterator[Measurement]:
     """On a Ray cluster of several nodes, all on this machine.
 
     Raises:
-        BenchError: its memory does not hold a worker for each slot.
+        BenchmarkError: its memory does not hold a worker for each slot.
     """
     has = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     fit = int(has * USABLE / WORKER_BYTES)
     if simulation.slots > fit:
-        raise BenchError(
+        raise BenchmarkError(
             f"{simulation.slots} workers of Ray do not fit into {has / 1e9:.0f} GB: --slots {fit}"
         )
     from dia_repro.execution.ray_nodes import Share, connect  # says so where Ray is missing
@@ -163,7 +163,7 @@ def _measure(
     kind = "PostgreSQL" if simulation.server else "SQLite"
     with tempfile.TemporaryDirectory() as folder, _location(simulation, folder) as location:
         outcome = _run(simulation, location, Path(folder), make)
-    yield from _figures(f"{name}, {kind}", simulation, outcome)
+    yield from _measurements(f"{name}, {kind}", simulation, outcome)
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def _on_server(server: str, statement: str) -> None:
             connection.execute(text(statement))
     except DBAPIError as error:
         reason = " ".join(str(error.orig).split())
-        raise BenchError(f"no database can be made on {displayed(server)}: {reason}") from error
+        raise BenchmarkError(f"no database can be made on {displayed(server)}: {reason}") from error
     finally:
         engine.dispose()
 
@@ -226,7 +226,7 @@ def _run(
         one.detail or "" for one in ended.values() if one.outcome is not Outcome.FINISHED
     ]
     if len(outcome.courses) < 2:
-        raise BenchError(f"simulated runs failed: {', '.join(outcome.failures[:1])}")
+        raise BenchmarkError(f"simulated runs failed: {', '.join(outcome.failures[:1])}")
     return outcome
 
 
@@ -259,7 +259,7 @@ def _orders(simulation: Simulation, database: Database, folder: Path) -> list[Wo
     ]
 
 
-def _figures(name: str, simulation: Simulation, outcome: _Outcome) -> Iterator[Measurement]:
+def _measurements(name: str, simulation: Simulation, outcome: _Outcome) -> Iterator[Measurement]:
     runs, slots = simulation.runs, simulation.slots
     courses = outcome.courses.values()
     slept = sum(simulation.durations)
@@ -272,26 +272,26 @@ def _figures(name: str, simulation: Simulation, outcome: _Outcome) -> Iterator[M
     locked = [1e3 * wait for course in courses for wait in course.locked]
     how = f"{runs} runs of {simulation.load.seconds:g} s, {slots} slots"
 
-    def figure(what: str, value: float, unit: str, how: str = how) -> Measurement:
+    def measured(what: str, value: float, unit: str, how: str = how) -> Measurement:
         return Measurement(f"{name}: {what}", value, unit, how=how)
 
-    yield figure("ideal total", ideal, "s", f"{slept:,.0f} s of runs, the longest first")
-    yield figure("total", outcome.seconds, "s")
-    yield figure("failed", failed, "", "; ".join(sorted(set(outcome.failures))[:2]))
-    yield figure("1 - ideal / total", 100 * (1 - ideal / outcome.seconds), "%")
-    yield figure("until all slots were busy", full, "s")
-    yield figure("processor time a run", 1e3 * outcome.cpu_seconds / runs, "ms", "all processes")
+    yield measured("ideal total", ideal, "s", f"{slept:,.0f} s of runs, the longest first")
+    yield measured("total", outcome.seconds, "s")
+    yield measured("failed", failed, "", "; ".join(sorted(set(outcome.failures))[:2]))
+    yield measured("1 - ideal / total", 100 * (1 - ideal / outcome.seconds), "%")
+    yield measured("until all slots were busy", full, "s")
+    yield measured("processor time a run", 1e3 * outcome.cpu_seconds / runs, "ms", "all processes")
     beside = 1e3 * (held - slept) / runs
     between = 1e3 * (outcome.seconds * slots - held) / runs
-    yield figure("of a slot, within a run beside its duration", beside, "ms")
-    yield figure("of a slot, between runs, start and end of all included", between, "ms")
-    yield figure("entering the runs", outcome.entered_seconds, "s")
+    yield measured("of a slot, within a run beside its duration", beside, "ms")
+    yield measured("of a slot, between runs, start and end of all included", between, "ms")
+    yield measured("entering the runs", outcome.entered_seconds, "s")
     writes = f"{len(waits)} writes, {simulation.load.epochs} epochs a run"
-    yield figure("writes a second", len(waits) / outcome.seconds, "/s", writes)
+    yield measured("writes a second", len(waits) / outcome.seconds, "/s", writes)
     quantiles = statistics.quantiles(waits, n=100)
     spread = f"95 %: {quantiles[94]:.1f}, 99 %: {quantiles[98]:.1f}, longest {waits[-1]:.0f}"
-    yield figure("wait of a write, median", quantiles[49], "ms", spread)
+    yield measured("wait of a write, median", quantiles[49], "ms", spread)
     longest = f"longest {max(locked, default=0.0):.0f} ms" if locked else ""
     share = 100 * len(locked) / len(waits)
-    yield figure("writes that found the lock taken", share, "%", longest)
-    yield figure("size of the database", outcome.file_bytes / 1e6, "MB")
+    yield measured("writes that found the lock taken", share, "%", longest)
+    yield measured("size of the database", outcome.file_bytes / 1e6, "MB")

@@ -3,73 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
 from benchmarks import output
-from benchmarks.step.parts import GPUPart
+from benchmarks.step import GPUPart, Suite
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import circumstances_of
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
-    from benchmarks.step.suites import Measurement, Setting
+    from benchmarks.measurements import Measurement
+    from benchmarks.step.suites import Setting
     from dia_repro.execution.machine import Machine
     from dia_repro.experiments.spec import Spec
 
 
-class Suite(StrEnum):
-    """All that a kind of machine can show."""
-
-    CPU = "cpu"
-    GPU = "gpu"
-    INPUT = "input"
+SuiteOption = Annotated[
+    Suite | None,
+    typer.Option(
+        "--suite",
+        help="Everything that a kind of machine can measure, cpu or gpu; or input: how fast "
+        "photographs are decoded, in files and packed.",
+    ),
+]
+PartOption = Annotated[
+    list[GPUPart] | None,
+    typer.Option("--part", help="Only this part of --suite gpu; may be given several times."),
+]
+ArtifactOption = Annotated[
+    list[str] | None,
+    typer.Option("--artifact", help="Networks of a table or figure, with --only some of them."),
+]
+SpecOption = Annotated[
+    Path | None, typer.Option("--spec", help="A JSON file with a spec, as `runs show` prints it.")
+]
+ReferenceOption = Annotated[
+    bool,
+    typer.Option(
+        "--reference",
+        help="Also measure a plain training loop: eager, fp32, torchvision's transforms in a "
+        "DataLoader with 4 workers. CIFAR ResNets only.",
+    ),
+]
+WindowsOption = Annotated[
+    int, typer.Option("--windows", min=1, help="Measurement windows of each candidate, in turn.")
+]
+SecondsOption = Annotated[
+    float,
+    typer.Option("--seconds", min=0.1, help="Least length of a window, which ends with an epoch."),
+]
 
 
 def step(
-    suite: Annotated[
-        Suite | None,
-        typer.Option(
-            "--suite",
-            help="All that a kind of machine can show, cpu or gpu; or input: how fast "
-            "photographs are decoded, in files and packed.",
-        ),
-    ] = None,
-    part: Annotated[
-        list[GPUPart] | None,
-        typer.Option("--part", help="Only this part of --suite gpu; may be given several times."),
-    ] = None,
-    artifact: Annotated[
-        list[str] | None,
-        typer.Option("--artifact", help="Networks of a table or figure, with --only some of them."),
-    ] = None,
+    suite: SuiteOption = None,
+    part: PartOption = None,
+    artifact: ArtifactOption = None,
     only: options.Only = None,
     protocol: options.ProtocolOption = Protocol.PAPER,
-    spec: Annotated[
-        Path | None,
-        typer.Option("--spec", help="A JSON file with a spec, as `runs show` prints it."),
-    ] = None,
-    reference: Annotated[
-        bool,
-        typer.Option(
-            "--reference",
-            help="Also measure a plain training loop: eager, fp32, torchvision's transforms in a "
-            "DataLoader with 4 workers. CIFAR ResNets only.",
-        ),
-    ] = False,
-    windows: Annotated[
-        int, typer.Option("--windows", min=1, help="Windows of each kind, taken in turn.")
-    ] = 5,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            "--seconds", min=0.1, help="Least length of a window, which ends with an epoch."
-        ),
-    ] = 1.0,
+    spec: SpecOption = None,
+    reference: ReferenceOption = False,
+    windows: WindowsOption = 5,
+    seconds: SecondsOption = 1.0,
     precision: options.PrecisionOption = None,
     device: options.DeviceOption = None,
     out: output.OutOption = Path("bench.json"),
@@ -81,12 +79,11 @@ def step(
 
     Example: python -m benchmarks step --suite cpu
     """
-    chosen = [one for one in (suite, artifact, spec) if one]
-    if len(chosen) != 1:
+    if len([chosen for chosen in (suite, artifact, spec) if chosen]) != 1:
         raise UsageError("step needs one of --suite, --artifact and --spec")
     if part and suite is not Suite.GPU:
         raise UsageError("--part goes with --suite gpu")
-    output.check_place(out)
+    output.check_folder(out)
     from dia_repro.execution.machine import find_machine
 
     kinds = {Suite.CPU: "cpu", Suite.GPU: "cuda"}
@@ -97,7 +94,7 @@ def step(
     else:
         specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
         source = _of_specs(specs, setting, reference=reference)
-    output.take(source, _circumstances(machine, setting), out, format_)
+    output.measure(source, _environment(machine, setting), out, format_)
 
 
 def _setting(machine: Machine, windows: int, seconds: float) -> Setting:
@@ -112,16 +109,22 @@ def _of_suite(suite: Suite, setting: Setting, parts: Sequence[GPUPart]) -> Itera
     from benchmarks.step.feeding import input_suite
     from benchmarks.step.suites import cpu_suite, gpu_suite
 
-    if suite is Suite.GPU:
-        return gpu_suite(setting, parts)
-    return {Suite.CPU: cpu_suite, Suite.INPUT: input_suite}[suite](setting)
+    match suite:
+        case Suite.CPU:
+            return cpu_suite(setting)
+        case Suite.GPU:
+            return gpu_suite(setting, parts)
+        case Suite.INPUT:
+            return input_suite(setting)
+        case _:
+            assert_never(suite)
 
 
 def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterator[Measurement]:
     from benchmarks.step.suites import against_reference, ours_alone
 
-    for one in specs:
-        yield from (against_reference if reference else ours_alone)(one, setting)
+    for spec in specs:
+        yield from (against_reference if reference else ours_alone)(spec, setting)
 
 
 def _specs(
@@ -132,7 +135,7 @@ def _specs(
     precision: Precision | None,
     machine: Machine,
 ) -> list[Spec]:
-    """The experiments asked for, once each."""
+    """Return the experiments asked for, once each."""
     from dia_repro.experiments.spec import Spec
 
     if file is not None:
@@ -149,8 +152,8 @@ def _specs(
     return list(dict.fromkeys(entry.spec(request) for _, entry in entries))
 
 
-def _circumstances(machine: Machine, setting: Setting) -> dict[str, Any]:
-    """What the figures were taken on, and with."""
+def _environment(machine: Machine, setting: Setting) -> dict[str, Any]:
+    """Return what the values were measured on, and with."""
     return {
         **circumstances_of(machine.device),
         "devices": len(machine.devices),

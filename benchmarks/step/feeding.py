@@ -6,25 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.step.measure import BenchError, Series, Window, ratio
+from benchmarks.measurements import BenchmarkError, Measurement, Series, Window, ratio
+from benchmarks.step.images import image_files, packed_dataset
+from benchmarks.step.suites import Setting
 from dia_repro.data.decoding import Decoded, Unreadable, Wanted
-from dia_repro.data.folder import ImageFolder, scan
 from dia_repro.data.manifest import MANIFEST
-from dia_repro.data.packed import open_pack
-from dia_repro.data.packing import pack
-from dia_repro.data.photographs import write_photographs
-from dia_repro.data.shards import Job
 from dia_repro.data.streaming import StreamedData, StreamedDataset
 
-if TYPE_CHECKING:
-    from benchmarks.step.suites import Measurement, Setting
-
-IMAGES, TEST_IMAGES, DISTINCT = 1024, 64, 256
-SIZE, SIDE, QUALITY, BATCH = 224, 256, 90, 256
+IMAGES, TEST_IMAGES = 1024, 64
+SIZE, BATCH = 224, 256
 LEAST_WINDOWS = 5
 PHOTOGRAPHS = "made-up photographs, 500x375, 110 kB"
 
@@ -33,13 +26,10 @@ Work = Callable[[], int]  # does some, and says how many images it was
 
 def input_suite(setting: Setting) -> Iterator[Measurement]:
     """Images a second of one core, and through workers; files and pack in turn."""
-    from benchmarks.step.suites import Measurement
-
-    with TemporaryDirectory(prefix="dia-repro-bench-") as name:
-        root = Path(name)
-        write_photographs(root / "photographs", IMAGES, TEST_IMAGES, DISTINCT)
-        found = scan(root / "photographs")
-        files = StreamedDataset("folder:photographs", found, SIZE, "")
+    with TemporaryDirectory(prefix="dia-repro-bench-") as temporary:
+        root = Path(temporary)
+        name, folder = "folder:photographs", root / "photographs"
+        files, found = image_files(name, SIZE, IMAGES, TEST_IMAGES, folder)
         started = time.perf_counter()
         packed = packed_dataset(files, found, root / "pack", setting.threads)
         seconds = time.perf_counter() - started
@@ -57,30 +47,18 @@ def input_suite(setting: Setting) -> Iterator[Measurement]:
         yield from _compared(f"batches of {BATCH} by {workers} workers", together, setting)
 
 
-def packed_dataset(
-    files: StreamedDataset, found: ImageFolder, target: Path, workers: int
-) -> StreamedDataset:
-    """The same images, packed into a folder."""
-    memory = target.with_name("memory")
-    job = Job(files, found.classes, target, SIDE, QUALITY, workers)
-    manifest, _ = pack(job, memory)
-    return StreamedDataset(manifest.name, open_pack(target, memory), files.image_size, "")
-
-
 def _bytes(dataset: StreamedDataset) -> int:
     paths = dataset.files.root.rglob("*")
     return sum(path.stat().st_size for path in paths if path.is_file() and path.name != MANIFEST)
 
 
 def _compared(name: str, works: tuple[Work, Work], setting: Setting) -> Iterator[Measurement]:
-    from benchmarks.step.suites import Measurement, rate_of, spread
-
     windows = max(LEAST_WINDOWS, setting.windows)
     files, packed = (Series(tuple(one), name, 0.0) for one in _in_turn(works, windows, setting))
-    yield rate_of(f"{name}: files", files)
-    yield rate_of(f"{name}: packed", packed)
+    yield Measurement.of_rate(f"{name}: files", files)
+    yield Measurement.of_rate(f"{name}: packed", packed)
     gain = ratio(packed, files)
-    yield Measurement(f"{name}: packed ÷ files", gain, "x", how=spread(packed, files))
+    yield Measurement(f"{name}: packed ÷ files", gain, "x", how=packed.described(files))
 
 
 def _in_turn(works: tuple[Work, Work], windows: int, setting: Setting) -> list[list[Window]]:
@@ -107,7 +85,7 @@ def _one_core(dataset: StreamedDataset) -> Work:
             number = next(numbers)
             example = decoded[Wanted(True, number % dataset.training_images, number)]
             if isinstance(example, Unreadable):
-                raise BenchError(example.reason)
+                raise BenchmarkError(example.reason)
         return 16
 
     return work

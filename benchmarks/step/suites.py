@@ -10,10 +10,11 @@ from typing import get_args
 
 import torch
 
-from benchmarks.step.contenders import Task, Way
-from benchmarks.step.measure import BenchError, Series, ratio, take_turns
+from benchmarks.measurements import BenchmarkError, Measurement, Series, ratio
+from benchmarks.step import GPUPart as Part
+from benchmarks.step.candidates import Mode, Task
+from benchmarks.step.measure import take_turns
 from benchmarks.step.operations import operations
-from benchmarks.step.parts import GPUPart as Part
 from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import (
     Attention,
@@ -44,40 +45,12 @@ LEAST_TRAFFIC_BYTES = 7.1e9  # of a step of ResNet-164 at batch 128 in bf16, all
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One figure.
-
-    Attributes:
-        name: what was measured.
-        value: the figure.
-        unit: `x` for a ratio.
-        least, most: the goal, if there is one.
-        how: in which way steps were made, windows and their spread.
-    """
-
-    name: str
-    value: float
-    unit: str
-    least: float | None = None
-    most: float | None = None
-    how: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is reached; None without one."""
-        if self.least is None and self.most is None:
-            return None
-        above = self.least is None or self.value >= self.least
-        return above and (self.most is None or self.value <= self.most)
-
-
-@dataclass(frozen=True)
 class Setting:
     """Where and how long to measure.
 
     Attributes:
         threads: cores of the CPU.
-        windows, seconds: of each contender, and of a window.
+        windows, seconds: of each candidate, and of a window.
         on_window: called after each window.
         deadline: of `time.monotonic`, after which no more windows are taken.
     """
@@ -89,11 +62,11 @@ class Setting:
     on_window: Callable[[], None] = lambda: None
     deadline: float | None = None
 
-    def task(self, spec: Spec, way: Way = Way.OURS, *, deterministic: bool = False) -> Task:
-        """A spec's training in a way."""
+    def task(self, spec: Spec, mode: Mode = Mode.OURS, *, deterministic: bool = False) -> Task:
+        """Return the task of training a spec in a mode."""
         images = IMAGES.get((self.device.type, spec.data.image_size), LARGE_IMAGES)
         text = spec.canonical_json()
-        return Task(way, text, str(self.device), self.threads, *images, deterministic)
+        return Task(mode, text, str(self.device), self.threads, *images, deterministic)
 
     def measure(self, *groups: Sequence[Task]) -> list[Series]:
         """In turn; see `take_turns`."""
@@ -143,7 +116,7 @@ def against_reference(
         raise UsageError(
             f"--reference knows CIFAR ResNets with bottleneck blocks, not {label(spec)}"
         )
-    ours, reference = setting.measure([setting.task(spec)], [setting.task(spec, Way.REFERENCE)])
+    ours, reference = setting.measure([setting.task(spec)], [setting.task(spec, Mode.REFERENCE)])
     return _compared(spec, ours, reference, least)
 
 
@@ -151,10 +124,10 @@ def _compared(
     spec: Spec, ours: Series, reference: Series, least: float | None
 ) -> list[Measurement]:
     name = f"{label(spec)}, batch {spec.recipe.batch_size}"
-    how = spread(ours, reference)
+    how = ours.described(reference)
     return [
-        rate_of(f"{name}: reference", reference),
-        rate_of(f"{name}: ours", ours),
+        Measurement.of_rate(f"{name}: reference", reference),
+        Measurement.of_rate(f"{name}: ours", ours),
         Measurement(f"{name}: ours ÷ reference", ratio(ours, reference), "x", least, how=how),
     ]
 
@@ -170,7 +143,7 @@ def label(spec: Spec) -> str:
 def ours_alone(spec: Spec, setting: Setting) -> list[Measurement]:
     """Images a second by ours, evaluation included."""
     (ours,) = setting.measure([setting.task(spec)])
-    return [rate_of(f"{label(spec)}, batch {spec.recipe.batch_size}: ours", ours)]
+    return [Measurement.of_rate(f"{label(spec)}, batch {spec.recipe.batch_size}: ours", ours)]
 
 
 def count_operations() -> Iterator[Measurement]:
@@ -187,9 +160,9 @@ def cpu_suite(setting: Setting) -> Iterator[Measurement]:
     one_core = replace(setting, threads=1)
     ours, reference, everywhere, fixed = setting.measure(
         [setting.task(small)],
-        [setting.task(small, Way.REFERENCE)],
+        [setting.task(small, Mode.REFERENCE)],
         [one_core.task(small)] * setting.threads,
-        [setting.task(small, Way.FIXED)],
+        [setting.task(small, Mode.FIXED)],
     )
     yield from _compared(small, ours, reference, least=1.5)
     name = f"{label(small)}, batch 64"
@@ -213,7 +186,7 @@ def gpu_suite(setting: Setting, parts: Sequence[Part] = ()) -> Iterator[Measurem
         deadline = time.monotonic() + left / (len(chosen) - number)
         try:
             yield from _PARTS[part](replace(setting, deadline=deadline))
-        except BenchError as error:
+        except BenchmarkError as error:
             hint = f"{error}; --part {part} measures it alone"
             yield Measurement(f"failed: {part}", float("nan"), "", how=hint)
 
@@ -225,12 +198,12 @@ def _ways_on_gpu(setting: Setting) -> Iterator[Measurement]:
     dianet = resnet(164, dia, precision="bf16")
     ours, captured, fixed, deterministic, resnet164 = setting.measure(
         [setting.task(dianet)],
-        [setting.task(dianet, Way.CAPTURED)],
-        [setting.task(dianet, Way.FIXED)],
+        [setting.task(dianet, Mode.CAPTURED)],
+        [setting.task(dianet, Mode.FIXED)],
         [setting.task(dianet, deterministic=True)],
         [setting.task(resnet(164, plain, precision="bf16"))],
     )
-    yield rate_of("DIANet164, bf16: ours", ours)
+    yield Measurement.of_rate("DIANet164, bf16: ours", ours)
     yield Measurement("DIANet164: start to first step", ours.start_seconds, "s", how=ours.how)
     yield Measurement("DIANet164: compiled ÷ captured only", ratio(ours, captured), "x")
     yield Measurement("DIANet164 ÷ ResNet164, time", ratio(resnet164, ours), "x", most=1.25)
@@ -254,10 +227,10 @@ def _against_reference_on_gpu(
 ) -> Iterator[Measurement]:
     fp32 = resnet(164, attention)
     reference, *all_ours = setting.measure(
-        [setting.task(fp32, Way.REFERENCE)],
+        [setting.task(fp32, Mode.REFERENCE)],
         *([setting.task(fp32.model_copy(update={"precision": p}))] for p in get_args(Precision)),
     )
-    yield rate_of(f"{name}: reference, fp32", reference)
+    yield Measurement.of_rate(f"{name}: reference, fp32", reference)
     for precision, ours in zip(get_args(Precision), all_ours, strict=True):
         goal = least if precision == "bf16" else None
         value = ratio(ours, reference)
@@ -293,14 +266,14 @@ def _imagenet(setting: Setting) -> Iterator[Measurement]:
     varied = spec.data.model_copy(update={"augmentation": "resized-crop-flip"})
     from_disk = spec.model_copy(update={"data": varied})
     ours, amp, files, packed = setting.measure(
-        [setting.task(spec, Way.FIXED)],
-        [setting.task(spec, Way.SYNTHETIC_AMP)],
-        [setting.task(from_disk, Way.FILES)],
-        [setting.task(from_disk, Way.PACKED)],
+        [setting.task(spec, Mode.FIXED)],
+        [setting.task(spec, Mode.SYNTHETIC_AMP)],
+        [setting.task(from_disk, Mode.FILES)],
+        [setting.task(from_disk, Mode.PACKED)],
     )
-    yield rate_of("ImageNet ResNet50, synthetic: ours", ours)
-    yield rate_of("ImageNet ResNet50, JPEG files: ours", files)
-    yield rate_of("ImageNet ResNet50, packed: ours", packed)
+    yield Measurement.of_rate("ImageNet ResNet50, synthetic: ours", ours)
+    yield Measurement.of_rate("ImageNet ResNet50, JPEG files: ours", files)
+    yield Measurement.of_rate("ImageNet ResNet50, packed: ours", packed)
     yield Measurement(
         "ImageNet ResNet50, synthetic: ours ÷ eager AMP NCHW", ratio(ours, amp), "x", least=1.7
     )
@@ -328,16 +301,3 @@ def copy_bandwidth(device: torch.device) -> float:
         end.synchronize()
         seconds.append(begin.elapsed_time(end) / 1000)
     return float(2 * source.numel() / statistics.median(seconds[1:]))
-
-
-def rate_of(name: str, series: Series) -> Measurement:
-    """Images a second of a contender."""
-    return Measurement(name, series.rate, "images/s", how=spread(series))
-
-
-def spread(ours: Series, reference: Series | None = None) -> str:
-    """In words: windows, the least and the most of their rates, or of their ratios."""
-    values = [window.rate for window in ours.windows]
-    if reference is not None:
-        values = [a / b.rate for a, b in zip(values, reference.windows, strict=True)]
-    return f"{ours.how}; {len(values)} windows, {min(values):,.4g} to {max(values):,.4g}"

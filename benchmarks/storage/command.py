@@ -53,9 +53,9 @@ def storage(
 
     records = []
     with stderr().status("Checking …") as status:
-        for figure in checks(full=full, folder=folder):
-            records.append(asdict(figure))
-            status.update(f"Done: {figure.check}")
+        for result in checks(full=full, folder=folder):
+            records.append(asdict(result))
+            status.update(f"Done: {result.check}")
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     bad = sum(record["good"] is False for record in records)
     notice(f"{bad} of {len(records)} checks failed." if bad else "Results are safe here.")

@@ -13,7 +13,7 @@ from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.storage.figures import Figure
+from benchmarks.measurements import CheckResult
 from benchmarks.storage.tiny import Outcome as Left
 from benchmarks.storage.tiny import orders_for, outcomes, silent, spec_of
 from dia_repro.execution import forkserver, worker
@@ -30,7 +30,7 @@ EPOCHS = 8
 MOMENTS = ("any", "batch", "write", "commit")
 
 
-def killed_trainings(kills: int) -> Figure:
+def killed_trainings(kills: int) -> CheckResult:
     """Kill a training again and again, then let it finish; compare with one that never was."""
     seeds = max(2, kills // 4)
     rng = random.Random(0)
@@ -45,7 +45,7 @@ def killed_trainings(kills: int) -> Figure:
         found = _train(Path(disturbed), seeds)
     same = sum(found[seed].same(expected[seed]) for seed in expected)
     attempts = sum(one.attempts for one in found.values())
-    return Figure(
+    return CheckResult(
         f"{done} times SIGKILL while training: at any moment, in a batch, in a checkpoint's "
         "write, between checkpoint and commit",
         f"in {attempts} attempts; after reruns {same} of {seeds} trainings have the same weights "
@@ -102,7 +102,7 @@ def _die_in(owner: object, name: str, count: int) -> None:
     setattr(owner, name, dying)
 
 
-def broken_among(runs: int) -> Figure:
+def broken_among(runs: int) -> CheckResult:
     """Runs of which some raise, take all memory, crash or are killed; the others finish."""
     with tempfile.TemporaryDirectory() as folder:
         database, orders = orders_for(Path(folder), runs, 1)
@@ -112,7 +112,7 @@ def broken_among(runs: int) -> Figure:
         database.close()
     failed = sum(one.outcome is Outcome.FAILED for one in ended.values())
     broken = len(_BREAKAGES)
-    return Figure(
+    return CheckResult(
         f"{broken} of {runs} runs raise, crash, are killed or run out of memory",
         f"{failed} failed, {states.count(State.FINISHED)} finished; reasons: "
         + "; ".join(str(reason) for reason in reasons),
@@ -148,7 +148,7 @@ def _train_or_break(order: WorkOrder, connection: Connection) -> None:
     worker.main(order, connection)
 
 
-def killed_upgrades(kills: int, rows: int = 20_000) -> Figure:
+def killed_upgrades(kills: int, rows: int = 20_000) -> CheckResult:
     """Kill an upgrade from the first version at moments spread over its duration."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -170,7 +170,7 @@ def killed_upgrades(kills: int, rows: int = 20_000) -> Figure:
             process.kill()
             process.join()
             kept += _rows(path) == rows_before and _opens_after_upgrade(path)
-    return Figure(
+    return CheckResult(
         f"{kills} times SIGKILL while a database of the first version is upgraded",
         f"{kept} times all {rows:,} rows were there, in the old version or the new one, and a "
         "second upgrade came through",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.storage.figures import Figure, NotHere
+from benchmarks.measurements import CheckResult, NotRunnable
 from benchmarks.storage.tiny import Outcome, orders_for, outcomes, silent
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.local import LocalExecutor
@@ -30,7 +30,7 @@ CUTS = 64
 EPOCHS = 3
 
 
-def damaged_checkpoints(flips: int) -> Figure:
+def damaged_checkpoints(flips: int) -> CheckResult:
     """Cut the newest of two checkpoints at each 1/64 of its length, and flip single bits in it."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
@@ -44,7 +44,7 @@ def damaged_checkpoints(flips: int) -> Figure:
         detected = sum(_passed_over(folder, newest, previous, content) for content in versions)
         folder.write(newest, whole)
         sound = checkpoint.load_newest(folder)
-    return Figure(
+    return CheckResult(
         f"a checkpoint cut at each 1/{CUTS} of its length, and with {flips:,} single bits flipped",
         f"{detected:,} of {len(versions):,} detected, and the previous one used",
         detected == len(versions) and sound is not None and sound.name == newest,
@@ -68,13 +68,13 @@ def small_disk(size: int) -> Iterator[Path]:
     """A folder on a disk of its own with so many bytes.
 
     Raises:
-        NotHere: this user may not mount one.
+        NotRunnable: this user may not mount one.
     """
     folder = Path(tempfile.mkdtemp())
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
         if shutil.which("mount") is None or subprocess.call(mount, stderr=subprocess.DEVNULL):
-            raise NotHere("needs a user who may mount a small disk in memory")
+            raise NotRunnable("needs a user who may mount a small disk in memory")
         try:
             yield folder
         finally:
@@ -83,11 +83,11 @@ def small_disk(size: int) -> Iterator[Path]:
         folder.rmdir()
 
 
-def full_disk(size: int = 8_000_000) -> Figure:
+def full_disk(size: int = 8_000_000) -> CheckResult:
     """Let the disk run full while a checkpoint, a commit and a table are written; then go on.
 
     Raises:
-        NotHere: see `small_disk`.
+        NotRunnable: see `small_disk`.
     """
     with tempfile.TemporaryDirectory() as quiet:
         expected = _trained(Path(quiet))
@@ -116,7 +116,7 @@ def full_disk(size: int = 8_000_000) -> Figure:
         same = all(one.same(expected[seed]) for seed, one in outcomes(database).items())
         database.close()
     clear = all((text and "\n" not in text and "space" in text) or "full" in text for text in said)
-    return Figure(
+    return CheckResult(
         "a disk that is full while a checkpoint, a commit, a table and a training are written",
         f"{'old files whole' if whole and not debris else 'old files lost'}; "
         f"{'the same results after a rerun with room' if same else 'other results after a rerun'}; "

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from benchmarks.storage.figures import Figure
+from benchmarks.measurements import CheckResult
 from benchmarks.storage.writers import PROVENANCE
 from dia_repro.artifacts import choose
 from dia_repro.experiments.names import Precision, Protocol
@@ -31,13 +31,13 @@ BOUNDS = {
 }
 
 
-def large_database(runs: int, epochs: int) -> Iterator[Figure]:
+def large_database(runs: int, epochs: int) -> Iterator[CheckResult]:
     """Fill a database with so many runs of the paper's experiments, and use it."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         _fill(Path(folder) / "runs.db", runs, epochs)
         size = (Path(folder) / "runs.db").stat().st_size
-        yield Figure(
+        yield CheckResult(
             f"a database of {runs:,} runs with {epochs} epochs each",
             f"{size / 1e6:,.0f} MB",
             True,
@@ -45,7 +45,7 @@ def large_database(runs: int, epochs: int) -> Iterator[Figure]:
         )
         for command, bound in BOUNDS.items():
             seconds, memory, code = _timed(command, Path(folder))
-            yield Figure(
+            yield CheckResult(
                 f"dia-repro {' '.join(command)}, {runs:,} runs",
                 f"{seconds:.1f} s of {bound:g} s, {memory / 1e6:,.0f} MB",
                 code == 0 and seconds <= bound,

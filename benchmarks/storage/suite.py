@@ -9,16 +9,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.measurements import CheckResult, NotRunnable
 from benchmarks.storage.faults import broken_among, killed_trainings, killed_upgrades
-from benchmarks.storage.figures import Figure, NotHere
 from benchmarks.storage.files import damaged_checkpoints, full_disk
 from benchmarks.storage.scale import large_database
 from benchmarks.storage.writers import lease_the_same, write_and_read
 
-Check = Callable[[], Figure]
+Check = Callable[[], CheckResult]
 
 
-def checks(*, full: bool, folder: Path) -> Iterator[Figure]:
+def checks(*, full: bool, folder: Path) -> Iterator[CheckResult]:
     """Run all checks, one after the other.
 
     Args:
@@ -44,11 +44,11 @@ def checks(*, full: bool, folder: Path) -> Iterator[Figure]:
         yield from large_database(10_000, 200)
 
 
-def timed(name: str, check: Check) -> Figure:
+def timed(name: str, check: Check) -> CheckResult:
     """A check's figure with its duration, or why it cannot be had here."""
     begun = time.perf_counter()
     try:
         figure = check()
-    except NotHere as reason:
-        figure = Figure(name, str(reason), None)
+    except NotRunnable as reason:
+        figure = CheckResult(name, str(reason), None)
     return replace(figure, seconds=time.perf_counter() - begun)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from benchmarks.storage.figures import Figure
+from benchmarks.measurements import CheckResult
 from benchmarks.storage.tiny import orders_for, spec_of
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
@@ -37,7 +37,7 @@ PROVENANCE = {
 }
 
 
-def write_and_read(location: str, writers: int, transactions: int) -> Figure:
+def write_and_read(location: str, writers: int, transactions: int) -> CheckResult:
     """Writers with `ROWS` epochs a transaction, while readers render a table in a loop."""
     database = open_database(location, create=True)
     spec = spec_of(epochs=1)
@@ -65,7 +65,7 @@ def write_and_read(location: str, writers: int, transactions: int) -> Figure:
     wanted = writers * transactions
     good = not failures and len(seconds) == wanted and rows == wanted * ROWS and looks > 0
     ordered = sorted(seconds) or [0.0]
-    return Figure(
+    return CheckResult(
         f"{writers} processes write {transactions} transactions of {ROWS} rows each, "
         f"{READERS} read meanwhile",
         f"{len(failures)} failures{_example(failures)}, {rows:,} rows, commit median "
@@ -131,7 +131,7 @@ def _read(connection: Connection, location: str, asked_to_end: Connection) -> No
     connection.send((looks, failures))
 
 
-def lease_the_same(processes: int, runs: int) -> Figure:
+def lease_the_same(processes: int, runs: int) -> CheckResult:
     """Processes that each want to train all of the same runs, in an order of their own."""
     with tempfile.TemporaryDirectory() as folder:
         database, orders = orders_for(Path(folder), seeds=runs, epochs=1)
@@ -145,7 +145,7 @@ def lease_the_same(processes: int, runs: int) -> Figure:
         once = all(len(one.provenance) == 1 and len(one.epochs) == 1 for one in found)
         finished = sum(one.summary.state is State.FINISHED for one in found)
         database.close()
-    return Figure(
+    return CheckResult(
         f"{processes} processes ask for the same {runs} runs",
         f"{len(trained)} trainings, {finished} runs finished, "
         f"{'each once' if once else 'some more than once'}{_example(failures)}",

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from benchmarks.step import suites
-from benchmarks.step.contenders import Task, Way
-from benchmarks.step.measure import BenchError, Series, take_turns
-from benchmarks.step.parts import GPUPart
+from benchmarks.measurements import BenchmarkError, Series
+from benchmarks.step import GPUPart, suites
+from benchmarks.step.candidates import Mode, Task
+from benchmarks.step.measure import take_turns
 from benchmarks.step.suites import GPU_SECONDS, Setting, gpu_suite
 from tests.helpers import tiny_spec
 
@@ -26,7 +26,7 @@ def deadlines(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
         _groups: Sequence[Sequence[Task]], *_: object, deadline: float | None = None
     ) -> list[Series]:
         found.append(deadline)
-        raise BenchError("ours: no GPU")
+        raise BenchmarkError("ours: no GPU")
 
     def measure(setting: Setting, *groups: Sequence[Task]) -> list[Series]:
         return fail(groups, deadline=setting.deadline)
@@ -55,6 +55,6 @@ def test_a_part_alone_has_all_the_time(deadlines: list[float | None]) -> None:
 
 
 def test_who_is_not_ready_in_time_is_named() -> None:
-    task = Task(Way.OURS, tiny_spec().canonical_json(), "cpu", 1, 128, 32)
-    with pytest.raises(BenchError, match=r"^ours: not ready in time$"):
+    task = Task(Mode.OURS, tiny_spec().canonical_json(), "cpu", 1, 128, 32)
+    with pytest.raises(BenchmarkError, match=r"^ours: not ready in time$"):
         take_turns([[task]], 1, 0.1, deadline=0.0)

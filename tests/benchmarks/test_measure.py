@@ -1,4 +1,4 @@
-"""Contenders measured in turn, each in a process of its own."""
+"""Candidates measured in turn, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import app
-from benchmarks.step.contenders import Task, Way, image_files, stream
-from benchmarks.step.measure import BenchError, Series, Window, ratio, take_turns
-from benchmarks.step.suites import Measurement
+from benchmarks.measurements import BenchmarkError, Measurement, Series, Window, ratio
+from benchmarks.step.candidates import Mode, Task, stream
+from benchmarks.step.images import image_files
+from benchmarks.step.measure import take_turns
 from dia_repro.experiments.spec import PreResNetBackbone
 from tests.fuzz.commands import run_command
 from tests.helpers import benchmarks, one_line, tiny_spec
 
 
-def task(way: Way, text: str | None = None) -> Task:
-    return Task(way, text or tiny_spec(weight_decay=0.0).canonical_json(), "cpu", 1, 256, 64)
+def task(mode: Mode, text: str | None = None) -> Task:
+    return Task(mode, text or tiny_spec(weight_decay=0.0).canonical_json(), "cpu", 1, 256, 64)
 
 
-def from_files(way: Way = Way.FILES) -> Task:
+def from_files(mode: Mode = Mode.FILES) -> Task:
     spec = tiny_spec(weight_decay=0.0)
     spec = spec.model_copy(
         update={"data": spec.data.model_copy(update={"augmentation": "resized-crop-flip"})}
     )
-    return task(way, spec.canonical_json())
+    return task(mode, spec.canonical_json())
 
 
 def test_the_files_are_of_a_photographs_size(tmp_path: Path) -> None:
-    dataset = image_files(tiny_spec(), 3, 2, tmp_path)
+    dataset, _ = image_files("photographs", 32, 3, 2, tmp_path)
     assert (dataset.training_images, dataset.test_images) == (3, 2)
     for path in tmp_path.glob("*/*/*.jpg"):
         assert 90e3 < path.stat().st_size < 130e3
@@ -41,7 +42,7 @@ def test_the_files_are_of_a_photographs_size(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_groups_take_turns() -> None:
     seen: list[int] = []
-    tasks = ([task(Way.OURS)] * 2, [task(Way.PLAIN)])
+    tasks = ([task(Mode.OURS)] * 2, [task(Mode.PLAIN)])
     both, plain = take_turns(tasks, 2, 0.1, lambda: seen.append(1))
     assert len(seen) == 4
     assert (both.how, plain.how) == ("eager", "plain")
@@ -58,9 +59,9 @@ def test_groups_take_turns() -> None:
 @pytest.mark.parametrize(
     ("chosen", "how"),
     [
-        (task(Way.FIXED), "eager"),
+        (task(Mode.FIXED), "eager"),
         pytest.param(from_files(), "decoded by 1", marks=pytest.mark.exhaustive),
-        pytest.param(from_files(Way.PACKED), "decoded by 1", marks=pytest.mark.exhaustive),
+        pytest.param(from_files(Mode.PACKED), "decoded by 1", marks=pytest.mark.exhaustive),
     ],
 )
 def test_ways_of_making_steps(chosen: Task, how: str) -> None:
@@ -73,8 +74,8 @@ def test_ways_of_making_steps(chosen: Task, how: str) -> None:
 
 @pytest.mark.exhaustive
 def test_a_contender_that_fails_is_named_in_a_line() -> None:
-    with pytest.raises(BenchError, match=r"^reference: \w+Error: "):
-        take_turns([[task(Way.REFERENCE, '{"not": "a spec"}')]], 1, 0.1)
+    with pytest.raises(BenchmarkError, match=r"^reference: \w+Error: "):
+        take_turns([[task(Mode.REFERENCE, '{"not": "a spec"}')]], 1, 0.1)
 
 
 def test_a_ratio_is_the_median_of_pairs() -> None:
@@ -106,7 +107,7 @@ def test_the_command_measures_and_writes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "ours ÷ reference" in done.stdout
     content = json.loads((tmp_path / "bench.json").read_text())
-    assert content["circumstances"]["torch"]
+    assert content["environment"]["torch"]
     rates = {one["name"].rpartition(": ")[2]: one["value"] for one in content["measurements"]}
     assert rates["ours ÷ reference"] == pytest.approx(rates["ours"] / rates["reference"])
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.measurements import CheckResult, NotRunnable
 from benchmarks.storage import files, writers
 from benchmarks.storage.faults import broken_among, killed_trainings, killed_upgrades
-from benchmarks.storage.figures import Figure, NotHere
 from benchmarks.storage.files import damaged_checkpoints, full_disk
 from benchmarks.storage.scale import large_database
 from benchmarks.storage.suite import timed
@@ -28,8 +28,8 @@ from tests.helpers import benchmarks, one_line
     ("writers", "transactions"), [(4, 20), pytest.param(16, 200, marks=pytest.mark.exhaustive)]
 )
 def test_writers_and_readers(writers: int, transactions: int, location: str) -> None:
-    figure = write_and_read(location, writers, transactions)
-    assert figure.good, figure.found
+    result = write_and_read(location, writers, transactions)
+    assert result.good, result.found
 
 
 @pytest.mark.slow
@@ -48,24 +48,24 @@ def test_writers_and_readers(writers: int, transactions: int, location: str) -> 
         pytest.param(partial(broken_among, 20), marks=pytest.mark.exhaustive),
     ],
 )
-def test_results_survive(check: Callable[[], Figure]) -> None:
+def test_results_survive(check: Callable[[], CheckResult]) -> None:
     try:
-        figure = check()
-    except NotHere as reason:
+        result = check()
+    except NotRunnable as reason:
         pytest.skip(str(reason))
-    assert figure.good, figure.found
+    assert result.good, result.found
 
 
 @pytest.mark.exhaustive
 def test_commands_are_quick_with_ten_thousand_runs() -> None:
-    for figure in large_database(10_000, 200):
-        assert figure.good, f"{figure.check}: {figure.found}"
+    for result in large_database(10_000, 200):
+        assert result.good, f"{result.check}: {result.found}"
 
 
 @pytest.mark.exhaustive
 def test_commands_work_with_many_runs() -> None:
-    for figure in large_database(150, 4):
-        assert "dia-repro" not in figure.check or figure.good is not None
+    for result in large_database(150, 4):
+        assert "dia-repro" not in result.check or result.good is not None
 
 
 def test_checkpoints_that_are_not_verified_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,11 +84,11 @@ def test_half_a_transaction_is_told(database: Database, monkeypatch: pytest.Monk
 
 
 def test_what_cannot_be_run_here_says_why() -> None:
-    def check() -> Figure:
-        raise NotHere("needs another machine")
+    def check() -> CheckResult:
+        raise NotRunnable("needs another machine")
 
-    figure = timed("something", check)
-    assert (figure.check, figure.found, figure.good) == (
+    result = timed("something", check)
+    assert (result.check, result.found, result.good) == (
         "something",
         "needs another machine",
         None,

@@ -27,7 +27,6 @@ from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
 from dia_repro.training.provenance import device_name
 from tests.artifacts.test_table5 import DEMO, add
-from tests.fuzz.commands import run_command
 from tests.helpers import clean_environment, cli, one_line, write_cifar
 
 CELL_HEADER = (
@@ -50,25 +49,6 @@ def folder(tmp_path: Path) -> Path:
 
 def records(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
-
-
-def test_help_has_an_example_for_every_command(tmp_path: Path) -> None:
-    commands = [[name] for name in ("run", "plan", "show", "report", "params", "doctor")] + [
-        ["runs", "list"],
-        ["runs", "show"],
-        ["runs", "export"],
-        ["explain"],
-        ["data", "fetch"],
-        ["data", "check"],
-    ]
-    for command in commands:
-        result = run_command(*command, "--help", cwd=tmp_path)
-        assert result.code == 0
-        assert f"Example: dia-repro {' '.join(command)}" in result.stdout
-
-
-def test_version(tmp_path: Path) -> None:
-    assert cli("--version", cwd=tmp_path).stdout == "dia-repro 0.1.0\n"
 
 
 def test_show_as_csv_is_one_record_a_cell(folder: Path) -> None:

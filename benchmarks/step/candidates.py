@@ -1,4 +1,4 @@
-"""Ways to train the same spec, each an endless stream of steps that a window can be cut from."""
+"""Modes of training a spec, each an endless stream of steps, cut into measurement windows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from benchmarks.step.images import image_files, packed_dataset, random_images
 from benchmarks.step.reference import ReferenceLoop
-from dia_repro.data import Dataset, Images, StreamedDataset
 from dia_repro.experiments.spec import Spec
 from dia_repro.training.step import CapturedStep, TrainingStep
 from dia_repro.training.trainer import Trainer
 
-MEAN = STD = (0.5, 0.5, 0.5)
-DISTINCT = 256  # photographs; beyond, copies
 
-
-class Way(StrEnum):
-    """How a contender trains."""
+class Mode(StrEnum):
+    """How a candidate trains."""
 
     REFERENCE = "reference"
     OURS = "ours"
@@ -38,7 +35,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True)
 class Task:
-    """What one contender does.
+    """The work of one candidate.
 
     Attributes:
         spec_json: the experiment; its data are replaced by random images of the same shape.
@@ -46,7 +43,7 @@ class Task:
         deterministic: only algorithms that give the same bits every time.
     """
 
-    way: Way
+    mode: Mode
     spec_json: str
     device: str
     threads: int
@@ -58,27 +55,6 @@ class Task:
     def spec(self) -> Spec:
         """The experiment."""
         return Spec.from_json(self.spec_json)
-
-
-def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset:
-    """Noise in the shape of a spec's data: what it shows does not change how long it takes."""
-    random = torch.Generator().manual_seed(0)
-
-    def split(count: int) -> Images:
-        shape = (count, 3, spec.data.image_size, spec.data.image_size)
-        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
-        return Images(pixels, torch.randint(0, spec.data.classes, (count,), generator=random))
-
-    return Dataset(spec.data.dataset, split(training_images), split(test_images), MEAN, STD)
-
-
-def image_files(spec: Spec, training_images: int, test_images: int, root: Path) -> StreamedDataset:
-    """Made-up photographs in JPEG files of ImageNet's customary size, in pixels and in bytes."""
-    from dia_repro.data.folder import scan
-    from dia_repro.data.photographs import write_photographs
-
-    write_photographs(root, training_images, test_images, DISTINCT)
-    return StreamedDataset(spec.data.dataset, scan(root), spec.data.image_size, "")
 
 
 def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
@@ -95,20 +71,20 @@ def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    if task.way in (Way.FILES, Way.PACKED):
+    if task.mode in (Mode.FILES, Mode.PACKED):
         return _from_files(task), wait, f"decoded by {task.threads}"
     dataset = random_images(task.spec, task.training_images, task.test_images)
-    if task.way is Way.REFERENCE:
+    if task.mode is Mode.REFERENCE:
         return ReferenceLoop(task.spec, dataset, device).steps(), wait, "reference"
     trainer = Trainer(task.spec, 0, dataset, device, task.threads)
-    if task.way is Way.SYNTHETIC_AMP:
+    if task.mode is Mode.SYNTHETIC_AMP:
         return _eager_amp(trainer), wait, "eager, autocast, NCHW"
     recipe, precision = task.spec.recipe, task.spec.precision
-    if task.way is Way.PLAIN:
+    if task.mode is Mode.PLAIN:
         trainer.step = TrainingStep(trainer.model, recipe, precision, device, plain=True)
-    elif task.way is Way.CAPTURED:
+    elif task.mode is Mode.CAPTURED:
         trainer.step = CapturedStep(trainer.model, recipe, precision, device, compiled=False)
-    steps = _fixed(trainer) if task.way is Way.FIXED else _epochs(trainer)
+    steps = _fixed(trainer) if task.mode is Mode.FIXED else _epochs(trainer)
     first = next(steps)
     return _with(first, steps), wait, trainer.step.how
 
@@ -132,14 +108,12 @@ def _epochs(trainer: Trainer) -> Iterator[int]:
 
 
 def _from_files(task: Task) -> Iterator[int]:
+    data = task.spec.data
     with TemporaryDirectory(prefix="dia-repro-bench-") as folder:
         root = Path(folder)
-        dataset = image_files(task.spec, task.training_images, task.test_images, root / "files")
-        if task.way is Way.PACKED:
-            from benchmarks.step.feeding import packed_dataset
-            from dia_repro.data.folder import scan
-
-            found = scan(root / "files")
+        counts = (task.training_images, task.test_images)
+        dataset, found = image_files(data.dataset, data.image_size, *counts, root / "files")
+        if task.mode is Mode.PACKED:
             dataset = packed_dataset(dataset, found, root / "pack", task.threads)
         yield from _epochs(Trainer(task.spec, 0, dataset, torch.device(task.device), task.threads))
 

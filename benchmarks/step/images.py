@@ -1,0 +1,56 @@
+"""Images to train on: noise, made-up photographs in files, and the same photographs packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dia_repro.data import Dataset, Images, StreamedDataset
+from dia_repro.data.folder import ImageFolder, scan
+from dia_repro.data.packed import open_pack
+from dia_repro.data.packing import pack
+from dia_repro.data.photographs import write_photographs
+from dia_repro.data.shards import Job
+from dia_repro.experiments.spec import Spec
+
+MEAN = STD = (0.5, 0.5, 0.5)
+DISTINCT = 256  # photographs; beyond, copies
+PACKED_SIDE, PACKED_QUALITY = 256, 90
+
+
+def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset:
+    """Return noise in the shape of a spec's data: content does not change the duration."""
+    random = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Images:
+        shape = (count, 3, spec.data.image_size, spec.data.image_size)
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+        return Images(pixels, torch.randint(0, spec.data.classes, (count,), generator=random))
+
+    return Dataset(spec.data.dataset, split(training_images), split(test_images), MEAN, STD)
+
+
+def image_files(
+    name: str, size: int, training_images: int, test_images: int, root: Path
+) -> tuple[StreamedDataset, ImageFolder]:
+    """Write made-up photographs as JPEG files of ImageNet's usual size, in pixels and in bytes.
+
+    Args:
+        name: of the data set.
+        size: side of the images as they are trained on, in pixels.
+        root: folder to write to.
+    """
+    write_photographs(root, training_images, test_images, DISTINCT)
+    found = scan(root)
+    return StreamedDataset(name, found, size, ""), found
+
+
+def packed_dataset(
+    files: StreamedDataset, found: ImageFolder, target: Path, workers: int
+) -> StreamedDataset:
+    """Pack the same images into a folder, and return them from there."""
+    memory = target.with_name("memory")
+    job = Job(files, found.classes, target, PACKED_SIDE, PACKED_QUALITY, workers)
+    manifest, _ = pack(job, memory)
+    return StreamedDataset(manifest.name, open_pack(target, memory), files.image_size, "")
