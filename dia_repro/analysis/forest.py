@@ -24,13 +24,16 @@ class Task:
 
     Attributes:
         target: t, counted from 1; 2 at least.
-        first: number of the first tree in the forest.
         seeds: of the trees.
     """
 
     target: int
-    first: int
     seeds: tuple[int, ...]
+
+    @property
+    def work(self) -> int:
+        """A measure of how long it takes."""
+        return self.target * len(self.seeds)
 
 
 def tree_seeds(trees: int, seed: int) -> tuple[int, ...]:
@@ -113,4 +116,4 @@ def split_work(layers: int, seeds: tuple[int, ...], block: int) -> Iterator[Task
     """All trees of all targets, the largest forests first: so that none trails behind."""
     for target in range(layers, 1, -1):
         for first in range(0, len(seeds), block):
-            yield Task(target, first, seeds[first : first + block])
+            yield Task(target, seeds[first : first + block])

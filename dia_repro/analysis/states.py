@@ -11,23 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dia_repro.analysis.runs import NotAnalysableError, finished_spec
 from dia_repro.data import AnyDataset, StreamedDataset, load
 from dia_repro.data.dataset import Images
-from dia_repro.errors import AbsentError, UsageError
+from dia_repro.errors import AbsentError
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
 from dia_repro.models.attention.dia_lstm import DIALSTM
 from dia_repro.models.stage import Stage
 from dia_repro.results.queries import RunDetail
-from dia_repro.results.schema import State
 from dia_repro.training import checkpoint
 from dia_repro.training.probing import check_reachable
 from dia_repro.training.store import Folder
 from dia_repro.training.trainer import TEST_BATCH, Trainer
-
-
-class NotAnalysableError(UsageError):
-    """The run has no result to analyse, or its network no DIA unit there."""
 
 
 class NoWeightsError(AbsentError):
@@ -52,17 +48,15 @@ def stages_with_units(spec: Spec) -> list[int]:
 
 
 def check_run(run: RunDetail) -> Spec:
-    """A run's spec, if its network can be analysed.
+    """Return a run's spec, if its network can be analysed.
 
     Raises:
         NotAnalysableError: it is not finished, or has no DIA unit.
     """
-    summary, spec = run.summary, Spec.from_json(run.spec_json)
-    if summary.state is not State.FINISHED:
-        raise NotAnalysableError(f"run {summary.id} is {summary.state}: it has no trained network")
+    spec = finished_spec(run)
     if spec.model.attention.kind != "dia-lstm":
         raise NotAnalysableError(
-            f"run {summary.id} has no DIA unit: its attention is {spec.model.attention.kind}"
+            f"run {run.summary.id} has no DIA unit: its attention is {spec.model.attention.kind}"
         )
     return spec
 

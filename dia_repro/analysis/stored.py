@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
+from dia_repro.analysis.runs import NotAnalysableError, best_runs
 from dia_repro.analysis.states import (
-    NotAnalysableError,
     Source,
     States,
     check_run,
@@ -19,68 +19,33 @@ from dia_repro.analysis.states import (
     stages_with_units,
 )
 from dia_repro.artifacts.figure5 import FIGURE5
-from dia_repro.errors import AbsentError
 from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 from dia_repro.results.parts import ForestPart, forest_parts, kind_of
 from dia_repro.results.queries import (
     RunDetail,
-    RunSummary,
-    all_spec_json,
     analysis_parts,
     analysis_settings,
     run_detail,
-    runs_of,
 )
-from dia_repro.results.schema import State
 from dia_repro.training.store import Folder
 
 STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
-
-
 _SETTINGS = TypeAdapter(Settings)
 
 
-class NoRunError(AbsentError):
-    """No run of the network that is to be analysed is finished."""
-
-
 def choose_run(database: Database, run_id: int | None) -> RunDetail:
-    """The run asked for, or the best finished one of Figure 5's network.
-
-    Runs on the paper's data go before others, then those with the highest test accuracy.
+    """Return the run asked for, or the best one of Figure 5's network.
 
     Raises:
         NoRunError, NotAnalysableError, UnknownRunError: there is none, or it cannot be analysed.
     """
-    if run_id is not None:
-        run = run_detail(database, run_id)
-        check_run(run)
-        return run
-    (entry,) = FIGURE5.entries
-    found = []
-    for spec, summary in finished_runs(database, (entry.model,)):
-        papers = spec.data.dataset == entry.dataset
-        found.append((papers, summary.best_top1 or 0.0, -summary.id))
-    if not found:
-        raise NoRunError(
-            f"no run of {entry.row} is finished in {database.name}: dia-repro run figure5"
-        )
-    return run_detail(database, -max(found)[2])
-
-
-def finished_runs(
-    database: Database, models: Collection[ModelSpec]
-) -> Iterator[tuple[Spec, RunSummary]]:
-    """The finished runs of some networks, on whatever data."""
-    specs = {spec.spec_id: spec for spec in map(Spec.from_json, all_spec_json(database))}
-    wanted = [spec_id for spec_id, spec in specs.items() if spec.model in models]
-    for spec_id, runs in runs_of(database, wanted).items():
-        for run in runs:
-            if run.state is State.FINISHED:
-                yield specs[spec_id], run
+    if run_id is None:
+        return next(iter(best_runs(database, FIGURE5).values()))
+    run = run_detail(database, run_id)
+    check_run(run)
+    return run
 
 
 def stored_integrations(
@@ -151,11 +116,6 @@ class Analyst:
     jobs: int
     circumstances: str
     _states: dict[tuple[int, int, Source], dict[int, States]] = field(default_factory=dict)
-
-    @property
-    def has_read_weights(self) -> bool:
-        """Whether anything had to be computed from the run's checkpoint."""
-        return bool(self._states)
 
     def stages(self, wanted: int | None) -> list[int]:
         """The stage asked for, or all that have a DIA unit.

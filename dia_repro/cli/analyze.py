@@ -7,14 +7,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dia_repro.cli import gradients as figure6
-from dia_repro.cli import integration as figure5
 from dia_repro.cli import options, starting
 from dia_repro.cli.output import emit
-from dia_repro.rendering.listing import listing
+from dia_repro.cli.pictures import SAMPLES, TREES, draw_gradients, draw_integration
+from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
+    from dia_repro.analysis.gini import Integration
     from dia_repro.results.database import Database
+
+STAGE_COLUMNS = (
+    Column("states", field("states")),
+    Column("stage", field("stage"), right=True),
+    Column("layers", field("layers"), right=True),
+    Column("mean cell", field("density", "{:.3f}"), right=True),
+    Column(
+        "from more than 3 back %",
+        lambda r: f"{r['far_percent']:.1f} [{r['far_low']:.1f}, {r['far_high']:.1f}]",
+        right=True,
+    ),
+    Column("last layer draws most from", field("last_layer_draws_most_from"), right=True),
+)
+GRADIENT_COLUMNS = (
+    Column("epochs", field("epochs"), right=True),
+    Column("stage", field("stage"), right=True),
+    Column("network", field("network")),
+    Column("run", field("run"), right=True),
+    Column("mean", field("mean", "{:.3g}"), right=True),
+    Column("variance", field("variance", "{:.3g}"), right=True),
+    Column("median", field("q50", "{:.3g}"), right=True),
+    Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
+)
 
 app = typer.Typer(help="What trained networks look like inside.", no_args_is_help=True)
 
@@ -30,10 +53,8 @@ def gini(
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="Test images; all where there are fewer.")
-    ] = figure5.SAMPLES,
-    trees: Annotated[
-        int, typer.Option("--trees", min=1, help="Of each random forest.")
-    ] = figure5.TREES,
+    ] = SAMPLES,
+    trees: Annotated[int, typer.Option("--trees", min=1, help="Of each random forest.")] = TREES,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the choice of images and of the forests.")
     ] = 0,
@@ -68,7 +89,7 @@ def gini(
 
     Example: dia-repro analyze gini --stage 3
     """
-    records = figure5.draw_integration(
+    found = draw_integration(
         open_at(db),
         data,
         figures,
@@ -79,10 +100,27 @@ def gini(
         trees,
         seed,
         jobs,
-        controls,
-        library,
+        controls=controls,
+        library=library,
     )
-    emit(format_, figure5.SUMMARY_FIELDS, records, listing(figure5.COLUMNS, records))
+    records = [_summary(one) for one in found]
+    emit(format_, list(records[0]), records, listing(STAGE_COLUMNS, records))
+
+
+def _summary(one: Integration) -> dict[str, object]:
+    from dia_repro.rendering.heatmaps import STATES
+
+    far, low, high = one.far_share()
+    return {
+        "states": STATES[one.settings.source],
+        "stage": one.settings.stage,
+        "layers": one.layers,
+        "density": one.density(),
+        "far_percent": far,
+        "far_low": low,
+        "far_high": high,
+        "last_layer_draws_most_from": one.main_source_of_last(),
+    }
 
 
 def open_at(db: str) -> Database:
@@ -113,8 +151,14 @@ def gradients(
 
     Example: dia-repro analyze gradients
     """
-    records, ends = figure6.draw_gradients(open_at(db), figures, run or [])
-    emit(format_, figure6.FIELDS, records, listing(figure6.COLUMNS, ends))
+    from dia_repro.rendering.histograms import GRADIENT_FIELDS, gradient_records
+
+    found = draw_gradients(open_at(db), figures, run or [])
+    records = list(gradient_records(found))
+    moments = {one.run.summary.id: one.moments for one in found}
+    ends = [record for record in records if record["epochs"] in moments[record["run"]]]
+    ends.sort(key=lambda record: (record["epochs"], record["stage"]))
+    emit(format_, GRADIENT_FIELDS, records, listing(GRADIENT_COLUMNS, ends))
 
 
 app.command()(starting.start)

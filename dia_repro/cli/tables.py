@@ -172,8 +172,7 @@ def _draw(
 
     Gives its picture.
     """
-    from dia_repro.cli.gradients import draw_gradients
-    from dia_repro.cli.integration import draw_integration
+    from dia_repro.cli.pictures import draw_gradients, draw_integration
     from dia_repro.results.queries import runs_of
     from dia_repro.results.schema import State
 

@@ -189,7 +189,7 @@ def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
             if not known or None in values.values():
                 continue  # the best of some is no statement
             for (row, column), one in values.items():
-                if math.isclose(one, max(known)):
+                if one is not None and math.isclose(one, max(known)):
                     yield row, column, heading
 
 

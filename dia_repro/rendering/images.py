@@ -62,7 +62,7 @@ KINDS = ("pdf", "png", "svg")
 COLUMN_INCHES = 3.3  # of a paper with two columns
 SMALL, LARGE = 7.0, 8.0  # points
 LINE_HEIGHT, POINTS_PER_INCH = 1.3, 72  # of the size of the text
-CHARACTERS, TITLE_CHARACTERS = 55, 48  # of small text and of titles that fit
+CHARACTERS, TITLE_CHARACTERS = 55, 48  # of small text and of titles that fit into a column
 COLUMN_DPI, WIDE_DPI = 300, 150  # of PNG, for pictures of a column and wider ones
 BLACK, BLUE, ORANGE, GREEN, SKY = "#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9"
 CONTEXT = "0.8"  # grey of what is there to compare with
@@ -150,7 +150,9 @@ def frame(
         inches: height of the panels together, their ticks and titles included.
         across: how many entries of the legend stand side by side.
     """
-    title, caption = wrapped(title, TITLE_CHARACTERS), wrapped(caption)
+    columns = figure.get_figwidth() / COLUMN_INCHES
+    title = wrapped(title, int(TITLE_CHARACTERS * columns))
+    caption = wrapped(caption, int(CHARACTERS * columns))
     above = 2 + (title.count("\n") + 1) * LARGE * LINE_HEIGHT
     legend = -(-len(handles) // across) * (SMALL * LINE_HEIGHT + 2)
     below = 3 + (caption.count("\n") + 1 if caption else 0) * SMALL * LINE_HEIGHT
@@ -189,7 +191,7 @@ def fix_layout(figure: Figure) -> None:
         axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
 
 
-def wrapped(text: str, characters: int = CHARACTERS) -> str:
+def wrapped(text: str, characters: int) -> str:
     """Text in lines that fit a picture's width."""
     return "\n".join(textwrap.wrap(text, characters))
 

@@ -9,13 +9,21 @@ from dia_repro.artifacts.sizes import Mark, SizePanel, Sizes
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import circumstances
 from dia_repro.rendering.images import CONTEXT, LOOKS
-from dia_repro.rendering.labels import place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
+# Of a label from its point, in points: to the right and left first, where it reads best.
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+OFFSETS = [
+    (across * distance, up * (distance + images.SMALL / 2))
+    for distance in (4, 9, 15, 22)
+    for across, up in DIRECTIONS
+]
 PANEL_INCHES, CROWDED_INCHES, MANY = 1.5, 2.1, 12
 MARKER = 4.0  # points
 KINDS = ("original", "SENet", "DIANet")
@@ -109,19 +117,65 @@ def _point(axes: Axes, mark: Mark, *, hollow: bool) -> None:
 
 
 def _label(axes: Axes, panel: SizePanel) -> None:
-    """The networks' names, each at its most accurate point."""
+    """Write the networks' names, each at its most accurate point."""
+    from matplotlib.transforms import Bbox
+
     shown = [mark for mark in (*panel.paper, *panel.ours) if not mark.diverged]
     best: dict[str, Mark] = {}
     for mark in panel.paper or panel.ours:
         if not mark.diverged and mark.top1 > best.get(mark.network, mark).top1 - 1e-9:
             best[mark.network] = mark
-    names = [(one.parameters, one.top1, _short(name)) for name, one in best.items()]
-    place_labels(axes, names, [(mark.parameters, mark.top1) for mark in shown], images.SMALL)
+    positions = axes.transData.transform([(mark.parameters, mark.top1) for mark in shown])
+    radius = 0.7 * MARKER * axes.get_figure(root=True).dpi / images.POINTS_PER_INCH
+    taken = [Bbox.from_extents(x, y, x, y).padded(radius) for x, y in positions]
+    for name, one in best.items():
+        label = axes.annotate(
+            name.rpartition(" ")[2],  # Table 4's networks are next to that with r = 4
+            (one.parameters, one.top1),
+            xytext=(0, 0),
+            textcoords="offset points",
+            va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.5", "shrinkB": MARKER},
+            zorder=4,
+        )
+        taken.append(place_label(axes, label, taken))
 
 
-def _short(network: str) -> str:
-    # Table 4's networks stand beside that with r = 4.
-    return network.rpartition(" ")[2]
+def place_label(axes: Axes, label: Annotation, taken: Sequence[Bbox]) -> Bbox:
+    """Move a label to the nearest free position around its point, else where it hides least.
+
+    The layout has to be settled, and the limits of the axes.
+
+    Args:
+        taken: what it should not hide, in pixels.
+
+    Returns:
+        The label's own box, in pixels.
+    """
+    from matplotlib.text import Text
+
+    whole = axes.get_window_extent()
+
+    def moved(offset: tuple[float, float]) -> Bbox:
+        across, _ = offset
+        label.set(position=offset, ha="left" if across > 0 else "right" if across else "center")
+        label.get_window_extent()  # updates its position; with its line, which may hide anything
+        return Text.get_window_extent(label)
+
+    def cost(offset: tuple[float, float]) -> float:
+        box = moved(offset)
+        outside = box.width * box.height - _overlap(box, whole)
+        return sum(_overlap(box, one) for one in taken) + 10 * outside
+
+    return moved(min(OFFSETS, key=cost))
+
+
+def _overlap(box: Bbox, other: Bbox) -> float:
+    """Return the area that two boxes share."""
+    from matplotlib.transforms import Bbox
+
+    both = Bbox.intersection(box, other)
+    return both.width * both.height if both else 0.0
 
 
 def _handles() -> list[Line2D]:
