@@ -62,11 +62,11 @@ def draw_gradients(found: Sequence[RecordedRun]) -> Figure:
 def _draw(axes: Axes, record: dict[str, Any], label: str, look: Look) -> Iterable[float]:
     """Draw one distribution; return the powers of ten where there is something to see."""
     middles, shares = shares_by_decade(record)
-    line = {"color": look.colour, "linestyle": look.line}
-    axes.plot(middles, shares, label=label, linewidth=1.2, **line)
-    axes.fill_between(middles, shares, color=look.colour, alpha=0.12, linewidth=0)
+    colour, line = look.colour, look.line
+    axes.plot(middles, shares, label=label, linewidth=1.2, color=colour, linestyle=line)
+    axes.fill_between(middles, shares, color=colour, alpha=0.12, linewidth=0)
     if record["mean"] > 0:
-        axes.axvline(np.log10(record["mean"]), linewidth=0.8, **line)
+        axes.axvline(np.log10(record["mean"]), linewidth=0.8, color=colour, linestyle=line)
     return list(middles[shares > LEAST_SHARE * BINS_PER_DECADE])
 
 

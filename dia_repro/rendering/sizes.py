@@ -126,7 +126,8 @@ def _label(axes: Axes, panel: SizePanel) -> None:
         if not mark.diverged and mark.top1 > best.get(mark.network, mark).top1 - 1e-9:
             best[mark.network] = mark
     positions = axes.transData.transform([(mark.parameters, mark.top1) for mark in shown])
-    radius = 0.7 * MARKER * axes.get_figure(root=True).dpi / images.POINTS_PER_INCH
+    figure = axes.get_figure(root=True)
+    radius = 0.7 * MARKER * (figure.dpi if figure else 100) / images.POINTS_PER_INCH
     taken = [Bbox.from_extents(x, y, x, y).padded(radius) for x, y in positions]
     for name, one in best.items():
         label = axes.annotate(

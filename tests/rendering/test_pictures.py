@@ -192,12 +192,12 @@ def labelled(x: float, taken: Sequence[Bbox]) -> tuple[Annotation, Bbox]:
 
 def test_labels_avoid_points_and_the_edge() -> None:
     label, box = labelled(0.5, [])
-    assert label.get_ha() == "left"
+    assert label.get_horizontalalignment() == "left"
     label, other = labelled(0.5, [box])
-    assert label.get_ha() == "right"
+    assert label.get_horizontalalignment() == "right"
     assert not other.overlaps(box)
-    assert labelled(0.95, [])[0].get_ha() == "right"
-    assert labelled(0.05, [])[0].get_ha() == "left"
+    assert labelled(0.95, [])[0].get_horizontalalignment() == "right"
+    assert labelled(0.05, [])[0].get_horizontalalignment() == "left"
 
 
 @pytest.mark.parametrize("across", [1, 3])
