@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
@@ -27,6 +28,7 @@ from dia_repro.rendering.escaping import visible
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Read by matplotlib when it is imported. Jupyter names a backend of its own to all programs that it
 # starts, which is refused where its package is missing; files are drawn without any.
@@ -59,6 +61,7 @@ check_settings()
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 KINDS = ("pdf", "png", "svg")
+STYLE = "assets/dia-repro.mplstyle"
 COLUMN_INCHES = 3.3  # of a paper with two columns
 SMALL, LARGE = 7.0, 8.0  # points
 LINE_HEIGHT, POINTS_PER_INCH = 1.3, 72  # of the size of the text
@@ -75,6 +78,20 @@ class Look:
     colour: str
     line: Literal["solid"] | tuple[int, tuple[float, ...]]
     marker: str
+
+    def handle(self, label: str, *, line: bool, size: float) -> Line2D:
+        """Return its entry of a legend: its marker in points, on its line or alone."""
+        from matplotlib.lines import Line2D
+
+        return Line2D(
+            [],
+            [],
+            color=self.colour,
+            linestyle=self.line if line else "none",
+            marker=self.marker,
+            markersize=size,
+            label=label,
+        )
 
 
 LOOKS = {
@@ -106,31 +123,12 @@ def looks(names: list[tuple[str, ...]]) -> list[Look]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib's defaults whatever the user has set, small text, and fonts inside files."""
+    """Use matplotlib's defaults, whatever the user has set, and our style on top of them."""
     import matplotlib
 
-    ours: dict[Any, Any] = {
-        "font.size": SMALL,
-        "axes.titlesize": SMALL,
-        "axes.labelsize": SMALL,
-        "xtick.labelsize": SMALL,
-        "ytick.labelsize": SMALL,
-        "legend.fontsize": SMALL,
-        "figure.titlesize": LARGE,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.minor.width": 0.4,
-        "ytick.minor.width": 0.4,
-        "legend.frameon": False,
-        "pdf.fonttype": 42,
-        "svg.hashsalt": "dia-repro",
-    }
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), as_file(files("dia_repro.rendering") / STYLE) as path:
         matplotlib.rcdefaults()  # backend apart
-        matplotlib.rcParams.update(ours)
+        matplotlib.rcParams.update(matplotlib.rc_params_from_file(path, use_default_template=False))
         yield
 
 

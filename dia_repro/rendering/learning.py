@@ -154,10 +154,13 @@ def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
 def _span_of_seeds(one: NetworkLines) -> tuple[NDArray[np.float64], ...]:
     """Epochs, and the lowest and highest figure of any seed in each."""
     points = np.concatenate([line.points for line in one.lines])
-    points = points[np.lexsort(points.T[::-1])]  # by epoch, then by figure
-    epochs, first = np.unique(points[:, 0], return_index=True)
-    _, last = np.unique(points[::-1, 0], return_index=True)
-    return epochs, points[first, 1], points[::-1][last, 1]
+    epochs = np.unique(points[:, 0])
+    of_each = [points[points[:, 0] == epoch, 1] for epoch in epochs]
+    return (
+        epochs,
+        np.array([one.min() for one in of_each]),
+        np.array([one.max() for one in of_each]),
+    )
 
 
 def _list_divergences(axes: Axes, one: NetworkLines, look: Look, height: float) -> None:
@@ -168,7 +171,9 @@ def _list_divergences(axes: Axes, one: NetworkLines, look: Look, height: float) 
             if len(line.points):
                 rise = np.array([line.points[-1], (line.divergence.moment, y)])
                 axes.plot(*rise.T, color=look.colour, linewidth=THIN, linestyle=":")
-            _cross(axes, line.divergence.moment, y, look)
+            cross = {"marker": "x", "markersize": CROSS, "markeredgewidth": 1.2}
+            at = [line.divergence.moment], [y]
+            axes.plot(*at, color=look.colour, clip_on=False, zorder=4, **cross)
     text, x, align = _fitting(axes, one)
     offset = {"left": 5, "right": -5}.get(align, 0)
     axes.annotate(
@@ -192,19 +197,6 @@ def _fitting(axes: Axes, one: NetworkLines) -> tuple[str, float, Side]:
                 return text, x, "left" if align == "left" else "right"
     _, x, align = max(gaps)
     return words[-1], x, "left" if align == "left" else "right"
-
-
-def _cross(axes: Axes, x: float, y: float, look: Look) -> None:
-    axes.plot(
-        [x],
-        [y],
-        marker="x",
-        color=look.colour,
-        markersize=CROSS,
-        markeredgewidth=1.2,
-        clip_on=False,
-        zorder=4,
-    )
 
 
 def _divergence_words(one: NetworkLines) -> list[str]:
@@ -239,26 +231,12 @@ def _looks(panel: LearningPanel) -> list[Look]:
 
 
 def _handles(panels: Sequence[LearningPanel]) -> list[Line2D]:
-    from matplotlib.lines import Line2D
-
     entries: dict[str, Look] = {}
     for panel in panels:
         if len(panel.networks) > 1:
             for one, look in zip(panel.networks, _looks(panel), strict=True):
                 entries.setdefault(", ".join(one.names), look)
-    return [
-        Line2D(
-            [],
-            [],
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            markersize=3,
-            linewidth=THICK,
-            label=label,
-        )
-        for label, look in entries.items()
-    ]
+    return [look.handle(label, line=True, size=3) for label, look in entries.items()]
 
 
 def _caption(learning: Learning) -> Iterator[str]:

@@ -13,7 +13,6 @@ from dia_repro.rendering.images import CONTEXT, LOOKS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
@@ -45,7 +44,8 @@ def draw_sizes(sizes: Sizes) -> Figure:
         title = "Accuracy against parameters, Tables 3 to 5"
         if any(panel.ours for panel in sizes.panels):
             title += circumstances(sizes.values[0])
-        images.frame(figure, inches, title, " ".join(_caption(sizes)), _handles())
+        handles = [LOOKS[kind].handle(kind, line=False, size=MARKER) for kind in KINDS]
+        images.frame(figure, inches, title, " ".join(_caption(sizes)), handles)
         for place, panel in zip(axes, sizes.panels, strict=True):
             _label(place, panel)
     return figure
@@ -177,23 +177,6 @@ def _overlap(box: Bbox, other: Bbox) -> float:
 
     both = Bbox.intersection(box, other)
     return both.width * both.height if both else 0.0
-
-
-def _handles() -> list[Line2D]:
-    from matplotlib.lines import Line2D
-
-    return [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=LOOKS[kind].marker,
-            markersize=MARKER,
-            color=LOOKS[kind].colour,
-            label=kind,
-        )
-        for kind in KINDS
-    ]
 
 
 def _caption(sizes: Sizes) -> Iterator[str]:
