@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 import dia_repro
@@ -23,12 +25,15 @@ def section(heading: str) -> str:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_python_blocks_run(block: str) -> None:
-    names: dict[str, object] = {}
+def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where the published database is
+    names: dict[str, Any] = {}
     exec(block, names)
-    shape = re.search(r"logits = .*# \((\d+), (\d+)\)", block)
-    assert shape is not None
-    assert tuple(names["logits"].shape) == tuple(map(int, shape.groups()))  # type: ignore[attr-defined]
+    for name, shape in re.findall(r"(\w+) = .*# \((\d+, \d+)\)", block):
+        assert tuple(names[name].shape) == tuple(map(int, shape.split(", ")))
+    frames = [value for value in names.values() if isinstance(value, pd.DataFrame)]
+    assert all(map(len, frames))
+    assert len(frames) == block.count("results.")
 
 
 @pytest.mark.slow
