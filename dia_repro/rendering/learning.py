@@ -171,9 +171,16 @@ def _list_divergences(axes: Axes, one: NetworkLines, look: Look, height: float) 
             if len(line.points):
                 rise = np.array([line.points[-1], (line.divergence.moment, y)])
                 axes.plot(*rise.T, color=look.colour, linewidth=THIN, linestyle=":")
-            cross = {"marker": "x", "markersize": CROSS, "markeredgewidth": 1.2}
-            at = [line.divergence.moment], [y]
-            axes.plot(*at, color=look.colour, clip_on=False, zorder=4, **cross)
+            axes.plot(
+                [line.divergence.moment],
+                [y],
+                marker="x",
+                color=look.colour,
+                markersize=CROSS,
+                markeredgewidth=1.2,
+                clip_on=False,
+                zorder=4,
+            )
     text, x, align = _fitting(axes, one)
     offset = {"left": 5, "right": -5}.get(align, 0)
     axes.annotate(
