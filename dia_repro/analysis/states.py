@@ -127,28 +127,23 @@ def _walk(trainer: Trainer) -> dict[int, States]:
     network = trainer.model
     network.use_fast(False)  # there a unit is not called as a module
     network.eval()
-    seen: dict[int, list[Tensor]] = {}
-    hooks = []
-    for number, stage in enumerate(cast("list[Stage]", network.stages), start=1):
-        if isinstance(stage.unit, DIALSTM):
-            seen[number] = []
-            hooks.append(stage.unit.register_forward_hook(_keep(seen[number])))
-    batches: dict[int, list[Tensor]] = {number: [] for number in seen}
-    try:
-        with torch.no_grad():
-            for images, _ in trainer.data.test_batches(TEST_BATCH):
-                network(images)
-                for number, vectors in seen.items():
-                    batches[number].append(torch.stack(vectors, 1).cpu())
-                    vectors.clear()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    units: dict[nn.Module, int] = {
+        stage.unit: number
+        for number, stage in enumerate(cast("list[Stage]", network.stages), start=1)
+        if isinstance(stage.unit, DIALSTM)
+    }
+    seen: dict[int, list[Tensor]] = {number: [] for number in units.values()}
+    batches: dict[int, list[Tensor]] = {number: [] for number in units.values()}
+
+    def keep(unit: nn.Module, _arguments: object, result: tuple[Tensor, object]) -> None:
+        seen[units[unit]].append(result[0])
+
+    for unit in units:  # the network is used for nothing else
+        unit.register_forward_hook(keep)
+    with torch.no_grad():
+        for images, _ in trainer.data.test_batches(TEST_BATCH):
+            network(images)
+            for number, vectors in seen.items():
+                batches[number].append(torch.stack(vectors, 1).cpu())
+                vectors.clear()
     return {number: torch.cat(parts).numpy() for number, parts in batches.items()}
-
-
-def _keep(vectors: list[Tensor]) -> Any:
-    def hook(_unit: nn.Module, _arguments: object, result: tuple[Tensor, object]) -> None:
-        vectors.append(result[0])
-
-    return hook

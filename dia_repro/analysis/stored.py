@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -62,8 +62,8 @@ def stored_integrations(
     by_settings: dict[tuple[object, ...], dict[int, dict[int, Integration]]] = {}
     for run_id, texts in analysis_settings(database, run_ids).items():
         for settings in (_settings_of_trained(database, text) for text in texts):
-            whole = _whole(database, run_id, settings) if settings else None
-            if settings and whole is not None:
+            whole = settings and _whole(_parts(database, run_id, settings), settings)
+            if settings and whole:
                 s = settings
                 key = (s.samples, s.trees, -s.seed, s.library)
                 by_settings.setdefault(key, {}).setdefault(run_id, {})[s.stage] = whole
@@ -83,18 +83,20 @@ def _settings_of_trained(database: Database, text: str) -> Settings | None:
     return settings if settings.source is Source.TRAINED else None
 
 
-def _whole(database: Database, run_id: int, settings: Settings) -> Integration | None:
-    """An analysis from its parts, if all of them are there."""
-    parts = _parts(database, run_id, settings.canonical_json())
+def _whole(parts: Mapping[int, ForestPart], settings: Settings) -> Integration | None:
+    """Return an analysis from its parts, if all of them are there."""
     first = next(iter(parts.values()), None)
     if first is None or len(parts) < first.layers - 1:
         return None
-    shares = {target: np.array(part.shares) for target, part in parts.items()}
-    return Integration(settings, first.samples, shares)
+    return Integration(settings, first.samples, _shares(parts))
 
 
-def _parts(database: Database, run_id: int, settings: str) -> dict[int, ForestPart]:
-    contents = analysis_parts(database, run_id, settings)
+def _shares(parts: Mapping[int, ForestPart]) -> dict[int, Floats]:
+    return {target: np.array(part.shares) for target, part in parts.items()}
+
+
+def _parts(database: Database, run_id: int, settings: Settings) -> dict[int, ForestPart]:
+    contents = analysis_parts(database, run_id, settings.canonical_json())
     with database.translated():
         return forest_parts(contents)
 
@@ -142,31 +144,21 @@ class Analyst:
             AnalysisGoneError, UnknownRunError: the run was removed meanwhile.
         """
         text, run = settings.canonical_json(), self.run.summary
-        whole = _whole(self.database, run.id, settings)
-        kept = _parts(self.database, run.id, text)
+        kept = _parts(self.database, run.id, settings)
         # After they were read: they are this run's if its number still is.
         if run_detail(self.database, run.id).summary.uid != run.uid:
             raise writer.AnalysisGoneError
-        if whole is not None:
+        if whole := _whole(kept, settings):
             return whole
-        done = {target: np.array(part.shares) for target, part in kept.items()}
-        states = self._collected(settings)[settings.stage]
+        key = (settings.samples, settings.seed, settings.source)
+        if key not in self._states:
+            self._states[key] = collect(self.run, self.data, self.folder, *key)
+        states = self._states[key][settings.stage]
         writer.ensure_analysis(self.database, run.uid, text, self.circumstances)
 
         def keep(target: int, shares: Floats, seconds: float) -> None:
-            content = {
-                "layers": states.shape[1],
-                "samples": len(states),
-                "shares": shares.tolist(),
-            }
-            writer.record_part(self.database, run.uid, text, target, json.dumps(content), seconds)
+            part = ForestPart(states.shape[1], len(states), shares.tolist())
+            content = json.dumps(asdict(part))
+            writer.record_part(self.database, run.uid, text, target, content, seconds)
 
-        return integrate(states, settings, self.jobs, done, keep, on_progress)
-
-    def _collected(self, settings: Settings) -> dict[int, States]:
-        key = (settings.samples, settings.seed, settings.source)
-        if key not in self._states:
-            self._states[key] = collect(
-                self.run, self.data, self.folder, settings.samples, settings.seed, settings.source
-            )
-        return self._states[key]
+        return integrate(states, settings, self.jobs, _shares(kept), keep, on_progress)
