@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dia_repro.cli import options, starting
-from dia_repro.cli.output import emit
+from dia_repro.cli import options
+from dia_repro.cli.output import emit, watch
 from dia_repro.cli.pictures import SAMPLES, TREES, draw_gradients, draw_integration
+from dia_repro.cli.progress import Terminal
+from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
+    from dia_repro.analysis.divergence_probe import InitialSteps, Variation
     from dia_repro.analysis.gini import Integration
+    from dia_repro.experiments.spec import Spec
     from dia_repro.results.database import Database
 
 STAGE_COLUMNS = (
@@ -37,6 +41,27 @@ GRADIENT_COLUMNS = (
     Column("variance", field("variance", "{:.3g}"), right=True),
     Column("median", field("q50", "{:.3g}"), right=True),
     Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
+)
+STEP_FIELDS = (
+    "network",
+    "data",
+    "seed",
+    "init",
+    "rate",
+    "classes",
+    "spread",
+    "diverged_at",
+    "losses",
+)
+STEP_COLUMNS = (
+    Column("network", field("network")),
+    Column("seed", field("seed"), right=True),
+    Column("init", field("init")),
+    Column("rate", field("rate", "{:g}"), right=True),
+    Column("classes", field("classes"), right=True),
+    Column("logits' std", field("spread", "{:.3g}"), right=True),
+    Column("diverged at step", lambda r: str(r["diverged_at"] or "–"), right=True),
+    Column("loss by step", lambda r: " ".join(f"{loss:.3g}" for loss in r["losses"])),
 )
 
 app = typer.Typer(help="What trained networks look like inside.", no_args_is_help=True)
@@ -161,4 +186,77 @@ def gradients(
     emit(format_, GRADIENT_FIELDS, records, listing(GRADIENT_COLUMNS, ends))
 
 
-app.command()(starting.start)
+@app.command()
+@options.with_options
+def start(
+    artifacts: options.Artifacts,
+    selection: options.Selection,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="At most; a divergence is the last one.")
+    ] = 12,
+    init: Annotated[
+        Init,
+        typer.Option(
+            "--init",
+            help="Start convolutions otherwise: fan-in, He's by the number of inputs; xavier, "
+            "Glorot's; torch, what torch does by itself.",
+        ),
+    ] = Init.OWN,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0, max=1000, help="Another learning rate.")
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", min=2, help="Cut the data's classes, in turn, into so many."),
+    ] = None,
+    device: options.DeviceOption = None,
+    data: options.DataFolder = options.DEFAULT_DATA,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """The initial steps of trainings: how large logits are before them, and whether they diverge.
+
+    Without variations these are the initial steps of `run`. Nothing is kept.
+
+    Example: dia-repro analyze start table8 --protocol demo --seeds 3 --steps 5
+    """
+    from dia_repro.artifacts import choose
+    from dia_repro.execution.machine import find_machine
+    from dia_repro.execution.requests import chosen_entries, find_data, request_to_train
+
+    chosen = choose(artifacts)
+    own = find_data(selection, data, Terminal())
+    machine = find_machine(device)
+    request = request_to_train(selection, machine, own)
+    from dia_repro.analysis.divergence_probe import Variation, probe
+
+    entries = chosen_entries(chosen, selection.only)
+    specs = list(dict.fromkeys(entry.spec(request) for _, entry in entries))
+    location = DataLocation(data, own.folder if own else None, selection.skip_damaged)
+    variation, seeds = Variation(init, rate, classes), range(selection.seeds or 1)
+    records = []
+    with watch("Initial steps") as on_progress:
+        for one in probe(specs, seeds, location, steps, machine.cores, machine.device, variation):
+            records.append(_steps_record(*one, variation))
+            on_progress(len(records), len(specs) * len(seeds))
+    texts = records
+    if format_ is options.Format.CSV:
+        texts = [one | {"losses": " ".join(map(str, one["losses"]))} for one in records]
+    emit(format_, STEP_FIELDS, texts, listing(STEP_COLUMNS, records))
+
+
+def _steps_record(
+    spec: Spec, seed: int, found: InitialSteps, variation: Variation
+) -> dict[str, Any]:
+    from dia_repro.experiments.describe import describe_data, describe_model
+
+    return {
+        "network": describe_model(spec.model),
+        "data": describe_data(spec.data),
+        "seed": seed,
+        "init": variation.init.value,
+        "rate": spec.recipe.lr if variation.rate is None else variation.rate,
+        "classes": variation.classes or spec.data.classes,
+        "spread": found.spread,
+        "diverged_at": found.diverged_at,
+        "losses": list(found.losses),
+    }
