@@ -11,7 +11,7 @@ from typing import Any
 from dia_repro.artifacts.findings import Findings
 from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.rendering.explanations import commit_text
-from dia_repro.results.histories import Attempt
+from dia_repro.results.schema import ProvenanceRow
 
 VERDICTS = {"supported": "✓", "refuted": "✕", "undecided": "?", "not run": "○"}
 
@@ -75,7 +75,7 @@ def provenance(findings: Iterable[Findings]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: (one["last"], [*one["texts"].values()]), reverse=True)
 
 
-def _environment(attempt: Attempt) -> tuple[tuple[str, str], ...]:
+def _environment(attempt: ProvenanceRow) -> tuple[tuple[str, str], ...]:
     return (
         ("dia-repro", attempt.package),
         ("commit", commit_text(attempt.git_commit, attempt.git_clean) or "no checkout"),
