@@ -124,7 +124,7 @@ def probe(
 
 
 def _losses(trainer: Trainer) -> Iterator[float]:
-    """Of each step of an epoch, to the first that is not finite."""
+    """Yield the loss of each step of an epoch, to the first that is not finite."""
     sums = trainer.step.tally.sums
     for images, labels in trainer.batches(0):
         before = float(sums[0])
@@ -137,7 +137,7 @@ def _losses(trainer: Trainer) -> Iterator[float]:
 
 
 def cut(dataset: AnyDataset, classes: int, wanted: int) -> Dataset:
-    """The same images in more classes: class c's in turn in c·k to c·k + k - 1.
+    """Return the same images in more classes: class c's in turn in c·k to c·k + k - 1.
 
     Raises:
         UsageError: that cannot be done with classes of one size, or images are not at hand.

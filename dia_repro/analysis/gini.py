@@ -57,7 +57,7 @@ class Settings:
     library: bool
 
     def canonical_json(self) -> str:
-        """For the database: the same text for the same settings."""
+        """Return the database's text for these settings, always the same."""
         return json.dumps({"kind": "gini", **asdict(self)}, sort_keys=True)
 
 
@@ -77,7 +77,7 @@ class Integration:
 
     @property
     def layers(self) -> int:
-        """T."""
+        """Number of layers T of the stage."""
         return max(self.shares)
 
     @property
@@ -96,7 +96,7 @@ class Integration:
         return heat
 
     def far_share(self) -> tuple[float, float, float]:
-        """Importance of layers more than three back, mean over the targets that have any, %.
+        """Return the importance of layers more than three back, mean over targets that have any, %.
 
         Returns:
             Of the forest; and its interval, 95 % of what single trees give. Each tree has its own
@@ -116,11 +116,11 @@ class Integration:
         return float(per_tree.mean()), float(low), float(high)
 
     def density(self) -> float:
-        """Mean of the heatmap's cells: 1 where a layer draws on all before it alike."""
+        """Return the mean of the heatmap's cells: 1 where a layer draws on all before it alike."""
         return float(np.nanmean(self.matrix))
 
     def main_source_of_last(self) -> int:
-        """The layer from which the last one draws most, from 1."""
+        """Return the layer from which the last one draws most, counted from 1."""
         return int(self.shares[self.layers].mean(0).argmax()) + 1
 
 

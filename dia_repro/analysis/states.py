@@ -42,7 +42,7 @@ States = NDArray[np.float32]
 
 
 def stages_with_units(spec: Spec) -> list[int]:
-    """The stages of a spec's network that have a DIA unit, from 1."""
+    """Return the stages of a spec's network that have a DIA unit, from 1."""
     stages = getattr(spec.model.attention, "stages", None)
     return list(stages or (1, 2, 3))
 
@@ -64,7 +64,7 @@ def check_run(run: RunDetail) -> Spec:
 def collect(
     run: RunDetail, data: DataLocation, folder: Folder, samples: int, seed: int, source: Source
 ) -> dict[int, States]:
-    """Hidden states on some of the test images, chosen at random, in evaluation mode.
+    """Return hidden states on some of the test images, chosen at random, in evaluation mode.
 
     Args:
         folder: of the run's checkpoints.
@@ -96,7 +96,7 @@ def collect(
 
 
 def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
-    """The data set with some of its test images."""
+    """Return the data set with some of its test images."""
     random = np.random.default_rng(seed)
     chosen = random.permutation(dataset.test_images)[:samples]
     if isinstance(dataset, StreamedDataset):

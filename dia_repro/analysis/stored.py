@@ -51,7 +51,7 @@ def choose_run(database: Database, run_id: int | None) -> RunDetail:
 def stored_integrations(
     database: Database, run_ids: Iterable[int]
 ) -> dict[int, dict[int, Integration]]:
-    """Feature integration of trained networks as far as it is kept; computes nothing.
+    """Return feature integration of trained networks as far as it is kept; computes nothing.
 
     All runs are shown with the same settings: those that most runs have all stages with, then
     those with most images and trees.
@@ -120,7 +120,7 @@ class Analyst:
     _states: dict[tuple[int, int, Source], dict[int, States]] = field(default_factory=dict)
 
     def stages(self, wanted: int | None) -> list[int]:
-        """The stage asked for, or all that have a DIA unit.
+        """Return the stage asked for, or all that have a DIA unit.
 
         Raises:
             NotAnalysableError: the stage has none.

@@ -9,7 +9,7 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, watch
-from dia_repro.cli.pictures import SAMPLES, TREES, draw_gradients, draw_integration
+from dia_repro.cli.pictures import Forests, draw_gradients, draw_integration
 from dia_repro.cli.progress import Terminal
 from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.rendering.listing import Column, field, listing
@@ -78,8 +78,10 @@ def gini(
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="Test images; all where there are fewer.")
-    ] = SAMPLES,
-    trees: Annotated[int, typer.Option("--trees", min=1, help="Of each random forest.")] = TREES,
+    ] = Forests.samples,
+    trees: Annotated[
+        int, typer.Option("--trees", min=1, help="Of each random forest.")
+    ] = Forests.trees,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the choice of images and of the forests.")
     ] = 0,
@@ -114,19 +116,9 @@ def gini(
 
     Example: dia-repro analyze gini --stage 3
     """
+    forests = Forests(samples, trees, seed, library)
     found = draw_integration(
-        open_at(db),
-        data,
-        figures,
-        checkpoints,
-        run,
-        stage,
-        samples,
-        trees,
-        seed,
-        jobs,
-        controls=controls,
-        library=library,
+        open_at(db), data, figures, checkpoints, run, stage, jobs, forests, controls=controls
     )
     records = [_summary(one) for one in found]
     emit(format_, list(records[0]), records, listing(STAGE_COLUMNS, records))
@@ -149,7 +141,7 @@ def _summary(one: Integration) -> dict[str, object]:
 
 
 def open_at(db: str) -> Database:
-    """The results database, which may not be there yet."""
+    """Return the results database, which may not be there yet."""
     from dia_repro.results.database import open_database
 
     return open_database(db, create=False)

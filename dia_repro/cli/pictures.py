@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,13 +30,30 @@ if TYPE_CHECKING:
     from dia_repro.artifacts.sizes import Sizes
     from dia_repro.results.database import Database
 
-# Heatmaps of two forest seeds agree: Spearman's rank correlation over the cells of a stage is 0.957
-# or more (DIANet164, demo protocol; with 60 trees 0.942). 100 trees are the library's default.
-SAMPLES, TREES = 200, 100
 WITH_DIVERGENCES = "table8"
 SIZES = "accuracy-parameters"
 V = TypeVar("V")
 Files = dict[str, bytes]  # by kind
+
+
+@dataclass(frozen=True)
+class Forests:
+    """Settings of Figure 5's random forests.
+
+    Heatmaps of two seeds agree: Spearman's rank correlation over the cells of a stage is 0.957 or
+    more (DIANet164, demo protocol; with 60 trees 0.942). 100 trees are scikit-learn's default.
+
+    Attributes:
+        samples: test images.
+        trees: of each forest.
+        seed: of the choice of images and of the forests.
+        library: whether scikit-learn grows the trees.
+    """
+
+    samples: int = 200
+    trees: int = 100
+    seed: int = 0
+    library: bool = False
 
 
 class Pictures:
@@ -111,13 +129,10 @@ def draw_integration(
     checkpoints: str | None = None,
     run: int | None = None,
     stage: int | None = None,
-    samples: int = SAMPLES,
-    trees: int = TREES,
-    seed: int = 0,
     jobs: int | None = None,
+    forests: Forests = Forests(),
     *,
     controls: bool = True,
-    library: bool = False,
 ) -> list[Integration]:
     """Write Figure 5's files; what was computed before is taken from the database."""
     from dia_repro.analysis.gini import Settings
@@ -128,7 +143,7 @@ def draw_integration(
     analyst = _analyst(database, data, checkpoints, run, jobs)
     stages = analyst.stages(stage)
     wanted = [
-        Settings(one, source, samples, trees, seed, library)
+        Settings(one, source, *astuple(forests))
         for source in (Source if controls else [Source.TRAINED])
         for one in stages
     ]

@@ -147,7 +147,7 @@ def _number(cell: Cell | None, form: str, *, ours: bool) -> str:
 
 
 def accuracy(cell: Cell | None) -> str:
-    """Mean ± standard deviation, with how many of how many runs where that needs saying."""
+    """Return mean ± standard deviation, with how many of how many runs where that needs saying."""
     if cell is None:
         return ""
     parts = []
@@ -194,7 +194,7 @@ def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
 
 
 def circumstances(value: TableValue) -> str:
-    """What is not the paper's, in brackets with a space in front; nothing if all is."""
+    """Return what is not the paper's, in brackets with a space in front; empty if all is."""
     if value.comparable:
         return ""
     datasets = ", ".join(sorted({spec.data.dataset for spec in value.specs.values()}))
@@ -203,7 +203,7 @@ def circumstances(value: TableValue) -> str:
 
 
 def protocol_name(request: Request) -> str:
-    """E.g. "paper protocol cut to 2 epochs"."""
+    """Return e.g. "paper protocol cut to 2 epochs"."""
     epochs = request.epochs
     cut = f" cut to {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
     return f"{request.protocol.value} protocol{cut}"
@@ -231,7 +231,7 @@ def _notes(value: TableValue) -> tuple[str, ...]:
 
 
 def _mixed(value: TableValue) -> Iterator[str]:
-    """Say once a table what its runs differ in besides network and seed."""
+    """Yield a sentence on what a table's runs differ in besides network and seed."""
     parts = [("Runs of one cell", value.mixed.within), ("Cells", value.mixed.between)]
     said = [f"{what} differ in {_listed(values)}" for what, values in parts if values]
     if said:

@@ -108,7 +108,7 @@ LOOKS |= {"DIANet164": LOOKS[DIANET], "DIA-SE": OTHER_LOOKS[0]}
 
 
 def looks(names: list[tuple[str, ...]]) -> list[Look]:
-    """A look for each network: its own where one of its names has one, else one of the others.
+    """Return a look for each network: its own if one of its names has one, else another.
 
     Args:
         names: of each network, the telling ones first.
@@ -190,7 +190,7 @@ def fix_layout(figure: Figure) -> None:
 
 
 def wrapped(text: str, characters: int) -> str:
-    """Text in lines that fit a picture's width."""
+    """Return text in lines of so many characters."""
     return "\n".join(textwrap.wrap(text, characters))
 
 
@@ -208,7 +208,7 @@ def literal_texts(figure: Figure) -> None:
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:
-    """A figure as one of `KINDS`; the same bytes for the same figure."""
+    """Return a figure as one of `KINDS`; the same bytes for the same figure."""
     metadata: dict[str, dict[str, Any]] = {
         "pdf": {"CreationDate": None},
         "png": {"Software": None},

@@ -30,7 +30,7 @@ DATA = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
 
 
 def draw_sizes(sizes: Sizes) -> Figure:
-    """A panel for each data set, one below the other, at a column's width."""
+    """Return a panel for each data set, one below the other, at a column's width."""
     from matplotlib.figure import Figure
 
     with images.style():
@@ -76,7 +76,7 @@ def _draw(axes: Axes, panel: SizePanel, *, comparable: bool) -> None:
 
 
 def _connect(axes: Axes, marks: Sequence[Mark]) -> None:
-    """A line through the kinds of each network, which are compared with each other."""
+    """Draw a line through the kinds of each network, which are compared with each other."""
     by_network: dict[str, list[Mark]] = {}
     for mark in marks:
         if not mark.diverged:
