@@ -46,7 +46,7 @@ def draw_gradients(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write Figure 6's files; gives all records, and those of the first and the last moment."""
     from dia_repro.analysis.gradients import recorded_runs
-    from dia_repro.claims.statements import of_gradients
+    from dia_repro.claims.readings import of_gradients
 
     found = recorded_runs(database, runs)
     records = [record for one in found for record in _records(one)]

@@ -76,7 +76,7 @@ def draw_integration(
     analyst = _analyst(database, data, checkpoints, run, jobs)
     from dia_repro.analysis.gini import Settings
     from dia_repro.analysis.states import Source
-    from dia_repro.claims.statements import of_integration
+    from dia_repro.claims.readings import of_integration
 
     stages = analyst.stages(stage)
     found: list[Integration] = []

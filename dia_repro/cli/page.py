@@ -13,8 +13,7 @@ from dia_repro.cli.requests import repeated
 
 if TYPE_CHECKING:
     from dia_repro.artifacts import TableValue
-    from dia_repro.artifacts.explanation import Experiment
-    from dia_repro.artifacts.findings import Findings
+    from dia_repro.artifacts.explanation import Experiment, Findings
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.claims.verdicts import ClaimVerdict
     from dia_repro.rendering.html import Commands, Picture
@@ -46,7 +45,7 @@ def write_page(
     """
     import dia_repro
     from dia_repro.artifacts import ARTIFACTS
-    from dia_repro.artifacts.findings import gather
+    from dia_repro.artifacts.explanation import gather
     from dia_repro.artifacts.selection import best_covered
     from dia_repro.rendering.files import write_text
     from dia_repro.rendering.html import Report, make_page

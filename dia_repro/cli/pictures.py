@@ -17,7 +17,7 @@ from dia_repro.training.environment import SAFE_PATH, environment
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dia_repro.artifacts.findings import Findings
+    from dia_repro.artifacts.explanation import Findings
     from dia_repro.artifacts.sizes import Sizes
 
 WITH_DIVERGENCES = "table8"

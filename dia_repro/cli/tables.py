@@ -14,7 +14,7 @@ from dia_repro.errors import DiaReproError
 
 if TYPE_CHECKING:
     from dia_repro.artifacts import TableArtifact, TableValue
-    from dia_repro.artifacts.findings import Findings
+    from dia_repro.artifacts.explanation import Findings
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.claims.evaluate import ClaimVerdict
     from dia_repro.results.database import Database
@@ -98,7 +98,7 @@ def report(
     Example: dia-repro report table5
     """
     from dia_repro.artifacts import choose
-    from dia_repro.artifacts.findings import gather
+    from dia_repro.artifacts.explanation import gather
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.cli.pictures import draw_accuracies, draw_curves, drawing

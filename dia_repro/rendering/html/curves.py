@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from dia_repro.artifacts.explanation import Experiment, RunBehind
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Experiment, Findings, RunBehind
 
 # Figures on a page in all. One takes some six bytes, and a page should stay below 5 MB.
 MOST_FIGURES = 240_000

@@ -8,8 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dia_repro.artifacts.explanation import Experiment, RunBehind
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Experiment, Findings, RunBehind
 from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
 from dia_repro.rendering.grid import Grid
 from dia_repro.rendering.html.curves import (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Findings
 from dia_repro.claims.verdicts import ClaimVerdict, Evidence
 from dia_repro.rendering.claims import effect_with_interval
 

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Findings
 from dia_repro.rendering.claims import with_more_seeds
 from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html import grids, overview

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Findings
 from dia_repro.claims.verdicts import ClaimVerdict
 
 Key = tuple[str, str, str]  # artifact, row, column
