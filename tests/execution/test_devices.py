@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.step.contenders import Task, Way
+from benchmarks.step.candidates import Mode, Task
 from benchmarks.step.measure import _serve
 from dia_repro.cli import probes
 from dia_repro.cli.doctor import _gpu_checks
@@ -197,7 +197,7 @@ def test_every_process_makes_its_gpu_the_current_one_first(tmp_path: Path) -> No
     database, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
     database.close()
     text = order.spec_json
-    tasks = [Task(way, text, "cuda:1", 1, 128, 32) for way in (Way.OURS, Way.REFERENCE)]
+    tasks = [Task(mode, text, "cuda:1", 1, 128, 32) for way in (Mode.OURS, Mode.REFERENCE)]
     works = {
         "attempt": partial(attempt, replace(order, device="cuda:1")),
         "one of several": partial(second_of_two, replace(order, device="cuda:0", processes=2)),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.storage.figures import NotHere
+from benchmarks.measurements import NotRunnable
 from benchmarks.storage.files import small_disk
 from dia_repro.errors import AbsentError, DiaReproError, UsageError
 from dia_repro.training import probing
@@ -157,5 +157,5 @@ def test_a_full_disk_is_told_and_leaves_no_debris() -> None:
             with pytest.raises(CheckpointError, match="No space left"):
                 store.write("new", bytes(2_000_000))
             assert store.names("") == ["old"]
-    except NotHere as reason:
+    except NotRunnable as reason:
         pytest.skip(str(reason))
