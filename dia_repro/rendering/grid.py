@@ -48,9 +48,11 @@ def make_grid(value: TableValue) -> Grid:
     """Lay a table out as the paper does, each of its figures with ours beside it."""
     counted = any(cell.metric == "params" for cell in value.cells)
     headings = ["#P (M), paper", "ours"] if counted else []
-    headings += [] if value.is_figure else [PAPER_HEADING]
+    if counted and not value.printed:
+        headings = ["#P (M)"]
+    headings += [PAPER_HEADING] if value.printed else []
     headings += [OURS_HEADING, "ours, last"]
-    headings += ["Δ"] if value.comparable and not value.is_figure else []
+    headings += ["Δ"] if value.comparable and value.printed else []
     rows = []
     for row in value.paper.rows:
         texts = [row]
@@ -75,19 +77,19 @@ def _parameter_texts(value: TableValue, row: str, column: str) -> list[str]:
     params, delta, drop = (
         value.find(row, column, metric) for metric in ("params", "params_delta", "params_drop")
     )
-    return [
-        _with_change(_paper(params), _paper(delta, "+.2f") or _paper(drop, DROP)),
-        _with_change(_count(params), _count(delta, "+.2f") or _count(drop, DROP)),
-    ]
+    ours = _with_change(_count(params), _count(delta, "+.2f") or _count(drop, DROP))
+    if not value.printed:
+        return [ours]
+    return [_with_change(_paper(params), _paper(delta, "+.2f") or _paper(drop, DROP)), ours]
 
 
 def _accuracy_texts(value: TableValue, row: str, column: str) -> list[str]:
     best, drop, last = (
         value.find(row, column, metric) for metric in ("top1", "top1_drop", "top1_last")
     )
-    texts = [] if value.is_figure else [_with_change(_paper(best), _paper(drop, DROP))]
+    texts = [_with_change(_paper(best), _paper(drop, DROP))] if value.printed else []
     texts += [_with_change(accuracy(best), _count(drop, DROP)), accuracy(last)]
-    return [*texts, _difference(best)] if value.comparable and not value.is_figure else texts
+    return [*texts, _difference(best)] if value.comparable and value.printed else texts
 
 
 def accuracy(cell: Cell | None) -> str:
@@ -150,6 +152,8 @@ def _best(value: TableValue, headings: list[str]) -> Iterator[tuple[int, int]]:
         lines = [[(row, column) for row in rows] for column in columns]
     for line in lines:
         for name, heading in (("paper", PAPER_HEADING), ("ours_mean", OURS_HEADING)):
+            if heading not in headings:
+                continue
             figures = {place: _accuracy_figure(value, place, name) for place in line}
             known = [f for f in figures.values() if f is not None and math.isfinite(f)]
             if not known or None in figures.values():
@@ -198,7 +202,7 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
     if value.is_figure:
         notes.insert(0, "Test accuracy (%) of the networks that the figure is drawn from.")
-    elif not value.comparable:
+    elif value.printed and not value.comparable:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )

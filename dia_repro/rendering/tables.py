@@ -45,11 +45,12 @@ def to_latex(grid: Grid) -> str:
     """
     columns, body = _abreast(grid) if len(grid.columns) <= MOST_ABREAST else _stacked(grid)
     label, _, title = grid.title.partition(". ")  # LaTeX numbers tables itself
+    source = f"{label} of the paper" if label.startswith(("Table ", "Figure ")) else label
     lines = [
         r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex(f'{title}, {label} of the paper. ' + ' '.join(grid.notes))}}}",
+        rf"\caption{{{latex(f'{title}, {source}. ' + ' '.join(grid.notes))}}}",
         r"\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{columns}}}",
