@@ -6,7 +6,9 @@ import socket
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dia_repro import plugins
 from dia_repro.experiments.names import DataLocation, Keep
+from dia_repro.experiments.spec import Spec
 from dia_repro.results.leases import Lease
 from dia_repro.training.store import Store
 
@@ -25,6 +27,7 @@ class WorkOrder:
         deterministic: whether a GPU is to give the same bits every time.
         keep: which weights stay when the run is done.
         memory: bytes that it is reckoned to hold where it is trained; 0 where that does not matter.
+        plugins: where plugins are found, as `DIA_REPRO_PLUGINS` says it.
     """
 
     run_id: int
@@ -41,6 +44,13 @@ class WorkOrder:
     keep: Keep = Keep.LAST
     memory: int = 0
     processes: int = 1
+    plugins: str = ""
+
+    @property
+    def spec(self) -> Spec:
+        """Return the experiment; its attention kind may come from a plugin."""
+        plugins.use(self.plugins)
+        return Spec.from_json(self.spec_json)
 
 
 def describe_owner(pid: int) -> str:
