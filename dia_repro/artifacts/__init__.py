@@ -19,7 +19,7 @@ from dia_repro.artifacts.table7 import TABLE7
 from dia_repro.artifacts.table8 import TABLE8
 from dia_repro.artifacts.table9 import TABLE9
 from dia_repro.errors import UsageError
-from dia_repro.experiments.attention import AttentionSpec
+from dia_repro.experiments.attention import parse_attention
 
 __all__ = [
     "ARTIFACTS",
@@ -90,14 +90,17 @@ def own_artifacts() -> list[TableArtifact]:
     return [artifact for artifact in ARTIFACTS.values() if not artifact.in_paper]
 
 
-def choose(names: Iterable[str], attention: Iterable[AttentionSpec] = ()) -> list[TableArtifact]:
+def choose(names: Iterable[str], attention: Iterable[str] = ()) -> list[TableArtifact]:
     """Return artifacts by name, each once, in the order given; `all` stands for all of them.
 
     Args:
-        attention: kinds that networks of the artifacts get in addition to the artifacts' own.
+        attention: kinds that networks of the artifacts get in addition to the artifacts' own,
+            each with its options, e.g. "dia-lstm:reduction=8".
 
     Raises:
         UnknownArtifactError: the message gives the nearest name.
+        KindNotRegisteredError: an attention kind is not known here.
+        AttentionOptionError: it does not have such an option.
     """
     chosen: dict[str, TableArtifact] = {}
     plugins.load()
@@ -112,4 +115,5 @@ def choose(names: Iterable[str], attention: Iterable[AttentionSpec] = ()) -> lis
             near = get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
             raise UnknownArtifactError(f"unknown artifact {name!r}: {hint}")
-    return [artifact.with_attention(*attention) for artifact in chosen.values()]
+    kinds = [parse_attention(text) for text in attention]
+    return [artifact.with_attention(*kinds) for artifact in chosen.values()]

@@ -22,7 +22,9 @@ COLUMNS = (
     Column("paper (M)", field("paper_millions"), right=True),
     Column("counted", field("parameters", "{:,}"), right=True),
     Column("MMAC", lambda r: f"{r['macs'] / 1e6:,.1f}", right=True),
-    Column("", lambda r: "" if r["matches"] else "known misprint" if r["note"] else "OFF"),
+    Column(
+        "", lambda r: "" if r["matches"] is not False else "known misprint" if r["note"] else "OFF"
+    ),
 )
 UNIT_COLUMNS = (
     Column("N", field("channels"), right=True),
@@ -70,11 +72,12 @@ def params(
                 notice(f"{one.artifact} {one.row} {one.column}: {one.note}.")
         stdout().print("\nA unit's weights by the paper's formulas, and in real modules:\n")
         stdout().print(listing(UNIT_COLUMNS, units))
-    matching = sum(one.matches for one in counts)
-    misprints = sum(not one.matches and one.acceptable for one in counts)
-    off = len(counts) - matching - misprints
+    printed = [count for count in counts if count.paper_millions]
+    matching = sum(count.matches is True for count in printed)
+    off = sum(not count.acceptable for count in printed)
+    misprints = len(printed) - matching - off
     notice(
-        f"{matching} of {len(counts)} counts are the paper's to the last digit printed; "
+        f"{matching} of {len(printed)} counts are the paper's to the last digit printed; "
         f"{misprints} are known misprints, {off} are off."
     )
     raise typer.Exit(RUN_FAILED if off else DONE)

@@ -133,7 +133,7 @@ def test_what_cannot_be_registered_is_refused(changes: dict[str, object], words:
 
 
 def test_another_attention_is_a_column_of_table_5() -> None:
-    (table,) = choose(["table5"], [parse_attention("dia-se:reduction=4")])
+    (table,) = choose(["table5"], ["dia-se:reduction=4"])
     assert table.paper.columns == ("SENet", "DIANet", "DIA-SE reduction=4")
     (same,) = choose(["table5"])
     before, after = same.specs(PAPER), table.specs(PAPER)
@@ -149,7 +149,7 @@ def test_another_attention_is_a_column_of_table_5() -> None:
 @pytest.mark.parametrize("name", list(ARTIFACTS))
 def test_every_artifact_takes_another_attention(name: str, database: Database) -> None:
     attention = parse_attention("dia-se:reduction=2")
-    (extended,) = choose([name], [attention])
+    (extended,) = choose([name], ["dia-se:reduction=2"])
     own = len(ARTIFACTS[name].entries)
     added = extended.entries[own:]
     assert extended.entries[:own] == ARTIFACTS[name].entries
