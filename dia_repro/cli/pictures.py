@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dia_repro.artifacts.explanation import Findings
     from dia_repro.artifacts.sizes import Sizes
 
-WITH_DIVERGENCES = "table8"
 SIZES = "accuracy-parameters"
 V = TypeVar("V")
 Files = dict[str, bytes]  # by kind
@@ -71,18 +70,20 @@ def _files(how: Callable[[V], Figure], value: V) -> Files:
 
 
 def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
-    """Begin to draw an artifact's learning curves, if it has any runs, and Table 8's losses."""
+    """Begin to draw the learning curves that an artifact asks for, if it has any runs."""
+    from dia_repro.artifacts import Drawing
     from dia_repro.artifacts.learning import Measure, learning
     from dia_repro.rendering.learning import draw_learning
 
-    name = findings.artifact.name
-    measures: dict[str, Measure] = {f"{name}-curves": "test_top1"}
-    if name == WITH_DIVERGENCES:
-        measures[f"{name}-loss"] = "train_loss"
-    for file, measure in measures.items():
+    curves: dict[Drawing, tuple[str, Measure]] = {
+        Drawing.ACCURACY: ("curves", "test_top1"),
+        Drawing.LOSS: ("loss", "train_loss"),
+    }
+    artifact = findings.artifact
+    for name, measure in (curves[kind] for kind in artifact.drawings if kind in curves):
         found = learning(findings, measure)
         if not found.empty:
-            pictures.draw(figures / file, draw_learning, found)
+            pictures.draw(figures / f"{artifact.name}-{name}", draw_learning, found)
 
 
 def draw_accuracies(pictures: Pictures, figures: Path, sizes: Sizes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, assert_never
 
 import typer
 
@@ -172,6 +172,7 @@ def _draw(
 
     Gives its picture.
     """
+    from dia_repro.artifacts import Drawing
     from dia_repro.cli.gradients import draw_gradients
     from dia_repro.cli.integration import draw_integration
     from dia_repro.results.queries import runs_of
@@ -186,10 +187,16 @@ def _draw(
     if not runs:
         return []
     try:
-        if artifact.name == "figure5":
-            draw_integration(database, data, figures, checkpoints, runs[0])
-        else:
-            draw_gradients(database, figures, runs)
+        for drawing in artifact.drawings:
+            match drawing:
+                case Drawing.HEATMAP:
+                    draw_integration(database, data, figures, checkpoints, runs[0])
+                case Drawing.HISTOGRAMS:
+                    draw_gradients(database, figures, runs)
+                case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `draw_curves`
+                    pass
+                case _:
+                    assert_never(drawing)
     except DiaReproError as error:  # the other artifacts are to be had all the same
         notice(f"{artifact.name} is not drawn: {error}")
         return []
