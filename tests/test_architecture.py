@@ -49,7 +49,6 @@ KNOWN_CYCLES = [
         "dia_repro.data.streaming",
         "dia_repro.data.workers",
     },
-    {"dia_repro.training.disk", "dia_repro.training.objects", "dia_repro.training.store"},
 ]
 KNOWN_LONG_FUNCTIONS = {
     "dia_repro.analysis.gini.integrate",
