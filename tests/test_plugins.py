@@ -16,7 +16,7 @@ import pytest
 import dia_repro
 from dia_repro.errors import ABSENT
 from dia_repro.plugins import VARIABLE
-from tests.helpers import clean_environment, cli
+from tests.helpers import Result, cli, clean_environment
 from tests.own_kind import ARTIFACT, SECTION, TEST, UNIT, write_eca
 
 PACKAGE = Path(dia_repro.__file__).parent
@@ -37,7 +37,7 @@ def mine(tmp_path: Path) -> Path:
     return write_eca(tmp_path / "mine")
 
 
-def train(mine: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def train(mine: Path, *arguments: str) -> Result:
     return cli(*arguments, cwd=mine.parent, **{VARIABLE: "mine"})
 
 
