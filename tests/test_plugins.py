@@ -16,7 +16,7 @@ import pytest
 import dia_repro
 from dia_repro.errors import ABSENT
 from dia_repro.plugins import VARIABLE
-from tests.helpers import Result, cli, clean_environment
+from tests.helpers import Result, clean_environment, cli
 from tests.own_kind import ARTIFACT, SECTION, TEST, UNIT, write_eca
 
 PACKAGE = Path(dia_repro.__file__).parent
