@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 import dia_repro
@@ -22,13 +24,16 @@ def section(heading: str) -> str:
     return README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if "logits = " in block])
-def test_python_blocks_run(block: str) -> None:
-    names: dict[str, object] = {}
+@pytest.mark.parametrize("block", [block for block in BLOCKS if "register_" not in block])
+def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where the published database is
+    names: dict[str, Any] = {}
     exec(block, names)
-    shape = re.search(r"logits = .*# \((\d+), (\d+)\)", block)
-    assert shape is not None
-    assert tuple(names["logits"].shape) == tuple(map(int, shape.groups()))  # type: ignore[attr-defined]
+    for name, shape in re.findall(r"(\w+) = .*# \((\d+, \d+)\)", block):
+        assert tuple(names[name].shape) == tuple(map(int, shape.split(", ")))
+    frames = [value for value in names.values() if isinstance(value, pd.DataFrame)]
+    assert all(map(len, frames))
+    assert len(frames) == block.count("results.")
 
 
 @pytest.mark.slow

@@ -233,6 +233,8 @@ class TableArtifact:
 
         Their backbones, data and recipes are those of its own networks.
         """
+        if not kinds:
+            return self
         entries = {(entry.row, entry.column): entry for entry in self.entries}
         for attention in kinds:
             for name in (attention.heading, attention.label):

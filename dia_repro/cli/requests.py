@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro.cli.options import DEFAULT_DATABASE
 from dia_repro.cli.output import notice, watch
-from dia_repro.errors import UsageError, displayed
+from dia_repro.errors import UsageError
 from dia_repro.experiments.names import FOLDER, PACKED, Precision, Protocol
 
 if TYPE_CHECKING:
@@ -20,32 +20,13 @@ if TYPE_CHECKING:
     from dia_repro.training.store import Store
 
 
-class NoDatabaseError(UsageError):
-    """The database that was named is not there."""
-
-
-def open_existing(location: str) -> Database:
-    """Open a database that has to be there.
-
-    Raises:
-        NoDatabaseError: it is not.
-    """
-    from dia_repro.results.backends import sqlite_path
-    from dia_repro.results.database import open_database
-
-    path = sqlite_path(location)
-    if path is not None and not path.exists():
-        raise NoDatabaseError(f"there is no database {displayed(location)}")
-    return open_database(location, create=False)
-
-
 def open_results(location: str) -> Database:
     """Open a database to show what is in it: one that nobody named may not be there yet.
 
     Raises:
         NoDatabaseError: the one that was named is not there.
     """
-    from dia_repro.results.database import open_database
+    from dia_repro.results.database import open_database, open_existing
 
     if location == DEFAULT_DATABASE:
         return open_database(location, create=False)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
 
 from dia_repro import interrupts
-from dia_repro.errors import ABSENT, DiaReproError, displayed
+from dia_repro.errors import ABSENT, DiaReproError, UsageError, displayed
 from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
 from dia_repro.results.parts import first_reason
@@ -31,6 +31,10 @@ class VanishedError(DatabaseError):
     """The database was there, and is not any more."""
 
     exit_code = ABSENT
+
+
+class NoDatabaseError(UsageError):
+    """The database that was named is not there."""
 
 
 class Database:
@@ -138,6 +142,18 @@ def open_database(location: str, *, create: bool) -> Database:
         database.close()
         return Database(backends.make_engine(location, create=False), location)
     return database
+
+
+def open_existing(location: str) -> Database:
+    """Open a database that has to be there; errors otherwise as of `open_database`.
+
+    Raises:
+        NoDatabaseError: there is no such file.
+    """
+    path = sqlite_path(location)
+    if path is not None and not path.exists():
+        raise NoDatabaseError(f"there is no database {displayed(location)}")
+    return open_database(location, create=False)
 
 
 def _empty(location: str) -> Database:
