@@ -217,8 +217,8 @@ def test_a_changed_plugin_is_noticed_on_resuming(eca: Path) -> None:
     begun, builtin = here("eca").to_store()[KEY], here("se")
     assert here("eca").differences(begun) == []
     assert builtin.package == dia_repro.__version__
-    for table in (KINDS, UNITS, plugins._LOADED):
-        table.clear() if table is plugins._LOADED else table.pop("eca")  # type: ignore[attr-defined]
+    del KINDS["eca"], UNITS["eca"]
+    plugins._LOADED.clear()
     (eca / "eca.py").write_text(UNIT.replace("sigmoid", "tanh"))
     (difference,) = here("eca").differences(begun)
     assert difference.count("with eca.py sha256:") == 2
