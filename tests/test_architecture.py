@@ -53,11 +53,7 @@ KNOWN_CYCLES = [
 KNOWN_LONG_FUNCTIONS = {
     "dia_repro.analysis.gini.integrate",
     "dia_repro.cli.analyze.gini",
-    "dia_repro.cli.explain.explain",
-    "dia_repro.cli.run.run",
-    "dia_repro.cli.tables.report",
     "dia_repro.models.fast.kernels.normalise_add_backward",
-    "dia_repro.results.migrations.versions.0005_first.upgrade",
 }
 
 

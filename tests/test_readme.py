@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 import dia_repro
-from dia_repro.cli.reference import commands, reference
+from dia_repro.cli.main import command
+from dia_repro.cli.reference import reference
 from tests.helpers import cli
 
 ROOT = Path(__file__).parent.parent
@@ -62,17 +63,20 @@ def test_the_reference_has_every_option_of_the_help(tmp_path: Path) -> None:
     for name in ("run", "runs watch", "explain", "db merge"):
         said = cli(*name.split(), "--help", cwd=tmp_path, COLUMNS="200").stdout
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", said)) - {"--help"}
-        page = reference().split(f"\n## dia-repro {name}\n")[1].split("\n## ")[0]
+        page = reference().split(f" `dia-repro {name}`\n")[1].split("\n## ")[0]
         assert options
-        assert all(f"`{option}`" in page for option in options)
+        assert all(f"* `{option}" in page or f" / {option}`" in page for option in options)
 
 
 def test_every_command_is_in_the_reference_once() -> None:
-    from dia_repro.cli.main import app
-
-    names = [name for name, _ in commands(app, "dia-repro")]
+    groups = {name: getattr(one, "commands", {}) for name, one in command().commands.items()}
+    names = [
+        " ".join(("dia-repro", group, *rest))
+        for group, under in groups.items()
+        for rest in [(), *((name,) for name in under)]
+    ]
     assert "dia-repro runs watch" in names
-    assert re.findall(r"^## (.*)$", reference(), re.MULTILINE) == names
+    assert re.findall(r"^##+ `(.*)`$", reference(), re.MULTILINE) == names
 
 
 def test_symptoms_are_messages_of_the_program() -> None:

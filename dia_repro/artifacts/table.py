@@ -177,6 +177,7 @@ class TableArtifact:
         attention_in: where networks with another attention go: in a column, or in a row where
             rows are what attends.
         drawings: what is drawn of its runs.
+        attention: kinds that its networks have in addition to their own.
     """
 
     name: str
@@ -187,6 +188,7 @@ class TableArtifact:
     title: str = ""
     attention_in: Literal["row", "column"] = "column"
     drawings: tuple[Drawing, ...] = (Drawing.ACCURACY,)
+    attention: tuple[AttentionSpec, ...] = ()
 
     @property
     def in_paper(self) -> bool:
@@ -242,7 +244,8 @@ class TableArtifact:
                 if all(entries.get(cell, entry).model == entry.model for cell, entry in added):
                     break  # else a column of that name has other options
             entries |= {cell: entry for cell, entry in added if cell not in entries}
-        return replace(self, entries=tuple(entries.values()))
+        both = (*self.attention, *kinds)
+        return replace(self, entries=tuple(entries.values()), attention=both)
 
     def _with_attention(
         self, attention: AttentionSpec, name: str

@@ -50,8 +50,7 @@ def evaluate_claims(database: Database, wanted: Wanted) -> tuple[ClaimVerdict, .
         wanted: protocol, precision, data and epochs where the user has fixed them; for each
             artifact the rest is what the database holds most runs of.
     """
-    own = [claim for artifact in own_artifacts() for claim in own_claims(artifact)]
-    claims = (*all_claims(), *own)
+    claims = every_claim()
     requests = {
         name: artifact.as_usual(best_covered(artifact, database, wanted))
         for name, artifact in ARTIFACTS.items()
@@ -65,6 +64,12 @@ def evaluate_claims(database: Database, wanted: Wanted) -> tuple[ClaimVerdict, .
         _evaluate(database, ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found))
         for claim in claims
     )
+
+
+def every_claim() -> tuple[Claim, ...]:
+    """Return the paper's claims, then those on artifacts of one's own."""
+    own = [claim for artifact in own_artifacts() for claim in own_claims(artifact)]
+    return (*all_claims(), *own)
 
 
 def own_claims(artifact: TableArtifact) -> list[Claim]:
