@@ -215,7 +215,7 @@ def start(
     from dia_repro.execution.machine import find_machine
     from dia_repro.execution.requests import chosen_entries, find_data, request_to_train
 
-    chosen = choose(artifacts)
+    chosen = choose(artifacts, selection.attention)
     own = find_data(selection, data, Terminal())
     machine = find_machine(device)
     request = request_to_train(selection, machine, own)

@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from dia_repro.analysis.gini import Integration
     from dia_repro.analysis.gradients import RecordedRun
     from dia_repro.analysis.stored import Analyst
-    from dia_repro.artifacts.findings import Findings
+    from dia_repro.artifacts.explanation import Findings
     from dia_repro.artifacts.sizes import Sizes
     from dia_repro.results.database import Database
 
-WITH_DIVERGENCES = "table8"
 SIZES = "accuracy-parameters"
 V = TypeVar("V")
 Files = dict[str, bytes]  # by kind
@@ -101,18 +100,20 @@ def _files(how: Callable[[V], Figure], value: V) -> Files:
 
 
 def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
-    """Begin to draw an artifact's learning curves, if it has any runs, and Table 8's losses."""
+    """Begin to draw the learning curves that an artifact asks for, if it has any runs."""
+    from dia_repro.artifacts import Drawing
     from dia_repro.artifacts.learning import Measure, learning
     from dia_repro.rendering.learning import draw_learning
 
-    name = findings.artifact.name
-    measures: dict[str, Measure] = {f"{name}-curves": "test_top1"}
-    if name == WITH_DIVERGENCES:
-        measures[f"{name}-loss"] = "train_loss"
-    for file, measure in measures.items():
+    curves: dict[Drawing, tuple[str, Measure]] = {
+        Drawing.ACCURACY: ("curves", "test_top1"),
+        Drawing.LOSS: ("loss", "train_loss"),
+    }
+    artifact = findings.artifact
+    for name, measure in (curves[kind] for kind in artifact.drawings if kind in curves):
         found = learning(findings, measure)
         if not found.empty:
-            pictures.draw(figures / file, draw_learning, found)
+            pictures.draw(figures / f"{artifact.name}-{name}", draw_learning, found)
 
 
 def draw_accuracies(pictures: Pictures, figures: Path, sizes: Sizes) -> None:
@@ -137,7 +138,7 @@ def draw_integration(
     """Write Figure 5's files; what was computed before is taken from the database."""
     from dia_repro.analysis.gini import Settings
     from dia_repro.analysis.states import Source
-    from dia_repro.claims.statements import of_integration
+    from dia_repro.claims.readings import of_integration
     from dia_repro.rendering import heatmaps
 
     analyst = _analyst(database, data, checkpoints, run, jobs)
@@ -206,7 +207,7 @@ def draw_gradients(
 ) -> list[RecordedRun]:
     """Write Figure 6's files from what runs have recorded."""
     from dia_repro.analysis.gradients import recorded_runs
-    from dia_repro.claims.statements import of_gradients
+    from dia_repro.claims.readings import of_gradients
     from dia_repro.rendering import histograms
 
     found = recorded_runs(database, runs)

@@ -47,6 +47,7 @@ PAPER_PARAMETERS, PARAMETERS = (
     Heading("#P (M), paper", "paper", "params"),
     Heading("ours", "ours", "params"),
 )
+OWN_PARAMETERS = Heading("#P (M)", "ours", "params")  # where the paper prints none
 PAPER = Heading("top-1 (%), paper", "paper", "top1")
 BEST, LAST = Heading("ours, best", "ours", "top1"), Heading("ours, last", "ours", "top1_last")
 DIFFERENCE = Heading("Δ", "difference", "top1")
@@ -93,8 +94,10 @@ def make_grid(value: TableValue) -> Grid:
     """Return a table laid out as the paper does it, each of its values next to ours."""
     counted = any(cell.metric == "params" for cell in value.cells)
     headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
-    headings += [BEST, LAST] if value.is_figure else [PAPER, BEST, LAST]
-    headings += [DIFFERENCE] if value.comparable and not value.is_figure else []
+    if counted and not value.printed:
+        headings = [OWN_PARAMETERS]
+    headings += [PAPER, BEST, LAST] if value.printed else [BEST, LAST]
+    headings += [DIFFERENCE] if value.comparable and value.printed else []
     known: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
     for cell in value.cells:
         known[cell.row, cell.column][cell.metric] = cell
@@ -222,7 +225,7 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
     if value.is_figure:
         notes.insert(0, "Test accuracy (%) of the networks that the figure is drawn from.")
-    elif not value.comparable:
+    elif value.printed and not value.comparable:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )

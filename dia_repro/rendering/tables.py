@@ -25,9 +25,10 @@ def to_latex(grid: Grid) -> str:
     to read. What is wider than the text is made smaller, and nothing larger.
     """
     label, _, title = grid.title.partition(". ")  # LaTeX numbers tables itself
+    source = f"{label} of the paper" if label.startswith(("Table ", "Figure ")) else label
     return template("grid.tex.j2").render(
         grid=grid,
-        caption=f"{title}, {label} of the paper. {' '.join(grid.notes)}",
+        caption=f"{title}, {source}. {' '.join(grid.notes)}",
         abreast=1 + len(grid.groups) * len(grid.headings) <= MOST_ABREAST,
     )
 

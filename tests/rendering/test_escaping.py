@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.artifacts.findings import gather
+from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.learning import learning
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes

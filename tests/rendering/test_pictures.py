@@ -14,7 +14,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.artifacts.findings import gather
+from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.learning import Measure, learning
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes

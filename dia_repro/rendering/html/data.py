@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from dia_repro.artifacts.explanation import Experiment, RunBehind
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Experiment, Findings, RunBehind
 from dia_repro.rendering.explanations import describe_experiment
 from dia_repro.rendering.grid import Grid
 

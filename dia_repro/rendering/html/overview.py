@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Findings
 from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.rendering.explanations import commit_text
 from dia_repro.results.schema import ProvenanceRow

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Findings
 from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.rendering.claims import effect_with_interval, with_more_seeds
 from dia_repro.rendering.escaping import template
