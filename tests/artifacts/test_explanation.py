@@ -13,8 +13,13 @@ import pytest
 from sqlalchemy import event
 
 from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact
-from dia_repro.artifacts.explanation import Experiment, ExplainedFigure, Explanation, explain
-from dia_repro.artifacts.findings import gather
+from dia_repro.artifacts.explanation import (
+    Experiment,
+    ExplainedFigure,
+    Explanation,
+    explain,
+    gather,
+)
 from dia_repro.artifacts.lookup import UnknownCellError, find_entry
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
