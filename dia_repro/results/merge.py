@@ -179,10 +179,10 @@ class _Merge:
         counted = select(RunRow.parameters).where(
             RunRow.spec_id == spec, RunRow.parameters.is_not(None)
         )
-        known, counts = theirs["parameters"], set(self.ours.scalars(counted))
-        if known is not None and counts - {known}:
-            ours = min(counts - {known})
-            return f"has {known} parameters, runs of the same experiment here have {ours}"
+        known = theirs["parameters"]
+        others = [ours for ours in self.ours.scalars(counted) if known not in (None, ours)]
+        if others:
+            return f"has {known} parameters, runs of the same experiment here have {others[0]}"
         return None
 
     def _add_conflict(self, theirs: Row, reason: str) -> None:
