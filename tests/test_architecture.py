@@ -31,13 +31,12 @@ ALLOWED = {
     "results": {"experiments"},
     "artifacts": {"experiments", "paper", "results"},
     "claims": {"analysis", "artifacts", "experiments", "models", "paper", "results"},
-    "rendering": {"artifacts", "claims", "experiments", "paper"},
-    "export": {"experiments", "rendering", "results"},
+    "rendering": {"artifacts", "claims", "experiments", "paper", "results"},
     "analysis": {"artifacts", "experiments", "models", "paper", "results", "training", "data"},
 }
 # These may import every part but `cli`, which only itself may import.
 UNRESTRICTED = {"execution", "cli"}
-WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering", "export")
+WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering")
 # Modules next to the parts, which every part may import, and which import no part.
 SHARED = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
 LONGEST_FUNCTION = 60
@@ -49,7 +48,6 @@ KNOWN_CYCLES = [
         "dia_repro.data.streaming",
         "dia_repro.data.workers",
     },
-    {"dia_repro.training.disk", "dia_repro.training.objects", "dia_repro.training.store"},
 ]
 KNOWN_LONG_FUNCTIONS = {
     "dia_repro.analysis.gini.integrate",

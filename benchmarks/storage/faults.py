@@ -76,14 +76,14 @@ def _kill_once(order: WorkOrder, moment: str, rng: random.Random) -> bool:
 
 def _train_until(order: WorkOrder, moment: str, count: int, connection: Connection) -> None:
     """Train, and be killed at that moment for the count-th time."""
+    from dia_repro import atomic
     from dia_repro.results import writer
-    from dia_repro.training import disk
     from dia_repro.training.trainer import Trainer
 
     if moment == "batch":
         _die_in(Trainer, "train", 5 * count)
     elif moment == "write":  # the bytes are in a file without its name
-        _die_in(disk, "flush_file", count)
+        _die_in(atomic, "flush_file", count)
     elif moment == "commit":
         _die_in(writer, "record_epoch", count)
     worker.main(order, connection)

@@ -23,8 +23,7 @@ from dia_repro.rendering.files import write_bytes
 from dia_repro.results import writer
 from dia_repro.results.queries import all_runs
 from dia_repro.training import checkpoint
-from dia_repro.training.disk import Disk
-from dia_repro.training.store import Folder
+from dia_repro.training.store import Folder, Store
 
 CUTS = 64
 EPOCHS = 3
@@ -34,7 +33,7 @@ def damaged_checkpoints(flips: int) -> CheckResult:
     """Cut the newest of two checkpoints at each 1/64 of its length, and flip single bits in it."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Folder(Disk(Path(name)), "run")
+        folder = Folder(Store(Path(name)), "run")
         weights = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
         previous = checkpoint.save(folder, {"weights": weights}, 1, 0)
         newest = checkpoint.save(folder, {"weights": weights + 1}, 2, 0)

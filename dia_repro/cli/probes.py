@@ -155,9 +155,8 @@ def _try_writing(database: Database) -> None:
 def checkpoints(store: Store) -> Verdict:
     """A lock and a small file where weights are kept, which are removed again."""
     from dia_repro.execution.leasing import acquire_lock, lock_location
-    from dia_repro.training.disk import Disk
     from dia_repro.training.probing import probe
-    from dia_repro.training.store import Folder
+    from dia_repro.training.store import Folder, Store
 
     root = store.root
     lock_location(Folder(store, ""))
@@ -166,7 +165,7 @@ def checkpoints(store: Store) -> Verdict:
             return "ok", f"can be written to {store.name}"
     with _folder_in(root if root.exists() else root.parent) as folder:
         lock = acquire_lock(folder)
-        Disk(folder).write("probe", b"probe")
+        Store(folder).write("probe", b"probe")
         if lock is None:
             return "bad", f"a new file in {root} is locked already"
         lock.release()

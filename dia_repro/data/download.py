@@ -18,6 +18,8 @@ from typing import IO, Any, cast
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from dia_repro.atomic import flush_file, publish
+
 SILENCE_SECONDS = 30.0  # after which a host is given up
 CHUNK = 1 << 20
 # What an archive may unpack to: CIFAR's 186 MB, and room.
@@ -59,9 +61,9 @@ def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = 
     try:
         with _locked(part) as file:
             _receive(url, file, on_progress)
-            file.flush()
+            flush_file(file)
             _check(part, md5)
-            part.replace(target)
+            publish(part, target)
     except NETWORK_ERRORS as error:
         raise DownloadError(str(error) or type(error).__name__) from error
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dia_repro.atomic import write_file
 from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.data.folder import Files, ImageFolder
 from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_file, upright
@@ -95,11 +95,7 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
         return recalled
     inspection = _inspect(folder, on_progress)
     with suppress(OSError):
-        memory.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        content = {"format": FORMAT, **asdict(inspection)}
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        temporary.replace(note)
+        write_file(note, json.dumps({"format": FORMAT, **asdict(inspection)}).encode())
     return inspection
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dia_repro.atomic import publish, replacing
 from dia_repro.data.dataset import DataError, OnProgress
 from dia_repro.data.folder import Files, ImageFolder, scan
 from dia_repro.data.imagenet import load_imagenet
@@ -35,9 +36,8 @@ from dia_repro.data.manifest import (
 )
 from dia_repro.data.own import choose_folder, resolved
 from dia_repro.data.packed import require_pyarrow
-from dia_repro.data.shards import Job, existing_shard, replacing, write_shard
+from dia_repro.data.shards import Job, existing_shard, write_shard
 from dia_repro.data.streaming import StreamedDataset
-from dia_repro.flushing import flush_names
 
 LOCK = "lock"
 FOLDER = "packed"  # inside the folder of downloaded data sets
@@ -100,8 +100,7 @@ def pack(job: Job, memory: Path, on_progress: OnProgress | None = None) -> tuple
         with _alone(job, partial):
             manifest = _pack(job, partial, on_progress)
             (partial / LOCK).unlink(missing_ok=True)
-            partial.rename(job.target)
-            flush_names(job.target.parent)
+            publish(partial, job.target)
     remember(job.target, manifest, shard_facts(job.target, manifest), memory)
     return manifest, False
 
@@ -166,7 +165,7 @@ def _pack(job: Job, partial: Path, on_progress: OnProgress | None) -> Manifest:
         train=tuple(splits["train"]),
         test=tuple(splits["test"]),
     )
-    with replacing(partial / MANIFEST) as file:
+    with replacing([partial / MANIFEST]) as (file,):
         file.write(manifest.to_json().encode())
     return manifest
 

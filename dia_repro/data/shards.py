@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from dia_repro.atomic import replacing
 from dia_repro.data.dataset import DataError
 from dia_repro.data.decoding import reduced
 from dia_repro.data.folder import Files
@@ -19,7 +19,6 @@ from dia_repro.data.manifest import FORMAT, Shard, file_hash
 from dia_repro.data.opening import FORMATS, in_threads, open_rgb, read_file, upright
 from dia_repro.data.packed import COLUMNS
 from dia_repro.data.streaming import StreamedDataset
-from dia_repro.flushing import flush_file, flush_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +87,7 @@ def write_shard(
             path = split.file(root, index)
             raise DataError(f"{path} cannot be decoded any more: {error}") from error
 
-    with replacing(path) as file, pa.ipc.new_file(file, schema) as writer:
+    with replacing([path]) as (file,), pa.ipc.new_file(file, schema) as writer:
         rows: list[tuple[bytes, int, bytes]] = []
         held = 0
         images = in_threads(convert, indices, job.workers, lambda done, _of: on_image(done))
@@ -193,18 +192,3 @@ def packed_jpeg(path: Path | io.BytesIO, side: int, quality: int, *, turn: bool)
 def _ordinary(content: bytes) -> bool:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         return image.format == "JPEG" and image.mode in ORDINARY
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when all of it is on the disk."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            flush_file(file)
-        partial.rename(path)
-        flush_names(path.parent)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

@@ -19,7 +19,6 @@ from dia_repro.results import writer
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary, gpu_memory, runs_of
 from dia_repro.results.schema import DONE
-from dia_repro.training.disk import Disk
 from dia_repro.training.store import Store, store_at
 
 BACKWARD_AND_FORWARD = 3
@@ -235,4 +234,4 @@ def checkpoint_store(database: Database, location: str | None = None) -> Store:
     Raises:
         UsageError, AbsentError: see `store_at`.
     """
-    return store_at(location) if location is not None else Disk(default_root(database.location))
+    return store_at(location) if location is not None else Store(default_root(database.location))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dia_repro.errors import UsageError
 from dia_repro.experiments.describe import describe_data, describe_model
-from dia_repro.experiments.spec import ImageNetBackbone, Spec
-
-# By how much a network divides an image's side from its first to its last layer.
-CIFAR_STRIDE, IMAGENET_STRIDE = 4, 32
+from dia_repro.experiments.spec import Spec
 
 
 class LonelyImageError(UsageError):
@@ -20,8 +17,7 @@ def check_batches(spec: Spec, training_images: int) -> None:
     Raises:
         LonelyImageError: one does not.
     """
-    imagenet = isinstance(spec.model.backbone, ImageNetBackbone)
-    stride = IMAGENET_STRIDE if imagenet else CIFAR_STRIDE
+    stride = spec.model.backbone.stride
     size = spec.recipe.batch_size
     alone = size == 1 or training_images % size == 1
     if spec.model.norm and alone and spec.data.image_size <= stride:

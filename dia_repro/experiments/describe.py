@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from dia_repro.experiments.spec import (
-    Backbone,
-    DataSpec,
-    DIALSTMAttention,
-    ImageNetBackbone,
-    ModelSpec,
-    RecipeSpec,
-    ResNetBackbone,
-    ResNeXtBackbone,
-    SEAttention,
-    WRNBackbone,
-)
+from dia_repro.experiments.spec import Backbone, DataSpec, ModelSpec, RecipeSpec
 
 
 def describe_backbone(backbone: Backbone) -> str:
-    """E.g. "resnet164", "wrn52-4"."""
-    match backbone:
-        case ImageNetBackbone(family=family):
-            return "resnext50-32x4d" if family == "resnext50" else family
-        case WRNBackbone():
-            return f"wrn{backbone.depth}-{backbone.widen_factor}"
-        case ResNeXtBackbone():
-            return f"resnext{backbone.depth}-{backbone.cardinality}x32d"
-        case ResNetBackbone(block="basic"):
-            return f"resnet{backbone.depth} basic"
-        case _:
-            return f"{backbone.family}{backbone.depth}"
+    """Return e.g. "resnet164", "wrn52-4"."""
+    return backbone.label
 
 
 def describe_data(data: DataSpec) -> str:
@@ -44,18 +23,8 @@ def describe_data(data: DataSpec) -> str:
 
 def describe_model(model: ModelSpec) -> str:
     """E.g. "resnet164 dia-lstm r=4", with what is unusual about it."""
-    parts = [describe_backbone(model.backbone)]
-    match model.attention:
-        case SEAttention(kind=kind, reduction=reduction):
-            parts.append(f"{kind} r={reduction}")
-        case DIALSTMAttention() as lstm:
-            parts.append(f"{lstm.kind} r={lstm.reduction}")
-            if lstm.activation != "sigmoid":
-                parts.append(lstm.activation)
-            if lstm.cells != 1:
-                parts.append(f"{lstm.cells} cells")
-            if lstm.stages is not None:
-                parts.append(f"stages {','.join(map(str, lstm.stages))}")
+    parts = [model.backbone.label]
+    parts += [model.attention.label] if model.attention.label else []
     parts += [] if model.norm else ["no norm"]
     parts += [] if model.skip else ["no skip"]
     return " ".join(parts)

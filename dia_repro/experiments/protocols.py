@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dia_repro.errors import UsageError
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.spec import DataSpec, ImageNetBackbone, ModelSpec, RecipeSpec, Spec
+from dia_repro.experiments.spec import DataSpec, ModelSpec, RecipeSpec, Spec
 from dia_repro.paper import hyperparameters
 
 
@@ -48,8 +48,6 @@ DATASETS = {
 }
 # Up to this side a user's own images are varied as CIFAR's are, beyond as ImageNet's are.
 LARGEST_LIKE_CIFAR = 64
-# ImageNet's stem and pooling divide an image's side by 32: digits are enlarged for them.
-DIGITS_SIZE_FOR_IMAGENET_NETWORKS = 32
 
 # Chosen so that the shallowest and the deepest network of Table 5 both learn within minutes:
 # the paper's rate of 0.1 leaves the 407-layer SENet at 30 % after as many epochs.
@@ -162,8 +160,9 @@ def choose_data(model: ModelSpec, dataset: str, request: Request) -> DataChoice:
     """What a model is trained on: the data asked for, or the protocol's."""
     own = "digits" if request.protocol is Protocol.DEMO else dataset
     choice = request.data or known_data(own)
-    if choice.spec.dataset == "digits" and isinstance(model.backbone, ImageNetBackbone):
-        larger = {"image_size": DIGITS_SIZE_FOR_IMAGENET_NETWORKS}
+    stride = model.backbone.stride
+    if choice.spec.dataset == "digits" and choice.spec.image_size < stride:  # ImageNet's networks
+        larger = {"image_size": stride}
         return replace(choice, spec=choice.spec.model_copy(update=larger))
     return choice
 

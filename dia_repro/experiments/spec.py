@@ -12,29 +12,56 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from dia_repro.errors import UsageError
+from dia_repro.experiments.attention import (
+    Attention,
+    Count,
+    DIALSTMAttention,
+    Frozen,
+    NoAttention,
+    Rate,
+    SEAttention,
+)
+from dia_repro.experiments.backbones import (
+    Backbone,
+    ImageNetBackbone,
+    PreResNetBackbone,
+    ResNetBackbone,
+    ResNeXtBackbone,
+    WRNBackbone,
+)
 from dia_repro.experiments.names import FOLDER, KNOWN_DATA, PACKED
+
+__all__ = [
+    "Attention",
+    "Backbone",
+    "DIALSTMAttention",
+    "DataSpec",
+    "ImageNetBackbone",
+    "InvalidSpecError",
+    "ModelSpec",
+    "NoAttention",
+    "PreResNetBackbone",
+    "RecipeSpec",
+    "ResNeXtBackbone",
+    "ResNetBackbone",
+    "SEAttention",
+    "Spec",
+    "WRNBackbone",
+]
 
 FORMAT = 1
 
 Precision = Literal["fp32", "tf32", "bf16"]
-StageNumber = Annotated[int, Field(ge=1, le=4)]
-Count = Annotated[int, Field(ge=1)]
-# -0.0 equals 0.0 but is written otherwise: adding 0.0 leaves one of them.
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 
 
 class InvalidSpecError(UsageError):
     """A spec has an unknown, missing or ill-typed field."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DataSpec(_Frozen):
+class DataSpec(Frozen):
     """What is trained on.
 
     Attributes:
@@ -55,93 +82,7 @@ class DataSpec(_Frozen):
     content_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
-class NoAttention(_Frozen):
-    """The paper's "Org" or "original"."""
-
-    kind: Literal["none"] = "none"
-
-
-class SEAttention(_Frozen):
-    """SE or DIA-SE: a Squeeze-and-Excitation module a block, or one a stage."""
-
-    kind: Literal["se", "dia-se"]
-    reduction: Count = 16
-    bias: bool = True
-
-
-class DIALSTMAttention(_Frozen):
-    """DIA-LSTM.
-
-    Attributes:
-        reduction: r.
-        activation: at the cell's output (Table 6).
-        cells: stacked cells (Table 6).
-        stages: the stages, from 1, that have a unit (Table 7); None for all.
-        extraction: F_ext of Figure 2, with or without a BN before the pooling.
-    """
-
-    kind: Literal["dia-lstm"] = "dia-lstm"
-    reduction: Count = 4
-    activation: Literal["sigmoid", "tanh", "relu"] = "sigmoid"
-    cells: Count = 1
-    stages: Annotated[tuple[StageNumber, ...], Field(min_length=1)] | None = None
-    extraction: Literal["gap", "bn+gap"] = "gap"
-
-
-Attention = Annotated[NoAttention | SEAttention | DIALSTMAttention, Field(discriminator="kind")]
-
-
-class ResNetBackbone(_Frozen):
-    """A CIFAR ResNet: depth 9n+2 with bottleneck, 6n+2 with basic blocks."""
-
-    family: Literal["resnet"] = "resnet"
-    depth: Count
-    block: Literal["bottleneck", "basic"] = "bottleneck"
-
-
-class PreResNetBackbone(_Frozen):
-    """A CIFAR PreResNet with bottleneck blocks: depth 9n+2."""
-
-    family: Literal["preresnet"] = "preresnet"
-    depth: Count
-
-
-class WRNBackbone(_Frozen):
-    """A CIFAR wide ResNet: depth 6n+4."""
-
-    family: Literal["wrn"] = "wrn"
-    depth: Count
-    widen_factor: Count = 4
-    dropout: Annotated[Rate, Field(lt=1)] = 0.3
-
-
-class ResNeXtBackbone(_Frozen):
-    """A CIFAR ResNeXt: depth 9n+2."""
-
-    family: Literal["resnext"] = "resnext"
-    depth: Count
-    cardinality: Count = 8
-    widen_factor: Count = 4
-
-
-class ImageNetBackbone(_Frozen):
-    """An ImageNet ResNet or ResNeXt.
-
-    Attributes:
-        conv_bias: whether convolutions have a bias, as some of the paper's #P need.
-    """
-
-    family: Literal["resnet34", "resnet50", "resnet152", "resnext50"]
-    conv_bias: bool = False
-
-
-Backbone = Annotated[
-    ResNetBackbone | PreResNetBackbone | WRNBackbone | ResNeXtBackbone | ImageNetBackbone,
-    Field(discriminator="family"),
-]
-
-
-class ModelSpec(_Frozen):
+class ModelSpec(Frozen):
     """A network: a backbone, its attention, and what is taken away from it."""
 
     backbone: Backbone
@@ -150,7 +91,7 @@ class ModelSpec(_Frozen):
     skip: bool = True
 
 
-class RecipeSpec(_Frozen):
+class RecipeSpec(Frozen):
     """How a network is trained: SGD with momentum, the rate cut by `gamma` at milestones.
 
     Attributes:
@@ -172,7 +113,7 @@ class RecipeSpec(_Frozen):
         return self.lr * self.gamma**cuts
 
 
-class Spec(_Frozen):
+class Spec(Frozen):
     """One experiment. Frozen, hashable, and equal to another exactly when `spec_id` is."""
 
     data: DataSpec

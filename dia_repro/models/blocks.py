@@ -1,4 +1,4 @@
-"""What the families' residual blocks have in common."""
+"""Residual blocks: what all families share, and the bottleneck that several have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from dia_repro.models.attention import AttentionFactory
+from dia_repro.models.attention.registry import AttentionFactory
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a block stands.
+    """Channels and stride of a block.
 
     Attributes:
-        in_channels: of x_t.
-        width: the stage's inner width; what it means is the family's affair.
-        stride: of the block.
+        in_channels: channels of x_t.
+        width: inner width of the stage; its meaning depends on the family.
+        stride: stride of the block.
     """
 
     in_channels: int
@@ -134,3 +134,32 @@ class ResidualBlock(nn.Module):
         carried = self.carried(x)
         a = a if carried is None else a + carried
         return a.relu() if self.relu else a
+
+
+class Bottleneck(ResidualBlock):
+    """1×1 → BN → ReLU → 3×3 (stride) → BN → ReLU → 1×1 → BN; attention; shortcut; ReLU.
+
+    Args:
+        inner: channels of the 3×3 convolution.
+        out: channels of the block's output.
+        groups: groups of the 3×3 convolution (ResNeXt's cardinality).
+    """
+
+    def __init__(
+        self, geometry: Geometry, options: Options, inner: int, out: int, groups: int = 1
+    ) -> None:
+        layers = [
+            *options.conv_bn(geometry.in_channels, inner, 1),
+            nn.ReLU(inplace=True),
+            *options.conv_bn(inner, inner, 3, geometry.stride, groups=groups),
+            nn.ReLU(inplace=True),
+            *options.conv_bn(inner, out, 1),
+        ]
+        super().__init__(layers, projection(geometry, out, options), options, out, relu=True)
+
+
+def projection(geometry: Geometry, out: int, options: Options) -> list[nn.Module] | None:
+    """Return 1×1 convolution (stride) → BN where the shape changes; None where it does not."""
+    if geometry.stride == 1 and geometry.in_channels == out:
+        return None
+    return options.conv_bn(geometry.in_channels, out, 1, geometry.stride)

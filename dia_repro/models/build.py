@@ -1,55 +1,37 @@
-"""From a model spec to a network."""
+"""Networks from a spec, and by name for other people's training code."""
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Any
 
-from dia_repro.experiments.spec import (
-    Attention,
-    DIALSTMAttention,
-    ImageNetBackbone,
-    ModelSpec,
-    NoAttention,
-    PreResNetBackbone,
-    ResNetBackbone,
-    ResNeXtBackbone,
-    SEAttention,
-    WRNBackbone,
-)
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+# Each family registers its backbones.
+import dia_repro.models.imagenet
+import dia_repro.models.preresnet
+import dia_repro.models.resnet
+import dia_repro.models.resnext
+import dia_repro.models.wrn  # noqa: F401
+from dia_repro.errors import UsageError
+from dia_repro.experiments.attention import KINDS, KindNotRegisteredError, options_of
+from dia_repro.experiments.backbones import FAMILIES, IMAGENET_NAMES, Backbone, BackboneSpec
+from dia_repro.experiments.spec import ModelSpec
 from dia_repro.models.attention import AttentionFactory
 from dia_repro.models.blocks import Options
-from dia_repro.models.imagenet import imagenet_resnet
-from dia_repro.models.network import StagedNetwork
-from dia_repro.models.preresnet import preresnet
-from dia_repro.models.resnet import resnet
-from dia_repro.models.resnext import resnext
-from dia_repro.models.wrn import wrn
+from dia_repro.models.network import BACKBONES, StagedNetwork
+
+EXAMPLES = ("resnet164", "preresnet164", "wrn52-4", "resnext101-8x32d", *IMAGENET_NAMES.values())
+# Options of a backbone that its name settles in each family that has them.
+SETTLED = {"family", "depth", "cardinality"}
 
 
-def attention_factory(attention: Attention) -> AttentionFactory:
-    """The factory of the units that a spec asks for."""
-    match attention:
-        case SEAttention():
-            return AttentionFactory(
-                attention.kind, attention.reduction, attention.bias, extraction="gap"
-            )
-        case DIALSTMAttention():
-            return AttentionFactory(
-                attention.kind,
-                attention.reduction,
-                activation=attention.activation,
-                cells=attention.cells,
-                stages=attention.stages,
-                extraction=attention.extraction,
-            )
-        case NoAttention():
-            return AttentionFactory()
-        case _:  # never another network under its spec's id
-            assert_never(attention)
+class UnknownNetworkError(UsageError, ValueError):
+    """No network has that name, or it does not have that option."""
 
 
 def from_spec(model: ModelSpec, classes: int) -> StagedNetwork:
-    """The network a model spec describes, with weights from torch's global random state.
+    """Return the network of a model spec, with weights from torch's global random state.
 
     Args:
         model: backbone, attention, norm and skip.
@@ -58,22 +40,77 @@ def from_spec(model: ModelSpec, classes: int) -> StagedNetwork:
     Raises:
         ImpossibleNetworkError: the backbone's depth does not divide into whole blocks, or it has
             fewer stages than are to have attention.
+        KindNotRegisteredError: the attention kind is not known here.
     """
-    units = attention_factory(model.attention)
     options = Options(norm=model.norm, skip=model.skip)
-    match model.backbone:
-        case ResNetBackbone(depth=depth, block=block):
-            return resnet(depth, block, classes, units, options)
-        case PreResNetBackbone(depth=depth):
-            return preresnet(depth, classes, units, options)
-        case WRNBackbone() as wide:
-            return wrn(wide.depth, wide.widen_factor, wide.dropout, classes, units, options)
-        case ResNeXtBackbone() as next_:
-            return resnext(
-                next_.depth, next_.cardinality, next_.widen_factor, classes, units, options
-            )
-        case ImageNetBackbone(family=name, conv_bias=bias):
-            options = Options(norm=model.norm, skip=model.skip, conv_bias=bias)
-            return imagenet_resnet(name, classes, units, options)
-        case _:
-            assert_never(model.backbone)
+    architecture = BACKBONES[type(model.backbone)](model.backbone, options)
+    return StagedNetwork(architecture, AttentionFactory(model.attention), classes)
+
+
+def build(
+    name: str,
+    *,
+    classes: int = 100,
+    attention: str = "none",
+    norm: bool = True,
+    skip: bool = True,
+    **options: Any,
+) -> nn.Module:
+    """Return a network of the paper by name, from images (B, 3, H, W) to logits (B, classes).
+
+    Weights are drawn from torch's global random state.
+
+    Args:
+        name: for CIFAR's stem, 3×3 without pooling: `resnet164`, `preresnet164` (any depth
+            9n+2), `wrn52-4` (depth 6n+4, widen factor), `resnext101-8x32d` (depth 9n+2,
+            cardinality); for ImageNet's: `resnet34`, `resnet50`, `resnet152`,
+            `resnext50-32x4d`.
+        classes: outputs of the classifier.
+        attention: `none`, `se`, `dia-se`, `dia-lstm`, or a registered kind.
+        norm: False leaves out every BN (Table 8).
+        skip: False leaves out every shortcut (Figure 6).
+        options: of the attention: `reduction`; `bias` (se, dia-se); `activation`, `cells`,
+            `stages`, `extraction` (dia-lstm). Of the backbone: `block` (`resnet`; `basic`
+            takes depth 6n+2), `dropout` (`wrn`), `widen_factor` (`resnext`), `conv_bias`
+            (ImageNet's).
+
+    Raises:
+        UnknownNetworkError: the name, or an option, is not one of these.
+        ImpossibleNetworkError: the depth does not divide into whole blocks, or `stages` has one
+            that the network lacks.
+    """
+    unit, (family, trunk) = {"kind": attention}, _parse(name)
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise UnknownNetworkError(f"{name} with {classes!r} classes: give a whole number from 1")
+    try:
+        kind = options_of(attention)
+    except KindNotRegisteredError as error:
+        known = ", ".join(KINDS)
+        raise UnknownNetworkError(f"unknown attention {attention!r}: one of {known}") from error
+    for option, value in options.items():
+        if option in trunk or option in unit or option == "depth":
+            raise UnknownNetworkError(f"{name} with attention {attention} settles {option} already")
+        (unit if option in kind.model_fields else trunk)[option] = value
+    try:
+        model = ModelSpec(
+            backbone=TypeAdapter(Backbone).validate_python(trunk),
+            attention=kind.model_validate(unit),
+            norm=norm,
+            skip=skip,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        has = sorted(kind.model_fields.keys() - {"kind"} | family.model_fields.keys() - SETTLED)
+        raise UnknownNetworkError(
+            f"{name} with attention {attention}, option {first['loc'][-1]}: {first['msg']} "
+            f"(its options: {', '.join(['norm', 'skip', *has])})"
+        ) from error
+    return from_spec(model, classes)
+
+
+def _parse(name: str) -> tuple[type[BackboneSpec], dict[str, Any]]:
+    for family in FAMILIES:
+        fields = family.named(name)
+        if fields is not None:
+            return family, fields
+    raise UnknownNetworkError(f"unknown network {name!r}: e.g. {', '.join(EXAMPLES)}")

@@ -9,14 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dia_repro.experiments.spec import (
-    ModelSpec,
-    PreResNetBackbone,
-    ResNetBackbone,
-    ResNeXtBackbone,
-    WRNBackbone,
-)
+from dia_repro.experiments.backbones import CIFARBackbone
+from dia_repro.experiments.spec import ModelSpec
 from dia_repro.models.build import from_spec
+
+Convolution = nn.Conv1d | nn.Conv2d  # of one dimension in attention units
 
 
 @dataclass(frozen=True)
@@ -48,26 +45,16 @@ def count(model: ModelSpec, classes: int, image_size: int) -> Counts:
     All blocks of a stage but its first are alike, so that a CIFAR network's counts grow by the same
     with every block a stage. They are those of one block a stage, and of what a second one adds.
     """
-    match model.backbone:
-        case ResNetBackbone(depth=depth, block="basic"):
-            layers, extra = 6, 2
-        case ResNetBackbone() | PreResNetBackbone() | ResNeXtBackbone():
-            depth, layers, extra = model.backbone.depth, 9, 2
-        case WRNBackbone(depth=depth):
-            layers, extra = 6, 4
-        case _:
-            return _count(model, classes, image_size)
-    blocks, rest = divmod(depth - extra, layers)
-    if rest or blocks <= 2:
+    backbone = model.backbone
+    if not isinstance(backbone, CIFARBackbone) or backbone.blocks <= 2:
         return _count(model, classes, image_size)
 
     def with_blocks(number: int) -> Counts:
-        backbone = model.backbone.model_copy(update={"depth": layers * number + extra})
-        shallow = model.model_copy(update={"backbone": backbone})
+        shallow = model.model_copy(update={"backbone": backbone.with_blocks(number)})
         return _count(shallow, classes, image_size)
 
     pairs = zip(astuple(with_blocks(1)), astuple(with_blocks(2)), strict=True)
-    return Counts(*(one + (blocks - 1) * (two - one) for one, two in pairs))
+    return Counts(*(one + (backbone.blocks - 1) * (two - one) for one, two in pairs))
 
 
 @cache
@@ -83,7 +70,7 @@ def _count(model: ModelSpec, classes: int, image_size: int) -> Counts:
     def on_call(layer: Any, _inputs: Any, output: Tensor) -> None:
         nonlocal macs, outputs
         outputs += output.shape[1:].numel()
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, Convolution):
             macs += output.shape[1:].numel() * layer.weight[0].numel()
         else:
             macs += output.shape[1:].numel() * layer.in_features
@@ -93,7 +80,7 @@ def _count(model: ModelSpec, classes: int, image_size: int) -> Counts:
     parameters = count_parameters(network)
     network._apply(lambda t: torch.zeros((), dtype=t.dtype).expand(t.shape))  # type: ignore[no-untyped-call]
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, Convolution | nn.Linear):
             layer.register_forward_hook(on_call)
     with torch.no_grad():
         network(torch.empty(0, 3, image_size, image_size))

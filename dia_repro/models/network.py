@@ -1,83 +1,121 @@
-"""A network of stages: stem, stages of residual blocks, classifier."""
+"""Network of stages: stem, stages of residual blocks, classifier; the registry of backbones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
-from dia_repro.errors import UsageError
+from dia_repro.experiments.backbones import BackboneSpec, ImpossibleNetworkError
 from dia_repro.models import fast
-from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Geometry, ResidualBlock
+from dia_repro.models.attention.registry import AttentionFactory
+from dia_repro.models.blocks import Geometry, Options, ResidualBlock
 from dia_repro.models.stage import Stage
 
 # The most versions of the block's code that a network may need: stages, first and other blocks.
 COMPILED_VERSIONS = 64
 
-BlockMaker = Callable[[Geometry], ResidualBlock]
 
+def initialise_he(network: nn.Module) -> None:
+    """Draw convolutions with std sqrt(2 / (k·k·out)), set BN to 1 and 0; Linear layers stay.
 
-class ImpossibleNetworkError(UsageError, ValueError):
-    """There is no network of that depth, or it has fewer stages than are to have attention."""
+    He, Zhang, Ren, Sun: Delving Deep into Rectifiers, ICCV 2015, eq. 14, without regard to groups.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage: how many blocks, their inner width, the stride of the first."""
+    """Stage: number of blocks, their inner width, stride of the first."""
 
     blocks: int
     width: int
     stride: int
 
 
+def three_stages(blocks: int, widths: tuple[int, ...], factor: int = 1) -> list[StagePlan]:
+    """Return the stages of a CIFAR network: the first keeps the image's size, others halve it."""
+    return [StagePlan(blocks, width * factor, 1 if width == widths[0] else 2) for width in widths]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Parts of a backbone.
+
+    Attributes:
+        stem: first layers.
+        channels: channels that the stem gives.
+        make_block: the family's block for a geometry.
+        tail: layers between the last stage and GAP, for its channels.
+        initialise: draws the network's weights.
+    """
+
+    stem: list[nn.Module]
+    channels: int
+    stages: list[StagePlan]
+    make_block: Callable[[Geometry], ResidualBlock]
+    tail: Callable[[int], list[nn.Module]] | None = None
+    initialise: Callable[[nn.Module], None] = initialise_he
+
+
+Maker = TypeVar("Maker", bound=Callable[[Any, Options], Architecture])
+BACKBONES: dict[type[BackboneSpec], Callable[[Any, Options], Architecture]] = {}
+
+
+def backbone(spec: type[BackboneSpec]) -> Callable[[Maker], Maker]:
+    """Register a function as the maker of the architecture that a backbone's spec describes."""
+
+    def add(make: Maker) -> Maker:
+        BACKBONES[spec] = make
+        return make
+
+    return add
+
+
 class StagedNetwork(nn.Module):
     """Stem → stages → what follows the last stage → GAP → classifier.
 
     Args:
-        stem: first layers.
-        channels: that the stem gives.
-        plan: the stages.
-        make_block: the family's block for a geometry.
         attention: which units to build, and where.
         classes: outputs of the classifier.
-        tail: of the channels after the last stage, the layers before GAP.
 
     Raises:
-        ImpossibleNetworkError: attention is wanted at a stage that the plan lacks.
+        ImpossibleNetworkError: attention is wanted at a stage that the architecture lacks.
     """
 
     def __init__(
-        self,
-        stem: list[nn.Module],
-        channels: int,
-        plan: Sequence[StagePlan],
-        make_block: BlockMaker,
-        attention: AttentionFactory,
-        classes: int,
-        tail: Callable[[int], list[nn.Module]] | None = None,
+        self, architecture: Architecture, attention: AttentionFactory, classes: int
     ) -> None:
         super().__init__()
+        plan, channels = architecture.stages, architecture.channels
         if max(attention.stages or (1,)) > len(plan):
             raise ImpossibleNetworkError(
                 f"stage {max(attention.stages or ())} is to have attention, of {len(plan)} stages"
             )
         self.fast = False
-        self.stem = nn.Sequential(*stem)
+        self.stem = nn.Sequential(*architecture.stem)
         self.stages = nn.ModuleList()
         for number, stage in enumerate(plan, start=1):
-            members: list[nn.Module] = []
+            members: list[ResidualBlock] = []
             for index in range(stage.blocks):
                 stride = stage.stride if index == 0 else 1
-                block = make_block(Geometry(channels, stage.width, stride))
+                block = architecture.make_block(Geometry(channels, stage.width, stride))
                 block.attach(attention, number)
                 channels = block.out_channels
                 members.append(block)
             self.stages.append(Stage(members, attention.for_stage(number, channels)))
-        self.tail = nn.Sequential(*(tail(channels) if tail else []))
+        self.tail = nn.Sequential(*(architecture.tail(channels) if architecture.tail else []))
         self.classifier = nn.Linear(channels, classes)
+        if not self.classifier.weight.is_meta:  # torch would load its compiler to fill nothing
+            architecture.initialise(self)
 
     def use_fast(self, yes: bool = True) -> None:
         """Train by `dia_repro.models.fast`, or by the plain modules."""
@@ -115,19 +153,3 @@ class StagedNetwork(nn.Module):
             x = stage(x)
         logits: Tensor = self.classifier(run(self.tail, x).mean((2, 3)))
         return logits
-
-
-def blocks_for_depth(depth: int, stages: int, layers: int, extra: int) -> int:
-    """Blocks a stage of a CIFAR network of a depth.
-
-    Args:
-        layers: convolutions a block.
-        extra: layers outside the blocks (2 in 9n+2).
-
-    Raises:
-        ImpossibleNetworkError: the depth does not divide into whole blocks.
-    """
-    blocks, rest = divmod(depth - extra, stages * layers)
-    if rest or blocks < 1:
-        raise ImpossibleNetworkError(f"depth {depth} is not {stages * layers}n+{extra}")
-    return blocks

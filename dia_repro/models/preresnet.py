@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from dia_repro.models.attention import AttentionFactory
+from dia_repro.experiments.backbones import PreResNetBackbone
 from dia_repro.models.blocks import Geometry, Options, ResidualBlock
-from dia_repro.models.initialise import initialise_he
-from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
+from dia_repro.models.network import Architecture, backbone, three_stages
 
 PLANES = (16, 32, 64)
 EXPANSION = 4
@@ -37,23 +36,13 @@ class PreActivationBottleneck(ResidualBlock):
         super().__init__(layers, shortcut, options, out, relu=False)
 
 
-def preresnet(
-    depth: int, classes: int, attention: AttentionFactory, options: Options
-) -> StagedNetwork:
-    """A CIFAR PreResNet of depth 9n+2.
-
-    Raises:
-        ImpossibleNetworkError: the depth does not divide into whole blocks.
-    """
-    blocks = blocks_for_depth(depth, len(PLANES), 3, extra=2)
-    network = StagedNetwork(
+@backbone(PreResNetBackbone)
+def preresnet(spec: PreResNetBackbone, options: Options) -> Architecture:
+    """Return a CIFAR PreResNet's architecture."""
+    return Architecture(
         stem=[options.conv(3, PLANES[0], 3)],
         channels=PLANES[0],
-        plan=[StagePlan(blocks, width, 1 if width == PLANES[0] else 2) for width in PLANES],
+        stages=three_stages(spec.blocks, PLANES),
         make_block=lambda geometry: PreActivationBottleneck(geometry, options),
-        attention=attention,
-        classes=classes,
         tail=options.bn_relu,
     )
-    initialise_he(network)
-    return network

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Geometry, Options, ResidualBlock
-from dia_repro.models.initialise import initialise_he
-from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
+from dia_repro.experiments.backbones import ResNetBackbone
+from dia_repro.models.blocks import Bottleneck, Geometry, Options, ResidualBlock, projection
+from dia_repro.models.network import Architecture, backbone, three_stages
 
 PLANES = (16, 32, 64)
-BOTTLENECK_EXPANSION = 4
+EXPANSION = 4
 
 
 class BasicBlock(ResidualBlock):
@@ -32,49 +31,18 @@ class BasicBlock(ResidualBlock):
         super().__init__(layers, shortcut, options, geometry.width, relu=True)
 
 
-class Bottleneck(ResidualBlock):
-    """1×1 → BN → ReLU → 3×3 (stride) → BN → ReLU → 1×1 (×4) → BN; attention; shortcut; ReLU."""
-
-    def __init__(self, geometry: Geometry, options: Options) -> None:
-        out = geometry.width * BOTTLENECK_EXPANSION
-        layers = [
-            *options.conv_bn(geometry.in_channels, geometry.width, 1),
-            nn.ReLU(inplace=True),
-            *options.conv_bn(geometry.width, geometry.width, 3, geometry.stride),
-            nn.ReLU(inplace=True),
-            *options.conv_bn(geometry.width, out, 1),
-        ]
-        super().__init__(layers, projection(geometry, out, options), options, out, relu=True)
+def expanded(geometry: Geometry, options: Options) -> Bottleneck:
+    """Return a bottleneck block of a ResNet."""
+    return Bottleneck(geometry, options, geometry.width, geometry.width * EXPANSION)
 
 
-def projection(geometry: Geometry, out: int, options: Options) -> list[nn.Module] | None:
-    """1×1 convolution (stride) → BN where the shape changes; None where it does not."""
-    if geometry.stride == 1 and geometry.in_channels == out:
-        return None
-    return options.conv_bn(geometry.in_channels, out, 1, geometry.stride)
-
-
-def resnet(
-    depth: int, block: str, classes: int, attention: AttentionFactory, options: Options
-) -> StagedNetwork:
-    """A CIFAR ResNet.
-
-    Args:
-        depth: 9n+2 (`bottleneck`) or 6n+2 (`basic`).
-        block: `bottleneck` or `basic`.
-
-    Raises:
-        ImpossibleNetworkError: the depth does not divide into whole blocks.
-    """
-    kind, layers = (BasicBlock, 2) if block == "basic" else (Bottleneck, 3)
-    blocks = blocks_for_depth(depth, len(PLANES), layers, extra=2)
-    network = StagedNetwork(
+@backbone(ResNetBackbone)
+def resnet(spec: ResNetBackbone, options: Options) -> Architecture:
+    """Return a CIFAR ResNet's architecture."""
+    make = BasicBlock if spec.block == "basic" else expanded
+    return Architecture(
         stem=[*options.conv_bn(3, PLANES[0], 3), nn.ReLU(inplace=True)],
         channels=PLANES[0],
-        plan=[StagePlan(blocks, width, 1 if width == PLANES[0] else 2) for width in PLANES],
-        make_block=lambda geometry: kind(geometry, options),
-        attention=attention,
-        classes=classes,
+        stages=three_stages(spec.blocks, PLANES),
+        make_block=lambda geometry: make(geometry, options),
     )
-    initialise_he(network)
-    return network

@@ -10,58 +10,42 @@ from __future__ import annotations
 
 from torch import nn
 
-from dia_repro.models.attention import AttentionFactory
-from dia_repro.models.blocks import Geometry, Options, ResidualBlock
-from dia_repro.models.initialise import initialise_kaiming
-from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
-from dia_repro.models.resnet import projection
+from dia_repro.experiments.backbones import ResNeXtBackbone
+from dia_repro.models.blocks import Bottleneck, Geometry, Options
+from dia_repro.models.network import Architecture, backbone, three_stages
 
 STEM = 32
 PLANES = (32, 64, 128)
 
 
-class AggregatedBlock(ResidualBlock):
-    """1×1 → BN → ReLU → grouped 3×3 (stride) → BN → ReLU → 1×1 → BN; attention; shortcut; ReLU."""
+def initialise_kaiming(network: nn.Module) -> None:
+    """Draw weights as ResNeXt's authors do: Kaiming normal, BN 1 and 0, classifier's bias 0.
 
-    def __init__(
-        self, geometry: Geometry, options: Options, cardinality: int, widen_factor: int
-    ) -> None:
-        out = geometry.width
-        inner = cardinality * out // widen_factor
-        layers = [
-            *options.conv_bn(geometry.in_channels, inner, 1),
-            nn.ReLU(inplace=True),
-            *options.conv_bn(inner, inner, 3, geometry.stride, groups=cardinality),
-            nn.ReLU(inplace=True),
-            *options.conv_bn(inner, out, 1),
-        ]
-        super().__init__(layers, projection(geometry, out, options), options, out, relu=True)
-
-
-def resnext(
-    depth: int,
-    cardinality: int,
-    widen_factor: int,
-    classes: int,
-    attention: AttentionFactory,
-    options: Options,
-) -> StagedNetwork:
-    """A CIFAR ResNeXt of depth 9n+2.
-
-    Raises:
-        ImpossibleNetworkError: the depth does not divide into whole blocks.
+    Convolutions count fan-out and their groups; the classifier counts fan-in.
     """
-    blocks = blocks_for_depth(depth, len(PLANES), 3, extra=2)
-    network = StagedNetwork(
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and name == "classifier":
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+@backbone(ResNeXtBackbone)
+def resnext(spec: ResNeXtBackbone, options: Options) -> Architecture:
+    """Return a CIFAR ResNeXt's architecture; stages have as many channels as their width."""
+
+    def make_block(geometry: Geometry) -> Bottleneck:
+        inner = spec.cardinality * geometry.width // spec.widen_factor
+        return Bottleneck(geometry, options, inner, geometry.width, spec.cardinality)
+
+    return Architecture(
         stem=[*options.conv_bn(3, STEM, 3), nn.ReLU(inplace=True)],
         channels=STEM,
-        plan=[
-            StagePlan(blocks, width * widen_factor, 1 if width == PLANES[0] else 2)
-            for width in PLANES
-        ],
-        make_block=lambda geometry: AggregatedBlock(geometry, options, cardinality, widen_factor),
-        attention=attention,
-        classes=classes,
+        stages=three_stages(spec.blocks, PLANES, spec.widen_factor),
+        make_block=make_block,
+        initialise=initialise_kaiming,
     )
-    initialise_kaiming(network)
-    return network

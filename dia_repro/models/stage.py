@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from dia_repro.models import fast
+from dia_repro.models.blocks import ResidualBlock
 
-
-class Block(Protocol):
-    """What a stage needs of a residual block."""
-
-    attention: nn.Module | None
-    entry: nn.Sequential | None
-    layers: nn.Sequential
-    relu: bool
-    shortcut: nn.Sequential | None
-    skip: bool
-
-    def enter(self, x: Tensor) -> Tensor:
-        """What the residual branch and the shortcut both see."""
-
-    def residual(self, x: Tensor) -> Tensor:
-        """(a) of Table 2: a_t = f(x_t), (B, C, H, W)."""
-
-    def carried(self, x: Tensor) -> Tensor | None:
-        """What goes around the branch, or None without skips."""
-
-    def merge(self, x: Tensor, a: Tensor) -> Tensor:
-        """(c) of Table 2: x_{t+1} from x_t and the recalibrated branch, (B, C, H, W)."""
-
-
-BlockFunction = Callable[[Block, Tensor, Any], tuple[Tensor, Any]]
+BlockFunction = Callable[[ResidualBlock, Tensor, Any], tuple[Tensor, Any]]
 
 
 class Stage(nn.Module):
@@ -52,7 +29,7 @@ class Stage(nn.Module):
         compiled: the plain block, compiled, which goes before; None to do without.
     """
 
-    def __init__(self, blocks: list[nn.Module], unit: nn.Module | None = None) -> None:
+    def __init__(self, blocks: list[ResidualBlock], unit: nn.Module | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.unit = unit
@@ -64,14 +41,14 @@ class Stage(nn.Module):
         own = self._fast_block if self.fast and fast.suits(self) else self._block
         one = self.compiled or own
         state: Any = None
-        for block in cast("list[Block]", self.blocks):
+        for block in cast("list[ResidualBlock]", self.blocks):
             x, state = one(block, x, state)
         return x
 
-    def _attention(self, block: Block) -> nn.Module | None:
+    def _attention(self, block: ResidualBlock) -> nn.Module | None:
         return block.attention if self.unit is None else self.unit
 
-    def _block(self, block: Block, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def _block(self, block: ResidualBlock, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Table 2, line by line."""
         x = block.enter(x)
         a = block.residual(x)
@@ -81,7 +58,7 @@ class Stage(nn.Module):
             a = a * h[:, :, None, None]
         return block.merge(x, a), state
 
-    def _fast_block(self, block: Block, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def _fast_block(self, block: ResidualBlock, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The same figures but for rounding, in fewer operations."""
         x = x if block.entry is None else fast.run(block.entry, x)
         *layers, last = block.layers

@@ -7,12 +7,19 @@ is a 1×1 convolution of the activated input, as in the authors' code.
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 
-from dia_repro.models.attention import AttentionFactory
+from dia_repro.experiments.backbones import WRNBackbone
 from dia_repro.models.blocks import Geometry, Options, ResidualBlock
-from dia_repro.models.initialise import initialise_he
-from dia_repro.models.network import StagedNetwork, StagePlan, blocks_for_depth
+from dia_repro.models.network import (
+    Architecture,
+    StagedNetwork,
+    backbone,
+    initialise_he,
+    three_stages,
+)
 
 STEM = 16
 PLANES = (16, 32, 64)
@@ -39,32 +46,20 @@ class WideBlock(ResidualBlock):
             super().__init__(layers, shortcut, options, width, relu=False, entry=activation)
 
 
-def wrn(
-    depth: int,
-    widen_factor: int,
-    dropout: float,
-    classes: int,
-    attention: AttentionFactory,
-    options: Options,
-) -> StagedNetwork:
-    """A wide ResNet of depth 6n+4.
+def initialise(network: nn.Module) -> None:
+    """Draw weights as `initialise_he` does, and set the classifier's bias to 0."""
+    initialise_he(network)
+    nn.init.zeros_(cast("StagedNetwork", network).classifier.bias)
 
-    Raises:
-        ImpossibleNetworkError: the depth does not divide into whole blocks.
-    """
-    blocks = blocks_for_depth(depth, len(PLANES), 2, extra=4)
-    network = StagedNetwork(
+
+@backbone(WRNBackbone)
+def wrn(spec: WRNBackbone, options: Options) -> Architecture:
+    """Return a wide ResNet's architecture."""
+    return Architecture(
         stem=[options.conv(3, STEM, 3)],
         channels=STEM,
-        plan=[
-            StagePlan(blocks, width * widen_factor, 1 if width == PLANES[0] else 2)
-            for width in PLANES
-        ],
-        make_block=lambda geometry: WideBlock(geometry, options, dropout),
-        attention=attention,
-        classes=classes,
+        stages=three_stages(spec.blocks, PLANES, spec.widen_factor),
+        make_block=lambda geometry: WideBlock(geometry, options, spec.dropout),
         tail=options.bn_relu,
+        initialise=initialise,
     )
-    initialise_he(network)
-    nn.init.zeros_(network.classifier.bias)
-    return network

@@ -12,8 +12,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Double, Float, MetaData, Table
 from sqlalchemy.orm import Session
 
+from dia_repro.atomic import flush_file
 from dia_repro.errors import UsageError, displayed
-from dia_repro.flushing import flush_file
 from dia_repro.results import backends, versions
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import Database, DatabaseError

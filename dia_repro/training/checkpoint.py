@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from dia_repro.atomic import PARTIAL
 from dia_repro.experiments.names import Keep
 from dia_repro.training.store import CheckpointError, Folder, Store
 
@@ -80,9 +81,11 @@ def save(
     name = f"epoch-{epoch:04d}-step-{step:05d}-{_digest(whole)}.pt"
     folder.write(name, whole)
     with suppress(CheckpointError):  # what is left over now goes with the next one
-        for old in sorted_names(folder)[KEEP:]:
-            if _parse(old)[:2] != (spare, 0):
-                folder.remove(old)
+        found = folder.names()
+        unfinished = [other for other in found if other.endswith(PARTIAL)]  # the write was killed
+        old = [other for other in _sorted(found)[KEEP:] if _parse(other)[:2] != (spare, 0)]
+        for other in unfinished + old:
+            folder.remove(other)
     return name
 
 
@@ -147,8 +150,11 @@ def put_aside(folder: Folder, name: str) -> None:
 
 def sorted_names(folder: Folder) -> list[str]:
     """A run's checkpoints, newest first; unfinished writes are none."""
-    found = [name for name in folder.names() if NAME.fullmatch(name)]
-    return sorted(found, key=_parse, reverse=True)
+    return _sorted(folder.names())
+
+
+def _sorted(names: list[str]) -> list[str]:
+    return sorted(filter(NAME.fullmatch, names), key=_parse, reverse=True)
 
 
 def _digest(content: bytes) -> str:

@@ -1,66 +1,223 @@
-"""Where runs keep their checkpoints: folders of a disk, or objects of a store that machines share.
+"""Stores of checkpoints: folders of a disk, or objects of a store that machines share.
 
-A store knows a few operations on bytes with a name. What a checkpoint is, which of them are sound
-and which are kept, `checkpoint` says, once for all stores.
+A store knows a few operations on bytes with a name, by fsspec's file systems (S3 by pyarrow's
+client). What a checkpoint is, which of them are sound and which are kept, `checkpoint` says.
+
+A file is whole or not there. On a disk it is written under another name, flushed and renamed. An
+object is put in one go; where a kind of storage does not show it whole or not at all, a
+half-written one is known by its name, which carries its digest.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from dia_repro.errors import DiaReproError, UsageError, displayed
+from dia_repro.atomic import write_file
+from dia_repro.errors import MASK, AbsentError, DiaReproError, UsageError, displayed
 
 ON_DISK = ("file", "local")
+REASON_CHARACTERS = 200
+S3 = "s3"
+S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+S3_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 class CheckpointError(DiaReproError):
     """A checkpoint cannot be written or read, or belongs to another run."""
 
 
-class Store(ABC):
-    """Holds the checkpoints of all runs; files have relative names, `spec/run/file`."""
+@dataclass(frozen=True)
+class Store:
+    """The checkpoints of all runs; files have relative names, `spec/run/file`.
+
+    A connection belongs to its process: only the location is sent to others.
+
+    Attributes:
+        location: a folder, or a URL of a kind that fsspec knows. The latter may hold a password,
+            which is never shown.
+    """
+
+    location: Path | str = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
-    @abstractmethod
     def name(self) -> str:
-        """Where it is, as it may be shown and kept: without a password."""
+        """Location as it may be shown and kept: without a password."""
+        return str(self.location) if self.root else displayed(str(self.location))
 
     @property
-    @abstractmethod
     def root(self) -> Path | None:
-        """Its folder on this machine's file systems; None where it has none."""
+        """Folder on this machine's file systems; None where it has none."""
+        return self.location if isinstance(self.location, Path) else None
 
-    @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """Of the files right in a folder; none where there is no such folder."""
+        """Return the names of the files right in a folder; none where there is no such folder."""
+        with self._reaching("read", folder) as (files, place):
+            files.invalidate_cache()
+            try:
+                found = files.ls(place, detail=False)
+            except FileNotFoundError:
+                return []
+            return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in found]
 
-    @abstractmethod
     def read(self, path: str) -> bytes:
-        """A file's bytes."""
+        """Return a file's bytes."""
+        with self._reaching("read", path) as (files, place):
+            return bytes(files.cat_file(place))
 
-    @abstractmethod
     def write(self, path: str, content: bytes) -> None:
-        """Make a file, or put other bytes in its place; folders are made if need be."""
+        """Make a file, or put other bytes in its place; folders are made if need be.
 
-    @abstractmethod
+        An object store is asked afterwards whether it has all of it.
+        """
+        with self._reaching("write", path) as (files, place):
+            if self.root:
+                write_file(Path(place), content)
+                return
+            try:
+                files.pipe_file(place, content)
+            except FileNotFoundError:
+                if urlsplit(str(self.location)).scheme == S3:
+                    raise  # there are no folders, so that it is the bucket that is not there
+                self._make_folders(path)
+                files.pipe_file(place, content)
+            files.invalidate_cache()
+            size = files.info(place)["size"]
+            if size != len(content):
+                raise OSError(f"of {len(content)} bytes it has {size}")
+
     def remove(self, path: str) -> None:
-        """Remove a file, which need not be there."""
+        """Remove a file, which need not be there, or a folder, as some disks make everywhere.
 
-    @abstractmethod
+        Raises:
+            CheckpointError: it cannot be removed, or leads out of the store's folder.
+        """
+        self._check_inside(path)
+        with self._reaching("write", path) as (files, place), suppress(FileNotFoundError):
+            if self.root:
+                files.rm(place, recursive=True)
+            else:
+                files.rm_file(place)
+
     def remove_folder(self, folder: str) -> None:
-        """Remove what is left of a folder whose files are gone."""
+        """Remove what is left of a folder whose files are gone; object stores have none.
 
-    @abstractmethod
+        Raises:
+            CheckpointError: it cannot be removed, or leads out of the store's folder.
+        """
+        self._check_inside(folder)
+        with self._reaching("write", folder) as (files, place), suppress(FileNotFoundError):
+            files.invalidate_cache()
+            if files.isdir(place):
+                files.rm(place, recursive=True)
+
     def run_folders(self) -> dict[str, int]:
-        """The folders of runs, `spec/run`, with their bytes."""
+        """Return the folders of runs, `spec/run`, with their bytes, by one listing."""
+        sizes: dict[str, int] = {}
+        with self._reaching("read", "") as (files, root):
+            files.invalidate_cache()
+            for path, known in files.find(root, withdirs=True, detail=True).items():
+                parts = str(path)[len(root) :].strip("/").split("/")
+                if len(parts) >= 2 and parts[1].startswith("seed-"):
+                    folder, is_file = "/".join(parts[:2]), known["type"] == "file"
+                    size = int(known["size"] or 0) if is_file and len(parts) > 2 else 0
+                    sizes[folder] = sizes.get(folder, 0) + size
+        return dict(sorted(sizes.items()))
 
     def absolute(self) -> Store:
-        """The same place for a process with another working folder."""
-        return self
+        """Return the same store for a process with another working folder."""
+        return Store(self.root.absolute()) if self.root else self
+
+    def _check_inside(self, path: str) -> None:
+        """See that a path does not lead out of the store's folder, as by a symbolic link."""
+        if self.root is None:
+            return
+        whole = self.root / path
+        inside = whole.parent.resolve().is_relative_to(self.root.resolve())
+        if not inside or ".." in Path(path).parts:
+            raise CheckpointError(f"{whole} leads out of {self.root}: nothing was removed")
+
+    def _connect(self, path: str) -> tuple[Any, str]:
+        """Return this process's file system, and the whole path of a relative one."""
+        if self.root:
+            from fsspec.implementations.local import LocalFileSystem
+
+            files, root = LocalFileSystem(), os.path.abspath(self.root)  # noqa: PTH100 - keeps links
+        elif urlsplit(str(self.location)).scheme == S3:
+            files, root = _s3(str(self.location))
+        else:
+            from fsspec.core import url_to_fs
+
+            files, root = url_to_fs(self.location)
+        return files, f"{root.rstrip('/')}/{path}".rstrip("/")
+
+    def _make_folders(self, path: str) -> None:
+        """Make the folders above a path, one by one below one that is there."""
+        files, root = self._connect("")
+        parts = path.split("/")[:-1]
+        for folder in (root, *("/".join([root, *parts[:end]]) for end in range(1, len(parts) + 1))):
+            if "/" in folder.strip("/"):
+                with suppress(FileExistsError):
+                    files.mkdir(folder, create_parents=False)
+
+    @contextmanager
+    def _reaching(self, what: str, path: str) -> Iterator[tuple[Any, str]]:
+        """Connect; the errors of every kind of storage become `CheckpointError`, in one line."""
+        try:
+            yield self._connect(path)
+        except Exception as error:
+            action = "read" if what == "read" else "write a checkpoint to"
+            shown = path if what == "read" else path.rpartition("/")[0]
+            where = f"{self.name}/{shown}".rstrip("/")
+            raise CheckpointError(f"cannot {action} {where}: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, NotImplementedError):
+            return "this kind of storage cannot do that"
+        text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        secret = None if self.root else urlsplit(str(self.location)).password
+        for written in (secret, unquote(secret)) if secret else ():
+            text = text.replace(written, MASK)
+        text = textwrap.shorten(displayed(text), REASON_CHARACTERS, placeholder=" …")
+        if isinstance(error, FileNotFoundError) and " " not in text:
+            return f"{text or 'it'} is not there"
+        return text or type(error).__name__
+
+
+@cache
+def _s3(url: str) -> tuple[Any, str]:
+    """Return the file system of a bucket by pyarrow, and the path in it.
+
+    Keys, region and endpoint are taken from the environment and from AWS's own files.
+    """
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import S3FileSystem, resolve_s3_region
+
+    parts = urlsplit(url)
+    bucket = parts.netloc.rpartition("@")[2]
+    endpoint = next(filter(None, map(os.environ.get, S3_ENDPOINTS)), None)
+    region = next(filter(None, map(os.environ.get, S3_REGIONS)), None)
+    if region is None and endpoint is None:  # a request of its own, which Amazon alone answers
+        region = resolve_s3_region(bucket)
+    client = S3FileSystem(
+        access_key=unquote(parts.username) if parts.username else None,
+        secret_key=unquote(parts.password) if parts.password else None,
+        region=region,
+        endpoint_override=endpoint,
+        allow_delayed_open=True,  # small objects in one put
+    )
+    return ArrowFSWrapper(client), f"{bucket}{parts.path}"
 
 
 @dataclass(frozen=True)
@@ -78,15 +235,15 @@ class Folder:
         return self.shown("").rstrip("/")
 
     def shown(self, name: str) -> str:
-        """A file of it, for people."""
+        """Return the location of one of its files, for people."""
         return f"{self.store.name}/{self.path}/{name}"
 
     def names(self) -> list[str]:
-        """Of its files."""
+        """Return the names of its files."""
         return self.store.names(self.path)
 
     def read(self, name: str) -> bytes:
-        """A file's bytes."""
+        """Return a file's bytes."""
         return self.store.read(f"{self.path}/{name}")
 
     def write(self, name: str, content: bytes) -> None:
@@ -103,21 +260,19 @@ class Folder:
 
 
 def store_at(location: str) -> Store:
-    """The store that a user names.
+    """Return the store that a user names, without reaching for it yet.
 
     Args:
         location: a folder's path, or a URL of a kind that fsspec knows: s3://BUCKET/FOLDER, …
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or what such a store keeps is gone with the process.
         AbsentError: the package for such a URL is not installed.
     """
-    from dia_repro.training.disk import Disk
-
     if not location.strip():
         raise UsageError("--checkpoints needs a folder or a URL")
     if "://" not in location:
-        return Disk(Path(location))
+        return Store(Path(location))
     shown = displayed(location)
     if not re.match(r"[a-z][a-z0-9+.-]*://", location):
         raise UsageError(f"--checkpoints {shown!r} is neither a folder nor a URL")
@@ -135,9 +290,30 @@ def store_at(location: str) -> Store:
     if parts.scheme in ON_DISK:
         if parts.netloc not in ("", "localhost") or not parts.path:
             raise UsageError(f"--checkpoints {shown!r}: write file:///FOLDER")
-        return Disk(Path(unquote(parts.path)))
+        return Store(Path(unquote(parts.path)))
     if not PurePosixPath(parts.netloc + parts.path).name:
-        raise UsageError(f"--checkpoints {shown!r} names no place: write {parts.scheme}://PLACE")
-    from dia_repro.training.objects import Objects
+        raise UsageError(f"--checkpoints {shown!r} names no path: write {parts.scheme}://PATH")
+    _check_kind(parts.scheme, shown)
+    return Store(location.rstrip("/"))
 
-    return Objects.at(location)
+
+def _check_kind(scheme: str, shown: str) -> None:
+    """See that storage of a kind is known, keeps what it is given, and has its package here."""
+    from fsspec.registry import get_filesystem_class, known_implementations
+
+    if scheme == "memory":
+        raise UsageError("--checkpoints memory://: what is kept in memory is lost at the end")
+    try:
+        if scheme == S3:
+            import pyarrow.fs  # noqa: F401 - only whether it is there
+        else:
+            get_filesystem_class(scheme)
+    except ValueError as error:
+        raise UsageError(
+            f"--checkpoints {shown!r}: there is no kind of storage called {scheme}"
+        ) from error
+    except ImportError as error:
+        package = known_implementations[scheme]["class"].split(".")[0]
+        package = "'dia-repro[s3]'" if scheme == S3 else package
+        hint = error.msg if package == "fsspec" else f"pip install {package}"
+        raise AbsentError(f"checkpoints at {scheme}:// need another package: {hint}") from error

@@ -18,8 +18,7 @@ from dia_repro.execution.messages import Outcome
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import ResNetBackbone, Spec
-from dia_repro.training.objects import Objects, _s3
-from dia_repro.training.store import store_at
+from dia_repro.training.store import Store, _s3, store_at
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import cli, one_line, tiny_spec
 
@@ -105,7 +104,7 @@ def test_commands_read_and_clear_an_object_store(
     for order in orders:
         assert Attempt(order, lambda _: None, lambda: False).run().outcome is Outcome.FINISHED
     database.close()
-    store = Objects(bucket)
+    store = Store(bucket)
     store.write("1-0000/seed-0-abc/epoch", bytes(2_000_000))
     settings = {**s3_settings, "DIA_REPRO_CHECKPOINTS": bucket}
     few = ("--run", "1", "--samples", "24", "--trees", "2", "--no-controls")

@@ -29,7 +29,7 @@ from dia_repro.execution.messages import Progress
 from dia_repro.experiments.names import DataLocation, Protocol
 from dia_repro.experiments.protocols import DATASETS, DataChoice, Request, own_images
 from dia_repro.results.database import open_database
-from dia_repro.training.disk import Disk
+from dia_repro.training.store import Store
 from tests.artifacts.courses import add
 from tests.helpers import cli, one_line, write_folder
 
@@ -212,7 +212,7 @@ def test_imagenet_is_looked_through_with_a_bar(
     spec = DATASETS["imagenet"].spec
     local = find_engine(Resources(device=Device.CPU))
     looks: list[Callable[[], object]] = [
-        lambda: local.check([spec], DataLocation(tmp_path), Disk(tmp_path / "weights")),
+        lambda: local.check([spec], DataLocation(tmp_path), Store(tmp_path / "weights")),
         lambda: data_command.check("imagenet", tmp_path),
         lambda: doctor_command._data_check("imagenet", tmp_path),
     ]

@@ -20,8 +20,7 @@ from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
 from dia_repro.results.writer import free
 from dia_repro.training.checkpoint import run_folder
-from dia_repro.training.disk import Disk
-from dia_repro.training.store import CheckpointError
+from dia_repro.training.store import CheckpointError, Store
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import can_mount, clean_environment, tiny_spec
 from tests.results.rows import begin
@@ -90,7 +89,7 @@ def test_containers_with_equal_names_are_told_apart() -> None:
 )
 def test_ids_that_are_not_ours_are_no_paths(spec_id: str, uid: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="was not made by dia-repro"):
-        run_folder(Disk(tmp_path), spec_id, 0, uid)
+        run_folder(Store(tmp_path), spec_id, 0, uid)
 
 
 @pytest.mark.parametrize(
@@ -103,14 +102,14 @@ def test_ids_that_are_not_ours_are_no_paths(spec_id: str, uid: str, tmp_path: Pa
     ],
 )
 def test_nothing_is_removed_outside_the_store(
-    remove: Callable[[Disk], None], tmp_path: Path
+    remove: Callable[[Store], None], tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere" / "seed-0-01234567"
     elsewhere.mkdir(parents=True)
     (elsewhere / "thesis.txt").write_text("years of work", encoding="utf-8")
-    store = Disk(tmp_path / "checkpoints")
-    store.folder.mkdir()
-    (store.folder / SPEC_ID).symlink_to(elsewhere.parent, target_is_directory=True)
+    store = Store(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / SPEC_ID).symlink_to(elsewhere.parent, target_is_directory=True)
     with pytest.raises(CheckpointError, match="leads out of"):
         remove(store)
     assert (elsewhere / "thesis.txt").exists()
@@ -119,7 +118,7 @@ def test_nothing_is_removed_outside_the_store(
 def test_a_store_may_itself_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").mkdir(parents=True)
     (tmp_path / "checkpoints").symlink_to(tmp_path / "disk", target_is_directory=True)
-    Disk(tmp_path / "checkpoints").remove_folder(f"{SPEC_ID}/seed-0-01234567")
+    Store(tmp_path / "checkpoints").remove_folder(f"{SPEC_ID}/seed-0-01234567")
     assert not (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").exists()
 
 
@@ -129,9 +128,9 @@ def test_nothing_is_written_through_links(tmp_path: Path) -> None:
     victim.write_text("years of work", encoding="utf-8")
     run = tmp_path / "run"
     run.mkdir()
-    (run / "traceback.partial").symlink_to(victim)
+    (run / "traceback.txt").symlink_to(victim)
     (run / "lock-id").symlink_to(tmp_path / "made.txt")
-    Disk(tmp_path).write("run/traceback.txt", b"a reason")
+    Store(tmp_path).write("run/traceback.txt", b"a reason")
     assert (run / "traceback.txt").read_bytes() == b"a reason"
     lock = acquire_lock(run)
     assert lock is not None

@@ -30,8 +30,8 @@ from dia_repro.results.database import open_database
 from dia_repro.results.queries import RunDetail, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training import checkpoint
-from dia_repro.training.disk import Disk
 from dia_repro.training.numerics import prepare_process
+from dia_repro.training.store import Store
 from tests.execution.tiny_runs import DATABASE, make_orders, report
 from tests.helpers import clean_environment, tiny_spec
 
@@ -65,7 +65,7 @@ def details(folder: Path) -> list[RunDetail]:
 
 
 def final_weights(folder: Path, detail: RunDetail) -> dict[str, torch.Tensor]:
-    loaded = checkpoint.load_newest(folder_of(Disk(folder / "runs-checkpoints"), detail.summary))
+    loaded = checkpoint.load_newest(folder_of(Store(folder / "runs-checkpoints"), detail.summary))
     assert loaded is not None
     assert isinstance(loaded.content["model"], dict)
     return loaded.content["model"]
@@ -135,7 +135,7 @@ def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path)
         assert attempt["wall_seconds"] >= detail.summary.seconds  # type: ignore[operator]
         run = detail.summary
         assert run.parameters is not None
-        folder = folder_of(Disk(undisturbed / "runs-checkpoints"), run)
+        folder = folder_of(Store(undisturbed / "runs-checkpoints"), run)
         assert len(checkpoint.sorted_names(folder)) == 1
 
 
@@ -265,7 +265,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     run = details(tmp_path)[0].summary
-    folder = folder_of(Disk(tmp_path / "runs-checkpoints"), run)
+    folder = folder_of(Store(tmp_path / "runs-checkpoints"), run)
     newest = checkpoint.sorted_names(folder)[0]
     folder.write(newest, folder.read(newest)[:-100])
     assert f"{newest} is damaged" in finish(tmp_path)

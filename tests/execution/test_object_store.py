@@ -23,10 +23,8 @@ from dia_repro.execution.upkeep import BusyRunError, dead_runs, folder_of, remov
 from dia_repro.results.queries import RunDetail, all_runs
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import load_newest, sorted_names
-from dia_repro.training.disk import Disk
 from dia_repro.training.environment import SharedFolderError
-from dia_repro.training.objects import Objects
-from dia_repro.training.store import Folder
+from dia_repro.training.store import Folder, Store
 from dia_repro.training.trainer import Trainer
 from tests.execution.test_local import details, figures, start, wait_until
 from tests.execution.tiny_runs import make_orders
@@ -81,10 +79,10 @@ def assert_same(folder: Path, bucket: str, undisturbed: Path) -> RunDetail:
     (ours,), (other,) = details(folder), details(undisturbed)
     assert ours.summary.state is State.FINISHED
     assert figures(ours) == figures(other)
-    place = folder_of(Objects(bucket), ours.summary)
+    place = folder_of(Store(bucket), ours.summary)
     assert len(place.names()) == 1
     mine = weights(place)
-    theirs = weights(folder_of(Disk(undisturbed / "runs-checkpoints"), other.summary))
+    theirs = weights(folder_of(Store(undisturbed / "runs-checkpoints"), other.summary))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     assert not list(folder.rglob("*.pt")), "nothing on this machine"
     return ours
@@ -96,7 +94,7 @@ def test_an_interrupted_run_goes_on_at_its_very_step(
     steps = itertools.count()
     stopped, _ = train(tmp_path, bucket, lambda: next(steps) > 25)
     assert stopped.outcome is Outcome.INTERRUPTED
-    names = sorted_names(folder_of(Objects(bucket), details(tmp_path)[0].summary))
+    names = sorted_names(folder_of(Store(bucket), details(tmp_path)[0].summary))
     assert (len(names), "step-00000" in names[0]) == (2, False)
     ended, notices = train(tmp_path, bucket)
     assert ended.outcome is Outcome.FINISHED
@@ -125,7 +123,7 @@ def test_a_killed_run_goes_on_on_another_machine_from_its_last_sound_checkpoint(
     process.communicate()
     (before,) = details(folder)
     assert before.summary.state is State.RUNNING
-    place = folder_of(Objects(bucket), before.summary)
+    place = folder_of(Store(bucket), before.summary)
     newest, previous, *_ = sorted_names(place)  # killed while one was written, it has three
     place.write(newest, place.read(newest)[:-100])
     ended, notices = train(folder, bucket)
@@ -151,7 +149,7 @@ def test_on_one_machine_the_lock_is_seen_at_once(
     assert place.is_relative_to(tmp_path / "locks")
     held = acquire_lock(place)
     assert held is not None
-    assert lock_id(place) == lock_id(lock_location(folder_of(Objects(bucket), run)))
+    assert lock_id(place) == lock_id(lock_location(folder_of(Store(bucket), run)))
     assert Attempt(order, lambda _: None, never).run().outcome is Outcome.BUSY
     with pytest.raises(BusyRunError):
         remove_run(database, order.checkpoints, run, only_checkpoints=True)
@@ -167,7 +165,7 @@ def test_the_lock_is_no_network_file_systems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its server may keep the lock of a machine that is gone, and no other could go on."""
-    folder = Folder(Disk(tmp_path), "1-abc/seed-0-123")
+    folder = Folder(Store(tmp_path), "1-abc/seed-0-123")
     assert lock_location(folder) == tmp_path / "1-abc/seed-0-123"
     monkeypatch.setattr(leasing, "network_file_system", lambda path: "nfs4")
     assert not lock_location(folder).is_relative_to(tmp_path)
@@ -194,8 +192,8 @@ def test_locks_are_not_put_where_others_can_write(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     spoil(tmp_path / f"dia-repro-{os.getuid()}", how)
     with pytest.raises(SharedFolderError, match=f"dia-repro-{os.getuid()} is a link, another"):
-        lock_location(Folder(Objects(bucket), "1-abc/seed-0-123"))
-    assert lock_location(Folder(Disk(tmp_path), "x")) == tmp_path / "x"
+        lock_location(Folder(Store(bucket), "1-abc/seed-0-123"))
+    assert lock_location(Folder(Store(tmp_path), "x")) == tmp_path / "x"
 
 
 def test_run_is_refused_where_its_lock_is_not_safe(bucket: str, tmp_path: Path) -> None:
@@ -222,13 +220,13 @@ def test_folder_of_locks_is_one_for_all_processes_and_private(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = os.umask(0)
     try:
-        places = [lock_location(Folder(Objects(bucket), "1-abc/seed-0-123")) for _ in range(2)]
+        places = [lock_location(Folder(Store(bucket), "1-abc/seed-0-123")) for _ in range(2)]
         lock = acquire_lock(places[0])
     finally:
         os.umask(before)
     assert lock is not None
     lock.release()
-    assert places[0] == places[1] == lock_location(Folder(Objects(bucket), "1-abc/seed-0-123"))
+    assert places[0] == places[1] == lock_location(Folder(Store(bucket), "1-abc/seed-0-123"))
     assert (tmp_path / f"dia-repro-{os.getuid()}").stat().st_mode & 0o777 == 0o700
 
 
@@ -237,15 +235,15 @@ def test_a_store_that_is_lost_midway_fails_the_run_and_a_rerun_goes_on(
 ) -> None:
     """The bucket refuses writes after the second epoch, as with a token that has expired."""
     written: list[str] = []
-    real = Objects.write
+    real = Store.write
 
-    def refuse(self: Objects, path: str, content: bytes) -> None:
+    def refuse(self: Store, path: str, content: bytes) -> None:
         written.append(path)
-        place = self if len(written) <= 2 else Objects(f"{bucket}-gone")
+        place = self if len(written) <= 2 else Store(f"{bucket}-gone")
         real(place, path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Objects, "write", refuse)
+        patch.setattr(Store, "write", refuse)
         ended, _ = train(tmp_path, bucket)
     assert ended.outcome is Outcome.FAILED
     assert "cannot write a checkpoint to s3://" in (ended.detail or "")
@@ -263,7 +261,7 @@ def test_the_traceback_of_a_run_that_raised_is_beside_its_checkpoints(
     monkeypatch.setattr(Trainer, "run_epoch", broken)
     ended, _ = train(tmp_path, bucket)
     assert (ended.outcome, ended.detail) == (Outcome.FAILED, "ZeroDivisionError: on purpose")
-    place = folder_of(Objects(bucket), details(tmp_path)[0].summary)
+    place = folder_of(Store(bucket), details(tmp_path)[0].summary)
     assert b"ZeroDivisionError: on purpose" in place.read("traceback.txt")
 
 

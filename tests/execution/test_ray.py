@@ -29,9 +29,8 @@ from dia_repro.experiments.protocols import DATASETS
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import RunSummary, all_runs, run_detail
 from dia_repro.results.schema import State
-from dia_repro.training.disk import Disk
-from dia_repro.training.objects import Objects
 from dia_repro.training.probing import NoStoreError
+from dia_repro.training.store import Store
 from tests.execution.tiny_runs import DATABASE, make_orders, report
 from tests.helpers import can_mount, clean_environment, cli, one_line, tiny_spec, write_folder
 
@@ -102,10 +101,10 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
 
     found = connect(cluster.address)
     assert (len(found.nodes), found.room(Share(0, 1))) == (3, 3)
-    check_nodes(found, Share(0, 1), [tiny_spec().data], DataLocation(tmp_path), Disk(tmp_path))
+    check_nodes(found, Share(0, 1), [tiny_spec().data], DataLocation(tmp_path), Store(tmp_path))
     cifar10 = [DATASETS["cifar10"].spec]
     with pytest.raises(UnfitNodeError, match=r"^node \S+, \S+, \S+: cifar10"):
-        check_nodes(found, Share(0, 1), cifar10, DataLocation(tmp_path), Disk(tmp_path))
+        check_nodes(found, Share(0, 1), cifar10, DataLocation(tmp_path), Store(tmp_path))
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
     need = 1_500_000_000
     orders = [replace(order, memory=need) for order in orders]
@@ -445,9 +444,9 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
     found = connect(cluster.address)
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=epochs)], runs, bucket)
     share, where = Share(0, 1), DataLocation(tmp_path)
-    check_nodes(found, share, [tiny_spec().data], where, Objects(bucket))
+    check_nodes(found, share, [tiny_spec().data], where, Store(bucket))
     with pytest.raises(NoStoreError, match="bucket does not exist"):
-        check_nodes(found, share, [], where, Objects(f"{bucket}-missing"))
+        check_nodes(found, share, [], where, Store(f"{bucket}-missing"))
     done: dict[int, int] = {}
     victims = [cluster.worker_nodes.copy().pop()]
 
@@ -463,7 +462,7 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
     attempts = [run_detail(database, order.run_id).provenance for order in orders]
     assert sorted(len(one) for one in attempts) == [1, 1, 2]
     assert max(int(str(one[-1]["from_epoch"])) for one in attempts) >= 2
-    assert len(Objects(bucket).run_folders()) == runs
+    assert len(Store(bucket).run_folders()) == runs
     assert not list(tmp_path.rglob("*.pt"))
     database.close()
     assert rows(tmp_path / DATABASE) == serial_rows(tmp_path / "serial", runs, epochs)

@@ -33,9 +33,8 @@ from dia_repro.results.queries import (
     run_detail,
 )
 from dia_repro.training import checkpoint, reproducing
-from dia_repro.training.disk import Disk
 from dia_repro.training.metrics import EpochMetrics
-from dia_repro.training.store import CheckpointError
+from dia_repro.training.store import CheckpointError, Store
 from dia_repro.training.trainer import Trainer
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
@@ -286,7 +285,7 @@ def test_damaged_checkpoints_do_not_take_the_place_of_sound_ones(
 def test_a_run_that_starts_again_is_free(begun: tuple[Database, WorkOrder], tmp_path: Path) -> None:
     """Nothing of its former training is left, so nothing has to agree with it."""
     database, order = begun
-    _, notices = train(replace(order, threads=2, checkpoints=Disk(tmp_path / "elsewhere")))
+    _, notices = train(replace(order, threads=2, checkpoints=Store(tmp_path / "elsewhere")))
     attempts = run_detail(database, order.run_id).provenance
     assert [row["threads"] for row in attempts] == [1, 2]
     assert any("starts again from the first epoch" in text for text in notices)

@@ -13,7 +13,7 @@ from dia_repro.execution import leasing
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.messages import Message, Notice, Outcome
 from dia_repro.results.schema import State
-from dia_repro.training.disk import Disk
+from dia_repro.training.store import Store
 from tests.execution.test_local import details, details_running, figures, start, wait_until
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
@@ -32,7 +32,7 @@ def test_a_trainer_that_is_stopped_loses_its_run_and_keeps_its_hands_off(
     try:
         monkeypatch.setattr(leasing, "LEASE_SECONDS", 2.0)
         database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], 1)
-        order = replace(order, checkpoints=Disk(tmp_path / "elsewhere"))
+        order = replace(order, checkpoints=Store(tmp_path / "elsewhere"))
         said: list[Message] = []
         ended = Attempt(order, said.append, lambda: False).run()
     finally:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from dia_repro.execution.leasing import acquire_lock
 from dia_repro.results.database import open_database
 from dia_repro.results.upgrade import back_up
-from dia_repro.training.disk import Disk
+from dia_repro.training.store import Store
 
 UMASKS = [0o002, 0o022, 0o077]
 
@@ -50,7 +50,7 @@ def test_a_database_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
 
 
 def test_checkpoints_and_their_folders_are_as_the_umask_allows(umask: int, tmp_path: Path) -> None:
-    Disk(tmp_path).write("spec/seed-0/epoch-1.pt", b"weights")
+    Store(tmp_path).write("spec/seed-0/epoch-1.pt", b"weights")
     lock = acquire_lock(tmp_path / "spec" / "seed-0")
     assert lock is not None
     lock.release()

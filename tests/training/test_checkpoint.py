@@ -17,8 +17,6 @@ import torch
 
 from dia_repro.experiments.names import Keep
 from dia_repro.training.checkpoint import load_newest, retain, save, sorted_names
-from dia_repro.training.disk import Disk
-from dia_repro.training.objects import Objects
 from dia_repro.training.store import CheckpointError, Folder, Store
 from tests.helpers import clean_environment
 
@@ -42,11 +40,11 @@ def epochs(folder: Folder) -> list[int]:
 @pytest.fixture(params=["disk", "memory", "s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     """A run's folder in each kind of store; the one in memory stands for all that fsspec knows."""
-    store: Store = Disk(tmp_path / "store")
+    store: Store = Store(tmp_path / "store")
     if request.param == "memory":
-        store = Objects(f"memory://{secrets.token_hex(8)}")
+        store = Store(f"memory://{secrets.token_hex(8)}")
     elif request.param == "s3":
-        store = Objects(f"{request.getfixturevalue('bucket')}/project")
+        store = Store(f"{request.getfixturevalue('bucket')}/project")
     return Folder(store, "1-abc/seed-0-123")
 
 
@@ -145,12 +143,12 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(CheckpointError, match="cannot write a checkpoint"):
-        save(Folder(Disk(blocked), "run"), content(1), 1, 0)
+        save(Folder(Store(blocked), "run"), content(1), 1, 0)
 
 
 def test_what_cannot_be_read_is_not_taken_for_missing(tmp_path: Path) -> None:
     """Else a run would start again from the first epoch."""
-    folder = Folder(Disk(tmp_path), "run")
+    folder = Folder(Store(tmp_path), "run")
     name = save(folder, content(1), 1, 0)
     (tmp_path / "run" / name).unlink()
     (tmp_path / "run" / name).mkdir()
@@ -209,10 +207,10 @@ LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 from dia_repro.training.checkpoint import load_newest
-from dia_repro.training.disk import Disk
+from dia_repro.training.store import Store
 from dia_repro.training.store import CheckpointError, Folder
 
-folder = Folder(Disk(Path.cwd()), "run")
+folder = Folder(Store(Path.cwd()), "run")
 load_newest(folder)  # imports what it needs
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 # Room for the file's bytes, and not for its tensors in addition.
@@ -226,7 +224,7 @@ except CheckpointError as error:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and limits memory as Linux does")
 def test_lack_of_memory_is_not_damage(tmp_path: Path) -> None:
-    folder = Folder(Disk(tmp_path), "run")
+    folder = Folder(Store(tmp_path), "run")
     size = 256 * 2**20
     name = save(folder, {"w": torch.zeros(size // 4)}, 1, 0)
     done = subprocess.run(

@@ -16,8 +16,6 @@ from benchmarks.measurements import NotRunnable
 from benchmarks.storage.files import small_disk
 from dia_repro.errors import AbsentError, DiaReproError, UsageError
 from dia_repro.training import probing
-from dia_repro.training.disk import Disk
-from dia_repro.training.objects import Objects
 from dia_repro.training.probing import NoStoreError, check_reachable, check_shared, probe
 from dia_repro.training.store import CheckpointError, Store, store_at
 from tests.helpers import clean_environment
@@ -26,12 +24,12 @@ from tests.helpers import clean_environment
 @pytest.mark.parametrize(
     ("location", "store"),
     [
-        ("some/folder", Disk(Path("some/folder"))),
-        ("/a b", Disk(Path("/a b"))),
-        ("file:///a%20b/c", Disk(Path("/a b/c"))),
-        ("file://localhost/a", Disk(Path("/a"))),
-        ("s3://bucket/folder/", Objects("s3://bucket/folder")),
-        ("ftp://host/folder", Objects("ftp://host/folder")),
+        ("some/folder", Store(Path("some/folder"))),
+        ("/a b", Store(Path("/a b"))),
+        ("file:///a%20b/c", Store(Path("/a b/c"))),
+        ("file://localhost/a", Store(Path("/a"))),
+        ("s3://bucket/folder/", Store("s3://bucket/folder")),
+        ("ftp://host/folder", Store("ftp://host/folder")),
     ],
 )
 def test_a_folder_or_a_url(location: str, store: Store) -> None:
@@ -44,7 +42,7 @@ def test_a_folder_or_a_url(location: str, store: Store) -> None:
     [
         ("", UsageError, "needs a folder or a URL"),
         ("s4://bucket", UsageError, "no kind of storage called s4"),
-        ("s3://", UsageError, "names no place"),
+        ("s3://", UsageError, "names no path"),
         ("file://host/folder", UsageError, "write file:///FOLDER"),
         ("s3://u:geheim@bucket?key=geheim", UsageError, "takes no [?]"),
         ("S 3://u:geheim@x", UsageError, "neither a folder nor a URL"),
@@ -82,7 +80,7 @@ def test_without_its_package_the_extra_is_named() -> None:
 
 
 def test_a_probe_leaves_nothing(bucket: str, tmp_path: Path) -> None:
-    for store in (Disk(tmp_path / "made"), Objects(bucket)):
+    for store in (Store(tmp_path / "made"), Store(bucket)):
         with probe(store) as mark:
             assert store.names("") == [mark]
             check_shared(store, mark)
@@ -91,30 +89,30 @@ def test_a_probe_leaves_nothing(bucket: str, tmp_path: Path) -> None:
 
 def test_a_folder_that_another_machine_does_not_share_is_found_out(tmp_path: Path) -> None:
     with (
-        probe(Disk(tmp_path / "here")) as mark,
+        probe(Store(tmp_path / "here")) as mark,
         pytest.raises(NoStoreError, match="all nodes share"),
     ):
-        check_shared(Disk(tmp_path / "there"), mark)
+        check_shared(Store(tmp_path / "there"), mark)
 
 
 def test_a_bucket_that_is_not_there_is_not_made(bucket: str) -> None:
-    missing = Objects(f"{bucket}-missing/a/b")
+    missing = Store(f"{bucket}-missing/a/b")
     with (
         pytest.raises(NoStoreError, match=r"cannot write .*-missing/a/b: .*bucket"),
         probe(missing),
     ):
         pass
-    assert Objects(bucket).names("") == []
+    assert Store(bucket).names("") == []
     with pytest.raises(CheckpointError, match="bucket"):
         missing.write("x", b"x")
 
 
 def test_real_folders_are_made_one_by_one_below_a_place_that_is_there(tmp_path: Path) -> None:
     """A disk by way of fsspec stands for the kinds of storage that have folders."""
-    there = Objects(f"file://{tmp_path}/project")
+    there = Store(f"file://{tmp_path}/project")
     there.write("1-abc/seed-0/x", b"123")
     assert there.run_folders() == {"1-abc/seed-0": 3}
-    nowhere = Objects(f"file://{tmp_path}/no/project")
+    nowhere = Store(f"file://{tmp_path}/no/project")
     with pytest.raises(CheckpointError, match="cannot write"):
         nowhere.write("1-abc/seed-0/x", b"123")
     assert not (tmp_path / "no").exists()
@@ -126,7 +124,7 @@ def test_who_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
         host, port = mute.getsockname()
         monkeypatch.setattr(probing, "ANSWER_SECONDS", 0.5)
         begun = time.monotonic()
-        store = Objects(f"ftp://user:geheim@{host}:{port}/folder")
+        store = Store(f"ftp://user:geheim@{host}:{port}/folder")
         with pytest.raises(NoStoreError, match="no answer within") as refused:
             check_reachable(store)
         with pytest.raises(NoStoreError, match="no answer within"), probe(store):
@@ -143,7 +141,7 @@ def test_a_store_that_loses_bytes_silently_is_found_out(monkeypatch: pytest.Monk
     def half(self: Any, path: str, value: bytes, **named: Any) -> Any:
         return real(self, path, value[: len(value) // 2], **named)
 
-    store = Objects("memory://loses")
+    store = Store("memory://loses")
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", half)
     with pytest.raises(CheckpointError, match="of 100 bytes it has 50"):
         store.write("a", bytes(100))
@@ -152,7 +150,7 @@ def test_a_store_that_loses_bytes_silently_is_found_out(monkeypatch: pytest.Monk
 def test_a_full_disk_is_told_and_leaves_no_debris() -> None:
     try:
         with small_disk(1_000_000) as folder:
-            store = Disk(folder)
+            store = Store(folder)
             store.write("old", b"old")
             with pytest.raises(CheckpointError, match="No space left"):
                 store.write("new", bytes(2_000_000))

@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dia_repro.models.attention.registry import register
+
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 STACK_DROPOUT = 0.1
 
@@ -49,6 +51,7 @@ class DIALSTMCell(nn.Module):
         return o.sigmoid() * ACTIVATIONS[self.activation](c), c
 
 
+@register("dia-lstm", shared=True)
 class DIALSTM(nn.Module):
     """The unit one stage shares: `cells` stacked LSTM cells.
 

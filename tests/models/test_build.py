@@ -10,7 +10,7 @@ from dia_repro.errors import UsageError
 from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import SEAttention
 from dia_repro.models import build, count, count_parameters
-from dia_repro.models.named import UnknownNetworkError
+from dia_repro.models.build import UnknownNetworkError
 
 FAMILIES = {**CIFAR_FAMILIES, **IMAGENET_FAMILIES}
 

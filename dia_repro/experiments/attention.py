@@ -1,0 +1,220 @@
+"""Attention kinds: the options of each, and the registry of those that are known; no torch.
+
+The paper's kinds have their options here, so that a spec is read without torch. A kind of one's own
+is registered with its unit: `dia_repro.models.attention.registry.register`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
+
+from dia_repro import plugins
+from dia_repro.errors import AbsentError, UsageError
+
+StageNumber = Annotated[int, Field(ge=1, le=4)]
+Count = Annotated[int, Field(ge=1)]
+# -0.0 equals 0.0 but is written otherwise: adding 0.0 leaves one of them.
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
+# Between the options of a kind, but not within the brackets of one.
+BETWEEN_OPTIONS = re.compile(r",(?![^\[]*\])")
+
+
+class KindNotRegisteredError(AbsentError):
+    """A spec has an attention kind that is not known here."""
+
+
+class AttentionOptionError(UsageError):
+    """An attention kind does not have that option, or not that value of it."""
+
+
+class Frozen(BaseModel):
+    """Part of a spec: immutable, without unknown fields or conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class AttentionSpec(Frozen):
+    """Attention kind and its options.
+
+    Attributes:
+        titles: name in tables of each kind that has these options.
+    """
+
+    titles: ClassVar[dict[str, str]] = {}
+    kind: str
+
+    @property
+    def changed(self) -> dict[str, object]:
+        """Return the options that differ from their defaults."""
+        usual = type(self)(kind=self.kind).model_dump()
+        return {name: value for name, value in self.model_dump().items() if value != usual[name]}
+
+    @property
+    def label(self) -> str:
+        """Return a short name for lists, e.g. "se r=16"; "" for no attention."""
+        return " ".join([self.kind, *(f"{name}={value}" for name, value in self.changed.items())])
+
+    @property
+    def heading(self) -> str:
+        """Return the name in a table, e.g. "ECA", or "ECA kernel=5" with another kernel size."""
+        return " ".join(
+            [self.titles[self.kind], *(f"{name}={value}" for name, value in self.changed.items())]
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by kind: another process finds the class of a kind of one's own by its name."""
+        return make_attention, (self.model_dump(),)
+
+
+class NoAttention(AttentionSpec):
+    """The paper's "Org" or "original"."""
+
+    titles = {"none": "original"}
+    kind: Literal["none"] = "none"
+
+    @property
+    def label(self) -> str:
+        """Return nothing: networks without attention have no more name than the backbone's."""
+        return ""
+
+
+class SEAttention(AttentionSpec):
+    """SE or DIA-SE: a Squeeze-and-Excitation module in each block, or one in each stage."""
+
+    titles = {"se": "SENet", "dia-se": "DIA-SE"}
+    kind: Literal["se", "dia-se"]
+    reduction: Count = 16
+    bias: bool = True
+
+    @property
+    def label(self) -> str:
+        """Return e.g. "se r=16"."""
+        return f"{self.kind} r={self.reduction}"
+
+
+class DIALSTMAttention(AttentionSpec):
+    """DIA-LSTM.
+
+    Attributes:
+        reduction: r.
+        activation: at the cell's output (Table 6).
+        cells: stacked cells (Table 6).
+        stages: the stages, from 1, that have a unit (Table 7); None for all.
+        extraction: F_ext of Figure 2, with or without a BN before the pooling.
+    """
+
+    titles = {"dia-lstm": "DIANet"}
+    kind: Literal["dia-lstm"] = "dia-lstm"
+    reduction: Count = 4
+    activation: Literal["sigmoid", "tanh", "relu"] = "sigmoid"
+    cells: Count = 1
+    stages: Annotated[tuple[StageNumber, ...], Field(min_length=1)] | None = None
+    extraction: Literal["gap", "bn+gap"] = "gap"
+
+    @property
+    def label(self) -> str:
+        """Return e.g. "dia-lstm r=4", with the activation, cells and stages that are unusual."""
+        parts = [f"{self.kind} r={self.reduction}"]
+        parts += [] if self.activation == "sigmoid" else [self.activation]
+        parts += [] if self.cells == 1 else [f"{self.cells} cells"]
+        parts += [f"stages {','.join(map(str, self.stages))}"] if self.stages else []
+        return " ".join(parts)
+
+
+# The options of each known kind.
+KINDS: dict[str, type[AttentionSpec]] = {
+    kind: options
+    for options in (NoAttention, SEAttention, DIALSTMAttention)
+    for kind in options.titles
+}
+
+
+def options_of(kind: object) -> type[AttentionSpec]:
+    """Return the class of a kind's options; look for it among plugins if it is not known yet.
+
+    Raises:
+        KindNotRegisteredError: no plugin registers it.
+    """
+    if kind not in KINDS:
+        plugins.load_units()
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind]
+    raise KindNotRegisteredError(
+        f"attention kind {kind!r} is not registered here ({', '.join(KINDS)} are): "
+        "set DIA_REPRO_PLUGINS to the file or folder that registers it"
+    )
+
+
+def make_attention(fields: dict[str, Any]) -> AttentionSpec:
+    """Return the attention of a kind with its options.
+
+    Args:
+        fields: `kind`, and options; others have their defaults.
+
+    Raises:
+        KindNotRegisteredError: the kind is not known.
+        pydantic.ValidationError: it does not have such an option.
+    """
+    return options_of(fields.get("kind")).model_validate(fields)
+
+
+def parse_attention(text: str) -> AttentionSpec:
+    """Return the attention that a text like `dia-lstm:reduction=8,stages=[1,3]` names.
+
+    Raises:
+        KindNotRegisteredError: the kind is not known.
+        AttentionOptionError: the kind does not have such an option.
+    """
+    kind, _, rest = text.partition(":")
+    options, fields = options_of(kind), {"kind": kind}
+    for option in BETWEEN_OPTIONS.split(rest) if rest else ():
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise AttentionOptionError(f"attention {text!r}: write option=value, not {option!r}")
+        try:
+            fields[name.strip()] = json.loads(value)
+        except ValueError:  # a word, which needs no quotation marks here
+            fields[name.strip()] = value.strip()
+    try:
+        return options.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        known = ", ".join(name for name in options.model_fields if name != "kind") or "none"
+        raise AttentionOptionError(
+            f"attention {text!r}, option {first['loc'][-1]}: {first['msg']} (its options: {known})"
+        ) from error
+
+
+def _validate(value: object, info: Any) -> AttentionSpec:
+    """Accept an instance of a registered kind, or its fields."""
+    if isinstance(value, AttentionSpec):
+        if type(value) is not options_of(value.kind):
+            raise KindNotRegisteredError(f"attention kind {value.kind!r} is registered anew")
+        return value
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        raise PydanticCustomError("attention", "attention needs a kind")
+    options = options_of(value["kind"])
+    try:
+        if info.mode == "json":  # where a tuple is written as a list
+            return options.model_validate_json(json.dumps(value))
+        return options.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".replace("{", "{{")
+        raise PydanticCustomError("attention", message.replace("}", "}}")) from error
+
+
+Attention = Annotated[SerializeAsAny[AttentionSpec], BeforeValidator(_validate)]

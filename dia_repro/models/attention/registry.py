@@ -1,0 +1,174 @@
+"""Registry of attention units, the paper's and one's own."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from pydantic import ValidationError, create_model
+from torch import nn
+
+from dia_repro.errors import UsageError
+from dia_repro.experiments.attention import (
+    KINDS,
+    AttentionSpec,
+    KindNotRegisteredError,
+    options_of,
+)
+from dia_repro.experiments.backbones import FAMILIES
+from dia_repro.plugins import Source, source_of
+
+# Options that say where units are, not what they are.
+PLACEMENT = {"kind", "stages", "extraction"}
+KIND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+# Other arguments of `build`, and methods of pydantic's.
+TAKEN = {"name", "classes", "attention", "norm", "skip", "kind", "label", "heading", "changed"}
+
+Unit = TypeVar("Unit", bound=type[nn.Module])
+
+
+class RegistrationError(UsageError):
+    """An attention kind cannot be registered: its name or an option clashes, or has no type."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Unit of an attention kind.
+
+    Attributes:
+        make: the unit from its channels, and its options by name.
+        shared: whether the blocks of a stage share one unit; else each has its own.
+        source: the file that registered it, if that is not part of this package.
+    """
+
+    make: Callable[..., nn.Module]
+    shared: bool
+    source: Source | None
+
+
+UNITS: dict[str, Registered] = {}
+
+
+def register(kind: str, *, title: str = "", shared: bool = False) -> Callable[[Unit], Unit]:
+    """Register a module as the unit of an attention kind.
+
+    Its constructor takes the channels C first. Further arguments are the kind's options, each with
+    a type and a default: they enter the spec and its hash, `build` and `--attention`. Its `forward`
+    takes a block's pooled features (B, C) and the state that the block before returned (None at
+    the first block of a stage), and returns channel weights (B, C) and the next state.
+
+    Args:
+        kind: name in specs and commands, e.g. "eca".
+        title: name in tables, e.g. "ECA"; by default the kind in capitals.
+        shared: whether the blocks of a stage share one unit; else each block has its own.
+
+    Raises:
+        RegistrationError: the kind is registered already, its name is not made of lower-case
+            letters, digits and hyphens, or an option clashes or has no type or default.
+    """
+
+    def add(unit: Unit) -> Unit:
+        own = not unit.__module__.startswith("dia_repro.")
+        source = source_of(unit) if own else None
+        known = UNITS.get(kind)
+        again = known is not None and source is not None and known.source == source
+        papers_own = kind in KINDS and kind not in UNITS and not own
+        if not papers_own:
+            if kind in KINDS and not again:
+                by = f" by {known.source.name}" if known and known.source else ""
+                raise RegistrationError(f"attention kind {kind!r} is registered already{by}")
+            KINDS[kind] = _options(kind, title or kind.upper(), unit)
+        UNITS[kind] = Registered(unit, shared, source)
+        return unit
+
+    return add
+
+
+def unit_of(kind: str) -> Registered | None:
+    """Return the unit of a kind; None for `none`.
+
+    Raises:
+        KindNotRegisteredError: the kind is not known, or has options but no unit.
+    """
+    options_of(kind)
+    if kind != "none" and kind not in UNITS:
+        raise KindNotRegisteredError(f"attention kind {kind!r} has no registered unit")
+    return UNITS.get(kind)
+
+
+def _options(kind: str, title: str, unit: type[nn.Module]) -> type[AttentionSpec]:
+    """Return the class of a kind's options, read from the unit's constructor."""
+    if not KIND_NAME.fullmatch(kind):
+        raise RegistrationError(
+            f"attention kind {kind!r}: name it with lower-case letters, digits and hyphens"
+        )
+    taken = TAKEN.union(*(family.model_fields for family in FAMILIES))
+    _, *parameters = inspect.signature(unit).parameters.values()
+    hints = get_type_hints(unit.__init__, include_extras=True)
+    fields: dict[str, Any] = {"kind": (Literal[kind], kind)}
+    for parameter in parameters:
+        name = parameter.name
+        if name in taken or name.startswith(("_", "model_")):
+            raise RegistrationError(
+                f"attention kind {kind!r}: option {name!r} has another meaning, rename it"
+            )
+        if parameter.default is parameter.empty or name not in hints:
+            raise RegistrationError(
+                f"attention kind {kind!r}: option {name!r} needs a type and a default"
+            )
+        fields[name] = (hints[name], parameter.default)
+    try:
+        options: Any = create_model(
+            f"{unit.__name__}Options", __base__=AttentionSpec, __module__=unit.__module__, **fields
+        )
+        options.titles = {kind: title}
+        usual = options()
+        kept = options.model_validate_json(usual.model_dump_json(warnings=False)) == usual
+    except (TypeError, ValueError, ValidationError) as error:
+        text = " ".join(str(error).split())
+        raise RegistrationError(
+            f"attention kind {kind!r}: its options are no JSON: {text}"
+        ) from error
+    if not kept:
+        raise RegistrationError(f"attention kind {kind!r}: a default does not have its type")
+    made: type[AttentionSpec] = options
+    return made
+
+
+@dataclass(frozen=True)
+class AttentionFactory:
+    """Maker of a network's attention units: one for each block, or one for each stage."""
+
+    spec: AttentionSpec
+
+    @property
+    def stages(self) -> tuple[int, ...] | None:
+        """Return the stages, counted from 1, that have attention; None for all (Table 7)."""
+        return getattr(self.spec, "stages", None)
+
+    def for_block(self, stage: int, channels: int) -> nn.Module | None:
+        """Return a block's own unit; None where it has none."""
+        return self._make(stage, channels, shared=False)
+
+    def for_stage(self, stage: int, channels: int) -> nn.Module | None:
+        """Return the unit that a stage's blocks share; None where they share none."""
+        return self._make(stage, channels, shared=True)
+
+    def normalises(self, stage: int) -> bool:
+        """Return whether blocks of a stage end their residual branch with a BN of its own.
+
+        F_ext is BN and GAP then: the BN's result is both pooled and rescaled.
+        """
+        return getattr(self.spec, "extraction", "gap") == "bn+gap" and self._covers(stage)
+
+    def _covers(self, stage: int) -> bool:
+        return self.stages is None or stage in self.stages
+
+    def _make(self, stage: int, channels: int, *, shared: bool) -> nn.Module | None:
+        unit = unit_of(self.spec.kind)
+        if unit is None or unit.shared is not shared or not self._covers(stage):
+            return None
+        return unit.make(channels, **self.spec.model_dump(exclude=PLACEMENT))

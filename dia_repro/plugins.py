@@ -1,0 +1,135 @@
+"""Modules of a user, which register attention kinds and artifacts of their own.
+
+They are found as entry points of an installed distribution (group `dia_repro.plugins`), and as the
+files and folders that `DIA_REPRO_PLUGINS` names, with `os.pathsep` between. Worker processes load
+the same ones when they meet a kind that they do not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from dia_repro.errors import AbsentError, DiaReproError, UsageError
+
+GROUP, VARIABLE = "dia_repro.plugins", "DIA_REPRO_PLUGINS"
+PREFIX = "dia_repro_plugin_"
+# Files of a folder that are no plugins: tests, and what pytest reads.
+IGNORED = ("test_", "conftest", "_", ".")
+
+
+class AbsentPluginError(AbsentError):
+    """The environment names a file that is not there."""
+
+
+class PluginError(UsageError):
+    """A plugin cannot be loaded, or registers what it must not."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """File that registered something.
+
+    Attributes:
+        name: of the file, without its folder.
+        sha256: of its bytes when it was loaded.
+    """
+
+    name: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.name} sha256:{self.sha256}"
+
+
+_LOADED: set[str] = set()
+
+
+def load_units() -> None:
+    """Load every attention unit: the package's, then those of plugins."""
+    importlib.import_module("dia_repro.models.attention")
+    load()
+
+
+def load() -> None:
+    """Load the plugins that are not loaded yet; of a folder, its Python files by name.
+
+    Raises:
+        AbsentPluginError: a file or folder is not there.
+        PluginError: one cannot be imported.
+    """
+    for point in entry_points(group=GROUP):
+        _once(point.value, f"plugin {point.name} ({point.value})", point.load)
+    for path in paths():
+        for file in _files(path):
+            _once(str(file), f"plugin {file}", partial(_load_file, file))
+
+
+def paths() -> list[Path]:
+    """Return the absolute paths that `DIA_REPRO_PLUGINS` names."""
+    named = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return [Path(text).expanduser().absolute() for text in named if text]
+
+
+def use(value: str) -> None:
+    """Take over `DIA_REPRO_PLUGINS` from the process that gave this one its job."""
+    if value:
+        os.environ[VARIABLE] = value
+
+
+def setting() -> str:
+    """Return `DIA_REPRO_PLUGINS` with absolute paths, for other processes; "" where it is unset."""
+    return os.pathsep.join(map(str, paths()))
+
+
+def source_of(registered: object) -> Source | None:
+    """Return the file that defines a class or function; None where there is none."""
+    with suppress(TypeError, OSError):
+        path = Path(inspect.getsourcefile(registered) or "")  # type: ignore[arg-type]
+        return Source(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+    return None
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(p for p in path.glob("*.py") if not p.name.startswith(IGNORED))
+    if not path.is_file():
+        raise AbsentPluginError(f"{VARIABLE} names {path}, and there is no such file or folder")
+    return [path]
+
+
+def _once(key: str, what: str, load: Callable[[], object]) -> None:
+    """Load a plugin if it is not loaded; turn any exception of its code into one line."""
+    if key in _LOADED:
+        return
+    _LOADED.add(key)
+    try:
+        load()
+    except Exception as error:
+        _LOADED.discard(key)
+        text = " ".join(str(error).split())
+        kind = "" if isinstance(error, DiaReproError) else f"{type(error).__name__}: "
+        raise PluginError(f"{what}: {kind}{text}") from error
+
+
+def _load_file(file: Path) -> None:
+    name = f"{PREFIX}{file.stem}"
+    specification = spec_from_file_location(name, file)
+    if specification is None or specification.loader is None:
+        raise PluginError("it is no Python file")
+    sys.modules[name] = module = module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

@@ -1,0 +1,207 @@
+"""Attention kinds of one's own: registered with their options, and refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from dia_repro import plugins
+from dia_repro.errors import ABSENT, UsageError
+from dia_repro.experiments.attention import (
+    KINDS,
+    AttentionOptionError,
+    KindNotRegisteredError,
+    NoAttention,
+    parse_attention,
+)
+from dia_repro.experiments.describe import describe_model
+from dia_repro.experiments.spec import InvalidSpecError, Spec
+from dia_repro.models import count, from_spec
+from dia_repro.models.attention import UNITS, RegistrationError, register
+from tests.helpers import clean_environment, tiny_spec
+from tests.own_kind import UNIT, write_eca
+
+
+@pytest.fixture(autouse=True)
+def _registry_as_before() -> Iterator[None]:
+    before = dict(KINDS), dict(UNITS), set(plugins._LOADED)
+    yield
+    for table, entries in zip((KINDS, UNITS, plugins._LOADED), before, strict=True):
+        table.clear()  # type: ignore[attr-defined]
+        table.update(entries)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def eca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = write_eca(tmp_path / "mine")
+    monkeypatch.setenv(plugins.VARIABLE, str(folder))
+    return folder
+
+
+def spec_with(text: str) -> Spec:
+    return tiny_spec(attention=parse_attention(text))
+
+
+@pytest.mark.usefixtures("eca")
+def test_options_enter_the_spec_and_its_hash() -> None:
+    spec, larger = spec_with("eca"), spec_with("eca:kernel=5")
+    assert json.loads(spec.canonical_json())["model"]["attention"] == {"kind": "eca", "kernel": 3}
+    assert Spec.from_json(larger.canonical_json()) == larger != spec
+    assert len({one.spec_id for one in (spec, larger, tiny_spec(attention=NoAttention()))}) == 3
+
+
+@pytest.mark.usefixtures("eca")
+def test_names_have_the_options_that_are_unusual() -> None:
+    assert describe_model(spec_with("eca").model) == "resnet11 eca"
+    assert describe_model(spec_with("eca:kernel=5").model) == "resnet11 eca kernel=5"
+    assert parse_attention("eca").heading == "ECA"
+    assert parse_attention("eca:kernel=5").heading == "ECA kernel=5"
+    assert parse_attention("se:reduction=8").heading == "SENet reduction=8"
+
+
+@pytest.mark.usefixtures("eca")
+def test_each_block_has_a_unit_that_is_counted() -> None:
+    spec, bare = spec_with("eca:kernel=5"), tiny_spec(attention=NoAttention())
+    network = from_spec(spec.model, 10)
+    assert sum(name.endswith("conv.weight") for name in network.state_dict()) == 3
+    counted, without = count(spec.model, 10, 8), count(bare.model, 10, 8)
+    assert counted.parameters - without.parameters == 3 * 5
+    assert counted.macs - without.macs == 5 * (64 + 128 + 256)
+
+
+def test_another_process_reads_a_spec_of_the_kind(eca: Path) -> None:
+    spec = spec_with("eca:kernel=5")
+    program = (
+        "import pickle, sys; spec = pickle.load(sys.stdin.buffer); print(spec.spec_id);"
+        "from dia_repro.experiments.spec import Spec;"
+        "print(Spec.from_json(spec.canonical_json()).model.attention.kernel)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=pickle.dumps(spec),
+        capture_output=True,
+        check=True,
+        env={**clean_environment(), plugins.VARIABLE: str(eca / "eca.py")},
+    )
+    assert done.stdout.decode().split() == [spec.spec_id, "5"]
+
+
+def test_its_own_test_passes(eca: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", eca / "test_eca.py"],
+        cwd=eca,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(plugins.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_unknown_kinds_are_never_trained_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = tiny_spec(attention=NoAttention()).canonical_json().replace('"none"}', '"eca"}', 1)
+    assert '"kind":"eca"' in text
+    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    with pytest.raises(KindNotRegisteredError, match="'eca' is not registered here") as caught:
+        Spec.from_json(text)
+    assert caught.value.exit_code == ABSENT
+
+
+@pytest.mark.usefixtures("eca")
+def test_a_known_kind_that_lost_its_unit_is_an_error() -> None:
+    spec = spec_with("eca")
+    del UNITS["eca"]
+    with pytest.raises(KindNotRegisteredError, match="no registered unit"):
+        from_spec(spec.model, 10)
+
+
+@pytest.mark.usefixtures("eca")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("eca:kernal=5", r"option kernal: Extra .*its options: kernel"),
+        ("eca:kernel", "write option=value"),
+        ("eca:kernel=large", "option kernel: "),
+        ("eca:kernel=2.5", "option kernel: "),
+        ("none:kernel=5", "its options: none"),
+        ("dia-lstm:stages=[1,9]", "option 1: "),
+    ],
+)
+def test_wrong_options_are_refused_in_a_line(text: str, words: str) -> None:
+    with pytest.raises(AttentionOptionError, match=words) as caught:
+        parse_attention(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("eca")
+def test_a_spec_with_a_wrong_option_names_it() -> None:
+    text = spec_with("eca").canonical_json().replace('"kernel":3', '"kernel":"x"')
+    with pytest.raises(InvalidSpecError, match="kernel"):
+        Spec.from_json(text)
+
+
+def test_options_of_the_papers_kinds_are_typed_as_text() -> None:
+    one = parse_attention("dia-lstm:reduction=8,stages=[1,3],activation=tanh")
+    assert one.label == "dia-lstm r=8 tanh stages 1,3"
+
+
+def unit(signature: str) -> type[nn.Module]:
+    program = f"class Own(nn.Module):\n    def __init__(self, channels{signature}): ..."
+    names: dict[str, type[nn.Module]] = {"nn": nn}  # type: ignore[dict-item]
+    exec(program, names)
+    names["Own"].__module__ = "own"
+    return names["Own"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "signature", "words"),
+    [
+        ("se", "", "'se' is registered already"),
+        ("none", "", "'none' is registered already"),
+        ("Own Kind", "", "lower-case letters"),
+        ("own", ", depth: int = 3", "'depth' has another meaning"),
+        ("own", ", model_size: int = 3", "'model_size' has another meaning"),
+        ("own", ", size=3", "'size' needs a type and a default"),
+        ("own", ", size: int", "'size' needs a type and a default"),
+        ("own", ", size: int = 'x'", "does not have its type"),
+        ("own", ", size: object = print", "no JSON"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(kind: str, signature: str, words: str) -> None:
+    before = dict(KINDS), dict(UNITS)
+    with pytest.raises(RegistrationError, match=words):
+        register(kind)(unit(signature))
+    assert before == (KINDS, UNITS)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text + "1 / 0\n", "ZeroDivisionError"),
+        (lambda text: text.replace('"eca", title', '"se", title'), "'se' is registered already"),
+        (lambda text: "import no_such_library\n" + text, "no_such_library"),
+    ],
+)
+def test_a_plugin_that_fails_is_one_line(
+    change: Callable[[str], str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_eca(tmp_path / "mine", change(UNIT))
+    monkeypatch.setenv(plugins.VARIABLE, str(folder))
+    with pytest.raises(UsageError, match=words) as caught:
+        parse_attention("eca")
+    assert "eca.py" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plugin_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(plugins.VARIABLE, "/no/such/file.py")
+    with pytest.raises(plugins.AbsentPluginError, match=r"/no/such/file\.py"):
+        parse_attention("eca")
