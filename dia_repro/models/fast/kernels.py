@@ -140,16 +140,15 @@ def add(
 ) -> None:
     """Y = [relu]([x +] [h ·] BN(u)), with h (B, C) where `scaled`."""
     images, pixels, channels = shape
-    u, x, y, h = at(u_at, shape), at(x_at, shape), at(y_at, shape), at(h_at, (images, channels))
+    u, x, y = at(u_at, shape), at(x_at, shape), at(y_at, shape)
+    h = np.ones((images, channels), np.float32)
+    if scaled:
+        h = at(h_at, (images, channels))
     mean, inverse, weight, bias = vectors(bn_at, channels)
     zero = np.float32(0)
     for b in prange(images):
-        slope = weight * inverse
-        shift = bias.copy()
-        if scaled:
-            for c in range(channels):
-                slope[c] *= h[b, c]
-                shift[c] *= h[b, c]
+        slope = weight * inverse * h[b]
+        shift = bias * h[b]
         for p in range(pixels):
             if added:
                 for c in range(channels):
@@ -220,14 +219,18 @@ def norm_backward(
     projection on BN's input.
 
     Args:
-        image_at: of means of u over pixels, h and g_pooled, (B, C); read where `scaled`.
+        image_at: of means of u over pixels, h and g_pooled, (B, C); h and g_pooled are read only
+            where `scaled`.
         g_at: of the gradients.
     """
     images, pixels, channels = shape
     g_x, u, g_u = at(g_x_at, shape), at(u_at, shape), at(g_at[0], shape)
     g_weight, g_bias = at(g_at[1], channels), at(g_at[2], channels)
     sums, vector = at(sums_at, (2, images, channels)), (images, channels)
-    pooled, h, g_pooled = at(image_at[0], vector), at(image_at[1], vector), at(image_at[2], vector)
+    pooled = at(image_at[0], vector)
+    h, g_pooled = np.ones(vector, np.float32), np.zeros(vector, np.float32)
+    if scaled:
+        h, g_pooled = at(image_at[1], vector), at(image_at[2], vector)
     mean, inverse, weight, _ = vectors(bn_at, channels)
     count = images * pixels
     shift, tilt = np.empty(channels, np.float32), np.empty(channels, np.float32)
@@ -235,24 +238,18 @@ def norm_backward(
     for c in range(channels):
         total, product = 0.0, 0.0
         for b in range(images):
-            if scaled:
-                total += sums[0, b, c] * h[b, c] + g_pooled[b, c]
-                product += sums[1, b, c] * h[b, c] + g_pooled[b, c] * (pooled[b, c] - mean[c])
-            else:
-                total += sums[0, b, c]
-                product += sums[1, b, c]
+            total += sums[0, b, c] * h[b, c] + g_pooled[b, c]
+            product += sums[1, b, c] * h[b, c] + g_pooled[b, c] * (pooled[b, c] - mean[c])
         g_bias[c] = total
         g_weight[c] = inverse[c] * product
         shift[c] = total / count
         tilt[c] = inverse[c] * inverse[c] * product / count
     for b in prange(images):
-        factor, own = np.ones(channels, np.float32), -shift
-        if scaled:
-            factor, own = h[b], g_pooled[b] / np.float32(pixels) - shift
+        own = g_pooled[b] / np.float32(pixels) - shift
         for p in range(pixels):
             for c in range(channels):
                 g_u[b, p, c] = slope[c] * (
-                    factor[c] * g_x[b, p, c] + own[c] - tilt[c] * (u[b, p, c] - mean[c])
+                    h[b, c] * g_x[b, p, c] + own[c] - tilt[c] * (u[b, p, c] - mean[c])
                 )
 
 
