@@ -119,7 +119,7 @@ def check_planned(planned: Sequence[PlannedRun]) -> None:
 def check_sharing(open_runs: Sequence[PlannedRun], gpus: int) -> None:
     """Refuse runs that cannot be shared out among so many GPUs."""
     if gpus > 1:
-        from dia_repro.training.together import Group, check_group
+        from dia_repro.training.distributed import Group, check_group
 
         for one in open_runs:
             check_group(one.spec, Group(0, gpus))

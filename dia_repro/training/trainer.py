@@ -17,12 +17,13 @@ from dia_repro.data.dataset import OnWait, go_on
 from dia_repro.experiments.batches import check_batches
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
+from dia_repro.training.captured import fast_step
+from dia_repro.training.distributed import ALONE, Group, SharedStep, check_group
 from dia_repro.training.gradients import Record, recorded
 from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
 from dia_repro.training.seeding import derive_seed, generator, global_seed
-from dia_repro.training.step import TrainingStep, fast_step, to_device
-from dia_repro.training.together import ALONE, Group, SharedStep, check_group
+from dia_repro.training.step import TrainingStep, to_device
 
 TEST_BATCH = 512
 # Reading from a GPU stalls it: there a divergence is seen at the end of the epoch, or in ImageNet's
