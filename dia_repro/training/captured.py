@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dia_repro.experiments.spec import RecipeSpec
 from dia_repro.models.network import StagedNetwork
+from dia_repro.training.seeding import random_state, restore_random_state
 from dia_repro.training.step import TrainingStep
 
 Work = Callable[[Tensor, Tensor], None]
@@ -63,7 +64,8 @@ class CapturedStep(TrainingStep):
         frequent = self.model.training and len(images) == self._batch_size
         reasons: list[str] = []
         for compiled in (True, False) if frequent and self._compiled else (False,):
-            kept = self._copy_of_state()
+            copies = [tensor.clone() for tensor in self._state()]
+            random = random_state(self.device)
             try:
                 if isinstance(self.model, StagedNetwork):
                     self.model.use_compiled(compiled)
@@ -78,7 +80,7 @@ class CapturedStep(TrainingStep):
                 return graph
             finally:
                 self._forget_gradients()
-                self._put_back(kept)
+                self._restore(copies, random)
                 if isinstance(self.model, StagedNetwork):
                     self.model.use_compiled(False)
         self._say("eager", reasons, frequent)
@@ -96,16 +98,10 @@ class CapturedStep(TrainingStep):
     def _state(self) -> list[Tensor]:
         return [*self.model.state_dict().values(), *self.momentum, self.tally.sums]
 
-    def _copy_of_state(self) -> tuple[list[Tensor], Tensor, Tensor]:
-        copies = [tensor.clone() for tensor in self._state()]
-        return copies, torch.get_rng_state(), torch.cuda.get_rng_state(self.device)
-
-    def _put_back(self, kept: tuple[list[Tensor], Tensor, Tensor]) -> None:
-        copies, random, cuda_random = kept
+    def _restore(self, copies: list[Tensor], random: dict[str, Tensor]) -> None:
         for tensor, copy in zip(self._state(), copies, strict=True):
             tensor.copy_(copy)
-        torch.set_rng_state(random)
-        torch.cuda.set_rng_state(cuda_random, self.device)
+        restore_random_state(random, self.device)
 
 
 class _Arena:
