@@ -14,7 +14,7 @@ import torch
 from dia_repro.data.own import choose_folder
 from dia_repro.errors import UsageError
 from dia_repro.execution.attempt import NOT_EQUAL
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
 from dia_repro.execution.slots import Slots

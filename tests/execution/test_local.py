@@ -19,8 +19,8 @@ import torch
 from filelock import FileLock
 
 from dia_repro.execution import forkserver
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.leasing import acquire_lock
-from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.slots import Slots
 from dia_repro.execution.upkeep import folder_of

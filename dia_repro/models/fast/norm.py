@@ -60,7 +60,8 @@ class _Normalised:
     def __init__(self, u: Tensor, bn: nn.BatchNorm2d) -> None:
         images, channels, height, width = u.shape
         running = cast("tuple[Tensor, Tensor]", (bn.running_mean, bn.running_var))
-        self.u, self.training, self.h = u.detach(), bn.training, None
+        self.u, self.training = u.detach(), bn.training
+        self.h: Tensor | None = None
         self.kernels, self.shape = _kernels(), (images, height * width, channels)
         weight, bias = bn.weight.detach(), bn.bias.detach()
         if bn.training:
