@@ -53,7 +53,6 @@ KNOWN_CYCLES = [
 KNOWN_LONG_FUNCTIONS = {
     "dia_repro.analysis.gini.integrate",
     "dia_repro.cli.analyze.gini",
-    "dia_repro.models.fast.kernels.normalise_add_backward",
 }
 
 
