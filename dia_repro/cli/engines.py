@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -257,8 +258,8 @@ def _find_slurm(asked: Resources) -> Slurm:
         raise UsageError("--gpus-per-run and --device cpu do not go together")
     gpus = 0 if on_cpu else asked.gpus_per_run or 1
     cpus = str(sbatch.pop("cpus-per-task", CPUS_BESIDE_A_GPU * gpus or 1))
-    if not cpus.isdecimal() or int(cpus) < 1:
-        raise UsageError(f"--slurm cpus-per-task={cpus}: a number from 1")
+    if not re.fullmatch("[1-9][0-9]{0,3}", cpus):
+        raise UsageError(f"--slurm cpus-per-task={cpus}: a number from 1 to 9999")
     submission = Submission(asked.jobs, gpus, int(cpus), sbatch)
     submission.parameters()  # refuses what it cannot be
     return Slurm(Machine(("cpu" if on_cpu else "cuda:0",), int(cpus)), submission)
