@@ -10,9 +10,8 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
-from dia_repro.cli.requests import folder_path
 from dia_repro.errors import ABSENT, DONE, UsageError
-from dia_repro.experiments.names import FOLDER, PACKED, DataLocation
+from dia_repro.experiments.names import FOLDER, PACKED, DataLocation, folder_path
 from dia_repro.processors import cores
 
 if TYPE_CHECKING:
@@ -137,7 +136,10 @@ def pack(
         int | None,
         typer.Option("--workers", min=1, help="Cores that convert; by default all."),
     ] = None,
-    skip_damaged: options.SkipDamaged = False,
+    skip_damaged: Annotated[
+        bool,
+        typer.Option("--skip-damaged", help="Leave out those images that are damaged."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder to write; by default one in packed/ of --data."),

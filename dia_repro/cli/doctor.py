@@ -134,7 +134,7 @@ def _data_check(name: str, data: Path) -> tuple[str, str]:
 
 def _input_check(machine: Machine, data: Path) -> tuple[str, str]:
     """Whether ImageNet's data path keeps up with training."""
-    from dia_repro.cli.balance import imagenet_balance
+    from dia_repro.execution.balance import imagenet_balance
 
     try:
         with stderr().status("Measuring how fast images are decoded and trained on …"):

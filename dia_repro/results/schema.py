@@ -2,7 +2,7 @@
 
 Columns of runs, epochs and attempts are described here, and nowhere else: listings, exports,
 DataFrames and their documentation take names, types, units and meanings from these tables
-(`results.frames`). Any change needs a migration in `migrations/versions` and a new `REVISION`.
+(`results.frames`). Any change needs a migration in `migrations/versions`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
-REVISION = "0006"
-EARLIER_REVISIONS = ("0005",)
-
 # SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
 NOT_FINITE_AS_TEXT = "sqlite"
 
 
 def now() -> datetime:
-    """UTC, without a zone, as the database keeps it."""
+    """Return the time in UTC, without a zone, as the database keeps it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 class State(StrEnum):
-    """Where a run is."""
+    """State of a run."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -212,12 +209,12 @@ class ProvenanceRow(Base):
 
 
 class LeaseRow(Base):
-    """Who trains a run, while somebody does: one row a run that is under way.
+    """The lease of a run that is under way.
 
     `lock_id` is the identity of the lease's lock (`leasing.lock_id`), so that a process that holds
-    the same lock knows that its holder is dead. `beats` counts up while the holder lives: others
+    the same lock knows that its owner is dead. `beats` counts up while the owner lives: others
     tell its death by a count that stands still, not by a clock. `token` is random, and known to the
-    holder alone: numbers are the same in another database that takes this one's place.
+    owner alone: numbers are the same in another database that takes this one's place.
     """
 
     __tablename__ = "leases"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import dia_repro
-from dia_repro.cli import balance, probes
+from dia_repro.cli import probes
 from dia_repro.cli.doctor import _input_check
+from dia_repro.execution import balance
 from dia_repro.execution.machine import Machine
 from dia_repro.results.database import open_database
 from dia_repro.training.store import store_at

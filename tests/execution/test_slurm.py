@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.cli import options
-from dia_repro.cli.engines import Resources, find_engine
 from dia_repro.errors import UsageError
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Notice, Outcome, WorkOrder
+from dia_repro.execution.options import Resources
 from dia_repro.execution.slots import Slots
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_runs, run_detail
@@ -29,7 +29,7 @@ from tests.execution.test_local import wait_until
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import cli, one_line, tiny_spec
 
-on_slurm = pytest.importorskip("dia_repro.execution.on_slurm")
+on_slurm = pytest.importorskip("dia_repro.execution.executors.slurm")
 submitit = pytest.importorskip("submitit")
 
 START = """
@@ -205,9 +205,8 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path
 
 @pytest.mark.parametrize("cpus", ["0", "-1", "x", "9" * 5000, "1" + "0" * 22])
 def test_impossible_cpus_per_task_are_refused(cpus: str) -> None:
-    asked = Resources(options.Executor.SLURM, slurm=(f"cpus-per-task={cpus}",))
     with pytest.raises(UsageError, match="a number from 1 to 9999"):
-        find_engine(asked)
+        on_slurm.Slurm.find(Resources(slurm=(f"cpus-per-task={cpus}",)), Dialogue())
 
 
 @pytest.mark.parametrize("text", ["=5", "partition=", "--", "two words"])

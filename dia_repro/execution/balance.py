@@ -1,4 +1,4 @@
-"""What `plan` and `doctor` say of images that are streamed: does the data path keep up?"""
+"""Data path against training, for images that are streamed: what `plan` and `doctor` say of it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def imagenet_balance(machine: Machine, data: Path) -> Balance | None:
     On a CPU a few steps would take minutes, and say that training is slower.
     """
     from dia_repro.artifacts import choose
-    from dia_repro.execution.planning import chosen_entries
+    from dia_repro.execution.requests import chosen_entries
     from dia_repro.experiments.names import DataLocation, Precision, Protocol
     from dia_repro.experiments.protocols import GPU_PRECISION, Request
     from dia_repro.models import count
