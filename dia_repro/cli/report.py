@@ -12,7 +12,14 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.explain import training_command
 from dia_repro.cli.output import notice, stdout
-from dia_repro.cli.pictures import Pictures, draw_accuracies, draw_curves, drawing
+from dia_repro.cli.pictures import (
+    Pictures,
+    draw_accuracies,
+    draw_curves,
+    draw_gradients,
+    draw_integration,
+    drawing,
+)
 from dia_repro.cli.tables import Results
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
@@ -141,8 +148,6 @@ def _draw(artifact: TableArtifact, value: TableValue, results: Results, to: Fold
     Artifacts that cannot be drawn are no obstacle to the others.
     """
     from dia_repro.artifacts import Drawing
-    from dia_repro.cli.gradients import draw_gradients
-    from dia_repro.cli.integration import draw_integration
     from dia_repro.results.queries import runs_of
     from dia_repro.results.schema import State
 

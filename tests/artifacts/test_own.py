@@ -87,8 +87,8 @@ def test_an_own_artifact_is_no_table_of_the_paper(
     for text in (to_terminal(grid), to_latex(grid), " ".join(grid.notes), grid.title):
         assert "paper's figures" not in str(text)
         assert "of the paper" not in str(text)
-    assert not any("paper" in column for column in grid.columns)
-    assert [len(row) for row in grid.rows] == [len(grid.columns)] * 2
+    assert not any("paper" in heading.text for heading in grid.headings)
+    assert [len(row.groups) for row in grid.rows] == [len(grid.groups)] * 2
     assert own_artifacts() == [shallow]
     assert [one.name for one in choose(["all"])] == list(ARTIFACTS)
 
@@ -158,7 +158,7 @@ def test_every_artifact_takes_another_attention(name: str, database: Database) -
     specs = {entry.spec(PAPER).spec_id for entry in added}
     assert len(specs) == len(added)
     grid = make_grid(extended.compute(database, PAPER))
-    assert {len(row) for row in grid.rows} == {len(grid.columns)}
+    assert {len(row.groups) for row in grid.rows} == {len(grid.groups)}
 
 
 def test_the_same_network_is_added_once_and_another_one_has_another_name() -> None:
