@@ -47,7 +47,7 @@ PAPER_PARAMETERS, PARAMETERS = (
     Heading("#P (M), paper", "paper", "params"),
     Heading("ours", "ours", "params"),
 )
-OWN_PARAMETERS = Heading("#P (M)", "ours", "params")
+OWN_PARAMETERS = Heading("#P (M)", "ours", "params")  # where the paper prints none
 PAPER = Heading("top-1 (%), paper", "paper", "top1")
 BEST, LAST = Heading("ours, best", "ours", "top1"), Heading("ours, last", "ours", "top1_last")
 DIFFERENCE = Heading("Δ", "difference", "top1")
@@ -93,8 +93,9 @@ class Grid:
 def make_grid(value: TableValue) -> Grid:
     """Return a table laid out as the paper does it, each of its values next to ours."""
     counted = any(cell.metric == "params" for cell in value.cells)
-    headings = [PAPER_PARAMETERS, PARAMETERS] if counted and value.printed else []
-    headings += [OWN_PARAMETERS] if counted and not value.printed else []
+    headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
+    if counted and not value.printed:
+        headings = [OWN_PARAMETERS]
     headings += [PAPER, BEST, LAST] if value.printed else [BEST, LAST]
     headings += [DIFFERENCE] if value.comparable and value.printed else []
     known: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)

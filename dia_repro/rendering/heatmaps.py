@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dia_repro.analysis.gini import Integration
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import Spec
@@ -20,6 +19,8 @@ from dia_repro.results.queries import RunDetail
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from dia_repro.analysis.gini import Integration
 
 CELL_FIELDS = ("states", "stage", "target", "source", "value", "share")
 STATES = {
