@@ -118,7 +118,7 @@ class Campaign:
     dialogue: Dialogue = field(default_factory=Dialogue)
 
     def __post_init__(self) -> None:
-        self.chosen: list[TableArtifact] = choose(list(self.artifacts))
+        self.chosen: list[TableArtifact] = choose(self.artifacts, self.selection.attention)
         self._results = open_database(self.database, create=False)
         choice = find_data(self.selection, self.data, self.dialogue)
         self.executor: Executor = find_executor(self.resources, self.dialogue)

@@ -25,6 +25,8 @@ import torch
 
 import dia_repro
 from dia_repro.errors import DiaReproError
+from dia_repro.experiments.attention import AttentionSpec
+from dia_repro.models.attention import unit_of
 
 # Results that the repository itself holds: their change does not make the code another.
 PUBLISHED = ("runs.db", "tables", "figures")
@@ -44,6 +46,7 @@ class Provenance:
 
     Attributes:
         device: the GPU's or processor's name.
+        package: `package_version`.
         threads: CPU threads of the training process.
         git_commit: of the code when the process was started, if it runs from a git checkout and
             git tells it.
@@ -79,7 +82,7 @@ class Environment:
         processes: processes that share the run.
         device: name of the GPU or the processor.
         torch: version of torch.
-        package: version of this package.
+        package: version of this package, and the plugin that registers the network's attention.
         code: its commit, where it is a git checkout, and whether that was changed.
         numba: version of numba, which compiles passes for a CPU.
         capability: instructions of the CPU that torch uses, and variables that choose other ones.
@@ -96,7 +99,15 @@ class Environment:
     capability: str
 
     @classmethod
-    def here(cls, threads: int, device: str, *, deterministic: bool, processes: int) -> Environment:
+    def here(
+        cls,
+        threads: int,
+        device: str,
+        *,
+        deterministic: bool,
+        processes: int,
+        attention: AttentionSpec | None = None,
+    ) -> Environment:
         """Return the environment of this process, which computes on the device of that name."""
         commit, clean = code_state()
         return cls(
@@ -105,7 +116,7 @@ class Environment:
             processes,
             device,
             torch=str(torch.__version__),
-            package=dia_repro.__version__,
+            package=package_version(attention),
             code=f"{(commit or 'unknown')[:12]}{'' if clean in (None, True) else ' and changes'}",
             numba=version("numba"),
             capability=_capability(),
@@ -147,8 +158,24 @@ def _capability() -> str:
     return " ".join((torch.backends.cpu.get_cpu_capability(), *kept))
 
 
-def collect(device: torch.device, command: str, data_sha256: str, from_epoch: int) -> Provenance:
-    """Return the provenance of an attempt in this process, on that device."""
+def package_version(attention: AttentionSpec | None = None) -> str:
+    """Return the version of this package, and the plugin that registers the attention if one does.
+
+    A plugin is named by its file and the file's SHA-256.
+    """
+    unit = unit_of(attention.kind) if attention else None
+    with_plugin = f" with {unit.source}" if unit and unit.source else ""
+    return f"{dia_repro.__version__}{with_plugin}"
+
+
+def collect(
+    device: torch.device,
+    command: str,
+    data_sha256: str,
+    from_epoch: int,
+    attention: AttentionSpec | None = None,
+) -> Provenance:
+    """Return the environment of this process, on that device and with a network's attention."""
     on_cpu = device.type == "cpu"
     commit, clean = code_state()
     return Provenance(
@@ -158,7 +185,7 @@ def collect(device: torch.device, command: str, data_sha256: str, from_epoch: in
         python=platform.python_version(),
         torch=str(torch.__version__),  # a class of torch's own: who reads it would load torch
         cuda=torch.version.cuda if device.type == "cuda" else None,
-        package=dia_repro.__version__,
+        package=package_version(attention),
         git_commit=commit,
         git_clean=clean,
         command=command,
