@@ -76,7 +76,7 @@ def test_an_own_artifact_is_trained_counted_and_judged(mine: Path) -> None:
     counts = train(mine, "params", "shallow")
     assert (counts.returncode, "OFF" in counts.stdout) == (0, False)
     with sqlite3.connect(mine.parent / "runs.db") as connection:
-        packages = {text for (text,) in connection.execute("select package from attempts")}
+        packages = {text for (text,) in connection.execute("select package from provenance")}
     digest = sha256((mine / "eca.py").read_bytes()).hexdigest()
     version = dia_repro.__version__
     assert packages == {version, f"{version} with eca.py sha256:{digest}"}
