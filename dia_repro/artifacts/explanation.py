@@ -194,7 +194,7 @@ def explain(
     Args:
         entry: the network, one that the artifact shows.
         metric: one of its values, by name or part of it; None for all.
-        seeds: how many seeds a cell should have; by default as many as any cell has.
+        seeds: how many seeds a cell should have at least.
 
     Raises:
         UnknownCellError: no value of the network is called `metric`.

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from string import ascii_lowercase
 from typing import Literal
 
@@ -23,7 +24,7 @@ from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import Differences, RunSummary, mixed_environments, runs_of
-from dia_repro.results.schema import State
+from dia_repro.results.schema import DONE, State
 
 # Values of the paper that are not measured: the spread goes into a mean's own column, and r is
 # chosen, not found.
@@ -134,7 +135,7 @@ class TableValue:
         specs: the experiment at each (row, column).
         own_data: whether data are the paper's.
         comparable: whether the schedule is too, so that a difference means something.
-        mixed: environments that its runs differ in.
+        mixed: environments, and seeds, that its runs differ in.
     """
 
     paper: PaperTable
@@ -277,12 +278,16 @@ class TableArtifact:
 
         Args:
             request: protocol, precision and data: only runs of exactly these specs count.
-            seeds: how many seeds a cell should have; by default as many as any cell has.
+            seeds: how many seeds a cell should have at least, from seed 0 on; it should have
+                those of any other cell, too.
         """
         request = self.as_usual(request)
         specs = self.specs(request)
         found = runs_of(database, (spec.spec_id for spec in specs.values()))
-        expected = seeds or max((len(runs) for runs in found.values()), default=0) or 1
+        expected = max(seeds or 1, *(run.seed + 1 for runs in found.values() for run in runs), 1)
+        mixed = mixed_environments(database, found)
+        if other := _other_seeds(found.values()):
+            mixed.between["seeds"] = other
         cells = tuple(
             cell
             for entry in self.entries
@@ -306,7 +311,7 @@ class TableArtifact:
             cells=cells,
             own_data=own,
             comparable=own and request.protocol is Protocol.PAPER and request.epochs is None,
-            mixed=mixed_environments(database, found),
+            mixed=mixed,
         )
 
     def _entry_cells(
@@ -357,6 +362,14 @@ class TableArtifact:
                     yield cell
                 if cell.metric == "top1":
                     yield PaperCell(self.name, entry.row, entry.column, "top1_last", "")
+
+
+def _other_seeds(found: Iterable[Sequence[RunSummary]]) -> tuple[str, ...]:
+    """Return the seeds of the cells' results, where one cell lacks some and has others instead."""
+    seeds = {tuple(run.seed for run in runs if run.state in DONE) for runs in found}
+    by_number = sorted(seeds, key=len)
+    nested = all(set(few) <= set(more) for few, more in pairwise(by_number))
+    return () if nested else tuple(sorted(" ".join(map(str, known)) for known in seeds if known))
 
 
 def _names(runs: Iterable[RunSummary]) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Selection:
     )
     seeds: int | None = option(
         "Number of seeds: each network is trained with seeds 0 to N-1, by default with 0 alone. "
-        "Of results: how many a cell should have, by default the most that any has.",
+        "Of results: how many a cell should have at least; it should have those of any other, too.",
         min=1,
         max=1000,
     )

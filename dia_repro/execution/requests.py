@@ -137,16 +137,14 @@ def chosen_entries(
         only: leave out networks whose names lack the words of all of these.
 
     Raises:
-        NoSuchNetworkError: that leaves none.
+        NoSuchNetworkError: one of them fits none.
     """
-    if not all(words.strip() for words in only):
-        raise NoSuchNetworkError("--only needs words of a network's name, e.g. 'DIANet ResNet83'")
     entries = [(artifact.name, entry) for artifact in artifacts for entry in artifact.entries]
-    chosen = [(name, entry) for name, entry in entries if is_named(entry.label, only)]
-    if not chosen:
-        labels = ", ".join(dict.fromkeys(repr(entry.label) for _, entry in entries))
-        raise NoSuchNetworkError(f"no network is called {only[0]!r}: there are {labels}")
-    return chosen
+    for words in only:
+        if not any(is_named(entry.label, [words]) for _, entry in entries):
+            labels = ", ".join(dict.fromkeys(repr(entry.label) for _, entry in entries))
+            raise NoSuchNetworkError(f"no network is called {words!r}: there are {labels}")
+    return [(name, entry) for name, entry in entries if is_named(entry.label, only)]
 
 
 def narrowed(artifacts: Sequence[TableArtifact], only: Sequence[str]) -> list[TableArtifact]:
@@ -174,6 +172,12 @@ def narrowed(artifacts: Sequence[TableArtifact], only: Sequence[str]) -> list[Ta
 
 
 def is_named(label: str, only: Sequence[str]) -> bool:
-    """Return whether a network's name has all words of one of these, or there are none."""
-    known = set(label.lower().replace(",", " ").split())
-    return not only or any(set(words.lower().replace(",", " ").split()) <= known for words in only)
+    """Return whether a network's name has all words of one of these, or there are none.
+
+    Raises:
+        NoSuchNetworkError: one has no words.
+    """
+    known, *wanted = (set(text.lower().replace(",", " ").split()) for text in (label, *only))
+    if not all(wanted):
+        raise NoSuchNetworkError("--only needs words of a network's name, e.g. 'DIANet ResNet83'")
+    return not wanted or any(words <= known for words in wanted)

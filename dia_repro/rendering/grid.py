@@ -146,7 +146,14 @@ def _number(cell: Cell | None, form: str, *, ours: bool) -> str:
         return MISSING
     if number is None:
         return ""
-    return f"{'↓' if number >= 0 else '↑'}{abs(number):.2f}" if form == DROP else f"{number:{form}}"
+    return _signed(number, form)
+
+
+def _signed(number: float, form: str) -> str:
+    """Return a number with two decimals; what is 0 in them has no sign and no arrow."""
+    if f"{abs(number):.2f}" == "0.00":
+        return "0.00"
+    return f"{'↓' if number > 0 else '↑'}{abs(number):.2f}" if form == DROP else f"{number:{form}}"
 
 
 def accuracy(cell: Cell | None) -> str:
@@ -174,7 +181,7 @@ def _difference(cell: Cell | None) -> str:
     if cell is None or cell.ours_mean is None or cell.paper is None:
         return ""
     difference = cell.ours_mean - cell.paper
-    return f"{difference:+.2f}" if math.isfinite(difference) else MISSING
+    return _signed(difference, CHANGE) if math.isfinite(difference) else MISSING
 
 
 def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
@@ -192,7 +199,7 @@ def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
             if not known or None in values.values():
                 continue  # the best of some is no statement
             for (row, column), one in values.items():
-                if one is not None and math.isclose(one, max(known)):
+                if one is not None and f"{one:.2f}" == f"{max(known):.2f}":  # as it is printed
                     yield row, column, heading
 
 

@@ -100,6 +100,23 @@ def test_one_seed_has_no_deviation(database: Database) -> None:
     assert cell(TABLE5.compute(database, PAPER)).ours_std is None
 
 
+def test_a_cell_lacks_the_seeds_that_another_has(database: Database) -> None:
+    """And fewer seeds than there are runs cannot be asked for: means are over all of them."""
+    specs = TABLE5.specs(PAPER)
+    for seed in (0, 1, 2):
+        add(database, specs["ResNet164", "SENet"], seed, [70.0])
+        add(database, specs["ResNet164", "DIANet"], seed + 3, [71.0])
+    for seeds in (None, 2):
+        value = TABLE5.compute(database, PAPER, seeds)
+        one = cell(value, row="ResNet164")
+        assert (value.seeds, one.n, one.n_expected, one.status) == (6, 3, 6, "partial")
+        assert value.mixed.between["seeds"] == ("0 1 2", "3 4 5")
+    assert TABLE5.compute(database, PAPER, 7).seeds == 7
+    for seed in (3, 4, 5):
+        add(database, specs["ResNet164", "SENet"], seed, [70.0])
+    assert "seeds" not in TABLE5.compute(database, PAPER).mixed.between  # 3 of 6 says enough
+
+
 @pytest.mark.parametrize("state", [State.RUNNING, State.FAILED, State.INTERRUPTED])
 def test_runs_without_a_result_do_not_count(database: Database, state: State) -> None:
     spec = TABLE5.specs(PAPER)["ResNet83", "SENet"]

@@ -133,8 +133,9 @@ def test_only_narrows_what_is_shown() -> None:
     shown = [(one.name, entry.label) for one in artifacts for entry in one.entries if entry.shown]
     assert shown == [("table5", "DIANet ResNet164")]
     assert len(artifacts[0].entries) == 8, "changes are counted from others"
-    with pytest.raises(NoSuchNetworkError):
-        narrowed(choose(["table5"]), ["ResNet84"])
+    for only in (["ResNet84"], ["DIANet", "ResNet84"], [""], [" , "]):  # all would be trained
+        with pytest.raises(NoSuchNetworkError):
+            narrowed(choose(["table5"]), only)
 
 
 @pytest.fixture

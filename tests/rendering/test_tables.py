@@ -165,3 +165,18 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         write_text(blocked / "table5.md", "text")
+
+
+def test_what_prints_alike_is_alike(tmp_path: Path) -> None:
+    """A change that rounds to 0 has no sign; both of two equal means are the best."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    specs = TABLE5.specs(DEMO)
+    for column, more in (("SENet", 0), ("DIANet", -1)):
+        add(database, specs["ResNet83", column], 0, [60.0 + more / 1000], parameters=10**6 + more)
+    grid = make_grid(replace(TABLE5, best_of="row").compute(database, DEMO))
+    at = [one.text for one in grid.headings].index("ours, best")
+    senet, dianet = grid.rows[0].groups
+    assert (senet[at].text, dianet[at].text) == ("60.00", "60.00")
+    assert senet[at].bold
+    assert dianet[at].bold
+    assert dianet[1].text == "1.00 (0.00)"
