@@ -113,7 +113,7 @@ def _rate(data: DataSpec, location: DataLocation) -> CoreRate:
 
 
 def _trained_a_second(spec: Spec, machine: Machine) -> float:
-    from dia_repro.execution.calibration import seconds_per_image
+    from dia_repro.execution.estimates import seconds_per_image
 
     # In another process: a GPU whose memory is full, or that fails, would end this one.
     return 1 / seconds_per_image(spec, machine.device, machine.threads(1), together=1)

@@ -17,7 +17,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from dia_repro.execution.ledger import Ledger
+from dia_repro.execution.run_store import RunStore
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.file_systems import network_file_system
@@ -103,7 +103,7 @@ def _boot() -> str:
 
 
 def seems_dead(
-    ledger: Ledger,
+    run_store: RunStore,
     holder: Holder,
     should_stop: Callable[[], bool],
     lease: float | None = None,
@@ -123,7 +123,7 @@ def seems_dead(
         if should_stop():
             return None
         time.sleep(min(1.0, lease / 10))
-        if ledger.holders(holder.lease.run_id) != (holder,):
+        if run_store.holders(holder.lease.run_id) != (holder,):
             return None
     return holder
 
@@ -135,9 +135,9 @@ class Heart(threading.Thread):
         taken_over: whether another process has taken the run meanwhile.
     """
 
-    def __init__(self, ledger: Ledger, lease: Lease) -> None:
+    def __init__(self, run_store: RunStore, lease: Lease) -> None:
         super().__init__(name="heart", daemon=True)
-        self.ledger, self.lease = ledger, lease
+        self.run_store, self.lease = run_store, lease
         self.taken_over = False
         self._stopped = threading.Event()
 
@@ -145,7 +145,7 @@ class Heart(threading.Thread):
         """Beat."""
         while not self._stopped.wait(BEAT_SECONDS):
             try:
-                self.ledger.beat(self.lease)
+                self.run_store.beat(self.lease)
             except TakenOverError:
                 self.taken_over = True
                 return

@@ -15,9 +15,8 @@ from dia_repro.data.own import choose_folder
 from dia_repro.errors import UsageError
 from dia_repro.execution.attempt import NOT_EQUAL
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.machine import Machine, NoGPUError
+from dia_repro.execution.machine import Machine, NoGPUError, Slots
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.results.queries import RunDetail, run_detail

@@ -22,8 +22,8 @@ import torch
 
 import dia_repro
 from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import DATASETS
 from dia_repro.results.database import open_database

@@ -18,8 +18,8 @@ import pytest
 
 from dia_repro.errors import UsageError
 from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Notice, Outcome, WorkOrder
-from dia_repro.execution.slots import Slots
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State

@@ -18,8 +18,9 @@ from PIL import Image
 
 from dia_repro.data.own import choose_folder
 from dia_repro.execution import worker
+from dia_repro.execution.endings import cause_of_death
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.failures import cause_of_death
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import (
     Begun,
     Ended,
@@ -29,7 +30,6 @@ from dia_repro.execution.messages import (
     WorkOrder,
     describe_owner,
 )
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results.database import Database, open_database

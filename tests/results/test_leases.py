@@ -11,7 +11,7 @@ import pytest
 
 from dia_repro.execution import leasing
 from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, seems_dead
-from dia_repro.execution.ledger import Ledger
+from dia_repro.execution.run_store import RunStore
 from dia_repro.results import leases, writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.leases import (
@@ -123,9 +123,9 @@ def test_a_silent_holder_is_dead_after_the_lease_and_not_before(database: Databa
     begin(database, run, "dead", "machine one")
     (holder,) = holders(database)
     begun = time.monotonic()
-    assert seems_dead(Ledger(database), holder, lambda: False, LEASE) == holder
+    assert seems_dead(RunStore(database), holder, lambda: False, LEASE) == holder
     assert time.monotonic() - begun >= LEASE
-    assert seems_dead(Ledger(database), holder, lambda: True, LEASE) is None
+    assert seems_dead(RunStore(database), holder, lambda: True, LEASE) is None
 
 
 def test_a_beating_holder_is_left_alone(
@@ -134,9 +134,9 @@ def test_a_beating_holder_is_left_alone(
     monkeypatch.setattr(leasing, "BEAT_SECONDS", LEASE / 4)
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
-    with Heart(Ledger(database), lease) as heart:
+    with Heart(RunStore(database), lease) as heart:
         (holder,) = holders(database)
-        assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
+        assert seems_dead(RunStore(database), holder, lambda: False, LEASE) is None
         assert not heart.taken_over
     assert not heart.is_alive()
 
@@ -151,11 +151,11 @@ def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
     real = time.time
     for hours in (1, -1):
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
-        with Heart(Ledger(database), lease):
+        with Heart(RunStore(database), lease):
             (holder,) = holders(database)
-            assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
+            assert seems_dead(RunStore(database), holder, lambda: False, LEASE) is None
         (holder,) = holders(database)
-        assert seems_dead(Ledger(database), holder, lambda: False, LEASE / 2) == holder
+        assert seems_dead(RunStore(database), holder, lambda: False, LEASE / 2) == holder
 
 
 def test_a_heart_notices_that_it_was_taken_over(
@@ -165,7 +165,7 @@ def test_a_heart_notices_that_it_was_taken_over(
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
     monkeypatch.setattr(leasing, "BEAT_SECONDS", 0.3)
-    with Heart(Ledger(database), lease) as heart:
+    with Heart(RunStore(database), lease) as heart:
         begin(database, run, "quick", "machine one")
         heart.join(timeout=10)
         assert heart.taken_over
