@@ -28,7 +28,7 @@ def upgrade(db: options.DatabaseOption = options.DEFAULT_DATABASE) -> None:
 
     Example: dia-repro db upgrade --db runs.db
     """
-    from dia_repro.results.schema import REVISION
+    from dia_repro.results.migrations import REVISION
     from dia_repro.results.upgrade import upgrade_database
 
     backup = upgrade_database(db)

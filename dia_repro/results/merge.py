@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from dia_repro.errors import UsageError
 from dia_repro.results.backends import sqlite_path
+from dia_repro.results.checks import problems
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
@@ -30,7 +31,6 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-from dia_repro.results.soundness import problems
 from dia_repro.results.sources import attempts_behind, data_hashes
 
 Row = dict[str, Any]
