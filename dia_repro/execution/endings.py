@@ -102,8 +102,8 @@ class Supervisor:
 
         Where that fails the person is told; once the database is gone, no other run can end well.
         """
-        spec_id = Spec.from_json(order.spec_json).spec_id
         try:
+            spec_id = Spec.from_json(order.spec_json).spec_id
             if killed:
                 writer.record_kill(self.database, spec_id, order.seed, lease)
             elif ended.outcome is Outcome.FAILED:

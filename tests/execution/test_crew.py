@@ -281,7 +281,7 @@ def test_runs_have_neighbouring_gpus_to_themselves() -> None:
     [
         (["--gpus-per-run", "2", "--device", "cpu"], "there is no GPU here"),
         (["--gpus-per-run", "2", "--per-gpu", "2"], "either --per-gpu or --gpus-per-run"),
-        (["--slurm", "partition=x"], "add --executor slurm"),
+        (["--slurm", "partition=x"], "--slurm does not go with --executor local"),
     ],
 )
 def test_what_cannot_be_shared_is_refused_in_a_sentence(

@@ -471,8 +471,8 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--executor", "ray", "--jobs", "2"), 2, "--jobs is for this machine"),
-        (("--address", "auto"), 2, "add --executor ray"),
+        (("--executor", "ray", "--jobs", "2"), 2, "--jobs does not go with --executor ray"),
+        (("--address", "auto"), 2, "--address does not go with --executor local"),
         (("--executor", "ray", "--address", "127.0.0.1:1"), 3, "no Ray cluster at 127.0.0.1:1"),
         (("--executor", "ray", "--address", "nowhere"), 3, "no Ray cluster at nowhere"),
         (("--per-gpu", "2", "--device", "cpu"), 3, "no GPU here to share"),

@@ -147,7 +147,8 @@ def find_executor(resources: Resources, dialogue: Dialogue) -> Executor:
     foreign = resources.given - kind.options - {"executor", "device"}
     if foreign:
         option = min(foreign).replace("_", "-")
-        raise UsageError(f"--{option} does not go with --executor {name}")
+        hint = "leave it out, or choose another executor"
+        raise UsageError(f"--{option} does not go with --executor {name}: {hint}")
     if resources.per_gpu and resources.gpus_per_run:
         raise UsageError("either --per-gpu or --gpus-per-run: several runs a GPU, or GPUs a run")
     executor: Executor = kind(resources, dialogue)
