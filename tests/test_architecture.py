@@ -54,7 +54,6 @@ KNOWN_LONG_FUNCTIONS = {
     "dia_repro.analysis.gini.integrate",
     "dia_repro.cli.analyze.gini",
     "dia_repro.models.fast.kernels.normalise_add_backward",
-    "dia_repro.results.migrations.versions.0005_first.upgrade",
 }
 
 

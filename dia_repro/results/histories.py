@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,7 +13,7 @@ from dia_repro.results.database import Database
 from dia_repro.results.schema import EpochRow, LeaseRow, ProvenanceRow, RunRow, SpecRow, State
 
 TOP1 = "test_top1"
-MEASURES = (TOP1, "test_loss", "train_loss")
+MEASURES = (TOP1, "test_loss", "train_loss", "seconds")
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,14 @@ class History:
 
     Attributes:
         epochs: in their order, counted from 1.
-        measures: for each of `MEASURES` a figure an epoch, accuracy in %; nan or inf where a loss
-            blew up.
+        measures: for each of `MEASURES` a value an epoch, accuracy in %; nan or inf where a
+            training diverged.
         attempts: in their order; more than one where it was interrupted or failed.
     """
 
-    epochs: Sequence[int]
-    measures: Mapping[str, Sequence[float]]
-    attempts: tuple[ProvenanceRow, ...]
+    epochs: array[int]
+    measures: Mapping[str, array[float]]
+    attempts: list[ProvenanceRow]
 
     @property
     def best_epoch(self) -> int | None:
@@ -53,38 +52,28 @@ class History:
 
 def histories(database: Database, run_ids: Sequence[int]) -> dict[int, History]:
     """The course of each of these runs, by number; runs that are not there have an empty one."""
-    columns = (EpochRow.run_id, EpochRow.epoch, *(getattr(EpochRow, name) for name in MEASURES))
+    with database.reading() as session:
+        return _histories(session, run_ids)
+
+
+def _histories(session: Session, run_ids: Sequence[int]) -> dict[int, History]:
+    found = {
+        run: History(array("q"), {name: array("d") for name in MEASURES}, []) for run in run_ids
+    }
     epochs = (
-        select(*columns)
+        select(EpochRow.run_id, EpochRow.epoch, *(getattr(EpochRow, name) for name in MEASURES))
         .where(EpochRow.run_id.in_(run_ids))
         .order_by(EpochRow.run_id, EpochRow.epoch)
     )
-    attempts = (
-        select(ProvenanceRow).where(ProvenanceRow.run_id.in_(run_ids)).order_by(ProvenanceRow.id)
-    )
-    tried: dict[int, list[ProvenanceRow]] = {}
-    with database.reading() as session:
-        # By the connection: a session makes an object of every row, and there can be millions.
-        rows = session.connection().execute(epochs)
-        figures = {run: _by_measure(list(of_run)) for run, of_run in groupby(rows, _first)}
-        for attempt in session.scalars(attempts):
-            tried.setdefault(attempt.run_id, []).append(attempt)
-    nothing = _by_measure([])
-    return {run: History(*figures.get(run, nothing), tuple(tried.get(run, ()))) for run in run_ids}
-
-
-def _first(row: Sequence[int]) -> int:
-    return row[0]
-
-
-def _by_measure(
-    rows: Sequence[Sequence[float]],
-) -> tuple[Sequence[int], Mapping[str, array[float]]]:
-    if not rows:
-        return (), {name: array("d") for name in MEASURES}
-    _, epochs, *measures = zip(*rows, strict=True)
-    figures = {name: array("d", one) for name, one in zip(MEASURES, measures, strict=True)}
-    return array("q", map(int, epochs)), figures
+    # By the connection: a session makes an object of every row, and there can be millions.
+    for run, epoch, *values in session.connection().execute(epochs):
+        found[run].epochs.append(epoch)
+        for measure, value in zip(found[run].measures.values(), values, strict=True):
+            measure.append(value)
+    attempts = select(ProvenanceRow).where(ProvenanceRow.run_id.in_(run_ids))
+    for attempt in session.scalars(attempts.order_by(ProvenanceRow.id)):
+        found[attempt.run_id].attempts.append(attempt)
+    return found
 
 
 @dataclass(frozen=True)
@@ -137,14 +126,7 @@ def _under_way(session: Session) -> tuple[UnderWay, ...]:
         .order_by(RunRow.id)
     )
     rows = [(row[0], row[1], row[2]) for row in session.execute(running)]
-    epochs = (
-        select(EpochRow.run_id, EpochRow.test_top1, EpochRow.seconds)
-        .where(EpochRow.run_id.in_([run.id for run, _, _ in rows]))
-        .order_by(EpochRow.run_id, EpochRow.epoch)
-    )
-    figures: dict[int, list[tuple[float, float]]] = {}
-    for run_id, top1, seconds in session.execute(epochs):
-        figures.setdefault(run_id, []).append((top1, seconds))
+    known = _histories(session, [run.id for run, _, _ in rows])
     return tuple(
         UnderWay(
             id=run.id,
@@ -152,8 +134,8 @@ def _under_way(session: Session) -> tuple[UnderWay, ...]:
             seed=run.seed,
             owner=run.owner,
             beats=beats,
-            top1=tuple(top1 for top1, _ in figures.get(run.id, ())),
-            seconds=tuple(seconds for _, seconds in figures.get(run.id, ())),
+            top1=tuple(known[run.id].measures[TOP1]),
+            seconds=tuple(known[run.id].measures["seconds"]),
         )
         for run, json, beats in rows
     )
