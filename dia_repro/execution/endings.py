@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dia_repro import interrupts
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
-from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, VanishedError
 from dia_repro.results.leases import Lease
@@ -103,7 +102,7 @@ class Supervisor:
         Where that fails the person is told; once the database is gone, no other run can end well.
         """
         try:
-            spec_id = Spec.from_json(order.spec_json).spec_id
+            spec_id = order.spec.spec_id
             if killed:
                 writer.record_kill(self.database, spec_id, order.seed, lease)
             elif ended.outcome is Outcome.FAILED:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from sqlalchemy import text
 
+from dia_repro import plugins
 from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import WorkOrder
@@ -182,6 +183,7 @@ def make_orders(
             deterministic=deterministic,
             keep=keep,
             memory=_memory(run, seen if machine.has_gpu else {}),
+            plugins=plugins.setting(),
             processes=processes,
         )
         for run in open_runs
