@@ -44,8 +44,13 @@ from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
 from dia_repro.training.gradients import Record
 from dia_repro.training.numerics import prepare_process, use_device
-from dia_repro.training.provenance import code_at_start, collect, device_name, peak_memory
-from dia_repro.training.reproducing import Environment
+from dia_repro.training.provenance import (
+    Environment,
+    code_at_start,
+    collect,
+    device_name,
+    peak_memory,
+)
 from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 

@@ -23,9 +23,10 @@ from dia_repro.models import from_spec
 from dia_repro.processors import cores
 from dia_repro.results.database import Database
 from dia_repro.results.queries import most_used_gpu, seconds_per_epoch
+from dia_repro.training.captured import CapturedStep
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.provenance import device_name
-from dia_repro.training.step import CapturedStep, TrainingStep, to_device
+from dia_repro.training.step import TrainingStep, to_device
 
 # What an output's way through memory costs, in multiply-accumulates. On a CPU convolutions take
 # half of a small ResNet's step (measured), on a GPU without fusion a twentieth (reckoned only).
