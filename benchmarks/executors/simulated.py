@@ -105,8 +105,8 @@ class _Simulated(Attempt):
         should_stop: Callable[[], bool],
         run_store: RunStore | None,
     ) -> None:
-        watched = run_store or _watched_ledger(order.database, course)
-        timed = cast("RunStore", _TimedLedger(watched, course.waits))
+        watched = run_store or _watched_store(order.database, course)
+        timed = cast("RunStore", _TimedStore(watched, course.waits))
         super().__init__(order, send, should_stop, timed)
         self.load = load
 
@@ -136,14 +136,14 @@ class _NoData:
         return "0" * 64
 
 
-class _TimedLedger:
+class _TimedStore:
     """Any run_store; notes how long it takes to write."""
 
     def __init__(self, run_store: RunStore, waits: list[float]) -> None:
-        self._ledger, self._waits = run_store, waits
+        self._run_store, self._waits = run_store, waits
 
     def __getattr__(self, name: str) -> Any:
-        call = getattr(self._ledger, name)
+        call = getattr(self._run_store, name)
         return self._timed(call) if name in WRITES else call
 
     def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,7 +163,7 @@ def _noting(seconds: list[float], least: float = 0.0) -> Iterator[None]:
         seconds.append(round(taken, 6))
 
 
-def _watched_ledger(location: str, course: Course) -> RunStore:
+def _watched_store(location: str, course: Course) -> RunStore:
     database = open_database(location, create=False)
     _watch_lock(database.engine, course.locked)
     return RunStore(database)

@@ -17,7 +17,7 @@ import torch
 from dia_repro.data import AnyDataset, load
 from dia_repro.errors import DiaReproError, displayed_text
 from dia_repro.execution.crew import crew, threads_each
-from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, seems_dead
+from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, silent
 from dia_repro.execution.messages import (
     Begun,
     Ended,
@@ -226,9 +226,9 @@ class Attempt:
         try:
             lease = self.run_store.take(run_id, owner, lock, provenance, None, seen)
         except HeldError as held:
-            self._notice(f"{held.holder.owner} has it: waiting for a sign of life")
-            dead = seems_dead(self.run_store, held.holder, self.should_stop)
-            if dead is None:
+            dead = held.holder
+            self._notice(f"{dead.owner} has it: waiting for a sign of life")
+            if not silent(lambda: self.run_store.look(run_id), [dead], self.should_stop):
                 raise
             self._notice(f"{dead.owner} gave none and is taken for dead")
             lease = self.run_store.take(run_id, owner, lock, provenance, dead, seen)

@@ -56,7 +56,7 @@ class RunStore:
 
     summary = _patient(_summary)
     attempts = _patient(_attempts)
-    holders = _patient(leases.holders)
+    look = _patient(leases.look)
     take = _patient(leases.take)
     align = _patient(writer.align)
     set_parameters = _patient(writer.set_parameters)

@@ -334,7 +334,7 @@ class KilledError(BaseException):
     """Stands for SIGKILL: nothing after it is done."""
 
 
-class MortalLedger(RunStore):
+class MortalStore(RunStore):
     """One whose process is killed when it calls `dies_at` for the `times`th time."""
 
     def __init__(self, database: Database, dies_at: str, times: int) -> None:
@@ -356,7 +356,7 @@ def test_gradients_of_the_last_epoch_outlive_a_kill_at_its_end(
     spec = tiny_spec(epochs=2)
     spec = spec.model_copy(update={"model": spec.model.model_copy(update={"skip": False})})
     database, (order,) = make_orders(tmp_path, [spec], 1)
-    run_store = MortalLedger(open_database(order.database, create=False), dies_at, 2)
+    run_store = MortalStore(open_database(order.database, create=False), dies_at, 2)
     with pytest.raises(KilledError):
         Attempt(order, lambda _: None, lambda: False, run_store).run()
     ended, _ = train(order)
