@@ -15,8 +15,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from dia_repro.data import AnyDataset
-from dia_repro.data.dataset import Dataset, Images
+from dia_repro.data.dataset import AnyDataset, Dataset, Images
 from dia_repro.errors import UsageError
 from dia_repro.experiments.names import Init
 from dia_repro.experiments.spec import Spec

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.balance import balances
 from dia_repro.cli.engines import Local, Resources, find_engine
 from dia_repro.cli.output import duration, emit, notice, stdout
 from dia_repro.cli.requests import choose_data, resolve
@@ -17,7 +16,7 @@ from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
     from dia_repro.cli.engines import Engine
-    from dia_repro.execution.bottleneck import Balance
+    from dia_repro.execution.bottleneck import DataLimit
     from dia_repro.execution.planning import PlannedRun
     from dia_repro.experiments.spec import DataSpec
     from dia_repro.results.database import Database
@@ -135,18 +134,17 @@ def print_plan(
     price: float | None = None,
 ) -> None:
     """The runs, what artifacts of these names share, and the cost of what is left."""
-    from dia_repro.execution.bottleneck import with_data_path
+    from dia_repro.execution.bottleneck import data_limits, with_decoding
     from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 
     open_runs = [one for one in planned if not one.done]
     machine, at_once = engine.machine, engine.room(len(open_runs))
     beside = engine.beside(at_once)
     planned = with_estimates(planned, database, machine, beside, engine.gpus_of_a_run)
-    balanced: dict[DataSpec, Balance] = {}
+    limits: dict[DataSpec, DataLimit] = {}
     if isinstance(engine, Local):  # a cluster's nodes have data and cores of their own
-        balanced = balances(planned, machine, at_once, location)
-        supplies = {data: one.supply for data, one in balanced.items()}
-        planned = with_data_path(planned, supplies, shared=not machine.has_gpu)
+        limits = data_limits(planned, machine, at_once, location)
+        planned = with_decoding(planned, limits, shared=not machine.has_gpu)
     records = [_record(one) for one in planned]
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     if format_ is not options.Format.TABLE:
@@ -169,8 +167,8 @@ def print_plan(
         f"about {duration(wall)} on {', '.join(machine.devices)} "
         f"({at_once} at a time{cost}), up to {disk / 1e6:,.0f} MB of checkpoints."
     )
-    for one in balanced.values():
-        notice(one.sentence())
+    for limit in limits.values():
+        notice(limit.sentence())
 
 
 def _share(name: str, planned: Sequence[PlannedRun]) -> dict[str, object]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from dia_repro.cli.options import DEFAULT_DATABASE
 from dia_repro.cli.output import notice, watch
 from dia_repro.errors import UsageError, displayed
-from dia_repro.experiments.names import FOLDER, PACKED, Precision, Protocol
+from dia_repro.experiments.names import FOLDER, DataLocation, Precision, Protocol
 
 if TYPE_CHECKING:
+    from dia_repro.data import DataChoice
     from dia_repro.execution.machine import Machine
-    from dia_repro.experiments.protocols import DataChoice, Request
+    from dia_repro.experiments.protocols import Request
     from dia_repro.results.database import Database
     from dia_repro.training.store import Store
 
@@ -66,33 +67,22 @@ def choose_data(
         database: where to look for a user's images by name when they are not on this machine:
             enough to show results, not to train. Damaged images are no obstacle to that either.
     """
-    kind = next((one for one in (FOLDER, PACKED) if dataset and dataset.startswith(one)), None)
-    if image_size is not None and kind is None:
-        raise UsageError("--image-size goes with --dataset folder:PATH or packed:PATH")
-    if skip_damaged and kind != FOLDER:
-        raise UsageError("--skip-damaged goes with --dataset folder:PATH")
-    if dataset is None:
-        return None
-    if kind is None:
-        from dia_repro.experiments.protocols import known_data
+    from dia_repro.data import source_of
 
-        return known_data(dataset)
+    source = source_of(dataset) if dataset else None
+    if image_size is not None and (source is None or source.choose is None):
+        raise UsageError("--image-size goes with --dataset folder:PATH or packed:PATH")
+    if skip_damaged and (source is None or source.name != FOLDER):
+        raise UsageError("--skip-damaged goes with --dataset folder:PATH")
+    if dataset is None or source is None or source.choose is None:
+        return source.known if source else None
     path = folder_path(dataset)
     if database is not None and not _is_folder(path):
         return _recorded_data(dataset, image_size, database)
-    from dia_repro.data.own import choose_folder
-    from dia_repro.data.packed import choose_packed
-
+    location = DataLocation(data, path, skip_damaged or database is not None)
     with watch(f"Looking through {path}") as on_progress:
-        if kind == PACKED:
-            return choose_packed(path, image_size, data, on_progress)
-        return choose_folder(
-            path,
-            image_size,
-            data,
-            skip_damaged=skip_damaged or database is not None,
-            on_progress=on_progress,
-            remark=lambda text: notice(f"{text}."),
+        return source.choose(
+            path, image_size, location, on_progress, lambda text: notice(f"{text}.")
         )
 
 
@@ -115,7 +105,7 @@ def folder_path(dataset: str) -> Path:
 
 
 def _recorded_data(dataset: str, image_size: int | None, database: Database) -> DataChoice:
-    from dia_repro.experiments.protocols import DataChoice, own_images
+    from dia_repro.data import DataChoice, own_images
     from dia_repro.experiments.spec import Spec
     from dia_repro.results.queries import all_spec_json
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-# Data that everybody has, and how the names of a user's own begin.
-KNOWN_DATA = ("digits", "cifar10", "cifar100", "imagenet")
+# How the names of a user's own data begin.
 FOLDER, PACKED = "folder:", "packed:"
 
 

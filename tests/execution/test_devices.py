@@ -197,7 +197,7 @@ def test_every_process_makes_its_gpu_the_current_one_first(tmp_path: Path) -> No
     database, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
     database.close()
     text = order.spec_json
-    tasks = [Task(mode, text, "cuda:1", 1, 128, 32) for way in (Mode.OURS, Mode.REFERENCE)]
+    tasks = [Task(mode, text, "cuda:1", 1, 128, 32) for mode in (Mode.OURS, Mode.REFERENCE)]
     works = {
         "attempt": partial(attempt, replace(order, device="cuda:1")),
         "one of several": partial(second_of_two, replace(order, device="cuda:0", processes=2)),

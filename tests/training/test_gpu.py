@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.execution.machine import find_machine, why_unusable
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.training.gradients import summarise
