@@ -31,13 +31,12 @@ ALLOWED = {
     "results": {"experiments"},
     "artifacts": {"data", "experiments", "paper", "results"},
     "claims": {"analysis", "artifacts", "experiments", "models", "paper", "results"},
-    "rendering": {"artifacts", "claims", "experiments", "paper"},
-    "export": {"experiments", "rendering", "results"},
+    "rendering": {"artifacts", "claims", "experiments", "paper", "results"},
     "analysis": {"artifacts", "experiments", "models", "paper", "results", "training", "data"},
 }
 # These may import every part but `cli`, which only itself may import.
 UNRESTRICTED = {"execution", "cli"}
-WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering", "export")
+WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering")
 # Modules next to the parts, which every part may import, and which import no part.
 SHARED = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
 LONGEST_FUNCTION = 60

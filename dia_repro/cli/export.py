@@ -10,7 +10,7 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
 from dia_repro.cli.requests import open_results
-from dia_repro.export.formats import Format
+from dia_repro.rendering.records import FileFormat
 
 
 def export(
@@ -18,9 +18,9 @@ def export(
         Path, typer.Argument(help="Folder for runs.csv, epochs.csv, attempts.csv, schema.json.")
     ],
     format_: Annotated[
-        Format,
+        FileFormat,
         typer.Option("--format", help="csv, json, or parquet (needs the extra parquet)."),
-    ] = Format.CSV,
+    ] = FileFormat.CSV,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of an earlier export.")
     ] = False,
@@ -32,7 +32,7 @@ def export(
 
     Example: dia-repro runs export exported --format parquet
     """
-    from dia_repro.export.folder import export_database
+    from dia_repro.rendering.export import export_database
 
     database = open_results(db)
     with watch("Writing") as on_progress:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
@@ -15,30 +16,16 @@ from dia_repro.cli.requests import open_results, reachable_store
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record, to_csv, to_json
 
+if TYPE_CHECKING:
+    from dia_repro.results.database import Database
+
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
 app.command()(export.export)
 app.command()(watch.watch)
 
 LISTED = 200
-LIST_FIELDS = (
-    "id",
-    "network",
-    "data",
-    "seed",
-    "state",
-    "epochs_done",
-    "epochs",
-    "best_top1",
-    "last_top1",
-    "seconds",
-    "parameters",
-    "precision",
-    "spec_id",
-    "owner",
-    "reason",
-)
 LIST_COLUMNS = (
-    Column("run", field("id"), right=True),
+    Column("run", field("run"), right=True),
     Column("network", field("network")),
     Column("data", field("data")),
     Column("seed", field("seed"), right=True),
@@ -77,20 +64,21 @@ def list_(
 ) -> None:
     """List runs with their state and accuracy, oldest first.
 
+    As csv or json: all columns that runs.csv has in an export.
+
     Example: dia-repro runs list
     """
-    from dia_repro.results.queries import all_runs, count_runs, spec_json
+    from dia_repro.results.frames import RUNS, count_rows, records_of
 
     database = open_results(db)
     if last is None and format_ is options.Format.TABLE:
         last = LISTED
-    summaries = all_runs(database, last)
-    if not summaries:
+    with database.reading() as session:
+        records, count = records_of(session, RUNS, last=last), count_rows(session, RUNS)
+    if not records:
         notice(f"No runs in {database.name} yet.")
-    specs = spec_json(database, {run.spec_id for run in summaries})
-    records = [_record(run, specs[run.spec_id]) for run in summaries]
-    emit(format_, LIST_FIELDS, records, listing(LIST_COLUMNS, records))
-    if last and len(summaries) == last and (count := count_runs(database)) > last:
+    emit(format_, RUNS.names, records, listing(LIST_COLUMNS, records))
+    if len(records) < count:
         notice(f"The last {last} of {count:,} runs; --last shows more.")
 
 
@@ -108,15 +96,19 @@ def show(
     """
     from dataclasses import asdict
 
+    from dia_repro.results.frames import EPOCHS
     from dia_repro.results.queries import run_detail
 
-    detail = run_detail(open_results(db), run)
+    database = open_results(db)
+    detail = run_detail(database, run)
+    record = _record(database, run)
     if format_ is options.Format.CSV:
-        sys.stdout.write(to_csv(tuple(EPOCH_FIELDS), detail.epochs))
+        sys.stdout.write(to_csv([name for name in EPOCHS.names if name != "run"], detail.epochs))
     elif format_ is options.Format.JSON:
-        sys.stdout.write(to_json(_everything(asdict(detail))))
+        known = {**asdict(detail.summary), "spec": json.loads(detail.spec_json)}
+        everything = {**known, "epochs": detail.epochs, "provenance": detail.provenance}
+        sys.stdout.write(to_json(everything))
     else:
-        record = _record(detail.summary, detail.spec_json)
         attempts = [
             Text("\n".join([f"attempt {number}", *_lines(attempt)]))
             for number, attempt in enumerate(detail.provenance, start=1)
@@ -153,9 +145,9 @@ def remove(
     store = reachable_store(database, checkpoints)
     what = "the checkpoints of " if only_checkpoints else ""
     for detail in details:
-        record = _record(detail.summary, detail.spec_json)
+        record = _record(database, detail.summary.id)
         notice(
-            f"Run {record['id']}: {record['network']} on {record['data']}, seed {record['seed']}, "
+            f"Run {record['run']}: {record['network']} on {record['data']}, seed {record['seed']}, "
             f"{record['state']}, {record['epochs_done']} epochs"
         )
     confirm(f"Remove {what}{len(numbers)} runs for good?", yes=yes)
@@ -172,42 +164,11 @@ def _lines(record: Record) -> list[str]:
     return [f"  {key}: {value}" for key, value in record.items() if value is not None]
 
 
-EPOCH_FIELDS = ("epoch", "lr", "train_loss", "train_top1", "test_loss", "test_top1", "seconds")
+def _record(database: Database, run: int) -> Record:
+    """Return a run with the columns of a listing."""
+    from dia_repro.results.frames import RUNS, records_of
+    from dia_repro.results.schema import RunRow
 
-
-def _record(run: Any, spec_json: str) -> Record:
-    from dia_repro.experiments.describe import describe_data, describe_model
-    from dia_repro.experiments.spec import Spec
-
-    spec = Spec.from_json(spec_json)
-    return {
-        "id": run.id,
-        "network": describe_model(spec.model),
-        "data": describe_data(spec.data),
-        "seed": run.seed,
-        "state": run.state.value,
-        "epochs_done": run.epochs,
-        "epochs": spec.recipe.epochs,
-        "best_top1": run.best_top1,
-        "last_top1": run.last_top1,
-        "seconds": run.seconds,
-        "parameters": run.parameters,
-        "precision": spec.precision,
-        "spec_id": run.spec_id,
-        "owner": run.owner,
-        "reason": run.reason,
-    }
-
-
-def _everything(detail: dict[str, Any]) -> Record:
-    import json
-
-    from dia_repro.experiments.spec import Spec
-
-    Spec.from_json(detail["spec_json"])  # refuses what is no spec, nested too deeply for one
-    return {
-        **detail["summary"],
-        "spec": json.loads(detail["spec_json"]),
-        "epochs": detail["epochs"],
-        "provenance": detail["provenance"],
-    }
+    with database.reading() as session:
+        (record,) = records_of(session, RUNS, RunRow.id == run)
+    return record

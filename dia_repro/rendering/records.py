@@ -8,11 +8,20 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from dia_repro.rendering.escaping import json_text, visible, without_formula
 
 Record = Mapping[str, Any]
+
+
+class FileFormat(StrEnum):
+    """Kind of file that other programs read."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
 
 
 def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:
@@ -26,20 +35,21 @@ def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:
 
 def to_json(value: Record | Sequence[Record]) -> str:
     """JSON that any reader takes: what is not finite becomes the text `nan`, `inf` or `-inf`."""
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     return json_text(text) + "\n"
 
 
 def _field(value: Any) -> Any:
     """Return a field of CSV; texts are made harmless, numbers stay numbers."""
-    return without_formula(visible(value)) if isinstance(value, str) else _plain(value)
+    return without_formula(visible(value)) if isinstance(value, str) else plain(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: not finite numbers as texts, times in ISO 8601."""
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, datetime):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import aliased
 
 from dia_repro.errors import UsageError
 from dia_repro.results.database import Database, DatabaseError
@@ -76,17 +76,14 @@ def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunS
     """The runs of each spec, by seed; a spec without any has an empty tuple."""
     wanted = list(dict.fromkeys(spec_ids))
     found: dict[str, list[RunSummary]] = {spec_id: [] for spec_id in wanted}
-    for summary in _summaries(database, _summary_query(RunRow.spec_id.in_(wanted))):
+    for summary in _summaries(database, RunRow.spec_id.in_(wanted)):
         found[summary.spec_id].append(summary)
     return {spec_id: tuple(runs) for spec_id, runs in found.items()}
 
 
-def all_runs(database: Database, last: int | None = None) -> tuple[RunSummary, ...]:
-    """Every run, oldest first, or so many of the last ones."""
-    if last is None:
-        return _summaries(database, _summary_query())
-    newest = select(RunRow.id).order_by(RunRow.id.desc()).limit(last)
-    return _summaries(database, _summary_query(RunRow.id.in_(newest)))
+def all_runs(database: Database) -> tuple[RunSummary, ...]:
+    """Every run, oldest first."""
+    return _summaries(database)
 
 
 def count_runs(database: Database) -> int:
@@ -100,11 +97,6 @@ def states_of(database: Database, spec_ids: Iterable[str]) -> tuple[State, ...]:
     chosen = select(RunRow.state).where(RunRow.spec_id.in_(set(spec_ids)))
     with database.reading() as session:
         return tuple(map(State, session.scalars(chosen)))
-
-
-def iterate_runs(session: Session) -> Iterator[RunSummary]:
-    """Every run, oldest first, as a session that is reading sees them."""
-    return _iterate(session, _summary_query())
 
 
 def spec_json(database: Database, spec_ids: Iterable[str]) -> dict[str, str]:
@@ -133,7 +125,7 @@ def run_detail(database: Database, run_id: int) -> RunDetail:
         UnknownRunError: there is no such run.
     """
     known = run_id <= MOST  # backends fail at what is larger
-    found = _summaries(database, _summary_query(RunRow.id == run_id)) if known else ()
+    found = _summaries(database, RunRow.id == run_id) if known else ()
     if not found:
         raise UnknownRunError(f"no run {run_id} in {database.name}: see 'dia-repro runs list'")
     with database.reading() as session:
@@ -262,59 +254,56 @@ def analysis_settings(database: Database, run_ids: Iterable[int]) -> dict[int, t
     return {run_id: tuple(sorted(settings)) for run_id, settings in found.items()}
 
 
-def _summary_query(chosen: ColumnElement[bool] | None = None) -> Select[Any]:
-    """Runs with what their epochs come to; of those alone that are chosen."""
+def select_runs(
+    *columns: Any, chosen: ColumnElement[bool] | None = None, last: int | None = None
+) -> Select[Any]:
+    """Return the query for runs, oldest first, with what their epochs come to.
+
+    Args:
+        columns: of `RunRow`; four are added, as in `RunSummary`: epochs, best_top1, last_top1
+            and seconds.
+        chosen: condition on `RunRow`; by default all runs.
+        last: how many of the last runs.
+    """
+    if last is not None:
+        chosen = RunRow.id.in_(select(RunRow.id).order_by(RunRow.id.desc()).limit(last))
     # An accuracy is at most 100; what is not finite compares as greater on every backend.
     best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))
     totals_query = select(
         EpochRow.run_id,
         func.count().label("epochs"),
         func.max(EpochRow.epoch).label("last"),
-        best.label("best"),
+        best.label("best_top1"),
         func.sum(EpochRow.seconds).label("seconds"),
     ).group_by(EpochRow.run_id)
     if chosen is not None:  # or all epochs there are would be added up
         totals_query = totals_query.where(EpochRow.run_id.in_(select(RunRow.id).where(chosen)))
     totals = totals_query.subquery()
-    last = aliased(EpochRow)
+    last_epoch = aliased(EpochRow)
     query = (
         select(
-            RunRow,
-            func.coalesce(totals.c.epochs, 0),
-            totals.c.best,
-            last.test_top1,
-            func.coalesce(totals.c.seconds, 0.0),
+            *columns,
+            func.coalesce(totals.c.epochs, 0).label("epochs"),
+            totals.c.best_top1,
+            last_epoch.test_top1.label("last_top1"),
+            func.coalesce(totals.c.seconds, 0.0).label("seconds"),
         )
         .outerjoin(totals, totals.c.run_id == RunRow.id)
-        .outerjoin(last, and_(last.run_id == RunRow.id, last.epoch == totals.c.last))
+        .outerjoin(
+            last_epoch, and_(last_epoch.run_id == RunRow.id, last_epoch.epoch == totals.c.last)
+        )
         .order_by(RunRow.id)
     )
     return query if chosen is None else query.where(chosen)
 
 
-def _summaries(database: Database, query: Select[Any]) -> tuple[RunSummary, ...]:
+def _summaries(
+    database: Database, chosen: ColumnElement[bool] | None = None
+) -> tuple[RunSummary, ...]:
+    columns = (getattr(RunRow, one.name) for one in fields(RunSummary) if hasattr(RunRow, one.name))
     with database.reading() as session:
-        return tuple(_iterate(session, query))
-
-
-def _iterate(session: Session, query: Select[Any]) -> Iterator[RunSummary]:
-    for run, epochs, best, last, seconds in map(tuple, session.execute(query)):
-        yield RunSummary(
-            id=run.id,
-            uid=run.uid,
-            spec_id=run.spec_id,
-            seed=run.seed,
-            state=State(run.state),
-            reason=run.reason,
-            owner=run.owner,
-            parameters=run.parameters,
-            epochs=epochs,
-            best_top1=best,
-            last_top1=last,
-            seconds=seconds,
-            created_at=run.created_at,
-            changed_at=run.changed_at,
-        )
+        found = session.execute(select_runs(*columns, chosen=chosen)).mappings()
+        return tuple(RunSummary(**{**row, "state": State(row["state"])}) for row in found)
 
 
 def _columns(row: EpochRow | ProvenanceRow) -> dict[str, object]:

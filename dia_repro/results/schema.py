@@ -1,6 +1,8 @@
 """The database's tables. Times are UTC without a zone; durations are seconds.
 
-Any change here needs a migration in `migrations/versions` and a new `REVISION`.
+Columns of runs, epochs and attempts are described here, and nowhere else: listings, exports,
+DataFrames and their documentation take names, types, units and meanings from these tables
+(`results.frames`). Any change needs a migration in `migrations/versions` and a new `REVISION`.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import isfinite
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -20,7 +23,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
 REVISION = "0006"
 EARLIER_REVISIONS = ("0005",)
@@ -85,6 +88,21 @@ class Base(DeclarativeBase):
     )
 
 
+def described(
+    meaning: str, *arguments: Any, unit: str = "", shown_as: str = "", **options: Any
+) -> MappedColumn[Any]:
+    """Return a column that is listed and exported.
+
+    Args:
+        meaning: a sentence.
+        arguments, options: of `mapped_column`.
+        unit: unit of a number.
+        shown_as: the column's name outside the database, if it is another.
+    """
+    info = {"unit": unit, "shown_as": shown_as}
+    return mapped_column(*arguments, doc=meaning, info=info, **options)
+
+
 class SpecRow(Base):
     """A spec that some run was made for; its canonical JSON, whole."""
 
@@ -95,11 +113,7 @@ class SpecRow(Base):
 
 
 class RunRow(Base):
-    """A spec trained with a seed: it happens once.
-
-    `uid` names the run across databases and in its checkpoints. `owner` says which process
-    trains it, while one does. `reason` says why a run failed or how it diverged.
-    """
+    """One record a run: one training of one experiment with one seed."""
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -110,62 +124,91 @@ class RunRow(Base):
         ),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    uid: Mapped[str] = mapped_column(unique=True)
-    spec_id: Mapped[str] = mapped_column(ForeignKey("specs.spec_id"))
-    seed: Mapped[int]
-    state: Mapped[str]
-    reason: Mapped[str | None]
-    owner: Mapped[str | None]
-    parameters: Mapped[int | None]
-    created_at: Mapped[datetime]
-    changed_at: Mapped[datetime]
+    id: Mapped[int] = described(
+        "The run's number in this database.", shown_as="run", primary_key=True
+    )
+    uid: Mapped[str] = described(
+        "The run's name, which it keeps when databases are merged.", unique=True
+    )
+    spec_id: Mapped[str] = described(
+        "Names the experiment: a hash of all that defines it.", ForeignKey("specs.spec_id")
+    )
+    seed: Mapped[int] = described("Seed of all random draws.")
+    state: Mapped[str] = described("pending, running, finished, diverged, failed or interrupted.")
+    reason: Mapped[str | None] = described("Why it failed, or how it diverged.")
+    owner: Mapped[str | None] = described("The process that trains it, while one does.")
+    parameters: Mapped[int | None] = described(
+        "Parameters of the network, as counted; missing before it is built."
+    )
+    created_at: Mapped[datetime] = described("When the run was first asked for.")
+    changed_at: Mapped[datetime] = described("When anything of it last changed.")
 
 
 class EpochRow(Base):
-    """The figures of one epoch, counted from 1; the columns of `EpochMetrics`."""
+    """One record an epoch of a run; the columns of `EpochMetrics`."""
 
     __tablename__ = "epochs"
 
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    epoch: Mapped[int] = mapped_column(primary_key=True)
-    lr: Mapped[float] = mapped_column(Real)
-    train_loss: Mapped[float] = mapped_column(Real)
-    train_top1: Mapped[float] = mapped_column(Real)
-    test_loss: Mapped[float] = mapped_column(Real)
-    test_top1: Mapped[float] = mapped_column(Real)
-    seconds: Mapped[float] = mapped_column(Real)
+    run_id: Mapped[int] = described(
+        "The run's number, as in runs.",
+        ForeignKey("runs.id", ondelete="CASCADE"),
+        shown_as="run",
+        primary_key=True,
+    )
+    epoch: Mapped[int] = described("The epoch, counted from 1.", primary_key=True)
+    lr: Mapped[float] = described("Learning rate during the epoch.", Real)
+    train_loss: Mapped[float] = described(
+        "Mean cross entropy while the weights moved.", Real, unit="nats"
+    )
+    train_top1: Mapped[float] = described(
+        "Training accuracy while the weights moved.", Real, unit="%"
+    )
+    test_loss: Mapped[float] = described(
+        "Mean cross entropy on the whole test set.", Real, unit="nats"
+    )
+    test_top1: Mapped[float] = described("Accuracy on the whole test set.", Real, unit="%")
+    seconds: Mapped[float] = described("Wall time, evaluation included.", Real, unit="s")
 
 
 class ProvenanceRow(Base):
-    """One attempt at a run, and what it ran on; the columns of `Provenance`.
+    """One record an attempt at a run, with its environment; the columns of `Provenance`.
 
     A run that was interrupted and resumed has several. An attempt that was killed has no end.
-    `step` says in which way its steps were made: captured, eager, …; old rows do not.
     """
 
     __tablename__ = "provenance"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
-    started_at: Mapped[datetime]
-    ended_at: Mapped[datetime | None]
-    wall_seconds: Mapped[float | None] = mapped_column(Real)
-    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    host: Mapped[str]
-    device: Mapped[str]
-    threads: Mapped[int]
-    python: Mapped[str]
-    torch: Mapped[str]
-    cuda: Mapped[str | None]
-    package: Mapped[str]
-    git_commit: Mapped[str | None]
-    git_clean: Mapped[bool | None]
-    command: Mapped[str]
-    data_sha256: Mapped[str]
-    from_epoch: Mapped[int]
-    step: Mapped[str | None]
-    deterministic: Mapped[bool | None]
+    id: Mapped[int] = described(
+        "The attempt's number in this database.", shown_as="attempt", primary_key=True
+    )
+    run_id: Mapped[int] = described(
+        "The run's number, as in runs.",
+        ForeignKey("runs.id", ondelete="CASCADE"),
+        shown_as="run",
+        index=True,
+    )
+    started_at: Mapped[datetime] = described("When it began.")
+    ended_at: Mapped[datetime | None] = described("When it ended; missing if it was killed.")
+    wall_seconds: Mapped[float | None] = described("How long it took.", Real, unit="s")
+    peak_memory_bytes: Mapped[int | None] = described(
+        "The most memory it held.", BigInteger, unit="bytes"
+    )
+    host: Mapped[str] = described("Name of the machine.")
+    device: Mapped[str] = described("Name of the GPU or processor.")
+    threads: Mapped[int] = described("CPU threads of the training process.")
+    python: Mapped[str] = described("Version of Python.")
+    torch: Mapped[str] = described("Version of torch.")
+    cuda: Mapped[str | None] = described("Version of CUDA; missing on a CPU.")
+    package: Mapped[str] = described("Version of this package.")
+    git_commit: Mapped[str | None] = described("Commit of the code; missing outside a checkout.")
+    git_clean: Mapped[bool | None] = described("Whether the checkout had no changes.")
+    command: Mapped[str] = described("The command line.")
+    data_sha256: Mapped[str] = described("SHA-256 of pixels and labels.")
+    from_epoch: Mapped[int] = described("Epochs that were done before.", unit="epochs")
+    step: Mapped[str | None] = described(
+        "Execution mode of the training step: captured, eager, …; missing in old rows."
+    )
+    deterministic: Mapped[bool | None] = described("Whether the same would give the same bits.")
 
 
 class LeaseRow(Base):

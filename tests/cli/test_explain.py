@@ -49,7 +49,7 @@ def test_for_people_it_names_runs_epochs_machines_and_the_command(folder: Path) 
 def run_numbers(folder: Path, network: str, seed: int) -> list[int]:
     listed = json.loads(cli("runs", "list", "--format", "json", cwd=folder).stdout)
     found = [one for one in listed if one["network"] == f"{network} dia-lstm r=4"]
-    return [one["id"] for one in found if one["seed"] == seed]
+    return [one["run"] for one in found if one["seed"] == seed]
 
 
 def test_a_cell_without_runs_gives_the_command_with_the_options_that_were_given(

@@ -26,17 +26,17 @@ from dia_repro.data import DataChoice, own_images
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.export.columns import ATTEMPTS
-from dia_repro.export.formats import Format, write_table
 from dia_repro.rendering.escaping import CONTROL, latex, markdown, visible, without_formula
+from dia_repro.rendering.export import write_table
 from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.heatmaps import Panel, draw_heatmaps
 from dia_repro.rendering.images import to_bytes
 from dia_repro.rendering.learning import draw_learning
-from dia_repro.rendering.records import to_csv, to_json
+from dia_repro.rendering.records import FileFormat, to_csv, to_json
 from dia_repro.rendering.sizes import draw_sizes
 from dia_repro.rendering.tables import to_latex, to_markdown
 from dia_repro.results.database import Database
+from dia_repro.results.frames import ATTEMPTS, frame
 from dia_repro.results.schema import ProvenanceRow, RunRow
 from tests.artifacts.known_runs import fill
 from tests.fuzz.commands import run_command
@@ -171,7 +171,7 @@ def test_exported_csv_begins_no_formula() -> None:
     for name, value in (("command", "=1+1"), ("host", "-x"), ("wall_seconds", -1.0)):
         row[names.index(name)] = value  # type: ignore[call-overload]
     out = io.BytesIO()
-    write_table(Format.CSV, out, ATTEMPTS, [[row]])
+    list(write_table(FileFormat.CSV, out, ATTEMPTS, iter([frame(ATTEMPTS, [row])])))
     (read,) = csv.DictReader(io.StringIO(out.getvalue().decode()))
     assert (read["command"], read["host"], read["wall_seconds"]) == ("'=1+1", "'-x", "-1.0")
 

@@ -20,8 +20,8 @@ from dia_repro.experiments.spec import (
     SEAttention,
     Spec,
 )
-from dia_repro.export.folder import export_database
-from dia_repro.export.formats import Format
+from dia_repro.rendering.export import export_database
+from dia_repro.rendering.records import FileFormat
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import EpochRow, ProvenanceRow, RunRow, SpecRow, State
 from tests.artifacts.test_table5 import PAPER
@@ -87,7 +87,7 @@ def fill(location: str) -> Database:
     return database
 
 
-def write(database: Database, folder: Path, format_: Format, **options: Any) -> dict[str, int]:
+def write(database: Database, folder: Path, format_: FileFormat, **options: Any) -> dict[str, int]:
     known: dict[str, Any] = {"overwrite": False, "on_progress": lambda done, total: None}
     return export_database(database, folder, format_, **known | options)
 
@@ -114,15 +114,15 @@ def parse(column: dict[str, Any], text: str) -> Any:
     return CONVERT[column["type"]](text)
 
 
-def read(folder: Path, name: str, format_: Format) -> tuple[list[str], list[tuple[Any, ...]]]:
+def read(folder: Path, name: str, format_: FileFormat) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Header and rows of an exported table, typed as schema.json says."""
     columns = described(folder)[name]
     path = folder / f"{name}.{format_}"
-    if format_ is Format.CSV:
+    if format_ is FileFormat.CSV:
         with path.open(encoding="utf-8", newline="") as file:
             header, *lines = csv.reader(file)
         return header, [tuple(map(parse, columns, line)) for line in lines]
-    if format_ is Format.PARQUET:
+    if format_ is FileFormat.PARQUET:
         table = parquet.read_table(path)
         return table.column_names, list(zip(*table.to_pydict().values(), strict=True))
     records = json.loads(path.read_text("utf-8"), parse_constant=pytest.fail)

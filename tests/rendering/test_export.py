@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
@@ -13,21 +14,27 @@ import pytest
 from sqlalchemy import select
 
 from dia_repro.cli import main as entry
-from dia_repro.export import folder as export_folder
-from dia_repro.export import formats, rows
-from dia_repro.export.columns import EPOCHS, TABLES
-from dia_repro.export.folder import FilesThereError
-from dia_repro.export.formats import Format
+from dia_repro.rendering import export
+from dia_repro.rendering.export import TABLES, FilesThereError
 from dia_repro.rendering.files import OutputError
+from dia_repro.rendering.records import FileFormat
+from dia_repro.results import frames
 from dia_repro.results.database import Database, open_database
+from dia_repro.results.frames import EPOCHS
 from dia_repro.results.schema import RunRow
-from tests.export.known import read, write
 from tests.helpers import cli, one_line
+from tests.rendering.exported import fill, read, write
 from tests.results.rows import ensure
 
 
-@pytest.mark.parametrize("format_", list(Format))
-def test_an_empty_database_gives_headers_and_says_so(format_: Format, tmp_path: Path) -> None:
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    """Runs in every state, with values and texts of every kind."""
+    return fill(str(tmp_path / "runs.db"))
+
+
+@pytest.mark.parametrize("format_", list(FileFormat))
+def test_an_empty_database_gives_headers_and_says_so(format_: FileFormat, tmp_path: Path) -> None:
     result = cli("runs", "export", "out", "--format", format_, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
@@ -36,7 +43,7 @@ def test_an_empty_database_gives_headers_and_says_so(format_: Format, tmp_path: 
     for table in TABLES:
         header, found = read(tmp_path / "out", table.name, format_)
         assert found == []
-        if format_ is not Format.JSON:
+        if format_ is not FileFormat.JSON:
             assert header == list(table.names)
 
 
@@ -46,7 +53,7 @@ def test_the_command_says_what_it_wrote_and_overwrites_only_when_told(
     first = cli("runs", "export", "out", cwd=tmp_path)
     assert (first.returncode, first.stdout) == (0, "")
     counts = {
-        table.name: len(read(tmp_path / "out", table.name, Format.CSV)[1]) for table in TABLES
+        table.name: len(read(tmp_path / "out", table.name, FileFormat.CSV)[1]) for table in TABLES
     }
     for name, count in counts.items():
         assert f"{count} {name}" in first.stderr
@@ -59,7 +66,7 @@ def test_the_command_says_what_it_wrote_and_overwrites_only_when_told(
     assert (tmp_path / "out" / "epochs.csv").read_text() == "mine"
     assert not (tmp_path / "out" / "runs.csv").exists()
     assert cli("runs", "export", "out", "--overwrite", cwd=tmp_path).returncode == 0
-    assert len(read(tmp_path / "out", "epochs", Format.CSV)[1]) == counts["epochs"]
+    assert len(read(tmp_path / "out", "epochs", FileFormat.CSV)[1]) == counts["epochs"]
     assert cli("runs", "export", "out", "--format", "json", cwd=tmp_path).returncode == 0
 
 
@@ -67,24 +74,24 @@ def test_a_schema_that_is_somebody_elses_is_kept(database: Database, tmp_path: P
     (tmp_path / "schema.json").write_text("{}")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(FilesThereError, match=r"has schema\.json already"):
-        write(database, tmp_path, Format.CSV)
+        write(database, tmp_path, FileFormat.CSV)
     assert sorted(tmp_path.iterdir()) == before
     (tmp_path / "schema.json").write_bytes(b"\xff")
     with pytest.raises(FilesThereError, match=r"has schema\.json already"):
-        write(database, tmp_path, Format.CSV)
+        write(database, tmp_path, FileFormat.CSV)
 
 
 def test_what_is_no_place_for_files_is_refused(database: Database, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FilesThereError, match="not a folder"):
-        write(database, tmp_path / "file", Format.CSV)
+        write(database, tmp_path / "file", FileFormat.CSV)
     (tmp_path / "out" / "runs.csv").mkdir(parents=True)
     with pytest.raises(FilesThereError, match=r"runs\.csv is a folder"):
-        write(database, tmp_path / "out", Format.CSV, overwrite=True)
+        write(database, tmp_path / "out", FileFormat.CSV, overwrite=True)
     with pytest.raises(OutputError, match="cannot write to /proc/out"):
-        write(database, Path("/proc/out"), Format.CSV)
+        write(database, Path("/proc/out"), FileFormat.CSV)
     with pytest.raises(OutputError, match="cannot write to"):
-        write(database, tmp_path / "file" / "below", Format.CSV)
+        write(database, tmp_path / "file" / "below", FileFormat.CSV)
 
 
 @pytest.mark.parametrize("problem", [OSError(errno.ENOSPC, "disk full"), KeyboardInterrupt()])
@@ -95,30 +102,30 @@ def test_an_export_that_breaks_off_leaves_earlier_files_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
-    write(database, out, Format.CSV)
+    write(database, out, FileFormat.CSV)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    real = formats.write_table
+    real = export.write_table
 
-    def breaks(format_: Format, file: IO[bytes], table: Any, found: Any) -> None:
-        real(format_, file, table, found)
+    def breaks(format_: FileFormat, file: IO[bytes], table: Any, found: Any) -> Iterator[int]:
+        yield from real(format_, file, table, found)
         if table is EPOCHS:
             raise problem
 
-    monkeypatch.setattr(export_folder, "write_table", breaks)
+    monkeypatch.setattr(export, "write_table", breaks)
     with database.writing() as session:
         session.scalars(select(RunRow)).all()[0].reason = "changed meanwhile"
     with pytest.raises((OutputError, KeyboardInterrupt)):
-        write(database, out, Format.CSV, overwrite=True)
+        write(database, out, FileFormat.CSV, overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_progress_counts_to_the_end(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "BATCH", 10)
+    monkeypatch.setattr(frames, "BATCH", 10)
     told: list[tuple[int, int]] = []
     counts = write(
-        database, tmp_path / "out", Format.CSV, on_progress=lambda *done: told.append(done)
+        database, tmp_path / "out", FileFormat.CSV, on_progress=lambda *done: told.append(done)
     )
     assert len(told) > 3
     assert told == sorted(told)

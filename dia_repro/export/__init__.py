@@ -1,1 +1,0 @@
-"""The whole database as files for other programs."""
