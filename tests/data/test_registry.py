@@ -83,7 +83,7 @@ def test_a_source_in_one_file_and_its_test_is_known_to_every_command(tmp_path: P
     assert "stripes in data is complete: 40 training and 40 test images" in python(
         *command, "data", "check", "stripes"
     )
-    run = ("run", "table5", "--protocol", "demo", "--epochs", "1", "--only", "SENet 83")
+    run = ("run", "table5", "--protocol", "demo", "--epochs", "1", "--only", "SENet ResNet83")
     python(*command, *run, "--dataset", "stripes", "--device", "cpu")
     assert "stripes" in python(*command, "runs", "list", "--format", "csv")
 
