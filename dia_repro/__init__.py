@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 # The module that each public name comes from.
 _PUBLIC = {
     "build": "dia_repro.models",
+    "plan": "dia_repro.execution.campaign",
+    "run": "dia_repro.execution.campaign",
+    "open_results": "dia_repro.api",
+    "Results": "dia_repro.api",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
 

@@ -6,8 +6,10 @@ import importlib
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
@@ -33,6 +35,8 @@ from dia_repro.experiments.spec import (
     ResNetBackbone,
     Spec,
 )
+from dia_repro.interrupts import STOPPING
+from tests import nested
 
 
 def tiny_spec(
@@ -92,17 +96,60 @@ def cli(*arguments: str, cwd: Path, **environment: str) -> Result:
 def _run(
     program: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
 ) -> Result:
-    with TemporaryDirectory() as folder:
-        outputs = Path(folder, "stdout"), Path(folder, "stderr")
-        process = forkserver.CONTEXT.Process(
+    with Program(program, *arguments, cwd=cwd, **environment) as process:
+        stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode is not None
+        return Result(process.returncode, stdout, stderr)
+
+
+class Program:
+    """A program in a session of its own, forked like a command; used like a `subprocess.Popen`."""
+
+    def __init__(self, module: str, *arguments: str, cwd: Path, **environment: str) -> None:
+        self._folder = TemporaryDirectory()
+        self._outputs = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        # What libraries read when they are loaded has an effect in a new process alone.
+        plain = all(name.startswith("DIA_REPRO_") for name in environment)
+        self._process = forkserver.CONTEXT.Process(
             target=_command,
-            args=(program, arguments, cwd, clean_environment(**environment), outputs),
+            args=(module, arguments, cwd, clean_environment(**environment), self._outputs, plain),
         )
         forkserver.start()
-        process.start()
-        process.join(timeout=300)
-        assert process.exitcode is not None, "does not end"
-        return Result(process.exitcode, *(path.read_text() for path in outputs))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._folder.cleanup()
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the exit code, if it has ended."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and return the exit code."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise TimeoutError("does not end")
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end, and return what it printed to standard output and error."""
+        self.wait(timeout)
+        stdout, stderr = (path.read_text() for path in self._outputs)
+        return stdout, stderr
 
 
 def _command(
@@ -111,16 +158,26 @@ def _command(
     cwd: Path,
     environment: dict[str, str],
     outputs: Sequence[Path],
+    plain: bool,
 ) -> None:
+    os.setsid()
+    for number in STOPPING:  # which the server ignores
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     for number, path in enumerate(outputs, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    tempfile.tempdir = None  # of the process that it was forked from
     sys.argv = ["dia-repro", *arguments]
+    if not plain:
+        nested.forget()
 
     module = importlib.import_module(program)
-    main(module.app)
+    if hasattr(module, "app"):
+        main(module.app)
+    module.main()
 
 
 def clean_environment(**extra: str) -> dict[str, str]:

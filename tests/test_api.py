@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dia_repro
+from dia_repro.api import Results
+from dia_repro.artifacts.lookup import UnknownCellError
+from dia_repro.errors import UsageError
+from dia_repro.results.backends import ForeignDatabaseError
+from dia_repro.results.database import NoDatabaseError
+from dia_repro.results.queries import all_runs
+from tests.helpers import cli
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = ROOT / "runs.db"
 
 
 def test_import_is_light() -> None:
@@ -25,3 +39,91 @@ def test_public_names_are_found() -> None:
         assert getattr(dia_repro, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'rum'"):
         _ = dia_repro.rum
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[Results]:
+    with dia_repro.open_results(PUBLISHED) as results:
+        yield results
+
+
+def test_columns_have_the_documented_dtypes(results: Results) -> None:
+    documented = results.columns()
+    assert documented["meaning"].str.endswith(".").all()
+    frames = {
+        "runs": results.runs(),
+        "epochs": results.epochs(),
+        "attempts": results.attempts(),
+        "cells": results.cells("table5", protocol="demo"),
+        "claims": results.claims(protocol="demo"),
+        "explanations": results.explain("table5", "DIANet", "164", protocol="demo"),
+    }
+    assert list(frames) == list(dict.fromkeys(documented["table"]))
+    for name, frame in frames.items():
+        columns = documented[documented["table"] == name].set_index("name")
+        assert len(frame) > 1
+        assert {one: str(kind) for one, kind in frame.dtypes.items()} == dict(columns["dtype"])
+        missing = frame.columns[frame.isna().any()]
+        assert columns.loc[missing, "nullable"].all(), missing
+
+
+def test_frames_say_what_the_database_says(results: Results) -> None:
+    runs, epochs = results.runs().set_index("run"), results.epochs()
+    summaries = all_runs(results.database)
+    assert list(runs.index) == [run.id for run in summaries]
+    assert list(runs["state"]) == [run.state for run in summaries]
+    best = epochs.groupby("run")["test_top1"].max()
+    finished = runs["state"] == "finished"
+    assert (best[runs.index[finished]] == runs.loc[finished, "best_top1"]).all()
+
+
+def test_a_divergence_is_nan_and_an_absent_run_is_missing(results: Results) -> None:
+    cells = results.cells("table8", protocol="demo")
+    diverged = cells[cells["status"] == "diverged"]
+    assert len(diverged)
+    assert not diverged["ours_mean"].isna().any()
+    assert np.isnan(diverged["ours_mean"].to_numpy(float)).any()
+    assert results.cells("table4", protocol="demo", epochs=3)["ours_mean"].isna().all()
+
+
+def test_cells_are_those_of_show(results: Results) -> None:
+    cells = results.cells("table5", protocol="demo", seeds=6)
+    shown = cli("show", "table5", "--protocol", "demo", "--seeds", "6", "--format", "csv", cwd=ROOT)
+    text = cells.to_csv(index=False, lineterminator="\n")
+    assert text == shown.stdout
+
+
+def test_data_of_ones_own_are_known_by_name(results: Results) -> None:
+    found = results.cells("table8", dataset="folder:cifar10-jpeg", epochs=2)
+    assert (found["dataset"] == "folder:cifar10-jpeg").all()
+    assert (found["n"] > 0).any()
+
+
+def test_a_database_that_may_not_be_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    shutil.copy(PUBLISHED, path)
+    path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        with dia_repro.open_results(path) as results:
+            assert len(results.runs())
+        assert [path.name for path in tmp_path.iterdir()] == ["runs.db"]
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_wrong_names_are_one_line(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no database" * 100)
+    calls: tuple[tuple[type[Exception], Callable[[], object]], ...] = (
+        (NoDatabaseError, lambda: dia_repro.open_results(tmp_path / "none.db")),
+        (ForeignDatabaseError, lambda: dia_repro.open_results(tmp_path / "text.db")),
+        (UsageError, lambda: results.cells("table55")),
+        (UsageError, lambda: results.cells("table5", protocol="papers")),
+        (UsageError, lambda: results.cells("table5", dataset="folder:none")),
+        (UsageError, lambda: results.cells("all")),
+        (UnknownCellError, lambda: results.explain("table5", "DIANet", "165")),
+    )
+    for error, call in calls:
+        with pytest.raises(error) as refusal:
+            call()
+        assert "\n" not in str(refusal.value)

@@ -37,19 +37,16 @@ ALLOWED = {
 # These may import every part but `cli`, which only itself may import.
 UNRESTRICTED = {"execution", "cli"}
 WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering")
-# Modules next to the parts, which every part may import, and which import no part.
-SHARED = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+# Modules next to the parts, which every part may import, and which import no part; all but those
+# of the public API.
+SHARED = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__", "api"}
 LONGEST_FUNCTION = 60
 # What is still to be taken apart. Nothing is added here.
 KNOWN_CYCLES: list[set[str]] = []
 KNOWN_LONG_FUNCTIONS = {
     "dia_repro.analysis.gini.integrate",
     "dia_repro.cli.analyze.gini",
-    "dia_repro.cli.explain.explain",
-    "dia_repro.cli.run.run",
-    "dia_repro.cli.tables.report",
     "dia_repro.models.fast.kernels.normalise_add_backward",
-    "dia_repro.results.migrations.versions.0005_first.upgrade",
 }
 
 

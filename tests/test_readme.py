@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 import dia_repro
-from dia_repro.cli.reference import commands, reference
+from dia_repro.cli.main import command
+from dia_repro.cli.reference import reference
 from tests.helpers import cli
 
 ROOT = Path(__file__).parent.parent
@@ -23,12 +26,15 @@ def section(heading: str) -> str:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_python_blocks_run(block: str) -> None:
-    names: dict[str, object] = {}
+def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where the published database is
+    names: dict[str, Any] = {}
     exec(block, names)
-    shape = re.search(r"logits = .*# \((\d+), (\d+)\)", block)
-    assert shape is not None
-    assert tuple(names["logits"].shape) == tuple(map(int, shape.groups()))  # type: ignore[attr-defined]
+    for name, shape in re.findall(r"(\w+) = .*# \((\d+, \d+)\)", block):
+        assert tuple(names[name].shape) == tuple(map(int, shape.split(", ")))
+    frames = [value for value in names.values() if isinstance(value, pd.DataFrame)]
+    assert all(map(len, frames))
+    assert len(frames) == block.count("results.")
 
 
 @pytest.mark.slow
@@ -57,17 +63,20 @@ def test_the_reference_has_every_option_of_the_help(tmp_path: Path) -> None:
     for name in ("run", "runs watch", "explain", "db merge"):
         said = cli(*name.split(), "--help", cwd=tmp_path, COLUMNS="200").stdout
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", said)) - {"--help"}
-        page = reference().split(f"\n## dia-repro {name}\n")[1].split("\n## ")[0]
+        page = reference().split(f" `dia-repro {name}`\n")[1].split("\n## ")[0]
         assert options
-        assert all(f"`{option}`" in page for option in options)
+        assert all(f"* `{option}" in page or f" / {option}`" in page for option in options)
 
 
 def test_every_command_is_in_the_reference_once() -> None:
-    from dia_repro.cli.main import app
-
-    names = [name for name, _ in commands(app, "dia-repro")]
+    groups = {name: getattr(one, "commands", {}) for name, one in command().commands.items()}
+    names = [
+        " ".join(("dia-repro", group, *rest))
+        for group, under in groups.items()
+        for rest in [(), *((name,) for name in under)]
+    ]
     assert "dia-repro runs watch" in names
-    assert re.findall(r"^## (.*)$", reference(), re.MULTILINE) == names
+    assert re.findall(r"^##+ `(.*)`$", reference(), re.MULTILINE) == names
 
 
 def test_symptoms_are_messages_of_the_program() -> None:

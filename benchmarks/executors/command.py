@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +14,16 @@ import typer
 from benchmarks import output
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import circumstances_of
-from dia_repro.errors import UsageError
 
 if TYPE_CHECKING:
     from dia_repro.execution.messages import Message, WorkOrder
+
+
+class Simulated(StrEnum):
+    """Executors that simulated runs are given to."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def executors(
@@ -29,8 +36,8 @@ def executors(
     ] = 5.0,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a run.")] = 8,
     executor: Annotated[
-        options.Executor, typer.Option("--executor", help="Of simulated runs: local or ray.")
-    ] = options.Executor.LOCAL,
+        Simulated, typer.Option("--executor", help="Of simulated runs: local or ray.")
+    ] = Simulated.LOCAL,
     postgres: Annotated[
         str | None,
         typer.Option(
@@ -49,8 +56,6 @@ def executors(
 
     Example: python -m benchmarks executors --runs 640 --slots 64 --seconds 10
     """
-    if executor is options.Executor.SLURM:
-        raise UsageError("runs are simulated with --executor local or ray, not slurm")
     output.check_folder(out)
     from benchmarks.executors import scheduling
     from benchmarks.executors.simulated import Load
@@ -58,7 +63,7 @@ def executors(
 
     load = Load(seconds, epochs)
     simulation = scheduling.Simulation(runs, slots, load, _watched, postgres)
-    ray = executor is options.Executor.RAY
+    ray = executor is Simulated.RAY
     source = scheduling.on_ray(simulation) if ray else scheduling.local(simulation)
     machine = find_machine("cpu")
     environment = {**circumstances_of(machine.device), "cores": machine.cores}

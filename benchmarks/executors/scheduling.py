@@ -25,7 +25,7 @@ from benchmarks.measurements import BenchmarkError, Measurement
 from benchmarks.step.suites import resnet
 from dia_repro.errors import displayed
 from dia_repro.execution import forkserver
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
 from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
@@ -121,7 +121,7 @@ def on_ray(simulation: Simulation) -> Iterator[Measurement]:
     from dia_repro.execution.ray_nodes import Share, connect  # says so where Ray is missing
 
     with _cluster(simulation.slots) as address:
-        from dia_repro.execution.on_ray import RayExecutor
+        from dia_repro.execution.executors.ray import RayExecutor
 
         connect(address)
 

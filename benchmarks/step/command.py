@@ -13,7 +13,6 @@ from benchmarks.step import GPUPart, Suite
 from dia_repro.cli import options
 from dia_repro.cli.circumstances import circumstances_of
 from dia_repro.errors import AbsentError, UsageError
-from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
     from benchmarks.measurements import Measurement
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from dia_repro.experiments.spec import Spec
 
 
+SELECTED = frozenset({"only", "protocol", "precision"})
 SuiteOption = Annotated[
     Suite | None,
     typer.Option(
@@ -58,17 +58,16 @@ SecondsOption = Annotated[
 ]
 
 
+@options.with_options
 def step(
+    selection: Annotated[options.Selection, SELECTED],
     suite: SuiteOption = None,
     part: PartOption = None,
     artifact: ArtifactOption = None,
-    only: options.Only = None,
-    protocol: options.ProtocolOption = Protocol.PAPER,
     spec: SpecOption = None,
     reference: ReferenceOption = False,
     windows: WindowsOption = 5,
     seconds: SecondsOption = 1.0,
-    precision: options.PrecisionOption = None,
     device: options.DeviceOption = None,
     out: output.OutOption = Path("bench.json"),
     format_: options.FormatOption = options.Format.TABLE,
@@ -92,7 +91,7 @@ def step(
     if suite is not None:
         source = _of_suite(suite, setting, part or ())
     else:
-        specs = _specs(artifact or [], only or [], protocol, spec, precision, machine)
+        specs = _specs(artifact or [], selection, spec, machine)
         source = _of_specs(specs, setting, reference=reference)
     output.measure(source, _environment(machine, setting), out, format_)
 
@@ -128,12 +127,7 @@ def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterat
 
 
 def _specs(
-    artifacts: list[str],
-    only: list[str],
-    protocol: Protocol,
-    file: Path | None,
-    precision: Precision | None,
-    machine: Machine,
+    artifacts: list[str], selection: options.Selection, file: Path | None, machine: Machine
 ) -> list[Spec]:
     """Return the experiments asked for, once each."""
     from dia_repro.experiments.spec import Spec
@@ -144,11 +138,10 @@ def _specs(
         except (OSError, UnicodeDecodeError) as error:
             raise AbsentError(f"cannot read {file}: {error}") from error
     from dia_repro.artifacts import choose
-    from dia_repro.cli.requests import resolve
-    from dia_repro.execution.planning import chosen_entries
+    from dia_repro.execution.requests import chosen_entries, request_to_train
 
-    request = resolve(machine, protocol, None, precision, None)
-    entries = chosen_entries(choose(artifacts), only)
+    request = request_to_train(selection, machine, None)
+    entries = chosen_entries(choose(artifacts), selection.only)
     return list(dict.fromkeys(entry.spec(request) for _, entry in entries))
 
 

@@ -17,13 +17,14 @@ from benchmarks.measurements import CheckResult
 from benchmarks.storage.tiny import Outcome as Left
 from benchmarks.storage.tiny import orders_for, outcomes, silent, spec_of
 from dia_repro.execution import forkserver, worker
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Outcome, WorkOrder
 from dia_repro.execution.slots import Slots
-from dia_repro.results import backends, versions
+from dia_repro.results import backends, migrations
 from dia_repro.results.database import open_database
+from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.queries import all_runs
-from dia_repro.results.schema import EARLIER_REVISIONS, State
+from dia_repro.results.schema import State
 from dia_repro.results.upgrade import upgrade_database
 
 EPOCHS = 8
@@ -181,7 +182,7 @@ def killed_upgrades(kills: int, rows: int = 20_000) -> CheckResult:
 def _make_first_version(path: Path, rows: int) -> None:
     engine = backends.make_engine(str(path), create=True)
     with backends.writers_of(engine).begin() as connection:
-        versions.migrate(connection, EARLIER_REVISIONS[0])
+        migrations.migrate(connection, EARLIER_REVISIONS[0])
     engine.dispose()
     with closing(sqlite3.connect(path)) as file, file:
         moment = "2026-01-01 00:00:00"

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice
-from dia_repro.cli.requests import choose_data, open_results, repeated
+from dia_repro.cli.tables import Results
+from dia_repro.execution.options import command_line
 
 if TYPE_CHECKING:
     from dia_repro.claims.verdicts import ClaimVerdict
 
 
+@options.with_options
 def claims(
-    protocol: options.ShownProtocol = None,
-    epochs: options.Epochs = None,
-    dataset: options.Dataset = None,
-    image_size: options.ImageSize = None,
-    precision: options.ShownPrecision = None,
+    selection: options.Selection,
+    artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
@@ -35,30 +34,38 @@ def claims(
 
     Example: dia-repro claims --protocol demo
     """
-    from dia_repro.artifacts.selection import Wanted
-    from dia_repro.rendering.claims import claims_table
-
-    database = open_results(db)
-    own = choose_data(dataset, image_size, data, database=database)
     from dia_repro.claims.evaluate import evaluate_claims
     from dia_repro.claims.verdicts import RECORD_FIELDS, verdict_records
+    from dia_repro.rendering.claims import claims_table
 
-    verdicts = evaluate_claims(database, Wanted(protocol, precision, own, epochs))
+    asked = artifacts or ["all"]
+    results = Results(asked, selection, db, data)
+    about = _claims_about(results)
+    verdicts = evaluate_claims(results.database, results.wanted)
+    verdicts = tuple(verdict for verdict in verdicts if verdict.claim in about)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
-    asked = repeated(
-        {
-            "--protocol": protocol,
-            "--epochs": epochs,
-            "--dataset": dataset,
-            "--image-size": image_size,
-            "--precision": precision,
-        }
-    )
-    _sum_up(verdicts, asked)
+    _sum_up(verdicts, asked, selection)
 
 
-def _sum_up(verdicts: Sequence[ClaimVerdict], asked: str) -> None:
+def _claims_about(results: Results) -> set[str]:
+    """Return the names of claims on the artifacts, and on the networks that `--only` names."""
+    from dia_repro.claims.runs import cells_of, entry_at
+    from dia_repro.execution.requests import is_named
+    from dia_repro.paper import all_claims
+
+    artifacts, only = {artifact.name for artifact in results.artifacts}, results.selection.only
+    return {
+        claim.name
+        for claim in all_claims()
+        if claim.artifact in artifacts
+        and any(is_named(entry_at(cell).label, only) for cell in cells_of(claim))
+    }
+
+
+def _sum_up(
+    verdicts: Sequence[ClaimVerdict], artifacts: Sequence[str], selection: options.Selection
+) -> None:
     """Say how many there are of each verdict, and on what they rest."""
     from dia_repro.claims.verdicts import Verdict
 
@@ -73,4 +80,5 @@ def _sum_up(verdicts: Sequence[ClaimVerdict], asked: str) -> None:
             f"({protocols}): they show how the claims fare there, not whether the paper holds."
         )
     if counts[Verdict.NOT_RUN]:
-        notice(f"What is not run is trained by: dia-repro run all{asked}")
+        command = command_line("run", *artifacts, options=selection)
+        notice(f"What is not run is trained by: {command}")

@@ -9,9 +9,9 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
-from dia_repro.cli.requests import choose_data, folder_path
+from dia_repro.cli.progress import Terminal
 from dia_repro.errors import ABSENT, DONE, UsageError
-from dia_repro.experiments.names import FOLDER, DataLocation
+from dia_repro.experiments.names import FOLDER, DataLocation, folder_path
 from dia_repro.processors import cores
 
 app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
@@ -84,7 +84,10 @@ def pack(
         int | None,
         typer.Option("--workers", min=1, help="Cores that convert; by default all."),
     ] = None,
-    skip_damaged: options.SkipDamaged = False,
+    skip_damaged: Annotated[
+        bool,
+        typer.Option("--skip-damaged", help="Leave out those images that are damaged."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder to write; by default one in packed/ of --data."),
@@ -103,12 +106,15 @@ def pack(
     from dia_repro.data.packing import Job, default_target
     from dia_repro.data.packing import pack as write_pack
     from dia_repro.data.registry import LARGEST_LIKE_CIFAR
+    from dia_repro.execution.options import Selection
+    from dia_repro.execution.requests import find_data
 
     if name != "imagenet" and not name.startswith(FOLDER):
         raise UsageError(f"only imagenet and folder:PATH are packed, not {name!r}")
     # A user's images of a size at which they are streamed; the size is no part of a pack.
     size = LARGEST_LIKE_CIFAR + 1 if name.startswith(FOLDER) else None
-    choice = choose_data(name, size, data, skip_damaged=skip_damaged)
+    selection = Selection(dataset=name, image_size=size, skip_damaged=skip_damaged)
+    choice = find_data(selection, data, Terminal())
     assert choice is not None  # noqa: S101 - a name was given
     with watch(f"Looking through {name}") as on_progress:
         source = load(choice.spec, DataLocation(data, choice.folder, skip_damaged), on_progress)

@@ -10,7 +10,7 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice
-from dia_repro.cli.requests import open_existing, reachable_store
+from dia_repro.cli.requests import reachable_store
 from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, displayed
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def upgrade(db: options.DatabaseOption = options.DEFAULT_DATABASE) -> None:
 
     Example: dia-repro db upgrade --db runs.db
     """
-    from dia_repro.results.schema import REVISION
+    from dia_repro.results.migrations import REVISION
     from dia_repro.results.upgrade import upgrade_database
 
     backup = upgrade_database(db)
@@ -48,6 +48,7 @@ def backup(
 
     Example: dia-repro db backup runs-2026-05-01.db
     """
+    from dia_repro.results.database import open_existing
     from dia_repro.results.upgrade import back_up
 
     database = open_existing(db)
@@ -75,7 +76,7 @@ def merge(
 
     Example: dia-repro db merge machine-b.db machine-c.db
     """
-    from dia_repro.results.database import open_database
+    from dia_repro.results.database import open_database, open_existing
     from dia_repro.results.merge import merge as merge_databases
 
     sources = [open_existing(other) for other in others]
@@ -111,6 +112,7 @@ def check(
     Example: dia-repro db check
     """
     from dia_repro.results.checks import Finding, database_findings
+    from dia_repro.results.database import open_existing
 
     database = open_existing(db)
     findings = list(database_findings(database))

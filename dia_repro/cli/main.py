@@ -22,6 +22,7 @@ from dia_repro.cli import (
     explain,
     params,
     plan,
+    report,
     run,
     runs,
     tables,
@@ -82,7 +83,7 @@ app.command()(run.run)
 app.command()(plan.plan)
 app.command()(tables.show)
 app.command()(claims.claims)
-app.command()(tables.report)
+app.command()(report.report)
 app.command()(explain.explain)
 app.add_typer(runs.app, name="runs")
 app.command()(params.params)

@@ -1,120 +1,44 @@
-"""Options that several commands share, each with its sentence."""
+"""Options of several commands: typer's for those of `execution.options`, and of files."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
-from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.execution.options import (
+    DEFAULT_DATA,
+    DEFAULT_DATABASE,
+    Device,
+    Resources,
+    Selection,
+    flag,
+)
+
+__all__ = ["DEFAULT_DATA", "DEFAULT_DATABASE", "Device", "Resources", "Selection"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Format(StrEnum):
-    """For people, or for programs."""
+    """Table for people, or data for programs."""
 
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
 
 
-class Device(StrEnum):
-    """Where to train."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Executor(StrEnum):
-    """What runs are given to."""
-
-    LOCAL = "local"
-    RAY = "ray"
-    SLURM = "slurm"
-
-
 Artifacts = Annotated[
     list[str], typer.Argument(help="Tables or figures of the paper, e.g. table5; or all.")
 ]
-ProtocolOption = Annotated[
-    Protocol,
-    typer.Option(
-        "--protocol",
-        help="paper: its data and schedule; demo: handwritten digits, minutes on a CPU.",
-    ),
-]
-Seeds = Annotated[
-    int,
-    typer.Option(
-        "--seeds", min=1, max=1000, help="How often each network is trained: seeds 0 to N-1."
-    ),
-]
-ShownProtocol = Annotated[
-    Protocol | None,
-    typer.Option(
-        "--protocol",
-        help="paper or demo; by default the one the database holds runs of, the paper's first.",
-    ),
-]
-ShownPrecision = Annotated[
-    Precision | None,
-    typer.Option(
-        "--precision", help="By default the one the database holds most runs of. Never mixed."
-    ),
-]
-ShownSeeds = Annotated[
-    int | None,
-    typer.Option("--seeds", min=1, help="How many seeds a cell should have; by default the most."),
-]
-Dataset = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset",
-        help="Other data than the artifact's own: digits, cifar10, cifar100, imagenet, or "
-        "folder:PATH for your own images in PATH/train/CLASS/ and PATH/test/CLASS/ (or val/), or "
-        "packed:PATH for what 'dia-repro data pack' wrote.",
-    ),
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option(
-        "--image-size",
-        min=8,
-        max=1024,
-        help="Side in pixels to which your own images are brought; by default their own if "
-        "they are square and agree, else 32. Beyond 64 they are varied as ImageNet's are. Of "
-        "packed images by default 7/8 of what their shorter side was reduced to.",
-    ),
-]
-SkipDamaged = Annotated[
-    bool,
-    typer.Option("--skip-damaged", help="Leave out those of your own images that are damaged."),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        "--epochs",
-        min=1,
-        help="Another number of epochs than the protocol's; the rate is cut at the same "
-        "fractions of them. It makes other experiments, shown as such.",
-    ),
-]
-Only = Annotated[
+AnyArtifacts = Annotated[
     list[str] | None,
-    typer.Option(
-        "--only",
-        help="Only networks whose name has all these words, e.g. 'DIANet ResNet83'; may be "
-        "repeated.",
-    ),
-]
-PrecisionOption = Annotated[
-    Precision | None,
-    typer.Option(
-        "--precision",
-        help="Arithmetic of training; by default tf32 for the paper's protocol on a GPU, "
-        "fp32 otherwise.",
-    ),
+    typer.Argument(help="Tables or figures of the paper, e.g. table5; by default all."),
 ]
 DatabaseOption = Annotated[
     str,
@@ -127,8 +51,8 @@ CheckpointsOption = Annotated[
     typer.Option(
         "--checkpoints",
         envvar="DIA_REPRO_CHECKPOINTS",
-        help="Where weights are kept: a folder, or a URL such as s3://BUCKET/FOLDER, that all "
-        "machines reach; by default a folder beside the database.",
+        help="Folder of the weights, or a URL such as s3://BUCKET/FOLDER, that all machines "
+        "reach; by default a folder next to the database.",
     ),
 ]
 DataFolder = Annotated[
@@ -139,59 +63,62 @@ DeviceOption = Annotated[
     Device | None,
     typer.Option("--device", help="By default the GPU if there is one."),
 ]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        min=1,
-        help="Runs trained at a time, each in a process of its own; by default one for each "
-        "GPU, or each core of a CPU; with Slurm, as many as it starts.",
-    ),
-]
-ExecutorOption = Annotated[
-    Executor,
-    typer.Option(
-        "--executor",
-        help="Worker processes of this machine, a Ray cluster's tasks, or a Slurm job array, "
-        "which is submitted and left alone.",
-    ),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        help="Of a Ray cluster, HOST:PORT or auto; by default one is started on this machine.",
-    ),
-]
-PerGpu = Annotated[
-    int | None,
-    typer.Option(
-        "--per-gpu",
-        min=1,
-        help="Runs at a time on each GPU, as far as its memory holds them; small networks leave "
-        "most of a GPU idle.",
-    ),
-]
-SlurmOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--slurm",
-        help="An option of sbatch, e.g. partition=gpu, time=12:00:00 (by default 24 hours), "
-        "account=… or exclusive; may be repeated.",
-    ),
-]
-GPUsPerRun = Annotated[
-    int | None,
-    typer.Option(
-        "--gpus-per-run",
-        min=1,
-        help="Several GPUs for each run, as for ImageNet's networks; batches are shared out "
-        "among them, with the same results as on one.",
-    ),
-]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="table for people; csv or json for programs.")
 ]
+# What some commands do without: annotate a parameter `Annotated[Selection, ONLY]`, for example.
+EXPLAINED = frozenset(one.name for one in fields(Selection)) - {"only"}
+ONLY = frozenset({"only"})
 
-DEFAULT_DATABASE = "runs.db"
-DEFAULT_DATA = Path("data")
+
+def with_options(command: Command) -> Command:
+    """Give a command the options of each dataclass among its parameters' types.
+
+    A set of names next to the type, in `Annotated`, leaves the other fields at their defaults.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, list[str]]] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        hint = hints[parameter.name]
+        group, *kept = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if is_dataclass(group) and isinstance(group, type):
+            made = list(_options_of(group, kept[0] if kept else None))
+            groups[parameter.name] = group, [option.name for option in made]
+            parameters += made
+        else:
+            keyword = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(parameter.replace(annotation=hint, kind=keyword))
+
+    def called(**values: Any) -> Any:
+        made = {}
+        for name, (group, options) in groups.items():
+            given = {option: values.pop(option) for option in options}
+            made[name] = group(**{k: _frozen(v) for k, v in given.items() if v is not None})
+        return command(**made, **values)
+
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    called.__module__ = command.__module__
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called  # type: ignore[return-value]
+
+
+def _options_of(group: type, kept: frozenset[str] | None) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(group)
+    for one in fields(group):
+        if kept is not None and one.name not in kept:
+            continue
+        several = one.default == ()
+        kind = list[str] | None if several else hints[one.name]
+        option = typer.Option(flag(one.name), **one.metadata)
+        yield inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if several else one.default,
+            annotation=Annotated[kind, option],
+        )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -14,15 +14,14 @@ from rich.progress import Progress
 from rich.segment import Segment
 
 from dia_repro.cli.options import Format
-from dia_repro.errors import DONE, AbsentError
+from dia_repro.errors import DONE
+from dia_repro.execution.dialogue import ConfirmationError, duration
 from dia_repro.rendering.escaping import visible
 from dia_repro.rendering.records import Record, to_csv, to_json
 
+__all__ = ["confirm", "duration", "emit", "notice", "say_statements", "stderr", "stdout", "watch"]
+
 PIPE_WIDTH = 160
-
-
-class ConfirmationError(AbsentError):
-    """Nobody is there to be asked."""
 
 
 class SafeConsole(Console):
@@ -94,16 +93,6 @@ def watch(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(escape(label), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 41 s, 3 min 20 s, 5.2 h, 12.0 days."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours:,.0f} h ({hours / 24:.0f} days)"
 
 
 def say_statements(statements: Sequence[object]) -> None:

@@ -36,10 +36,10 @@ UNIT_COLUMNS = (
 )
 
 
+@options.with_options
 def params(
-    artifacts: Annotated[
-        list[str] | None, typer.Argument(help="Tables of the paper, e.g. table5; by default all.")
-    ] = None,
+    selection: Annotated[options.Selection, options.ONLY],
+    artifacts: options.AnyArtifacts = None,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
     """Compare the networks' parameter counts with the paper's; trains nothing.
@@ -55,8 +55,10 @@ def params(
 
     chosen = choose(artifacts or ["all"])
     from dia_repro.analysis.parameters import parameter_counts, unit_costs
+    from dia_repro.execution.requests import is_named, narrowed
 
-    counts = parameter_counts(chosen)
+    chosen, only = narrowed(chosen, selection.only), selection.only
+    counts = [one for one in parameter_counts(chosen) if is_named(f"{one.column} {one.row}", only)]
     networks = [asdict(count) for count in counts]
     units = [asdict(cost) for cost in unit_costs()]
     if format_ is options.Format.CSV:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
+from dia_repro.cli import output
 from dia_repro.cli.output import duration, stderr
+from dia_repro.execution.dialogue import Dialogue, OnProgress
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
 
 ALL = "all runs"
@@ -135,3 +138,24 @@ class RunProgress:
             left = max(0.0, 1 - self.share)  # shares add up to 1 but for rounding
             text += f", about {duration(left / gained * elapsed)} left"
         return text
+
+
+class Terminal(Dialogue):
+    """Dialogue with the person at the terminal, on standard error."""
+
+    def notice(self, text: str) -> None:
+        """Say a line that is no part of the data."""
+        output.notice(text)
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Ask; a no ends the command."""
+        output.confirm(question, yes=yes)
+        return True
+
+    def watch(self, label: str) -> AbstractContextManager[OnProgress]:
+        """Show a bar."""
+        return output.watch(label)
+
+    def progress(self, orders: Sequence[WorkOrder], weights: Mapping[int, int]) -> RunProgress:
+        """Show bars of runs, or a line for each epoch."""
+        return RunProgress(orders, weights)

@@ -9,8 +9,8 @@ import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, watch
-from dia_repro.cli.requests import choose_data, resolve
-from dia_repro.experiments.names import DataLocation, Init, Protocol
+from dia_repro.cli.progress import Terminal
+from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
@@ -31,15 +31,10 @@ COLUMNS = (
 )
 
 
+@options.with_options
 def start(
     artifacts: options.Artifacts,
-    protocol: options.ProtocolOption = Protocol.PAPER,
-    seeds: options.Seeds = 1,
-    only: options.Only = None,
-    dataset: options.Dataset = None,
-    image_size: options.ImageSize = None,
-    skip_damaged: options.SkipDamaged = False,
-    precision: options.PrecisionOption = None,
+    selection: options.Selection,
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="At most; a divergence is the last one.")
     ] = 12,
@@ -70,18 +65,18 @@ def start(
     """
     from dia_repro.artifacts import choose
     from dia_repro.execution.machine import find_machine
+    from dia_repro.execution.requests import chosen_entries, find_data, request_to_train
 
     chosen = choose(artifacts)
-    own = choose_data(dataset, image_size, data, skip_damaged=skip_damaged)
+    own = find_data(selection, data, Terminal())
     machine = find_machine(device)
-    request = resolve(machine, protocol, own, precision, None)
+    request = request_to_train(selection, machine, own)
     from dia_repro.analysis.starting import Variation
-    from dia_repro.execution.planning import chosen_entries
 
-    entries = chosen_entries(chosen, only or ())
+    entries = chosen_entries(chosen, selection.only)
     specs = list(dict.fromkeys(entry.spec(request) for _, entry in entries))
-    location = DataLocation(data, own.folder if own else None, skip_damaged)
-    variation = Variation(init, rate, classes)
+    location = DataLocation(data, own.folder if own else None, selection.skip_damaged)
+    variation, seeds = Variation(init, rate, classes), selection.seeds or 1
     records = []
     with watch("First steps") as on_progress:
         for record in _records(specs, range(seeds), location, steps, machine, variation):

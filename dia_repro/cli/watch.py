@@ -20,7 +20,7 @@ from dia_repro.rendering.records import Record
 from dia_repro.rendering.sparkline import sparkline
 
 if TYPE_CHECKING:
-    from dia_repro.results.activity import Activity, UnderWay
+    from dia_repro.results.histories import Activity, UnderWay
 
 CURVE_WIDTH = 16
 # A living process sends a heartbeat every 10 seconds: after six that did not come it is silent.
@@ -182,8 +182,8 @@ def _watch(db: str, every: float, *, forever: bool) -> None:
 
 def _look(db: str) -> Activity:
     """The database is opened for each look: between two of them nothing of it is held."""
-    from dia_repro.results.activity import activity
     from dia_repro.results.database import open_database
+    from dia_repro.results.histories import activity
 
     database = open_database(db, create=False)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -116,9 +117,27 @@ def _started(
     start()  # by itself the server would come back without what protects it
     ours, theirs = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=target, args=(*arguments, theirs))
-    process.start()
+    with _no_main_file():
+        process.start()
     theirs.close()
     return process, ours
+
+
+@contextmanager
+def _no_main_file() -> Iterator[None]:
+    """Start a process inside the block that does not import the main program.
+
+    A script that calls `dia_repro.run` outside `if __name__ == "__main__":` would begin anew in
+    each worker.
+    """
+    program = vars(sys.modules["__main__"])
+    names = {"__file__", "__spec__"} & program.keys()
+    hidden: dict[str, object] = {name: program.pop(name) for name in names}
+    program["__spec__"] = None
+    try:
+        yield
+    finally:
+        program.update(hidden)
 
 
 @contextmanager

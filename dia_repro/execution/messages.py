@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
 
 from dia_repro.experiments.names import DataLocation, Keep
-from dia_repro.results.leases import Lease
-from dia_repro.training.store import Store
+
+if TYPE_CHECKING:
+    from dia_repro.results.leases import Lease
+    from dia_repro.training.store import Store
 
 
 @dataclass(frozen=True)
@@ -113,3 +116,18 @@ class Ended:
 
 
 Message = Notice | Progress | Begun | Ended
+
+
+def describe(order: WorkOrder, message: Message) -> str | None:
+    """Return a message as a line of a log; None for what happens many times an epoch."""
+    match message:
+        case Notice(text=text):
+            return text
+        case Progress(epochs=epochs, of_epochs=of_epochs, steps=0, top1=top1):
+            return f"{order.label}: epoch {epochs}/{of_epochs}, top-1 {top1} %"
+        case Ended(outcome=outcome, detail=detail):
+            return f"{order.label} {outcome.value}{f': {detail}' if detail else ''}"
+        case Progress() | Begun():
+            return None
+        case _:
+            assert_never(message)

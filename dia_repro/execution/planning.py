@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dia_repro.artifacts import Entry, TableArtifact
-from dia_repro.errors import UsageError
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import WorkOrder
+from dia_repro.execution.requests import chosen_entries
 from dia_repro.execution.roots import default_root
 from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation, Keep
@@ -101,10 +101,6 @@ class PlannedRun:
         return self.counts.parameters * CHECKPOINT_BYTES_PER_PARAMETER
 
 
-class NoSuchNetworkError(UsageError):
-    """No network of the artifacts has the words asked for in its name."""
-
-
 def plan_runs(
     database: Database,
     artifacts: Iterable[TableArtifact],
@@ -137,36 +133,6 @@ def plan_runs(
             PlannedRun(names, images, spec, seed, by_seed.get(seed)) for seed in range(seeds)
         ]
     return planned
-
-
-def chosen_entries(
-    artifacts: Iterable[TableArtifact], only: Sequence[str] = ()
-) -> list[tuple[str, Entry]]:
-    """The networks of artifacts, each with the artifact's name, in their order.
-
-    Args:
-        only: leave out networks whose names lack the words of all of these.
-
-    Raises:
-        NoSuchNetworkError: that leaves none.
-    """
-    if not all(words.strip() for words in only):
-        raise NoSuchNetworkError("--only needs words of a network's name, e.g. 'DIANet ResNet83'")
-    entries = [(artifact.name, entry) for artifact in artifacts for entry in artifact.entries]
-    chosen = [
-        (name, entry)
-        for name, entry in entries
-        if not only or any(_has_words(entry.label, words) for words in only)
-    ]
-    if not chosen:
-        labels = ", ".join(dict.fromkeys(repr(entry.label) for _, entry in entries))
-        raise NoSuchNetworkError(f"no network is called {only[0]!r}: there are {labels}")
-    return chosen
-
-
-def _has_words(label: str, words: str) -> bool:
-    wanted, known = (text.lower().replace(",", " ").split() for text in (words, label))
-    return set(wanted) <= set(known)
 
 
 def longest_first(planned: Iterable[PlannedRun]) -> list[PlannedRun]:

@@ -14,6 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
 import dia_repro
 from dia_repro.errors import AbsentError, DiaReproError, displayed
 from dia_repro.experiments.names import DataLocation
@@ -21,13 +25,6 @@ from dia_repro.experiments.spec import DataSpec
 from dia_repro.training.environment import forget_settings
 from dia_repro.training.probing import check_shared, probe
 from dia_repro.training.store import Store
-
-try:
-    import ray
-    from ray.exceptions import RayError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError as error:
-    raise AbsentError("Ray is not installed: pip install 'dia-repro[ray]'") from error
 
 CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 120.0

@@ -6,8 +6,26 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from dia_repro.errors import UsageError
+
 # How the names of a user's own data begin.
 FOLDER, PACKED = "folder:", "packed:"
+
+
+def folder_path(dataset: str) -> Path:
+    """Return the path in `folder:PATH` or `packed:PATH`.
+
+    Raises:
+        UsageError: there is none, or it is in the home folder of an unknown user.
+    """
+    kind, _, text = dataset.partition(":")
+    if not text:
+        raise UsageError(f"{kind}: needs the path of a folder behind it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        user = text.split("/")[0].removeprefix("~")
+        raise UsageError(f"{dataset}: there is no home folder of {user or 'yours'}") from error
 
 
 class Protocol(StrEnum):

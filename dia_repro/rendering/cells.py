@@ -1,35 +1,99 @@
-"""A table's cells as records for programs."""
+"""Cells of tables, evidence of claims and explanations of cells as records: what columns mean."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from dia_repro.artifacts import Cell, TableValue
 from dia_repro.rendering.records import Record
+from dia_repro.results.frames import ATTEMPTS, RUNS, Column, Table, optional
 
-CELL_FIELDS = (
-    "artifact",
-    "row",
-    "column",
-    "metric",
-    "unit",
-    "paper",
-    "ours_mean",
-    "ours_std",
-    "n",
-    "n_expected",
-    "status",
-    "protocol",
-    "dataset",
-    "precision",
-    "spec_id",
-    "runs",
-    "compared_runs",
+_CELL = (
+    Column("artifact", "text", "Table or figure of the paper."),
+    Column("row", "text", "Row of the cell, in the paper's words."),
+    Column("column", "text", "Column of the cell, in the paper's words."),
+    Column("metric", "text", "What is compared: top1 (best epoch), top1_last, params, …."),
+    Column("unit", "text", "Unit of the paper's value and of ours."),
+    optional("paper", "number", "The paper's value; nan where its training diverged."),
+    optional("ours_mean", "number", "Our mean over seeds; nan where all runs diverged."),
+    optional("ours_std", "number", "Standard deviation over seeds, n-1 in the denominator."),
+    Column("n", "integer", "Runs behind the mean.", "runs"),
+    Column("n_expected", "integer", "Seeds that a cell should have.", "runs"),
+    Column("status", "text", "complete, partial, diverged or missing."),
+    Column("protocol", "text", "paper or demo."),
+)
+CELLS = Table(
+    "cells",
+    "One record a cell of a table: the paper's value and ours.",
+    (
+        *_CELL,
+        Column("dataset", "text", "Name of the data set."),
+        Column("precision", "text", "Arithmetic: fp32, tf32 or bf16."),
+        Column("spec_id", "text", "The experiment, as in runs."),
+        Column("runs", "text", "Uids of the runs behind our value, spaces between."),
+        Column("compared_runs", "text", "Uids of the runs that a change is counted from."),
+    ),
+)
+CELL_FIELDS = CELLS.names
+CLAIMS = Table(
+    "claims",
+    "One record for each comparison of each claim of the paper.",
+    (
+        Column("claim", "text", "Name of the claim."),
+        Column("artifact", "text", "Table or figure that the claim is about."),
+        Column("text", "text", "What the paper claims, in our words."),
+        Column("where", "text", "Where the paper says so."),
+        Column("verdict", "text", "supported, refuted, undecided or not run."),
+        Column("reason", "text", "Why, in a sentence."),
+        optional("more_seeds", "integer", "Paired seeds that are missing for a decision."),
+        Column("conditions", "text", "Protocol, data, precision and statistic."),
+        Column("papers_own", "boolean", "Whether data and schedule are the paper's."),
+        Column("main", "boolean", "Whether the verdict rests on this comparison."),
+        Column("compared", "text", "What is compared with what."),
+        optional("effect", "number", "Size of the effect, in `unit`."),
+        Column("unit", "text", "Unit of the effect and of its interval."),
+        optional("low", "number", "Lower end of the effect's 95 % interval."),
+        optional("high", "number", "Upper end of the effect's 95 % interval."),
+        Column("n", "integer", "Paired seeds, or runs where runs are counted."),
+        optional("p", "number", "p after Holm's correction across the claim's comparisons."),
+        optional("in_favour", "boolean", "Whether the effect has the claim's direction."),
+        Column("note", "text", "What else must be known."),
+        Column("runs", "text", "Uids of the runs behind the comparison, spaces between."),
+    ),
+)
+
+
+def _from(table: Table, *names: str) -> tuple[Column, ...]:
+    """Return columns of another table; a cell without runs has no values of them."""
+    known = {column.name: column for column in table.columns}
+    return tuple(replace(known[name], nullable=True) for name in names)
+
+
+EXPLANATIONS = Table(
+    "explanations",
+    "One record for each value of a cell and each run that it could come from.",
+    (
+        *_CELL,
+        Column("how", "text", "How the value is computed, in a sentence."),
+        Column("compared", "boolean", "Whether the run is of the network compared with."),
+        Column("spec_id", "text", "The experiment, as in runs."),
+        Column("network", "text", "The network in short words."),
+        Column("dataset", "text", "Name of the data set."),
+        Column("precision", "text", "Arithmetic: fp32, tf32 or bf16."),
+        Column("epochs", "integer", "Length of the whole training.", "epochs"),
+        *_from(RUNS, "run", "uid", "seed", "state", "reason"),
+        optional("used", "boolean", "Whether the value rests on the run."),
+        optional("epoch", "integer", "Epoch that the run's value is of, counted from 1."),
+        optional("value", "number", "What the run contributes, in `unit`."),
+        *_from(RUNS, "epochs_done"),
+        optional("attempts", "integer", "Attempts at the run; what follows is of the last."),
+        *_from(ATTEMPTS, "host", "device", "torch", "git_commit", "git_clean", "ended_at"),
+    ),
 )
 
 
 def cell_records(value: TableValue) -> list[Record]:
-    """One record a cell of a table, with `CELL_FIELDS`.
+    """One record a cell of a table, with the columns of `CELLS`.
 
     `runs` and `compared_runs` are uids with a space between: numbers change when databases are
     merged, and files that are kept must still lead back to the same runs.

@@ -1,22 +1,57 @@
-"""Whether a database is sound: its pages, its references, its schema, its rows."""
+"""Whether a database is sound: its pages, references and schema, and rows that dia-repro writes.
+
+`db check` asks for all of it, a merge for the rows before it takes them over.
+"""
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from math import isclose, isfinite
 
-from sqlalchemy import Connection, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Integer,
+    Table,
+    func,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.orm import Session
 
+from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.file_systems import network_file_system
-from dia_repro.results.schema import Base
-from dia_repro.results.soundness import problems
+from dia_repro.results.parts import check_parts, first_reason
+from dia_repro.results.schema import (
+    AnalysisPartRow,
+    AnalysisRow,
+    Base,
+    EpochRow,
+    ProvenanceRow,
+    Real,
+    RunRow,
+    SpecRow,
+    State,
+)
+from dia_repro.results.sources import data_hashes
 
 # Versions in which two connections that checkpoint a WAL at once may damage the database.
 FIRST_WITHOUT_WAL_BUG = (3, 51, 3)
 ALSO_WITHOUT_WAL_BUG = ((3, 44, 6), (3, 50, 7))
+UID = re.compile(r"[0-9a-f]{32}")
+LARGEST_SEED = 2**31 - 1
+UNITS = {column.name: column.info["unit"] for column in EpochRow.__table__.columns}
+ACCURACIES = tuple(name for name, unit in UNITS.items() if unit == "%")
+NOT_NEGATIVE = tuple(name for name, unit in UNITS.items() if unit)
 
 
 @dataclass(frozen=True)
@@ -74,3 +109,154 @@ def _schema_findings(connection: Connection) -> Iterator[Finding]:
     for difference in compare_metadata(MigrationContext.configure(connection), Base.metadata):
         what = difference[0] if isinstance(difference, tuple) else difference[0][0]
         yield Finding(f"the schema is not this version's: {what} {difference[-1]!r}"[:200])
+
+
+def problems(session: Session) -> Iterator[str]:
+    """Say what is in a database that dia-repro does not write, the most basic first.
+
+    What is of another type would stop the search for the rest, which is then left out.
+    """
+    basic = [*_foreign_objects(session), *_wrong_types(session)]
+    yield from basic
+    if not basic:
+        yield from chain(
+            id_problems(session),
+            _impossible_values(session),
+            _wrong_counts(session),
+            _mixed_data(session),
+            _unreadable_analyses(session),
+        )
+
+
+def _foreign_objects(session: Session) -> Iterator[str]:
+    """Views and triggers: reading them runs what somebody else has written."""
+    if session.get_bind().dialect.name != "sqlite":
+        return
+    wanted = "select type, name from sqlite_master where type in ('view', 'trigger')"
+    for kind, name in session.execute(text(wanted)):
+        yield f"it has a {kind}, {_shown(str(name))}"
+
+
+def _wrong_types(session: Session) -> Iterator[str]:
+    """SQLite keeps whatever it is given, in a column of any type."""
+    if session.get_bind().dialect.name != "sqlite":
+        return
+    for table in Base.metadata.sorted_tables:
+        for column in table.columns:
+            wrong = _first_of_another_type(session, table, column)
+            if wrong is not None:
+                yield f"row {wrong} of {table.name} has a {column.name} of another type"
+
+
+def _first_of_another_type(session: Session, table: Table, column: Column[object]) -> object:
+    name = f'"{column.name}"'
+    right = {
+        Integer: f"typeof({name}) = 'integer'",
+        Boolean: f"typeof({name}) = 'integer' and {name} in (0, 1)",
+        Real: f"typeof({name}) in ('real', 'integer') or {name} in ('nan', 'inf', '-inf')",
+        DateTime: f"typeof({name}) = 'text' and datetime({name}) is not null",
+    }
+    kind = next((known for known in right if isinstance(column.type, known)), None)
+    allowed = right[kind] if kind else f"typeof({name}) = 'text'"
+    empty = f"{name} is null" if column.nullable else "false"
+    query = f"select rowid from {table.name} where not ({empty} or {allowed}) limit 1"  # noqa: S608
+    return session.execute(text(query)).scalar()
+
+
+def id_problems(session: Session) -> Iterator[str]:
+    """Say which ids are not what they should be; paths of checkpoints are made of them."""
+    for row in session.scalars(select(SpecRow)):
+        try:
+            known = Spec.from_json(row.json).spec_id
+        except InvalidSpecError as error:
+            yield f"spec {_shown(row.spec_id)} cannot be read: {error}"
+            continue
+        if known != row.spec_id:
+            yield f"spec {_shown(row.spec_id)} is not what its spec_id says"
+    for number, uid in session.execute(select(RunRow.id, RunRow.uid)):
+        if not UID.fullmatch(uid):
+            yield f"run {number} has the uid {_shown(uid)}, which is none of dia-repro's"
+
+
+def _impossible_values(session: Session) -> Iterator[str]:
+    """Say which values no training can have given."""
+    yield from _impossible_epochs(session)
+    runs = select(RunRow.id, RunRow.seed, RunRow.parameters)
+    for run, seed, parameters in session.execute(runs):
+        if not 0 <= seed <= LARGEST_SEED:
+            yield f"run {run} has the seed {seed}"
+        if parameters is not None and parameters < 1:
+            yield f"run {run} has {parameters} parameters"
+
+
+def _impossible_epochs(session: Session) -> Iterator[str]:
+    columns = {name: getattr(EpochRow, name) for name in NOT_NEGATIVE}
+    # What is not finite is more than any number, to either backend.
+    outside = [column < 0.0 for column in columns.values()]
+    outside += [columns[name] > 100.0 for name in ACCURACIES]
+    for row in session.scalars(select(EpochRow).where(or_(*outside))):
+        for name in NOT_NEGATIVE:
+            value = getattr(row, name)
+            if (name in ACCURACIES and not 0 <= value <= 100) or (isfinite(value) and value < 0):
+                yield f"run {row.run_id} has {name} {value:g} in epoch {row.epoch}"
+    rates = select(RunRow.spec_id, EpochRow.epoch, EpochRow.lr, func.min(RunRow.id))
+    grouped = rates.join(RunRow, RunRow.id == EpochRow.run_id).group_by(
+        RunRow.spec_id, EpochRow.epoch, EpochRow.lr
+    )
+    specs = {row.spec_id: _spec(row.json) for row in session.scalars(select(SpecRow))}
+    for spec_id, epoch, lr, run in session.execute(grouped):
+        spec = specs.get(spec_id)
+        if spec and not isclose(lr, spec.recipe.rate_in(epoch - 1), rel_tol=1e-9):
+            yield f"run {run} has lr {lr:g} in epoch {epoch}, not its spec's"
+
+
+def _wrong_counts(session: Session) -> Iterator[str]:
+    counted = select(
+        EpochRow.run_id, func.count(), func.min(EpochRow.epoch), func.max(EpochRow.epoch)
+    )
+    epochs = {row[0]: tuple(row[1:]) for row in session.execute(counted.group_by(EpochRow.run_id))}
+    specs = {row.spec_id: _spec(row.json) for row in session.scalars(select(SpecRow))}
+    attempted = set(session.scalars(select(ProvenanceRow.run_id).distinct()))
+    for run in session.scalars(select(RunRow).order_by(RunRow.id)):
+        count, first, last = epochs.get(run.id, (0, 1, 0))
+        if (first, last) != (1, count):
+            yield f"run {run.id} has {count} epochs, the last of which is epoch {last}"
+        spec = specs.get(run.spec_id)
+        if run.state == State.FINISHED and spec and count != spec.recipe.epochs:
+            yield f"run {run.id} is finished with {count} epochs, not all of its spec's"
+        if count and run.id not in attempted:
+            yield f"run {run.id} has epochs, and nothing says what it ran on"
+
+
+def _spec(content: str) -> Spec | None:
+    try:
+        return Spec.from_json(content)
+    except InvalidSpecError:
+        return None
+
+
+def _mixed_data(session: Session) -> Iterator[str]:
+    """Runs of one spec are shown together: their data have to be the same."""
+    for spec_id, hashes in data_hashes(session).items():
+        if len(hashes) > 1:
+            yield (
+                f"runs of spec {_shown(spec_id)} were trained on {len(hashes)} different data sets"
+            )
+
+
+def _unreadable_analyses(session: Session) -> Iterator[str]:
+    known = session.execute(select(AnalysisRow.id, AnalysisRow.settings))
+    settings = {row[0]: row[1] for row in known}
+    parts: dict[int, dict[int, str]] = {number: {} for number in settings}
+    columns = (AnalysisPartRow.analysis_id, AnalysisPartRow.part, AnalysisPartRow.content)
+    for number, part, content in session.execute(select(*columns)):
+        parts[number][part] = content
+    for number, contents in parts.items():
+        try:
+            check_parts(settings[number], contents)
+        except ValueError as error:
+            yield f"analysis {number} cannot be read: {first_reason(error)}"
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 40 else f"{name[:40]}…")

@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
 
 from dia_repro import interrupts
-from dia_repro.errors import ABSENT, DiaReproError, displayed
-from dia_repro.results import backends, versions
+from dia_repro.errors import ABSENT, DiaReproError, UsageError, displayed
+from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
 from dia_repro.results.parts import first_reason
 from dia_repro.results.schema import Base, RunRow
@@ -33,6 +33,10 @@ class VanishedError(DatabaseError):
     exit_code = ABSENT
 
 
+class NoDatabaseError(UsageError):
+    """The database that was named is not there."""
+
+
 class Database:
     """An open results database.
 
@@ -49,8 +53,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that sees one state of the database throughout."""
-        with self.translated(), Session(self._readers) as session, session.begin():
+        """A session that sees one state of the database throughout; rows stay readable after it."""
+        with (
+            self.translated(),
+            Session(self._readers, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
@@ -124,12 +132,12 @@ def open_database(location: str, *, create: bool) -> Database:
     try:
         with database.translated():
             if create:
-                versions.create_if_empty(database.engine)
-            elif not versions.table_names(database.engine):
+                migrations.create_if_empty(database.engine)
+            elif not migrations.table_names(database.engine):
                 # Another process is about to create it: to a reader it is empty still.
                 database.close()
                 return _empty(location)
-            versions.check(database.engine, database.name)
+            migrations.check(database.engine, database.name)
     except DiaReproError:
         database.close()
         raise
@@ -138,6 +146,18 @@ def open_database(location: str, *, create: bool) -> Database:
         database.close()
         return Database(backends.make_engine(location, create=False), location)
     return database
+
+
+def open_existing(location: str) -> Database:
+    """Open a database that has to be there; errors otherwise as of `open_database`.
+
+    Raises:
+        NoDatabaseError: there is no such file.
+    """
+    path = sqlite_path(location)
+    if path is not None and not path.exists():
+        raise NoDatabaseError(f"there is no database {displayed(location)}")
+    return open_database(location, create=False)
 
 
 def _empty(location: str) -> Database:

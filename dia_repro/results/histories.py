@@ -1,42 +1,19 @@
-"""What happened in runs, epoch by epoch and attempt by attempt, for many runs at once."""
+"""The course of many runs at once: their epochs and attempts, and what goes on at a moment."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import groupby
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from dia_repro.results.database import Database
-from dia_repro.results.schema import EpochRow, ProvenanceRow
+from dia_repro.results.schema import EpochRow, LeaseRow, ProvenanceRow, RunRow, SpecRow, State
 
 TOP1 = "test_top1"
-MEASURES = (TOP1, "test_loss", "train_loss")
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What one attempt at a run ran on.
-
-    Attributes:
-        started_at: UTC.
-        ended_at: UTC; None while it runs, or if it was killed.
-        git_clean: None where the code is in no git checkout.
-    """
-
-    started_at: datetime
-    ended_at: datetime | None
-    host: str
-    device: str
-    python: str
-    torch: str
-    cuda: str | None
-    package: str
-    git_commit: str | None
-    git_clean: bool | None
+MEASURES = (TOP1, "test_loss", "train_loss", "seconds")
 
 
 @dataclass(frozen=True)
@@ -45,14 +22,14 @@ class History:
 
     Attributes:
         epochs: in their order, counted from 1.
-        measures: for each of `MEASURES` a figure an epoch, accuracy in %; nan or inf where a loss
-            blew up.
+        measures: for each of `MEASURES` a value an epoch, accuracy in %; nan or inf where a
+            training diverged.
         attempts: in their order; more than one where it was interrupted or failed.
     """
 
-    epochs: Sequence[int]
-    measures: Mapping[str, Sequence[float]]
-    attempts: tuple[Attempt, ...]
+    epochs: array[int]
+    measures: Mapping[str, array[float]]
+    attempts: list[ProvenanceRow]
 
     @property
     def best_epoch(self) -> int | None:
@@ -68,45 +45,97 @@ class History:
         return self.epochs[-1] if self.epochs else None
 
     @property
-    def last(self) -> Attempt | None:
+    def last(self) -> ProvenanceRow | None:
         """The last attempt; None before the first."""
         return self.attempts[-1] if self.attempts else None
 
 
 def histories(database: Database, run_ids: Sequence[int]) -> dict[int, History]:
     """The course of each of these runs, by number; runs that are not there have an empty one."""
-    columns = (EpochRow.run_id, EpochRow.epoch, *(getattr(EpochRow, name) for name in MEASURES))
+    with database.reading() as session:
+        return _histories(session, run_ids)
+
+
+def _histories(session: Session, run_ids: Sequence[int]) -> dict[int, History]:
+    found = {
+        run: History(array("q"), {name: array("d") for name in MEASURES}, []) for run in run_ids
+    }
     epochs = (
-        select(*columns)
+        select(EpochRow.run_id, EpochRow.epoch, *(getattr(EpochRow, name) for name in MEASURES))
         .where(EpochRow.run_id.in_(run_ids))
         .order_by(EpochRow.run_id, EpochRow.epoch)
     )
-    names = tuple(Attempt.__dataclass_fields__)
-    attempts = (
-        select(ProvenanceRow.run_id, *(getattr(ProvenanceRow, name) for name in names))
-        .where(ProvenanceRow.run_id.in_(run_ids))
-        .order_by(ProvenanceRow.id)
-    )
-    tried: dict[int, list[Attempt]] = {}
+    # By the connection: a session makes an object of every row, and there can be millions.
+    for run, epoch, *values in session.connection().execute(epochs):
+        found[run].epochs.append(epoch)
+        for measure, value in zip(found[run].measures.values(), values, strict=True):
+            measure.append(value)
+    attempts = select(ProvenanceRow).where(ProvenanceRow.run_id.in_(run_ids))
+    for attempt in session.scalars(attempts.order_by(ProvenanceRow.id)):
+        found[attempt.run_id].attempts.append(attempt)
+    return found
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A run that says it is being trained.
+
+    Attributes:
+        beats: counts up while its process lives; None where nobody holds it.
+        top1: test accuracy by epoch, %.
+        seconds: by epoch.
+    """
+
+    id: int
+    spec_json: str
+    seed: int
+    owner: str | None
+    beats: int | None
+    top1: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A database at one moment."""
+
+    counts: Mapping[State, int]
+    under_way: tuple[UnderWay, ...]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is running or waiting to."""
+        return not (self.counts[State.RUNNING] or self.counts[State.PENDING])
+
+
+def activity(database: Database) -> Activity:
+    """What goes on, as one short reading sees it."""
+    counted = select(RunRow.state, func.count()).group_by(RunRow.state)
     with database.reading() as session:
-        # By the connection: a session makes an object of every row, and there can be millions.
-        rows = session.connection().execute(epochs)
-        figures = {run: _by_measure(list(of_run)) for run, of_run in groupby(rows, _first)}
-        for run, *known in map(tuple, session.execute(attempts)):
-            tried.setdefault(run, []).append(Attempt(*known))
-    nothing = _by_measure([])
-    return {run: History(*figures.get(run, nothing), tuple(tried.get(run, ()))) for run in run_ids}
+        known = {State(row[0]): row[1] for row in session.execute(counted)}
+        counts = {state: known.get(state, 0) for state in State}
+        return Activity(counts, _under_way(session))
 
 
-def _first(row: Sequence[int]) -> int:
-    return row[0]
-
-
-def _by_measure(
-    rows: Sequence[Sequence[float]],
-) -> tuple[Sequence[int], Mapping[str, array[float]]]:
-    if not rows:
-        return (), {name: array("d") for name in MEASURES}
-    _, epochs, *measures = zip(*rows, strict=True)
-    figures = {name: array("d", one) for name, one in zip(MEASURES, measures, strict=True)}
-    return array("q", map(int, epochs)), figures
+def _under_way(session: Session) -> tuple[UnderWay, ...]:
+    running = (
+        select(RunRow, SpecRow.json, LeaseRow.beats)
+        .join(SpecRow, SpecRow.spec_id == RunRow.spec_id)
+        .outerjoin(LeaseRow, LeaseRow.run_id == RunRow.id)
+        .where(RunRow.state == State.RUNNING)
+        .order_by(RunRow.id)
+    )
+    rows = [(row[0], row[1], row[2]) for row in session.execute(running)]
+    known = _histories(session, [run.id for run, _, _ in rows])
+    return tuple(
+        UnderWay(
+            id=run.id,
+            spec_json=json,
+            seed=run.seed,
+            owner=run.owner,
+            beats=beats,
+            top1=tuple(known[run.id].measures[TOP1]),
+            seconds=tuple(known[run.id].measures["seconds"]),
+        )
+        for run, json, beats in rows
+    )

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from dia_repro.errors import UsageError
 from dia_repro.results.backends import sqlite_path
+from dia_repro.results.checks import problems
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
@@ -30,7 +31,6 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-from dia_repro.results.soundness import problems
 from dia_repro.results.sources import attempts_behind, data_hashes
 
 Row = dict[str, Any]
@@ -126,23 +126,20 @@ class _Merge:
             self._merge_run(run)
 
     def _merge_run(self, theirs: Row) -> None:
-        chosen = select(RunRow.__table__).where(
-            RunRow.spec_id == theirs["spec_id"], RunRow.seed == theirs["seed"]
-        )
-        found = self.ours.execute(chosen).mappings().first()
-        if found is None and (reason := self._other_data(theirs)):
+        here = _rows(self.ours, RunRow, spec_id=theirs["spec_id"], seed=theirs["seed"])
+        after = _rows(self.theirs, EpochRow, run_id=theirs["id"])
+        if not here and (reason := self._other_data(theirs)):
             self._add_conflict(theirs, reason)
             return
-        if found is None:
+        if not here:
             number = self._insert(RunRow, _without(_at_rest(theirs), "id"))
-            self._add_epochs(number, self._epochs(self.theirs, theirs["id"]))
+            self._add_epochs(number, after)
             self._add_attempts(number, theirs["id"], new=True)
             self._add_analyses(number, theirs["id"])
             self.merged.added += 1
             return
-        ours = dict(found)
-        before = self._epochs(self.ours, ours["id"])
-        after = self._epochs(self.theirs, theirs["id"])
+        (ours,) = here
+        before = _rows(self.ours, EpochRow, run_id=ours["id"])
         reason = self._other_data(theirs) or _difference(ours, before, theirs, after)
         further = reason is None and _is_further(ours, before, theirs, after)
         same = ours["uid"] == theirs["uid"]
@@ -182,10 +179,6 @@ class _Merge:
     def _add_conflict(self, theirs: Row, reason: str) -> None:
         conflict = Conflict(theirs["spec_id"], theirs["seed"], self.source, reason)
         self.merged.conflicts.append(conflict)
-
-    def _epochs(self, session: Session, run: int) -> list[Row]:
-        chosen = select(EpochRow.__table__).where(EpochRow.run_id == run).order_by(EpochRow.epoch)
-        return [dict(row) for row in session.execute(chosen).mappings()]
 
     def _add_epochs(self, run: int, epochs: Iterable[Row]) -> None:
         rows = [{**row, "run_id": run} for row in epochs]
@@ -288,8 +281,8 @@ def _identity(attempt: Row) -> tuple[object, ...]:
     return tuple(value for name, value in attempt.items() if name not in outside)
 
 
-def _rows(session: Session, table: type[Base], **equal: int) -> list[Row]:
-    chosen = select(table.__table__).filter_by(**equal)
+def _rows(session: Session, table: type[Base], **equal: object) -> list[Row]:
+    chosen = select(table.__table__).filter_by(**equal).order_by(*table.__table__.primary_key)
     return [dict(row) for row in session.execute(chosen).mappings()]
 
 

@@ -24,8 +24,6 @@ from dia_repro.results.schema import (
 )
 
 MOST = 2**31 - 1
-
-
 # Columns of `ProvenanceRow` that results may depend on; in some of them None says nothing.
 MAY_BE_UNKNOWN = ("git_clean", "step")
 ENVIRONMENT = ("device", "torch", "cuda", "package", "git_commit", *MAY_BE_UNKNOWN, "data_sha256")
@@ -84,12 +82,6 @@ def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunS
 def all_runs(database: Database) -> tuple[RunSummary, ...]:
     """Every run, oldest first."""
     return _summaries(database)
-
-
-def count_runs(database: Database) -> int:
-    """How many there are."""
-    with database.reading() as session:
-        return session.scalar(select(func.count()).select_from(RunRow)) or 0
 
 
 def states_of(database: Database, spec_ids: Iterable[str]) -> tuple[State, ...]:

@@ -2,7 +2,7 @@
 
 Columns of runs, epochs and attempts are described here, and nowhere else: listings, exports,
 DataFrames and their documentation take names, types, units and meanings from these tables
-(`results.frames`). Any change needs a migration in `migrations/versions` and a new `REVISION`.
+(`results.frames`). Any change needs a migration in `migrations/versions`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
-
-REVISION = "0006"
-EARLIER_REVISIONS = ("0005",)
 
 # SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
 NOT_FINITE_AS_TEXT = "sqlite"

@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 
 from dia_repro.atomic import flush_file
 from dia_repro.errors import UsageError, displayed
-from dia_repro.results import backends, versions
+from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError
+from dia_repro.results.checks import id_problems
 from dia_repro.results.database import Database, DatabaseError
-from dia_repro.results.schema import EARLIER_REVISIONS, Real
-from dia_repro.results.soundness import id_problems
+from dia_repro.results.migrations import EARLIER_REVISIONS
+from dia_repro.results.schema import Real
 
 ROWS_AT_A_TIME = 10_000
 
@@ -50,13 +51,13 @@ def upgrade_database(location: str) -> Path | None:
     try:
         with database.translated():
             with backends.writers_of(database.engine).begin() as connection:
-                if versions.found(connection) in EARLIER_REVISIONS:
+                if migrations.found(connection) in EARLIER_REVISIONS:
                     copy = _beside(path or Path("runs.db"))
                     _copy_within(connection, path, copy)
-                    versions.migrate(connection)
+                    migrations.migrate(connection)
                     _check_ids(connection, database.name)
                     return copy
-            versions.check(database.engine, database.name)
+            migrations.check(database.engine, database.name)
             return None
     finally:
         database.close()
@@ -150,12 +151,12 @@ def _copy_rows(source: Connection, target: Path) -> None:
     engine = backends.make_engine(str(target), create=True)
     try:
         with backends.writers_of(engine).begin() as connection:
-            versions.migrate(connection, versions.found(source) or "head")
+            migrations.migrate(connection, migrations.found(source) or "head")
             tables = MetaData()
             tables.reflect(connection)
             for table in tables.sorted_tables:
                 _restore_types(table)
-                if table.name != versions.TABLE:
+                if table.name != migrations.TABLE:
                     _copy_table(source, connection, table)
     finally:
         engine.dispose()

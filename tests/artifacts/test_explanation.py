@@ -14,7 +14,8 @@ from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact
 from dia_repro.artifacts.explanation import Experiment, ExplainedFigure, Explanation, explain
 from dia_repro.artifacts.lookup import UnknownCellError, find_entry
 from dia_repro.cli.explain import training_command
-from dia_repro.execution.planning import chosen_entries
+from dia_repro.execution.options import Selection
+from dia_repro.execution.requests import chosen_entries
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.rendering.explanations import EXPLANATION_FIELDS, explanation_records
@@ -242,8 +243,9 @@ def test_the_command_trains_this_very_spec_and_no_other(request_: Request, tmp_p
     for artifact, entry in ALL_ENTRIES:
         found = explain(artifact, empty, request_, entry, seeds=2)
         for experiment in found.experiments:
-            asked = f" --epochs {request_.epochs}" if request_.epochs else ""
-            command = shlex.split(training_command(found, experiment, asked))
+            epochs = Selection(epochs=request_.epochs)
+            text = training_command(artifact.name, found.request, 2, experiment, epochs)
+            command = shlex.split(text)
             assert command[:3] == ["dia-repro", "run", artifact.name]
             given = dict(zip(command[3::2], command[4::2], strict=True))
             assert given.pop("--seeds") == "2"

@@ -8,8 +8,6 @@ import json
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +18,7 @@ import pytest
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.cli.gradients import distinct_labels
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Outcome
 from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import Protocol
@@ -28,7 +26,7 @@ from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import open_database
 from tests.artifacts.courses import add
 from tests.execution.tiny_runs import make_orders, report
-from tests.helpers import Result, clean_environment, cli, one_line
+from tests.helpers import Program, Result, cli, one_line
 
 FEW = ("--samples", "24", "--trees", "2")
 
@@ -119,13 +117,7 @@ def parts(folder: Path) -> dict[tuple[int, int], str]:
 def test_ctrl_c_keeps_what_is_fitted_and_the_rest_is_done_later(folder: Path) -> None:
     command = ("analyze", "gini", "--stage", "2", "--no-controls", "--samples", "60")
     before = parts(folder)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dia_repro", *command],
-        cwd=folder,
-        env=clean_environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Program("dia_repro.cli.main", *command, cwd=folder)
     while len(parts(folder)) < len(before) + 2:
         assert process.poll() is None, "ended before it could be interrupted"
         time.sleep(0.05)

@@ -28,7 +28,7 @@ from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
 from dia_repro.training.provenance import device_name
 from tests.artifacts.test_table5 import DEMO, add
-from tests.helpers import clean_environment, cli, one_line, write_cifar
+from tests.helpers import Program, clean_environment, cli, one_line, write_cifar
 
 CELL_HEADER = (
     "artifact,row,column,metric,unit,paper,ours_mean,ours_std,n,n_expected,status,protocol,"
@@ -188,14 +188,7 @@ def test_a_pipe_that_closes_early_is_no_error(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_everything_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dia_repro", "run", "table5", "--protocol", "demo"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=clean_environment(),
-        start_new_session=True,
-    )
+    process = Program("dia_repro.cli.main", "run", "table5", "--protocol", "demo", cwd=tmp_path)
     location = str(tmp_path / "runs.db")
 
     def running() -> int:

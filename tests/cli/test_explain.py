@@ -41,7 +41,7 @@ def test_for_people_it_names_runs_epochs_machines_and_the_command(folder: Path) 
         "Compared with SENet ResNet83",
         "Experiment 1-",
         "resnet83 dia-lstm r=4 on digits, 8 epochs of batch 64",
-        'dia-repro run table5 --protocol demo --seeds 3 --only "DIANet ResNet83"',
+        "dia-repro run table5 --protocol demo --seeds 3 --only 'DIANet ResNet83'",
     ):
         assert words in result.stdout
 
@@ -63,7 +63,7 @@ def test_a_cell_without_runs_gives_the_command_with_the_options_that_were_given(
     first = json.loads(result.stdout)[0]
     assert (first["run"], first["n"], first["status"]) == (None, 0, "missing")
     assert first["command"] == (
-        'dia-repro run table5 --protocol demo --only "DIANet ResNet164" '
+        "dia-repro run table5 --protocol demo --only 'DIANet ResNet164' "
         "--epochs 2 --dataset cifar10 --db other.db"
     )
     shown = cli("explain", "table5", "DIANet", "164", cwd=tmp_path).stdout

@@ -19,14 +19,15 @@ from rich.console import Console
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import data as data_command
 from dia_repro.cli import doctor as doctor_command
-from dia_repro.cli import engines
-from dia_repro.cli.engines import Resources, find_engine
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import watch
 from dia_repro.cli.progress import RunProgress
 from dia_repro.data import DataChoice, known_data, own_images
 from dia_repro.data.sources import imagenet
+from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.executors import find_executor
 from dia_repro.execution.messages import Progress
+from dia_repro.execution.options import Resources
 from dia_repro.experiments.names import DataLocation, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import open_database
@@ -211,13 +212,18 @@ def test_imagenet_is_looked_through_with_a_bar(
         yield lambda done, total: seen.append((done, total))
 
     spec = known_data("imagenet").spec
-    local = find_engine(Resources(device=Device.CPU))
+
+    class Watching(Dialogue):
+        watch = staticmethod(watched)
+
+    dialogue = Watching()
+    local = find_executor(Resources(device=Device.CPU), dialogue)
     looks: list[Callable[[], object]] = [
-        lambda: local.check([spec], DataLocation(tmp_path), Store(tmp_path / "weights")),
+        lambda: local.check([spec], DataLocation(tmp_path), Store(tmp_path / "weights"), dialogue),
         lambda: data_command.check("imagenet", tmp_path),
         lambda: doctor_command._data_check("imagenet", tmp_path),
     ]
-    for module in (engines, data_command, doctor_command):
+    for module in (data_command, doctor_command):
         monkeypatch.setattr(module, "watch", watched)
     for look in looks:
         seen.clear()

@@ -23,8 +23,8 @@ import pytest
 from dia_repro.cli.watch import Watcher, seconds_left
 from dia_repro.rendering.sparkline import sparkline
 from dia_repro.results import writer
-from dia_repro.results.activity import UnderWay
 from dia_repro.results.database import Database, open_database
+from dia_repro.results.histories import UnderWay
 from dia_repro.results.leases import Lease
 from dia_repro.results.schema import State, now
 from tests.helpers import clean_environment, cli

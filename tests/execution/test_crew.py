@@ -13,7 +13,7 @@ import torch
 
 from dia_repro.errors import UsageError
 from dia_repro.execution.attempt import NOT_EQUAL
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
 from dia_repro.execution.slots import Slots
@@ -139,7 +139,7 @@ def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None
         if isinstance(message, Progress) and message.epochs >= 1 and not killed:
             (worker,) = (one.process.pid for one in executor._active)
             assert worker is not None
-            killed.append(children_of(worker)[-1])
+            killed.append(children_of(server_of(worker))[-1])
             os.kill(killed[0], signal.SIGKILL)
 
     ended = run.train(2, kill_the_second)
@@ -223,7 +223,8 @@ def test_run_with_a_stopped_process_saves_and_ends(which: str, tmp_path: Path, l
         if isinstance(message, Progress) and message.epochs >= 1 and not left:
             worker = worker_of(executor)
             left.extend([worker, *children_of(worker)])
-            os.kill(server_of(worker) if which == "server" else left[-1], signal.SIGSTOP)
+            server = server_of(worker)
+            os.kill(server if which == "server" else children_of(server)[-1], signal.SIGSTOP)
             os.kill(os.getpid(), signal.SIGTERM)
 
     try:

@@ -19,15 +19,17 @@ from benchmarks.step.candidates import Mode, Task
 from benchmarks.step.measure import _serve
 from dia_repro.cli import probes
 from dia_repro.cli.doctor import _gpu_checks
-from dia_repro.cli.engines import Resources, find_engine
-from dia_repro.cli.requests import resolve
+from dia_repro.cli.progress import Terminal
 from dia_repro.execution import calibration, forkserver
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.calibration import images_of_a_step
 from dia_repro.execution.crew import follow
+from dia_repro.execution.executors import find_executor
 from dia_repro.execution.machine import Machine, NoGPUError, find_machine, runs_on
 from dia_repro.execution.messages import Message, Notice, WorkOrder
-from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.execution.options import Resources, Selection
+from dia_repro.execution.requests import request_to_train
+from dia_repro.experiments.names import Precision
 from dia_repro.training.numerics import PrecisionError, has_precision
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import one_line, tiny_spec
@@ -124,7 +126,7 @@ def test_run_says_why_a_gpu_is_not_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mock_gpus(monkeypatch, (6, 1), (9, 0))
-    assert find_engine(Resources()).machine.devices == ("cuda:1",)
+    assert find_executor(Resources(), Terminal()).machine.devices == ("cuda:1",)
     said = capsys.readouterr().err
     assert one_line(said)
     assert said.startswith("Not used: cuda:0 (NVIDIA Example) is sm_61")
@@ -155,8 +157,9 @@ def test_every_gpu_must_have_the_precision(monkeypatch: pytest.MonkeyPatch) -> N
     mock_gpus(monkeypatch, (9, 0), (7, 5))
     machine = Machine(("cuda:0", "cuda:1"), 4)
     with pytest.raises(PrecisionError, match="does not have tf32: use --precision fp32"):
-        resolve(machine, Protocol.PAPER, None, None, None)
-    assert resolve(machine, Protocol.PAPER, None, Precision.FP32, None).precision == "fp32"
+        request_to_train(Selection(), machine, None)
+    fp32 = Selection(precision=Precision.FP32)
+    assert request_to_train(fp32, machine, None).precision == "fp32"
     assert has_precision("bf16", torch.device("cuda:0"))
     assert not has_precision("bf16", torch.device("cuda:1"))
 

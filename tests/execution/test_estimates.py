@@ -23,7 +23,7 @@ from dia_repro.execution.estimates import (
     wall_seconds,
     with_estimates,
 )
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Outcome
 from dia_repro.execution.planning import PlannedRun, longest_first, make_orders, plan_runs

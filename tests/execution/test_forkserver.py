@@ -17,7 +17,7 @@ SCRIPT = """
 import os, signal
 from multiprocessing.forkserver import _forkserver as server
 from pathlib import Path
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Progress
 from dia_repro.execution.slots import Slots
 from tests.execution.tiny_runs import make_orders
@@ -47,7 +47,7 @@ LIVING = """
 import os, signal, sys, time
 from multiprocessing.forkserver import _forkserver as server
 from pathlib import Path
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Progress
 from dia_repro.execution.slots import Slots
 from tests.execution.tiny_runs import make_orders

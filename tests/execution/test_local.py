@@ -19,8 +19,8 @@ import torch
 from filelock import FileLock
 
 from dia_repro.execution import forkserver
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.leasing import acquire_lock
-from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.slots import Slots
 from dia_repro.execution.upkeep import folder_of
@@ -33,7 +33,7 @@ from dia_repro.training import checkpoint
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.store import Store
 from tests.execution.tiny_runs import DATABASE, make_orders, report
-from tests.helpers import clean_environment, tiny_spec
+from tests.helpers import Program, clean_environment, tiny_spec
 
 EPOCHS = 5
 ROOT = Path(__file__).parents[2]
@@ -45,18 +45,10 @@ def start(
     jobs: int = 1,
     epochs: int = EPOCHS,
     environment: dict[str, str] | None = None,
-) -> subprocess.Popen[str]:
+) -> Program:
     folder.mkdir(exist_ok=True)
     arguments = map(str, (seeds, jobs, epochs))
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.execution.tiny_runs", *arguments],
-        cwd=folder,
-        env=clean_environment(PYTHONPATH=str(ROOT), **environment or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return Program("tests.execution.tiny_runs", *arguments, cwd=folder, **environment or {})
 
 
 def details(folder: Path) -> list[RunDetail]:
@@ -178,9 +170,9 @@ def test_a_signal_stops_within_a_batch_and_the_rerun_goes_on_there(
     wait_until(lambda: details_running(tmp_path))
     sent = time.monotonic()
     os.killpg(process.pid, number)
-    output, _ = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=30)
     assert time.monotonic() - sent < seconds
-    assert "Traceback" not in output
+    assert "Traceback" not in output + errors
     states = {one.summary.state for one in details(tmp_path)}
     assert State.INTERRUPTED in states
     assert states <= {State.INTERRUPTED, State.FINISHED, State.PENDING}
@@ -202,7 +194,7 @@ def test_workers_stop_when_the_process_that_started_them_dies(
 ) -> None:
     process = start(tmp_path, epochs=400)
     wait_until(lambda: details_running(tmp_path))
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: details(tmp_path)[0].summary.state is not State.RUNNING, seconds=15)
     assert details(tmp_path)[0].summary.state is State.INTERRUPTED

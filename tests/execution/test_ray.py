@@ -22,7 +22,7 @@ import torch
 
 import dia_repro
 from dia_repro.data import known_data
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
 from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
@@ -96,7 +96,7 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     runs = 7
     import ray
 
-    from dia_repro.execution.on_ray import RayExecutor
+    from dia_repro.execution.executors.ray import RayExecutor
     from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes, connect
 
     found = connect(cluster.address)
@@ -141,7 +141,7 @@ COUNT_THREADS = (
     "import sys\n"
     "from pathlib import Path\n"
     "from dia_repro.execution.messages import Ended, Outcome\n"
-    "from dia_repro.execution.on_ray import RayExecutor\n"
+    "from dia_repro.execution.executors.ray import RayExecutor\n"
     "from dia_repro.execution.ray_nodes import Share\n"
     "import ray\n"
     "from tests.execution.tiny_runs import make_orders, report\n"
@@ -437,7 +437,7 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
     tmp_path: Path,
 ) -> None:
     """All nodes have a run; one is killed when all have done two epochs."""
-    from dia_repro.execution.on_ray import RayExecutor
+    from dia_repro.execution.executors.ray import RayExecutor
     from dia_repro.execution.ray_nodes import Share, check_nodes, connect
 
     runs, epochs = 3, 8

@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from dia_repro.artifacts.table5 import TABLE5
-from dia_repro.cli.requests import resolve
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.execution import planning
 from dia_repro.execution.estimates import with_estimates
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.execution.options import Selection
+from dia_repro.execution.requests import request_to_train
 from dia_repro.execution.slots import Slots
-from dia_repro.experiments.names import DataLocation, Precision, Protocol
+from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.results import leases, writer
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
@@ -119,7 +120,7 @@ def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) ->
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path) -> None:
     gpu = Machine(("cuda:0",), 1)
-    request = resolve(gpu, Protocol.PAPER, None, None, None)
+    request = request_to_train(Selection(), gpu, None)
     assert request.precision is Precision.TF32
     database = open_database(str(tmp_path / "runs.db"), create=True)
     planned = planning.plan_runs(database, [TABLE5], request, 1)

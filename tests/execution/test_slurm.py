@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.errors import UsageError
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Notice, Outcome, WorkOrder
 from dia_repro.execution.slots import Slots
 from dia_repro.results.database import Database
@@ -27,7 +27,7 @@ from tests.execution.test_local import wait_until
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import cli, one_line, tiny_spec
 
-on_slurm = pytest.importorskip("dia_repro.execution.on_slurm")
+on_slurm = pytest.importorskip("dia_repro.execution.executors.slurm")
 submitit = pytest.importorskip("submitit")
 
 START = """

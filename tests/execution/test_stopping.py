@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from dia_repro.execution import worker
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.failures import cause_of_death
-from dia_repro.execution.local import LocalExecutor
 from dia_repro.execution.messages import (
     Begun,
     Ended,

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Message, Notice, WorkOrder
 from dia_repro.execution.planning import checkpoint_store
 from dia_repro.execution.slots import Slots
@@ -24,7 +24,7 @@ from dia_repro.results.database import Database, open_database
 from tests.helpers import tiny_spec
 
 if TYPE_CHECKING:
-    from dia_repro.execution.on_ray import RayExecutor
+    from dia_repro.execution.executors.ray import RayExecutor
 
 DATABASE = "runs.db"
 
@@ -74,7 +74,7 @@ def main() -> None:
     database, orders = make_orders(Path.cwd(), specs, seeds, place, location)
     executor: LocalExecutor | RayExecutor = LocalExecutor(database, Slots.on_cpu(jobs), report)
     if address:
-        from dia_repro.execution.on_ray import RayExecutor
+        from dia_repro.execution.executors.ray import RayExecutor
         from dia_repro.execution.ray_nodes import Share, connect
 
         connect(address)

@@ -9,7 +9,7 @@ from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.findings import gather
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.claims.evaluate import evaluate_claims
-from dia_repro.cli.page import write_page
+from dia_repro.cli.report import write_page
 from dia_repro.data import DataChoice, own_images
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import Database, open_database

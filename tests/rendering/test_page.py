@@ -137,7 +137,7 @@ def test_a_cell_leads_to_its_runs_and_commands(known: str) -> None:
     cell = data["cells"]["table5-2-2"]
     assert cell["title"] == "Table 5: DIANet, ResNet164"
     assert cell["explain"] == "dia-repro explain table5 ResNet164 DIANet --protocol paper"
-    assert '--only "DIANet ResNet164"' in str(cell["train"])
+    assert "--only 'DIANet ResNet164'" in str(cell["train"])
     spec = data["specs"][str(cell["spec"])]
     runs = spec["runs"]
     assert isinstance(runs, list)

@@ -14,8 +14,9 @@ from sqlalchemy import func, select, text
 from dia_repro.results import writer
 from dia_repro.results.database import Database, DatabaseError, open_database
 from dia_repro.results.leases import AlreadyDoneError, ChangedError
+from dia_repro.results.migrations import REVISION
 from dia_repro.results.queries import UnknownRunError, all_runs, run_detail, runs_of
-from dia_repro.results.schema import REVISION, Base, EpochRow, State
+from dia_repro.results.schema import Base, EpochRow, State
 from tests.results.rows import SPEC, begin, ensure, epoch
 
 

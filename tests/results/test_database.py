@@ -12,8 +12,8 @@ from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.results import writer
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import DatabaseError, open_database
+from dia_repro.results.migrations import REVISION
 from dia_repro.results.queries import all_runs
-from dia_repro.results.schema import REVISION
 from dia_repro.results.upgrade import upgrade_database
 from tests.helpers import tiny_spec
 

@@ -20,12 +20,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
-from dia_repro.results import backends, versions
+from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.checks import database_findings
 from dia_repro.results.database import open_database
+from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.queries import all_runs, run_detail
-from dia_repro.results.schema import EARLIER_REVISIONS, Base, State
+from dia_repro.results.schema import Base, State
 from dia_repro.results.upgrade import BackupError, back_up, upgrade_database
 from tests.helpers import tiny_spec
 
@@ -52,7 +53,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_every_version_has_its_database() -> None:
-    assert sorted(path.stem for path in VERSIONS.glob("*.db")) == list(EARLIER_REVISIONS)
+    assert sorted(path.stem for path in VERSIONS.glob("*.db")) == EARLIER_REVISIONS
 
 
 def test_row_for_row(old: Path) -> None:
@@ -65,7 +66,7 @@ def test_row_for_row(old: Path) -> None:
     assert [tuple(row.values()) for row in after["leases"]] == [
         tuple(row.values()) for row in before["claims"]
     ]
-    for table in before.keys() - {versions.TABLE, "claims", "measurements"}:
+    for table in before.keys() - {migrations.TABLE, "claims", "measurements"}:
         kept = [
             {name: row[name] for name in first}
             for row, first in zip(after[table], before[table], strict=True)
@@ -120,7 +121,7 @@ def test_postgres_comes_up_too_after_a_copy(
     monkeypatch.chdir(tmp_path)
     engine = create_engine(postgres)
     with engine.begin() as connection:
-        versions.migrate(connection, revision)
+        migrations.migrate(connection, revision)
         spec = {"id": tiny_spec().spec_id, "json": tiny_spec().canonical_json()}
         connection.execute(text("insert into specs values (:id, :json)"), spec)
         values = f"1, '{'0' * 32}', :id, 0, 'diverged', null, null, 7, now(), now()"
@@ -129,7 +130,7 @@ def test_postgres_comes_up_too_after_a_copy(
     engine.dispose()
     backup = upgrade_database(postgres)
     assert backup == Path("runs.db.before-upgrade-1")
-    assert rows(backup)[versions.TABLE] == [{"version_num": revision}]
+    assert rows(backup)[migrations.TABLE] == [{"version_num": revision}]
     upgrade_database(str(backup))
     for location in (postgres, str(backup)):
         database = open_database(location, create=False)

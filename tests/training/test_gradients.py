@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from dia_repro.data.sources.digits import load_digits
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.slots import Slots
 from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
 from dia_repro.experiments.spec import DIALSTMAttention, Spec

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.cli.run import _say_without_commit
+from dia_repro.cli.progress import Terminal
+from dia_repro.execution.campaign import say_without_commit
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.training import provenance
@@ -113,7 +114,7 @@ def test_a_commit_meanwhile_is_not_the_codes(started: tuple[Path, str]) -> None:
 SCRIPT = """
 import subprocess, sys
 from pathlib import Path
-from dia_repro.execution.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.slots import Slots
 from tests.execution.tiny_runs import make_orders, report
 from tests.helpers import tiny_spec
@@ -166,12 +167,12 @@ def test_run_says_that_results_will_not_name_the_commit(
 ) -> None:
     if not (CODE / ".git").exists():
         pytest.skip("the package is installed, not a checkout")
-    _say_without_commit()
+    say_without_commit(Terminal())
     assert capsys.readouterr().err == ""
     (tmp_path / "git").write_text("#!/bin/sh\necho 'fatal: out of order' >&2\nexit 128\n")
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    _say_without_commit()
+    say_without_commit(Terminal())
     said = capsys.readouterr().err
     assert said.startswith("Results will not name the commit of the code: git does not tell")
     assert said.endswith("fatal: out of order.\n")

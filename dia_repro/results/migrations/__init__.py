@@ -1,1 +1,73 @@
-"""Alembic's migrations of the results database."""
+"""Versions of the schema: creating the newest, recognising the others.
+
+Each file in `versions` is named by the version that it brings a database to.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from dia_repro.results.backends import ForeignDatabaseError, writers_of
+
+VERSIONS = Path(__file__).parent / "versions"
+*EARLIER_REVISIONS, REVISION = sorted(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))
+TABLE = "alembic_version"
+
+
+def create_if_empty(engine: Engine) -> None:
+    """Make the tables where there are none."""
+    if table_names(engine):
+        return
+    # Under the write lock a second look: another process may have been faster.
+    with writers_of(engine).begin() as connection:
+        if not inspect(connection).get_table_names():
+            migrate(connection)
+
+
+def table_names(engine: Engine) -> set[str]:
+    """Of all tables."""
+    with engine.connect() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema up to a version, by default the newest, in the transaction under way."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "dia_repro.results:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def found(connection: Connection) -> str | None:
+    """The schema's version, or None where there is no table that says so."""
+    if TABLE not in inspect(connection).get_table_names():
+        return None
+    revision = connection.execute(text("select version_num from alembic_version")).scalar()
+    return revision if isinstance(revision, str) else None
+
+
+def check(engine: Engine, name: str) -> None:
+    """Raise `ForeignDatabaseError` unless it is a dia-repro database of this version."""
+    names = table_names(engine)
+    if not names:
+        raise ForeignDatabaseError(f"{name} is empty: there is no database in it yet")
+    if not {TABLE, "runs", "specs"} <= names:
+        raise ForeignDatabaseError(f"{name} is not a dia-repro database: it has other tables")
+    with engine.connect() as connection:
+        revision = found(connection)
+    if revision == REVISION:
+        return
+    if revision in EARLIER_REVISIONS:
+        raise ForeignDatabaseError(
+            f"{name} has the older schema {revision}: run 'dia-repro db upgrade'"
+        )
+    raise ForeignDatabaseError(
+        f"{name} has schema {revision}, newer than this dia-repro knows "
+        f"({REVISION}): update dia-repro; nothing was changed"
+    )

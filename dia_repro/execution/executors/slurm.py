@@ -1,4 +1,4 @@
-"""Runs as the tasks of a Slurm job array, submitted by submitit; each goes on by itself.
+"""Slurm executor: runs as the tasks of a job array, submitted by submitit.
 
 Before its time is over a task has its run saved and is queued again, as often as it takes. Whoever
 submitted it need not wait: what a task does is in the results database.
@@ -16,22 +16,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.helpers import DelayedSubmission
+from submitit.slurm.slurm import SlurmExecutor
+
 from dia_repro.errors import AbsentError, DiaReproError, UsageError
-from dia_repro.execution.local import LocalExecutor
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.executors import Executor, Worked, look_through, register
+from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.machine import Machine
+from dia_repro.execution.messages import Message, Outcome, WorkOrder, describe
+from dia_repro.execution.options import Device, Resources
 from dia_repro.execution.slots import Slots
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import DataSpec
 from dia_repro.rendering.escaping import visible
 from dia_repro.results.backends import sqlite_path
-from dia_repro.results.database import open_database
+from dia_repro.results.database import Database, open_database
 from dia_repro.training.environment import SAFE_PATH
+from dia_repro.training.store import Store
 
-try:
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-    from submitit.helpers import DelayedSubmission
-    from submitit.slurm.slurm import SlurmExecutor
-except ImportError as error:
-    raise AbsentError("submitit is not installed: pip install 'dia-repro[slurm]'") from error
-
+# Threads that prepare batches for a GPU, where `--slurm cpus-per-task` says nothing.
+CPUS_PER_GPU = 4
 NAME = "dia-repro"
 DEFAULT_MINUTES = 24 * 60
 # Saving takes seconds; a network may be slow to reach.
@@ -106,6 +112,78 @@ class Submission:
         own["setup"] = [f"export {name}={value}" for name, value in SAFE_PATH.items()]
         own["srun_args"] = [f"--cpus-per-task={own['cpus_per_task']}"]
         return {**own, "additional_parameters": {"requeue": True, **options}}
+
+
+@register("slurm")
+@dataclass
+class Slurm(Executor):
+    """Tasks of a Slurm job array, which are submitted and left alone."""
+
+    options = frozenset({"jobs", "gpus_per_run", "slurm"})
+    shares_database = True
+
+    machine: Machine
+    submission: Submission
+
+    @classmethod
+    def find(cls, resources: Resources, dialogue: Dialogue) -> Slurm:
+        """Read the options of sbatch; asks no cluster."""
+        del dialogue
+        sbatch = dict(_name_and_value(text) for text in resources.slurm)
+        on_cpu = resources.device is Device.CPU
+        if on_cpu and resources.gpus_per_run:
+            raise UsageError("--gpus-per-run and --device cpu do not go together")
+        gpus = 0 if on_cpu else resources.gpus_per_run or 1
+        cpus = str(sbatch.pop("cpus-per-task", CPUS_PER_GPU * gpus or 1))
+        if not cpus.isdecimal() or int(cpus) < 1:
+            raise UsageError(f"--slurm cpus-per-task={cpus}: a number from 1")
+        submission = Submission(resources.jobs, gpus, int(cpus), sbatch)
+        submission.parameters()  # refuses what it cannot be
+        return cls(Machine(("cpu" if on_cpu else "cuda:0",), int(cpus)), submission)
+
+    @property
+    def gpus_of_a_run(self) -> float:
+        """One GPU by default."""
+        return self.submission.gpus or 1
+
+    def room(self, runs: int) -> int:
+        """Return as many runs as Slurm starts: for estimates all, unless `--jobs` says less."""
+        return min(self.submission.at_once or runs, runs)
+
+    def on_one_machine(self, at_once: int) -> int:
+        """Return 1: a task has its processors to itself."""
+        del at_once
+        return 1
+
+    def check(
+        self, data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
+    ) -> None:
+        """Look on this machine at what nodes are to find too."""
+        check_slurm()
+        look_through(data, location, store, dialogue)
+
+    def work(
+        self,
+        database: Database,
+        orders: Sequence[WorkOrder],
+        weights: Mapping[int, int],
+        dialogue: Dialogue,
+    ) -> Worked:
+        """Submit the runs, and say how to follow and to stop them."""
+        del weights
+        jobs = submit(orders, self.submission, slurm_folder(database.location))
+        dialogue.notice(
+            f"Submitted to Slurm as job {', '.join(jobs)}. 'dia-repro runs watch' follows it, "
+            f"'scancel {' '.join(jobs)}' stops it; this command again goes on with what is left."
+        )
+        return Worked({}, submitted=True)
+
+
+def _name_and_value(text: str) -> tuple[str, str | bool]:
+    name, equals, value = text.partition("=")
+    if not name.strip("-") or " " in name or (equals and not value):
+        raise UsageError(f"--slurm {text}: an option of sbatch, as NAME=VALUE or NAME")
+    return name, value if equals else True
 
 
 def _minutes(text: str) -> int:
@@ -264,15 +342,9 @@ class Task:
 
 
 def _say(order: WorkOrder, message: Message) -> None:
-    match message:
-        case Notice(text=text):
-            line = text
-        case Progress(epochs=epochs, of_epochs=of_epochs, steps=0, top1=top1):
-            line = f"{order.label}: epoch {epochs}/{of_epochs}, top-1 {top1} %"
-        case Ended(outcome=outcome, detail=detail):
-            line = f"{order.label} {outcome.value}{f': {detail}' if detail else ''}"
-        case _:
-            return
+    line = describe(order, message)
+    if line is None:
+        return
     # Names of folders and hosts may hold control sequences, or characters that the log cannot.
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     shown = visible(line).encode(encoding, "replace").decode(encoding)

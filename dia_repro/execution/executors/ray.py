@@ -1,4 +1,6 @@
-"""Runs as tasks of a Ray cluster, each with its share of a node; a lost node's go on elsewhere.
+"""Ray executor: runs as tasks of a cluster, each with its share of a node.
+
+Runs of a lost node go on elsewhere.
 
 Workers reach PostgreSQL themselves. A SQLite file is written by one process alone, the board, which
 is an actor on the machine of whoever started the runs.
@@ -7,8 +9,8 @@ is an actor on the machine of whoever started the runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -17,8 +19,11 @@ from ray.exceptions import RayError, TaskCancelledError
 
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import worker
+from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.executors import Executor, Worked, register
 from dia_repro.execution.failures import record_failure, record_kill
 from dia_repro.execution.ledger import Ledger
+from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
     Begun,
@@ -28,18 +33,91 @@ from dia_repro.execution.messages import (
     Outcome,
     WorkOrder,
 )
-from dia_repro.execution.ray_nodes import ClusterError, Share, absolute, alive, on_node
+from dia_repro.execution.options import Device, Resources
+from dia_repro.execution.ray_nodes import (
+    Cluster,
+    ClusterError,
+    Share,
+    absolute,
+    alive,
+    check_nodes,
+    connect,
+    on_node,
+)
 from dia_repro.execution.stopping import Signals
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import DataSpec
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database, VanishedError
 from dia_repro.results.leases import Lease
 from dia_repro.training.environment import forget_settings
+from dia_repro.training.store import Store
 
 EXCHANGE_SECONDS = 0.5
 # Reckoned: a process that trains on a GPU holds CUDA's libraries, and images on their way to it.
 BYTES_BESIDE_A_GPU = 4_000_000_000
 # After so many lost nodes or killed processes a run counts as failed.
 RETRIES = 3
+
+
+@register("ray")
+@dataclass
+class Ray(Executor):
+    """Tasks of a Ray cluster, each with the same share of a node."""
+
+    options = frozenset({"per_gpu", "gpus_per_run", "address"})
+
+    machine: Machine
+    cluster: Cluster
+    share: Share
+
+    @classmethod
+    def find(cls, resources: Resources, dialogue: Dialogue) -> Ray:
+        """Join the cluster, or start one on this machine."""
+        del dialogue
+        cluster = connect(resources.address)
+        on_gpus = resources.device is not Device.CPU and cluster.gpus > 0
+        many = resources.per_gpu or resources.gpus_per_run
+        if not on_gpus and (many or resources.device is Device.CUDA):
+            raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
+        gpus = (resources.gpus_per_run or 1 / (resources.per_gpu or 1)) if on_gpus else 0
+        share = cluster.share(gpus)
+        largest = max(node.room(share) for node in cluster.nodes)
+        return cls(Machine((share.device,), share.cpus * largest), cluster, share)
+
+    @property
+    def gpus_of_a_run(self) -> float:
+        """One GPU by default."""
+        return self.share.gpus or 1
+
+    def room(self, runs: int) -> int:
+        """Return as many runs as the cluster has GPUs, or cores, for."""
+        return max(1, min(self.cluster.room(self.share), runs))
+
+    def on_one_machine(self, at_once: int) -> int:
+        """Return what the largest node has room for; each run keeps its share of threads."""
+        del at_once
+        return max(node.room(self.share) for node in self.cluster.nodes)
+
+    def check(
+        self, data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
+    ) -> None:
+        """Look at data, versions and the store of checkpoints on every node."""
+        with dialogue.watch("Looking at the cluster's nodes"):
+            check_nodes(self.cluster, self.share, data, location, store)
+
+    def work(
+        self,
+        database: Database,
+        orders: Sequence[WorkOrder],
+        weights: Mapping[int, int],
+        dialogue: Dialogue,
+    ) -> Worked:
+        """Train the runs, and wait for them."""
+        with dialogue.progress(orders, weights) as progress:
+            hear = progress.on_message
+            working = RayExecutor(database, self.share, hear, progress.on_stopping)
+            return Worked(working.run(orders), working.stopping)
 
 
 @ray.remote

@@ -1,9 +1,12 @@
-"""Runs in worker processes of this machine: one process a run, so that none takes down another."""
+"""Local executor: runs in worker processes of this machine, one process a run.
+
+A worker that dies takes down no other.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +14,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from dia_repro.execution import forkserver, worker
+from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.executors import Executor, Worked, look_through, register
 from dia_repro.execution.failures import cause_of_death, record_failure, record_kill
+from dia_repro.execution.machine import Machine, find_machine
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
     Begun,
@@ -21,16 +27,76 @@ from dia_repro.execution.messages import (
     Outcome,
     WorkOrder,
 )
+from dia_repro.execution.options import Resources
 from dia_repro.execution.slots import Slots
 from dia_repro.execution.stopping import Signals
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import DataSpec
 from dia_repro.results.database import Database, VanishedError
 from dia_repro.results.leases import Lease
+from dia_repro.training.store import Store
 
 POLL_SECONDS = 0.5
 # What multiprocessing gives where the server that a process was forked from is gone.
 UNKNOWN_EXIT_CODE = 255
 
 OnMessage = Callable[[WorkOrder, Message], None]
+
+
+@register("local")
+@dataclass
+class Local(Executor):
+    """Worker processes of this machine."""
+
+    options = frozenset({"jobs", "per_gpu", "gpus_per_run"})
+    data_is_here = True
+
+    machine: Machine
+    resources: Resources
+
+    @classmethod
+    def find(cls, resources: Resources, dialogue: Dialogue) -> Local:
+        """Find GPUs or processors, and say which GPUs are not used."""
+        machine = find_machine(resources.device)
+        for reason in machine.unusable:
+            dialogue.notice(f"Not used: {reason}.")
+        return cls(machine, resources)
+
+    @property
+    def gpus_of_a_run(self) -> float:
+        """One GPU by default."""
+        return self.resources.gpus_per_run or 1 / (self.resources.per_gpu or 1)
+
+    def room(self, runs: int) -> int:
+        """Return one run for each GPU, or each core of a CPU, unless options say otherwise."""
+        return self._slots(runs).total
+
+    def on_one_machine(self, at_once: int) -> int:
+        """Return all of them."""
+        return at_once
+
+    def check(
+        self, data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
+    ) -> None:
+        """Look through the data here, and write to the store of checkpoints."""
+        look_through(data, location, store, dialogue)
+
+    def work(
+        self,
+        database: Database,
+        orders: Sequence[WorkOrder],
+        weights: Mapping[int, int],
+        dialogue: Dialogue,
+    ) -> Worked:
+        """Train the runs, and wait for them."""
+        with dialogue.progress(orders, weights) as progress:
+            slots, hear = self._slots(len(orders)), progress.on_message
+            working = LocalExecutor(database, slots, hear, progress.on_stopping)
+            return Worked(working.run(orders), working.stopping)
+
+    def _slots(self, runs: int) -> Slots:
+        asked = self.resources
+        return self.machine.slots(runs, asked.jobs, asked.per_gpu, asked.gpus_per_run)
 
 
 @dataclass

@@ -1,0 +1,365 @@
+"""Campaign: the runs that artifacts need; it plans, checks, asks and trains.
+
+The command line, `dia_repro.run` and `dia_repro.plan` are made of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dia_repro.artifacts import TableArtifact, choose
+from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
+from dia_repro.execution.dialogue import Dialogue, duration
+from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
+from dia_repro.execution.executors import Executor, Worked, find_executor
+from dia_repro.execution.messages import Outcome, WorkOrder
+from dia_repro.execution.options import (
+    DEFAULT_DATA,
+    DEFAULT_DATABASE,
+    Resources,
+    Selection,
+    command_line,
+    options_of,
+)
+from dia_repro.execution.plan import Plan, make_plan
+from dia_repro.execution.planning import (
+    PlannedRun,
+    checkpoint_store,
+    longest_first,
+    make_orders,
+    plan_runs,
+)
+from dia_repro.execution.requests import find_data, request_to_train
+from dia_repro.execution.upkeep import folder_of
+from dia_repro.experiments.batches import check_batches
+from dia_repro.experiments.names import DataLocation, Keep, Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.results.backends import sqlite_path
+from dia_repro.results.database import open_database
+from dia_repro.results.file_systems import network_file_system
+from dia_repro.training.checkpoint import sorted_names
+from dia_repro.training.probing import check_reachable
+from dia_repro.training.provenance import git_problem
+from dia_repro.training.store import Store
+from dia_repro.training.together import Group, check_group
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How the runs of a campaign ended.
+
+    Attributes:
+        database: its location, without secrets.
+        needed: number of runs that the artifacts need.
+        done_before: number of those that had a result already.
+        outcomes: number of runs by how they ended now.
+        not_started: number of runs that a signal kept from starting.
+        stopped: whether a signal stopped the campaign.
+        submitted: number of runs that were handed over, and go on by themselves.
+    """
+
+    database: str
+    needed: int
+    done_before: int
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    not_started: int = 0
+    stopped: bool = False
+    submitted: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a command that ends so."""
+        if self.stopped:
+            return INTERRUPTED
+        if self.outcomes.get(Outcome.FAILED):
+            return RUN_FAILED
+        return ABSENT if self.outcomes.get(Outcome.BUSY) else DONE
+
+    @property
+    def sentences(self) -> list[str]:
+        """What happened, and what to do next."""
+        parts = [f"{count} {outcome.value}" for outcome, count in sorted(self.outcomes.items())]
+        parts += [f"{self.not_started} not started"] if self.not_started else []
+        said = [f"Runs: {', '.join(parts)}."] if parts else []
+        advice = {
+            INTERRUPTED: "Interrupted; nothing is lost. The same command goes on where this one "
+            "stopped.",
+            RUN_FAILED: "The same command tries the failed runs again.",
+            ABSENT: "Repeat this command when the other process is done.",
+        }
+        return [*said, advice[self.exit_code]] if self.exit_code in advice else said
+
+
+@dataclass
+class Campaign:
+    """The runs that artifacts need, and what trains them.
+
+    Args:
+        artifacts: names; `all` for all of them.
+        database: location of the results; made when the first run is trained.
+        data: folder of downloaded data sets.
+        checkpoints: a folder or a URL; by default a folder next to the database.
+        dialogue: what is told and asked; by default a log.
+
+    Raises:
+        DiaReproError: of an artifact, data or resources that do not exist.
+    """
+
+    artifacts: Sequence[str]
+    selection: Selection = Selection()  # noqa: RUF009 - frozen
+    resources: Resources = Resources()  # noqa: RUF009
+    database: str = DEFAULT_DATABASE
+    data: Path = DEFAULT_DATA
+    checkpoints: str | None = None
+    dialogue: Dialogue = field(default_factory=Dialogue)
+
+    def __post_init__(self) -> None:
+        self.chosen: list[TableArtifact] = choose(list(self.artifacts))
+        self._results = open_database(self.database, create=False)
+        choice = find_data(self.selection, self.data, self.dialogue)
+        self.executor: Executor = find_executor(self.resources, self.dialogue)
+        self.request: Request = request_to_train(self.selection, self.executor.machine, choice)
+        folder = choice.folder if choice else None
+        self.location = DataLocation(self.data, folder, self.selection.skip_damaged)
+
+    @cached_property
+    def needed(self) -> list[PlannedRun]:
+        """Each run that the artifacts need, with what the database knows of it.
+
+        Raises:
+            NoSuchNetworkError: no network has the words of `only`.
+            BatchError: runs that would fail half-way through their first epoch.
+        """
+        seeds = self.selection.seeds or 1
+        runs = plan_runs(self._results, self.chosen, self.request, seeds, self.selection.only)
+        for run in runs:
+            if not run.done and run.training_images:
+                check_batches(run.spec, run.training_images)
+        return runs
+
+    def plan(self) -> Plan:
+        """Return what the runs cost; makes a few steps to see how fast this machine is."""
+        names = [artifact.name for artifact in self.chosen]
+        return make_plan(self.needed, names, self._results, self.executor, self.location)
+
+    def run(
+        self,
+        command: str,
+        *,
+        deterministic: bool = False,
+        keep: Keep = Keep.LAST,
+        yes: bool = False,
+    ) -> Summary:
+        """Train what the database lacks.
+
+        Args:
+            command: the command line that asks for it, for provenance.
+            deterministic: whether a GPU is to give the same bits every time.
+            keep: which weights stay when a run is done.
+            yes: the answer to questions, given before.
+
+        Raises:
+            ConfirmationError: a question needs an answer, and there is no person to ask.
+        """
+        store = checkpoint_store(self._results, self.checkpoints)
+        open_runs = longest_first(self.needed)
+        if not open_runs:
+            self._say_nothing_to_do(keep)
+            return self._summary(Worked({}))
+        if not self._may_start(open_runs, store, yes=yes):
+            return self._summary(Worked({}))
+        self._prepare(open_runs)
+        database = open_database(self.database, create=True)
+        orders = make_orders(
+            open_runs,
+            database,
+            self.executor.machine,
+            # By all that were asked for, done or not: a command gives a run the same threads again.
+            self.executor.machine.threads(self.executor.room(len(self.needed))),
+            self.location,
+            command,
+            checkpoints=store,
+            deterministic=deterministic,
+            keep=keep,
+            processes=self._processes,
+        )
+        weights = {order.run_id: run.macs for order, run in zip(orders, open_runs, strict=True)}
+        return self._summary(self.executor.work(database, orders, weights, self.dialogue), orders)
+
+    @property
+    def _processes(self) -> int:
+        return max(1, int(self.executor.gpus_of_a_run))
+
+    def _summary(self, worked: Worked, orders: Sequence[WorkOrder] = ()) -> Summary:
+        return Summary(
+            self._results.name,
+            len(self.needed),
+            sum(run.done for run in self.needed),
+            Counter(ended.outcome for ended in worked.ended.values()),
+            0 if worked.submitted else len(orders) - len(worked.ended),
+            worked.stopped,
+            len(orders) if worked.submitted else 0,
+        )
+
+    def _say_nothing_to_do(self, keep: Keep) -> None:
+        told = "" if keep is Keep.LAST else " --keep changes nothing of runs that are done."
+        self.dialogue.notice(
+            f"Nothing to train: all {len(self.needed)} runs are in {self._results.name}.{told}"
+        )
+
+    def _may_start(self, open_runs: Sequence[PlannedRun], store: Store, *, yes: bool) -> bool:
+        """Look for what is missing, and ask before what is long or loses something."""
+        if not self._may_restart(open_runs, store, yes=yes):
+            return False
+        on_cpu = self.request.protocol is Protocol.PAPER and not self.executor.machine.has_gpu
+        if on_cpu:
+            self._say_how_long(open_runs)
+        specs = [run.spec.data for run in open_runs]
+        self.executor.check(specs, self.location, store, self.dialogue)
+        return not on_cpu or self.dialogue.confirm("Start all the same?", yes=yes)
+
+    def _may_restart(self, open_runs: Sequence[PlannedRun], store: Store, *, yes: bool) -> bool:
+        """Ask where another store of checkpoints than the last time would lose what is trained."""
+        begun = [planned.run for planned in open_runs if planned.run and planned.run.epochs]
+        if begun:
+            check_reachable(store)
+        lost = [run for run in begun if not sorted_names(folder_of(store, run))]
+        if not lost:
+            return True
+        self.dialogue.notice(
+            f"{len(lost)} interrupted runs in {self._results.name} have no checkpoint in "
+            f"{store.name}: they would start again from the first epoch. If their checkpoints are "
+            "elsewhere, name that place with --checkpoints."
+        )
+        return self.dialogue.confirm("Start them again?", yes=yes)
+
+    def _say_how_long(self, open_runs: Sequence[PlannedRun]) -> None:
+        jobs = self.executor.room(len(open_runs))
+        together, machine = self.executor.on_one_machine(jobs), self.executor.machine
+        estimated = with_estimates(open_runs, self._results, machine, together)
+        seconds = wall_seconds(estimated, at_full_speed(machine, jobs, together))
+        runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
+        self.dialogue.notice(
+            f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "
+            "For a look that takes minutes, add --protocol demo."
+        )
+
+    def _prepare(self, open_runs: Sequence[PlannedRun]) -> None:
+        """Say what is trained where, and refuse what cannot be."""
+        at_once, devices = self.executor.room(len(open_runs)), self.executor.machine.devices
+        self.dialogue.notice(
+            f"{len(open_runs)} of {len(self.needed)} runs to train, {at_once} at a time "
+            f"on {', '.join(devices)}; results go to {self._results.name}."
+        )
+        if self._processes > 1:
+            for run in open_runs:
+                check_group(run.spec, Group(0, self._processes))
+        say_without_commit(self.dialogue)
+        check_file_system(self.database, self.dialogue, several=self.executor.shares_database)
+
+
+def say_without_commit(dialogue: Dialogue) -> None:
+    """Say why results will not name the commit of the code, if they will not."""
+    problem = git_problem()
+    if problem:
+        dialogue.notice(f"Results will not name the commit of the code: {problem}.")
+
+
+def check_file_system(location: str, dialogue: Dialogue, *, several: bool) -> None:
+    """Say what is unsafe about a SQLite file on a network, or out of other nodes' reach.
+
+    Args:
+        several: whether several machines open the database.
+
+    Raises:
+        UsageError: they would damage it.
+    """
+    path = sqlite_path(location)
+    kind = network_file_system(path) if path else None
+    if kind and several:
+        raise UsageError(
+            f"{path} is on a network file system ({kind}), where several machines would damage a "
+            "SQLite file: give a PostgreSQL database with --db"
+        )
+    if path and several:
+        dialogue.notice(
+            f"{path} is on this machine's own disk: tasks on other nodes will not find it."
+        )
+    elif kind:
+        dialogue.notice(
+            f"Beware: {path} is on a network file system ({kind}), where several machines can "
+            "damage a SQLite file. Use PostgreSQL, or a file for each and 'dia-repro db merge'."
+        )
+
+
+def run(
+    *artifacts: str,
+    database: str = DEFAULT_DATABASE,
+    data: str | Path = DEFAULT_DATA,
+    checkpoints: str | None = None,
+    deterministic: bool = False,
+    keep: str = Keep.LAST,
+    yes: bool = False,
+    **options: Any,
+) -> Summary:
+    """Train what artifacts need and the database lacks, as the command of this name.
+
+    Args:
+        artifacts: names, e.g. "table5"; "all" for all of them.
+        database: a SQLite file or a URL; made if it does not exist.
+        data: folder of downloaded data sets.
+        checkpoints: a folder or a URL; by default a folder next to the database.
+        deterministic: whether a GPU is to give the same bits every time.
+        keep: which weights stay when a run is done: "last", "best" or "none".
+        yes: the answer to questions, e.g. whether to train for days on a CPU.
+        options: fields of `Selection` and `Resources`, e.g. `protocol="demo"`, `seeds=3`, `jobs=2`.
+
+    Raises:
+        DiaReproError: of an artifact, option, data or resources that do not exist.
+        ConfirmationError: a question needs an answer; pass `yes=True`.
+    """
+    campaign = _campaign(artifacts, options, database, data, checkpoints)
+    selected, resources = campaign.selection, campaign.resources
+    command = command_line("run", *artifacts, options=(selected, resources))
+    chosen = options_of(Keep, keep)
+    return campaign.run(command, deterministic=deterministic, keep=chosen, yes=yes)
+
+
+def plan(
+    *artifacts: str,
+    database: str = DEFAULT_DATABASE,
+    data: str | Path = DEFAULT_DATA,
+    **options: Any,
+) -> Plan:
+    """Return which runs artifacts need, which are done, and what the rest would cost.
+
+    Trains nothing but a few steps to see how fast this machine is. `plan(...).frame()` is a
+    DataFrame of the runs.
+
+    Args, Raises:
+        As `run`.
+    """
+    return _campaign(artifacts, options, database, data, None).plan()
+
+
+def _campaign(
+    artifacts: tuple[str, ...],
+    options: Mapping[str, Any],
+    database: str,
+    data: str | Path,
+    checkpoints: str | None,
+) -> Campaign:
+    asked = dict(options)
+    groups = [
+        {one.name: asked.pop(one.name) for one in fields(group) if one.name in asked}
+        for group in (Selection, Resources)
+    ]
+    if asked:
+        raise UsageError(f"unknown option {min(asked)!r}: see dia_repro.execution.options")
+    selection, resources = options_of(Selection, groups[0]), options_of(Resources, groups[1])
+    return Campaign(artifacts, selection, resources, str(database), Path(data), checkpoints)

@@ -1,0 +1,93 @@
+"""What a campaign says and asks while it goes on: to a person, or to a program's log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+from dia_repro.errors import AbsentError
+
+if TYPE_CHECKING:
+    from dia_repro.execution.messages import Message, WorkOrder
+
+LOG = logging.getLogger("dia_repro")
+
+OnProgress = Callable[[int, int], None]
+
+
+class ConfirmationError(AbsentError):
+    """A question needs an answer, and there is no person to ask."""
+
+
+class Listener(Protocol):
+    """Receiver of what runs under way report."""
+
+    def on_message(self, order: WorkOrder, message: Message) -> None:
+        """Take a message of a worker."""
+
+    def on_stopping(self) -> None:
+        """Take note that runs are being saved, since a signal has come."""
+
+
+class Dialogue:
+    """Default dialogue, without a person: what is said goes to the log `dia_repro`."""
+
+    def notice(self, text: str) -> None:
+        """Say a line that is no part of the data."""
+        LOG.info("%s", text)
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Return whether to go on with something long, or that cannot be undone.
+
+        Args:
+            yes: the answer was given before.
+
+        Raises:
+            ConfirmationError: it was not, and there is no person to ask.
+        """
+        if not yes:
+            raise ConfirmationError(f"nobody to ask: {question} Pass yes=True to say so")
+        return True
+
+    def watch(self, label: str) -> AbstractContextManager[OnProgress]:
+        """Show how much of something is done, as the function that is yielded is told."""
+        self.notice(f"{label} …")
+        return nullcontext(lambda _done, _total: None)
+
+    def progress(
+        self, orders: Sequence[WorkOrder], weights: Mapping[int, int]
+    ) -> AbstractContextManager[Listener]:
+        """Show how far runs are.
+
+        Args:
+            weights: cost of each run, by its number, in any unit.
+        """
+        del orders, weights
+        return nullcontext(_Log(self.notice))
+
+
+class _Log:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    def on_message(self, order: WorkOrder, message: Message) -> None:
+        from dia_repro.execution.messages import describe
+
+        line = describe(order, message)
+        if line:
+            self.say(line)
+
+    def on_stopping(self) -> None:
+        self.say("Stopping: runs under way save what they have.")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: 41 s, 3 min 20 s, 5.2 h, 60 h (2 days)."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours:,.0f} h ({hours / 24:.0f} days)"

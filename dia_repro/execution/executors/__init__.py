@@ -1,0 +1,169 @@
+"""Registry of executors: what trains the runs of a campaign.
+
+An executor is a module of this package, or of a plugin, that registers a subclass of `Executor`
+under its name. Its name is a value of `--executor`; it says which options of `Resources` it takes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from dia_repro.errors import AbsentError, UsageError
+
+if TYPE_CHECKING:
+    from dia_repro.execution.dialogue import Dialogue
+    from dia_repro.execution.machine import Machine
+    from dia_repro.execution.messages import Ended, WorkOrder
+    from dia_repro.execution.options import Resources
+    from dia_repro.experiments.names import DataLocation
+    from dia_repro.experiments.spec import DataSpec
+    from dia_repro.results.database import Database
+    from dia_repro.training.store import Store
+
+
+@dataclass(frozen=True)
+class Worked:
+    """How an executor left its runs.
+
+    Attributes:
+        ended: how each run ended that was started, by its number.
+        stopped: whether a signal stopped it.
+        submitted: whether runs were handed over, and go on by themselves.
+    """
+
+    ended: Mapping[int, Ended]
+    stopped: bool = False
+    submitted: bool = False
+
+
+class Executor(ABC):
+    """Base of what trains runs.
+
+    Attributes:
+        options: names of the fields of `Resources` that it takes, next to `executor` and `device`.
+        data_is_here: whether runs read their data on this machine.
+        shares_database: whether several machines open the database themselves.
+        machine: this machine, or one like a cluster's nodes.
+    """
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    data_is_here: ClassVar[bool] = False
+    shares_database: ClassVar[bool] = False
+    machine: Machine
+
+    @classmethod
+    @abstractmethod
+    def find(cls, resources: Resources, dialogue: Dialogue) -> Executor:
+        """Return the executor on the resources asked for.
+
+        Raises:
+            UsageError: options that do not go together.
+            AbsentError: no such GPU or cluster, or a package that it needs is not installed.
+        """
+
+    @property
+    @abstractmethod
+    def gpus_of_a_run(self) -> float:
+        """Number of GPUs of each run, or the part of one; 1 also where there are none."""
+
+    @abstractmethod
+    def room(self, runs: int) -> int:
+        """Return how many of `runs` runs are trained at a time."""
+
+    @abstractmethod
+    def on_one_machine(self, at_once: int) -> int:
+        """Return how many of `at_once` runs at a time share one machine."""
+
+    @abstractmethod
+    def check(
+        self, data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
+    ) -> None:
+        """Look for what is missing, damaged or cannot be written, before any worker starts.
+
+        Args:
+            store: of checkpoints.
+        """
+
+    @abstractmethod
+    def work(
+        self,
+        database: Database,
+        orders: Sequence[WorkOrder],
+        weights: Mapping[int, int],
+        dialogue: Dialogue,
+    ) -> Worked:
+        """Train runs, or hand them over.
+
+        Args:
+            weights: cost of each run, by its number, in any unit.
+        """
+
+
+_REGISTERED: dict[str, type[Executor]] = {}
+E = TypeVar("E", bound=type[Executor])
+
+
+def register(name: str) -> Callable[[E], E]:
+    """Register a subclass of `Executor` under the value of `--executor` that chooses it."""
+
+    def registered(kind: E) -> E:
+        _REGISTERED[name] = kind
+        return kind
+
+    return registered
+
+
+def names() -> list[str]:
+    """Return the names of all executors; imports none of them."""
+    return sorted({*(module.name for module in iter_modules(__path__)), *_REGISTERED})
+
+
+def find_executor(resources: Resources, dialogue: Dialogue) -> Executor:
+    """Return the executor that was asked for.
+
+    Raises:
+        UsageError: an option that it does not take, or options that do not go together.
+        AbsentError: no such GPU or cluster, or a package that it needs is not installed.
+    """
+    name = resources.executor.value
+    if name not in _REGISTERED:
+        try:
+            import_module(f"{__name__}.{name}")
+        except ImportError as error:
+            hint = f"pip install 'dia-repro[{name}]'"
+            raise AbsentError(f"{error.name} is not installed: {hint}") from error
+    kind = _REGISTERED[name]
+    foreign = resources.given - kind.options - {"executor", "device"}
+    if foreign:
+        option = min(foreign).replace("_", "-")
+        raise UsageError(f"--{option} does not go with --executor {name}")
+    if resources.per_gpu and resources.gpus_per_run:
+        raise UsageError("either --per-gpu or --gpus-per-run: several runs a GPU, or GPUs a run")
+    return kind.find(resources, dialogue)
+
+
+def look_through(
+    data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
+) -> None:
+    """Look through data on this machine, and write to the store of checkpoints.
+
+    Raises:
+        DataError: data are missing, damaged, or not what they were.
+        AbsentError: the store cannot be written.
+    """
+    from dia_repro.data import load
+    from dia_repro.execution.leasing import lock_location
+    from dia_repro.training.probing import probe
+    from dia_repro.training.store import Folder
+
+    lock_location(Folder(store, ""))
+    for spec in dict.fromkeys(data):
+        with dialogue.watch(f"Looking through {spec.dataset}") as on_progress:
+            load(spec, location, on_progress)
+    with probe(store):
+        pass

@@ -1,0 +1,188 @@
+"""Options that several commands and the Python API share, each described once.
+
+A field of `Selection` or `Resources` is an option: its name, type and default, and what `option`
+says of it. `cli.options` makes typer's options of the fields, `command_line` the text of a command.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dia_repro.errors import UsageError
+from dia_repro.execution import executors
+from dia_repro.experiments.names import Precision, Protocol
+
+Options = TypeVar("Options")
+
+DEFAULT_DATABASE = "runs.db"
+DEFAULT_DATA = Path("data")
+
+
+class Device(StrEnum):
+    """Kind of device to train on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+# The values of `--executor`, from the registry.
+ExecutorName = StrEnum("ExecutorName", {name.upper(): name for name in executors.names()})  # type: ignore[misc]
+
+
+def option(text: str, default: Any = None, **limits: Any) -> Any:
+    """Return a dataclass field that is an option.
+
+    Args:
+        text: its help.
+        limits: further arguments of `typer.Option`, e.g. `min`.
+    """
+    return field(default=default, metadata={"help": text, **limits})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The networks of artifacts that are meant, and the data and recipe they are trained with.
+
+    None leaves a choice to the command: one that trains takes the paper's protocol and one seed,
+    one that shows results takes what most runs in the database answer.
+    """
+
+    protocol: Protocol | None = option(
+        "paper: its data and schedule, where runs are trained the default; demo: handwritten "
+        "digits, minutes on a CPU. Results are shown of the one that the database has runs of."
+    )
+    seeds: int | None = option(
+        "Number of seeds: each network is trained with seeds 0 to N-1, by default with 0 alone. "
+        "Of results: how many a cell should have, by default the most that any has.",
+        min=1,
+        max=1000,
+    )
+    only: tuple[str, ...] = option(
+        "Only networks whose name has all these words, e.g. 'DIANet ResNet83'; may be repeated.", ()
+    )
+    epochs: int | None = option(
+        "Another number of epochs than the protocol's; the rate is cut at the same fractions of "
+        "them. It makes other experiments, shown as such.",
+        min=1,
+    )
+    dataset: str | None = option(
+        "Other data than the artifact's own: digits, cifar10, cifar100, imagenet, or folder:PATH "
+        "for your own images in PATH/train/CLASS/ and PATH/test/CLASS/ (or val/), or packed:PATH "
+        "for what 'dia-repro data pack' wrote."
+    )
+    image_size: int | None = option(
+        "Side in pixels to which your own images are brought; by default their own if they are "
+        "square and agree, else 32. Beyond 64 they are augmented as ImageNet's are. Of packed "
+        "images by default 7/8 of what their shorter side was reduced to.",
+        min=8,
+        max=1024,
+    )
+    skip_damaged: bool = option("Leave out those of your own images that are damaged.", False)
+    precision: Precision | None = option(
+        "Arithmetic of training; by default tf32 for the paper's protocol on a GPU, fp32 "
+        "otherwise. Results are shown of the one that the database has most runs of, never mixed."
+    )
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What runs are trained on, and how many at a time."""
+
+    executor: ExecutorName = option(
+        "Worker processes of this machine, a Ray cluster's tasks, or a Slurm job array, which is "
+        "submitted and left alone.",
+        ExecutorName("local"),
+    )
+    device: Device | None = option("By default the GPU if there is one.")
+    jobs: int | None = option(
+        "Runs trained at a time, each in a process of its own; by default one for each GPU, or "
+        "each core of a CPU; with Slurm, as many as it starts.",
+        min=1,
+    )
+    per_gpu: int | None = option(
+        "Runs at a time on each GPU, as far as its memory holds them; small networks leave most "
+        "of a GPU idle.",
+        min=1,
+    )
+    gpus_per_run: int | None = option(
+        "Several GPUs for each run, as for ImageNet's networks; batches are shared out among "
+        "them, with the same results as on one.",
+        min=1,
+    )
+    address: str | None = option(
+        "Address of a Ray cluster, HOST:PORT or auto; by default one is started on this machine."
+    )
+    slurm: tuple[str, ...] = option(
+        "An option of sbatch, e.g. partition=gpu, time=12:00:00 (by default 24 hours), account=… "
+        "or exclusive; may be repeated.",
+        (),
+    )
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Names of the fields that differ from their defaults."""
+        return frozenset(one.name for one in fields(self) if getattr(self, one.name) != one.default)
+
+
+def flag(name: str) -> str:
+    """Return the option of a field, e.g. `--image-size`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def options_of(kind: type[Options], values: Any) -> Options:
+    """Return a `Selection`, `Resources` or one of their values from plain values of Python.
+
+    Raises:
+        UsageError: a value of the wrong type, or out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = ".".join(map(str, wrong["loc"])) or kind.__name__.lower()
+        raise UsageError(f"{name}: {wrong['msg']}, not {wrong['input']!r}") from error
+
+
+def command_line(
+    verb: str, *words: str, options: object | tuple[object, ...] = (), **others: object
+) -> str:
+    """Return a command as it is typed, for people and programs.
+
+    Args:
+        words: its arguments.
+        options: a `Selection`, `Resources` or both: fields at their defaults are left out.
+        others: further options by their fields' names; None, False and () are left out.
+    """
+    groups = options if isinstance(options, tuple) else (options,)
+    given = [pair for group in groups for pair in _given(group)]
+    typed = [word for pair in [*given, *others.items()] for word in _typed(*pair)]
+    return shlex.join(["dia-repro", *verb.split(), *words, *typed])
+
+
+def _given(options: object) -> Iterator[tuple[str, object]]:
+    for one in fields(options):  # type: ignore[arg-type]
+        value = getattr(options, one.name)
+        if value != one.default:
+            yield one.name, value
+
+
+def _typed(name: str, value: object) -> Iterator[str]:
+    match value:
+        case None | False:
+            return
+        case True:
+            yield flag(name)
+        case tuple():
+            for one in value:
+                yield from (flag(name), str(one))
+        case Enum():
+            yield from (flag(name), str(value.value))
+        case _:
+            yield from (flag(name), str(value))

@@ -1,0 +1,165 @@
+"""From a selection to what is asked of artifacts: data, protocol, precision, networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dia_repro.artifacts import Entry, TableArtifact
+from dia_repro.artifacts.selection import Wanted
+from dia_repro.data import DataChoice, own_images, source_of
+from dia_repro.errors import UsageError
+from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.options import Selection
+from dia_repro.experiments.names import FOLDER, DataLocation, Precision, Protocol, folder_path
+from dia_repro.experiments.protocols import GPU_PRECISION, Request
+from dia_repro.experiments.spec import Spec
+from dia_repro.results.database import Database
+from dia_repro.results.queries import all_spec_json
+
+if TYPE_CHECKING:
+    from dia_repro.execution.machine import Machine
+
+
+class NoSuchNetworkError(UsageError):
+    """No network of the artifacts has the words asked for in its name."""
+
+
+def find_data(
+    selection: Selection, root: Path, dialogue: Dialogue, database: Database | None = None
+) -> DataChoice | None:
+    """Return the data that `--dataset` names; None without it.
+
+    Args:
+        root: folder of downloaded data sets.
+        database: where to look for a user's images by name when they are not on this machine:
+            enough to show results, not to train. Damaged images are no obstacle to that either.
+
+    Raises:
+        UsageError: an unknown name, or options that do not go with it.
+        DataError: the user's images are missing or damaged.
+    """
+    dataset, size = selection.dataset, selection.image_size
+    source = source_of(dataset) if dataset else None
+    if size is not None and (source is None or source.choose is None):
+        raise UsageError("--image-size goes with --dataset folder:PATH or packed:PATH")
+    if selection.skip_damaged and (source is None or source.name != FOLDER):
+        raise UsageError("--skip-damaged goes with --dataset folder:PATH")
+    if dataset is None or source is None or source.choose is None:
+        return source.known if source else None
+    path = folder_path(dataset)
+    if database is not None and not _is_folder(path):
+        return _recorded_data(dataset, size, database)
+    location = DataLocation(root, path, selection.skip_damaged or database is not None)
+    with dialogue.watch(f"Looking through {path}") as on_progress:
+        return source.choose(
+            path, size, location, on_progress, lambda text: dialogue.notice(f"{text}.")
+        )
+
+
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):  # a name too long, a circle of links, a folder that cannot be read
+        return path.is_dir()
+    return False
+
+
+def _recorded_data(dataset: str, size: int | None, database: Database) -> DataChoice:
+    """Return data that runs of the database were trained on."""
+    data = {Spec.from_json(text).data for text in all_spec_json(database)}
+    found = {
+        own_images(dataset, one.classes, one.image_size, one.content_hash)
+        for one in data
+        if one.dataset == dataset and one.content_hash is not None
+    }
+    found = {one for one in found if size in (None, one.image_size)}
+    if not found:
+        raise UsageError(
+            f"there is no folder {dataset.partition(':')[2]}, and no run on {dataset} "
+            f"in {database.name}"
+        )
+    if len(found) > 1:
+        sizes = ", ".join(sorted({str(one.image_size) for one in found}))
+        raise UsageError(
+            f"{len(found)} data sets in {database.name} are called {dataset} (image sizes "
+            f"{sizes}): give the path of one, or --image-size"
+        )
+    return DataChoice(found.pop(), None)
+
+
+def request_to_train(selection: Selection, machine: Machine, data: DataChoice | None) -> Request:
+    """Return how networks are to be trained, on a machine that has a GPU or none.
+
+    Raises:
+        PrecisionError: the machine does not have the precision.
+    """
+    import torch
+
+    from dia_repro.training.numerics import check_precision
+
+    protocol, precision = selection.protocol or Protocol.PAPER, selection.precision
+    if precision is None:
+        precision = GPU_PRECISION[protocol] if machine.has_gpu else Precision.FP32
+    if not machine.has_gpu or torch.cuda.is_available():  # a cluster's GPUs cannot be asked
+        for device in machine.devices:
+            check_precision(precision.value, torch.device(device))
+    asked = selection.precision is not None
+    return Request(protocol, precision, data, precision_asked=asked, epochs=selection.epochs)
+
+
+def wanted(selection: Selection, data: DataChoice | None) -> Wanted:
+    """Return what a selection fixes of results to show; the database decides the rest."""
+    return Wanted(selection.protocol, selection.precision, data, selection.epochs)
+
+
+def chosen_entries(
+    artifacts: Iterable[TableArtifact], only: Sequence[str] = ()
+) -> list[tuple[str, Entry]]:
+    """Return the networks of artifacts, each with the artifact's name, in their order.
+
+    Args:
+        only: leave out networks whose names lack the words of all of these.
+
+    Raises:
+        NoSuchNetworkError: that leaves none.
+    """
+    if not all(words.strip() for words in only):
+        raise NoSuchNetworkError("--only needs words of a network's name, e.g. 'DIANet ResNet83'")
+    entries = [(artifact.name, entry) for artifact in artifacts for entry in artifact.entries]
+    chosen = [(name, entry) for name, entry in entries if is_named(entry.label, only)]
+    if not chosen:
+        labels = ", ".join(dict.fromkeys(repr(entry.label) for _, entry in entries))
+        raise NoSuchNetworkError(f"no network is called {only[0]!r}: there are {labels}")
+    return chosen
+
+
+def narrowed(artifacts: Sequence[TableArtifact], only: Sequence[str]) -> list[TableArtifact]:
+    """Return the artifacts with only the networks shown that have the words in their names.
+
+    The others stay behind them: changes are counted from some. Artifacts without any are left out.
+
+    Raises:
+        NoSuchNetworkError: there is none.
+    """
+    if not only:
+        return list(artifacts)
+    named = {name for name, _ in chosen_entries(artifacts, only)}
+    return [
+        replace(
+            artifact,
+            entries=tuple(
+                replace(entry, shown=entry.shown and is_named(entry.label, only))
+                for entry in artifact.entries
+            ),
+        )
+        for artifact in artifacts
+        if artifact.name in named
+    ]
+
+
+def is_named(label: str, only: Sequence[str]) -> bool:
+    """Return whether a network's name has all words of one of these, or there are none."""
+    known = set(label.lower().replace(",", " ").split())
+    return not only or any(set(words.lower().replace(",", " ").split()) <= known for words in only)
