@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from dia_repro.cli.progress import Terminal
 from dia_repro.errors import ABSENT, DONE, UsageError
 from dia_repro.experiments.names import FOLDER, DataLocation, folder_path
 from dia_repro.processors import cores
+
+if TYPE_CHECKING:
+    from dia_repro.data.dataset import StreamedDataset
 
 app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 
@@ -101,10 +104,26 @@ def pack(
 
     Example: dia-repro data pack imagenet --side 256
     """
-    from dia_repro.data import load
-    from dia_repro.data.dataset import StreamedDataset
     from dia_repro.data.packing import Job, default_target
     from dia_repro.data.packing import pack as write_pack
+
+    source = _source(name, data, skip_damaged=skip_damaged)
+    target = out or default_target(data, source.name, side, quality)
+    with watch(f"Packing {name}") as on_progress:
+        job = Job(source, target, side, quality, workers or cores())
+        packed, found = write_pack(job, on_progress)
+    notice(
+        f"{target} {'was there already' if found else 'is written'}: {len(packed.train):,} "
+        f"training and {len(packed.test):,} test images, {len(packed.train.images) / 1e9:,.3g} GB; "
+        f"content hash {packed.manifest.content_hash[:16]}. "
+        f"Train on it with --dataset packed:{target}"
+    )
+
+
+def _source(name: str, data: Path, *, skip_damaged: bool) -> StreamedDataset:
+    """Return the images to be packed, damaged ones refused or left out."""
+    from dia_repro.data import load
+    from dia_repro.data.dataset import StreamedDataset
     from dia_repro.data.registry import LARGEST_LIKE_CIFAR
     from dia_repro.execution.options import Selection
     from dia_repro.execution.requests import find_data
@@ -119,13 +138,4 @@ def pack(
     with watch(f"Looking through {name}") as on_progress:
         source = load(choice.spec, DataLocation(data, choice.folder, skip_damaged), on_progress)
     assert isinstance(source, StreamedDataset)  # noqa: S101 - at such a size
-    target = out or default_target(data, source.name, side, quality)
-    with watch(f"Packing {name}") as on_progress:
-        job = Job(source, target, side, quality, workers or cores())
-        packed, found = write_pack(job, on_progress)
-    notice(
-        f"{target} {'was there already' if found else 'is written'}: {len(packed.train):,} "
-        f"training and {len(packed.test):,} test images, {len(packed.train.images) / 1e9:,.3g} GB; "
-        f"content hash {packed.manifest.content_hash[:16]}. "
-        f"Train on it with --dataset packed:{target}"
-    )
+    return source
