@@ -45,8 +45,9 @@ MOST_SCANS = 100
 MOST_PARTS, PART_BYTES = 100_000, 256
 MOST_COMMENTS = 100  # of a PPM file in text, which is copied for each
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
-# A marker with a length: no stuffed byte, and no restart within a scan.
-MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
+# A marker with a length: no stuffed byte, no restart within a scan, and none below C0, which is
+# invalid: libjpeg reads on right after it where it looks for a restart.
+MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 TOO_MANY_PARTS = "too many parts for its size"
 # How EXIF says that the camera was held; 1, or nothing, is upright.
 TURNS = {

@@ -44,8 +44,8 @@ class DataLimit:
 
     def sentence(self) -> str:
         """Return one line for people."""
-        cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
-        decoding = f"Data: {cores} decode {_number(self.decoded)} images/s of {self.data}"
+        cores = f"{self.cores} cores decode" if self.cores > 1 else "1 core decodes"
+        decoding = f"Data: {cores} {_number(self.decoded)} images/s of {self.data}"
         if self.trained is None:
             return f"{decoding}."
         limit = "the data limit" if self.trained > self.decoded else "the training step limits"

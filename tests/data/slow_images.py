@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
+
+from PIL import Image
 
 
 def many_scans(side: int, scans: int, trailer: bytes = b"") -> bytes:
@@ -63,6 +66,27 @@ def tiled(size: tuple[int, int], tile: tuple[int, int]) -> bytes:
         directory += struct.pack("<HHI", tag, 4, len(values)) + packed
     head = b"II*\0" + struct.pack("<I", place + len(outside))
     return head + data + outside + directory + b"\0" * 4
+
+
+def repeated_tags(tags: int, size: int, image_format: str) -> bytes:
+    """Return an image of one grey pixel with tags that are the same bytes, each copied when read.
+
+    Args:
+        tags: how many.
+        size: of the bytes.
+        image_format: "TIFF", or "PNG", which has the tags in its EXIF data.
+    """
+    pixel = 8 + 2 + 12 * (9 + tags) + 4
+    image = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, pixel), (277, 1), (278, 1)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in (*image, (279, 1))]
+    entries += [struct.pack("<HHII", 1000 + tag, 7, size, pixel) for tag in range(tags)]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + b"\0" * 4
+    content = b"II*\0" + struct.pack("<I", 8) + directory + b"\x80" * size
+    if image_format == "TIFF":
+        return content
+    file = io.BytesIO()
+    Image.new("L", (1, 1), 0x80).save(file, image_format, exif=content)
+    return file.getvalue()
 
 
 def _deflated(zeros: int) -> bytes:

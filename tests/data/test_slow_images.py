@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from dia_repro.data.image_folder import scan
 from dia_repro.data.inspection import inspect
 from dia_repro.data.opening import MOST_SCANS, UnfitImageError, in_threads, open_rgb
 from dia_repro.experiments.names import DataLocation
-from tests.data.slow_images import many_scans, tiled
+from tests.data.slow_images import many_scans, repeated_tags, tiled
 from tests.helpers import choose, clean_environment, write_folder
 
 # The command line, which says when the decoder has begun with a slow image.
@@ -62,9 +63,11 @@ def test_jpeg_files_as_encoders_write_them_are_read(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for progressive in (False, True):
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", progressive=progressive)
+        # Comments, and pictures of a camera's in the header, may hold what looks like scans.
+        looks = b"\xff\xda" * 200
+        Image.fromarray(pixels).save(file, "JPEG", progressive=progressive, comment=looks)
         # As of a phone whose photographs end with a short film.
-        assert open_rgb(io.BytesIO(file.getvalue() + b"\xff\xda" * 200))[0].size == (64, 64)
+        assert open_rgb(io.BytesIO(file.getvalue() + looks))[0].size == (64, 64)
     assert open_rgb(io.BytesIO(many_scans(64, MOST_SCANS)))[0].getpixel((0, 0)) == (128,) * 3
 
 
@@ -81,6 +84,7 @@ SLOW = {
     "segments after 101 scans": lambda: (
         many_scans(64, 101)[:-2] + b"\xff\xe0\0\2" * 20_000_000 + b"\xff\xd9"
     ),
+    "scans behind an invalid marker": lambda: hidden_scans(200),
     "chunks of a PNG": lambda: (
         PNG.getvalue()[:33] + _chunk(b"teSt") * 2_000_000 + PNG.getvalue()[33:]
     ),
@@ -91,6 +95,16 @@ SLOW = {
     "comment of a PPM": lambda: b"P5 #" + b" " * 30_000_000 + b"\n1 1 255 0",
     "comments of a PPM in text": lambda: b"P2 9 9 255\n" + b"#\n" * 2_000_000,
 }
+
+
+def hidden_scans(scans: int) -> bytes:
+    """Return a JPEG file whose scans follow what looks like a segment of 65,278 bytes.
+
+    Its marker is invalid, and stands where libjpeg looks for a restart: it is skipped alone.
+    """
+    head, first, others = many_scans(64, scans).split(b"\xff\xda", 2)
+    restarts = b"\xff\xdd\0\4\0\1"
+    return b"\xff\xda".join((head + restarts, first + b"\xff\x02\xfe\xfe", others))
 
 
 def _chunk(name: bytes) -> bytes:
@@ -104,6 +118,18 @@ def test_file_that_would_be_decoded_for_long_is_refused(name: str) -> None:
     with pytest.raises(UnfitImageError, match=r"^[^\n]{10,80}$"):
         open_rgb(io.BytesIO(content))
     assert time.process_time() - begun < 1.5
+
+
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")
+@pytest.mark.parametrize("image_format", ["TIFF", "PNG"])
+def test_tags_are_not_copied_without_limit(image_format: str) -> None:
+    content = repeated_tags(100, 1_000_000, image_format)
+    tracemalloc.start()
+    try:
+        assert open_rgb(io.BytesIO(content))[0].getpixel((0, 0)) == (128,) * 3
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(content)
+    finally:
+        tracemalloc.stop()
 
 
 def test_large_image_in_tiles_is_read() -> None:

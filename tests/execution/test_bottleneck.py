@@ -46,7 +46,7 @@ LIMIT = DataLimit("imagenet", 1520.0, 16, "resnet50", 2300.0, "cuda:0", PACK)
         (replace(LIMIT, pack=None), "on cuda:0: the data limit."),
         (
             replace(LIMIT, cores=1, decoded=9.5, trained=None),
-            "Data: 1 core decode 9.5 images/s of imagenet.",
+            "Data: 1 core decodes 9.5 images/s of imagenet.",
         ),
     ],
 )
