@@ -10,30 +10,28 @@ What each column means, its unit and its dtype: `results.columns()`.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
-from enum import StrEnum
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dia_repro.artifacts import TableArtifact, choose
 from dia_repro.artifacts.selection import Wanted, best_covered
-from dia_repro.data import DataChoice, known_data, known_sources
 from dia_repro.errors import UsageError
-from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.spec import Spec
+from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.options import DEFAULT_DATA, DEFAULT_DATABASE, Selection, options_of
+from dia_repro.execution.requests import find_data, narrowed, wanted
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
 from dia_repro.results.database import Database, open_existing
 from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, Table, frame_of, read
-from dia_repro.results.queries import all_spec_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Choice = TypeVar("Choice", bound=StrEnum)
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS)
 
 
-def open_results(location: str | os.PathLike[str] = "runs.db") -> Results:
+def open_results(location: str | os.PathLike[str] = DEFAULT_DATABASE) -> Results:
     """Return the results in a database, which is only read.
 
     Args:
@@ -84,70 +82,43 @@ class Results:
         """Return one row an attempt at a run, with its environment; `run` as in `runs`."""
         return self._read(ATTEMPTS)
 
-    def cells(
-        self,
-        artifact: str,
-        *,
-        protocol: str | None = None,
-        seeds: int | None = None,
-        epochs: int | None = None,
-        dataset: str | None = None,
-        precision: str | None = None,
-    ) -> pd.DataFrame:
+    def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
         """Return one row a cell of an artifact: the paper's value and ours.
 
         Args:
             artifact: name of a table or figure, e.g. `table5`.
-            protocol: `paper` or `demo`; what is not given is what most runs are of.
-            seeds: how many a cell should have; by default as many as any cell has.
-            epochs: another length than the protocol's.
-            dataset: other data than the artifact's own.
-            precision: `fp32`, `tf32` or `bf16`.
+            selection: fields of `Selection`: protocol, seeds, only, epochs, dataset, image_size and
+                precision. What is not given is what most runs in the database are of.
 
         Raises:
             UsageError: an argument has none of the values that it can have.
         """
-        chosen = _one(artifact)
-        wanted = self._wanted(protocol, epochs, dataset, precision)
-        request = best_covered(chosen, self.database, wanted)
-        return frame_of(CELLS, cell_records(chosen.compute(self.database, request, seeds)))
+        chosen, selected, asked = self._select(artifact, selection)
+        request = best_covered(chosen, self.database, asked)
+        value = chosen.compute(self.database, request, selected.seeds)
+        return frame_of(CELLS, cell_records(value))
 
-    def claims(
-        self,
-        *,
-        protocol: str | None = None,
-        epochs: int | None = None,
-        dataset: str | None = None,
-        precision: str | None = None,
-    ) -> pd.DataFrame:
+    def claims(self, **selection: Any) -> pd.DataFrame:
         """Return one row for each comparison of each claim, with the claim's verdict.
 
-        Args and errors: as of `cells`.
+        Args, Raises:
+            As of `cells`.
         """
         from dia_repro.claims.evaluate import evaluate_claims
         from dia_repro.claims.verdicts import verdict_records
 
-        wanted = self._wanted(protocol, epochs, dataset, precision)
-        return frame_of(CLAIMS, verdict_records(evaluate_claims(self.database, wanted)))
+        asked = self._wanted(options_of(Selection, selection))
+        return frame_of(CLAIMS, verdict_records(evaluate_claims(self.database, asked)))
 
     def explain(
-        self,
-        artifact: str,
-        row: str,
-        column: str,
-        metric: str | None = None,
-        *,
-        protocol: str | None = None,
-        seeds: int | None = None,
-        epochs: int | None = None,
-        dataset: str | None = None,
-        precision: str | None = None,
+        self, artifact: str, row: str, column: str, metric: str | None = None, **selection: Any
     ) -> pd.DataFrame:
         """Return one row for each value of a cell and each run that it could come from.
 
         Args:
+            artifact, selection: as of `cells`.
             row, column: the cell's names in either order; a part of a name will do.
-            metric: one of the cell's values; by default all. The rest as of `cells`.
+            metric: one of the cell's values; by default all.
 
         Raises:
             UnknownCellError: the artifact has no such cell.
@@ -157,10 +128,10 @@ class Results:
         from dia_repro.artifacts.lookup import find_entry
         from dia_repro.rendering.explanations import explanation_records
 
-        chosen = _one(artifact)
+        chosen, selected, asked = self._select(artifact, selection)
         entry = find_entry(chosen, row, column)
-        wanted = self._wanted(protocol, epochs, dataset, precision)
-        request = best_covered(chosen, self.database, wanted)
+        request = best_covered(chosen, self.database, asked)
+        seeds = selected.seeds
         found = explain(chosen, self.database, request, entry, metric=metric, seeds=seeds)
         commands = {one.spec.spec_id: "" for one in found.experiments}  # no column here
         return frame_of(EXPLANATIONS, explanation_records(found, commands))
@@ -181,38 +152,15 @@ class Results:
         with self.database.reading() as session:
             return read(session, table)
 
-    def _wanted(
-        self, protocol: str | None, epochs: int | None, dataset: str | None, precision: str | None
-    ) -> Wanted:
-        return Wanted(
-            _choice(Protocol, protocol),
-            _choice(Precision, precision),
-            self._data(dataset) if dataset else None,
-            epochs,
-        )
+    def _select(
+        self, artifact: str, selection: Mapping[str, Any]
+    ) -> tuple[TableArtifact, Selection, Wanted]:
+        selected = options_of(Selection, selection)
+        chosen = choose([artifact])
+        if len(chosen) != 1:
+            raise UsageError(f"{artifact!r} is not one table or figure")
+        (one,) = narrowed(chosen, selected.only)
+        return one, selected, self._wanted(selected)
 
-    def _data(self, dataset: str) -> DataChoice:
-        """Return a data set by its name, a user's own images as runs here have them."""
-        if dataset in known_sources():
-            return known_data(dataset)
-        recorded = {Spec.from_json(text).data for text in all_spec_json(self.database)}
-        own = {data for data in recorded if data.dataset == dataset}
-        augmented = {data for data in own if data.augmentation != "none"} or own
-        if len(augmented) != 1:
-            number = len(augmented) or "no"
-            raise UsageError(f"{number} data sets in {self.database.name} are called {dataset!r}")
-        return DataChoice(augmented.pop(), None)
-
-
-def _one(artifact: str) -> TableArtifact:
-    found = choose([artifact])
-    if len(found) != 1:
-        raise UsageError(f"{artifact!r} is not one table or figure")
-    return found[0]
-
-
-def _choice(kind: type[Choice], value: str | None) -> Choice | None:
-    try:
-        return None if value is None else kind(value)
-    except ValueError as error:
-        raise UsageError(f"{value!r} is none of {', '.join(kind)}") from error
+    def _wanted(self, selected: Selection) -> Wanted:
+        return wanted(selected, find_data(selected, DEFAULT_DATA, Dialogue(), self.database))

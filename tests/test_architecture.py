@@ -31,7 +31,7 @@ ALLOWED = {
     "results": {"experiments"},
     "artifacts": {"data", "experiments", "paper", "results"},
     "claims": {"analysis", "artifacts", "experiments", "models", "paper", "results"},
-    "rendering": {"artifacts", "claims", "experiments", "paper", "results"},
+    "rendering": {"analysis", "artifacts", "claims", "experiments", "paper", "results"},
     "analysis": {"artifacts", "experiments", "models", "paper", "results", "training", "data"},
 }
 # These may import every part but `cli`, which only itself may import.
@@ -44,8 +44,6 @@ LONGEST_FUNCTION = 60
 # What is still to be taken apart. Nothing is added here.
 KNOWN_CYCLES: list[set[str]] = []
 KNOWN_LONG_FUNCTIONS = {
-    "dia_repro.analysis.gini.integrate",
-    "dia_repro.cli.analyze.gini",
     "dia_repro.models.fast.kernels.normalise_add_backward",
 }
 

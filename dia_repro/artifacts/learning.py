@@ -12,8 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dia_repro.artifacts.explanation import Experiment, RunBehind
-from dia_repro.artifacts.findings import Findings
+from dia_repro.artifacts.explanation import Experiment, Findings, RunBehind
 from dia_repro.artifacts.table import TableValue
 from dia_repro.data import known_sources
 from dia_repro.experiments.spec import Spec

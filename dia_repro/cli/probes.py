@@ -124,9 +124,8 @@ def cannot_compute(device: torch.device) -> str | None:
 
 def database(location: str) -> Verdict:
     """A write to the database, which is undone; where there is none, to another in its folder."""
-    from dia_repro.results.backends import check_place, sqlite_path
+    from dia_repro.results.backends import check_place, network_file_system, sqlite_path
     from dia_repro.results.database import open_database
-    from dia_repro.results.file_systems import network_file_system
     from dia_repro.results.queries import all_runs
 
     path = sqlite_path(location)

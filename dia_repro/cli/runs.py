@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
 from rich.text import Text
 
-from dia_repro.cli import export, options, watch
-from dia_repro.cli.output import confirm, duration, emit, notice, stdout
+from dia_repro.cli import options
+from dia_repro.cli.output import confirm, duration, emit, notice, stdout, watch
 from dia_repro.cli.requests import open_results, reachable_store
+from dia_repro.cli.watch import watch as watch_runs
 from dia_repro.rendering.listing import Column, field, listing
-from dia_repro.rendering.records import Record, to_csv, to_json
+from dia_repro.rendering.records import FileFormat, Record, to_csv, to_json
 
 if TYPE_CHECKING:
     from dia_repro.results.database import Database
 
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
-app.command()(export.export)
-app.command()(watch.watch)
+app.command()(watch_runs)
 
 LISTED = 200
 LIST_COLUMNS = (
@@ -158,6 +159,39 @@ def remove(
         for one in details
     )
     notice(f"Removed {what}{len(numbers)} runs: {files} checkpoints in {store.name}.")
+
+
+@app.command()
+def export(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for runs.csv, epochs.csv, attempts.csv, schema.json.")
+    ],
+    format_: Annotated[
+        FileFormat,
+        typer.Option("--format", help="csv, json, or parquet (needs the extra parquet)."),
+    ] = FileFormat.CSV,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier export.")
+    ] = False,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+) -> None:
+    """Write all runs, epochs and attempts to files for other programs.
+
+    schema.json beside them says of every column its type, unit and meaning.
+
+    Example: dia-repro runs export exported --format parquet
+    """
+    from dia_repro.rendering.export import export_database
+
+    database = open_results(db)
+    with watch("Writing") as on_progress:
+        counts = export_database(
+            database, folder, format_, overwrite=overwrite, on_progress=on_progress
+        )
+    if not counts["runs"]:
+        notice(f"No runs in {database.name} yet: the files have no records.")
+    records = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    notice(f"Written to {folder}, with schema.json: {records}.")
 
 
 def _lines(record: Record) -> list[str]:

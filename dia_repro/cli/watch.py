@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
@@ -185,11 +186,8 @@ def _look(db: str) -> Activity:
     from dia_repro.results.database import open_database
     from dia_repro.results.histories import activity
 
-    database = open_database(db, create=False)
-    try:
+    with closing(open_database(db, create=False)) as database:
         return activity(database)
-    finally:
-        database.close()
 
 
 def _view(found: Activity, records: list[Record]) -> RenderableType:

@@ -31,7 +31,6 @@ from dia_repro.execution.messages import (
     describe_owner,
 )
 from dia_repro.experiments.names import Keep
-from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.leases import (
     AlreadyDoneError,
@@ -77,7 +76,7 @@ class Attempt:
         self.order, self.send, self.should_stop = order, send, should_stop
         self.device = torch.device(order.device)
         use_device(self.device)
-        self.spec = Spec.from_json(order.spec_json)
+        self.spec = order.spec
         self.identity = {"spec_id": self.spec.spec_id, "seed": order.seed}
         self.started = time.monotonic()
         self.reported = 0.0
@@ -195,13 +194,16 @@ class Attempt:
             device_name(self.device),
             deterministic=order.deterministic,
             processes=order.processes,
+            attention=self.spec.model.attention,
         )
         differences = self.environment.differences(begun)
         if differences:
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
     def _provenance(self, epochs: int) -> dict[str, Any]:
-        found = collect(self.device, self.order.command, self.digest, epochs)
+        found = collect(
+            self.device, self.order.command, self.digest, epochs, self.spec.model.attention
+        )
         if (found.git_commit, found.git_clean) != code_at_start():
             self._notice("the code's checkout has changed since its process began: not clean")
         return asdict(found)

@@ -18,9 +18,8 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from dia_repro.execution.ledger import Ledger
-from dia_repro.results.backends import ForeignDatabaseError
+from dia_repro.results.backends import ForeignDatabaseError, network_file_system
 from dia_repro.results.database import DatabaseError
-from dia_repro.results.file_systems import network_file_system
 from dia_repro.results.leases import Holder, Lease, TakenOverError
 from dia_repro.training.environment import own_folder
 from dia_repro.training.store import CheckpointError, Folder

@@ -67,7 +67,7 @@ class Keep(StrEnum):
 
 
 class Init(StrEnum):
-    """How convolutions start, where that is varied: see `analysis.starting`."""
+    """How convolutions start, where that is varied: see `analysis.divergence_probe`."""
 
     OWN = "own"
     FAN_IN = "fan-in"

@@ -93,7 +93,7 @@ EXPLANATIONS = Table(
 
 
 def cell_records(value: TableValue) -> list[Record]:
-    """One record a cell of a table, with the columns of `CELLS`.
+    """Return one record for each cell of a table, with the columns of `CELLS`.
 
     `runs` and `compared_runs` are uids with a space between: numbers change when databases are
     merged, and files that are kept must still lead back to the same runs.

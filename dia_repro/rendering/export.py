@@ -149,14 +149,14 @@ def _write_csv(file: IO[bytes], table: Table, frames: Iterator[pd.DataFrame]) ->
 
 def _write_json(file: IO[bytes], table: Table, frames: Iterator[pd.DataFrame]) -> Iterator[int]:
     times = [column.name for column in table.columns if column.type == "time"]
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
     separator = "[\n"
     with _as_text(file) as text:
         for part in frames:
             for name in times:
                 part[name] = part[name].dt.strftime(MOMENT)
             for record in part.astype(object).where(part.notna(), None).to_dict("records"):
-                text.write(separator)
-                json.dump(plain(record), text, ensure_ascii=False, separators=(",", ":"))
+                text.write(separator + encode(plain(record)))
                 separator = ",\n"
             yield len(part)
         text.write("[]\n" if separator == "[\n" else "\n]\n")

@@ -28,7 +28,7 @@ class Column:
 
 
 def listing(columns: Sequence[Column], records: Sequence[Record]) -> Table:
-    """A table with one line a record, without columns that are empty throughout."""
+    """Return a table with one line a record, without columns that are empty throughout."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     texts = [[column.text(record) for record in records] for column in columns]
     shown = [pair for pair in zip(columns, texts, strict=True) if any(pair[1]) or not records]
@@ -41,7 +41,7 @@ def listing(columns: Sequence[Column], records: Sequence[Record]) -> Table:
 
 
 def field(name: str, form: str = "{}") -> Callable[[Record], str]:
-    """A record's value in a format; empty where there is none."""
+    """Return how a value of a record is written; empty where there is none."""
 
     def text(record: Record) -> str:
         value = record[name]

@@ -25,7 +25,7 @@ class FileFormat(StrEnum):
 
 
 def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:
-    """Comma-separated, a header first; what is not there is empty, nan is `nan`."""
+    """Return CSV with a header; a missing value is empty, nan is `nan`."""
     out = io.StringIO()
     writer = csv.DictWriter(out, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -34,7 +34,7 @@ def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:
 
 
 def to_json(value: Record | Sequence[Record]) -> str:
-    """JSON that any reader takes: what is not finite becomes the text `nan`, `inf` or `-inf`."""
+    """Return JSON for any reader: numbers that are not finite are `"nan"`, `"inf"` or `"-inf"`."""
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     return json_text(text) + "\n"
 

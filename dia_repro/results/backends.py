@@ -37,8 +37,28 @@ KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count
 KEEPALIVE |= {"tcp_user_timeout": 60_000}
 SMALLEST_PAGE = 512
 LOCKED = ("database is locked", "due to lock timeout")  # SQLite's words, PostgreSQL's
-# Of the advisory lock that PostgreSQL's writers take; any number that nobody else uses.
+# Number of the advisory lock that PostgreSQL's writers take; no other program uses it.
 WRITE_LOCK = 0x_D1A_2020
+
+
+# These keep SQLite's locks badly.
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "gpfs",
+    "lustre",
+    "fuse.sshfs",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+)
 
 
 class ForeignDatabaseError(UsageError):
@@ -46,7 +66,7 @@ class ForeignDatabaseError(UsageError):
 
 
 def sqlite_path(location: str) -> Path | None:
-    """The file of a SQLite location, or None for another backend."""
+    """Return the file of a SQLite location, or None for another backend."""
     if "://" not in location:
         return Path(location)
     url = _url(location)
@@ -58,7 +78,7 @@ def sqlite_path(location: str) -> Path | None:
 
 
 def make_engine(location: str, *, create: bool) -> Engine:
-    """An engine whose transactions keep the promises above.
+    """Return an engine whose transactions keep the promises above.
 
     Args:
         create: whether a SQLite file may be made.
@@ -72,7 +92,7 @@ def make_engine(location: str, *, create: bool) -> Engine:
 
 
 def in_memory() -> Engine:
-    """An empty SQLite database that is gone with its engine."""
+    """Return an empty SQLite database that ends with its engine."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     _prepare_sqlite(engine)
     return engine
@@ -89,6 +109,22 @@ def check_place(path: Path) -> None:
     # SQLite takes a file of one byte for an empty database, and would write over it.
     if path.exists() and 0 < path.stat().st_size < SMALLEST_PAGE:
         raise ForeignDatabaseError(f"--db {path} is not a database")
+
+
+def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """Return the kind of network file system that a path is on; None on others, or if unknown."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:  # not Linux
+        return None
+    best, kind = "", ""
+    real = str(path.resolve())  # a link may lead to a network file system
+    for line in filter(None, lines):
+        _, mounted, file_system, *_ = line.split(" ")
+        folder = mounted.replace("\\040", " ").rstrip("/")
+        if (real == folder or real.startswith(f"{folder}/")) and len(folder) >= len(best):
+            best, kind = folder, file_system
+    return kind if kind in NETWORK_FILE_SYSTEMS else None
 
 
 def _url(location: str) -> URL:
@@ -158,12 +194,12 @@ def is_locked(error: Exception) -> bool:
 
 
 def writers_of(engine: Engine) -> Engine:
-    """The engine for transactions that hold the write lock from their start."""
+    """Return the engine for transactions that hold the write lock from their start."""
     return engine.execution_options(immediate=True)
 
 
 def readers_of(engine: Engine) -> Engine:
-    """The engine for transactions that see one state throughout, as SQLite's always do."""
+    """Return the engine for transactions that see one state, as SQLite's always do."""
     if engine.dialect.name == "sqlite":
         return engine
     return engine.execution_options(isolation_level="REPEATABLE READ")

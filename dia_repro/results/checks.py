@@ -27,9 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from dia_repro.experiments.spec import InvalidSpecError, Spec
-from dia_repro.results.backends import sqlite_path
+from dia_repro.results.backends import network_file_system, sqlite_path
 from dia_repro.results.database import Database
-from dia_repro.results.file_systems import network_file_system
 from dia_repro.results.parts import check_parts, first_reason
 from dia_repro.results.schema import (
     AnalysisPartRow,
@@ -56,7 +55,7 @@ NOT_NEGATIVE = tuple(name for name, unit in UNITS.items() if unit)
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be.
+    """A problem of a database.
 
     Attributes:
         bad: whether results are or may be wrong or lost; else it is only to be known.
@@ -67,7 +66,7 @@ class Finding:
 
 
 def database_findings(database: Database) -> Iterator[Finding]:
-    """What is wrong inside a database that opens.
+    """Yield what is wrong inside a database that opens.
 
     Raises:
         DatabaseError, ForeignDatabaseError: it is damaged so far that it cannot be read.
@@ -129,7 +128,7 @@ def problems(session: Session) -> Iterator[str]:
 
 
 def _foreign_objects(session: Session) -> Iterator[str]:
-    """Views and triggers: reading them runs what somebody else has written."""
+    """Views and triggers: reading them runs code of another author."""
     if session.get_bind().dialect.name != "sqlite":
         return
     wanted = "select type, name from sqlite_master where type in ('view', 'trigger')"

@@ -18,7 +18,7 @@ MEASURES = (TOP1, "test_loss", "train_loss", "seconds")
 
 @dataclass(frozen=True)
 class History:
-    """The course of a run.
+    """Epochs and attempts of a run.
 
     Attributes:
         epochs: in their order, counted from 1.
@@ -51,7 +51,7 @@ class History:
 
 
 def histories(database: Database, run_ids: Sequence[int]) -> dict[int, History]:
-    """The course of each of these runs, by number; runs that are not there have an empty one."""
+    """Return the course of each run by its number; that of an absent run is empty."""
     with database.reading() as session:
         return _histories(session, run_ids)
 
@@ -78,10 +78,10 @@ def _histories(session: Session, run_ids: Sequence[int]) -> dict[int, History]:
 
 @dataclass(frozen=True)
 class UnderWay:
-    """A run that says it is being trained.
+    """A run in the state `running`.
 
     Attributes:
-        beats: counts up while its process lives; None where nobody holds it.
+        beats: counts up while its process lives; None without a lease.
         top1: test accuracy by epoch, %.
         seconds: by epoch.
     """
@@ -97,7 +97,7 @@ class UnderWay:
 
 @dataclass(frozen=True)
 class Activity:
-    """A database at one moment."""
+    """States of all runs, and the runs under way, at one moment."""
 
     counts: Mapping[State, int]
     under_way: tuple[UnderWay, ...]
@@ -109,7 +109,7 @@ class Activity:
 
 
 def activity(database: Database) -> Activity:
-    """What goes on, as one short reading sees it."""
+    """Return how many runs are in which state, and those under way, at one moment."""
     counted = select(RunRow.state, func.count()).group_by(RunRow.state)
     with database.reading() as session:
         known = {State(row[0]): row[1] for row in session.execute(counted)}

@@ -1,7 +1,7 @@
-"""Who trains a run: one process at a time, and it can show that it lives.
+"""Leases: the right to train a run, which one process at a time owns and renews.
 
-A lease is fenced: whoever was declared dead and comes back finds that its lease is no longer
-valid, and writes nothing. Nothing here looks at a clock.
+A lease is fenced: a process that was taken for dead and comes back finds that its lease is no
+longer valid, and writes nothing. Nothing here looks at a clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dia_repro.results.sources import data_hashes
 
 @dataclass(frozen=True)
 class Lease:
-    """What a process shows to change the run that it trains.
+    """The right to change a run, which a process shows with each change.
 
     Attributes:
         attempt: number of the attempt.
@@ -37,7 +37,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a run, as others see it.
+    """Owner of a run's lease, as other processes see it.
 
     Attributes:
         owner: the process, in words.
@@ -88,11 +88,11 @@ def take(
     dead: Holder | None = None,
     seen: tuple[str, int] | None = None,
 ) -> Lease:
-    """A process takes up a run.
+    """Return a new lease of a run, for the process that is going to train it.
 
     Args:
-        owner: who trains it, in words.
-        lock_id: names the lock that the process holds; whoever held the same before is dead.
+        owner: the process, in words.
+        lock_id: names the lock that the process holds; an earlier owner of the same is dead.
         provenance: the columns of `ProvenanceRow` that are known at the start.
         dead: the holder that has shown no sign of life.
         seen: uid and number of epochs that the run had when its checkpoint was read.
@@ -102,7 +102,7 @@ def take(
 
     Raises:
         AlreadyDoneError: the run has a result.
-        HeldError: somebody else has it, who is not known to be dead.
+        HeldError: another process has it, which is not known to be dead.
         ChangedError: the run is not what was seen.
         OtherDataError: the data are not those of the spec's other runs.
     """
@@ -145,7 +145,7 @@ def _check_data(session: Session, run_id: int, spec_id: str, digest: str) -> Non
 
 
 def beat(database: Database, lease: Lease) -> None:
-    """A sign of life.
+    """Renew a lease: others see that its owner lives.
 
     Raises:
         TakenOverError: the run is another's.
@@ -157,7 +157,7 @@ def beat(database: Database, lease: Lease) -> None:
 
 
 def holders(database: Database, run_id: int | None = None) -> tuple[Holder, ...]:
-    """Who has which run, or that one run, by run number."""
+    """Return the owners of leases, of all runs or of one, by run number."""
     chosen = select(LeaseRow, RunRow).join(RunRow, RunRow.id == LeaseRow.run_id)
     if run_id is not None:
         chosen = chosen.where(LeaseRow.run_id == run_id)
@@ -167,7 +167,7 @@ def holders(database: Database, run_id: int | None = None) -> tuple[Holder, ...]
 
 
 def holder_of(session: Session, run_id: int) -> Holder | None:
-    """Return who has a run; None where nobody has."""
+    """Return the owner of a run's lease; None without one."""
     held = session.get(LeaseRow, run_id)
     return _holder(held, session.get_one(RunRow, run_id)) if held is not None else None
 
@@ -179,8 +179,8 @@ def check_lease(session: Session, lease: Lease) -> None:
         raise TakenOverError(f"run {lease.run_id} was taken over by another process")
 
 
-def let_go(session: Session, run_id: int) -> None:
-    """Nobody has the run any more."""
+def release(session: Session, run_id: int) -> None:
+    """Remove the lease of a run."""
     held = session.get(LeaseRow, run_id)
     if held is not None:
         session.delete(held)
@@ -192,5 +192,5 @@ def _holder(row: LeaseRow, run: RunRow) -> Holder:
 
 
 def lease_of(row: LeaseRow) -> Lease:
-    """Return what its holder shows."""
+    """Return the lease that its owner shows."""
     return Lease(row.run_id, row.attempt, row.token)

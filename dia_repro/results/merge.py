@@ -57,7 +57,7 @@ class Conflict:
 
 @dataclass
 class Merged:
-    """What a merge did, in runs.
+    """Numbers of runs that a merge added, continued and knew.
 
     Attributes:
         added: were not here.
@@ -239,7 +239,7 @@ class _Merge:
 
 
 def _difference(ours: Row, before: list[Row], theirs: Row, after: list[Row]) -> str | None:
-    """Why two histories of a run exclude each other, or None."""
+    """Return why two histories of a run exclude each other, or None."""
     for mine, other in zip(before, after, strict=False):
         if _figures(mine) != _figures(other):
             return f"other figures from epoch {mine['epoch']} on"
@@ -265,12 +265,12 @@ def _is_further(ours: Row, before: list[Row], theirs: Row, after: list[Row]) -> 
 
 
 def _figures(epoch: Row) -> list[str]:
-    """What has to be equal; nan equals nan, and how long it took is no result."""
+    """Return what has to be equal; nan equals nan, and how long it took is no result."""
     return [repr(epoch[name]) for name in epoch if name not in ("run_id", "seconds")]
 
 
 def _at_rest(run: Row) -> Row:
-    """A run as it is where nobody trains it."""
+    """Return a run as it is without a lease."""
     if run["state"] == State.RUNNING:
         return {**run, "state": State.INTERRUPTED.value, "owner": None}
     return {**run, "owner": None}

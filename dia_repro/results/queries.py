@@ -35,7 +35,7 @@ class UnknownRunError(UsageError):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run and what came of it.
+    """A run and its results.
 
     Attributes:
         epochs: how many are recorded.
@@ -62,7 +62,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class RunDetail:
-    """A run with all that is known of it: rows as mappings from column to value."""
+    """A run with its spec, epochs and attempts: rows as mappings from column to value."""
 
     summary: RunSummary
     spec_json: str
@@ -71,7 +71,7 @@ class RunDetail:
 
 
 def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunSummary, ...]]:
-    """The runs of each spec, by seed; a spec without any has an empty tuple."""
+    """Return the runs of each spec, by seed; a spec without any has an empty tuple."""
     wanted = list(dict.fromkeys(spec_ids))
     found: dict[str, list[RunSummary]] = {spec_id: [] for spec_id in wanted}
     for summary in _summaries(database, RunRow.spec_id.in_(wanted)):
@@ -80,19 +80,19 @@ def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunS
 
 
 def all_runs(database: Database) -> tuple[RunSummary, ...]:
-    """Every run, oldest first."""
+    """Return every run, oldest first."""
     return _summaries(database)
 
 
 def states_of(database: Database, spec_ids: Iterable[str]) -> tuple[State, ...]:
-    """The states of all runs of these specs."""
+    """Return the states of all runs of these specs."""
     chosen = select(RunRow.state).where(RunRow.spec_id.in_(set(spec_ids)))
     with database.reading() as session:
         return tuple(map(State, session.scalars(chosen)))
 
 
 def spec_json(database: Database, spec_ids: Iterable[str]) -> dict[str, str]:
-    """The canonical JSON of specs, by spec_id."""
+    """Return the canonical JSON of specs, by spec_id."""
     wanted = set(spec_ids)
     with database.reading() as session:
         chosen = select(SpecRow).where(SpecRow.spec_id.in_(list(wanted)))
@@ -105,13 +105,13 @@ def spec_json(database: Database, spec_ids: Iterable[str]) -> dict[str, str]:
 
 
 def all_spec_json(database: Database) -> tuple[str, ...]:
-    """The canonical JSON of every spec."""
+    """Return the canonical JSON of every spec."""
     with database.reading() as session:
         return tuple(session.scalars(select(SpecRow.json)))
 
 
 def run_detail(database: Database, run_id: int) -> RunDetail:
-    """One run with its epochs and attempts.
+    """Return one run with its epochs and attempts.
 
     Raises:
         UnknownRunError: there is no such run.
@@ -134,7 +134,7 @@ def run_detail(database: Database, run_id: int) -> RunDetail:
 
 
 def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
-    """Mean seconds an epoch on a device of that name, by spec_id."""
+    """Return the mean seconds of an epoch on a device of that name, by spec_id."""
     newest = (  # attempt that had begun by the epoch: the one that trained it
         select(func.max(ProvenanceRow.id))
         .where(ProvenanceRow.run_id == EpochRow.run_id, ProvenanceRow.from_epoch < EpochRow.epoch)
@@ -153,7 +153,7 @@ def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
 
 
 def most_used_gpu(database: Database) -> str | None:
-    """The name of the GPU that most attempts were made on; None without any."""
+    """Return the name of the GPU that most attempts were made on; None without any."""
     most = (
         select(ProvenanceRow.device)
         .where(ProvenanceRow.cuda.is_not(None))
@@ -225,7 +225,7 @@ def gpu_memory(database: Database) -> dict[str, int]:
 
 
 def analysis_parts(database: Database, run_id: int, settings: str) -> dict[int, str]:
-    """What is kept of a run's analysis with these settings: content by part."""
+    """Return the content of a run's analysis with these settings, by part."""
     chosen = (
         select(AnalysisPartRow)
         .join(AnalysisRow, AnalysisRow.id == AnalysisPartRow.analysis_id)
@@ -236,7 +236,7 @@ def analysis_parts(database: Database, run_id: int, settings: str) -> dict[int, 
 
 
 def analysis_settings(database: Database, run_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-    """The settings of each run's analyses, in their order; a run without any has none."""
+    """Return the settings of each run's analyses, sorted; a run without any has none."""
     wanted = list(dict.fromkeys(run_ids))
     found: dict[int, list[str]] = {run_id: [] for run_id in wanted}
     chosen = select(AnalysisRow.run_id, AnalysisRow.settings).where(AnalysisRow.run_id.in_(wanted))

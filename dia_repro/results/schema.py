@@ -30,12 +30,12 @@ NOT_FINITE_AS_TEXT = "sqlite"
 
 
 def now() -> datetime:
-    """UTC, without a zone, as the database keeps it."""
+    """Return the time in UTC, without a zone, as the database keeps it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 class State(StrEnum):
-    """Where a run is."""
+    """State of a run."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -209,12 +209,12 @@ class ProvenanceRow(Base):
 
 
 class LeaseRow(Base):
-    """Who trains a run, while somebody does: one row a run that is under way.
+    """The lease of a run that is under way.
 
     `lock_id` is the identity of the lease's lock (`leasing.lock_id`), so that a process that holds
-    the same lock knows that its holder is dead. `beats` counts up while the holder lives: others
+    the same lock knows that its owner is dead. `beats` counts up while the owner lives: others
     tell its death by a count that stands still, not by a clock. `token` is random, and known to the
-    holder alone: numbers are the same in another database that takes this one's place.
+    owner alone: numbers are the same in another database that takes this one's place.
     """
 
     __tablename__ = "leases"

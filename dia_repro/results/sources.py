@@ -12,7 +12,7 @@ from dia_repro.results.schema import EpochRow, LeaseRow, ProvenanceRow, RunRow, 
 
 
 def contributing(from_epochs: Sequence[int], epochs: int, *, diverged: bool) -> list[int]:
-    """Return the places of the attempts that a run's rows come from, newest first.
+    """Return the indices of the attempts that a run's rows come from, newest first.
 
     An attempt's rows were removed or replaced if a later one began before them. How a run diverged
     comes from its last attempt, whatever rows there are. An attempt that is left out may have
@@ -23,10 +23,10 @@ def contributing(from_epochs: Sequence[int], epochs: int, *, diverged: bool) -> 
         epochs: that the run has.
     """
     found, bound = [], epochs + diverged
-    for place in reversed(range(len(from_epochs))):
-        if from_epochs[place] < bound:
-            found.append(place)
-            bound = from_epochs[place]
+    for index in reversed(range(len(from_epochs))):
+        if from_epochs[index] < bound:
+            found.append(index)
+            bound = from_epochs[index]
     return found
 
 
@@ -46,10 +46,10 @@ def attempts_behind(session: Session, spec_ids: Iterable[str] | None = None) -> 
     found: set[int] = set()
     for (run, state), rows in groupby(session.execute(attempts), lambda row: (row[0], row[1])):
         known = [(row[2], row[3]) for row in rows]
-        places = contributing(
+        indices = contributing(
             [begun for _, begun in known], epochs.get(run, 0), diverged=state == State.DIVERGED
         )
-        found.update(known[place][0] for place in places)
+        found.update(known[index][0] for index in indices)
     return found
 
 

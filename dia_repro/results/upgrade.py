@@ -147,7 +147,7 @@ def _check_copy(copy: Path) -> None:
 
 
 def _copy_rows(source: Connection, target: Path) -> None:
-    """Every row, into tables of the same version of the schema."""
+    """Copy every row into tables of the same version of the schema."""
     engine = backends.make_engine(str(target), create=True)
     try:
         with backends.writers_of(engine).begin() as connection:

@@ -19,7 +19,7 @@ from dia_repro.results.leases import (
     count_epochs,
     holder_of,
     lease_of,
-    let_go,
+    release,
 )
 from dia_repro.results.schema import (
     DONE,
@@ -141,7 +141,7 @@ def _remove_other_gradients(session: Session, run_id: int, kept: Mapping[int, st
 
 
 def record_epoch(database: Database, lease: Lease, figures: Mapping[str, Any]) -> None:
-    """Add the next epoch; its figures are the columns of `EpochRow`.
+    """Add the next epoch; its values are the columns of `EpochRow`.
 
     Raises:
         ChangedError: it does not follow the epochs that are there.
@@ -176,15 +176,15 @@ def end(
     reason: str | None = None,
     step: str | None = None,
 ) -> None:
-    """A process is done with a run, one way or another.
+    """Record how an attempt at a run ended, and release the run.
 
     Args:
-        wall_seconds: of the attempt, by a clock that nobody sets.
-        step: in which way its steps were made.
+        wall_seconds: of the attempt, by a monotonic clock.
+        step: execution mode of its steps.
     """
     with database.writing() as session:
         check_lease(session, lease)
-        let_go(session, lease.run_id)
+        release(session, lease.run_id)
         run = session.get_one(RunRow, lease.run_id)
         run.state, run.owner, run.reason, run.changed_at = state, None, reason, now()
         row = session.get_one(ProvenanceRow, lease.attempt)
@@ -196,7 +196,7 @@ def end(
 def record_failure(
     database: Database, spec_id: str, seed: int, lease: Lease | None, reason: str
 ) -> None:
-    """A worker failed before it could say so here, or died: its run has failed.
+    """Record the failure of a run whose worker failed before it could do so, or died.
 
     Args:
         lease: the worker's, None where it had not taken the run up. A run with a result is left
@@ -205,7 +205,7 @@ def record_failure(
     with database.writing() as session:
         run = _left_by(session, spec_id, seed, lease)
         if run is not None and run.state not in DONE:
-            let_go(session, run.id)
+            release(session, run.id)
             run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()
 
 
@@ -235,10 +235,10 @@ def _left_by(session: Session, spec_id: str, seed: int, lease: Lease | None) -> 
 
 
 def free(database: Database, run_id: int, seen: Holder | None) -> bool:
-    """Make a run that nobody trains interrupted; return whether it still was one.
+    """Make a run without a living owner interrupted; return whether it still was one.
 
     Args:
-        seen: its holder when it was found dead; a sign of life since then, or another holder,
+        seen: its owner when it was found dead; a heartbeat since then, or another owner,
             leaves it alone.
     """
     with database.writing() as session:
@@ -250,7 +250,7 @@ def free(database: Database, run_id: int, seen: Holder | None) -> bool:
 
 
 def _interrupt(session: Session, run: RunRow) -> None:
-    let_go(session, run.id)
+    release(session, run.id)
     run.state, run.owner, run.changed_at = State.INTERRUPTED, None, now()
 
 

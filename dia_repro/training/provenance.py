@@ -17,6 +17,8 @@ import torch
 
 import dia_repro
 from dia_repro.errors import DiaReproError
+from dia_repro.experiments.attention import AttentionSpec
+from dia_repro.models.attention import unit_of
 
 # Results that the repository itself holds: their change does not make the code another.
 PUBLISHED = ("runs.db", "tables", "figures")
@@ -33,6 +35,7 @@ class Provenance:
 
     Attributes:
         device: the GPU's or processor's name.
+        package: `package_version`.
         threads: CPU threads of the training process.
         git_commit: of the code when the process was started, if it runs from a git checkout and
             git tells it.
@@ -58,8 +61,24 @@ class Provenance:
     deterministic: bool
 
 
-def collect(device: torch.device, command: str, data_sha256: str, from_epoch: int) -> Provenance:
-    """The circumstances of this process, on that device."""
+def package_version(attention: AttentionSpec | None = None) -> str:
+    """Return the version of this package, and the plugin that registers the attention if one does.
+
+    A plugin is named by its file and the file's SHA-256.
+    """
+    unit = unit_of(attention.kind) if attention else None
+    with_plugin = f" with {unit.source}" if unit and unit.source else ""
+    return f"{dia_repro.__version__}{with_plugin}"
+
+
+def collect(
+    device: torch.device,
+    command: str,
+    data_sha256: str,
+    from_epoch: int,
+    attention: AttentionSpec | None = None,
+) -> Provenance:
+    """Return the environment of this process, on that device and with a network's attention."""
     on_cpu = device.type == "cpu"
     commit, clean = code_state()
     return Provenance(
@@ -69,7 +88,7 @@ def collect(device: torch.device, command: str, data_sha256: str, from_epoch: in
         python=platform.python_version(),
         torch=str(torch.__version__),  # a class of torch's own: who reads it would load torch
         cuda=torch.version.cuda if device.type == "cuda" else None,
-        package=dia_repro.__version__,
+        package=package_version(attention),
         git_commit=commit,
         git_clean=clean,
         command=command,

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-import dia_repro
-from dia_repro.training.provenance import code_state
+from dia_repro.experiments.attention import AttentionSpec
+from dia_repro.training.provenance import code_state, package_version
 
 KEY = "environment"  # in a checkpoint
 # They make the libraries underneath take other instructions, which give other last digits.
@@ -29,7 +29,7 @@ class Environment:
         processes: processes that share the run.
         device: name of the GPU or the processor.
         torch: version of torch.
-        package: version of this package.
+        package: version of this package, and the plugin that registers the network's attention.
         code: its commit, where it is a git checkout, and whether that was changed.
         numba: version of numba, which compiles passes for a CPU.
         capability: instructions of the CPU that torch uses, and variables that choose other ones.
@@ -46,7 +46,15 @@ class Environment:
     capability: str
 
     @classmethod
-    def here(cls, threads: int, device: str, *, deterministic: bool, processes: int) -> Environment:
+    def here(
+        cls,
+        threads: int,
+        device: str,
+        *,
+        deterministic: bool,
+        processes: int,
+        attention: AttentionSpec | None = None,
+    ) -> Environment:
         """Return the environment of this process, which computes on the device of that name."""
         return cls(
             threads,
@@ -54,7 +62,7 @@ class Environment:
             processes,
             device,
             torch=str(torch.__version__),
-            package=dia_repro.__version__,
+            package=package_version(attention),
             code=_code(),
             numba=version("numba"),
             capability=_capability(),

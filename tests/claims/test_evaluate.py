@@ -11,7 +11,7 @@ import pytest
 
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import ClaimVerdict, Evidence, Verdict, evaluate_claims
-from dia_repro.claims.runs import cells_of
+from dia_repro.claims.evidence import cells_of
 from dia_repro.data import known_data
 from dia_repro.experiments.gradient_bins import BINS
 from dia_repro.experiments.names import Protocol

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from dia_repro.errors import UsageError
+from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Notice, Outcome, WorkOrder
+from dia_repro.execution.options import Resources
 from dia_repro.execution.slots import Slots
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_runs, run_detail
@@ -178,6 +180,9 @@ def test_the_size_of_an_array_is_the_clusters(slurm: Path, monkeypatch: pytest.M
     assert on_slurm.max_array_size() == 1, "a cluster without arrays"
     (slurm / "scontrol").write_text("#!/bin/bash\nexit 1\n")
     assert on_slurm.max_array_size() == 1001, "Slurm's default"
+    latin = "#!/bin/bash\nprintf 'ClusterName = caf\\351\\nMaxArraySize = 7\\n'\n"
+    (slurm / "scontrol").write_text(latin)
+    assert on_slurm.max_array_size() == 7
 
 
 def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path: Path) -> None:
@@ -196,6 +201,12 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path
     seen = dict(line.split("=", 1) for line in lines if "=" in line)
     assert {name: seen.get(name) for name in site} == site
     assert not set(outer) & set(seen)
+
+
+@pytest.mark.parametrize("cpus", ["0", "-1", "x", "9" * 5000, "1" + "0" * 22])
+def test_impossible_cpus_per_task_are_refused(cpus: str) -> None:
+    with pytest.raises(UsageError, match="a number from 1 to 9999"):
+        on_slurm.Slurm.find(Resources(slurm=(f"cpus-per-task={cpus}",)), Dialogue())
 
 
 @pytest.mark.parametrize("text", ["=5", "partition=", "--", "two words"])
@@ -300,7 +311,13 @@ def test_times_are_read_as_sbatch_reads_them(text: str, minutes: int) -> None:
     assert submission.parameters()["time"] == minutes
 
 
-@pytest.mark.parametrize("options", [{"time": "soon"}, {"array": "0-9"}, {"signal": "9"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"time": text} for text in ("soon", "9" * 5000, "99999999999999", "99999-0")),
+        *({name: "9"} for name in ("array", "signal", "ntasks-per-node", "signal-delay-s")),
+    ],
+)
 def test_options_that_cannot_be_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=f"--slurm {next(iter(options))}"):
         on_slurm.Submission(None, 1, 4, options).parameters()
@@ -322,3 +339,20 @@ def test_what_slurm_refuses_is_said_as_it_says_it(slurm: Path, tmp_path: Path) -
     assert result.returncode == 3
     assert "invalid partition specified: nowhere" in result.stderr
     assert one_line(result.stderr.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("answer", ["job 42 on caf\\351", "done"])
+def test_jobs_without_a_readable_number_are_not_called_refused(
+    answer: str, slurm: Path, tmp_path: Path
+) -> None:
+    (slurm / "sbatch").write_text(f"#!/bin/bash\nprintf 'Submitted {answer}\\n'\n")
+    _, orders = make_orders(tmp_path, [tiny_spec()], 1)
+    with pytest.raises(on_slurm.SlurmError, match="jobs may be submitted: see 'squeue"):
+        submit(orders, tmp_path)
+
+
+def test_missing_sbatch_is_named(slurm: Path, tmp_path: Path) -> None:
+    (slurm / "sbatch").unlink()
+    _, orders = make_orders(tmp_path, [tiny_spec()], 1)
+    with pytest.raises(on_slurm.SlurmError, match=r"cannot submit .*: sbatch: No such file"):
+        submit(orders, tmp_path)

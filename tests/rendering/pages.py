@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.artifacts.findings import gather
+from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.cli.report import write_page

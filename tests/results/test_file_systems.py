@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.errors import UsageError, displayed
-from dia_repro.results.backends import make_engine, sqlite_path
-from dia_repro.results.file_systems import network_file_system
+from dia_repro.results.backends import make_engine, network_file_system, sqlite_path
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0

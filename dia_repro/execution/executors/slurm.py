@@ -50,8 +50,9 @@ MAX_ARRAY_SIZE = 1001
 OF_THE_SITE = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"}
 OF_ALL_JOBS = {"account", "clusters", "constraint", "partition", "qos", "reservation", "wckey"}
 OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
-SETTLED = {"array", "signal", "ntasks", "nodes", "output", "error", "no-requeue"}
-TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
+SETTLED = {"array", "signal", "ntasks", "ntasks-per-node", "nodes", "output", "error", "no-requeue"}
+SETTLED |= {"array-parallelism", "signal-delay-s"}  # submitit's names, not sbatch's
+TIME = re.compile(r"(?:(?P<days>\d{1,4})-)?(?P<parts>\d{1,7}(?::\d{1,7}){0,2})", re.ASCII)
 
 
 class SlurmError(AbsentError):
@@ -135,8 +136,8 @@ class Slurm(Executor):
             raise UsageError("--gpus-per-run and --device cpu do not go together")
         gpus = 0 if on_cpu else resources.gpus_per_run or 1
         cpus = str(sbatch.pop("cpus-per-task", CPUS_PER_GPU * gpus or 1))
-        if not cpus.isdecimal() or int(cpus) < 1:
-            raise UsageError(f"--slurm cpus-per-task={cpus}: a number from 1")
+        if not re.fullmatch("[1-9][0-9]{0,3}", cpus):
+            raise UsageError(f"--slurm cpus-per-task={cpus}: a number from 1 to 9999")
         submission = Submission(resources.jobs, gpus, int(cpus), sbatch)
         submission.parameters()  # refuses what it cannot be
         return cls(Machine(("cpu" if on_cpu else "cuda:0",), int(cpus)), submission)
@@ -247,11 +248,20 @@ def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: 
         with executor.batch():
             jobs = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise SlurmError(f"Slurm does not take the jobs: {lines[-1].strip()}") from error
+        raise SlurmError(_complaint(error)) from error
     except OSError as error:
-        raise SlurmError(f"cannot write to {folder}: {error.strerror or error}") from error
+        place = error.filename or folder
+        raise SlurmError(f"cannot submit to Slurm: {place}: {error.strerror or error}") from error
     return str(jobs[0].job_id).split("_")[0]
+
+
+def _complaint(error: Exception) -> str:
+    """Return what `sbatch` said where it failed, or why its answer cannot be read."""
+    if isinstance(error.__cause__, subprocess.CalledProcessError):
+        lines = str(error).splitlines() or [str(error.__cause__)]
+        return f"Slurm does not take the jobs: {lines[-1].strip()}"
+    reason = str(error.__cause__ or error).splitlines()[0]
+    return f"jobs may be submitted: see 'squeue --me'; no job number came from sbatch ({reason})"
 
 
 def _after(parameters: Mapping[str, Any], job: str) -> dict[str, Any]:
@@ -266,12 +276,10 @@ def max_array_size() -> int:
     """Return how many tasks an array may have on this cluster, at least 1."""
     try:
         command = ["scontrol", "show", "config"]
-        config = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=20
-        ).stdout
+        config = subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
     except (OSError, subprocess.SubprocessError):
         return MAX_ARRAY_SIZE
-    known = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.MULTILINE)
+    known = re.search(rb"^MaxArraySize\s*=\s*(\d{1,9})", config, re.MULTILINE)
     return max(1, int(known[1])) if known else MAX_ARRAY_SIZE
 
 

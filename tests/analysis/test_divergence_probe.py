@@ -1,4 +1,4 @@
-"""The first steps of a training."""
+"""The initial steps of a training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dia_repro.analysis.starting import Start, Variation, cut, first_steps
+from dia_repro.analysis.divergence_probe import InitialSteps, Variation, cut, initial_steps
 from dia_repro.data import load
 from dia_repro.data.dataset import Dataset
 from dia_repro.errors import UsageError
@@ -27,8 +27,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return found
 
 
-def start(digits: Dataset, spec: Spec, steps: int = 4, variation: Variation | None = None) -> Start:
-    return first_steps(spec, 3, digits, steps, CPU, variation or Variation())
+def start(
+    digits: Dataset, spec: Spec, steps: int = 4, variation: Variation | None = None
+) -> InitialSteps:
+    return initial_steps(spec, 3, digits, steps, CPU, variation or Variation())
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from dia_repro.analysis.gini import Integration, Settings
 from dia_repro.analysis.gradients import RecordedRun
 from dia_repro.analysis.states import Source
-from dia_repro.claims.statements import of_gradients, of_integration
+from dia_repro.claims.readings import of_gradients, of_integration
 from tests.helpers import tiny_spec
 
 

@@ -1,24 +1,26 @@
-"""The first steps of a training: whether they blow up, and how large the logits are before them.
+"""Divergence probe: whether a training's initial steps diverge, and the logits before them.
 
 Without BN that is where Table 8 is decided. What may be varied is what the paper does not say, or
-what other data change: how convolutions start, the rate, the number of classes.
+what other data change: how convolutions are initialised, the rate, the number of classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 
 import torch
 from torch import Tensor, nn
 
+from dia_repro.data import load
 from dia_repro.data.dataset import AnyDataset, Dataset, Images
 from dia_repro.errors import UsageError
-from dia_repro.experiments.names import Init
+from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.experiments.spec import Spec
+from dia_repro.training.numerics import prepare_process
 from dia_repro.training.seeding import global_seed
 from dia_repro.training.trainer import Diverged, Trainer
 
@@ -46,8 +48,8 @@ class Variation:
 
 
 @dataclass(frozen=True)
-class Start:
-    """What the first steps were.
+class InitialSteps:
+    """Result of a probe.
 
     Attributes:
         spread: standard deviation of all logits of the first batch, before any step.
@@ -64,14 +66,14 @@ class Start:
         return None if math.isfinite(self.losses[-1]) else len(self.losses)
 
 
-def first_steps(
+def initial_steps(
     spec: Spec,
     seed: int,
     dataset: AnyDataset,
     steps: int,
     device: torch.device,
     variation: Variation = Variation(),
-) -> Start:
+) -> InitialSteps:
     """Train for a few steps of the first epoch, with the draws of the run of that seed.
 
     Args:
@@ -101,11 +103,28 @@ def first_steps(
     for loss in islice(_losses(trainer), steps):
         handle.remove()
         losses.append(loss)
-    return Start(spreads[0], tuple(losses))
+    return InitialSteps(spreads[0], tuple(losses))
+
+
+def probe(
+    specs: Sequence[Spec],
+    seeds: Sequence[int],
+    location: DataLocation,
+    steps: int,
+    cores: int,
+    device: torch.device,
+    variation: Variation,
+) -> Iterator[tuple[Spec, int, InitialSteps]]:
+    """Yield the initial steps of each spec and seed; data are read once."""
+    prepare_process(cores, device)
+    loaded = {data: load(data, location) for data in dict.fromkeys(spec.data for spec in specs)}
+    for spec, seed in product(specs, seeds):
+        data = loaded[spec.data]
+        yield spec, seed, initial_steps(spec, seed, data, steps, device, variation)
 
 
 def _losses(trainer: Trainer) -> Iterator[float]:
-    """Of each step of an epoch, to the first that is not finite."""
+    """Yield the loss of each step of an epoch, to the first that is not finite."""
     sums = trainer.step.tally.sums
     for images, labels in trainer.batches(0):
         before = float(sums[0])
@@ -118,7 +137,7 @@ def _losses(trainer: Trainer) -> Iterator[float]:
 
 
 def cut(dataset: AnyDataset, classes: int, wanted: int) -> Dataset:
-    """The same images in more classes: class c's in turn in c·k to c·k + k - 1.
+    """Return the same images in more classes: class c's in turn in c·k to c·k + k - 1.
 
     Raises:
         UsageError: that cannot be done with classes of one size, or images are not at hand.
