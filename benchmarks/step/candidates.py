@@ -14,7 +14,8 @@ from torch import Tensor
 from benchmarks.step.images import image_files, packed_dataset, random_images
 from benchmarks.step.reference import ReferenceLoop
 from dia_repro.experiments.spec import Spec
-from dia_repro.training.step import CapturedStep, TrainingStep
+from dia_repro.training.captured import CapturedStep
+from dia_repro.training.step import TrainingStep
 from dia_repro.training.trainer import Trainer
 
 

@@ -14,7 +14,7 @@ from dia_repro.analysis.runs import NotAnalysableError, best_runs, finished_spec
 from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, LOWEST
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.parts import gradient_records
 from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS
@@ -43,6 +43,7 @@ class RecordedRun:
         return 0, _last(self.spec)
 
 
+@one_state
 def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRun]:
     """Return the runs asked for; by default the best one of each of Figure 6's networks.
 

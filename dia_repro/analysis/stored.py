@@ -21,7 +21,7 @@ from dia_repro.analysis.states import (
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.parts import ForestPart, forest_parts, kind_of
 from dia_repro.results.queries import (
     RunDetail,
@@ -35,6 +35,7 @@ STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
 _SETTINGS = TypeAdapter(Settings)
 
 
+@one_state
 def choose_run(database: Database, run_id: int | None) -> RunDetail:
     """Return the run asked for, or the best one of Figure 5's network.
 

@@ -10,7 +10,7 @@ from dia_repro.artifacts.table import Cell, Entry, TableArtifact, TableValue
 from dia_repro.experiments.names import Precision
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.histories import History, histories
 from dia_repro.results.queries import RunSummary, runs_of
 from dia_repro.results.schema import DONE, State
@@ -164,6 +164,7 @@ class Findings:
         return sum(run.state is State.DIVERGED for run in self.runs)
 
 
+@one_state
 def gather(artifact: TableArtifact, database: Database, value: TableValue) -> Findings:
     """Return all that the database has on an artifact, under the request that its value answers."""
     found = runs_of(database, (spec.spec_id for spec in value.specs.values()))
@@ -178,6 +179,7 @@ def gather(artifact: TableArtifact, database: Database, value: TableValue) -> Fi
     return Findings(artifact, value, experiments)
 
 
+@one_state
 def explain(
     artifact: TableArtifact,
     database: Database,

@@ -22,7 +22,7 @@ from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, figures, tables
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import Differences, RunSummary, mixed_environments, runs_of
 from dia_repro.results.schema import State
 
@@ -272,6 +272,7 @@ class TableArtifact:
         usual = replace(request, epochs=None)
         return usual if self.specs(usual) == self.specs(request) else request
 
+    @one_state
     def compute(self, database: Database, request: Request, seeds: int | None = None) -> TableValue:
         """The table from what the database holds.
 

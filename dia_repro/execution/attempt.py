@@ -18,7 +18,7 @@ from dia_repro.data import load
 from dia_repro.data.dataset import AnyDataset
 from dia_repro.errors import DiaReproError, displayed_text
 from dia_repro.execution.crew import crew, threads_each
-from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, seems_dead
+from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, silent
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
     Begun,
@@ -45,8 +45,13 @@ from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
 from dia_repro.training.gradients import Record
 from dia_repro.training.numerics import prepare_process, use_device
-from dia_repro.training.provenance import code_at_start, collect, device_name, peak_memory
-from dia_repro.training.reproducing import Environment
+from dia_repro.training.provenance import (
+    Environment,
+    code_at_start,
+    collect,
+    device_name,
+    peak_memory,
+)
 from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
@@ -222,9 +227,9 @@ class Attempt:
         try:
             lease = self.ledger.take(run_id, owner, lock, provenance, None, seen)
         except HeldError as held:
-            self._notice(f"{held.holder.owner} has it: waiting for a sign of life")
-            dead = seems_dead(self.ledger, held.holder, self.should_stop)
-            if dead is None:
+            dead = held.holder
+            self._notice(f"{dead.owner} has it: waiting for a sign of life")
+            if not silent(lambda: self.ledger.look(run_id), [dead], self.should_stop):
                 raise
             self._notice(f"{dead.owner} gave none and is taken for dead")
             lease = self.ledger.take(run_id, owner, lock, provenance, dead, seen)

@@ -27,8 +27,8 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
 from dia_repro.execution.failures import cause_of_death
 from dia_repro.execution.messages import Message, Notice, WorkOrder
+from dia_repro.training.distributed import ALONE, Group, joined
 from dia_repro.training.numerics import prepare_process
-from dia_repro.training.together import ALONE, Group, joined
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 HERE = "127.0.0.1"

@@ -13,10 +13,11 @@ from torch import Tensor
 from dia_repro.data.sources.digits import load_digits
 from dia_repro.execution.machine import find_machine, why_unusable
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
+from dia_repro.training.captured import CapturedStep
+from dia_repro.training.distributed import _OnCPU
 from dia_repro.training.gradients import summarise
 from dia_repro.training.provenance import peak_memory
-from dia_repro.training.step import CapturedStep, TrainingStep
-from dia_repro.training.together import _OnCPU
+from dia_repro.training.step import TrainingStep
 from dia_repro.training.trainer import Diverged, Trainer
 from tests.helpers import tiny_spec
 

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from dia_repro.data.sources.digits import load_digits
 from dia_repro.execution import forkserver
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
-from dia_repro.training.together import (
+from dia_repro.training.distributed import (
     ALONE,
     Group,
     UnsharedRunError,
