@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from dia_repro.data import AnyDataset, load
+from dia_repro.data import load
+from dia_repro.data.dataset import AnyDataset
 from dia_repro.errors import DiaReproError, displayed_text
 from dia_repro.execution.crew import crew, threads_each
 from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, silent

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from dia_repro.data import AnyDataset, Dataset
+from dia_repro.data.dataset import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock
