@@ -1,23 +1,13 @@
-"""An attention kind of one's own, in the two files of its author's folder."""
+"""An attention kind of one's own, as the README shows it, in the files of a user's folder."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-UNIT = '''"""ECA: a convolution over the channels. Wang et al.: ECA-Net, CVPR 2020, eq. 7."""
-from torch import nn
-from dia_repro.models import register_attention
-
-
-@register_attention("eca", title="ECA")
-class ECA(nn.Module):
-    def __init__(self, channels: int, kernel: int = 3) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
-
-    def forward(self, pooled, state=None):
-        return self.conv(pooled[:, None])[:, 0].sigmoid(), None
-'''
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+SECTION = README.split("\n## An attention kind or an artifact of your own\n")[1].split("\n## ")[0]
+UNIT, ARTIFACT = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 TEST = """import torch
 from dia_repro.models import build
 
@@ -30,7 +20,7 @@ def test_it_recalibrates_channels():
 
 
 def write_eca(folder: Path, unit: str = UNIT) -> Path:
-    """Write the unit and its test; the folder."""
+    """Write the unit and its test, and return the folder."""
     folder.mkdir(exist_ok=True)
     (folder / "eca.py").write_text(unit)
     (folder / "test_eca.py").write_text(TEST)

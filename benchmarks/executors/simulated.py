@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from sqlalchemy import Engine, event
 
-from dia_repro.data import AnyDataset
+from dia_repro.data.dataset import AnyDataset
 from dia_repro.execution import worker
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.ledger import Ledger

@@ -14,7 +14,8 @@ from torch import Tensor
 from benchmarks.step.images import image_files, packed_dataset, random_images
 from benchmarks.step.reference import ReferenceLoop
 from dia_repro.experiments.spec import Spec
-from dia_repro.training.step import CapturedStep, TrainingStep
+from dia_repro.training.captured import CapturedStep
+from dia_repro.training.step import TrainingStep
 from dia_repro.training.trainer import Trainer
 
 
@@ -112,9 +113,9 @@ def _from_files(task: Task) -> Iterator[int]:
     with TemporaryDirectory(prefix="dia-repro-bench-") as folder:
         root = Path(folder)
         counts = (task.training_images, task.test_images)
-        dataset, found = image_files(data.dataset, data.image_size, *counts, root / "files")
+        dataset = image_files(data.dataset, data.image_size, *counts, root / "files")
         if task.mode is Mode.PACKED:
-            dataset = packed_dataset(dataset, found, root / "pack", task.threads)
+            dataset = packed_dataset(dataset, root / "pack", task.threads)
         yield from _epochs(Trainer(task.spec, 0, dataset, torch.device(task.device), task.threads))
 
 

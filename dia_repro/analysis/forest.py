@@ -24,23 +24,26 @@ class Task:
 
     Attributes:
         target: t, counted from 1; 2 at least.
-        first: number of the first tree in the forest.
         seeds: of the trees.
     """
 
     target: int
-    first: int
     seeds: tuple[int, ...]
+
+    @property
+    def work(self) -> int:
+        """A measure of how long it takes."""
+        return self.target * len(self.seeds)
 
 
 def tree_seeds(trees: int, seed: int) -> tuple[int, ...]:
-    """Of a forest's trees, as scikit-learn draws them."""
+    """Return the seeds of a forest's trees, as scikit-learn draws them."""
     random = np.random.RandomState(seed)
     return tuple(int(random.randint(np.iinfo(np.int32).max)) for _ in range(trees))
 
 
 def bootstrap(samples: int, tree_seed: int) -> Floats:
-    """How often a tree sees each sample, (samples,), as scikit-learn draws it."""
+    """Return how often a tree sees each sample, (samples,), as scikit-learn draws it."""
     drawn = np.random.RandomState(tree_seed).randint(0, samples, samples, dtype=np.int32)
     return np.bincount(drawn, minlength=samples).astype(np.float64)
 
@@ -62,7 +65,7 @@ class Regressions:
         self._sorted = np.argsort(self._columns, axis=1, kind="stable").astype(np.int32)
 
     def importances(self, task: Task) -> Floats:
-        """Of each source layer for a target in each tree, (trees, t - 1); rows sum up to 1.
+        """Return each source layer's importance in each tree, (trees, t - 1); rows sum up to 1.
 
         A row is 0 throughout where a tree finds nothing to split.
         """
@@ -87,7 +90,7 @@ class Regressions:
         return self._by_layer(rows)
 
     def library_importances(self, task: Task) -> Floats:
-        """The same by scikit-learn, the trees one after the other."""
+        """Return the same by scikit-learn, the trees one after the other."""
         from sklearn.tree import DecisionTreeRegressor
 
         width = (task.target - 1) * self.channels
@@ -110,7 +113,7 @@ class Regressions:
 
 
 def split_work(layers: int, seeds: tuple[int, ...], block: int) -> Iterator[Task]:
-    """All trees of all targets, the largest forests first: so that none trails behind."""
+    """Yield all trees of all targets, the largest forests first: so that none trails behind."""
     for target in range(layers, 1, -1):
         for first in range(0, len(seeds), block):
-            yield Task(target, first, seeds[first : first + block])
+            yield Task(target, seeds[first : first + block])

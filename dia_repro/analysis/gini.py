@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dia_repro.analysis.states import Source
 from dia_repro.errors import UsageError
+
+if TYPE_CHECKING:
+    from dia_repro.analysis.forest import Task
 
 Floats = NDArray[np.float64]
 FAR = 3
@@ -51,7 +57,7 @@ class Settings:
     library: bool
 
     def canonical_json(self) -> str:
-        """For the database: the same text for the same settings."""
+        """Return the database's text for these settings, always the same."""
         return json.dumps({"kind": "gini", **asdict(self)}, sort_keys=True)
 
 
@@ -71,7 +77,7 @@ class Integration:
 
     @property
     def layers(self) -> int:
-        """T."""
+        """Number of layers T of the stage."""
         return max(self.shares)
 
     @property
@@ -90,7 +96,7 @@ class Integration:
         return heat
 
     def far_share(self) -> tuple[float, float, float]:
-        """Importance of layers more than three back, mean over the targets that have any, %.
+        """Return the importance of layers more than three back, mean over targets that have any, %.
 
         Returns:
             Of the forest; and its interval, 95 % of what single trees give. Each tree has its own
@@ -110,11 +116,11 @@ class Integration:
         return float(per_tree.mean()), float(low), float(high)
 
     def density(self) -> float:
-        """Mean of the heatmap's cells: 1 where a layer draws on all before it alike."""
+        """Return the mean of the heatmap's cells: 1 where a layer draws on all before it alike."""
         return float(np.nanmean(self.matrix))
 
     def main_source_of_last(self) -> int:
-        """The layer from which the last one draws most, from 1."""
+        """Return the layer from which the last one draws most, counted from 1."""
         return int(self.shares[self.layers].mean(0).argmax()) + 1
 
 
@@ -138,7 +144,7 @@ def integrate(
     Raises:
         TooFewSamplesError: there are too few images, or only one layer.
     """
-    from dia_repro.analysis.forest import Regressions, Task, split_work, tree_seeds
+    from dia_repro.analysis.forest import Regressions, split_work, tree_seeds
 
     samples, layers, _ = states.shape
     if samples < LEAST_SAMPLES:
@@ -152,33 +158,29 @@ def integrate(
     regressions = Regressions(states)
     fit = regressions.library_importances if settings.library else regressions.importances
     tasks = list(split_work(layers, tree_seeds(settings.trees, settings.seed), BLOCK))
-    work = sum(task.target * len(task.seeds) for task in tasks)
-    finished = sum(task.target * len(task.seeds) for task in tasks if task.target in done)
+    work = sum(task.work for task in tasks)
+    finished = sum(task.work for task in tasks if task.target in done)
     on_progress(finished, work)
+    tasks = [task for task in tasks if task.target not in done]
     shares = dict(done)
-    open_tasks = [task for task in tasks if task.target not in done]
-    parts: dict[int, dict[int, tuple[Floats, float]]] = {task.target: {} for task in open_tasks}
-    blocks = -(-settings.trees // BLOCK)
-
-    def timed(task: Task) -> tuple[Floats, float]:
-        begun = time.perf_counter()
-        return fit(task), time.perf_counter() - begun
-
     with ThreadPoolExecutor(jobs) as pool:
-        futures: dict[Future[tuple[Floats, float]], Task] = {
-            pool.submit(timed, task): task for task in open_tasks
-        }
         try:
-            for future in as_completed(futures):
-                task = futures[future]
-                mine = parts[task.target]
-                mine[task.first] = future.result()
-                if len(mine) == blocks:
-                    together = np.concatenate([mine[first][0] for first in sorted(mine)])
-                    shares[task.target] = together
-                    keep(task.target, together, sum(seconds for _, seconds in mine.values()))
-                finished += task.target * len(task.seeds)
-                on_progress(finished, work)
+            results = zip(tasks, pool.map(partial(_timed, fit), tasks), strict=True)
+            for target, blocks in groupby(results, key=lambda pair: pair[0].target):
+                found, seconds = [], 0.0
+                for task, (block, took) in blocks:
+                    found.append(block)
+                    seconds += took
+                    finished += task.work
+                    on_progress(finished, work)
+                shares[target] = np.concatenate(found)
+                keep(target, shares[target], seconds)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return Integration(settings, samples, dict(sorted(shares.items())))
+
+
+def _timed(fit: Callable[[Task], Floats], task: Task) -> tuple[Floats, float]:
+    """Return the importances in some trees, and the seconds of computing."""
+    begun = time.perf_counter()
+    return fit(task), time.perf_counter() - begun

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dia_repro.analysis.states import NotAnalysableError
-from dia_repro.analysis.stored import NoRunError, finished_runs
+import numpy as np
+from numpy.typing import NDArray
+
+from dia_repro.analysis.runs import NotAnalysableError, best_runs, finished_spec
 from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, LOWEST
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.parts import gradient_records
 from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
-from dia_repro.results.schema import GRADIENTS_SETTINGS, State
+from dia_repro.results.schema import GRADIENTS_SETTINGS
 
 LABELS = {entry.model: entry.column for entry in FIGURE6.entries}
 Record = dict[str, Any]
@@ -39,49 +43,22 @@ class RecordedRun:
         return 0, _last(self.spec)
 
 
+@one_state
 def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRun]:
-    """The runs asked for; by default the best finished one of each of Figure 6's networks.
-
-    By default all are on the same data, the paper's if there are any on those, with as many
-    networks as possible, in the figure's order.
+    """Return the runs asked for; by default the best one of each of Figure 6's networks.
 
     Raises:
         NotAnalysableError: a run asked for is not finished, or has recorded no gradients.
-        NoRunError: there is no such run.
+        NoRunError, UnknownRunError: there is no such run.
     """
-    if run_ids:
-        return [_checked(database, run_detail(database, number)) for number in run_ids]
-    groups: dict[tuple[object, ...], dict[str, RecordedRun]] = {}
-    for one in _of_the_figure(database):
-        group = groups.setdefault((one.spec.data, one.spec.recipe, one.spec.precision), {})
-        before = group.get(one.label)
-        if before is None or _top1(one) > _top1(before):
-            group[one.label] = one
-    if not groups:
-        raise NoRunError(
-            f"no run of ResNet56 without skips is finished in {database.name}: "
-            "dia-repro run figure6"
-        )
-
-    def rank(group: dict[str, RecordedRun]) -> tuple[int, bool]:
-        spec = next(iter(group.values())).spec
-        return len(group), spec.data.dataset == FIGURE6.entries[0].dataset
-
-    best = max(groups.values(), key=rank)
-    return [best[label] for label in LABELS.values() if label in best]
+    runs = [run_detail(database, number) for number in run_ids] or best_runs(
+        database, FIGURE6, lambda run, spec: bool(whole_records(database, run.id, spec))
+    ).values()
+    return [_recorded(database, run) for run in runs]
 
 
-def _of_the_figure(database: Database) -> Iterable[RecordedRun]:
-    for spec, summary in finished_runs(database, LABELS):
-        records = whole_records(database, summary.id, spec)
-        if records:
-            yield RecordedRun(run_detail(database, summary.id), spec, LABELS[spec.model], records)
-
-
-def _checked(database: Database, run: RunDetail) -> RecordedRun:
-    number, spec = run.summary.id, Spec.from_json(run.spec_json)
-    if run.summary.state is not State.FINISHED:
-        raise NotAnalysableError(f"run {number} is {run.summary.state}: its training has no end")
+def _recorded(database: Database, run: RunDetail) -> RecordedRun:
+    number, spec = run.summary.id, finished_spec(run)
     if not records_of(database, number):
         raise NotAnalysableError(
             f"run {number} has recorded no gradients: only networks without skips do"
@@ -92,24 +69,36 @@ def _checked(database: Database, run: RunDetail) -> RecordedRun:
     return RecordedRun(run, spec, LABELS.get(spec.model, spec.model.attention.kind), records)
 
 
+def distinct_labels(found: Sequence[RecordedRun]) -> list[str]:
+    """Return the networks' names, with the run's number where several have the same."""
+    counts = Counter(one.label for one in found)
+    return [
+        f"{one.label}, run {one.run.summary.id}" if counts[one.label] > 1 else one.label
+        for one in found
+    ]
+
+
+def shares_by_decade(record: Record) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the bins' middles as powers of ten, and the share of all elements a decade."""
+    inside = np.asarray(record["histogram"][1:-1], float)  # without those below and above the bins
+    middles = LOWEST + (np.arange(len(inside)) + 0.5) / BINS_PER_DECADE
+    return middles, inside / max(1, record["count"]) * BINS_PER_DECADE
+
+
 def whole_records(database: Database, run_id: int, spec: Spec) -> dict[int, list[Record]]:
-    """What a run has recorded; nothing where its first or its last record is missing."""
+    """Return what a run has recorded; nothing where its first or its last record is missing."""
     records = records_of(database, run_id)
     return records if {0, _last(spec)} <= records.keys() else {}
 
 
 def _last(spec: Spec) -> int:
-    """Epochs done at the last record: it is made as the last epoch begins."""
+    """Return the number of epochs done at the last record: it is made as the last epoch begins."""
     return spec.recipe.epochs - 1
 
 
 def records_of(database: Database, run_id: int) -> dict[int, list[Record]]:
-    """What a run has recorded: of each stage, by the number of epochs done."""
+    """Return what a run has recorded: of each stage, by the number of epochs done."""
     parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
     with database.translated():
         found = gradient_records(parts)
     return {epochs: [asdict(record) for record in stages] for epochs, stages in found.items()}
-
-
-def _top1(one: RecordedRun) -> float:
-    return one.run.summary.best_top1 or 0.0

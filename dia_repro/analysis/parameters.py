@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dia_repro.artifacts import TableArtifact
+from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.artifacts.table4 import RATIOS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.models import count
 from dia_repro.models.attention import DIALSTM
-from dia_repro.paper import deviation
+from dia_repro.paper import PaperCell, deviation
 
 # Channels of the stages of the paper's CIFAR ResNets.
 STAGE_WIDTHS = (64, 128, 256)
@@ -22,13 +22,14 @@ STAGE_WIDTHS = (64, 128, 256)
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """A #P cell.
+    """Parameter count of a network.
 
     Attributes:
-        paper_millions: as printed.
+        paper_millions: as printed; "" where the paper prints none.
         parameters: counted on the network that the paper's protocol trains.
         macs: multiply-accumulates of its forward pass of one image of the paper's size.
-        matches: whether the count, rounded to the print's decimals, is the print.
+        matches: whether the count, rounded to the print's decimals, is the print; None where the
+            paper prints none.
         note: why it does not, where that is known.
     """
 
@@ -38,13 +39,13 @@ class ParameterCount:
     paper_millions: str
     parameters: int
     macs: int
-    matches: bool
+    matches: bool | None
     note: str
 
     @property
     def acceptable(self) -> bool:
-        """Whether it matches, or is a known misprint."""
-        return self.matches or bool(self.note)
+        """Return whether it is the print, a known misprint, or not printed."""
+        return self.matches is not False or bool(self.note)
 
 
 @dataclass(frozen=True)
@@ -72,31 +73,34 @@ class UnitCost:
 
 
 def parameter_counts(artifacts: Iterable[TableArtifact]) -> list[ParameterCount]:
-    """Every #P cell of the artifacts, in the paper's order."""
-    counts = []
-    for artifact in artifacts:
-        for entry in artifact.entries:
-            printed = artifact.paper.find(entry.row, entry.column, "params")
-            if printed is None:
-                continue
-            spec = entry.spec(Request(Protocol.PAPER))
-            counted = count(spec.model, spec.data.classes, spec.data.image_size)
-            rounded = f"{counted.parameters / 1e6:.{printed.decimals}f}"
-            matches = rounded == printed.printed
-            known = None if matches else deviation(artifact.name, entry.row, entry.column)
-            counts.append(
-                ParameterCount(
-                    artifact=artifact.name,
-                    row=entry.row,
-                    column=entry.column,
-                    paper_millions=printed.printed,
-                    parameters=counted.parameters,
-                    macs=counted.macs,
-                    matches=matches,
-                    note=known.reason if known else "",
-                )
-            )
-    return counts
+    """Return the count of every #P cell of the artifacts, in the paper's order."""
+    cells = [
+        (entry, printed)
+        for artifact in artifacts
+        for entry in artifact.entries
+        if (printed := artifact.paper.find(entry.row, entry.column, "params")) is not None
+    ]
+    return [_count(entry, printed) for entry, printed in cells]
+
+
+def _count(entry: Entry, printed: PaperCell) -> ParameterCount:
+    spec = entry.spec(Request(Protocol.PAPER))
+    counted = count(spec.model, spec.data.classes, spec.data.image_size)
+    matches, note = None, ""
+    if printed.printed:
+        matches = f"{counted.parameters / 1e6:.{printed.decimals}f}" == printed.printed
+        known = deviation(printed.artifact, entry.row, entry.column)
+        note = known.reason if known and not matches else ""
+    return ParameterCount(
+        artifact=printed.artifact,
+        row=entry.row,
+        column=entry.column,
+        paper_millions=printed.printed,
+        parameters=counted.parameters,
+        macs=counted.macs,
+        matches=matches,
+        note=note,
+    )
 
 
 def unit_costs() -> list[UnitCost]:

@@ -11,23 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dia_repro.data import AnyDataset, StreamedDataset, load
-from dia_repro.data.dataset import Images
-from dia_repro.errors import AbsentError, UsageError
+from dia_repro.analysis.runs import NotAnalysableError, finished_spec
+from dia_repro.data import load
+from dia_repro.data.dataset import AnyDataset, Images, StreamedDataset
+from dia_repro.errors import AbsentError
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
 from dia_repro.models.attention.dia_lstm import DIALSTM
 from dia_repro.models.stage import Stage
 from dia_repro.results.queries import RunDetail
-from dia_repro.results.schema import State
 from dia_repro.training import checkpoint
 from dia_repro.training.probing import check_reachable
 from dia_repro.training.store import Folder
 from dia_repro.training.trainer import TEST_BATCH, Trainer
-
-
-class NotAnalysableError(UsageError):
-    """The run has no result to analyse, or its network no DIA unit there."""
 
 
 class NoWeightsError(AbsentError):
@@ -46,23 +42,21 @@ States = NDArray[np.float32]
 
 
 def stages_with_units(spec: Spec) -> list[int]:
-    """The stages of a spec's network that have a DIA unit, from 1."""
+    """Return the stages of a spec's network that have a DIA unit, from 1."""
     stages = getattr(spec.model.attention, "stages", None)
     return list(stages or (1, 2, 3))
 
 
 def check_run(run: RunDetail) -> Spec:
-    """A run's spec, if its network can be analysed.
+    """Return a run's spec, if its network can be analysed.
 
     Raises:
         NotAnalysableError: it is not finished, or has no DIA unit.
     """
-    summary, spec = run.summary, Spec.from_json(run.spec_json)
-    if summary.state is not State.FINISHED:
-        raise NotAnalysableError(f"run {summary.id} is {summary.state}: it has no trained network")
+    spec = finished_spec(run)
     if spec.model.attention.kind != "dia-lstm":
         raise NotAnalysableError(
-            f"run {summary.id} has no DIA unit: its attention is {spec.model.attention.kind}"
+            f"run {run.summary.id} has no DIA unit: its attention is {spec.model.attention.kind}"
         )
     return spec
 
@@ -70,7 +64,7 @@ def check_run(run: RunDetail) -> Spec:
 def collect(
     run: RunDetail, data: DataLocation, folder: Folder, samples: int, seed: int, source: Source
 ) -> dict[int, States]:
-    """Hidden states on some of the test images, chosen at random, in evaluation mode.
+    """Return hidden states on some of the test images, chosen at random, in evaluation mode.
 
     Args:
         folder: of the run's checkpoints.
@@ -102,7 +96,7 @@ def collect(
 
 
 def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
-    """The data set with some of its test images."""
+    """Return the data set with some of its test images."""
     random = np.random.default_rng(seed)
     chosen = random.permutation(dataset.test_images)[:samples]
     if isinstance(dataset, StreamedDataset):
@@ -133,28 +127,23 @@ def _walk(trainer: Trainer) -> dict[int, States]:
     network = trainer.model
     network.use_fast(False)  # there a unit is not called as a module
     network.eval()
-    seen: dict[int, list[Tensor]] = {}
-    hooks = []
-    for number, stage in enumerate(cast("list[Stage]", network.stages), start=1):
-        if isinstance(stage.unit, DIALSTM):
-            seen[number] = []
-            hooks.append(stage.unit.register_forward_hook(_keep(seen[number])))
-    batches: dict[int, list[Tensor]] = {number: [] for number in seen}
-    try:
-        with torch.no_grad():
-            for images, _ in trainer.data.test_batches(TEST_BATCH):
-                network(images)
-                for number, vectors in seen.items():
-                    batches[number].append(torch.stack(vectors, 1).cpu())
-                    vectors.clear()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    units: dict[nn.Module, int] = {
+        stage.unit: number
+        for number, stage in enumerate(cast("list[Stage]", network.stages), start=1)
+        if isinstance(stage.unit, DIALSTM)
+    }
+    seen: dict[int, list[Tensor]] = {number: [] for number in units.values()}
+    batches: dict[int, list[Tensor]] = {number: [] for number in units.values()}
+
+    def keep(unit: nn.Module, _arguments: object, result: tuple[Tensor, object]) -> None:
+        seen[units[unit]].append(result[0])
+
+    for unit in units:  # the network is used for nothing else
+        unit.register_forward_hook(keep)
+    with torch.no_grad():
+        for images, _ in trainer.data.test_batches(TEST_BATCH):
+            network(images)
+            for number, vectors in seen.items():
+                batches[number].append(torch.stack(vectors, 1).cpu())
+                vectors.clear()
     return {number: torch.cat(parts).numpy() for number, parts in batches.items()}
-
-
-def _keep(vectors: list[Tensor]) -> Any:
-    def hook(_unit: nn.Module, _arguments: object, result: tuple[Tensor, object]) -> None:
-        vectors.append(result[0])
-
-    return hook

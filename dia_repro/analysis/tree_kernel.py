@@ -105,7 +105,7 @@ def _drawn_only(sorted_columns: Any, weight: Any) -> Any:
 
 @compiled
 def _weigh(node: Any, weight: Any, products: Any, own: Any, along: Any, place: Any) -> Any:
-    """Fill in a node's weighted products; gives |S|², Σ w·|y|² and W."""
+    """Fill in a node's weighted products; return |S|², Σ w·|y|² and W."""
     m = len(node)
     whole, squares, w_node = 0.0, 0.0, 0.0
     for i in range(m):
@@ -181,7 +181,7 @@ def _best_split(
 
 @compiled
 def _best_of_a_handful(x: Any, weight: Any, columns: Any, node: Any, own: Any) -> Any:
-    """As `_best_split`, for a node of 2 to `HANDFUL` samples."""
+    """Return the same as `_best_split`, for a node of 2 to `HANDFUL` samples."""
     m = len(node)
     worth = _worth_of_each_parting(weight, node, own)
     values, bits = np.empty(m, np.float32), np.empty(m, np.int64)
@@ -208,7 +208,7 @@ def _best_of_a_handful(x: Any, weight: Any, columns: Any, node: Any, own: Any) -
 
 @compiled
 def _worth_of_each_parting(weight: Any, node: Any, own: Any) -> Any:
-    """What it is worth to send left the samples that a number's bits say, (2^m,)."""
+    """Return the worth of sending left the samples that a number's bits say, (2^m,)."""
     m = len(node)
     everyone = (1 << m) - 1
     squares, weights = np.zeros(everyone + 1), np.zeros(everyone + 1)

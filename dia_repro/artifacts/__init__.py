@@ -1,12 +1,15 @@
-"""The paper's tables and figures by name."""
+"""Registry of artifacts: the paper's tables and figures, and one's own."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 
+from dia_repro import plugins
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.artifacts.figure6 import FIGURE6
-from dia_repro.artifacts.table import Cell, Entry, TableArtifact, TableValue
+from dia_repro.artifacts.table import Cell, Drawing, Entry, TableArtifact, TableValue
 from dia_repro.artifacts.table1 import TABLE1
 from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table4 import TABLE4
@@ -16,15 +19,20 @@ from dia_repro.artifacts.table7 import TABLE7
 from dia_repro.artifacts.table8 import TABLE8
 from dia_repro.artifacts.table9 import TABLE9
 from dia_repro.errors import UsageError
+from dia_repro.experiments.attention import parse_attention
 
 __all__ = [
     "ARTIFACTS",
+    "ArtifactError",
     "Cell",
+    "Drawing",
     "Entry",
     "TableArtifact",
     "TableValue",
     "UnknownArtifactError",
     "choose",
+    "own_artifacts",
+    "register_artifact",
 ]
 
 ARTIFACTS: dict[str, TableArtifact] = {
@@ -42,19 +50,60 @@ ARTIFACTS: dict[str, TableArtifact] = {
         FIGURE6,
     )
 }
+NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
 class UnknownArtifactError(UsageError):
     """No artifact has that name."""
 
 
-def choose(names: list[str]) -> list[TableArtifact]:
-    """Artifacts by name, each once, in the order given; `all` stands for all of them.
+class ArtifactError(UsageError):
+    """An artifact cannot be registered: its name clashes, or two of its networks do."""
+
+
+def register_artifact(artifact: TableArtifact) -> TableArtifact:
+    """Register an artifact of one's own; `all` includes it.
+
+    Raises:
+        ArtifactError: its name is taken or not made of lower-case letters, digits and hyphens, two
+            networks share a cell, or one is compared with a cell that is not there.
+    """
+    name, entries = artifact.name, artifact.entries
+    cells = [(entry.row, entry.column) for entry in entries]
+    compared = {entry.compared_with for entry in entries if entry.compared_with}
+    if name == "all" or not NAME.fullmatch(name):
+        raise ArtifactError(f"artifact {name!r}: name it with lower-case letters, digits, hyphens")
+    if name in ARTIFACTS and ARTIFACTS[name] != artifact:
+        raise ArtifactError(f"artifact {name!r} is registered already")
+    if len(set(cells)) < len(cells) or not cells or not compared <= set(cells):
+        raise ArtifactError(
+            f"artifact {name!r}: give each network a row and column of its own, and compare it "
+            "with one of these"
+        )
+    ARTIFACTS[name] = artifact
+    return artifact
+
+
+def own_artifacts() -> list[TableArtifact]:
+    """Return those that plugins register."""
+    plugins.load()
+    return [artifact for artifact in ARTIFACTS.values() if not artifact.in_paper]
+
+
+def choose(names: Iterable[str], attention: Iterable[str] = ()) -> list[TableArtifact]:
+    """Return artifacts by name, each once, in the order given; `all` stands for all of them.
+
+    Args:
+        attention: kinds that networks of the artifacts get in addition to the artifacts' own,
+            each with its options, e.g. "dia-lstm:reduction=8".
 
     Raises:
         UnknownArtifactError: the message gives the nearest name.
+        KindNotRegisteredError: an attention kind is not known here.
+        AttentionOptionError: it does not have such an option.
     """
     chosen: dict[str, TableArtifact] = {}
+    plugins.load()
     for name in names:
         key = name.lower()
         if key == "all":
@@ -66,4 +115,5 @@ def choose(names: list[str]) -> list[TableArtifact]:
             near = get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
             raise UnknownArtifactError(f"unknown artifact {name!r}: {hint}")
-    return list(chosen.values())
+    kinds = [parse_attention(text) for text in attention]
+    return [artifact.with_attention(*kinds) for artifact in chosen.values()]

@@ -1,20 +1,19 @@
-"""Where a cell comes from: its figures, the runs behind them and the experiments they are of."""
+"""Where cells come from: their values, the runs behind them and the experiments of these runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dia_repro.artifacts.contributions import Contribution, contributions
 from dia_repro.artifacts.lookup import find_metric
-from dia_repro.artifacts.table import Cell, Entry, TableArtifact
+from dia_repro.artifacts.table import Cell, Entry, TableArtifact, TableValue
 from dia_repro.experiments.names import Precision
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.histories import History, histories
 from dia_repro.results.queries import RunSummary, runs_of
-from dia_repro.results.schema import DONE
+from dia_repro.results.schema import DONE, State
 
 HOW = {
     "params": "Parameters in millions, counted on the network that was trained",
@@ -124,6 +123,63 @@ class Explanation:
         return (self.own,) if self.compared is None else (self.own, self.compared)
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What there is to show of an artifact.
+
+    Attributes:
+        experiments: by (row, column), those that it only compares with included; in its order.
+    """
+
+    artifact: TableArtifact
+    value: TableValue
+    experiments: dict[tuple[str, str], Experiment]
+
+    @property
+    def behind(self) -> tuple[RunBehind, ...]:
+        """All runs with their histories, each once."""
+        experiments = self.experiments.values()
+        return tuple({of.run.id: of for one in experiments for of in one.runs}.values())
+
+    @property
+    def runs(self) -> tuple[RunSummary, ...]:
+        """All runs, each once."""
+        return tuple(one.run for one in self.behind)
+
+    @property
+    def needed(self) -> int:
+        """How many runs a complete artifact rests on."""
+        return len({one.spec.spec_id for one in self.experiments.values()}) * self.value.seeds
+
+    @property
+    def done(self) -> int:
+        """How many of those have a result: they finished, or diverged."""
+        by_spec = {one.spec.spec_id: one for one in self.experiments.values()}.values()
+        with_result = (sum(r.run.state in DONE for r in one.runs) for one in by_spec)
+        return sum(min(count, self.value.seeds) for count in with_result)
+
+    @property
+    def diverged(self) -> int:
+        """How many diverged."""
+        return sum(run.state is State.DIVERGED for run in self.runs)
+
+
+@one_state
+def gather(artifact: TableArtifact, database: Database, value: TableValue) -> Findings:
+    """Return all that the database has on an artifact, under the request that its value answers."""
+    found = runs_of(database, (spec.spec_id for spec in value.specs.values()))
+    known = histories(database, [run.id for runs in found.values() for run in runs])
+    experiments = {}
+    for entry in artifact.entries:
+        spec = value.specs[entry.row, entry.column]
+        by_seed = sorted(found[spec.spec_id], key=lambda run: run.seed)
+        behind = tuple(RunBehind(run, known[run.id]) for run in by_seed)
+        said = precision_said(entry, value.request)
+        experiments[entry.row, entry.column] = Experiment(entry, spec, said, behind)
+    return Findings(artifact, value, experiments)
+
+
+@one_state
 def explain(
     artifact: TableArtifact,
     database: Database,
@@ -133,27 +189,28 @@ def explain(
     metric: str | None = None,
     seeds: int | None = None,
 ) -> Explanation:
-    """Where the figures of a network in an artifact come from, the very ones that a table shows.
+    """Return where the values of a network in an artifact come from, as a table shows them.
 
     Args:
         entry: the network, one that the artifact shows.
-        metric: one of its figures, by name or part of it; None for all.
+        metric: one of its values, by name or part of it; None for all.
         seeds: how many seeds a cell should have; by default as many as any cell has.
 
     Raises:
-        UnknownCellError: no figure of the network is called `metric`.
+        UnknownCellError: no value of the network is called `metric`.
     """
     value = artifact.compute(database, request, seeds)
-    cells = [one for one in value.cells if (one.row, one.column) == (entry.row, entry.column)]
+    cells = [cell for cell in value.cells if (cell.row, cell.column) == (entry.row, entry.column)]
     if metric is not None:
-        chosen = find_metric(artifact, [one.metric for one in cells], metric)
-        cells = [one for one in cells if one.metric == chosen]
-    experiment = _reader(database, request)
-    own = experiment(entry)
-    other = _other(artifact, entry) if any(one.metric in CHANGES for one in cells) else None
-    compared = experiment(other) if other else None
-    runs = [one.run for one in own.runs]
-    against = [one.run for one in compared.runs] if compared else []
+        chosen = find_metric(artifact, [cell.metric for cell in cells], metric)
+        cells = [cell for cell in cells if cell.metric == chosen]
+    experiments = gather(artifact, database, value).experiments
+    own = experiments[entry.row, entry.column]
+    compared = None
+    if entry.compared_with and any(cell.metric in CHANGES for cell in cells):
+        compared = experiments[entry.compared_with]
+    runs = [behind.run for behind in own.runs]
+    against = [behind.run for behind in compared.runs] if compared else []
     return Explanation(
         artifact=artifact.name,
         label=value.label,
@@ -161,36 +218,15 @@ def explain(
         seeds=value.seeds,
         figures=tuple(
             ExplainedFigure(
-                one,
-                _how(one, other),
-                tuple(contributions(one.metric, runs, against)),
+                cell,
+                _how(cell, compared.entry if compared else None),
+                tuple(contributions(cell.metric, runs, against)),
             )
-            for one in cells
+            for cell in cells
         ),
         own=own,
         compared=compared,
     )
-
-
-def _other(artifact: TableArtifact, entry: Entry) -> Entry | None:
-    cells = {(one.row, one.column): one for one in artifact.entries}
-    return cells[entry.compared_with] if entry.compared_with else None
-
-
-def _reader(database: Database, request: Request) -> Callable[[Entry], Experiment]:
-    def experiment(entry: Entry) -> Experiment:
-        spec = entry.spec(request)
-        found = runs_of(database, [spec.spec_id])[spec.spec_id]
-        known = histories(database, [run.id for run in found])
-        return Experiment(entry, spec, precision_said(entry, request), runs_behind(found, known))
-
-    return experiment
-
-
-def runs_behind(found: Sequence[RunSummary], known: Mapping[int, History]) -> tuple[RunBehind, ...]:
-    """Runs with their histories, by seed."""
-    by_seed = sorted(found, key=lambda run: run.seed)
-    return tuple(RunBehind(run, known[run.id]) for run in by_seed)
 
 
 def precision_said(entry: Entry, request: Request) -> bool:

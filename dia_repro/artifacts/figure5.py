@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dia_repro.artifacts.networks import DIANET, dianet164
-from dia_repro.artifacts.table import Entry, TableArtifact
+from dia_repro.artifacts.table import Drawing, Entry, TableArtifact
 
 FIGURE5 = TableArtifact(
     name="figure5",
     row_heading="Network",
+    drawings=(Drawing.ACCURACY, Drawing.HEATMAP),
     entries=(
         Entry(
             row="DIANet164",
             column=DIANET,
             model=dianet164(),
-            network="ResNet164",
-            dataset="cifar100",
         ),
     ),
 )

@@ -7,7 +7,7 @@ ablations, and basic blocks, which are what ResNet56 has where its authors defin
 from __future__ import annotations
 
 from dia_repro.artifacts.networks import DIANET, ORIGINAL, SE16, SENET
-from dia_repro.artifacts.table import Entry, TableArtifact
+from dia_repro.artifacts.table import Drawing, Entry, TableArtifact
 from dia_repro.experiments.spec import (
     Attention,
     DIALSTMAttention,
@@ -25,6 +25,7 @@ ATTENTIONS: dict[str, Attention] = {
 FIGURE6 = TableArtifact(
     name="figure6",
     row_heading="Network",
+    drawings=(Drawing.ACCURACY, Drawing.HISTOGRAMS),
     entries=tuple(
         Entry(
             row="ResNet56",
@@ -32,8 +33,6 @@ FIGURE6 = TableArtifact(
             model=ModelSpec(
                 backbone=ResNetBackbone(depth=56, block="basic"), attention=attention, skip=False
             ),
-            network="ResNet164",
-            dataset="cifar100",
             numerics_matter=True,
             shown=column != SENET,
         )

@@ -14,7 +14,7 @@ from dia_repro.artifacts.table4 import TABLE4
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.experiments.describe import describe_data
 from dia_repro.experiments.protocols import Request
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 
 TABLES: tuple[TableArtifact, ...] = (TABLE3, TABLE4, TABLE5)
 
@@ -77,6 +77,7 @@ class Sizes:
         return self.values[0].request
 
 
+@one_state
 def sizes(database: Database, wanted: Wanted, seeds: int | None = None) -> Sizes:
     """Tables 3 to 5 under the one request that most of their runs answer."""
     request = best_covered_by_all(TABLES, database, wanted)

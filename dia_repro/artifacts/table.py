@@ -1,7 +1,7 @@
-"""Artifacts of the paper: which networks they need, and how their cells come from runs.
+"""Artifacts: which networks they need, and how their cells come from runs.
 
-A table has a cell for each figure that the paper prints; a figure has the same of each network
-that it is drawn from.
+A table has a cell for each value that the paper prints, and for each network that it does not show
+the parameters and the accuracy; a figure has the accuracy of each network that it is drawn from.
 """
 
 from __future__ import annotations
@@ -10,21 +10,36 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
 from string import ascii_lowercase
 from typing import Literal
 
 from dia_repro.artifacts.contributions import contributions
+from dia_repro.data import DataChoice
+from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.protocols import DataChoice, Request, choose_data, make_spec
+from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, figures, tables
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import Differences, RunSummary, mixed_environments, runs_of
 from dia_repro.results.schema import State
 
-# Figures of the paper that are not measured: the spread goes into a mean's own column, and r is
+# Values of the paper that are not measured: the spread goes into a mean's own column, and r is
 # chosen, not found.
 NOT_MEASURED = ("top1_std", "reduction")
+# Of networks that the paper does not show in a table.
+UNPRINTED = ("params", "top1")
+
+
+class Drawing(StrEnum):
+    """Picture that is drawn of an artifact's runs."""
+
+    ACCURACY = "learning curves of test accuracy"
+    LOSS = "learning curves of training loss"
+    HEATMAP = "heatmap of feature integration"
+    HISTOGRAMS = "histograms of gradients"
 
 
 @dataclass(frozen=True)
@@ -33,10 +48,10 @@ class Entry:
 
     Attributes:
         row, column: its names, in the paper's words.
-        model: the network.
         network: the column of Table 10 or 11 that says how it is trained.
-        dataset: on which data, in the paper.
-        compared_with: (row, column) of the entry against which `params_delta` counts.
+        dataset: data that it is trained on in the paper.
+        compared_with: (row, column) of the entry against which changes count; in an artifact of
+            one's own, also the network that this one is claimed to be more accurate than.
         augment: whether training images are varied.
         numerics_matter: whether fp32 is trained unless the user asks for less.
         shown: False for a network that the table needs only to compare with.
@@ -45,8 +60,8 @@ class Entry:
     row: str
     column: str
     model: ModelSpec
-    network: str
-    dataset: str
+    network: str = "ResNet164"
+    dataset: str = "cifar100"
     compared_with: tuple[str, str] | None = None
     augment: bool = True
     numerics_matter: bool = False
@@ -116,6 +131,7 @@ class TableValue:
     Attributes:
         label: e.g. "Table 5".
         is_figure: whether the paper shows a picture, of which this lists the networks.
+        in_paper: whether it is an artifact of the paper.
         specs: the experiment at each (row, column).
         own_data: whether data are the paper's.
         comparable: whether the schedule is too, so that a difference means something.
@@ -125,6 +141,7 @@ class TableValue:
     paper: PaperTable
     label: str
     is_figure: bool
+    in_paper: bool
     headings: dict[str, str]
     best_of: Literal["row", "column"] | None
     row_heading: str
@@ -135,6 +152,11 @@ class TableValue:
     own_data: bool
     comparable: bool
     mixed: Differences = field(default_factory=Differences)
+
+    @property
+    def printed(self) -> bool:
+        """Return whether the paper prints any value of it."""
+        return any(cell.paper is not None for cell in self.cells)
 
     def find(self, row: str, column: str, metric: str) -> Cell | None:
         """Our figure in that cell, if the table has one."""
@@ -147,11 +169,16 @@ class TableArtifact:
     """A table, or the networks behind a figure, in the paper's order.
 
     Attributes:
-        name: `table5`, `figure6`.
+        name: `table5`, `figure6`; an artifact of one's own has any other name.
         row_heading: what the rows are.
         headings: how columns are headed where the paper says more than the network's name.
         best_of: where the paper sets the best accuracy in bold: of each row, of each column,
             or nowhere.
+        title: of an artifact of one's own; the paper's have the paper's.
+        attention_in: where networks with another attention go: in a column, or in a row where
+            rows are what attends.
+        drawings: what is drawn of its runs.
+        attention: kinds that its networks have in addition to their own.
     """
 
     name: str
@@ -159,16 +186,82 @@ class TableArtifact:
     entries: tuple[Entry, ...]
     headings: dict[str, str] = field(default_factory=dict)
     best_of: Literal["row", "column"] | None = None
+    title: str = ""
+    attention_in: Literal["row", "column"] = "column"
+    drawings: tuple[Drawing, ...] = (Drawing.ACCURACY,)
+    attention: tuple[AttentionSpec, ...] = ()
 
     @property
+    def in_paper(self) -> bool:
+        """Return whether it is a table or figure of the paper."""
+        return self.name in {**tables(), **figures()}
+
+    @cached_property
     def paper(self) -> PaperTable:
-        """What the paper prints."""
-        return {**tables(), **figures()}[self.name]
+        """Return what the paper prints, with empty cells for the networks that it does not show."""
+        nothing = PaperTable(self.name, self.title or self.name, (), (), ())
+        printed = {**tables(), **figures()}.get(self.name, nothing)
+        known = {(cell.row, cell.column) for cell in printed.cells}
+        shown = [(entry.row, entry.column) for entry in self.entries if entry.shown]
+        metrics = UNPRINTED[1:] if self.is_figure else UNPRINTED
+        return replace(
+            printed,
+            rows=tuple(dict.fromkeys((*printed.rows, *(row for row, _ in shown)))),
+            columns=tuple(dict.fromkeys((*printed.columns, *(column for _, column in shown)))),
+            cells=(
+                *printed.cells,
+                *(
+                    PaperCell(self.name, row, column, metric, "")
+                    for row, column in shown
+                    if (row, column) not in known
+                    for metric in metrics
+                ),
+            ),
+        )
+
+    @property
+    def label(self) -> str:
+        """Return e.g. "Table 5"; the name of an artifact of one's own."""
+        if not self.in_paper:
+            return self.name
+        return f"{'Figure' if self.is_figure else 'Table'} {self.name.lstrip(ascii_lowercase)}"
 
     @property
     def is_figure(self) -> bool:
-        """Whether the paper shows a picture, of which this lists the networks."""
+        """Return whether the paper shows a picture, of which this lists the networks."""
         return self.name in figures()
+
+    def with_attention(self, *kinds: AttentionSpec) -> TableArtifact:
+        """Return the artifact with a column, or a row, more for networks with each attention.
+
+        Their backbones, data and recipes are those of its own networks.
+        """
+        if not kinds:
+            return self
+        entries = {(entry.row, entry.column): entry for entry in self.entries}
+        for attention in kinds:
+            for name in (attention.heading, attention.label):
+                added = self._with_attention(attention, name)
+                if all(entries.get(cell, entry).model == entry.model for cell, entry in added):
+                    break  # else a column of that name has other options
+            entries |= {cell: entry for cell, entry in added if cell not in entries}
+        both = (*self.attention, *kinds)
+        return replace(self, entries=tuple(entries.values()), attention=both)
+
+    def _with_attention(
+        self, attention: AttentionSpec, name: str
+    ) -> list[tuple[tuple[str, str], Entry]]:
+        """Return the networks with an attention by cell, those with the same backbone once."""
+        added: dict[tuple[str, str], Entry] = {}
+        for entry in self.entries:
+            in_row = self.attention_in == "row"
+            cell = (name, entry.column) if in_row else (entry.row, name)
+            model = entry.model.model_copy(update={"attention": attention})
+            if entry.shown:
+                row, column = cell
+                new = replace(entry, row=row, column=column, model=model, compared_with=None)
+                added.setdefault(cell, new)
+        return list(added.items())
 
     def specs(self, request: Request) -> dict[tuple[str, str], Spec]:
         """The experiment behind each (row, column)."""
@@ -179,6 +272,7 @@ class TableArtifact:
         usual = replace(request, epochs=None)
         return usual if self.specs(usual) == self.specs(request) else request
 
+    @one_state
     def compute(self, database: Database, request: Request, seeds: int | None = None) -> TableValue:
         """The table from what the database holds.
 
@@ -201,8 +295,9 @@ class TableArtifact:
         )
         return TableValue(
             paper=self.paper,
-            label=f"{'Figure' if self.is_figure else 'Table'} {self.name.lstrip(ascii_lowercase)}",
+            label=self.label,
             is_figure=self.is_figure,
+            in_paper=self.in_paper,
             headings=self.headings,
             best_of=self.best_of,
             row_heading=self.row_heading,

@@ -15,14 +15,13 @@ ATTENTIONS: dict[str, Attention] = {
 TABLE1 = TableArtifact(
     name="table1",
     row_heading="Attention",
+    attention_in="row",
     best_of="column",
     entries=tuple(
         Entry(
             row=row,
             column="ResNet164",
             model=resnet(164, attention),
-            network="ResNet164",
-            dataset="cifar100",
         )
         for row, attention in ATTENTIONS.items()
     ),

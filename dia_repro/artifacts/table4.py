@@ -15,8 +15,6 @@ def _entry(row: str, column: str, model: ModelSpec, *, shown: bool = True) -> En
         row=row,
         column=column,
         model=model,
-        network="ResNet164",
-        dataset="cifar100",
         compared_with=ORIGINAL if shown else None,
         shown=shown,
     )
@@ -25,6 +23,7 @@ def _entry(row: str, column: str, model: ModelSpec, *, shown: bool = True) -> En
 TABLE4 = TableArtifact(
     name="table4",
     row_heading="Ratio",
+    attention_in="row",
     entries=(
         *(_entry(f"r={r}", COLUMN, dianet164(reduction=r)) for r in RATIOS),
         _entry(*ORIGINAL, resnet(164, NoAttention()), shown=False),

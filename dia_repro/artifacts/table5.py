@@ -18,8 +18,6 @@ TABLE5 = TableArtifact(
             row=f"ResNet{depth}",
             column=column,
             model=resnet(depth, attention),
-            network="ResNet164",
-            dataset="cifar100",
             compared_with=(f"ResNet{depth}", SENET) if column == DIANET else None,
         )
         for depth in DEPTHS

@@ -15,8 +15,6 @@ def _entry(row: str, model: ModelSpec, *, shown: bool = True) -> Entry:
         row=row,
         column=COLUMN,
         model=model,
-        network="ResNet164",
-        dataset="cifar100",
         compared_with=WHOLE if shown else None,
         shown=shown,
     )
@@ -25,6 +23,7 @@ def _entry(row: str, model: ModelSpec, *, shown: bool = True) -> Entry:
 TABLE7 = TableArtifact(
     name="table7",
     row_heading="Removed",
+    attention_in="row",
     entries=(
         *(
             _entry(f"stage{out}", dianet164(stages=tuple(s for s in STAGES if s != out)))

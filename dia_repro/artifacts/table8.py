@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dia_repro.artifacts.networks import DIANET, ORIGINAL, SE16, SENET, resnet
-from dia_repro.artifacts.table import Entry, TableArtifact
+from dia_repro.artifacts.table import Drawing, Entry, TableArtifact
 from dia_repro.experiments.spec import Attention, DIALSTMAttention, NoAttention
 
 DEPTHS = (83, 164, 245, 326)
@@ -18,13 +18,12 @@ TABLE8 = TableArtifact(
     row_heading="Depth",
     headings={DIANET: "DIANet (r=16)"},
     best_of="row",
+    drawings=(Drawing.ACCURACY, Drawing.LOSS),
     entries=tuple(
         Entry(
             row=f"ResNet{depth}",
             column=column,
             model=resnet(depth, attention, norm=False),
-            network="ResNet164",
-            dataset="cifar100",
             numerics_matter=True,
         )
         for depth in DEPTHS

@@ -11,6 +11,7 @@ DATASETS = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100"}
 TABLE9 = TableArtifact(
     name="table9",
     row_heading="Model",
+    attention_in="row",
     best_of="column",
     entries=tuple(
         Entry(

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import assert_never
 
-from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts import ARTIFACTS, TableArtifact, own_artifacts
 from dia_repro.artifacts.selection import Wanted, best_covered
-from dia_repro.claims.analyses import gradient_rows, integration_rows
-from dia_repro.claims.counts import judge_by_counting
+from dia_repro.claims.evidence import (
+    POINTS,
+    ClaimRuns,
+    cells_of,
+    entry_at,
+    gradient_rows,
+    integration_rows,
+    judge_by_counting,
+)
 from dia_repro.claims.rules import Judgement, judge_equal, judge_order
-from dia_repro.claims.runs import POINTS, ClaimRuns, cells_of, entry_at
 from dia_repro.claims.unpaired import judge_divergences, judge_steady
 from dia_repro.claims.verdicts import ClaimVerdict, Evidence, Verdict
 from dia_repro.experiments.describe import describe_data
-from dia_repro.paper import Claim, Kind, all_claims, equal_within
+from dia_repro.paper import CellKey, Claim, Comparison, Kind, all_claims, equal_within
 from dia_repro.results.database import Database
 from dia_repro.results.queries import runs_of
 
@@ -36,26 +43,64 @@ ON_RUNS = {
 
 
 def evaluate_claims(database: Database, wanted: Wanted) -> tuple[ClaimVerdict, ...]:
-    """Every claim of the paper, in the paper's order.
+    """Judge every claim of the paper, in the paper's order, then those on artifacts of one's own.
 
     Args:
         database: read only.
         wanted: protocol, precision, data and epochs where the user has fixed them; for each
             artifact the rest is what the database holds most runs of.
     """
+    claims = every_claim()
     requests = {
         name: artifact.as_usual(best_covered(artifact, database, wanted))
         for name, artifact in ARTIFACTS.items()
     }
     specs = {
         claim.name: {at: entry_at(at).spec(requests[claim.artifact]) for at in cells_of(claim)}
-        for claim in all_claims()
+        for claim in claims
     }
     found = runs_of(database, (s.spec_id for of_claim in specs.values() for s in of_claim.values()))
     return tuple(
         _evaluate(database, ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found))
-        for claim in all_claims()
+        for claim in claims
     )
+
+
+def every_claim() -> tuple[Claim, ...]:
+    """Return the paper's claims, then those on artifacts of one's own."""
+    own = [claim for artifact in own_artifacts() for claim in own_claims(artifact)]
+    return (*all_claims(), *own)
+
+
+def own_claims(artifact: TableArtifact) -> list[Claim]:
+    """Return a claim for each two networks that an artifact of one's own compares.
+
+    It says that a network is more accurate than the one it is compared with; where their columns
+    differ, in all rows that compare the same two.
+    """
+    pairs: dict[tuple[str, str], list[Comparison]] = {}
+    for entry in artifact.entries:
+        if entry.compared_with is None:
+            continue
+        (row, column), (other_row, other_column) = (entry.row, entry.column), entry.compared_with
+        by_column = row == other_row
+        names = (column, other_column) if by_column else (row, other_row)
+        label = f"{row if by_column else column}: {names[0]} − {names[1]}"
+        first, second = (
+            CellKey(artifact.name, *cell) for cell in ((row, column), entry.compared_with)
+        )
+        pairs.setdefault(names, []).append(Comparison(label, first, second))
+    return [
+        Claim(
+            name=f"{artifact.name}-{number}",
+            artifact=artifact.name,
+            where="no claim of the paper",
+            text=f"{first} is more accurate than {second} in {artifact.title or artifact.name}",
+            kind=Kind.HIGHER,
+            comparisons=tuple(comparisons),
+        )
+        for number, ((first, second), comparisons) in enumerate(pairs.items(), start=1)
+    ]
 
 
 def _evaluate(database: Database, runs: ClaimRuns) -> ClaimVerdict:
@@ -112,23 +157,23 @@ def _range(numbers: Iterable[int]) -> str:
 
 def _judge(database: Database, runs: ClaimRuns) -> Judgement:
     kind = runs.claim.kind
-    if kind in COUNTED:
-        return judge_by_counting(runs.claim)
-    if kind is Kind.HIGHER:
-        return judge_order(runs.rows())
-    if kind is Kind.EQUAL:
-        return judge_equal(runs.rows(), equal_within())
-    if kind is Kind.STEADY:
-        return judge_steady(runs.group(), "range of means − range by seeds alone", POINTS)
-    if kind in (Kind.DIVERGES, Kind.TRAINS):
-        return judge_divergences(runs.outcomes(), claimed=kind is Kind.DIVERGES)
-    return _judge_analyses(database, runs)
-
-
-def _judge_analyses(database: Database, runs: ClaimRuns) -> Judgement:
-    if runs.claim.kind in (Kind.DENSER, Kind.EARLY):
-        rows, absent = integration_rows(database, runs), NOT_ANALYSED
-    else:
-        rows, absent = gradient_rows(database, runs), NOT_RECORDED
+    match kind:
+        case Kind.FEWER | Kind.SAME_COST | Kind.CONSTANT:
+            return judge_by_counting(runs.claim)
+        case Kind.HIGHER:
+            return judge_order(runs.rows())
+        case Kind.EQUAL:
+            return judge_equal(runs.rows(), equal_within())
+        case Kind.STEADY:
+            compared = "range of means − range by seeds alone"
+            return judge_steady(runs.group(), compared, POINTS)
+        case Kind.DIVERGES | Kind.TRAINS:
+            return judge_divergences(runs.outcomes(), claimed=kind is Kind.DIVERGES)
+        case Kind.DENSER | Kind.EARLY:
+            rows, absent = integration_rows(database, runs), NOT_ANALYSED
+        case Kind.GRADIENTS_INITIAL | Kind.GRADIENTS_TRAINED:
+            rows, absent = gradient_rows(database, runs), NOT_RECORDED
+        case _:
+            assert_never(kind)
     judged = judge_order(rows)
     return replace(judged, reason=absent) if judged.verdict is Verdict.NOT_RUN else judged

@@ -3,18 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dia_repro.cli import gradients as figure6
-from dia_repro.cli import integration as figure5
-from dia_repro.cli import options, starting
-from dia_repro.cli.output import emit
-from dia_repro.rendering.listing import listing
+from dia_repro.cli import options
+from dia_repro.cli.output import emit, watch
+from dia_repro.cli.pictures import Forests, draw_gradients, draw_integration
+from dia_repro.cli.progress import Terminal
+from dia_repro.experiments.names import DataLocation, Init
+from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
+    from dia_repro.analysis.divergence_probe import InitialSteps, Variation
+    from dia_repro.analysis.gini import Integration
+    from dia_repro.experiments.spec import Spec
     from dia_repro.results.database import Database
+
+STAGE_COLUMNS = (
+    Column("states", field("states")),
+    Column("stage", field("stage"), right=True),
+    Column("layers", field("layers"), right=True),
+    Column("mean cell", field("density", "{:.3f}"), right=True),
+    Column(
+        "from more than 3 back %",
+        lambda r: f"{r['far_percent']:.1f} [{r['far_low']:.1f}, {r['far_high']:.1f}]",
+        right=True,
+    ),
+    Column("last layer draws most from", field("last_layer_draws_most_from"), right=True),
+)
+GRADIENT_COLUMNS = (
+    Column("epochs", field("epochs"), right=True),
+    Column("stage", field("stage"), right=True),
+    Column("network", field("network")),
+    Column("run", field("run"), right=True),
+    Column("mean", field("mean", "{:.3g}"), right=True),
+    Column("variance", field("variance", "{:.3g}"), right=True),
+    Column("median", field("q50", "{:.3g}"), right=True),
+    Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
+)
+STEP_FIELDS = (
+    "network",
+    "data",
+    "seed",
+    "init",
+    "rate",
+    "classes",
+    "spread",
+    "diverged_at",
+    "losses",
+)
+STEP_COLUMNS = (
+    Column("network", field("network")),
+    Column("seed", field("seed"), right=True),
+    Column("init", field("init")),
+    Column("rate", field("rate", "{:g}"), right=True),
+    Column("classes", field("classes"), right=True),
+    Column("logits' std", field("spread", "{:.3g}"), right=True),
+    Column("diverged at step", lambda r: str(r["diverged_at"] or "–"), right=True),
+    Column("loss by step", lambda r: " ".join(f"{loss:.3g}" for loss in r["losses"])),
+)
 
 app = typer.Typer(help="What trained networks look like inside.", no_args_is_help=True)
 
@@ -30,10 +78,10 @@ def gini(
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="Test images; all where there are fewer.")
-    ] = figure5.SAMPLES,
+    ] = Forests.samples,
     trees: Annotated[
         int, typer.Option("--trees", min=1, help="Of each random forest.")
-    ] = figure5.TREES,
+    ] = Forests.trees,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the choice of images and of the forests.")
     ] = 0,
@@ -68,25 +116,32 @@ def gini(
 
     Example: dia-repro analyze gini --stage 3
     """
-    records = figure5.draw_integration(
-        open_at(db),
-        data,
-        figures,
-        checkpoints,
-        run,
-        stage,
-        samples,
-        trees,
-        seed,
-        jobs,
-        controls,
-        library,
+    forests = Forests(samples, trees, seed, library)
+    found = draw_integration(
+        open_at(db), data, figures, checkpoints, run, stage, jobs, forests, controls=controls
     )
-    emit(format_, figure5.SUMMARY_FIELDS, records, listing(figure5.COLUMNS, records))
+    records = [_summary(one) for one in found]
+    emit(format_, list(records[0]), records, listing(STAGE_COLUMNS, records))
+
+
+def _summary(one: Integration) -> dict[str, object]:
+    from dia_repro.rendering.heatmaps import STATES
+
+    far, low, high = one.far_share()
+    return {
+        "states": STATES[one.settings.source],
+        "stage": one.settings.stage,
+        "layers": one.layers,
+        "density": one.density(),
+        "far_percent": far,
+        "far_low": low,
+        "far_high": high,
+        "last_layer_draws_most_from": one.main_source_of_last(),
+    }
 
 
 def open_at(db: str) -> Database:
-    """The results database, which may not be there yet."""
+    """Return the results database, which may not be there yet."""
     from dia_repro.results.database import open_database
 
     return open_database(db, create=False)
@@ -113,8 +168,87 @@ def gradients(
 
     Example: dia-repro analyze gradients
     """
-    records, ends = figure6.draw_gradients(open_at(db), figures, run or [])
-    emit(format_, figure6.FIELDS, records, listing(figure6.COLUMNS, ends))
+    from dia_repro.rendering.histograms import GRADIENT_FIELDS, gradient_records
+
+    found = draw_gradients(open_at(db), figures, run or [])
+    records = list(gradient_records(found))
+    moments = {one.run.summary.id: one.moments for one in found}
+    ends = [record for record in records if record["epochs"] in moments[record["run"]]]
+    ends.sort(key=lambda record: (record["epochs"], record["stage"]))
+    emit(format_, GRADIENT_FIELDS, records, listing(GRADIENT_COLUMNS, ends))
 
 
-app.command()(starting.start)
+@app.command()
+@options.with_options
+def start(
+    artifacts: options.Artifacts,
+    selection: options.Selection,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="At most; a divergence is the last one.")
+    ] = 12,
+    init: Annotated[
+        Init,
+        typer.Option(
+            "--init",
+            help="Start convolutions otherwise: fan-in, He's by the number of inputs; xavier, "
+            "Glorot's; torch, what torch does by itself.",
+        ),
+    ] = Init.OWN,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0, max=1000, help="Another learning rate.")
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", min=2, help="Cut the data's classes, in turn, into so many."),
+    ] = None,
+    device: options.DeviceOption = None,
+    data: options.DataFolder = options.DEFAULT_DATA,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """The initial steps of trainings: how large logits are before them, and whether they diverge.
+
+    Without variations these are the initial steps of `run`. Nothing is kept.
+
+    Example: dia-repro analyze start table8 --protocol demo --seeds 3 --steps 5
+    """
+    from dia_repro.artifacts import choose
+    from dia_repro.execution.machine import find_machine
+    from dia_repro.execution.requests import chosen_entries, find_data, request_to_train
+
+    chosen = choose(artifacts, selection.attention)
+    own = find_data(selection, data, Terminal())
+    machine = find_machine(device)
+    request = request_to_train(selection, machine, own)
+    from dia_repro.analysis.divergence_probe import Variation, probe
+
+    entries = chosen_entries(chosen, selection.only)
+    specs = list(dict.fromkeys(entry.spec(request) for _, entry in entries))
+    location = DataLocation(data, own.folder if own else None, selection.skip_damaged)
+    variation, seeds = Variation(init, rate, classes), range(selection.seeds or 1)
+    records = []
+    with watch("Initial steps") as on_progress:
+        for one in probe(specs, seeds, location, steps, machine.cores, machine.device, variation):
+            records.append(_steps_record(*one, variation))
+            on_progress(len(records), len(specs) * len(seeds))
+    texts = records
+    if format_ is options.Format.CSV:
+        texts = [one | {"losses": " ".join(map(str, one["losses"]))} for one in records]
+    emit(format_, STEP_FIELDS, texts, listing(STEP_COLUMNS, records))
+
+
+def _steps_record(
+    spec: Spec, seed: int, found: InitialSteps, variation: Variation
+) -> dict[str, Any]:
+    from dia_repro.experiments.describe import describe_data, describe_model
+
+    return {
+        "network": describe_model(spec.model),
+        "data": describe_data(spec.data),
+        "seed": seed,
+        "init": variation.init.value,
+        "rate": spec.recipe.lr if variation.rate is None else variation.rate,
+        "classes": variation.classes or spec.data.classes,
+        "spread": found.spread,
+        "diverged_at": found.diverged_at,
+        "losses": list(found.losses),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @options.with_options
 def claims(
-    selection: options.Selection,
+    selection: Annotated[options.Selection, options.JUDGED],
     artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -50,14 +50,14 @@ def claims(
 
 def _claims_about(results: Results) -> set[str]:
     """Return the names of claims on the artifacts, and on the networks that `--only` names."""
-    from dia_repro.claims.runs import cells_of, entry_at
+    from dia_repro.claims.evaluate import every_claim
+    from dia_repro.claims.evidence import cells_of, entry_at
     from dia_repro.execution.requests import is_named
-    from dia_repro.paper import all_claims
 
     artifacts, only = {artifact.name for artifact in results.artifacts}, results.selection.only
     return {
         claim.name
-        for claim in all_claims()
+        for claim in every_claim()
         if claim.artifact in artifacts
         and any(is_named(entry_at(cell).label, only) for cell in cells_of(claim))
     }

@@ -53,7 +53,7 @@ def explain(
     from dia_repro.rendering.explanations import EXPLANATION_FIELDS, explanation_records, to_people
     from dia_repro.results.database import open_database
 
-    chosen = choose([artifact])
+    chosen = choose([artifact], selection.attention)
     if len(chosen) > 1:
         raise OneArtifactError("explain takes one table or figure: a cell is in one")
     entry = find_entry(chosen[0], row, column)

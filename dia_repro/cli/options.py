@@ -66,9 +66,10 @@ DeviceOption = Annotated[
 FormatOption = Annotated[
     Format, typer.Option("--format", help="table for people; csv or json for programs.")
 ]
-# What some commands do without: annotate a parameter `Annotated[Selection, ONLY]`, for example.
+# What some commands do without: annotate a parameter `Annotated[Selection, COUNTED]`, for example.
 EXPLAINED = frozenset(one.name for one in fields(Selection)) - {"only"}
-ONLY = frozenset({"only"})
+JUDGED = frozenset(one.name for one in fields(Selection)) - {"attention"}
+COUNTED = frozenset({"only", "attention"})
 
 
 def with_options(command: Command) -> Command:

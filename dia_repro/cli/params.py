@@ -22,7 +22,9 @@ COLUMNS = (
     Column("paper (M)", field("paper_millions"), right=True),
     Column("counted", field("parameters", "{:,}"), right=True),
     Column("MMAC", lambda r: f"{r['macs'] / 1e6:,.1f}", right=True),
-    Column("", lambda r: "" if r["matches"] else "known misprint" if r["note"] else "OFF"),
+    Column(
+        "", lambda r: "" if r["matches"] is not False else "known misprint" if r["note"] else "OFF"
+    ),
 )
 UNIT_COLUMNS = (
     Column("N", field("channels"), right=True),
@@ -38,7 +40,7 @@ UNIT_COLUMNS = (
 
 @options.with_options
 def params(
-    selection: Annotated[options.Selection, options.ONLY],
+    selection: Annotated[options.Selection, options.COUNTED],
     artifacts: options.AnyArtifacts = None,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -53,7 +55,7 @@ def params(
     """
     from dia_repro.artifacts import choose
 
-    chosen = choose(artifacts or ["all"])
+    chosen = choose(artifacts or ["all"], selection.attention)
     from dia_repro.analysis.parameters import parameter_counts, unit_costs
     from dia_repro.execution.requests import is_named, narrowed
 
@@ -72,11 +74,12 @@ def params(
                 notice(f"{one.artifact} {one.row} {one.column}: {one.note}.")
         stdout().print("\nA unit's weights by the paper's formulas, and in real modules:\n")
         stdout().print(listing(UNIT_COLUMNS, units))
-    matching = sum(one.matches for one in counts)
-    misprints = sum(not one.matches and one.acceptable for one in counts)
-    off = len(counts) - matching - misprints
+    printed = [count for count in counts if count.paper_millions]
+    matching = sum(count.matches is True for count in printed)
+    off = sum(not count.acceptable for count in printed)
+    misprints = len(printed) - matching - off
     notice(
-        f"{matching} of {len(counts)} counts are the paper's to the last digit printed; "
+        f"{matching} of {len(printed)} counts are the paper's to the last digit printed; "
         f"{misprints} are known misprints, {off} are off."
     )
     raise typer.Exit(RUN_FAILED if off else DONE)

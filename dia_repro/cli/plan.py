@@ -56,7 +56,7 @@ def plan(
     """
     from dia_repro.artifacts import choose
 
-    choose(artifacts)  # before torch is loaded, which takes seconds
+    choose(artifacts, selection.attention)  # before torch is loaded, which takes seconds
     from dia_repro.execution.campaign import Campaign
 
     campaign = Campaign(artifacts, selection, resources, db, data, dialogue=Terminal())

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
 from dia_repro.cli import options
 from dia_repro.cli.explain import training_command
 from dia_repro.cli.output import notice, stdout
-from dia_repro.cli.pictures import Pictures, draw_accuracies, draw_curves, drawing
+from dia_repro.cli.pictures import (
+    Pictures,
+    draw_accuracies,
+    draw_curves,
+    draw_gradients,
+    draw_integration,
+    drawing,
+)
 from dia_repro.cli.tables import Results
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
 
 if TYPE_CHECKING:
     from dia_repro.artifacts import TableArtifact, TableValue
-    from dia_repro.artifacts.explanation import Experiment
-    from dia_repro.artifacts.findings import Findings
+    from dia_repro.artifacts.explanation import Experiment, Findings
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.claims.verdicts import ClaimVerdict
     from dia_repro.rendering.html import Commands, Picture
@@ -96,7 +102,7 @@ def _write_artifact(
     artifact: TableArtifact, results: Results, to: Folders, pictures: Pictures
 ) -> Findings:
     """Print and write a table, and begin to draw its learning curves."""
-    from dia_repro.artifacts.findings import gather
+    from dia_repro.artifacts.explanation import gather
 
     value = results.compute(artifact)
     found = gather(artifact, results.database, value)
@@ -141,8 +147,7 @@ def _draw(artifact: TableArtifact, value: TableValue, results: Results, to: Fold
 
     Artifacts that cannot be drawn are no obstacle to the others.
     """
-    from dia_repro.cli.gradients import draw_gradients
-    from dia_repro.cli.integration import draw_integration
+    from dia_repro.artifacts import Drawing
     from dia_repro.results.queries import runs_of
     from dia_repro.results.schema import State
 
@@ -155,10 +160,18 @@ def _draw(artifact: TableArtifact, value: TableValue, results: Results, to: Fold
     if not runs:
         return []
     try:
-        if artifact.name == "figure5":
-            draw_integration(results.database, results.data, to.figures, to.checkpoints, runs[0])
-        else:
-            draw_gradients(results.database, to.figures, runs)
+        for drawing in artifact.drawings:
+            match drawing:
+                case Drawing.HEATMAP:
+                    draw_integration(
+                        results.database, results.data, to.figures, to.checkpoints, runs[0]
+                    )
+                case Drawing.HISTOGRAMS:
+                    draw_gradients(results.database, to.figures, runs)
+                case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `draw_curves`
+                    pass
+                case _:
+                    assert_never(drawing)
     except DiaReproError as error:
         notice(f"{artifact.name} is not drawn: {error}")
         return []
@@ -185,7 +198,7 @@ def write_page(
     """
     import dia_repro
     from dia_repro.artifacts import ARTIFACTS
-    from dia_repro.artifacts.findings import gather
+    from dia_repro.artifacts.explanation import gather
     from dia_repro.artifacts.selection import best_covered
     from dia_repro.rendering.files import write_text
     from dia_repro.rendering.html import Report, make_page
@@ -229,19 +242,29 @@ def _selection(wanted: Wanted, **chosen: Any) -> Selection:
     )
 
 
+def _attention(findings: Findings) -> tuple[str, ...]:
+    return tuple(attention.text for attention in findings.artifact.attention)
+
+
 def _commands(findings: Findings, experiment: Experiment, wanted: Wanted) -> Commands:
     from dia_repro.rendering.html import Commands
 
     name, value, entry = findings.artifact.name, findings.value, experiment.entry
-    train = training_command(name, value.request, value.seeds, experiment, _selection(wanted))
-    chosen = _selection(wanted, protocol=value.request.protocol)
+    chosen = _selection(wanted, attention=_attention(findings))
+    train = training_command(name, value.request, value.seeds, experiment, chosen)
+    chosen = replace(chosen, protocol=value.request.protocol)
     return Commands(train, command_line("explain", name, entry.row, entry.column, options=chosen))
 
 
 def _whole(findings: Findings, wanted: Wanted) -> str:
     value = findings.value
     seeds = value.seeds if value.seeds > 1 else None
-    chosen = _selection(wanted, protocol=value.request.protocol, seeds=seeds)
+    chosen = _selection(
+        wanted,
+        protocol=value.request.protocol,
+        seeds=seeds,
+        attention=_attention(findings),
+    )
     return command_line("run", findings.artifact.name, options=chosen)
 
 

@@ -28,7 +28,7 @@ class Results:
         from dia_repro.artifacts import choose
         from dia_repro.execution.requests import find_data, narrowed, wanted
 
-        chosen = choose(names)
+        chosen = choose(names, selection.attention)
         self.selection, self.data, self.database = selection, data, open_results(db)
         own = find_data(selection, data, Terminal(), self.database)
         self.wanted = wanted(selection, own)

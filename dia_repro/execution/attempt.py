@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from dia_repro.data import AnyDataset, load
+from dia_repro.data import load
+from dia_repro.data.dataset import AnyDataset
 from dia_repro.errors import DiaReproError, displayed_text
 from dia_repro.execution.crew import crew, threads_each
-from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, seems_dead
+from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, silent
 from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
     Begun,
@@ -30,7 +31,6 @@ from dia_repro.execution.messages import (
     describe_owner,
 )
 from dia_repro.experiments.names import Keep
-from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.leases import (
     AlreadyDoneError,
@@ -45,8 +45,13 @@ from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint
 from dia_repro.training.gradients import Record
 from dia_repro.training.numerics import prepare_process, use_device
-from dia_repro.training.provenance import code_at_start, collect, device_name, peak_memory
-from dia_repro.training.reproducing import Environment
+from dia_repro.training.provenance import (
+    Environment,
+    code_at_start,
+    collect,
+    device_name,
+    peak_memory,
+)
 from dia_repro.training.store import CheckpointError, Folder
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
@@ -76,7 +81,7 @@ class Attempt:
         self.order, self.send, self.should_stop = order, send, should_stop
         self.device = torch.device(order.device)
         use_device(self.device)
-        self.spec = Spec.from_json(order.spec_json)
+        self.spec = order.spec
         self.identity = {"spec_id": self.spec.spec_id, "seed": order.seed}
         self.started = time.monotonic()
         self.reported = 0.0
@@ -194,13 +199,16 @@ class Attempt:
             device_name(self.device),
             deterministic=order.deterministic,
             processes=order.processes,
+            attention=self.spec.model.attention,
         )
         differences = self.environment.differences(begun)
         if differences:
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
     def _provenance(self, epochs: int) -> dict[str, Any]:
-        found = collect(self.device, self.order.command, self.digest, epochs)
+        found = collect(
+            self.device, self.order.command, self.digest, epochs, self.spec.model.attention
+        )
         if (found.git_commit, found.git_clean) != code_at_start():
             self._notice("the code's checkout has changed since its process began: not clean")
         return asdict(found)
@@ -219,9 +227,9 @@ class Attempt:
         try:
             lease = self.ledger.take(run_id, owner, lock, provenance, None, seen)
         except HeldError as held:
-            self._notice(f"{held.holder.owner} has it: waiting for a sign of life")
-            dead = seems_dead(self.ledger, held.holder, self.should_stop)
-            if dead is None:
+            dead = held.holder
+            self._notice(f"{dead.owner} has it: waiting for a sign of life")
+            if not silent(lambda: self.ledger.look(run_id), [dead], self.should_stop):
                 raise
             self._notice(f"{dead.owner} gave none and is taken for dead")
             lease = self.ledger.take(run_id, owner, lock, provenance, dead, seen)

@@ -13,8 +13,9 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import from_spec
+from dia_repro.training.captured import CapturedStep
 from dia_repro.training.numerics import prepare_process
-from dia_repro.training.step import CapturedStep, TrainingStep, to_device
+from dia_repro.training.step import TrainingStep, to_device
 
 LEAST_STEPS, LEAST_SECONDS = 2, 1.0
 MOST_IMAGES = 64  # beyond, an image costs a CPU about the same

@@ -42,10 +42,10 @@ from dia_repro.experiments.protocols import Request
 from dia_repro.results.backends import network_file_system, sqlite_path
 from dia_repro.results.database import open_database
 from dia_repro.training.checkpoint import sorted_names
+from dia_repro.training.distributed import Group, check_group
 from dia_repro.training.probing import check_reachable
 from dia_repro.training.provenance import git_problem
 from dia_repro.training.store import Store
-from dia_repro.training.together import Group, check_group
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Campaign:
     dialogue: Dialogue = field(default_factory=Dialogue)
 
     def __post_init__(self) -> None:
-        self.chosen: list[TableArtifact] = choose(list(self.artifacts))
+        self.chosen: list[TableArtifact] = choose(self.artifacts, self.selection.attention)
         self._results = open_database(self.database, create=False)
         choice = find_data(self.selection, self.data, self.dialogue)
         self.executor: Executor = find_executor(self.resources, self.dialogue)

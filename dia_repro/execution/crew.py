@@ -27,9 +27,8 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
 from dia_repro.execution.failures import cause_of_death
 from dia_repro.execution.messages import Message, Notice, WorkOrder
-from dia_repro.experiments.spec import Spec
+from dia_repro.training.distributed import ALONE, Group, joined
 from dia_repro.training.numerics import prepare_process
-from dia_repro.training.together import ALONE, Group, joined
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 HERE = "127.0.0.1"
@@ -208,7 +207,7 @@ def follow(order: WorkOrder, rank: int, port: int, connection: Connection) -> No
     try:
         device = device_of(order, rank)
         prepare_process(threads_each(order), device, deterministic=order.deterministic)
-        spec = Spec.from_json(order.spec_json)
+        spec = order.spec
         dataset = load(spec.data, order.data)
         connection.send(READY)
         with joined(device) as group:

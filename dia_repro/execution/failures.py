@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.messages import Notice, WorkOrder
-from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 from dia_repro.results.leases import Lease
@@ -52,7 +51,7 @@ def record_kill(database: Database, order: WorkOrder, lease: Lease | None) -> No
 
 
 def _spec_id(order: WorkOrder) -> str:
-    return Spec.from_json(order.spec_json).spec_id
+    return order.spec.spec_id
 
 
 def _recorded(database: Database, write: Callable[[], None], what: str) -> Notice | None:

@@ -2,7 +2,7 @@
 
 On one machine the kernel gives the lock back when its holder dies: that is known at once. A holder
 elsewhere is known by its beats alone: they are counted, and who waits for them measures the time
-with a clock that nobody sets.
+in which they could be written, with a clock that nobody sets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from dia_repro.execution.ledger import Ledger
 from dia_repro.results.backends import ForeignDatabaseError, network_file_system
-from dia_repro.results.database import DatabaseError
+from dia_repro.results.database import DatabaseError, LockedError
 from dia_repro.results.leases import Holder, Lease, TakenOverError
 from dia_repro.training.environment import own_folder
 from dia_repro.training.store import CheckpointError, Folder
@@ -29,7 +29,7 @@ LOCK, IDENTITY = "lock", "lock-id"
 PATIENCE_SECONDS = 1.0
 BEAT_SECONDS = 10.0
 # So long without a beat, and the holder counts as dead: six are missing then.
-LEASE_SECONDS = 60.0
+LEASE_SECONDS, LOOKS = 60.0, 10
 
 
 def lock_location(folder: Folder) -> Path:
@@ -101,30 +101,33 @@ def _boot() -> str:
     return f"{socket.gethostname()}-{uuid.getnode():x}"  # not Linux
 
 
-def seems_dead(
-    ledger: Ledger,
-    holder: Holder,
-    should_stop: Callable[[], bool],
+def silent(
+    look: Callable[[], Collection[Holder]],
+    owners: Iterable[Holder],
+    should_stop: Callable[[], bool] = lambda: False,
     lease: float | None = None,
-) -> Holder | None:
-    """Watch a holder for as long as it may be silent.
+) -> tuple[Holder, ...]:
+    """Return the owners that give no heartbeat for as long as they may be silent.
+
+    Silence counts only while heartbeats could be written: each look writes, too, and the time for
+    which it waits for other writers, or for SQLite's readers, is not counted.
 
     Args:
+        look: reads the owners as `leases.look` does.
+        should_stop: ends the wait early; then none is returned.
         lease: seconds; by default `LEASE_SECONDS`.
-
-    Returns:
-        The holder as last seen if it gave no sign of life; None if it did, if it has let go, or
-        if the wait was cut short.
     """
-    lease = LEASE_SECONDS if lease is None else lease
-    begun = time.monotonic()
-    while time.monotonic() - begun < lease:
-        if should_stop():
-            return None
-        time.sleep(min(1.0, lease / 10))
-        if ledger.holders(holder.lease.run_id) != (holder,):
-            return None
-    return holder
+    pause = (LEASE_SECONDS if lease is None else lease) / LOOKS
+    watched = tuple(owners)
+    for _ in range(LOOKS if watched else 0):
+        until = time.monotonic() + pause
+        while time.monotonic() < until:
+            if should_stop():
+                return ()
+            time.sleep(min(1.0, pause))
+        seen = look()
+        watched = tuple(owner for owner in watched if owner in seen)
+    return watched
 
 
 class Heart(threading.Thread):
@@ -142,12 +145,16 @@ class Heart(threading.Thread):
 
     def run(self) -> None:
         """Beat."""
-        while not self._stopped.wait(BEAT_SECONDS):
+        pause = BEAT_SECONDS
+        while not self._stopped.wait(pause):
+            pause = BEAT_SECONDS
             try:
                 self.ledger.beat(self.lease)
             except TakenOverError:
                 self.taken_over = True
                 return
+            except LockedError:
+                pause = 0.0  # to be there as soon as the others have written
             except (DatabaseError, ForeignDatabaseError):
                 # Out of reach for now. Training goes on: its next epoch is written, or fails
                 # with the reason.

@@ -68,9 +68,9 @@ class Ledger:
         return run_detail(self._database, run_id).provenance
 
     @_patient
-    def holders(self, run_id: int) -> tuple[Holder, ...]:
-        """Who has the run."""
-        return leases.holders(self._database, run_id)
+    def look(self, run_id: int | None = None) -> tuple[Holder, ...]:
+        """Who has the run, or which run, at a moment at which heartbeats can be written."""
+        return leases.look(self._database, run_id)
 
     @_patient
     def take(

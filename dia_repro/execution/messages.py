@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
+from dia_repro import plugins
 from dia_repro.experiments.names import DataLocation, Keep
+from dia_repro.experiments.spec import Spec
 
 if TYPE_CHECKING:
     from dia_repro.results.leases import Lease
@@ -28,6 +30,7 @@ class WorkOrder:
         deterministic: whether a GPU is to give the same bits every time.
         keep: which weights stay when the run is done.
         memory: bytes that it is reckoned to hold where it is trained; 0 where that does not matter.
+        plugins: where plugins are found, as `DIA_REPRO_PLUGINS` says it.
     """
 
     run_id: int
@@ -44,6 +47,13 @@ class WorkOrder:
     keep: Keep = Keep.LAST
     memory: int = 0
     processes: int = 1
+    plugins: str = ""
+
+    @property
+    def spec(self) -> Spec:
+        """Return the experiment; its attention kind may come from a plugin."""
+        plugins.use(self.plugins)
+        return Spec.from_json(self.spec_json)
 
 
 def describe_owner(pid: int) -> str:

@@ -65,6 +65,12 @@ class Selection:
     only: tuple[str, ...] = option(
         "Only networks whose name has all these words, e.g. 'DIANet ResNet83'; may be repeated.", ()
     )
+    attention: tuple[str, ...] = option(
+        "Networks with this kind of attention in addition to the artifact's own, e.g. "
+        "dia-lstm:reduction=8 or a kind of your own; may be repeated. They have the backbones, "
+        "data and recipes of the artifact's networks.",
+        (),
+    )
     epochs: int | None = option(
         "Another number of epochs than the protocol's; the rate is cut at the same fractions of "
         "them. It makes other experiments, shown as such.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dia_repro import plugins
 from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import WorkOrder
@@ -178,6 +179,7 @@ def make_orders(
             deterministic=deterministic,
             keep=keep,
             memory=_memory(run, seen if machine.has_gpu else {}),
+            plugins=plugins.setting(),
             processes=processes,
         )
         for run in open_runs

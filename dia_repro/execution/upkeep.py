@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 
 from dia_repro.errors import UsageError
 from dia_repro.execution import leasing
+from dia_repro.execution.ledger import Ledger
 from dia_repro.results import leases, writer
 from dia_repro.results.checks import Finding
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, DatabaseError, LockedError
 from dia_repro.results.leases import Holder
 from dia_repro.results.queries import RunSummary, UnknownRunError, all_runs, run_detail
 from dia_repro.results.schema import State
@@ -52,9 +52,13 @@ def dead_runs(
             elsewhere.append(holder)
         if lock is not None:
             lock.release()
-    if elsewhere:
-        time.sleep(leasing.LEASE_SECONDS if lease is None else lease)
-    dead |= {holder.lease.run_id: holder for holder in elsewhere}
+    try:
+        watched = leasing.silent(Ledger(database).look, elsewhere, lease=lease)
+    except LockedError:
+        raise
+    except DatabaseError:  # read-only here: nothing is known of heartbeats
+        watched = ()
+    dead |= {holder.lease.run_id: holder for holder in watched}
     # A run may have been taken up, or have given a sign of life, since it was looked at.
     now = {holder.lease.run_id: holder for holder in leases.holders(database)}
     return {run: holder for run, holder in dead.items() if now.get(run) == holder}

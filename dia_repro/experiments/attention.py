@@ -74,6 +74,15 @@ class AttentionSpec(Frozen):
             [self.titles[self.kind], *(f"{name}={value}" for name, value in self.changed.items())]
         )
 
+    @property
+    def text(self) -> str:
+        """Return the kind and the options as `--attention` takes them, e.g. "eca:kernel=5"."""
+        typed = (
+            f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in self.changed.items()
+        )
+        return ":".join(filter(None, (self.kind, ",".join(typed))))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by kind: another process finds the class of a kind of one's own by its name."""
         return make_attention, (self.model_dump(),)

@@ -105,7 +105,9 @@ class Deviation:
     reason: str
 
 
-def _read(name: str) -> dict[str, Any]:
+@cache
+def read_toml(name: str) -> dict[str, Any]:
+    """Return the content of a file next to this module."""
     return tomllib.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
@@ -123,7 +125,9 @@ def _table(artifact: str, entry: dict[str, Any]) -> PaperTable:
 @cache
 def tables() -> dict[str, PaperTable]:
     """Tables 1 and 3 to 9 by artifact name, in the paper's order."""
-    return {artifact: _table(artifact, entry) for artifact, entry in _read("values.toml").items()}
+    return {
+        artifact: _table(artifact, entry) for artifact, entry in read_toml("values.toml").items()
+    }
 
 
 @cache
@@ -141,14 +145,14 @@ def figures() -> dict[str, PaperTable]:
                 for column in entry["columns"]
             ),
         )
-        for artifact, entry in _read("figures.toml").items()
+        for artifact, entry in read_toml("figures.toml").items()
     }
 
 
 @cache
 def hyperparameters() -> dict[str, Hyperparameters]:
     """The columns of Tables 10 and 11 by network name."""
-    read = _read("hyperparameters.toml")
+    read = read_toml("hyperparameters.toml")
     return {
         network: Hyperparameters(network, **{**entry, "schedule": tuple(entry["schedule"])})
         for table in ("table10", "table11")
@@ -158,7 +162,8 @@ def hyperparameters() -> dict[str, Hyperparameters]:
 
 @cache
 def _deviations() -> tuple[Deviation, ...]:
-    return tuple(Deviation(**entry) for entry in _read("deviations.toml")["parameters"])
+    entries = read_toml("deviations.toml")["parameters"]
+    return tuple(Deviation(**entry) for entry in entries)
 
 
 def deviation(artifact: str, row: str, column: str) -> Deviation | None:

@@ -27,7 +27,7 @@ FORMS = {
 
 
 def claims_table(records: Sequence[Record]) -> Table:
-    """A row a claim, from the records of `claims.verdicts`: the one that decides of each."""
+    """Return a table with a row for each claim: the comparison that decides it."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for heading, width in WIDTHS.items():
         table.add_column(heading, max_width=width, overflow="fold")
@@ -44,13 +44,13 @@ def claims_table(records: Sequence[Record]) -> Table:
 
 
 def _of(record: Record, comparisons: int) -> str:
-    """That there are others than the one shown."""
+    """Return a note that there are other comparisons than the one shown."""
     shown = record["main"] and comparisons > 1
     return f"\n(the one of {comparisons} that decides)" if shown else ""
 
 
 def describe_evidence(record: Record) -> str:
-    """E.g. "ResNet164: DIANet − SENet, +1.12 [+0.90, +1.41] points, n=10, p=0.008"."""
+    """Return e.g. "ResNet164: DIANet − SENet, +1.12 [+0.90, +1.41] points, n=10, p=0.008"."""
     effect = effect_with_interval(record["effect"], record["low"], record["high"], record["unit"])
     if not effect:
         return record["note"] or "–"
@@ -85,7 +85,7 @@ def _p(p: float) -> str:
 
 
 def _one_each(records: Sequence[Record]) -> list[Record]:
-    """Of each claim the record that decides, or else its first without figures."""
+    """Return each claim's record that decides, or else its first one without values."""
     chosen: dict[str, Record] = {}
     for record in records:
         if record["main"]:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 # Control characters but tab and line feed, marks that turn the direction of writing, separators
 # that some terminals take for line ends, and halves of characters, which are no text.
@@ -63,6 +68,39 @@ def latex(text: str) -> str:
     escaped = LATEX_UNKNOWN.sub(lambda match: f"[U+{ord(match[0]):04X}]", escaped)
     # After the \\ of a row these would be its options.
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped.startswith(("[", "*")) else escaped
+
+
+@cache
+def template(name: str) -> Template:
+    """Return a template of `rendering/templates/` that escapes every value put into it.
+
+    Args:
+        name: its last suffix but one, html, md or tex, names the format.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    formats: dict[str, dict[str, Any]] = {
+        "html": {"autoescape": True},
+        "md": {"finalize": lambda value: markdown(str(value))},
+        "tex": {
+            "finalize": lambda value: latex(str(value)),
+            "block_start_string": "<%",
+            "block_end_string": "%>",
+            "variable_start_string": "<<",
+            "variable_end_string": ">>",
+            "comment_start_string": "<#",
+            "comment_end_string": "#>",
+        },
+    }
+    environment = Environment(  # noqa: S701 escapes by `finalize` where it is not HTML
+        loader=PackageLoader("dia_repro.rendering"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **formats[name.split(".")[-2]],
+    )
+    return environment.get_template(name)
 
 
 def _code(match: re.Match[str]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
-from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -18,24 +17,13 @@ from dia_repro.artifacts.explanation import (
     RunBehind,
 )
 from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
+from dia_repro.experiments.spec import Spec
+from dia_repro.rendering.cells import CELL_FIELDS
 from dia_repro.rendering.grid import MISSING, accuracy, protocol_name
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record
 
-OF_CELL = (
-    "artifact",
-    "row",
-    "column",
-    "metric",
-    "unit",
-    "paper",
-    "ours_mean",
-    "ours_std",
-    "n",
-    "n_expected",
-    "status",
-    "protocol",
-)
+OF_CELL = CELL_FIELDS[: CELL_FIELDS.index("protocol") + 1]
 OF_EXPERIMENT = ("compared", "spec_id", "network", "dataset", "precision", "epochs", "command")
 OF_RUN = (
     "run",
@@ -57,6 +45,12 @@ OF_RUN = (
 )
 EXPLANATION_FIELDS = (*OF_CELL, "how", *OF_EXPERIMENT, *OF_RUN)
 SHORT_COMMIT = 10
+CLEANNESS = {True: "", False: " modified", None: " (modified or not: unknown)"}
+
+
+def commit_text(commit: str | None, clean: bool | None) -> str:
+    """Return a commit and whether its checkout was clean; empty where there is no checkout."""
+    return "" if commit is None else commit[:SHORT_COMMIT] + CLEANNESS[clean]
 
 
 def _note(record: Record) -> str:
@@ -64,7 +58,7 @@ def _note(record: Record) -> str:
     return "; ".join(filter(None, (record["reason"], attempts)))
 
 
-FIGURE_COLUMNS = (
+VALUE_COLUMNS = (
     Column("figure", field("metric")),
     Column("unit", field("unit")),
     Column("paper", field("paper"), right=True),
@@ -82,69 +76,55 @@ RUN_COLUMNS = (
     Column("host", field("host")),
     Column("device", field("device")),
     Column("torch", field("torch")),
-    Column("commit", lambda r: _commit(r["git_commit"], r["git_clean"])),
-    Column("ended (UTC)", lambda r: _moment(r["ended_at"])),
+    Column("commit", lambda r: commit_text(r["git_commit"], r["git_clean"])),
+    Column("ended (UTC)", field("ended_at", "{:%Y-%m-%d %H:%M:%S}")),
     Column("note", _note),
 )
 
 
 def explanation_records(explanation: Explanation, commands: Mapping[str, str]) -> list[Record]:
-    """One record for each figure and run behind it, with `EXPLANATION_FIELDS`.
+    """Return one record for each value and run behind it, with `EXPLANATION_FIELDS`.
 
-    A figure whose experiment has no runs has one record all the same, without a run.
+    A value whose experiment has no runs has one record all the same, without a run.
 
     Args:
         commands: by spec_id, what would train each experiment.
     """
     records: list[Record] = []
     for figure in explanation.figures:
-        experiments = [explanation.own]
-        if figure.is_change and explanation.compared:
-            experiments.append(explanation.compared)
-        for experiment in experiments:
-            known = {
-                **_of_figure(figure),
-                **_of_experiment(experiment),
-                "compared": experiment is explanation.compared,
-                "command": commands[experiment.spec.spec_id],
+        cell = asdict(figure.cell)
+        known = {name: cell[name] for name in OF_CELL} | {"how": figure.how}
+        for experiment in explanation.experiments:
+            compared = experiment is explanation.compared
+            if compared and not figure.is_change:
+                continue
+            spec = experiment.spec
+            known |= {
+                "compared": compared,
+                "spec_id": spec.spec_id,
+                "network": describe_model(spec.model),
+                "dataset": spec.data.dataset,
+                "precision": spec.precision,
+                "epochs": spec.recipe.epochs,
+                "command": commands[spec.spec_id],
             }
-            records += [known | run for run in _of_runs(figure, experiment)]
+            runs = [_run_record(one, figure) for one in experiment.runs]
+            records += [known | run for run in runs or [dict.fromkeys(OF_RUN)]]
     return records
 
 
-def _of_figure(figure: ExplainedFigure) -> dict[str, object]:
-    known = asdict(figure.cell)
-    return {**{name: known[name] for name in OF_CELL}, "how": figure.how}
-
-
-def _of_experiment(experiment: Experiment) -> dict[str, object]:
-    spec = experiment.spec
-    return {
-        "spec_id": spec.spec_id,
-        "network": describe_model(spec.model),
-        "dataset": spec.data.dataset,
-        "precision": spec.precision,
-        "epochs": spec.recipe.epochs,
+def _run_record(one: RunBehind, figure: ExplainedFigure) -> dict[str, object]:
+    metric = figure.cell.metric
+    return _run(one) | {
+        "uid": one.run.uid,
+        "used": one.run.id in figure.used,
+        "epoch": one.epoch_for(metric),
+        "value": one.value_for(metric),
     }
 
 
-def _of_runs(figure: ExplainedFigure, experiment: Experiment) -> Iterator[dict[str, object]]:
-    metric = figure.cell.metric
-    for one in experiment.runs:
-        yield {
-            **_of_run(one),
-            "uid": one.run.uid,
-            "used": one.run.id in figure.used,
-            "epoch": one.epoch_for(metric),
-            "value": one.value_for(metric),
-        }
-    if not experiment.runs:
-        yield dict.fromkeys(OF_RUN)
-
-
-def _of_run(one: RunBehind) -> dict[str, object]:
-    last = one.history.last
-    circumstances = ("host", "device", "torch", "git_commit", "git_clean", "ended_at")
+def _run(one: RunBehind) -> dict[str, object]:
+    provenance = ("host", "device", "torch", "git_commit", "git_clean", "ended_at")
     return {
         "run": one.run.id,
         "seed": one.run.seed,
@@ -152,27 +132,27 @@ def _of_run(one: RunBehind) -> dict[str, object]:
         "reason": one.run.reason,
         "epochs_done": one.run.epochs,
         "attempts": len(one.history.attempts),
-        **{name: getattr(last, name) if last else None for name in circumstances},
+        **{name: getattr(one.history.last, name, None) for name in provenance},
     }
 
 
 def to_people(explanation: Explanation, commands: Mapping[str, str]) -> RenderableType:
-    """The figures, then each experiment with its runs and the command that would train it.
+    """Return the values, then each experiment with its runs and the command that would train it.
 
     Args:
         commands: by spec_id.
     """
     own = explanation.own
-    circumstances = f"{protocol_name(explanation.request)} on {own.spec.data.dataset}"
-    title = f"{explanation.label}, {own.entry.label} ({circumstances})"
-    figures = listing(FIGURE_COLUMNS, [_figure_texts(one) for one in explanation.figures])
-    parts: list[RenderableType] = [Text(title, style="bold"), Text(), figures]
+    environment = f"{protocol_name(explanation.request)} on {own.spec.data.dataset}"
+    title = f"{explanation.label}, {own.entry.label} ({environment})"
+    values = listing(VALUE_COLUMNS, [_value_texts(one) for one in explanation.figures])
+    parts: list[RenderableType] = [Text(title, style="bold"), Text(), values]
     for experiment in explanation.experiments:
         parts += [Text(), *_experiment_texts(explanation, experiment, commands)]
     return Group(*parts)
 
 
-def _figure_texts(figure: ExplainedFigure) -> Record:
+def _value_texts(figure: ExplainedFigure) -> Record:
     cell = figure.cell
     form = "{:+.2f}" if cell.metric == "params_delta" else "{:.2f}"
     ours = MISSING if cell.ours_mean is None else form.format(cell.ours_mean)
@@ -191,22 +171,26 @@ def _experiment_texts(
     role = "Compared with " if experiment is explanation.compared else "Runs of "
     yield Text(f"{role}{experiment.entry.label}", style="bold")
     if experiment.runs:
-        metrics = [one.cell.metric for one in explanation.figures]
+        metrics = {one.cell.metric for one in explanation.figures}
         yield listing(RUN_COLUMNS, [_run_texts(metrics, experiment, r) for r in experiment.runs])
     else:
         yield Text("There are none yet.")
-    spec = experiment.spec
-    words = f"{describe_model(spec.model)} on {describe_data(spec.data)}"
-    recipe = f"{describe_recipe(spec.recipe)}, {spec.precision}"
-    yield Text(f"Experiment {spec.spec_id}: {words}, {recipe}")
-    yield Text(f"To train it: {commands[spec.spec_id]}", no_wrap=True, overflow="ignore")
+    spec_id = experiment.spec.spec_id
+    yield Text(f"Experiment {spec_id}: {describe_experiment(experiment.spec)}")
+    yield Text(f"To train it: {commands[spec_id]}", no_wrap=True, overflow="ignore")
 
 
-def _run_texts(metrics: list[str], experiment: Experiment, one: RunBehind) -> Record:
+def describe_experiment(spec: Spec) -> str:
+    """Return a spec in words: network, data, recipe, precision."""
+    network = f"{describe_model(spec.model)} on {describe_data(spec.data)}"
+    return f"{network}, {describe_recipe(spec.recipe)}, {spec.precision}"
+
+
+def _run_texts(metrics: Collection[str], experiment: Experiment, one: RunBehind) -> Record:
     best, last = one.epoch_for("top1"), one.epoch_for("top1_last")
     counts = any(metric.startswith("params") for metric in metrics)
     return {
-        **_of_run(one),
+        **_run(one),
         "epochs": experiment.spec.recipe.epochs,
         "best": _at_epoch(one.run.best_top1, best) if {*BEST} & {*metrics} else None,
         "last": _at_epoch(one.run.last_top1, last) if {*LAST} & {*metrics} else None,
@@ -216,16 +200,3 @@ def _run_texts(metrics: list[str], experiment: Experiment, one: RunBehind) -> Re
 
 def _at_epoch(top1: float | None, epoch: int | None) -> str | None:
     return None if top1 is None or epoch is None else f"{top1:.2f} (epoch {epoch})"
-
-
-CLEANNESS = {True: "", False: " modified", None: " (modified or not: unknown)"}
-
-
-def _commit(commit: str | None, clean: bool | None) -> str:
-    if commit is None:
-        return ""
-    return commit[:SHORT_COMMIT] + CLEANNESS[clean]
-
-
-def _moment(moment: datetime | None) -> str:
-    return "" if moment is None else moment.isoformat(" ", timespec="seconds")

@@ -16,7 +16,7 @@ class OutputError(DiaReproError):
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, in UTF-8 and with the line ends that the text has."""
+    """Replace a file as `write_bytes` does, in UTF-8 and with the line ends that the text has."""
     write_bytes(path, text.encode())
 
 

@@ -1,10 +1,12 @@
-"""A table as rows of text under grouped headings, for the terminal, Markdown and LaTeX alike."""
+"""A table as rows of text under grouped headings, for every format alike."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dia_repro.artifacts import Cell, TableValue
 from dia_repro.experiments.protocols import Request
@@ -19,79 +21,136 @@ NAMES = {
     "data_sha256": "data",
     "step": "execution mode",
 }
-DROP = "drop"  # a fall is a positive figure, written with an arrow
-PAPER_HEADING, OURS_HEADING = "top-1 (%), paper", "ours, best"
+CHANGE, DROP = "+.2f", "drop"  # a drop is a positive value, written with an arrow
+# Metrics that are written in brackets behind another, the first one that the table has.
+CHANGES = {
+    "params": (("params_delta", CHANGE), ("params_drop", DROP)),
+    "top1": (("top1_drop", DROP),),
+}
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Heading of a column of a group.
+
+    Attributes:
+        whose: whose values the column has.
+        metric: of the cells that the values are taken from.
+    """
+
+    text: str
+    whose: Literal["paper", "ours", "difference"]
+    metric: str
+
+
+PAPER_PARAMETERS, PARAMETERS = (
+    Heading("#P (M), paper", "paper", "params"),
+    Heading("ours", "ours", "params"),
+)
+OWN_PARAMETERS = Heading("#P (M)", "ours", "params")  # where the paper prints none
+PAPER = Heading("top-1 (%), paper", "paper", "top1")
+BEST, LAST = Heading("ours, best", "ours", "top1"), Heading("ours, last", "ours", "top1_last")
+DIFFERENCE = Heading("Δ", "difference", "top1")
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One text of a grid; `cell` is the value behind it, None where the table has none."""
+
+    text: str
+    bold: bool = False
+    cell: Cell | None = None
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """A row: its name, and for each group of the grid a text for each heading."""
+
+    name: str
+    groups: tuple[tuple[GridCell, ...], ...]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is drawn.
+    """A table as it is written in every format.
 
     Attributes:
-        title: one line; says so where protocol or data are not the paper's.
-        notes: lines for below the table.
-        groups: (heading, number of columns) over all columns but the first.
-        columns: a heading for each column, the first one's included.
-        rows: one text for each column.
-        bold: (row, column) of texts that stand out.
+        title: one line; it says so where protocol or data are not the paper's.
+        notes: lines below the table.
+        row_heading: heading of the rows' names.
+        groups: a heading for each group of columns.
+        headings: of the columns of each group.
     """
 
     title: str
     notes: tuple[str, ...]
-    groups: tuple[tuple[str, int], ...]
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    bold: frozenset[tuple[int, int]]
+    row_heading: str
+    groups: tuple[str, ...]
+    headings: tuple[Heading, ...]
+    rows: tuple[GridRow, ...]
 
 
 def make_grid(value: TableValue) -> Grid:
-    """Lay a table out as the paper does, each of its figures with ours beside it."""
+    """Return a table laid out as the paper does it, each of its values next to ours."""
     counted = any(cell.metric == "params" for cell in value.cells)
-    headings = ["#P (M), paper", "ours"] if counted else []
-    headings += [] if value.is_figure else [PAPER_HEADING]
-    headings += [OURS_HEADING, "ours, last"]
-    headings += ["Δ"] if value.comparable and not value.is_figure else []
-    rows = []
-    for row in value.paper.rows:
-        texts = [row]
-        for column in value.paper.columns:
-            if counted:
-                texts += _parameter_texts(value, row, column)
-            texts += _accuracy_texts(value, row, column)
-        rows.append(tuple(texts))
+    headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
+    if counted and not value.printed:
+        headings = [OWN_PARAMETERS]
+    headings += [PAPER, BEST, LAST] if value.printed else [BEST, LAST]
+    headings += [DIFFERENCE] if value.comparable and value.printed else []
+    known: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
+    for cell in value.cells:
+        known[cell.row, cell.column][cell.metric] = cell
+    bold = set(_best(value))
+
+    def cells_of(row: str, column: str) -> tuple[GridCell, ...]:
+        cells = known[row, column]
+        return tuple(
+            GridCell(_text(cells, one), (row, column, one) in bold, cells.get(one.metric))
+            for one in headings
+        )
+
     return Grid(
-        title=_title(value),
+        title=f"{value.label}. {value.paper.title}{circumstances(value)}",
         notes=_notes(value),
-        groups=tuple(
-            (value.headings.get(column, column), len(headings)) for column in value.paper.columns
+        row_heading=value.row_heading,
+        groups=tuple(value.headings.get(column, column) for column in value.paper.columns),
+        headings=tuple(headings),
+        rows=tuple(
+            GridRow(row, tuple(cells_of(row, column) for column in value.paper.columns))
+            for row in value.paper.rows
         ),
-        columns=(value.row_heading, *headings * len(value.paper.columns)),
-        rows=tuple(rows),
-        bold=frozenset(_best(value, headings)),
     )
 
 
-def _parameter_texts(value: TableValue, row: str, column: str) -> list[str]:
-    params, delta, drop = (
-        value.find(row, column, metric) for metric in ("params", "params_delta", "params_drop")
+def _text(cells: Mapping[str, Cell], heading: Heading) -> str:
+    """Return the text below a heading, from the cells of one network by metric."""
+    cell = cells.get(heading.metric)
+    if heading.whose == "difference":
+        return _difference(cell)
+    ours = heading.whose == "ours"
+    changes = (
+        _number(cells.get(metric), form, ours=ours)
+        for metric, form in CHANGES.get(heading.metric, ())
     )
-    return [
-        _with_change(_paper(params), _paper(delta, "+.2f") or _paper(drop, DROP)),
-        _with_change(_count(params), _count(delta, "+.2f") or _count(drop, DROP)),
-    ]
+    change = next(filter(None, changes), "")
+    measured = ours and heading.metric.startswith("top1")
+    text = accuracy(cell) if measured else _number(cell, ".2f", ours=ours)
+    return f"{text} ({change})" if change and change != MISSING else text
 
 
-def _accuracy_texts(value: TableValue, row: str, column: str) -> list[str]:
-    best, drop, last = (
-        value.find(row, column, metric) for metric in ("top1", "top1_drop", "top1_last")
-    )
-    texts = [] if value.is_figure else [_with_change(_paper(best), _paper(drop, DROP))]
-    texts += [_with_change(accuracy(best), _count(drop, DROP)), accuracy(last)]
-    return [*texts, _difference(best)] if value.comparable and not value.is_figure else texts
+def _number(cell: Cell | None, form: str, *, ours: bool) -> str:
+    """Return a cell's value, ours or the paper's; empty where there is nothing to show."""
+    number = None if cell is None else cell.ours_mean if ours else cell.paper
+    if ours and cell is not None and (number is None or not math.isfinite(number)):
+        return MISSING
+    if number is None:
+        return ""
+    return f"{'↓' if number >= 0 else '↑'}{abs(number):.2f}" if form == DROP else f"{number:{form}}"
 
 
 def accuracy(cell: Cell | None) -> str:
-    """Mean ± standard deviation, with how many of how many runs where that needs saying."""
+    """Return mean ± standard deviation, with how many of how many runs where that needs saying."""
     if cell is None:
         return ""
     parts = []
@@ -111,28 +170,6 @@ def accuracy(cell: Cell | None) -> str:
     return " ".join(parts)
 
 
-def _paper(cell: Cell | None, form: str = ".2f") -> str:
-    return "" if cell is None or cell.paper is None else _format(cell.paper, form)
-
-
-def _count(cell: Cell | None, form: str = ".2f") -> str:
-    if cell is None:
-        return ""
-    if cell.ours_mean is None or not math.isfinite(cell.ours_mean):
-        return MISSING
-    return _format(cell.ours_mean, form)
-
-
-def _format(figure: float, form: str) -> str:
-    if form == DROP:
-        return f"{'↓' if figure >= 0 else '↑'}{abs(figure):.2f}"
-    return f"{figure:{form}}"
-
-
-def _with_change(figure: str, change: str) -> str:
-    return f"{figure} ({change})" if change and change != MISSING else figure
-
-
 def _difference(cell: Cell | None) -> str:
     if cell is None or cell.ours_mean is None or cell.paper is None:
         return ""
@@ -140,37 +177,27 @@ def _difference(cell: Cell | None) -> str:
     return f"{difference:+.2f}" if math.isfinite(difference) else MISSING
 
 
-def _best(value: TableValue, headings: list[str]) -> Iterator[tuple[int, int]]:
-    """Places of the best accuracies, the paper's and ours, where the paper sets them in bold."""
-    rows, columns = range(len(value.paper.rows)), range(len(value.paper.columns))
-    lines: list[list[tuple[int, int]]] = []
+def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
+    """Yield the cells of the best accuracies, the paper's and ours, that the paper sets bold."""
+    rows, columns = value.paper.rows, value.paper.columns
+    lines: list[list[tuple[str, str]]] = []
     if value.best_of == "row":
         lines = [[(row, column) for column in columns] for row in rows]
     elif value.best_of == "column":
         lines = [[(row, column) for row in rows] for column in columns]
     for line in lines:
-        for name, heading in (("paper", PAPER_HEADING), ("ours_mean", OURS_HEADING)):
-            figures = {place: _accuracy_figure(value, place, name) for place in line}
-            known = [f for f in figures.values() if f is not None and math.isfinite(f)]
-            if not known or None in figures.values():
+        for name, heading in (("paper", PAPER), ("ours_mean", BEST)):
+            values = {at: getattr(value.find(*at, "top1"), name, None) for at in line}
+            known = [one for one in values.values() if one is not None and math.isfinite(one)]
+            if not known or None in values.values():
                 continue  # the best of some is no statement
-            for (row, column), figure in figures.items():
-                if figure is not None and math.isclose(figure, max(known)):
-                    yield row, 1 + column * len(headings) + headings.index(heading)
-
-
-def _accuracy_figure(value: TableValue, place: tuple[int, int], name: str) -> float | None:
-    row, column = value.paper.rows[place[0]], value.paper.columns[place[1]]
-    figure: float | None = getattr(value.find(row, column, "top1"), name, None)
-    return figure
-
-
-def _title(value: TableValue) -> str:
-    return f"{value.label}. {value.paper.title}{circumstances(value)}"
+            for (row, column), one in values.items():
+                if one is not None and math.isclose(one, max(known)):
+                    yield row, column, heading
 
 
 def circumstances(value: TableValue) -> str:
-    """What is not the paper's, in brackets with a space in front; nothing if all is."""
+    """Return what is not the paper's, in brackets with a space in front; empty if all is."""
     if value.comparable:
         return ""
     datasets = ", ".join(sorted({spec.data.dataset for spec in value.specs.values()}))
@@ -179,7 +206,7 @@ def circumstances(value: TableValue) -> str:
 
 
 def protocol_name(request: Request) -> str:
-    """E.g. "paper protocol cut to 2 epochs"."""
+    """Return e.g. "paper protocol cut to 2 epochs"."""
     epochs = request.epochs
     cut = f" cut to {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
     return f"{request.protocol.value} protocol{cut}"
@@ -198,7 +225,7 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
     if value.is_figure:
         notes.insert(0, "Test accuracy (%) of the networks that the figure is drawn from.")
-    elif not value.comparable:
+    elif value.printed and not value.comparable:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )
@@ -207,7 +234,7 @@ def _notes(value: TableValue) -> tuple[str, ...]:
 
 
 def _mixed(value: TableValue) -> Iterator[str]:
-    """Say once a table what its runs differ in besides network and seed."""
+    """Yield a sentence on what a table's runs differ in besides network and seed."""
     parts = [("Runs of one cell", value.mixed.within), ("Cells", value.mixed.between)]
     said = [f"{what} differ in {_listed(values)}" for what, values in parts if values]
     if said:

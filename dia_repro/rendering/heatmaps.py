@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dia_repro.rendering.images import fix_layout
+from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.experiments.describe import describe_data, describe_model
+from dia_repro.experiments.spec import Spec
+from dia_repro.rendering import images
+from dia_repro.rendering.records import Record
+from dia_repro.results.queries import RunDetail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH_INCHES, PANEL_INCHES = 11.0, 3.5
+    from dia_repro.analysis.gini import Integration
+
+CELL_FIELDS = ("states", "stage", "target", "source", "value", "share")
+STATES = {
+    "trained": "trained",
+    "initial": "before training",
+    "shuffled": "shuffled across images",
+}
+PANEL_WIDTH, PANEL_HEIGHT, SCALE_WIDTH = 3.7, 3.5, 0.6  # inches
 COLOURS = "viridis"
 DARK_BELOW = 0.55  # of the colour scale: there a cell's value is written in white
 MOST_LABELS = 18
@@ -35,30 +47,61 @@ class Panel:
     matrix: NDArray[np.float64]
 
 
+def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
+    """Return Figure 5 of a run's network: a row for each kind of hidden states."""
+    rows: dict[str, list[Panel]] = {}
+    for one in found:
+        states = STATES[one.settings.source]
+        title = f"stage {one.settings.stage}, {states}"
+        rows.setdefault(states, []).append(Panel(title, one.matrix))
+    spec = Spec.from_json(run.spec_json)
+    papers = spec.data.dataset == FIGURE5.entries[0].dataset
+    epochs = "1 epoch" if spec.recipe.epochs == 1 else f"{spec.recipe.epochs} epochs"
+    settings = found[0].settings
+    grown = "grown by scikit-learn" if settings.library else "scikit-learn's estimator"
+    return draw_heatmaps(
+        list(rows.values()),
+        f"Figure 5. Feature integration: {describe_model(spec.model)} on "
+        f"{describe_data(spec.data)}, {epochs}, run {run.summary.id}"
+        f"{'' if papers else ' (not the paper’s data)'}",
+        f"Random forests of {settings.trees} trees ({grown}, its defaults) on the hidden states of "
+        f"{found[0].samples} test images, seed {settings.seed}. A row: from which source layers a "
+        "target layer's state is told, the importances of a layer's channels added up, divided "
+        "by the row's largest.",
+    )
+
+
+def integration_records(found: Sequence[Integration]) -> Iterator[Record]:
+    """Yield a record for each cell of the heatmaps, with `CELL_FIELDS`."""
+    for one in found:
+        for target, shares in one.shares.items():
+            for source, share in enumerate(shares.mean(0), start=1):
+                yield {
+                    "states": one.settings.source.value,
+                    "stage": one.settings.stage,
+                    "target": target,
+                    "source": source,
+                    "value": float(one.matrix[target - 2, source - 1]),
+                    "share": float(share),
+                }
+
+
 def draw_heatmaps(rows: Sequence[Sequence[Panel]], title: str, caption: str) -> Figure:
-    """Panels in rows, on one colour scale from 0 to 1, with the value in every cell."""
+    """Return panels in rows, on one colour scale from 0 to 1, with the value in every cell."""
     from matplotlib.figure import Figure
 
-    across = max(map(len, rows))
-    figure = Figure(
-        figsize=(WIDTH_INCHES * across / 3 + 0.6, PANEL_INCHES * len(rows) + 1.1),
-        layout="constrained",
-    )
-    axes = figure.subplots(len(rows), across, squeeze=False)
-    for i, row in enumerate(rows):
-        for j in range(across):
-            if j < len(row):
-                _draw(axes[i, j], row[j])
+    across, inches = max(map(len, rows)), PANEL_HEIGHT * len(rows)
+    with images.style():
+        figure = Figure(figsize=(PANEL_WIDTH * across + SCALE_WIDTH, inches), layout="constrained")
+        axes = figure.subplots(len(rows), across, squeeze=False)
+        for (i, j), place in np.ndenumerate(axes):
+            if j < len(rows[i]):
+                _draw(place, rows[i][j])
             else:
-                axes[i, j].axis("off")
-    figure.colorbar(
-        axes[0, 0].images[0], ax=list(axes.flat), label="importance ÷ the row's largest", aspect=40
-    )
-    figure.suptitle("\n".join(textwrap.wrap(title, 48 * across)), fontsize=11)
-    figure.supxlabel(
-        "\n".join(textwrap.wrap(caption, 65 * across)), fontsize=7.5, x=0.02, ha="left"
-    )
-    fix_layout(figure)
+                place.axis("off")
+        label = "importance ÷ the row's largest"
+        figure.colorbar(axes[0, 0].images[0], ax=list(axes.flat), label=label, aspect=40)
+        images.frame(figure, inches, title, caption)
     return figure
 
 
@@ -69,11 +112,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     ticks = np.arange(0, size, step)
     axes.set_xticks(ticks, [str(tick + 1) for tick in ticks], fontsize=6)
     axes.set_yticks(ticks, [str(tick + 2) for tick in ticks], fontsize=6)
-    axes.set_title(panel.title, fontsize=9)
-    axes.set_xlabel("source layer", fontsize=8)
-    axes.set_ylabel("target layer", fontsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.set(title=panel.title, xlabel="source layer", ylabel="target layer")
     points = min(7.0, 85 / size)
     for (i, j), value in np.ndenumerate(panel.matrix):
         if not np.isnan(value):

@@ -2,101 +2,110 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dia_repro.rendering.images import looks
+from dia_repro.analysis.gradients import RecordedRun, distinct_labels, shares_by_decade
+from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.experiments.describe import describe_backbone, describe_data
+from dia_repro.experiments.gradient_bins import BINS_PER_DECADE
+from dia_repro.rendering import images
+from dia_repro.rendering.images import Look, looks
+from dia_repro.rendering.records import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+QUANTILE_FIELDS = ("q01", "q05", "q25", "q50", "q75", "q95", "q99")
+RECORDED = ("count", "zeros", "not_finite", "mean", "variance")
+GRADIENT_FIELDS = ("run", "network", "epochs", "stage", *RECORDED, *QUANTILE_FIELDS)
+PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.4  # inches
 # A bin that holds less of all elements than this is not worth drawing.
 LEAST_SHARE = 5e-4
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One distribution of absolute values.
-
-    Attributes:
-        label: whose.
-        counts: in each bin; below and above them first and last.
-        lowest, bins_per_decade: where bins begin, as a power of ten, and how many a decade has.
-        count: of all elements, those that are 0 among them.
-        mean: of all elements.
-    """
-
-    label: str
-    counts: Sequence[int]
-    lowest: int
-    bins_per_decade: int
-    count: int
-    mean: float
-
-    def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Middles of the bins, as powers of ten, and the share of all elements for a decade."""
-        inside = np.asarray(self.counts[1:-1], float)
-        middles = self.lowest + (np.arange(len(inside)) + 0.5) / self.bins_per_decade
-        return middles, inside / max(1, self.count) * self.bins_per_decade
-
-
-def draw_distributions(
-    rows: Mapping[str, Sequence[Sequence[Curve]]], title: str, caption: str
-) -> Figure:
-    """Panels with the same axes: a row for each moment, a column for each stage."""
+def draw_gradients(found: Sequence[RecordedRun]) -> Figure:
+    """Return Figure 6: a row for the first and for the last record, a column for each stage."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    across = max(map(len, rows.values()))
-    figure = Figure(figsize=(3.6 * across, 2.5 * len(rows) + 1.0), layout="constrained")
-    axes = figure.subplots(len(rows), across, squeeze=False, sharex=True, sharey=True)
-    for i, (moment, panels) in enumerate(rows.items()):
-        for j, curves in enumerate(panels):
-            _draw(axes[i, j], curves)
-            axes[i, j].set_title(f"stage {j + 1}, {moment}", fontsize=9)
-        axes[i, 0].set_ylabel("share of elements a decade", fontsize=8)
-    for j in range(across):
-        axes[-1, j].set_xlabel("|∂loss/∂output|", fontsize=8)
-    axes[0, 0].set_xlim(*_span([c for panels in rows.values() for cs in panels for c in cs]))
-    axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].xaxis.set_major_locator(_whole_numbers())
-    axes[0, 0].xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
-    axes[0, 0].legend(fontsize=7, frameon=False)
-    figure.suptitle(title, fontsize=10)
-    lines = "\n".join(textwrap.wrap(caption, 52 * across))
-    figure.supxlabel(lines, fontsize=7.5, x=0.02, ha="left")
+    last = _listed(f"{one.moments[1]}" for one in found)
+    moments = ("at initialisation", f"after {last} epoch{'' if last == '1' else 's'}")
+    across = min(len(stages) for one in found for stages in one.records.values())
+    labels = distinct_labels(found)
+    styles = looks([(label,) for label in labels])
+    inches = PANEL_HEIGHT * len(moments)
+    with images.style():
+        figure = Figure(figsize=(PANEL_WIDTH * across, inches), layout="constrained")
+        axes = figure.subplots(len(moments), across, squeeze=False, sharex=True, sharey=True)
+        seen: list[float] = []
+        for (i, j), place in np.ndenumerate(axes):
+            place.set_title(f"stage {j + 1}, {moments[i]}")
+            for one, label, look in zip(found, labels, styles, strict=True):
+                seen += _draw(place, one.records[one.moments[i]][j], label, look)
+        for place in axes[:, 0]:
+            place.set_ylabel("share of elements a decade")
+        for place in axes[-1]:
+            place.set_xlabel("|∂loss/∂output|")
+        first = axes[0, 0]
+        first.set_xlim(np.floor(min(seen, default=-1)), np.ceil(max(seen, default=1)))
+        first.set_ylim(bottom=0)
+        first.xaxis.set_major_locator(MaxNLocator(integer=True))
+        first.xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
+        images.frame(figure, inches, _title(found), _caption(found), first.get_lines()[::2])
     return figure
 
 
-def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
-    for curve, look in zip(curves, looks([(curve.label,) for curve in curves]), strict=True):
-        colour = look.colour
-        middles, shares = curve.points()
-        axes.plot(
-            middles, shares, color=colour, linestyle=look.line, label=curve.label, linewidth=1.2
-        )
-        axes.fill_between(middles, shares, color=colour, alpha=0.12, linewidth=0)
-        if curve.mean > 0:
-            axes.axvline(np.log10(curve.mean), color=colour, linestyle=look.line, linewidth=0.8)
-    axes.tick_params(labelsize=7)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+def _draw(axes: Axes, record: dict[str, Any], label: str, look: Look) -> Iterable[float]:
+    """Draw one distribution; return the powers of ten where there is something to see."""
+    middles, shares = shares_by_decade(record)
+    colour, line = look.colour, look.line
+    axes.plot(middles, shares, label=label, linewidth=1.2, color=colour, linestyle=line)
+    axes.fill_between(middles, shares, color=colour, alpha=0.12, linewidth=0)
+    if record["mean"] > 0:
+        axes.axvline(np.log10(record["mean"]), linewidth=0.8, color=colour, linestyle=line)
+    return list(middles[shares > LEAST_SHARE * BINS_PER_DECADE])
 
 
-def _span(curves: Sequence[Curve]) -> tuple[float, float]:
-    """The powers of ten between which there is something to see."""
-    seen = []
-    for curve in curves:
-        middles, shares = curve.points()
-        seen += list(middles[shares > LEAST_SHARE * curve.bins_per_decade])
-    return (np.floor(min(seen)), np.ceil(max(seen))) if seen else (-1.0, 1.0)
+def _title(found: Sequence[RecordedRun]) -> str:
+    specs = [one.spec for one in found]
+    papers = all(spec.data.dataset == FIGURE6.entries[0].dataset for spec in specs)
+    return (
+        "Figure 6. Gradients without skip connections: "
+        f"{_listed(describe_backbone(spec.model.backbone) for spec in specs)} "
+        f"on {_listed(describe_data(spec.data) for spec in specs)}, "
+        f"{_listed(str(spec.recipe.epochs) for spec in specs)} epochs"
+        f"{'' if papers else ' (not the paper’s data)'}"
+    )
 
 
-def _whole_numbers() -> object:
-    from matplotlib.ticker import MaxNLocator
+def _caption(found: Sequence[RecordedRun]) -> str:
+    runs = ", ".join(f"{one.run.summary.id} ({one.label})" for one in found)
+    return (
+        "Absolute value of the gradient of the loss at every element of a stage's output tensor, "
+        "for the first batch of an epoch before it moves the weights; vertical lines: means. "
+        f"Runs {runs}, {_listed(one.spec.precision for one in found)}."
+    )
 
-    return MaxNLocator(integer=True)
+
+def _listed(texts: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(texts))
+
+
+def gradient_records(found: Sequence[RecordedRun]) -> Iterator[Record]:
+    """Yield a record for each run, moment and stage, with `GRADIENT_FIELDS`."""
+    for one in found:
+        for epochs, stages in one.records.items():
+            for stage, record in enumerate(stages, start=1):
+                quantiles = record["quantiles"] or [None] * len(QUANTILE_FIELDS)
+                yield {
+                    "run": one.run.summary.id,
+                    "network": one.label,
+                    "epochs": epochs,
+                    "stage": stage,
+                    **{name: record[name] for name in RECORDED},
+                    **dict(zip(QUANTILE_FIELDS, quantiles, strict=True)),
+                }

@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
@@ -27,6 +28,7 @@ from dia_repro.rendering.escaping import visible
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Read by matplotlib when it is imported. Jupyter names a backend of its own to all programs that it
 # starts, which is refused where its package is missing; files are drawn without any.
@@ -59,10 +61,11 @@ check_settings()
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 KINDS = ("pdf", "png", "svg")
+STYLE = "assets/dia-repro.mplstyle"
 COLUMN_INCHES = 3.3  # of a paper with two columns
 SMALL, LARGE = 7.0, 8.0  # points
 LINE_HEIGHT, POINTS_PER_INCH = 1.3, 72  # of the size of the text
-CHARACTERS, TITLE_CHARACTERS = 55, 48  # of small text and of titles that fit
+CHARACTERS, TITLE_CHARACTERS = 55, 48  # of small text and of titles that fit into a column
 COLUMN_DPI, WIDE_DPI = 300, 150  # of PNG, for pictures of a column and wider ones
 BLACK, BLUE, ORANGE, GREEN, SKY = "#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9"
 CONTEXT = "0.8"  # grey of what is there to compare with
@@ -75,6 +78,20 @@ class Look:
     colour: str
     line: Literal["solid"] | tuple[int, tuple[float, ...]]
     marker: str
+
+    def handle(self, label: str, *, line: bool, size: float) -> Line2D:
+        """Return its entry of a legend: its marker in points, on its line or alone."""
+        from matplotlib.lines import Line2D
+
+        return Line2D(
+            [],
+            [],
+            color=self.colour,
+            linestyle=self.line if line else "none",
+            marker=self.marker,
+            markersize=size,
+            label=label,
+        )
 
 
 LOOKS = {
@@ -91,7 +108,7 @@ LOOKS |= {"DIANet164": LOOKS[DIANET], "DIA-SE": OTHER_LOOKS[0]}
 
 
 def looks(names: list[tuple[str, ...]]) -> list[Look]:
-    """A look for each network: its own where one of its names has one, else one of the others.
+    """Return a look for each network: its own if one of its names has one, else another.
 
     Args:
         names: of each network, the telling ones first.
@@ -106,31 +123,12 @@ def looks(names: list[tuple[str, ...]]) -> list[Look]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib's defaults whatever the user has set, small text, and fonts inside files."""
+    """Use matplotlib's defaults, whatever the user has set, and our style on top of them."""
     import matplotlib
 
-    ours: dict[Any, Any] = {
-        "font.size": SMALL,
-        "axes.titlesize": SMALL,
-        "axes.labelsize": SMALL,
-        "xtick.labelsize": SMALL,
-        "ytick.labelsize": SMALL,
-        "legend.fontsize": SMALL,
-        "figure.titlesize": LARGE,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.minor.width": 0.4,
-        "ytick.minor.width": 0.4,
-        "legend.frameon": False,
-        "pdf.fonttype": 42,
-        "svg.hashsalt": "dia-repro",
-    }
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), as_file(files("dia_repro.rendering") / STYLE) as path:
         matplotlib.rcdefaults()  # backend apart
-        matplotlib.rcParams.update(ours)
+        matplotlib.rcParams.update(matplotlib.rc_params_from_file(path, use_default_template=False))
         yield
 
 
@@ -150,7 +148,9 @@ def frame(
         inches: height of the panels together, their ticks and titles included.
         across: how many entries of the legend stand side by side.
     """
-    title, caption = wrapped(title, TITLE_CHARACTERS), wrapped(caption)
+    columns = figure.get_figwidth() / COLUMN_INCHES
+    title = wrapped(title, int(TITLE_CHARACTERS * columns))
+    caption = wrapped(caption, int(CHARACTERS * columns))
     above = 2 + (title.count("\n") + 1) * LARGE * LINE_HEIGHT
     legend = -(-len(handles) // across) * (SMALL * LINE_HEIGHT + 2)
     below = 3 + (caption.count("\n") + 1 if caption else 0) * SMALL * LINE_HEIGHT
@@ -189,8 +189,8 @@ def fix_layout(figure: Figure) -> None:
         axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
 
 
-def wrapped(text: str, characters: int = CHARACTERS) -> str:
-    """Text in lines that fit a picture's width."""
+def wrapped(text: str, characters: int) -> str:
+    """Return text in lines of so many characters."""
     return "\n".join(textwrap.wrap(text, characters))
 
 
@@ -208,7 +208,7 @@ def literal_texts(figure: Figure) -> None:
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:
-    """A figure as one of `KINDS`; the same bytes for the same figure."""
+    """Return a figure as one of `KINDS`; the same bytes for the same figure."""
     metadata: dict[str, dict[str, Any]] = {
         "pdf": {"CreationDate": None},
         "png": {"Software": None},

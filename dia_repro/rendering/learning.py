@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines
@@ -37,7 +38,7 @@ PANEL_WIDTH_POINTS, CHARACTER_POINTS = 86, 4.0
 
 
 def draw_learning(learning: Learning) -> Figure:
-    """A panel for each row of the table that has runs, two abreast, at a column's width."""
+    """Return a panel for each row of the table that has runs, two abreast, at a column's width."""
     from matplotlib.figure import Figure
 
     panels = [panel for panel in learning.panels if panel.seen]
@@ -132,8 +133,11 @@ def _draw(
 
 def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
     if len(one.lines) > MOST_THIN:
-        epochs, lowest, highest = _span_of_seeds(one)
-        axes.fill_between(epochs, lowest, highest, color=look.colour, alpha=0.25, lw=0, zorder=2)
+        points = pd.DataFrame(np.concatenate([line.points for line in one.lines]))
+        span = points.groupby(0)[1].agg(["min", "max"])
+        axes.fill_between(
+            span.index, span["min"], span["max"], color=look.colour, alpha=0.25, lw=0, zorder=2
+        )
     elif len(one.lines) > 1 or (one.lines and not one.finished):
         # One line with gaps, not one for each seed: matplotlib takes its time for every line.
         thin = np.concatenate([part for line in one.lines for part in (line.points, GAP)])
@@ -151,24 +155,24 @@ def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
     )
 
 
-def _span_of_seeds(one: NetworkLines) -> tuple[NDArray[np.float64], ...]:
-    """Epochs, and the lowest and highest figure of any seed in each."""
-    points = np.concatenate([line.points for line in one.lines])
-    points = points[np.lexsort(points.T[::-1])]  # by epoch, then by figure
-    epochs, first = np.unique(points[:, 0], return_index=True)
-    _, last = np.unique(points[::-1, 0], return_index=True)
-    return epochs, points[first, 1], points[::-1][last, 1]
-
-
 def _list_divergences(axes: Axes, one: NetworkLines, look: Look, height: float) -> None:
-    """Crosses where runs diverged, in a line of the panel with the steps in words."""
+    """Draw crosses where runs diverged, in a line of the panel with the steps in words."""
     y = axes.transData.inverted().transform(axes.transAxes.transform((0, height)))[1]
     for line in one.lines:
         if line.divergence is not None:
             if len(line.points):
                 rise = np.array([line.points[-1], (line.divergence.moment, y)])
                 axes.plot(*rise.T, color=look.colour, linewidth=THIN, linestyle=":")
-            _cross(axes, line.divergence.moment, y, look)
+            axes.plot(
+                [line.divergence.moment],
+                [y],
+                marker="x",
+                color=look.colour,
+                markersize=CROSS,
+                markeredgewidth=1.2,
+                clip_on=False,
+                zorder=4,
+            )
     text, x, align = _fitting(axes, one)
     offset = {"left": 5, "right": -5}.get(align, 0)
     axes.annotate(
@@ -177,7 +181,7 @@ def _list_divergences(axes: Axes, one: NetworkLines, look: Look, height: float) 
 
 
 def _fitting(axes: Axes, one: NetworkLines) -> tuple[str, float, Side]:
-    """Words for divergences, as many as fit beside the crosses; where; and how they are set."""
+    """Return words on divergences that fit next to the crosses, their x and their side."""
     moments = sorted(divergence.moment for divergence in one.divergences)
     end = axes.get_xlim()[1]
     # Panels have all but the same width, of which nothing is known before the layout.
@@ -194,21 +198,8 @@ def _fitting(axes: Axes, one: NetworkLines) -> tuple[str, float, Side]:
     return words[-1], x, "left" if align == "left" else "right"
 
 
-def _cross(axes: Axes, x: float, y: float, look: Look) -> None:
-    axes.plot(
-        [x],
-        [y],
-        marker="x",
-        color=look.colour,
-        markersize=CROSS,
-        markeredgewidth=1.2,
-        clip_on=False,
-        zorder=4,
-    )
-
-
 def _divergence_words(one: NetworkLines) -> list[str]:
-    """Which network, how many of its runs, and when; the same in fewer and fewer words."""
+    """Return which network, how many of its runs, and when, in fewer and fewer words."""
     found = one.divergences
     name = "/".join(one.columns)
     count = f"{len(found)}/{len(one.lines)}"
@@ -239,26 +230,12 @@ def _looks(panel: LearningPanel) -> list[Look]:
 
 
 def _handles(panels: Sequence[LearningPanel]) -> list[Line2D]:
-    from matplotlib.lines import Line2D
-
     entries: dict[str, Look] = {}
     for panel in panels:
         if len(panel.networks) > 1:
             for one, look in zip(panel.networks, _looks(panel), strict=True):
                 entries.setdefault(", ".join(one.names), look)
-    return [
-        Line2D(
-            [],
-            [],
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            markersize=3,
-            linewidth=THICK,
-            label=label,
-        )
-        for label, look in entries.items()
-    ]
+    return [look.handle(label, line=True, size=3) for label, look in entries.items()]
 
 
 def _caption(learning: Learning) -> Iterator[str]:

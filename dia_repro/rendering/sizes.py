@@ -9,13 +9,20 @@ from dia_repro.artifacts.sizes import Mark, SizePanel, Sizes
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import circumstances
 from dia_repro.rendering.images import CONTEXT, LOOKS
-from dia_repro.rendering.labels import place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
+# Of a label from its point, in points: to the right and left first, where it reads best.
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+OFFSETS = [
+    (across * distance, up * (distance + images.SMALL / 2))
+    for distance in (4, 9, 15, 22)
+    for across, up in DIRECTIONS
+]
 PANEL_INCHES, CROWDED_INCHES, MANY = 1.5, 2.1, 12
 MARKER = 4.0  # points
 KINDS = ("original", "SENet", "DIANet")
@@ -23,7 +30,7 @@ DATA = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
 
 
 def draw_sizes(sizes: Sizes) -> Figure:
-    """A panel for each data set, one below the other, at a column's width."""
+    """Return a panel for each data set, one below the other, at a column's width."""
     from matplotlib.figure import Figure
 
     with images.style():
@@ -37,7 +44,8 @@ def draw_sizes(sizes: Sizes) -> Figure:
         title = "Accuracy against parameters, Tables 3 to 5"
         if any(panel.ours for panel in sizes.panels):
             title += circumstances(sizes.values[0])
-        images.frame(figure, inches, title, " ".join(_caption(sizes)), _handles())
+        handles = [LOOKS[kind].handle(kind, line=False, size=MARKER) for kind in KINDS]
+        images.frame(figure, inches, title, " ".join(_caption(sizes)), handles)
         for place, panel in zip(axes, sizes.panels, strict=True):
             _label(place, panel)
     return figure
@@ -68,7 +76,7 @@ def _draw(axes: Axes, panel: SizePanel, *, comparable: bool) -> None:
 
 
 def _connect(axes: Axes, marks: Sequence[Mark]) -> None:
-    """A line through the kinds of each network, which are compared with each other."""
+    """Draw a line through the kinds of each network, which are compared with each other."""
     by_network: dict[str, list[Mark]] = {}
     for mark in marks:
         if not mark.diverged:
@@ -109,36 +117,66 @@ def _point(axes: Axes, mark: Mark, *, hollow: bool) -> None:
 
 
 def _label(axes: Axes, panel: SizePanel) -> None:
-    """The networks' names, each at its most accurate point."""
+    """Write the networks' names, each at its most accurate point."""
+    from matplotlib.transforms import Bbox
+
     shown = [mark for mark in (*panel.paper, *panel.ours) if not mark.diverged]
     best: dict[str, Mark] = {}
     for mark in panel.paper or panel.ours:
         if not mark.diverged and mark.top1 > best.get(mark.network, mark).top1 - 1e-9:
             best[mark.network] = mark
-    names = [(one.parameters, one.top1, _short(name)) for name, one in best.items()]
-    place_labels(axes, names, [(mark.parameters, mark.top1) for mark in shown], images.SMALL)
-
-
-def _short(network: str) -> str:
-    # Table 4's networks stand beside that with r = 4.
-    return network.rpartition(" ")[2]
-
-
-def _handles() -> list[Line2D]:
-    from matplotlib.lines import Line2D
-
-    return [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=LOOKS[kind].marker,
-            markersize=MARKER,
-            color=LOOKS[kind].colour,
-            label=kind,
+    positions = axes.transData.transform([(mark.parameters, mark.top1) for mark in shown])
+    figure = axes.get_figure(root=True)
+    radius = 0.7 * MARKER * (figure.dpi if figure else 100) / images.POINTS_PER_INCH
+    taken = [Bbox.from_extents(x, y, x, y).padded(radius) for x, y in positions]
+    for name, one in best.items():
+        label = axes.annotate(
+            name.rpartition(" ")[2],  # Table 4's networks are next to that with r = 4
+            (one.parameters, one.top1),
+            xytext=(0, 0),
+            textcoords="offset points",
+            va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.5", "shrinkB": MARKER},
+            zorder=4,
         )
-        for kind in KINDS
-    ]
+        taken.append(place_label(axes, label, taken))
+
+
+def place_label(axes: Axes, label: Annotation, taken: Sequence[Bbox]) -> Bbox:
+    """Move a label to the nearest free position around its point, else where it hides least.
+
+    The layout has to be settled, and the limits of the axes.
+
+    Args:
+        taken: what it should not hide, in pixels.
+
+    Returns:
+        The label's own box, in pixels.
+    """
+    from matplotlib.text import Text
+
+    whole = axes.get_window_extent()
+
+    def moved(offset: tuple[float, float]) -> Bbox:
+        across, _ = offset
+        label.set(position=offset, ha="left" if across > 0 else "right" if across else "center")
+        label.get_window_extent()  # updates its position; with its line, which may hide anything
+        return Text.get_window_extent(label)
+
+    def cost(offset: tuple[float, float]) -> float:
+        box = moved(offset)
+        outside = box.width * box.height - _overlap(box, whole)
+        return sum(_overlap(box, one) for one in taken) + 10 * outside
+
+    return moved(min(OFFSETS, key=cost))
+
+
+def _overlap(box: Bbox, other: Bbox) -> float:
+    """Return the area that two boxes share."""
+    from matplotlib.transforms import Bbox
+
+    both = Bbox.intersection(box, other)
+    return both.width * both.height if both else 0.0
 
 
 def _caption(sizes: Sizes) -> Iterator[str]:

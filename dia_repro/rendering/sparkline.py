@@ -12,7 +12,7 @@ GAP = "×"  # where there is no finite figure
 
 
 def sparkline(figures: Sequence[float], width: int, *, plain: bool = False) -> str:
-    """Figures from their lowest to their highest; more than `width` of them are averaged.
+    """Return values as blocks from lowest to highest; more than `width` of them are averaged.
 
     Args:
         plain: for terminals that know ASCII only.

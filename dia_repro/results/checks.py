@@ -41,7 +41,7 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-from dia_repro.results.sources import data_hashes
+from dia_repro.results.sources import contributing, data_hashes
 
 # Versions in which two connections that checkpoint a WAL at once may damage the database.
 FIRST_WITHOUT_WAL_BUG = (3, 51, 3)
@@ -49,6 +49,7 @@ ALSO_WITHOUT_WAL_BUG = ((3, 44, 6), (3, 50, 7))
 UID = re.compile(r"[0-9a-f]{32}")
 LARGEST_SEED = 2**31 - 1
 UNITS = {column.name: column.info["unit"] for column in EpochRow.__table__.columns}
+LEAST_OF_ATTEMPTS = {"threads": 1, "wall_seconds": 0, "peak_memory_bytes": 0}
 ACCURACIES = tuple(name for name, unit in UNITS.items() if unit == "%")
 NOT_NEGATIVE = tuple(name for name, unit in UNITS.items() if unit)
 
@@ -123,6 +124,7 @@ def problems(session: Session) -> Iterator[str]:
             _impossible_values(session),
             _wrong_counts(session),
             _mixed_data(session),
+            _mixed_parameters(session),
             _unreadable_analyses(session),
         )
 
@@ -186,6 +188,12 @@ def _impossible_values(session: Session) -> Iterator[str]:
             yield f"run {run} has the seed {seed}"
         if parameters is not None and parameters < 1:
             yield f"run {run} has {parameters} parameters"
+    for name, least in LEAST_OF_ATTEMPTS.items():
+        column = getattr(ProvenanceRow, name)
+        for run, value in session.execute(
+            select(ProvenanceRow.run_id, column).where(column < least)
+        ):
+            yield f"run {run} has an attempt with {name} {value:g}"
 
 
 def _impossible_epochs(session: Session) -> Iterator[str]:
@@ -215,16 +223,37 @@ def _wrong_counts(session: Session) -> Iterator[str]:
     )
     epochs = {row[0]: tuple(row[1:]) for row in session.execute(counted.group_by(EpochRow.run_id))}
     specs = {row.spec_id: _spec(row.json) for row in session.scalars(select(SpecRow))}
-    attempted = set(session.scalars(select(ProvenanceRow.run_id).distinct()))
+    attempts: dict[int, list[int]] = {}
+    began = select(ProvenanceRow.run_id, ProvenanceRow.from_epoch).order_by(ProvenanceRow.id)
+    for run_id, from_epoch in session.execute(began):
+        attempts.setdefault(run_id, []).append(from_epoch)
     for run in session.scalars(select(RunRow).order_by(RunRow.id)):
         count, first, last = epochs.get(run.id, (0, 1, 0))
         if (first, last) != (1, count):
             yield f"run {run.id} has {count} epochs, the last of which is epoch {last}"
-        spec = specs.get(run.spec_id)
-        if run.state == State.FINISHED and spec and count != spec.recipe.epochs:
+        if (spec := specs.get(run.spec_id)) is None:
+            continue  # said already
+        most, diverged = spec.recipe.epochs, run.state == State.DIVERGED
+        if run.state == State.FINISHED and count != most:
             yield f"run {run.id} is finished with {count} epochs, not all of its spec's"
-        if count and run.id not in attempted:
-            yield f"run {run.id} has epochs, and nothing says what it ran on"
+        elif count > most - diverged:
+            yield f"run {run.id} is {run.state} with {count} epochs of {most}"
+        begun = attempts.get(run.id, [])
+        for from_epoch in begun:
+            if not 0 <= from_epoch <= most:
+                yield f"run {run.id} has an attempt that began after {from_epoch} epochs"
+        behind = contributing(begun, count, diverged=diverged)
+        if count + diverged and not (behind and begun[behind[-1]] == 0):
+            yield f"run {run.id} has epochs, and nothing says what it ran on from the first one on"
+
+
+def _mixed_parameters(session: Session) -> Iterator[str]:
+    """The network of a spec has one number of parameters."""
+    known = func.count(RunRow.parameters.distinct())
+    for spec_id, count in session.execute(
+        select(RunRow.spec_id, known).group_by(RunRow.spec_id).having(known > 1)
+    ):
+        yield f"runs of spec {_shown(spec_id)} count {count} different numbers of parameters"
 
 
 def _spec(content: str) -> Spec | None:

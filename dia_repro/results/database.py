@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from threading import local
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError, NoResultFound
@@ -16,6 +19,8 @@ from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
 from dia_repro.results.parts import first_reason
 from dia_repro.results.schema import Base, RunRow
 
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
 NOT_A_DATABASE = ("file is not a database", "malformed", "unsupported file format")
 
 
@@ -50,16 +55,28 @@ class Database:
         self.engine = engine
         self._readers, self._writers = backends.readers_of(engine), backends.writers_of(engine)
         self.location, self.name = location, displayed(location)
+        self._of_thread = local()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that sees one state of the database throughout; rows stay readable after it."""
+        """A session that sees one state of the database throughout; rows stay readable after it.
+
+        One within another is the same.
+        """
+        outer: Session | None = getattr(self._of_thread, "session", None)
+        if outer is not None:
+            yield outer
+            return
         with (
             self.translated(),
             Session(self._readers, expire_on_commit=False) as session,
             session.begin(),
         ):
-            yield session
+            self._of_thread.session = session
+            try:
+                yield session
+            finally:
+                self._of_thread.session = None
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -146,6 +163,18 @@ def open_database(location: str, *, create: bool) -> Database:
         database.close()
         return Database(backends.make_engine(location, create=False), location)
     return database
+
+
+def one_state(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """Have all that a function reads of the database among its arguments be of one moment."""
+
+    @wraps(function)
+    def reading(*arguments: Arguments.args, **options: Arguments.kwargs) -> Answer:
+        given = (*arguments, *options.values())
+        with next(one for one in given if isinstance(one, Database)).reading():
+            return function(*arguments, **options)
+
+    return reading
 
 
 def open_existing(location: str) -> Database:

@@ -158,12 +158,30 @@ def beat(database: Database, lease: Lease) -> None:
 
 def holders(database: Database, run_id: int | None = None) -> tuple[Holder, ...]:
     """Return the owners of leases, of all runs or of one, by run number."""
+    with database.reading() as session:
+        return _holders(session, run_id)
+
+
+def look(database: Database, run_id: int | None = None) -> tuple[Holder, ...]:
+    """As `holders`, at a moment at which a heartbeat could be written.
+
+    Raises:
+        LockedError: others keep this transaction out, and heartbeats with it.
+    """
+    with database.writing() as session:
+        found = _holders(session, run_id)
+        # SQLite's readers keep out a commit of changed pages alone: not of the same values.
+        for change in (1, -1):
+            session.execute(update(LeaseRow).values(beats=LeaseRow.beats + change))
+    return found
+
+
+def _holders(session: Session, run_id: int | None) -> tuple[Holder, ...]:
     chosen = select(LeaseRow, RunRow).join(RunRow, RunRow.id == LeaseRow.run_id)
     if run_id is not None:
         chosen = chosen.where(LeaseRow.run_id == run_id)
-    with database.reading() as session:
-        rows = session.execute(chosen.order_by(LeaseRow.run_id))
-        return tuple(_holder(row[0], row[1]) for row in rows)
+    rows = session.execute(chosen.order_by(LeaseRow.run_id))
+    return tuple(_holder(row[0], row[1]) for row in rows)
 
 
 def holder_of(session: Session, run_id: int) -> Holder | None:

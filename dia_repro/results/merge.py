@@ -128,7 +128,7 @@ class _Merge:
     def _merge_run(self, theirs: Row) -> None:
         here = _rows(self.ours, RunRow, spec_id=theirs["spec_id"], seed=theirs["seed"])
         after = _rows(self.theirs, EpochRow, run_id=theirs["id"])
-        if not here and (reason := self._other_data(theirs)):
+        if not here and (reason := self._other_experiment(theirs)):
             self._add_conflict(theirs, reason)
             return
         if not here:
@@ -140,7 +140,7 @@ class _Merge:
             return
         (ours,) = here
         before = _rows(self.ours, EpochRow, run_id=ours["id"])
-        reason = self._other_data(theirs) or _difference(ours, before, theirs, after)
+        reason = self._other_experiment(theirs) or _difference(ours, before, theirs, after)
         further = reason is None and _is_further(ours, before, theirs, after)
         same = ours["uid"] == theirs["uid"]
         equal = same or (State(ours["state"]) in DONE and State(theirs["state"]) in DONE)
@@ -164,8 +164,8 @@ class _Merge:
         if further or equal:
             self._add_analyses(ours["id"], theirs["id"])
 
-    def _other_data(self, theirs: Row) -> str | None:
-        """Say if a run there and the runs of the same spec here are of different data."""
+    def _other_experiment(self, theirs: Row) -> str | None:
+        """Say if a run there and runs of the same spec here cannot be of one experiment."""
         spec = theirs["spec_id"]
         here = data_hashes(self.ours, spec).get(spec, set())
         behind = attempts_behind(self.theirs, [spec])
@@ -174,7 +174,16 @@ class _Merge:
             for row in _rows(self.theirs, ProvenanceRow, run_id=theirs["id"])
             if row["id"] in behind
         }
-        return "was trained on other data than runs here" if here and there - here else None
+        if here and there - here:
+            return "was trained on other data than runs here"
+        counted = select(RunRow.parameters).where(
+            RunRow.spec_id == spec, RunRow.parameters.is_not(None)
+        )
+        known = theirs["parameters"]
+        others = [ours for ours in self.ours.scalars(counted) if known not in (None, ours)]
+        if others:
+            return f"has {known} parameters, runs of the same experiment here have {others[0]}"
+        return None
 
     def _add_conflict(self, theirs: Row, reason: str) -> None:
         conflict = Conflict(theirs["spec_id"], theirs["seed"], self.source, reason)

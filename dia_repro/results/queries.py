@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, select
 from sqlalchemy.orm import aliased
 
 from dia_repro.errors import UsageError
-from dia_repro.results.database import Database, DatabaseError
+from dia_repro.results.database import Database, DatabaseError, one_state
 from dia_repro.results.schema import (
     DONE,
     AnalysisPartRow,
@@ -110,6 +110,7 @@ def all_spec_json(database: Database) -> tuple[str, ...]:
         return tuple(session.scalars(select(SpecRow.json)))
 
 
+@one_state
 def run_detail(database: Database, run_id: int) -> RunDetail:
     """Return one run with its epochs and attempts.
 

@@ -1,26 +1,39 @@
-"""What a run runs on: enough to ask later where a figure comes from."""
+"""Provenance of results, and what decides a run's bits besides its spec, seed and data.
+
+`Provenance` is stored with each attempt at a run. `Environment` is stored in checkpoints and
+compared when a run resumes.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import dia_repro
 from dia_repro.errors import DiaReproError
+from dia_repro.experiments.attention import AttentionSpec
+from dia_repro.models.attention import unit_of
 
 # Results that the repository itself holds: their change does not make the code another.
 PUBLISHED = ("runs.db", "tables", "figures")
 CODE = Path(dia_repro.__file__).parent.parent
+KEY = "environment"  # in a checkpoint
+# Variables with which libraries choose other instructions, which give other last digits.
+CHOOSING = re.compile("ATEN_CPU_CAPABILITY|(ONEDNN|DNNL)_.*|MKL_.*|NVIDIA_TF32_OVERRIDE|CUBLAS_.*")
 
 
 class GitError(DiaReproError):
@@ -29,10 +42,11 @@ class GitError(DiaReproError):
 
 @dataclass(frozen=True)
 class Provenance:
-    """The circumstances of one attempt at a run.
+    """The environment of one attempt at a run.
 
     Attributes:
         device: the GPU's or processor's name.
+        package: `package_version`.
         threads: CPU threads of the training process.
         git_commit: of the code when the process was started, if it runs from a git checkout and
             git tells it.
@@ -58,8 +72,110 @@ class Provenance:
     deterministic: bool
 
 
-def collect(device: torch.device, command: str, data_sha256: str, from_epoch: int) -> Provenance:
-    """The circumstances of this process, on that device."""
+@dataclass(frozen=True)
+class Environment:
+    """The environment in which a run computes.
+
+    Attributes:
+        threads: CPU threads of each process.
+        deterministic: whether only deterministic algorithms are used on a GPU.
+        processes: processes that share the run.
+        device: name of the GPU or the processor.
+        torch: version of torch.
+        package: version of this package, and the plugin that registers the network's attention.
+        code: its commit, where it is a git checkout, and whether that was changed.
+        numba: version of numba, which compiles passes for a CPU.
+        capability: instructions of the CPU that torch uses, and variables that choose other ones.
+    """
+
+    threads: int
+    deterministic: bool
+    processes: int
+    device: str
+    torch: str
+    package: str
+    code: str
+    numba: str
+    capability: str
+
+    @classmethod
+    def here(
+        cls,
+        threads: int,
+        device: str,
+        *,
+        deterministic: bool,
+        processes: int,
+        attention: AttentionSpec | None = None,
+    ) -> Environment:
+        """Return the environment of this process, which computes on the device of that name."""
+        commit, clean = code_state()
+        return cls(
+            threads,
+            deterministic,
+            processes,
+            device,
+            torch=str(torch.__version__),
+            package=package_version(attention),
+            code=f"{(commit or 'unknown')[:12]}{'' if clean in (None, True) else ' and changes'}",
+            numba=version("numba"),
+            capability=_capability(),
+        )
+
+    @classmethod
+    def stored(
+        cls, content: Mapping[str, Any] | None, attempt: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return what is known of the environment that a run began in, by attribute.
+
+        Args:
+            content: the checkpoint that the run resumes from.
+            attempt: provenance of the attempt before, for checkpoints of earlier versions.
+        """
+        if content is None:
+            return {}
+        known = content.get(KEY) or attempt or {}
+        names = {field.name for field in fields(cls)}
+        return {name: value for name, value in known.items() if name in names and value is not None}
+
+    def to_store(self) -> dict[str, Any]:
+        """Return it as an entry of a checkpoint."""
+        return {KEY: asdict(self)}
+
+    def differences(self, begun: Mapping[str, Any]) -> list[str]:
+        """Say what differs from the environment that a run began in, each in a few words."""
+        return [
+            f"{name} {getattr(self, name)} instead of {value}"
+            for name, value in begun.items()
+            if getattr(self, name) != value
+        ]
+
+
+def _capability() -> str:
+    chosen = [f"{name}={value}" for name, value in os.environ.items() if CHOOSING.fullmatch(name)]
+    # How many threads there are is told by `threads`.
+    kept = [setting for setting in sorted(chosen) if "NUM_THREADS" not in setting]
+    return " ".join((torch.backends.cpu.get_cpu_capability(), *kept))
+
+
+def package_version(attention: AttentionSpec | None = None) -> str:
+    """Return the version of this package, and the plugin that registers the attention if one does.
+
+    A plugin is named by its file and the file's SHA-256.
+    """
+    unit = unit_of(attention.kind) if attention else None
+    with_plugin = f" with {unit.source}" if unit and unit.source else ""
+    return f"{dia_repro.__version__}{with_plugin}"
+
+
+def collect(
+    device: torch.device,
+    command: str,
+    data_sha256: str,
+    from_epoch: int,
+    attention: AttentionSpec | None = None,
+) -> Provenance:
+    """Return the environment of this process, on that device and with a network's attention."""
     on_cpu = device.type == "cpu"
     commit, clean = code_state()
     return Provenance(
@@ -69,7 +185,7 @@ def collect(device: torch.device, command: str, data_sha256: str, from_epoch: in
         python=platform.python_version(),
         torch=str(torch.__version__),  # a class of torch's own: who reads it would load torch
         cuda=torch.version.cuda if device.type == "cuda" else None,
-        package=dia_repro.__version__,
+        package=package_version(attention),
         git_commit=commit,
         git_clean=clean,
         command=command,
@@ -80,7 +196,7 @@ def collect(device: torch.device, command: str, data_sha256: str, from_epoch: in
 
 
 def device_name(device: torch.device) -> str:
-    """The name of a GPU, or of the processor."""
+    """Return the name of a GPU, or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""The training of one spec with one seed, epoch by epoch, resumable at any batch."""
+"""Training of one spec with one seed, epoch by epoch, resumable at any batch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from dia_repro.data import AnyDataset, Batch, batches_of
-from dia_repro.data.dataset import OnWait, go_on
+from dia_repro.data.batches import batches_of
+from dia_repro.data.dataset import AnyDataset, Batch, OnWait, go_on
 from dia_repro.experiments.batches import check_batches
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
+from dia_repro.training.captured import fast_step
+from dia_repro.training.distributed import ALONE, Group, SharedStep, check_group
 from dia_repro.training.gradients import Record, recorded
 from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
-from dia_repro.training.seeding import derive_seed, generator, global_seed
-from dia_repro.training.step import TrainingStep, fast_step, to_device
-from dia_repro.training.together import ALONE, Group, SharedStep, check_group
+from dia_repro.training.seeding import (
+    derive_seed,
+    generator,
+    global_seed,
+    random_state,
+    restore_random_state,
+)
+from dia_repro.training.step import TrainingStep, to_device
 
 TEST_BATCH = 512
 # Reading from a GPU stalls it: there a divergence is seen at the end of the epoch, or in ImageNet's
@@ -49,7 +56,7 @@ class Stopped(Exception):  # noqa: N818 - asked for, not an error
 
 
 class Trainer:
-    """Trains one network; knows nothing of where results go.
+    """Training of one network; it does not know where results go.
 
     Args:
         spec: the experiment.
@@ -60,7 +67,7 @@ class Trainer:
         group: the processes that share the run; all of them call the same methods.
 
     Attributes:
-        history: the figures of the epochs that are done.
+        history: metrics of the epochs that are done.
         gradients: where a network without skips is trained, what `training.gradients` recorded
             of each stage, by the number of epochs that were done then.
         parameters: #P of the network.
@@ -134,8 +141,8 @@ class Trainer:
             look_up()
         trained, tested = self.evaluate(look_up)
         seconds = time.perf_counter() - started
-        figures = (trained.loss, trained.top1, tested.loss, tested.top1)
-        self.history.append(EpochMetrics(epoch + 1, lr, *figures, seconds))
+        values = (trained.loss, trained.top1, tested.loss, tested.top1)
+        self.history.append(EpochMetrics(epoch + 1, lr, *values, seconds))
         self._position, self._seconds = 0, 0.0
         return self.history[-1]
 
@@ -144,7 +151,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "momentum": self.step.momentum,
-            "random": self._random_state(),
+            "random": random_state(self.device),
             "position": self._position,
             "seconds": self._seconds,
             "tally": self.step.tally.sums,
@@ -156,21 +163,13 @@ class Trainer:
         """Go on from what `state` gave, on this or another device."""
         self.model.load_state_dict(state["model"])
         self.step.load_momentum(state["momentum"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in state["random"]:
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        restore_random_state(state["random"], self.device)
         self._position, self._seconds = state["position"], state["seconds"]
         self.step.tally.sums.copy_(state["tally"])
         self.history = [EpochMetrics(**entry) for entry in state["history"]]
         self.gradients = state.get("gradients", {})  # of an earlier version's checkpoint
         if self.group.rank:  # what was saved is the first process's
             self._draw_dropout(len(self.history))
-
-    def _random_state(self) -> dict[str, torch.Tensor]:
-        states = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.device)
-        return states
 
     def begin_epoch(self, epoch: int) -> None:
         """Draw anew what an epoch (counted from 0) draws, and start its sums."""

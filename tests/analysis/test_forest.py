@@ -38,7 +38,7 @@ def naive(states: NDArray[np.float32], target: int, trees: int, seed: int, least
 
 
 def forest_task(target: int, trees: int, seed: int) -> Task:
-    return Task(target, 0, tree_seeds(trees, seed))
+    return Task(target, tree_seeds(trees, seed))
 
 
 def test_trees_see_the_images_that_the_librarys_see() -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact
-from dia_repro.artifacts.explanation import Experiment, ExplainedFigure, Explanation, explain
+from dia_repro.artifacts.explanation import (
+    Experiment,
+    ExplainedFigure,
+    Explanation,
+    explain,
+    gather,
+)
 from dia_repro.artifacts.lookup import UnknownCellError, find_entry
+from dia_repro.artifacts.selection import Wanted
+from dia_repro.artifacts.sizes import sizes
 from dia_repro.cli.explain import training_command
 from dia_repro.execution.options import Selection
 from dia_repro.execution.requests import chosen_entries
@@ -20,6 +30,7 @@ from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.rendering.explanations import EXPLANATION_FIELDS, explanation_records
 from dia_repro.results.database import Database, open_database
+from dia_repro.results.queries import all_runs, run_detail
 from tests.artifacts.known_runs import accuracies, fill, runs_in
 from tests.artifacts.test_table5 import DEMO, PAPER
 
@@ -270,3 +281,24 @@ def test_a_precision_is_said_only_where_machines_differ(database: Database) -> N
     assert said("table5", PAPER)
     assert not said("table8", replace(PAPER, precision=Precision.TF32))
     assert said("table8", Request(Protocol.DEMO, Precision.BF16, precision_asked=True))
+
+
+def test_what_belongs_together_is_read_in_one_transaction(database: Database) -> None:
+    """Else epochs that another process adds meanwhile are in one value, and not in the next."""
+    begun: list[object] = []
+    event.listen(database.engine, "begin", begun.append)
+    artifact = ARTIFACTS["table5"]
+    number = all_runs(database)[0].id
+    reads: list[Callable[[], object]] = [
+        lambda: run_detail(database, number),
+        lambda: artifact.compute(database, DEMO),
+        lambda: explain(artifact, database, DEMO, artifact.entries[0]),
+        lambda: gather(artifact, database, artifact.compute(database, DEMO)),
+        lambda: sizes(database, Wanted()),
+    ]
+    counts = []
+    for read in reads:
+        begun.clear()
+        read()
+        counts.append(len(begun))
+    assert counts == [1, 1, 1, 2, 1]

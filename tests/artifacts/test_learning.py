@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dia_repro.artifacts.findings import gather
+from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.learning import Divergence, Learning, learning, mean
 from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table5 import TABLE5

@@ -56,7 +56,8 @@ def test_it_is_drawn_from_complete_and_from_empty_databases(
         for seed in range(2):
             grid = make_grid(artifact.compute(database, request))
             assert len(grid.rows) == len(artifact.paper.rows)
-            assert {len(row) for row in grid.rows} == {len(grid.columns)}
+            assert {len(row.groups) for row in grid.rows} == {len(grid.groups)}
+            assert {len(g) for row in grid.rows for g in row.groups} == {len(grid.headings)}
             assert to_markdown(grid)
             assert all(ord(character) < 128 for character in to_latex(grid))
             assert to_terminal(grid)
@@ -197,7 +198,7 @@ def test_a_removed_stages_drop_is_paired_by_seed(tmp_path: Path) -> None:
     fewer = value.find("stage3", "DIANet164", "params_drop")
     assert fewer is not None
     assert fewer.ours_mean == pytest.approx(0.17)
-    assert make_grid(value).rows[2][1] == "1.78 (↓0.17)"
+    assert make_grid(value).rows[2].groups[0][0].text == "1.78 (↓0.17)"
 
 
 def test_a_diverged_network_is_nan_in_its_table(tmp_path: Path) -> None:
@@ -205,4 +206,4 @@ def test_a_diverged_network_is_nan_in_its_table(tmp_path: Path) -> None:
     specs = ARTIFACTS["table8"].specs(PAPER)
     add(database, specs["ResNet83", "original"], 0, [1.0], State.DIVERGED)
     grid = make_grid(ARTIFACTS["table8"].compute(database, PAPER))
-    assert "nan" in grid.rows[0]
+    assert "nan" in [cell.text for group in grid.rows[0].groups for cell in group]

@@ -9,7 +9,7 @@ from math import isnan
 
 import numpy as np
 
-from dia_repro.claims.runs import cells_of, entry_at
+from dia_repro.claims.evidence import cells_of, entry_at
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from dia_repro.analysis.gradients import distinct_labels
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.artifacts.figure6 import FIGURE6
-from dia_repro.cli.gradients import distinct_labels
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Outcome
 from dia_repro.execution.slots import Slots

@@ -170,7 +170,7 @@ def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
         begin(database, numbers[0], "alive", place)
 
     monkeypatch.setattr(time, "sleep", sleep)
-    dead = dead_runs(database, store, lease=0.0)
+    dead = dead_runs(database, store, lease=0.01)
     assert sorted(dead) == numbers[1:]
     begin(database, numbers[1], "alive", str(dead[numbers[1]].lock_id))  # type: ignore[union-attr]
     assert [free(database, number, holder) for number, holder in dead.items()] == [False, True]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from dia_repro.data import AnyDataset, Dataset
+from dia_repro.data.dataset import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock
@@ -32,7 +32,7 @@ from dia_repro.results.queries import (
     analysis_parts,
     run_detail,
 )
-from dia_repro.training import checkpoint, reproducing
+from dia_repro.training import checkpoint, provenance
 from dia_repro.training.metrics import EpochMetrics
 from dia_repro.training.store import CheckpointError, Store
 from dia_repro.training.trainer import Trainer
@@ -104,7 +104,7 @@ def test_threads_of_an_earlier_versions_checkpoint_are_in_its_provenance(
     folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
     loaded = checkpoint.load_newest(folder)
     assert loaded is not None
-    old = {name: value for name, value in loaded.content.items() if name != reproducing.KEY}
+    old = {name: value for name, value in loaded.content.items() if name != provenance.KEY}
     for name in checkpoint.sorted_names(folder):
         folder.remove(name)
     checkpoint.save(folder, old, len(old["history"]), old["position"])

@@ -12,9 +12,9 @@ import pytest
 import typer
 from hypothesis import strategies as st
 
-from dia_repro.analysis import starting
+from dia_repro.analysis import divergence_probe
 from dia_repro.cli import main
-from dia_repro.data.cifar import SOURCES
+from dia_repro.data.sources.cifar import loader_of
 from dia_repro.execution import estimates
 from dia_repro.results import writer
 from dia_repro.results.database import open_database
@@ -127,8 +127,12 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a database, images and a text; where nothing trains or downloads."""
     monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 1e-3)
-    monkeypatch.setattr(starting, "first_steps", lambda *_: starting.Start(1.0, (2.0, math.nan)))
-    for source in SOURCES.values():
+    monkeypatch.setattr(
+        divergence_probe,
+        "initial_steps",
+        lambda *_: divergence_probe.InitialSteps(1.0, (2.0, math.nan)),
+    )
+    for source in map(loader_of, ("cifar10", "cifar100")):
         monkeypatch.setattr(source, "url", "http://127.0.0.1:9/nothing-listens-here")
     here = tmp_path / "here"
     here.mkdir()

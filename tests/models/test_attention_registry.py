@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+import dia_repro
 from dia_repro import plugins
 from dia_repro.errors import ABSENT, UsageError
 from dia_repro.experiments.attention import (
@@ -26,6 +27,7 @@ from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.models import count, from_spec
 from dia_repro.models.attention import UNITS, RegistrationError, register
+from dia_repro.training.provenance import KEY, Environment
 from tests.helpers import clean_environment, tiny_spec
 from tests.own_kind import UNIT, write_eca
 
@@ -171,8 +173,8 @@ def unit(signature: str) -> type[nn.Module]:
         ("own", ", model_size: int = 3", "'model_size' has another meaning"),
         ("own", ", size=3", "'size' needs a type and a default"),
         ("own", ", size: int", "'size' needs a type and a default"),
-        ("own", ", size: int = 'x'", "does not have its type"),
-        ("own", ", size: object = print", "no JSON"),
+        ("own", ", size: int = 'x'", "default of option 'size': Input should be"),
+        ("own", ", size: object = print", "cannot be written as JSON"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(kind: str, signature: str, words: str) -> None:
@@ -205,3 +207,18 @@ def test_a_plugin_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(plugins.VARIABLE, "/no/such/file.py")
     with pytest.raises(plugins.AbsentPluginError, match=r"/no/such/file\.py"):
         parse_attention("eca")
+
+
+def test_a_changed_plugin_is_noticed_on_resuming(eca: Path) -> None:
+    def here(text: str) -> Environment:
+        attention = parse_attention(text)
+        return Environment.here(1, "cpu", deterministic=True, processes=1, attention=attention)
+
+    begun, builtin = here("eca").to_store()[KEY], here("se")
+    assert here("eca").differences(begun) == []
+    assert builtin.package == dia_repro.__version__
+    del KINDS["eca"], UNITS["eca"]
+    plugins._LOADED.clear()
+    (eca / "eca.py").write_text(UNIT.replace("sigmoid", "tanh"))
+    (difference,) = here("eca").differences(begun)
+    assert difference.count("with eca.py sha256:") == 2

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,16 +19,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.artifacts.findings import gather
+from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.learning import learning
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
+from dia_repro.data import DataChoice, own_images
 from dia_repro.experiments.names import Protocol
-from dia_repro.experiments.protocols import DataChoice, Request, own_images
+from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.escaping import CONTROL, latex, markdown, visible, without_formula
 from dia_repro.rendering.export import write_table
-from dia_repro.rendering.grid import Grid, make_grid
+from dia_repro.rendering.grid import Grid, GridCell, GridRow, make_grid
 from dia_repro.rendering.heatmaps import Panel, draw_heatmaps
 from dia_repro.rendering.images import to_bytes
 from dia_repro.rendering.learning import draw_learning
@@ -77,9 +79,11 @@ def grid(database: Database) -> Grid:
     """A table with the name in its title, its notes, its headings and its cells."""
     grid = make_grid(ARTIFACTS["table5"].compute(database, REQUEST))
     assert NAME in grid.title
-    rows = tuple((NAME, *row[1:]) for row in grid.rows)
-    groups = tuple((NAME, span) for _, span in grid.groups)
-    return Grid(grid.title, grid.notes, groups, grid.columns, rows, frozenset({(0, 0)}))
+    rows = [GridRow(NAME, row.groups) for row in grid.rows]
+    rows[0] = GridRow(
+        NAME, ((GridCell(NAME, bold=True), *rows[0].groups[0][1:]), *rows[0].groups[1:])
+    )
+    return replace(grid, rows=tuple(rows), groups=(NAME,) * len(grid.groups))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,7 @@ def test_markdown_has_no_markup_but_its_own(grid: Grid) -> None:
     assert not kinds & {"html_inline", "html_block", "code_inline", "link_open", "image", "em_open"}
     assert sum(token.type == "strong_open" for token in found) == 1
     cells = sum(token.type in ("td_open", "th_open") for token in found)
-    assert cells == len(grid.columns) * (len(grid.rows) + 1)
+    assert cells == (1 + len(grid.groups) * len(grid.headings)) * (len(grid.rows) + 1)
     texts = "".join(token.content for token in found if token.type == "text")
     assert visible(NAME) in texts
 

@@ -13,7 +13,7 @@ import pytest
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
-from dia_repro.rendering.grid import Grid, make_grid
+from dia_repro.rendering.grid import BEST, Grid, GridCell, GridRow, Heading, make_grid
 from dia_repro.rendering.tables import to_latex
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
@@ -26,10 +26,22 @@ REQUESTS = {
 ODD = Grid(
     title="Table 9. Odd (demo protocol on folder:a_b & ü 名 ~^\\: not the paper's data)",
     notes=("100 % of #P in {braces} cost $5.",),
-    groups=(("a_b", 2), ("c&d", 2)),
-    columns=("Row", "±", "×", "Δ", "↓"),
-    rows=(("r_1", "1.00±0.10 (5)", "nan", "– (0/5)", "↓0.17"), ("", "↑0.1", "[1 nan]", "#", "%")),
-    bold=frozenset({(0, 1), (1, 4)}),
+    row_heading="Row",
+    groups=("a_b", "c&d"),
+    headings=(Heading("±×", "paper", "top1"), Heading("Δ↓", "ours", "top1")),
+    rows=(
+        GridRow(
+            "r_1",
+            (
+                (GridCell("1.00±0.10 (5)", bold=True), GridCell("nan")),
+                (GridCell("– (0/5)"), GridCell("↓0.17")),
+            ),
+        ),
+        GridRow(
+            "",
+            ((GridCell("↑0.1"), GridCell("[1 nan]")), (GridCell("#"), GridCell("%", bold=True))),
+        ),
+    ),
 )
 
 
@@ -63,8 +75,7 @@ def _widened(grid: Grid) -> Grid:
     return replace(
         grid,
         groups=grid.groups * 3,
-        columns=(grid.columns[0], *grid.columns[1:] * 3),
-        rows=tuple((row[0], *row[1:] * 3) for row in grid.rows),
+        rows=tuple(GridRow(row.name, row.groups * 3) for row in grid.rows),
     )
 
 
@@ -93,7 +104,7 @@ def test_a_fall_to_a_run_that_diverged_is_no_figure(tmp_path: Path) -> None:
     add(database, specs["none", "DIANet164"], 0, [90.0])
     add(database, specs["stage1", "DIANet164"], 0, [], State.DIVERGED)
     grid = make_grid(table7.compute(database, request))
-    assert grid.rows[0][grid.columns.index("ours, best")] == "nan"
+    assert grid.rows[0].groups[0][grid.headings.index(BEST)].text == "nan"
 
 
 def test_groups_stand_below_each_other_where_they_would_be_too_small(texts: dict[str, str]) -> None:

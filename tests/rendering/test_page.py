@@ -11,9 +11,9 @@ import pytest
 
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.rendering.grid import make_grid
-from dia_repro.rendering.html import curves
+from dia_repro.rendering.html import data as page_values
 from dia_repro.rendering.html.data import as_script
-from dia_repro.rendering.html.grids import MEANINGS, headings, lines, sort_key
+from dia_repro.rendering.html.page import sort_key
 from tests.artifacts.test_table5 import PAPER
 from tests.helpers import cli
 from tests.rendering.pages import (
@@ -151,13 +151,18 @@ def test_states_are_in_words_and_marks_too(known: str) -> None:
         assert re.search(shown, known)
 
 
-def test_every_heading_of_every_grid_has_a_meaning(tmp_path: Path) -> None:
+def test_every_cell_of_every_grid_is_below_its_heading(known: str, tmp_path: Path) -> None:
     database = known_database(tmp_path / "runs.db")
     for artifact in ARTIFACTS.values():
-        value = artifact.compute(database, PAPER)
-        grid = make_grid(value)
-        assert set(grid.columns[1:]) <= MEANINGS.keys()
-        assert len(headings(grid)) == len(lines(grid, value)[0].slots) == len(grid.columns) - 1
+        grid = make_grid(artifact.compute(database, PAPER))
+        (table,) = re.findall(
+            rf'<table class="grid" id="grid-{artifact.name}">.*?</table>', known, re.S
+        )
+        rows = table.split("<tr>")[3:]
+        assert len(rows) == len(grid.rows)
+        whose = [heading.whose for heading in grid.headings] * len(grid.groups)
+        for row in rows:
+            assert re.findall(r'<td class="(\w+) ', row) == whose
 
 
 @pytest.mark.parametrize(
@@ -179,7 +184,7 @@ def test_texts_sort_by_the_number_they_begin_with(text: str, key: str) -> None:
 def test_many_points_are_thinned_alike_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(curves, "MOST_FIGURES", 200)
+    monkeypatch.setattr(page_values, "MOST_VALUES", 200)
     data = data_of(page(known_database(tmp_path / "runs.db"), tmp_path / "report.html"))
     assert int(str(data["every"])) > 1
     for spec in data["specs"].values():

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.artifacts.findings import gather
+from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.learning import Measure, learning
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
@@ -29,9 +30,8 @@ from dia_repro.rendering.images import (
     style,
     to_bytes,
 )
-from dia_repro.rendering.labels import Box, best_position
 from dia_repro.rendering.learning import draw_learning
-from dia_repro.rendering.sizes import draw_sizes
+from dia_repro.rendering.sizes import draw_sizes, place_label
 from dia_repro.results.database import open_database
 from tests.artifacts.courses import FATES, add, fill
 
@@ -182,14 +182,22 @@ def _lightness(colour: str) -> float:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
+def labelled(x: float, taken: Sequence[Bbox]) -> tuple[Annotation, Bbox]:
+    """A label at (x, 0.5) of an otherwise empty panel, away from what is taken."""
+    figure = Figure(figsize=(2, 2))
+    axes = figure.add_axes((0, 0, 1, 1))
+    label = axes.annotate("network", (x, 0.5), xytext=(0, 0), textcoords="offset points")
+    return label, place_label(axes, label, taken)
+
+
 def test_labels_avoid_points_and_the_edge() -> None:
-    whole = Box(0, 0, 100, 100)
-    right_of_it = [Box(55, 40, 100, 60)]
-    position = best_position((50, 50), "abc", 7, right_of_it, whole)
-    assert position.side == "right"
-    assert position.box.overlap(right_of_it[0]) == 0
-    assert best_position((95, 50), "abcdef", 7, [], whole).side == "right"
-    assert best_position((5, 50), "abcdef", 7, [], whole).side == "left"
+    label, box = labelled(0.5, [])
+    assert label.get_horizontalalignment() == "left"
+    label, other = labelled(0.5, [box])
+    assert label.get_horizontalalignment() == "right"
+    assert not other.overlaps(box)
+    assert labelled(0.95, [])[0].get_horizontalalignment() == "right"
+    assert labelled(0.05, [])[0].get_horizontalalignment() == "left"
 
 
 @pytest.mark.parametrize("across", [1, 3])

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.data import known_data
 from dia_repro.experiments.names import Protocol
-from dia_repro.experiments.protocols import Request, known_data
+from dia_repro.experiments.protocols import Request
 from dia_repro.rendering.cells import CELL_FIELDS, cell_records
 from dia_repro.rendering.files import OutputError, write_text
 from dia_repro.rendering.grid import Grid, make_grid
@@ -43,9 +44,9 @@ def grid(database: Database) -> Grid:
 
 def test_the_grid_says_what_there_is_and_what_is_missing(grid: Grid) -> None:
     assert grid.title == "Table 5. ResNets of different depth"
-    assert [label for label, _ in grid.groups] == ["SENet", "DIANet (r=4)"]
-    first = dict(zip(grid.columns[1:7], grid.rows[0][1:7], strict=True))
-    assert first == {
+    assert grid.groups == ("SENet", "DIANet (r=4)")
+    first = zip(grid.headings, grid.rows[0].groups[0], strict=True)
+    assert {heading.text: cell.text for heading, cell in first} == {
         "#P (M), paper": "0.99",
         "ours": "0.99",
         "top-1 (%), paper": "74.67",
@@ -53,28 +54,32 @@ def test_the_grid_says_what_there_is_and_what_is_missing(grid: Grid) -> None:
         "ours, last": "75.00±1.41 (2)",
         "Δ": "+0.33",
     }
-    assert grid.rows[0][7:9] == ("1.11 (+0.12)", "1.11 (+0.12)")
-    assert grid.rows[0][10] == "77.50 (1/2)"
-    assert grid.rows[1][4] == "– (0/2)"
-    assert grid.rows[1][10] == "nan (1/2)"
-    assert grid.rows[1][12] == "–"
+    texts = [[[cell.text for cell in group] for group in row.groups] for row in grid.rows]
+    assert texts[0][1][:2] == ["1.11 (+0.12)", "1.11 (+0.12)"]
+    assert texts[0][1][3] == "77.50 (1/2)"
+    assert texts[1][0][3] == "– (0/2)"
+    assert texts[1][1][3] == "nan (1/2)"
+    assert texts[1][1][5] == "–"
+
+
+def bold(grid: Grid) -> list[str]:
+    cells = (cell for row in grid.rows for group in row.groups for cell in group)
+    return [cell.text for cell in cells if cell.bold]
 
 
 def test_the_best_is_bold_where_the_paper_has_it_so_and_only_of_complete_lines(
     database: Database,
 ) -> None:
     value = TABLE5.compute(database, PAPER)
-    assert not make_grid(value).bold
-    by_row = make_grid(replace(value, best_of="row"))
-    assert {by_row.rows[row][column] for row, column in by_row.bold} == {
+    assert not bold(make_grid(value))
+    assert set(bold(make_grid(replace(value, best_of="row")))) == {
         "75.02",
         "76.67",
         "76.79",
         "76.98",
         "77.50 (1/2)",
     }
-    by_column = make_grid(replace(value, best_of="column"))
-    assert {by_column.rows[row][column] for row, column in by_column.bold} == {"75.54", "76.98"}
+    assert set(bold(make_grid(replace(value, best_of="column")))) == {"75.54", "76.98"}
 
 
 def test_equal_means_are_both_the_best(tmp_path: Path) -> None:
@@ -85,8 +90,7 @@ def test_equal_means_are_both_the_best(tmp_path: Path) -> None:
         for seed, correct in enumerate(counts):
             add(database, spec, seed, [100 * correct / 355])
     grid = make_grid(replace(TABLE5.compute(database, PAPER), best_of="row"))
-    ours = [grid.rows[row][column] for row, column in grid.bold if "(2)" in grid.rows[row][column]]
-    assert len(ours) == 2
+    assert len([text for text in bold(grid) if "(2)" in text]) == 2
 
 
 def test_other_data_than_the_papers_is_in_the_title(database: Database) -> None:
@@ -99,13 +103,13 @@ def test_other_data_than_the_papers_is_in_the_title(database: Database) -> None:
     ):
         grid = make_grid(TABLE5.compute(database, request))
         assert f"({words})" in grid.title
-        assert "Δ" not in grid.columns
+        assert "Δ" not in [heading.text for heading in grid.headings]
 
 
 def test_markdown_has_as_many_cells_in_every_line(grid: Grid) -> None:
     lines = [line for line in to_markdown(grid).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(grid.rows)
-    assert {line.count("|") for line in lines} == {len(grid.columns) + 1}
+    assert {line.count("|") for line in lines} == {2 + len(grid.groups) * len(grid.headings)}
     assert "| 77.50 (1/2) |" in lines[2]
 
 
@@ -114,8 +118,8 @@ def test_the_terminal_shows_every_figure(grid: Grid) -> None:
     console.print(to_terminal(grid))
     text = console.export_text()
     for row in grid.rows:
-        for figure in row:
-            assert figure in text
+        assert row.name in text
+        assert all(cell.text in text for group in row.groups for cell in group)
 
 
 def test_records_have_the_stated_fields_one_a_cell(database: Database) -> None:

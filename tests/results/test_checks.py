@@ -22,6 +22,9 @@ from dia_repro.results.upgrade import upgrade_database
 from tests.results.rows import ANALYSIS, PART, PROVENANCE, begin, ensure, epoch
 from tests.results.test_upgrade import VERSIONS
 
+COPY = (
+    "insert into epochs (run_id, epoch, lr, train_loss, train_top1, test_loss, test_top1, seconds)"
+)
 FALSE = {
     "update epochs set test_top1 = 150 where epoch = 2": "run 1 has test_top1 150 in epoch 2",
     "update epochs set train_loss = -1 where epoch = 1": "run 1 has train_loss -1 in epoch 1",
@@ -36,6 +39,16 @@ FALSE = {
     "update epochs set train_top1 = NAN where epoch = 1": "run 1 has train_top1 nan in epoch 1",
     "update runs set parameters = -5 where id = 1": "run 1 has -5 parameters",
     "delete from provenance where run_id = 1": "nothing says what it ran on",
+    "update provenance set from_epoch = 1 where run_id = 1": "nothing says what it ran on",
+    "update provenance set from_epoch = 9 where run_id = 1": "an attempt that began after 9 epochs",
+    "update provenance set from_epoch = -1 where run_id = 1": "an attempt that began after -1",
+    "update provenance set threads = -1 where run_id = 1": "run 1 has an attempt with threads -1",
+    "update provenance set wall_seconds = -1 where run_id = 2": "with wall_seconds -1",
+    "update provenance set peak_memory_bytes = -1 where run_id = 2": "with peak_memory_bytes -1",
+    "update runs set state = 'diverged' where id = 1": "run 1 is diverged with 3 epochs of 3",
+    "update runs set parameters = 7 where id = 1": "count 2 different numbers of parameters",
+    f"{COPY} select run_id, 4, lr, 1, 50, 1, 50, 1 from epochs where run_id = 1 and epoch = 3;; "
+    "update runs set state = 'interrupted' where id = 1": "run 1 is interrupted with 4 epochs of 3",
     "update analyses set settings = '[]'": "analysis 1 cannot be read",
     'update analyses set settings = \'{"kind": "magic"}\'': "of an unknown kind, 'magic'",
     "update analysis_parts set content = '{'": "analysis 1 cannot be read",
@@ -50,6 +63,7 @@ def other(tmp_path: Path) -> Iterator[Database]:
     database = open_database(str(tmp_path / "other.db"), create=True)
     for run in ensure(database, seeds=2):
         lease = begin(database, run)
+        writer.set_parameters(database, lease, 5)
         for number in (1, 2, 3):
             writer.record_epoch(database, lease, epoch(number))
         writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
@@ -81,7 +95,8 @@ def change(database: Database, statement: str) -> None:
     with database.engine.connect() as connection:
         if database.engine.dialect.name == "sqlite":
             connection.exec_driver_sql("pragma foreign_keys = off")
-        connection.exec_driver_sql(statement)
+        for one in statement.split(";; "):
+            connection.exec_driver_sql(one)
         connection.commit()
 
 
@@ -205,3 +220,15 @@ def test_rows_come_from_attempts_that_no_later_one_replaced(
     begun: list[int], epochs: int, diverged: bool, expected: list[int]
 ) -> None:
     assert contributing(begun, epochs, diverged=diverged) == expected
+
+
+def test_another_number_of_parameters_than_here_is_a_conflict(
+    database: Database, other: Database
+) -> None:
+    """Of the same experiment: each database by itself is sound."""
+    lease = begin(database, ensure(database, seeds=3)[2])
+    writer.set_parameters(database, lease, 6)
+    writer.record_epoch(database, lease, epoch(1))
+    merged = merge(database, [other], skip_conflicts=True)
+    reason = "has 5 parameters, runs of the same experiment here have 6"
+    assert [(one.seed, one.reason) for one in merged.conflicts] == [(0, reason), (1, reason)]

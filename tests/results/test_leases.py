@@ -8,22 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from dia_repro.execution import leasing
-from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, seems_dead
+from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, silent
 from dia_repro.execution.ledger import Ledger
-from dia_repro.results import leases, writer
+from dia_repro.results import backends, leases, writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.leases import (
     AlreadyDoneError,
     HeldError,
+    Holder,
     Lease,
     OtherDataError,
     TakenOverError,
     holders,
 )
 from dia_repro.results.queries import all_runs, run_detail
-from dia_repro.results.schema import State
+from dia_repro.results.schema import RunRow, State
 from tests.results.rows import PROVENANCE, SPEC, begin, ensure, epoch
 
 LEASE = 1.0
@@ -31,6 +33,13 @@ LEASE = 1.0
 
 def end(database: Database, lease: Lease) -> None:
     writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1, reason=None)
+
+
+def watch(
+    database: Database, holder: Holder, lease: float, *, stop: bool = False
+) -> tuple[Holder, ...]:
+    ledger = Ledger(database)
+    return silent(lambda: ledger.look(holder.lease.run_id), [holder], lambda: stop, lease)
 
 
 def test_a_run_has_one_holder(database: Database) -> None:
@@ -123,9 +132,9 @@ def test_a_silent_holder_is_dead_after_the_lease_and_not_before(database: Databa
     begin(database, run, "dead", "machine one")
     (holder,) = holders(database)
     begun = time.monotonic()
-    assert seems_dead(Ledger(database), holder, lambda: False, LEASE) == holder
+    assert watch(database, holder, LEASE) == (holder,)
     assert time.monotonic() - begun >= LEASE
-    assert seems_dead(Ledger(database), holder, lambda: True, LEASE) is None
+    assert watch(database, holder, LEASE, stop=True) == ()
 
 
 def test_a_beating_holder_is_left_alone(
@@ -136,7 +145,7 @@ def test_a_beating_holder_is_left_alone(
     lease = begin(database, run, "slow", "machine one")
     with Heart(Ledger(database), lease) as heart:
         (holder,) = holders(database)
-        assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
+        assert watch(database, holder, LEASE) == ()
         assert not heart.taken_over
     assert not heart.is_alive()
 
@@ -153,9 +162,39 @@ def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
         with Heart(Ledger(database), lease):
             (holder,) = holders(database)
-            assert seems_dead(Ledger(database), holder, lambda: False, LEASE) is None
+            assert watch(database, holder, LEASE) == ()
         (holder,) = holders(database)
-        assert seems_dead(Ledger(database), holder, lambda: False, LEASE / 2) == holder
+        assert watch(database, holder, LEASE / 2) == (holder,)
+
+
+@pytest.mark.parametrize("kind", ["writing", "reading"])
+def test_silence_counts_only_while_heartbeats_can_be_written(
+    kind: str, database: Database, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long merge keeps heartbeats out; in SQLite a long export does, too."""
+    monkeypatch.setattr(leasing, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(backends, "ONE_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(backends, "BUSY_SECONDS", 0.2)  # the owner gives up, and tries again
+    (run,) = ensure(database)
+    lease = begin(database, run, "slow", "machine one")
+    (holder,) = holders(database)
+    other = open_database(location, create=False)
+    taken = threading.Event()
+
+    def hold() -> None:
+        with getattr(other, kind)() as session:
+            session.execute(select(RunRow.id))
+            taken.set()
+            time.sleep(1.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    with Heart(Ledger(database), lease):
+        assert watch(database, holder, 0.4) == ()
+        thread.join()
+    assert holders(database)[0].beats > holder.beats
+    other.close()
 
 
 def test_a_heart_notices_that_it_was_taken_over(

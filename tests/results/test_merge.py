@@ -108,7 +108,7 @@ def test_a_copy_that_went_on_is_taken_up(
     [
         ((3, State.FINISHED, 50.0), (3, State.FINISHED, 60.0)),
         ((1, State.INTERRUPTED, 50.0), (3, State.FINISHED, 60.0)),
-        ((3, State.FINISHED, 50.0), (3, State.DIVERGED, 50.0)),
+        ((3, State.FINISHED, 50.0), (2, State.DIVERGED, 50.0)),
         ((2, State.DIVERGED, 50.0), (3, State.INTERRUPTED, 50.0)),
     ],
 )

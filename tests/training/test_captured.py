@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention
 from dia_repro.models import from_spec
 from dia_repro.models.network import StagedNetwork
-from dia_repro.training.step import CapturedStep, TrainingStep
+from dia_repro.training.captured import CapturedStep
+from dia_repro.training.step import TrainingStep
 from tests.helpers import tiny_spec
 
 SPEC = tiny_spec(attention=DIALSTMAttention())

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
 
-from pydantic import ValidationError, create_model
+from pydantic import PydanticUserError, ValidationError, create_model
 from torch import nn
 
 from dia_repro.errors import UsageError
@@ -121,21 +121,23 @@ def _options(kind: str, title: str, unit: type[nn.Module]) -> type[AttentionSpec
             )
         fields[name] = (hints[name], parameter.default)
     try:
-        options: Any = create_model(
+        options: type[AttentionSpec] = create_model(
             f"{unit.__name__}Options", __base__=AttentionSpec, __module__=unit.__module__, **fields
         )
         options.titles = {kind: title}
-        usual = options()
-        kept = options.model_validate_json(usual.model_dump_json(warnings=False)) == usual
-    except (TypeError, ValueError, ValidationError) as error:
-        text = " ".join(str(error).split())
+        usual = options(kind=kind)
+        options.model_validate_json(usual.model_dump_json(warnings=False))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
         raise RegistrationError(
-            f"attention kind {kind!r}: its options are no JSON: {text}"
+            f"attention kind {kind!r}: default of option {first['loc'][0]!r}: {first['msg']}"
         ) from error
-    if not kept:
-        raise RegistrationError(f"attention kind {kind!r}: a default does not have its type")
-    made: type[AttentionSpec] = options
-    return made
+    except (TypeError, ValueError, PydanticUserError) as error:
+        reason = str(error).splitlines()[0]
+        raise RegistrationError(
+            f"attention kind {kind!r}: its options cannot be written as JSON: {reason}"
+        ) from error
+    return options
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,11 @@ def _backward_numba(
 
     d, g_c_before = torch.empty_like(gates), torch.empty_like(c)
     kept = tuple(t.contiguous() for t in (g_h, g_next, g_c, gates, c, s))
-    places = [t.data_ptr() for t in (*kept, d, g_c_before)]
-    images, channels = c.shape
-    kernels.gates_backward(images, 1, channels, *places, activation)  # type: ignore[call-arg]
+    g_1, g_2, g_3, gates_at, *kept_at = (t.data_ptr() for t in kept)
+    shape, results = (len(c), 1, c.shape[1]), (d.data_ptr(), g_c_before.data_ptr())
+    kernels.gates_backward(
+        shape, (g_1, g_2, g_3), gates_at, (kept_at[0], kept_at[1]), *results, activation
+    )
     return d, g_c_before
 
 

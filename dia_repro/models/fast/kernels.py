@@ -1,9 +1,12 @@
 """Passes over a block's activations on a CPU, each reading what it needs once.
 
-All take the addresses of float32 arrays, since making an array of a tensor costs more than a small
-pass does: images as (B, P, C), P pixels, channels last, contiguous; statistics and BN's own
-vectors as (C,), those of an image as (B, C). What is not finite goes through as in torch: relu(nan)
-is nan. Sums go image by image, so results do not depend on the number of threads.
+All take the addresses of float32 arrays (`…_at`), since making an array of a tensor costs more than
+a small pass does. `shape` is that of the activations, (B, P, C): images, pixels, channels, channels
+last and contiguous. Statistics and BN's own vectors are (C,), vectors of an image (B, C). `bn_at`
+is the address of each of BN's vectors: mean, 1/√(variance + ε), γ and δ.
+
+Values that are not finite go through as in torch: relu(nan) is nan. Sums go image by image, so
+results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from numba.extending import intrinsic
 from dia_repro.models.fast.jit import cached_njit
 
 F = TypeVar("F", bound=Callable[..., None])
+Shape = tuple[int, int, int]
+Addresses = tuple[int, int, int, int]
 LEAST_FOR_THREADS = 1 << 14
 
 
@@ -33,9 +38,10 @@ def compiled(function: F) -> F:
     """
 
     @wraps(function)
-    def call(images: int, pixels: int, channels: int, *others: Any) -> None:
+    def call(shape: Shape, *others: Any) -> None:
+        images, pixels, channels = shape
         large = images * pixels * channels >= LEAST_FOR_THREADS and get_num_threads() > 1
-        (many if large else one)(images, pixels, channels, *others)
+        (many if large else one)(shape, *others)
 
     one, many = _compiled(function, parallel=False), _compiled(function, parallel=True)
     return cast("F", call)
@@ -67,33 +73,32 @@ def at(address: Any, shape: Any) -> Any:
     return carray(_pointer(address), shape)
 
 
+@njit(inline="always")
+def vectors(addresses: Any, channels: Any) -> Any:
+    """The four (C,) arrays of BN."""
+    mean, inverse, weight, bias = addresses
+    return at(mean, channels), at(inverse, channels), at(weight, channels), at(bias, channels)
+
+
 @compiled
 def moments(
-    images: int,
-    pixels: int,
-    channels: int,
+    shape: Shape,
     u_at: int,
-    running_mean_at: int,
-    running_var_at: int,
+    running_at: tuple[int, int],
     momentum: float,
     eps: float,
     pooled_at: int,
-    mean_at: int,
-    inverse_at: int,
+    bn_at: Addresses,
 ) -> None:
     """Means over pixels; BN's mean and 1/√(variance + ε) over images and pixels.
 
-    Moves BN's running statistics. Deviations are summed from the first pixel's value: no
+    Moves BN's running mean and variance. Deviations are summed from the first pixel's value: no
     cancellation where the mean is large.
     """
-    u = at(u_at, (images, pixels, channels))
-    pooled = at(pooled_at, (images, channels))
-    running_mean, running_var, mean = (
-        at(running_mean_at, channels),
-        at(running_var_at, channels),
-        at(mean_at, channels),
-    )
-    inverse = at(inverse_at, channels)
+    images, pixels, channels = shape
+    u, pooled = at(u_at, shape), at(pooled_at, (images, channels))
+    running_mean, running_var = at(running_at[0], channels), at(running_at[1], channels)
+    mean, inverse, _, _ = vectors(bn_at, channels)
     squares = np.empty((images, channels), np.float32)
     start = u[0, 0].copy()
     for b in prange(images):
@@ -122,141 +127,30 @@ def moments(
 
 
 @compiled
-def normalise_add(
-    images: int,
-    pixels: int,
-    channels: int,
+def add(
+    shape: Shape,
     u_at: int,
-    mean_at: int,
-    inverse_at: int,
-    weight_at: int,
-    bias_at: int,
-    x_at: int,
-    add: bool,
-    relu: bool,
-    y_at: int,
-) -> None:
-    """Y = [relu]([x +] BN(u))."""
-    u, x, y = (
-        at(u_at, (images, pixels, channels)),
-        at(x_at, (images, pixels, channels)),
-        at(y_at, (images, pixels, channels)),
-    )
-    mean, inverse, weight = at(mean_at, channels), at(inverse_at, channels), at(weight_at, channels)
-    bias = at(bias_at, channels)
-    zero = np.float32(0)
-    slope = weight * inverse
-    for b in prange(images):
-        for p in range(pixels):
-            if add:
-                for c in range(channels):
-                    y[b, p, c] = x[b, p, c] + (slope[c] * (u[b, p, c] - mean[c]) + bias[c])
-            else:
-                for c in range(channels):
-                    y[b, p, c] = slope[c] * (u[b, p, c] - mean[c]) + bias[c]
-            if relu:
-                for c in range(channels):
-                    y[b, p, c] = zero if y[b, p, c] <= zero else y[b, p, c]
-
-
-@compiled
-def normalise_add_backward(
-    images: int,
-    pixels: int,
-    channels: int,
-    g_at: int,
-    y_at: int,
-    u_at: int,
-    mean_at: int,
-    inverse_at: int,
-    weight_at: int,
-    relu: bool,
-    keep: bool,
-    g_x_at: int,
-    g_u_at: int,
-    g_weight_at: int,
-    g_bias_at: int,
-) -> None:
-    """Gradients of u, γ and δ; with `keep` also that of x, which is g where y passed the ReLU."""
-    g, y, u = (
-        at(g_at, (images, pixels, channels)),
-        at(y_at, (images, pixels, channels)),
-        at(u_at, (images, pixels, channels)),
-    )
-    g_x, g_u = at(g_x_at, (images, pixels, channels)), at(g_u_at, (images, pixels, channels))
-    mean, inverse, weight = at(mean_at, channels), at(inverse_at, channels), at(weight_at, channels)
-    g_weight, g_bias = at(g_weight_at, channels), at(g_bias_at, channels)
-    zero = np.float32(0)
-    sums = np.zeros((2, images, channels), np.float32)
-    for b in prange(images):
-        for p in range(pixels):
-            if relu:
-                for c in range(channels):
-                    v = zero if y[b, p, c] <= zero else g[b, p, c]
-                    sums[0, b, c] += v
-                    sums[1, b, c] += v * (u[b, p, c] - mean[c])
-            else:
-                for c in range(channels):
-                    v = g[b, p, c]
-                    sums[0, b, c] += v
-                    sums[1, b, c] += v * (u[b, p, c] - mean[c])
-    shift, tilt = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    slope = weight * inverse
-    count = images * pixels
-    for c in range(channels):
-        total, product = 0.0, 0.0
-        for b in range(images):
-            total += sums[0, b, c]
-            product += sums[1, b, c]
-        g_bias[c] = total
-        g_weight[c] = inverse[c] * product
-        shift[c] = total / count
-        tilt[c] = inverse[c] * inverse[c] * product / count
-    for b in prange(images):
-        for p in range(pixels):
-            if relu:
-                for c in range(channels):
-                    v = zero if y[b, p, c] <= zero else g[b, p, c]
-                    g_u[b, p, c] = slope[c] * (v - shift[c] - tilt[c] * (u[b, p, c] - mean[c]))
-                    if keep:
-                        g_x[b, p, c] = v
-            else:
-                for c in range(channels):
-                    v = g[b, p, c]
-                    g_u[b, p, c] = slope[c] * (v - shift[c] - tilt[c] * (u[b, p, c] - mean[c]))
-
-
-@compiled
-def recalibrate_add(
-    images: int,
-    pixels: int,
-    channels: int,
-    u_at: int,
-    mean_at: int,
-    inverse_at: int,
-    weight_at: int,
-    bias_at: int,
+    bn_at: Addresses,
     h_at: int,
+    scaled: bool,
     x_at: int,
-    add: bool,
+    added: bool,
     relu: bool,
     y_at: int,
 ) -> None:
-    """Y = [relu]([x +] h · BN(u)), with h (B, C)."""
-    u, x, y = (
-        at(u_at, (images, pixels, channels)),
-        at(x_at, (images, pixels, channels)),
-        at(y_at, (images, pixels, channels)),
-    )
-    h = at(h_at, (images, channels))
-    mean, inverse, weight = at(mean_at, channels), at(inverse_at, channels), at(weight_at, channels)
-    bias = at(bias_at, channels)
+    """Y = [relu]([x +] [h ·] BN(u)), with h (B, C) where `scaled`."""
+    images, pixels, channels = shape
+    u, x, y = at(u_at, shape), at(x_at, shape), at(y_at, shape)
+    h = np.ones((images, channels), np.float32)
+    if scaled:
+        h = at(h_at, (images, channels))
+    mean, inverse, weight, bias = vectors(bn_at, channels)
     zero = np.float32(0)
     for b in prange(images):
         slope = weight * inverse * h[b]
         shift = bias * h[b]
         for p in range(pixels):
-            if add:
+            if added:
                 for c in range(channels):
                     y[b, p, c] = x[b, p, c] + (slope[c] * (u[b, p, c] - mean[c]) + shift[c])
             else:
@@ -268,33 +162,25 @@ def recalibrate_add(
 
 
 @compiled
-def recalibrate_backward(
-    images: int,
-    pixels: int,
-    channels: int,
+def add_backward(
+    shape: Shape,
     g_at: int,
     y_at: int,
     u_at: int,
-    mean_at: int,
-    inverse_at: int,
-    weight_at: int,
-    bias_at: int,
+    bn_at: Addresses,
     relu: bool,
     g_x_at: int,
     sums_at: int,
     g_h_at: int,
 ) -> None:
-    """Gradients of x (before the ReLU) and of h; of each image Σg and Σg·(u - μ), (2, B, C)."""
-    g, y, u = (
-        at(g_at, (images, pixels, channels)),
-        at(y_at, (images, pixels, channels)),
-        at(u_at, (images, pixels, channels)),
-    )
-    g_x = at(g_x_at, (images, pixels, channels))
-    sums = at(sums_at, (2, images, channels))
-    g_h = at(g_h_at, (images, channels))
-    mean, inverse, weight = at(mean_at, channels), at(inverse_at, channels), at(weight_at, channels)
-    bias = at(bias_at, channels)
+    """Gradients of x (before the ReLU) and of h; of each image Σg and Σg·(u - μ), (2, B, C).
+
+    Without a ReLU the gradient of x is g, and is not written.
+    """
+    images, pixels, channels = shape
+    g, y, u, g_x = at(g_at, shape), at(y_at, shape), at(u_at, shape), at(g_x_at, shape)
+    sums, g_h = at(sums_at, (2, images, channels)), at(g_h_at, (images, channels))
+    mean, inverse, weight, bias = vectors(bn_at, channels)
     zero = np.float32(0)
     for b in prange(images):
         for c in range(channels):
@@ -317,41 +203,35 @@ def recalibrate_backward(
 
 
 @compiled
-def recalibrated_norm_backward(
-    images: int,
-    pixels: int,
-    channels: int,
+def norm_backward(
+    shape: Shape,
     g_x_at: int,
     u_at: int,
-    pooled_at: int,
-    mean_at: int,
-    inverse_at: int,
-    weight_at: int,
-    h_at: int,
-    g_pooled_at: int,
+    bn_at: Addresses,
     sums_at: int,
-    g_u_at: int,
-    g_weight_at: int,
-    g_bias_at: int,
+    image_at: tuple[int, int, int],
+    scaled: bool,
+    g_at: tuple[int, int, int],
 ) -> None:
-    """Gradients of u, γ and δ from those of h · BN(u) and of GAP(BN(u)).
+    """Gradients of u, γ and δ from that of [h ·] BN(u) and, where `scaled`, of GAP(BN(u)).
 
     At BN's output the gradient is g_x·h + g_pooled/P; BN's backward subtracts its mean and its
     projection on BN's input.
+
+    Args:
+        image_at: of means of u over pixels, h and g_pooled, (B, C); h and g_pooled are read only
+            where `scaled`.
+        g_at: of the gradients.
     """
-    g_x, u, g_u = (
-        at(g_x_at, (images, pixels, channels)),
-        at(u_at, (images, pixels, channels)),
-        at(g_u_at, (images, pixels, channels)),
-    )
-    sums = at(sums_at, (2, images, channels))
-    pooled, h, g_pooled = (
-        at(pooled_at, (images, channels)),
-        at(h_at, (images, channels)),
-        at(g_pooled_at, (images, channels)),
-    )
-    mean, inverse, weight = at(mean_at, channels), at(inverse_at, channels), at(weight_at, channels)
-    g_weight, g_bias = at(g_weight_at, channels), at(g_bias_at, channels)
+    images, pixels, channels = shape
+    g_x, u, g_u = at(g_x_at, shape), at(u_at, shape), at(g_at[0], shape)
+    g_weight, g_bias = at(g_at[1], channels), at(g_at[2], channels)
+    sums, vector = at(sums_at, (2, images, channels)), (images, channels)
+    pooled = at(image_at[0], vector)
+    h, g_pooled = np.ones(vector, np.float32), np.zeros(vector, np.float32)
+    if scaled:
+        h, g_pooled = at(image_at[1], vector), at(image_at[2], vector)
+    mean, inverse, weight, _ = vectors(bn_at, channels)
     count = images * pixels
     shift, tilt = np.empty(channels, np.float32), np.empty(channels, np.float32)
     slope = weight * inverse
@@ -375,15 +255,10 @@ def recalibrated_norm_backward(
 
 @compiled
 def gates_backward(
-    images: int,
-    _pixels: int,
-    channels: int,
-    g_h_at: int,
-    g_next_at: int,
-    g_c_at: int,
+    shape: Shape,
+    g_at: tuple[int, int, int],
     gates_at: int,
-    c_before_at: int,
-    s_at: int,
+    kept_at: tuple[int, int],
     d_at: int,
     g_c_before_at: int,
     activation: int,
@@ -391,23 +266,23 @@ def gates_backward(
     """Backward of eq. 1's elementwise part, (B, C) each.
 
     Args:
-        g_h: gradient of h_t from its own block; `g_next`: from the next one.
-        g_c: of c_t, from the next block.
-        gates: σ(i), σ(f), tanh(g), σ(o), (B, 4C).
-        c_before: c_{t-1}.
-        s: the output activation of c_t.
-        activation: which one: 0 sigmoid, 1 tanh, 2 ReLU.
-        d: receives the gradient before the gates' activations, (B, 4C).
-        g_c_before: receives that of c_{t-1}.
+        g_at: of the gradients of h_t from its own block and from the next one, and of c_t from
+            the next one.
+        gates_at: of σ(i), σ(f), tanh(g), σ(o), (B, 4C).
+        kept_at: of c_{t-1}, and of the output activation of c_t.
+        d_at: of the result, the gradient before the gates' activations, (B, 4C).
+        g_c_before_at: of the result for c_{t-1}.
+        activation: a value of `gates.ACTIVATIONS`.
     """
+    images, _, channels = shape
+    vector = (images, channels)
     gates, d = at(gates_at, (images, 4 * channels)), at(d_at, (images, 4 * channels))
-    g_h, g_next, g_c = (
-        at(g_h_at, (images, channels)),
-        at(g_next_at, (images, channels)),
-        at(g_c_at, (images, channels)),
+    g_h, g_next, g_c = at(g_at[0], vector), at(g_at[1], vector), at(g_at[2], vector)
+    c_before, s, g_c_before = (
+        at(kept_at[0], vector),
+        at(kept_at[1], vector),
+        at(g_c_before_at, vector),
     )
-    c_before = at(c_before_at, (images, channels))
-    s, g_c_before = at(s_at, (images, channels)), at(g_c_before_at, (images, channels))
     one = np.float32(1)
     for b in prange(images):
         for k in range(channels):

@@ -47,7 +47,7 @@ def _at(*tensors: Tensor) -> tuple[int, ...]:
 
 
 class _Normalised:
-    """BN's view of u in one batch.
+    """BN's view of u in one batch, by the compiled passes.
 
     In training by the batch's statistics, which also move BN's running ones; otherwise by those,
     and there is no way back.
@@ -55,104 +55,80 @@ class _Normalised:
     Args:
         u: (B, C, H, W), as `applies` wants it.
         bn: with γ and δ.
-
-    Attributes:
-        pooled: means of u over pixels, (B, C); in training only.
-        mean, inverse: μ and r, (C,).
     """
 
     def __init__(self, u: Tensor, bn: nn.BatchNorm2d) -> None:
         images, channels, height, width = u.shape
         running = cast("tuple[Tensor, Tensor]", (bn.running_mean, bn.running_var))
-        self.u, self.weight, self.bias = u.detach(), bn.weight.detach(), bn.bias.detach()
-        self.kernels, self.sizes = _kernels(), (images, height * width, channels)
-        self.training = bn.training
+        self.u, self.training = u.detach(), bn.training
+        self.h: Tensor | None = None
+        self.kernels, self.shape = _kernels(), (images, height * width, channels)
+        weight, bias = bn.weight.detach(), bn.bias.detach()
         if bn.training:
             self.pooled = u.new_empty(images, channels)
-            self.mean, self.inverse = torch.empty_like(self.bias), torch.empty_like(self.bias)
+            self.bn = torch.empty_like(bias), torch.empty_like(bias), weight, bias
+            (pooled,) = _at(self.pooled)
             self.kernels.moments(
-                *self.sizes,
-                *_at(u, *running),
-                bn.momentum,
-                bn.eps,
-                *_at(self.pooled, self.mean, self.inverse),
+                self.shape, *_at(u), _at(*running), bn.momentum, bn.eps, pooled, _at(*self.bn)
             )
         else:
-            self.mean, self.inverse = running[0], (running[1] + bn.eps).rsqrt()
-        self.own = _at(self.mean, self.inverse, self.weight, self.bias)
+            self.bn = running[0], (running[1] + bn.eps).rsqrt(), weight, bias
 
     def pooled_output(self) -> Tensor:
         """GAP(BN(u)), (B, C)."""
+        mean, inverse, weight, bias = self.bn
         pooled = self.pooled if self.training else self.u.mean((2, 3))
-        return torch.addcmul(self.bias, pooled - self.mean, self.weight * self.inverse)
+        return torch.addcmul(bias, pooled - mean, weight * inverse)
 
-    def add(self, x: Tensor | None, *, relu: bool) -> Tensor:
-        """[relu]([x +] BN(u)), (B, C, H, W)."""
+    def add(self, h: Tensor | None, x: Tensor | None, *, relu: bool) -> Tensor:
+        """[relu]([x +] [h·] BN(u)), (B, C, H, W)."""
+        self.h = None if h is None else h.detach().contiguous()
         y = torch.empty_like(self.u)
+        # Any address will do for what is not read.
+        scale = self.u if self.h is None else self.h
         shortcut = self.u if x is None else _channels_last(x)
-        u_and_shortcut, add = _at(self.u, shortcut), x is not None
-        self.kernels.normalise_add(
-            *self.sizes, u_and_shortcut[0], *self.own, u_and_shortcut[1], add, relu, y.data_ptr()
-        )
+        u_at, h_at, x_at, y_at = _at(self.u, scale, shortcut, y)
+        scaled, added = h is not None, x is not None
+        self.kernels.add(self.shape, u_at, _at(*self.bn), h_at, scaled, x_at, added, relu, y_at)
         return y
 
-    def add_backward(
-        self, g: Tensor, y: Tensor, *, relu: bool, keep: bool
-    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-        """Gradients of x (if it is to be kept), u, γ and δ."""
-        g = _channels_last(g)
-        g_x = torch.empty_like(self.u) if keep and relu else g
-        g_u = torch.empty_like(self.u)
-        g_weight, g_bias = torch.empty_like(self.mean), torch.empty_like(self.mean)
-        self.kernels.normalise_add_backward(
-            *self.sizes,
-            *_at(g, y, self.u),
-            *self.own[:3],
-            relu,
-            keep and relu,
-            *_at(g_x, g_u, g_weight, g_bias),
-        )
-        return g_x if keep else None, g_u, g_weight, g_bias
-
-    def recalibrate(self, h: Tensor, x: Tensor | None, *, relu: bool) -> Tensor:
-        """[relu]([x +] h·BN(u)), (B, C, H, W)."""
-        self.h = h.detach().contiguous()
-        y = torch.empty_like(self.u)
-        shortcut = self.u if x is None else _channels_last(x)
-        h_and_shortcut, add = _at(self.h, shortcut), x is not None
-        self.kernels.recalibrate_add(
-            *self.sizes, self.u.data_ptr(), *self.own, *h_and_shortcut, add, relu, y.data_ptr()
-        )
-        return y
-
-    def recalibrate_backward(self, g: Tensor, y: Tensor, *, relu: bool) -> tuple[Tensor, Tensor]:
+    def add_backward(self, g: Tensor, y: Tensor, *, relu: bool) -> tuple[Tensor, Tensor]:
         """Gradients of x and h; what u's needs of them is kept."""
         g = _channels_last(g)
         self.g_x = torch.empty_like(self.u) if relu else g
         self.sums = self.u.new_empty(2, *self.pooled.shape)
         g_h = torch.empty_like(self.pooled)
-        self.kernels.recalibrate_backward(
-            *self.sizes, *_at(g, y, self.u), *self.own, relu, *_at(self.g_x, self.sums, g_h)
-        )
+        results = _at(self.g_x, self.sums, g_h)
+        self.kernels.add_backward(self.shape, *_at(g, y, self.u), _at(*self.bn), relu, *results)
         return self.g_x, g_h
 
-    def pool_backward(self, g_pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of u, γ and δ, from that of GAP(BN(u)) and from `recalibrate_backward`'s."""
-        g_pooled = g_pooled.contiguous()
-        g_u = torch.empty_like(self.u)
-        g_weight, g_bias = torch.empty_like(self.mean), torch.empty_like(self.mean)
-        self.kernels.recalibrated_norm_backward(
-            *self.sizes,
-            *_at(self.g_x, self.u, self.pooled),
-            *self.own[:3],
-            *_at(self.h, g_pooled, self.sums, g_u, g_weight, g_bias),
+    def backward(self, g_pooled: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of u, γ and δ, from `add_backward`'s and, with h, from that of GAP(BN(u))."""
+        pooled = self.pooled
+        h, g_pooled = (pooled if t is None else t.contiguous() for t in (self.h, g_pooled))
+        results = (
+            torch.empty_like(self.u),
+            torch.empty_like(self.bn[0]),
+            torch.empty_like(self.bn[0]),
         )
-        del self.g_x  # nobody else's now, autograd adds the branch's gradient to it in place
-        return g_u, g_weight, g_bias
+        g_x_at, u_at, sums_at = _at(self.g_x, self.u, self.sums)
+        of_images = _at(pooled, h, g_pooled)
+        self.kernels.norm_backward(
+            self.shape,
+            g_x_at,
+            u_at,
+            _at(*self.bn),
+            sums_at,
+            of_images,
+            self.h is not None,
+            _at(*results),
+        )
+        del self.g_x  # autograd, now its only owner, adds the branch's gradient to it in place
+        return results
 
 
 class _NormalisedByTorch:
-    """The recalibrating half of `_Normalised` with torch's operations, on any device."""
+    """`_Normalised` with torch's operations, on any device, where there is an h."""
 
     def __init__(self, u: Tensor, bn: nn.BatchNorm2d) -> None:
         self.u, self.bn = u.detach(), bn
@@ -165,19 +141,19 @@ class _NormalisedByTorch:
         pooled: Tensor = self.a.mean((2, 3))
         return pooled
 
-    def recalibrate(self, h: Tensor, x: Tensor | None, *, relu: bool) -> Tensor:
+    def add(self, h: Tensor, x: Tensor | None, *, relu: bool) -> Tensor:
         """[relu]([x +] h·BN(u)), (B, C, H, W)."""
         self.h = h.detach()[:, :, None, None]
         y = self.a * self.h if x is None else torch.addcmul(x, self.a, self.h)
         return y.relu_() if relu else y
 
-    def recalibrate_backward(self, g: Tensor, y: Tensor, *, relu: bool) -> tuple[Tensor, Tensor]:
+    def add_backward(self, g: Tensor, y: Tensor, *, relu: bool) -> tuple[Tensor, Tensor]:
         """Gradients of x and h; what u's needs of them is kept."""
         self.g_x = aten.threshold_backward(g, y, 0) if relu else g
         return self.g_x, (self.g_x * self.a).sum((2, 3))
 
-    def pool_backward(self, g_pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of u, γ and δ, from that of GAP(BN(u)) and from `recalibrate_backward`'s."""
+    def backward(self, g_pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of u, γ and δ, from that of GAP(BN(u)) and from `add_backward`'s."""
         pixels = self.u.shape[2] * self.u.shape[3]
         g_a = torch.addcmul((g_pooled / pixels)[:, :, None, None], self.g_x, self.h)
         bn = self.bn
@@ -202,15 +178,16 @@ class _NormAdd(torch.autograd.Function):
         relu: bool,
     ) -> Tensor:
         ctx.norm, ctx.relu, ctx.has_x = _Normalised(u, bn), relu, x is not None
-        y = ctx.norm.add(x, relu=relu)
+        y = ctx.norm.add(None, x, relu=relu)
         ctx.save_for_backward(y)
         return y  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         (y,) = ctx.saved_tensors
-        g_x, g_u, *of_bn = ctx.norm.add_backward(g, y, relu=ctx.relu, keep=ctx.has_x)
-        return g_u, g_x, *of_bn, None, None
+        g_x, _ = ctx.norm.add_backward(g, y, relu=ctx.relu)
+        g_u, *of_bn = ctx.norm.backward(None)
+        return g_u, g_x if ctx.has_x else None, *of_bn, None, None
 
 
 class _Pool(torch.autograd.Function):
@@ -225,7 +202,7 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g_pooled: Tensor) -> Any:
-        return *ctx.norm.pool_backward(g_pooled), None, None
+        return *ctx.norm.backward(g_pooled), None, None
 
 
 class _Recalibrate(torch.autograd.Function):
@@ -239,14 +216,14 @@ class _Recalibrate(torch.autograd.Function):
         ctx: Any, h: Tensor, x: Tensor | None, norm: _Normalised | _NormalisedByTorch, relu: bool
     ) -> Tensor:
         ctx.norm, ctx.relu, ctx.has_x = norm, relu, x is not None
-        y = norm.recalibrate(h, x, relu=relu)
+        y = norm.add(h, x, relu=relu)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         (y,) = ctx.saved_tensors
-        g_x, g_h = ctx.norm.recalibrate_backward(g, y, relu=ctx.relu)
+        g_x, g_h = ctx.norm.add_backward(g, y, relu=ctx.relu)
         return g_h, g_x if ctx.has_x else None, None, None
 
 

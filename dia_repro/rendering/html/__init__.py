@@ -1,6 +1,5 @@
-"""The report as a page: composition only, every figure is computed elsewhere."""
+"""The report as one page that needs nothing but itself; its values are computed elsewhere."""
 
-from dia_repro.rendering.html.page import make_page
-from dia_repro.rendering.html.values import Commands, Picture, Report
+from dia_repro.rendering.html.page import Commands, Picture, Report, make_page
 
 __all__ = ["Commands", "Picture", "Report", "make_page"]

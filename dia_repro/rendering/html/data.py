@@ -1,60 +1,77 @@
-"""What a page's script knows: runs behind each cell, commands, curves."""
+"""What a page's script knows: runs behind each cell, commands, learning curves."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from dia_repro.artifacts.explanation import Experiment, RunBehind
-from dia_repro.artifacts.findings import Findings
-from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
+from dia_repro.artifacts.explanation import Experiment, Findings, RunBehind
+from dia_repro.rendering.explanations import describe_experiment
 from dia_repro.rendering.grid import Grid
-from dia_repro.rendering.html.curves import (
-    MOST_RUNS,
-    chart,
-    drawn_epochs,
-    experiments_shown,
-    series,
-    stride,
-)
-from dia_repro.rendering.html.grids import cell_key
-from dia_repro.rendering.html.values import Report
+
+if TYPE_CHECKING:
+    from dia_repro.rendering.html.page import Commands
+
+# Values on a page in all. One takes some six bytes, and a page should stay below 5 MB.
+MOST_VALUES = 240_000
+# Runs of a network that a page lists and draws one by one.
+MOST_RUNS = 50
+DIGITS = 4
+COLOURS = 8  # that the style sheet has for curves
 
 
-def page_data(report: Report, shown: Iterable[tuple[Findings, Grid]]) -> dict[str, Any]:
-    """All of it, with an experiment that several artifacts share once."""
-    artifacts = list(shown)
-    known = experiments_shown(findings for findings, _ in artifacts)
-    every = stride(known.values())
+def page_data(
+    shown: Sequence[tuple[Findings, Grid]], commands: Mapping[tuple[str, str, str], Commands]
+) -> dict[str, Any]:
+    """Return all of it, with an experiment that several artifacts share once."""
+    known = {
+        one.spec.spec_id: one for findings, _ in shown for one in findings.experiments.values()
+    }
+    values = sum(
+        len(one.history.epochs) * len(one.history.measures)
+        for experiment in known.values()
+        for one in experiment.runs[:MOST_RUNS]
+    )
+    every = max(1, -(-values // MOST_VALUES))
     specs = {spec_id: _spec(one, every) for spec_id, one in known.items()}
     return {
         "every": every,
         "specs": specs,
         "cells": dict(
-            pair for findings, grid in artifacts for pair in _cells(report, findings, grid)
+            pair for findings, grid in shown for pair in _cells(findings, grid, commands)
         ),
-        "charts": {findings.artifact.name: chart(findings, specs) for findings, _ in artifacts},
+        "charts": {findings.artifact.name: _chart(findings, specs) for findings, _ in shown},
     }
 
 
 def _spec(experiment: Experiment, every: int) -> dict[str, Any]:
-    spec, runs = experiment.spec, experiment.runs[:MOST_RUNS]
-    epochs = drawn_epochs(runs, every)
+    """Return an experiment with its runs at every so many epochs."""
+    runs = experiment.runs[:MOST_RUNS]
+    epochs = _drawn_epochs(runs, every)
     return {
-        "about": f"{describe_model(spec.model)} on {describe_data(spec.data)}, "
-        f"{describe_recipe(spec.recipe)}, {spec.precision}",
-        "of": spec.recipe.epochs,
+        "about": describe_experiment(experiment.spec),
+        "of": experiment.spec.recipe.epochs,
         "epochs": epochs,
         "runs": [_run(one, epochs) for one in runs],
         "more": len(experiment.runs) - len(runs),
     }
 
 
-def _run(one: RunBehind, epochs: list[int]) -> dict[str, Any]:
+def _drawn_epochs(runs: Sequence[RunBehind], every: int) -> list[int]:
+    """Return the first epoch and every so many, and the last of each run."""
+    known = [one.history.epochs for one in runs if one.history.epochs]
+    lasts = {epochs[-1] for epochs in known}
+    return sorted({e for e in chain(*known) if (e - 1) % every == 0} | lasts)
+
+
+def _run(one: RunBehind, epochs: Sequence[int]) -> dict[str, Any]:
     run, last = one.run, one.history.last
+    indices = {epoch: index for index, epoch in enumerate(one.history.epochs)}
     return {
         "run": run.id,
         "seed": run.seed,
@@ -62,42 +79,78 @@ def _run(one: RunBehind, epochs: list[int]) -> dict[str, Any]:
         "reason": run.reason,
         "best": run.best_top1,
         "bestEpoch": one.history.best_epoch,
-        "last": _finite(run.last_top1),
+        "last": run.last_top1 if math.isfinite(run.last_top1 or 0.0) else None,
         "done": run.epochs,
         "where": f"{last.host}, {last.device}" if last else None,
-        "series": series(one, epochs),
+        "series": {
+            name: [_rounded(values[indices[e]]) if e in indices else None for e in epochs]
+            for name, values in one.history.measures.items()
+            if indices
+        },
     }
 
 
-def _finite(figure: float | None) -> float | None:
-    return figure if figure is not None and abs(figure) <= 100.0 else None
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def _cells(report: Report, findings: Findings, grid: Grid) -> Iterable[tuple[str, dict[str, Any]]]:
-    value, span = findings.value, grid.groups[0][1]
+def _cells(
+    findings: Findings, grid: Grid, commands: Mapping[tuple[str, str, str], Commands]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each cell of the table that has a network, by its key in the page."""
+    value, name = findings.value, findings.artifact.name
     for (row, column), experiment in findings.experiments.items():
         entry = experiment.entry
         if not entry.shown:
             continue
-        at = value.paper.rows.index(row), 1 + value.paper.columns.index(column) * span
-        texts = grid.rows[at[0]][at[1] : at[1] + span]
+        at, group = value.paper.rows.index(row), value.paper.columns.index(column)
+        texts = [cell.text for cell in grid.rows[at].groups[group]]
         compared = findings.experiments.get(entry.compared_with) if entry.compared_with else None
-        commands = report.commands[findings.artifact.name, row, column]
+        typed = commands[name, row, column]
         yield (
-            cell_key(value, row, column),
+            f"{name}-{at + 1}-{group + 1}",
             {
                 "title": f"{value.label}: {column}, {row}",
-                "figures": list(zip(grid.columns[1 : 1 + span], texts, strict=True)),
+                "figures": list(zip((one.text for one in grid.headings), texts, strict=True)),
                 "spec": experiment.spec.spec_id,
                 "compared": compared and [compared.entry.label, compared.spec.spec_id],
-                "train": commands.train,
-                "explain": commands.explain,
+                "train": typed.train,
+                "explain": typed.explain,
             },
         )
 
 
+def _chart(findings: Findings, drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the networks of an artifact that have curves, with a colour and a dash for each.
+
+    Rows differ in colour and columns in dash, the last column's line being whole; where there is
+    one row, columns differ in both. Cells with the same experiment have one curve.
+
+    Args:
+        drawn: by spec_id, with the epochs that are drawn.
+    """
+    rows = list(dict.fromkeys(row for row, _ in findings.experiments))
+    # Networks that the artifact only compares with come first, so that its own lines are whole.
+    by_role = sorted(findings.experiments.values(), key=lambda one: one.entry.shown)
+    columns = list(dict.fromkeys(one.entry.column for one in by_role))
+    found: dict[str, dict[str, Any]] = {}
+    for (row, column), experiment in findings.experiments.items():
+        spec_id, label = experiment.spec.spec_id, experiment.entry.label
+        if spec_id in found:
+            found[spec_id]["label"] += f" = {label}"
+        elif drawn[spec_id]["epochs"]:
+            down, across = rows.index(row), columns.index(column)
+            found[spec_id] = {
+                "label": label,
+                "spec": spec_id,
+                "colour": (down if len(rows) > 1 else across) % COLOURS,
+                "dash": len(columns) - 1 - across + len(columns) * (down // COLOURS),
+            }
+    return list(found.values())
+
+
 def as_script(data: dict[str, Any]) -> Markup:
-    """JSON that cannot end the element it stands in, whatever the database's texts are."""
+    """Return JSON that cannot end the element it is in, whatever the database's texts are."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # U+2028 and U+2029 are line ends to old readers of JavaScript.
     for character in "<>&\u2028\u2029":

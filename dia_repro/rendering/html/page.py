@@ -1,31 +1,84 @@
-"""The report as one page that needs nothing but itself."""
+"""The report as one page: its parts, its policy, and what its templates need."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from functools import cache
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dia_repro.artifacts.findings import Findings
-from dia_repro.rendering.claims import with_more_seeds
+from dia_repro.artifacts.explanation import Findings
+from dia_repro.claims.verdicts import ClaimVerdict
+from dia_repro.rendering.claims import effect_with_interval, with_more_seeds
+from dia_repro.rendering.escaping import template
 from dia_repro.rendering.grid import Grid, make_grid
-from dia_repro.rendering.html import grids, overview
+from dia_repro.rendering.html import overview
 from dia_repro.rendering.html.data import as_script, page_data
-from dia_repro.rendering.html.values import Picture, Report
 
 SCRIPTS = ("uPlot.iife.min.js", "page.js", "tables.js", "details.js", "curves.js")
 STYLES = ("uPlot.min.css", "page.css", "parts.css")
-OTHERS = "uPlot"  # other people's code stands in a folder of its own
+OTHERS = "uPlot"  # other people's code is in a folder of its own
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What to type for one cell of an artifact: to train it, and to see where it comes from."""
+
+    train: str
+    explain: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure.
+
+    Attributes:
+        content: the whole file.
+        alt: what it shows, for those who do not see it.
+    """
+
+    kind: Literal["png", "svg"]
+    content: bytes
+    alt: str
+
+    @property
+    def address(self) -> str:
+        """The picture as an address of its own content."""
+        kind = {"png": "image/png", "svg": "image/svg+xml"}[self.kind]
+        return f"data:{kind};base64,{base64.b64encode(self.content).decode()}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The content of a page.
+
+    Attributes:
+        version: of this package.
+        findings: of every artifact, for the overview.
+        detailed: names of those that are shown whole.
+        commands: for each (artifact, row, column) of these.
+        whole: by artifact, the command that trains all that it needs.
+        pictures: by artifact.
+        beside: pictures that the paper does not have.
+    """
+
+    version: str
+    findings: tuple[Findings, ...]
+    detailed: tuple[str, ...]
+    commands: Mapping[tuple[str, str, str], Commands]
+    whole: Mapping[str, str]
+    claims: tuple[ClaimVerdict, ...] = ()
+    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
+    beside: Sequence[Picture] = ()
 
 
 def make_page(report: Report) -> str:
-    """A page with everything in it: styles, scripts, pictures and data.
+    """Return a page with everything in it: styles, scripts, pictures and data.
 
     The same report gives the same bytes. Nothing is loaded, and no script but the page's own
     runs, whatever names the database holds.
@@ -33,72 +86,57 @@ def make_page(report: Report) -> str:
     shown = [one for one in report.findings if one.artifact.name in report.detailed]
     drawn = [(one, make_grid(one.value)) for one in shown]
     scripts, styles = _contents(SCRIPTS), _contents(STYLES)
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            report=report,
-            glances=[
-                overview.glance(one, report.whole[one.artifact.name]) for one in report.findings
-            ],
-            artifacts=[_artifact(report, *one) for one in drawn],
-            beside=[(_address(one), one.alt) for one in report.beside],
-            surroundings=overview.surroundings(shown),
-            kinds=overview.KINDS,
-            newest=overview.newest(shown),
-            states=overview.states(shown),
-            tally=overview.tally(report.claims),
-            marks=overview.VERDICTS,
-            evidence_cells=overview.evidence_cells,
-            with_more_seeds=with_more_seeds,
-            data=as_script(page_data(report, drawn)),
-            scripts=[Markup(text) for text in scripts],  # noqa: S704
-            styles=[Markup(text) for text in styles],  # noqa: S704
-            policy=_policy(scripts, styles),
-            licence=(_folder(OTHERS) / "uPlot.LICENSE").read_text(encoding="utf-8"),
-        )
-    )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("dia_repro.rendering.html", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return template("page.html.j2").render(
+        report=report,
+        glances=[overview.glance(one) for one in report.findings],
+        artifacts=[_artifact(report, *one) for one in drawn],
+        provenance=overview.provenance(shown),
+        newest=overview.newest(shown),
+        states=overview.states(shown),
+        tally=overview.tally(report.claims),
+        marks=overview.VERDICTS,
+        data=as_script(page_data(drawn, report.commands)),
+        scripts=[Markup(text) for text in scripts],  # noqa: S704
+        styles=[Markup(text) for text in styles],  # noqa: S704
+        policy=_policy(scripts, styles),
+        licence=(_folder(OTHERS) / "uPlot.LICENSE").read_text(encoding="utf-8"),
+        zip=zip,
+        sort_key=sort_key,
+        effect_with_interval=effect_with_interval,
+        with_more_seeds=with_more_seeds,
     )
 
 
 def _artifact(report: Report, findings: Findings, grid: Grid) -> dict[str, Any]:
-    """What the template of an artifact needs."""
-    value, name = findings.value, findings.artifact.name
-    heading = f"{value.label}. {value.paper.title}"
-    lines = grids.lines(grid, value)
+    """Return what the template of an artifact needs."""
+    name = findings.artifact.name
+    heading = f"{findings.value.label}. {findings.value.paper.title}"
     entries = [one.entry for one in findings.experiments.values() if one.entry.shown]
+    cells = [
+        cell
+        for row in grid.rows
+        for group in row.groups
+        for heading_, cell in zip(grid.headings, group, strict=True)
+        if heading_.whose == "ours"
+    ]
     return {
         "name": name,
         "heading": heading,
         "warning": grid.title.removeprefix(heading).strip(" ()"),
         "grid": grid,
-        "headings": grids.headings(grid),
-        "lines": lines,
-        "kinds": {
-            kind for line in lines for slot in line.slots for kind in (slot.whose, slot.state)
-        },
+        "kinds": {one.whose for one in grid.headings} | {c.cell.status for c in cells if c.cell},
         "has_runs": bool(findings.runs),
         "has_curves": any(one.history.epochs for one in findings.behind),
         "command": report.whole[name],
         "commands": [(one.label, report.commands[name, one.row, one.column]) for one in entries],
-        "pictures": [(_address(one), one.alt) for one in report.pictures.get(name, ())],
+        "pictures": report.pictures.get(name, ()),
     }
 
 
-def _address(picture: Picture) -> str:
-    kind = {"png": "image/png", "svg": "image/svg+xml"}[picture.kind]
-    return f"data:{kind};base64,{base64.b64encode(picture.content).decode()}"
+def sort_key(text: str) -> str:
+    """Return the number that a text begins with; empty, which sorts last, where there is none."""
+    number = re.match(r"↓?([-+]?\d+(?:\.\d+)?)", text)
+    return number[1] if number else ""
 
 
 def _contents(names: Sequence[str]) -> list[str]:
@@ -111,7 +149,7 @@ def _folder(name: str) -> Any:
 
 
 def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
-    """A Content-Security-Policy: nothing from anywhere, and of what is inline only our own."""
+    """Return a Content-Security-Policy: nothing is loaded, and only our own inline code runs."""
     ours = {"script-src": scripts, "style-src": styles}
     allowed = [f"{kind} {' '.join(map(_hash, texts))}" for kind, texts in ours.items()]
     return "; ".join(["default-src 'none'", "img-src data:", *allowed, "base-uri 'none'"])

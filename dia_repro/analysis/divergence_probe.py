@@ -1,0 +1,165 @@
+"""Divergence probe: whether a training's initial steps diverge, and the logits before them.
+
+Without BN that is where Table 8 is decided. What may be varied is what the paper does not say, or
+what other data change: how convolutions are initialised, the rate, the number of classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice, product
+
+import torch
+from torch import Tensor, nn
+
+from dia_repro.data import load
+from dia_repro.data.dataset import AnyDataset, Dataset, Images
+from dia_repro.errors import UsageError
+from dia_repro.experiments.names import DataLocation, Init
+from dia_repro.experiments.spec import Spec
+from dia_repro.training.numerics import prepare_process
+from dia_repro.training.seeding import global_seed
+from dia_repro.training.trainer import Diverged, Trainer
+
+_DRAW: dict[Init, Callable[[nn.Conv2d], object]] = {
+    Init.FAN_IN: lambda conv: nn.init.kaiming_normal_(conv.weight, nonlinearity="relu"),
+    Init.XAVIER: lambda conv: nn.init.xavier_normal_(conv.weight),
+    Init.TORCH: nn.Conv2d.reset_parameters,
+}
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What is otherwise than in the experiment.
+
+    Attributes:
+        init: own is the network's; fan-in He's with the number of inputs, normal; xavier Glorot's,
+            normal; torch what `nn.Conv2d` does by itself.
+        rate: learning rate; None for the experiment's.
+        classes: into which the data's are cut, image by image in turn; None leaves them.
+    """
+
+    init: Init = Init.OWN
+    rate: float | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class InitialSteps:
+    """Result of a probe.
+
+    Attributes:
+        spread: standard deviation of all logits of the first batch, before any step.
+        losses: mean over each step's batch before that step, in nats; the last one may be
+            nan or inf.
+    """
+
+    spread: float
+    losses: tuple[float, ...]
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The step whose loss was not finite, counted from 1; None if all were."""
+        return None if math.isfinite(self.losses[-1]) else len(self.losses)
+
+
+def initial_steps(
+    spec: Spec,
+    seed: int,
+    dataset: AnyDataset,
+    steps: int,
+    device: torch.device,
+    variation: Variation = Variation(),
+) -> InitialSteps:
+    """Train for a few steps of the first epoch, with the draws of the run of that seed.
+
+    Args:
+        steps: at most; a divergence, or the end of the epoch, is the last.
+
+    Raises:
+        UsageError: classes cannot be cut into so many.
+    """
+    if variation.classes is not None:
+        dataset = cut(dataset, spec.data.classes, variation.classes)
+        spec = _with_classes(spec, variation.classes)
+    trainer = Trainer(spec, seed, dataset, device)
+    if variation.init is not Init.OWN:
+        with torch.no_grad(), global_seed(seed, "init"):
+            for module in trainer.model.modules():
+                if isinstance(module, nn.Conv2d):
+                    _DRAW[variation.init](module)
+    trainer.step.set_rate(spec.recipe.lr if variation.rate is None else variation.rate)
+    spreads: list[float] = []
+
+    def see(_model: nn.Module, _arguments: object, logits: Tensor) -> None:
+        spreads.append(float(logits.detach().std()))
+
+    handle = trainer.model.register_forward_hook(see)
+    trainer.begin_epoch(0)
+    losses = []
+    for loss in islice(_losses(trainer), steps):
+        handle.remove()
+        losses.append(loss)
+    return InitialSteps(spreads[0], tuple(losses))
+
+
+def probe(
+    specs: Sequence[Spec],
+    seeds: Sequence[int],
+    location: DataLocation,
+    steps: int,
+    cores: int,
+    device: torch.device,
+    variation: Variation,
+) -> Iterator[tuple[Spec, int, InitialSteps]]:
+    """Yield the initial steps of each spec and seed; data are read once."""
+    prepare_process(cores, device)
+    loaded = {data: load(data, location) for data in dict.fromkeys(spec.data for spec in specs)}
+    for spec, seed in product(specs, seeds):
+        data = loaded[spec.data]
+        yield spec, seed, initial_steps(spec, seed, data, steps, device, variation)
+
+
+def _losses(trainer: Trainer) -> Iterator[float]:
+    """Yield the loss of each step of an epoch, to the first that is not finite."""
+    sums = trainer.step.tally.sums
+    for images, labels in trainer.batches(0):
+        before = float(sums[0])
+        with suppress(Diverged):  # its loss is among the sums, too
+            trainer.train(images, labels)
+        loss = (float(sums[0]) - before) / len(labels)
+        yield loss
+        if not math.isfinite(loss):
+            return
+
+
+def cut(dataset: AnyDataset, classes: int, wanted: int) -> Dataset:
+    """Return the same images in more classes: class c's in turn in c·k to c·k + k - 1.
+
+    Raises:
+        UsageError: that cannot be done with classes of one size, or images are not at hand.
+    """
+    if not isinstance(dataset, Dataset):
+        raise UsageError("--classes cuts the classes of images of at most 64 pixels only")
+    if wanted % classes:
+        raise UsageError(f"{classes} classes cannot be cut into {wanted} of one size")
+    return replace(
+        dataset,
+        train=_cut_images(dataset.train, wanted // classes),
+        test=_cut_images(dataset.test, wanted // classes),
+    )
+
+
+def _cut_images(images: Images, parts: int) -> Images:
+    labels = images.labels * parts
+    for one in images.labels.unique():
+        indices = (images.labels == one).nonzero().flatten()
+        labels[indices] += torch.arange(len(indices)) % parts
+    return replace(images, labels=labels)
+
+
+def _with_classes(spec: Spec, classes: int) -> Spec:
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"classes": classes})})

@@ -1,0 +1,83 @@
+"""Which runs an analysis takes: the one asked for, or the best of a figure's networks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from dia_repro.artifacts.table import TableArtifact
+from dia_repro.errors import AbsentError, UsageError
+from dia_repro.experiments.spec import Spec
+from dia_repro.results.database import Database
+from dia_repro.results.queries import RunDetail, RunSummary, all_spec_json, run_detail, runs_of
+from dia_repro.results.schema import State
+
+
+class NotAnalysableError(UsageError):
+    """The run has no result to analyse, or not one of the kind that is asked for."""
+
+
+class NoRunError(AbsentError):
+    """No run of the networks that are to be analysed is finished."""
+
+
+def finished_spec(run: RunDetail) -> Spec:
+    """Return the spec of a finished run.
+
+    Raises:
+        NotAnalysableError: it is not finished.
+    """
+    if run.summary.state is not State.FINISHED:
+        raise NotAnalysableError(
+            f"run {run.summary.id} is {run.summary.state}: it has no trained network"
+        )
+    return Spec.from_json(run.spec_json)
+
+
+def best_runs(
+    database: Database,
+    figure: TableArtifact,
+    usable: Callable[[RunSummary, Spec], bool] = lambda _run, _spec: True,
+) -> dict[str, RunDetail]:
+    """Return the best finished run of each of a figure's networks, by column, in its order.
+
+    All are on the same data: those with as many networks as possible, then the paper's, then
+    those with the highest test accuracies.
+
+    Args:
+        usable: whether a finished run has what the analysis needs.
+
+    Raises:
+        NoRunError: there is none.
+    """
+    columns = {entry.model: entry.column for entry in figure.entries}
+    all_specs = map(Spec.from_json, all_spec_json(database))
+    specs = {spec.spec_id: spec for spec in all_specs if spec.model in columns}
+    groups: dict[tuple[object, ...], dict[str, RunSummary]] = defaultdict(dict)
+    for spec_id, runs in runs_of(database, specs).items():
+        spec = specs[spec_id]
+        finished = [run for run in runs if run.state is State.FINISHED and usable(run, spec)]
+        if finished:
+            papers = spec.data.dataset == figure.entries[0].dataset
+            group = groups[papers, spec.data, spec.recipe, spec.precision]
+            group[columns[spec.model]] = max(finished, key=_rank)
+    if not groups:
+        raise NoRunError(
+            f"no run of {figure.name}'s networks is finished in {database.name}: "
+            f"dia-repro run {figure.name}"
+        )
+
+    def order(data: tuple[object, ...]) -> tuple[object, ...]:
+        found = groups[data]
+        return len(found), data[0], sorted(map(_rank, found.values()), reverse=True)
+
+    chosen = groups[max(groups, key=order)]
+    return {
+        column: run_detail(database, chosen[column].id)
+        for column in columns.values()
+        if column in chosen
+    }
+
+
+def _rank(run: RunSummary) -> tuple[float, int]:
+    return run.best_top1 or 0.0, -run.id

@@ -1,0 +1,241 @@
+"""Evidence on a claim: paired seeds and outcomes of runs, analyses that are kept, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dia_repro.analysis.gradients import whole_records
+from dia_repro.analysis.stored import stored_integrations
+from dia_repro.artifacts import ARTIFACTS, Entry
+from dia_repro.claims.readings import (
+    DENSITY,
+    EARLINESS,
+    GRADIENTS,
+    Reading,
+    density_gains,
+    earliness,
+    gradient_gains,
+)
+from dia_repro.claims.rules import Judgement, Row
+from dia_repro.claims.statistics import paired_differences
+from dia_repro.claims.unpaired import Counted, Group, Outcomes, judge_counts
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.spec import NoAttention, Spec
+from dia_repro.models.counting import Counts, count
+from dia_repro.paper import CellKey, Claim, Comparison, Kind
+from dia_repro.results.database import Database
+from dia_repro.results.queries import RunSummary
+from dia_repro.results.schema import DONE, State
+
+MILLION = 1e6
+POINTS = "points"
+
+
+def entry_at(cell: CellKey) -> Entry:
+    """The network in a cell of the paper."""
+    entries = ARTIFACTS[cell.artifact].entries
+    return next(one for one in entries if (one.row, one.column) == (cell.row, cell.column))
+
+
+def cells_of(claim: Claim) -> list[CellKey]:
+    """All cells that a claim is about, each once."""
+    compared = (cell for pair in claim.comparisons for cell in (pair.first, pair.second))
+    return list(dict.fromkeys((*claim.cells, *compared)))
+
+
+@dataclass(frozen=True)
+class ClaimRuns:
+    """What a claim rests on, under one request.
+
+    Attributes:
+        specs: the experiment at each of its cells.
+        found: runs by spec_id.
+    """
+
+    claim: Claim
+    request: Request
+    specs: Mapping[CellKey, Spec]
+    found: Mapping[str, Sequence[RunSummary]]
+
+    @property
+    def papers_own(self) -> bool:
+        """Whether data and schedule are the paper's."""
+        own = all(spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items())
+        return own and self.request.protocol is Protocol.PAPER and self.request.epochs is None
+
+    def done(self, cell: CellKey) -> list[RunSummary]:
+        """Its runs with a result: those that finished and those that diverged."""
+        return [run for run in self.found[self.specs[cell].spec_id] if run.state in DONE]
+
+    def accuracies(self, cell: CellKey) -> dict[int, float]:
+        """Best test accuracy over epochs by seed, in %, as the paper reports it."""
+        return {
+            run.seed: run.best_top1
+            for run in self.done(cell)
+            if run.state is State.FINISHED and run.best_top1 is not None
+        }
+
+    def diverged(self, cell: CellKey) -> int:
+        """How many of its runs did."""
+        return sum(run.state is State.DIVERGED for run in self.done(cell))
+
+    def rows(self) -> list[Row]:
+        """The claim's comparisons by test accuracy."""
+        rows: list[Row] = []
+        seen: dict[tuple[str, str], str] = {}
+        for pair in self.claim.comparisons:
+            specs = self.specs[pair.first].spec_id, self.specs[pair.second].spec_id
+            same = seen.setdefault(specs, pair.label)
+            rows.append(self._row(pair, "" if same == pair.label else f"same networks as {same}"))
+        return rows
+
+    def _row(self, pair: Comparison, note: str) -> Row:
+        differences = paired_differences(self.accuracies(pair.first), self.accuracies(pair.second))
+        done = [run for cell in (pair.first, pair.second) for run in self.done(cell)]
+        return Row(
+            compared=pair.label,
+            unit=POINTS,
+            differences=differences,
+            begun=bool(done),
+            diverged=(self.diverged(pair.first), self.diverged(pair.second)),
+            note=note,
+            runs=tuple(r for r in done if r.seed in differences or r.state is State.DIVERGED),
+        )
+
+    def group(self) -> Group:
+        """The claim's cells as columns, the seeds that all of them have as rows."""
+        columns = [self.accuracies(cell) for cell in self.claim.cells]
+        seeds = sorted(set.intersection(*map(set, columns)))
+        done = [run for cell in self.claim.cells for run in self.done(cell)]
+        return Group(
+            values=np.array([[of_one[seed] for of_one in columns] for seed in seeds]),
+            begun=bool(done),
+            diverged=sum(map(self.diverged, self.claim.cells)),
+            runs=tuple(r for r in done if r.seed in seeds or r.state is State.DIVERGED),
+        )
+
+    def outcomes(self) -> list[Outcomes]:
+        """What became of each cell's runs."""
+        return [
+            Outcomes(
+                f"{cell.row}: {cell.column}",
+                self.diverged(cell),
+                len(self.done(cell)),
+                tuple(self.done(cell)),
+            )
+            for cell in self.claim.cells
+        ]
+
+
+def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
+    """Of Figure 5: stage 3 against the others, or how early a source is, for each trained run."""
+    reading = DENSITY if runs.claim.kind is Kind.DENSER else EARLINESS
+    read = density_gains if runs.claim.kind is Kind.DENSER else earliness
+    finished = _finished(runs, runs.claim.cells[0])
+    kept = stored_integrations(database, (run.id for run in finished.values()))
+    gains = {seed: read(kept[run.id]) for seed, run in finished.items() if run.id in kept}
+    behind = [run for seed, run in finished.items() if gains.get(seed)]
+    settings = next((one.settings for stages in kept.values() for one in stages.values()), None)
+    note = f"{settings.samples} images, {settings.trees} trees" if settings else ""
+    return _analysis_rows(reading, gains, behind, note)
+
+
+def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:
+    """Of Figure 6: DIANet against the original, for each seed that both were trained with."""
+    moment = min if runs.claim.kind is Kind.GRADIENTS_INITIAL else max
+    pair = runs.claim.comparisons[0]
+    specs = runs.specs[pair.first], runs.specs[pair.second]
+    first, second = _finished(runs, pair.first), _finished(runs, pair.second)
+    gains, behind = {}, []
+    for seed in sorted(first.keys() & second.keys()):
+        both = [
+            whole_records(database, of_seed[seed].id, spec)
+            for of_seed, spec in zip((first, second), specs, strict=True)
+        ]
+        if all(both):
+            gains[seed] = gradient_gains(*(records[moment(records)] for records in both))
+            behind += [first[seed], second[seed]]
+    return _analysis_rows(GRADIENTS, gains, behind, "")
+
+
+def _finished(runs: ClaimRuns, cell: CellKey) -> dict[int, RunSummary]:
+    return {run.seed: run for run in runs.done(cell) if run.state is State.FINISHED}
+
+
+def _analysis_rows(
+    reading: Reading,
+    gains: Mapping[int, Mapping[str, float]],
+    behind: Sequence[RunSummary],
+    note: str,
+) -> list[Row]:
+    return [
+        Row(
+            compared=label,
+            unit=reading.unit,
+            differences={seed: of_one[label] for seed, of_one in gains.items() if label in of_one},
+            begun=bool(behind),
+            runs=tuple(behind),
+            note=note,
+        )
+        for label in reading.labels
+    ]
+
+
+def judge_by_counting(claim: Claim) -> Judgement:
+    """Count the claim's networks, as the paper's protocol trains them."""
+    if claim.kind is Kind.FEWER:
+        fewer = [_fewer(pair) for pair in claim.comparisons]
+        return judge_counts(fewer, "the counts are as the paper says")
+    if claim.kind is Kind.SAME_COST:
+        same = [_same_cost(pair) for pair in claim.comparisons]
+        return judge_counts(same, "the counts are the same")
+    reason = f"the same at all {len(claim.cells)} depths, to the last parameter"
+    return judge_counts(_increments(claim.cells), reason)
+
+
+def _spec(cell: CellKey) -> Spec:
+    return entry_at(cell).spec(Request(Protocol.PAPER))
+
+
+def _count(spec: Spec) -> Counts:
+    return count(spec.model, spec.data.classes, spec.data.image_size)
+
+
+def _fewer(pair: Comparison) -> Counted:
+    specs = _spec(pair.first), _spec(pair.second)
+    first, second = (_count(spec).parameters for spec in specs)
+    note = f"{first:,} against {second:,}"
+    return Counted(pair.label, (first - second) / MILLION, "M", first < second, note)
+
+
+def _same_cost(pair: Comparison) -> Counted:
+    specs = _spec(pair.first), _spec(pair.second)
+    first, second = (_count(spec).macs for spec in specs)
+    note = f"{first:,} and {second:,} multiply-accumulates for an image"
+    return Counted(pair.label, (first - second) / MILLION, "MMAC", first == second, note)
+
+
+def _added(cell: CellKey) -> int:
+    """What attention adds over the same backbone without it."""
+    spec = _spec(cell)
+    model = spec.model.model_copy(update={"attention": NoAttention()})
+    bare = spec.model_copy(update={"model": model})
+    return _count(spec).parameters - _count(bare).parameters
+
+
+def _increments(cells: tuple[CellKey, ...]) -> list[Counted]:
+    added = [_added(at) for at in cells]
+    return [
+        Counted(
+            f"{at.row}: {at.column} − original",
+            more / MILLION,
+            "M",
+            more == added[0],
+            f"{more:,} parameters",
+        )
+        for at, more in zip(cells, added, strict=True)
+    ]

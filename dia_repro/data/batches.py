@@ -1,0 +1,111 @@
+"""Batches of a data set: of images that the device holds as uint8, or that are streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+import torch
+
+from dia_repro.data.augmentation import AUGMENTATIONS, Draw, Normalisation, crop, draw, pad
+from dia_repro.data.dataset import (
+    WHOLE,
+    AnyDataset,
+    Batch,
+    Dataset,
+    Images,
+    OnWait,
+    StreamedDataset,
+    go_on,
+)
+from dia_repro.data.streaming import StreamedData
+
+
+def batches_of(
+    dataset: AnyDataset,
+    augmentation: str,
+    device: torch.device,
+    workers: int,
+    part: slice = WHOLE,
+) -> ResidentData | StreamedData:
+    """Return what makes training and test batches of a data set.
+
+    Args:
+        workers: processes that decode images, where they are not held decoded.
+        part: of each batch, which of its images are made: there may be none.
+    """
+    match dataset:
+        case StreamedDataset():
+            return StreamedData(dataset, augmentation, device, workers, part)
+        case Dataset():
+            return ResidentData(dataset, augmentation, device, part)
+        case _:
+            assert_never(dataset)
+
+
+class ResidentData:
+    """Normalised float batches of uint8 images on the device; small sets need no processes.
+
+    Args:
+        dataset: the data set.
+        augmentation: its name, a key of `AUGMENTATIONS`.
+        device: where images are kept and batches are made.
+        part: of each batch, which of its images are made.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        augmentation: str,
+        device: torch.device,
+        part: slice = WHOLE,
+    ) -> None:
+        self.part = part
+        self.augmentation = AUGMENTATIONS[augmentation]
+        self.device = device
+        self.size = (dataset.train.pixels.shape[2], dataset.train.pixels.shape[3])
+        self.padded = pad(dataset.train.pixels.to(device), self.augmentation)
+        self.labels = dataset.train.labels.to(device)
+        self.test = Images(dataset.test.pixels.to(device), dataset.test.labels.to(device))
+        self.normalise = Normalisation(dataset.mean, dataset.std, device)
+
+    def training_batches(
+        self,
+        batch_size: int,
+        order: torch.Generator,
+        variation: torch.Generator,
+        start: int = 0,
+        on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
+    ) -> Iterator[Batch]:
+        """Yield one epoch: every training image once, the last batch smaller where it must be.
+
+        Args:
+            batch_size: images a batch.
+            order: draws the permutation (a CPU generator: the same on every device).
+            variation: draws crops and flips (a CPU generator).
+            start: how many batches to leave out at the beginning; those that follow are the
+                same as if none had been left out.
+            on_wait: not called: nothing is waited for.
+
+        Yields:
+            Images (B, 3, H, W) float, channels last, and labels (B,).
+        """
+        count = len(self.labels)
+        permutation = torch.randperm(count, generator=order).to(self.device)
+        drawn = draw(self.augmentation, count, variation)
+        on_device = Draw(*(t.to(self.device) for t in (drawn.tops, drawn.lefts, drawn.flips)))
+        for first in range(start * batch_size, count, batch_size):
+            index = permutation[first : first + batch_size][self.part]
+            pixels = crop(self.padded, index, on_device, self.size)
+            yield self.normalise(pixels), self.labels[index]
+
+    def test_batches(
+        self,
+        batch_size: int,
+        on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
+    ) -> Iterator[Batch]:
+        """Yield every test image once, as it is."""
+        for first in range(0, len(self.test), batch_size):
+            chosen = slice(first, first + batch_size)
+            pixels, labels = self.test.pixels[chosen], self.test.labels[chosen]
+            yield self.normalise(pixels[self.part]), labels[self.part]

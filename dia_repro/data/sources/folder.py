@@ -1,0 +1,186 @@
+"""A user's own images (`--dataset folder:PATH`): does what the paper says hold on other data?"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from dia_repro.data.dataset import AnyDataset, Dataset, Images, StreamedDataset, as_images
+from dia_repro.data.image_folder import Files, scan
+from dia_repro.data.image_folder import sample as sample_folder
+from dia_repro.data.inspection import MEMORY, inspect, sound
+from dia_repro.data.opening import in_threads, open_rgb, upright
+from dia_repro.data.registry import (
+    DataChoice,
+    DataError,
+    Findings,
+    OnProgress,
+    Source,
+    is_streamed,
+    own_folder,
+    own_images,
+    register,
+)
+from dia_repro.experiments.names import FOLDER, DataLocation
+from dia_repro.experiments.spec import DataSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULT_SIDE, LEAST_SIDE, LARGEST_SIDE = 32, 8, 1024
+LEAST_STD = 1 / 255
+
+
+def choose_folder(
+    path: Path,
+    image_size: int | None,
+    location: DataLocation,
+    on_progress: OnProgress | None = None,
+    remark: Callable[[str], object] = lambda _: None,
+) -> DataChoice:
+    """Look a folder of images through, and say what an experiment on it is: see `Choose`.
+
+    Args:
+        path: holds train/CLASS/ and test/CLASS/ or val/CLASS/; its own name is the data's.
+        image_size: side in pixels; None takes the images' own if all agree, else 32.
+    """
+    path = resolved(path)
+    found = scan(path)
+    inspection = inspect(found, location.root / MEMORY, on_progress)
+    for text in (*found.remarks, *inspection.remarks):
+        remark(text)
+    kept = sound(found, inspection, skip_damaged=location.skip_damaged)
+    own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
+    size = image_size or own or DEFAULT_SIDE
+    try:
+        spec = own_images(FOLDER + path.name, len(kept.classes), size, inspection.content_hash)
+    except ValueError as error:  # nothing, a line break, bytes that are no UTF-8
+        raise DataError(f"no experiment can be named after {str(path)!r}: rename it") from error
+    return DataChoice(spec, len(kept.train), path)
+
+
+def resolved(path: Path) -> Path:
+    """Return a folder's path without links.
+
+    Raises:
+        DataError: links lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot read {path}: its links lead in a circle") from error
+
+
+def load(
+    spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
+) -> AnyDataset:
+    """Return the images that a spec was made for.
+
+    Args:
+        on_progress: called with images done and images in all, where they are looked through anew
+            or decoded; may raise.
+
+    Raises:
+        DataError: they are not there, or not the same any more.
+    """
+    path = own_folder(spec, location)
+    found = scan(path)
+    inspection = inspect(found, location.root / MEMORY, on_progress)
+    digest = inspection.content_hash
+    if digest != spec.content_hash:
+        raise DataError(f"the images in {path} have changed since the run was asked for")
+    kept = sound(found, inspection, skip_damaged=location.skip_damaged)
+    if is_streamed(spec):
+        return StreamedDataset(
+            spec.dataset, kept.train, kept.test, spec.image_size, digest, kept.classes
+        )
+    train, test = (_decode(one, spec.image_size, on_progress) for one in (kept.train, kept.test))
+    mean, std = _statistics(train.pixels)
+    return Dataset(spec.dataset, train, test, mean, std)
+
+
+def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDataset:
+    """Return a few random training images."""
+    files = sample_folder(own_folder(spec, location), count)
+    return StreamedDataset(spec.dataset, files, files, spec.image_size, "")
+
+
+def check(path: Path, location: DataLocation, on_progress: OnProgress | None) -> Findings:
+    """Look a folder through; damaged images are findings.
+
+    Raises:
+        DataError: it is not there, or not laid out as it should be.
+    """
+    found = scan(resolved(path))
+    inspection = inspect(found, location.root / MEMORY, on_progress)
+    size = f"{inspection.side}×{inspection.side} pixels" if inspection.side else "various sizes"
+    said = [f"Damaged: {inspection.complaint}"] if inspection.damaged else []
+    there = (
+        f"{path}: {len(found.classes):,} classes, {len(found.train):,} training and "
+        f"{len(found.test):,} test images of {size}, {len(inspection.damaged):,} damaged; "
+        f"content hash {inspection.content_hash[:16]}"
+    )
+    damaged = tuple(path / name for name in inspection.damaged)
+    return Findings((*said, *found.remarks, *inspection.remarks, there), damaged)
+
+
+def _decode(split: Files, size: int, on_progress: OnProgress | None) -> Images:
+    import torch
+
+    pixels = np.empty((len(split), size, size, 3), dtype=np.uint8)
+
+    def decode(index: int) -> None:
+        try:
+            image = upright(open_rgb(io.BytesIO(split.read(index))))
+        except DataError:  # it is not the one that was looked at
+            raise
+        except Exception as error:  # decoders raise what they like
+            reason = f"{split.describe(index)} cannot be decoded any more: {error}"
+            raise DataError(reason) from error
+        if image.size != (size, size):
+            # The middle first: a very long image would grow beyond all memory.
+            image = middle(image, size)
+        pixels[index] = np.asarray(image)
+
+    for _ in in_threads(decode, range(len(split)), on_progress=on_progress):
+        pass
+    return as_images(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(split.labels))
+
+
+def middle(image: Image.Image, size: int) -> Image.Image:
+    """Return the largest square in the middle, resized as torchvision's functions do it.
+
+    By Pillow itself: loading torchvision takes longer than to look through a small folder.
+    """
+    width, height = image.size
+    side = min(width, height)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _statistics(
+    pixels: Tensor,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
+    import torch
+
+    total, squares = torch.zeros(2, 3, dtype=torch.int64)
+    for part in pixels.split(1000):
+        whole = part.to(torch.int64)
+        total += whole.sum((0, 2, 3))
+        squares += whole.square().sum((0, 2, 3))
+    count = pixels.numel() // 3
+    mean = total.double() / count
+    std = (squares.double() / count - mean.square()).clamp_min(0).sqrt()
+    red, green, blue = (mean / 255).tolist()
+    r, g, b = (std / 255).clamp_min(LEAST_STD).tolist()
+    return (red, green, blue), (r, g, b)
+
+
+register(Source(FOLDER, load, choose=choose_folder, check=check, sample=sample))

@@ -1,0 +1,162 @@
+"""The training step captured as CUDA graphs, with compiled blocks where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dia_repro.experiments.spec import RecipeSpec
+from dia_repro.models.network import StagedNetwork
+from dia_repro.training.seeding import random_state, restore_random_state
+from dia_repro.training.step import TrainingStep
+
+Work = Callable[[Tensor, Tensor], None]
+
+
+class CapturedStep(TrainingStep):
+    """The same step as one CUDA graph for each batch size: one launch instead of thousands.
+
+    Blocks of the most frequent batch size are compiled where that is possible; block by block,
+    since the blocks of a stage share their code, and a whole network takes minutes to compile.
+
+    Where a graph cannot be compiled or captured, steps run one operation at a time, and `how`
+    says so with the reason.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: RecipeSpec,
+        precision: str,
+        device: torch.device,
+        *,
+        compiled: bool = True,
+    ) -> None:
+        super().__init__(model, recipe, precision, device)
+        self.how = ""
+        self._batch_size = recipe.batch_size
+        self._compiled = compiled
+        self._graphs: dict[tuple[bool, int], _Graph | None] = {}
+        self._arena = _Arena(device)
+
+    def train(self, images: Tensor, labels: Tensor) -> None:
+        """As `TrainingStep.train`."""
+        self._replay(self.train_eagerly, images, labels)
+
+    def evaluate(self, images: Tensor, labels: Tensor) -> None:
+        """As `TrainingStep.evaluate`."""
+        self._replay(super().evaluate, images, labels)
+
+    def _replay(self, work: Work, images: Tensor, labels: Tensor) -> None:
+        key = (self.model.training, len(images))
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(work, images, labels)
+        graph = self._graphs[key]
+        if graph is None:
+            work(images, labels)
+        else:
+            graph(images, labels)
+
+    def _capture(self, work: Work, images: Tensor, labels: Tensor) -> _Graph | None:
+        """Return the graph of compiled blocks, else of plain ones, else None (eager)."""
+        frequent = self.model.training and len(images) == self._batch_size
+        reasons: list[str] = []
+        for compiled in (True, False) if frequent and self._compiled else (False,):
+            copies = [tensor.clone() for tensor in self._state()]
+            random = random_state(self.device)
+            try:
+                if isinstance(self.model, StagedNetwork):
+                    self.model.use_compiled(compiled)
+                graph = _Graph(work, images, labels, self._arena)
+            except Exception as error:  # whatever a compiler or a driver raises
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                reasons.append(f"not {'compiled' if compiled else 'captured'} ({reason})")
+                # The allocator may still record into the memory pool of a capture that failed.
+                self._arena = _Arena(self.device)
+            else:
+                self._say("compiled and captured" if compiled else "captured", reasons, frequent)
+                return graph
+            finally:
+                self._forget_gradients()
+                self._restore(copies, random)
+                if isinstance(self.model, StagedNetwork):
+                    self.model.use_compiled(False)
+        self._say("eager", reasons, frequent)
+        return None
+
+    def _say(self, mode: str, reasons: Sequence[str], frequent: bool) -> None:
+        """Describe batches of the most frequent size, and of other batches what went wrong."""
+        text = ", ".join((mode, *reasons))
+        if frequent:
+            self.how = text
+        elif reasons:
+            kind = "other batches" if self.model.training else "evaluation"
+            self.how += f"; {kind}: {text}"
+
+    def _state(self) -> list[Tensor]:
+        return [*self.model.state_dict().values(), *self.momentum, self.tally.sums]
+
+    def _restore(self, copies: list[Tensor], random: dict[str, Tensor]) -> None:
+        for tensor, copy in zip(self._state(), copies, strict=True):
+            tensor.copy_(copy)
+        restore_random_state(random, self.device)
+
+
+class _Arena:
+    """A stream and a memory pool, shared by graphs that are never replayed at the same time.
+
+    torch shares the memory of a pool between graphs only if they were captured on one stream.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+
+class _Graph:
+    """Work on one batch, captured; calling it replays it on another batch of the same size.
+
+    The work runs a few times before the capture: the caller restores what that changed.
+
+    Raises:
+        Exception: whatever the work, or the capture of it, raises. The current stream is then
+            the one from before.
+    """
+
+    WARM_UP = 3  # torch wants work on a side stream before it captures
+
+    def __init__(self, work: Work, images: Tensor, labels: Tensor, arena: _Arena) -> None:
+        self.images, self.labels = images.clone(), labels.clone()
+        current = torch.cuda.current_stream(images.device)
+        arena.stream.wait_stream(current)
+        # torch's own context leaves its stream the current one where a capture fails.
+        with torch.cuda.stream(arena.stream):
+            for _ in range(self.WARM_UP):
+                work(self.images, self.labels)
+            self.graph = torch.cuda.CUDAGraph()
+            # Other threads may allocate meanwhile: a loader's thread pins the next images.
+            with torch.cuda.graph(
+                self.graph,
+                pool=arena.pool,
+                stream=arena.stream,
+                capture_error_mode="thread_local",
+            ):
+                work(self.images, self.labels)
+        current.wait_stream(arena.stream)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        """Replay on a batch: images (B, 3, H, W) and labels (B,)."""
+        self.images.copy_(images)
+        self.labels.copy_(labels)
+        self.graph.replay()
+
+
+def fast_step(
+    model: nn.Module, recipe: RecipeSpec, precision: str, device: torch.device
+) -> TrainingStep:
+    """Return the fastest step that a device has."""
+    if device.type == "cuda":
+        return CapturedStep(model, recipe, precision, device)
+    return TrainingStep(model, recipe, precision, device)

@@ -1,0 +1,142 @@
+"""A user's folder with an attention kind or an artifact, from the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import sqlite3
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+import dia_repro
+from dia_repro.errors import ABSENT
+from dia_repro.plugins import VARIABLE
+from tests.helpers import Result, clean_environment, cli
+from tests.own_kind import ARTIFACT, SECTION, TEST, UNIT, write_eca
+
+PACKAGE = Path(dia_repro.__file__).parent
+SMALL = ARTIFACT.replace("(20, 56)", "(11,)")
+CONTROL = '''"""A control: DIANet20."""
+from dia_repro.artifacts.networks import resnet
+from dia_repro.artifacts.table import Entry, TableArtifact
+from dia_repro.experiments.spec import DIALSTMAttention
+
+ENTRY = Entry(row="ResNet20", column="DIANet", model=resnet(20, DIALSTMAttention()))
+CONTROL = TableArtifact(name="control", row_heading="Network", entries=(ENTRY,))
+'''
+QUICK = ("--protocol", "demo", "--epochs", "1")
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    return write_eca(tmp_path / "mine")
+
+
+def train(mine: Path, *arguments: str) -> Result:
+    return cli(*arguments, cwd=mine.parent, **{VARIABLE: "mine"})
+
+
+def shown(mine: Path, *arguments: str) -> dict[tuple[str, str], str]:
+    """Return the best accuracy of each cell."""
+    done = train(mine, "show", *arguments, "--epochs", "1", "--format", "csv")
+    records = csv.DictReader(io.StringIO(done.stdout))
+    return {(r["row"], r["column"]): r["ours_mean"] for r in records if r["metric"] == "top1"}
+
+
+@pytest.mark.slow
+def test_eca_is_trained_next_to_table_5_by_one_command(mine: Path) -> None:
+    assert "dia-repro run table5 --attention eca:kernel=5" in SECTION
+    attention = ("--attention", "eca:kernel=5")
+    done = train(mine, "run", "table5", *attention, "--only", "ResNet83", *QUICK)
+    assert done.returncode == 0, done.stderr
+    cells = shown(mine, "table5", *attention)
+    trained = {column for (row, column), top1 in cells.items() if top1}
+    assert trained == {"SENet", "DIANet", "ECA kernel=5"}
+    report = train(mine, "report", "table5", *attention, "--epochs", "1")
+    assert report.returncode == 0, report.stderr
+    assert "ECA kernel=5" in (mine.parent / "tables" / "table5.md").read_text()
+    assert "ECA kernel=5" in (mine.parent / "report.html").read_text()
+    explained = train(mine, "explain", "table5", "ECA", "83", *attention, "--epochs", "1")
+    assert "eca kernel=5" in explained.stdout
+
+
+@pytest.mark.slow
+def test_an_own_artifact_is_trained_counted_and_judged(mine: Path) -> None:
+    (mine / "shallow.py").write_text(SMALL)
+    done = train(mine, "run", "shallow", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert set(shown(mine, "shallow")) == {("ResNet11", "original"), ("ResNet11", "ECA")}
+    claims = train(mine, "claims", *QUICK, "--format", "csv").stdout
+    assert "ECA is more accurate than original in ECA on shallow networks" in claims
+    counts = train(mine, "params", "shallow")
+    assert (counts.returncode, "OFF" in counts.stdout) == (0, False)
+    with sqlite3.connect(mine.parent / "runs.db") as connection:
+        packages = {text for (text,) in connection.execute("select package from provenance")}
+    digest = sha256((mine / "eca.py").read_bytes()).hexdigest()
+    version = dia_repro.__version__
+    assert packages == {version, f"{version} with eca.py sha256:{digest}"}
+    without = cli("show", "shallow", cwd=mine.parent)
+    assert "unknown artifact 'shallow'" in without.stderr
+
+
+def test_a_kind_without_its_plugin_is_one_line(tmp_path: Path) -> None:
+    done = cli("show", "table5", "--attention", "eca", cwd=tmp_path)
+    assert done.returncode == ABSENT
+    assert "'eca' is not registered here" in done.stderr
+    missing = cli("show", "mine", cwd=tmp_path, **{VARIABLE: "no-such-folder"})
+    assert missing.returncode == ABSENT
+    assert "no-such-folder, and there is no such file or folder" in missing.stderr
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """Return a copy of the package, to change."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(PACKAGE, tmp_path / "dia_repro", ignore=ignored))
+
+
+def python(scratch: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with the copy of the package."""
+    environment = {**clean_environment(), "PYTHONPATH": str(scratch.parent)}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=scratch.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_kind_of_the_package_is_two_files(scratch: Path) -> None:
+    """The unit with its options, and its test."""
+    unit = UNIT.replace("dia_repro.models import", "dia_repro.models.attention.registry import")
+    unit = unit.replace("register_attention", "register")
+    (scratch / "models" / "attention" / "eca.py").write_text(unit)
+    (scratch.parent / "test_eca.py").write_text(TEST)
+    tested = python(scratch, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_eca.py")
+    assert tested.returncode == 0, tested.stdout
+    program = "from dia_repro.experiments.attention import *; print(parse_attention('eca').label)"
+    assert python(scratch, "-c", program).stdout == "eca\n"
+
+
+def test_an_artifact_of_the_package_is_three_files(scratch: Path) -> None:
+    """Its networks, its lines in the registry, and its test."""
+    (scratch / "artifacts" / "control.py").write_text(CONTROL)
+    registry = scratch / "artifacts" / "__init__.py"
+    text = registry.read_text().replace(
+        "        FIGURE6,\n", "        FIGURE6,\n        CONTROL,\n"
+    )
+    first = "from dia_repro.artifacts.figure5 import"
+    registry.write_text(
+        text.replace(first, f"from dia_repro.artifacts.control import CONTROL\n{first}")
+    )
+    done = python(scratch, "-m", "dia_repro", "params", "control", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    _, line = done.stdout.splitlines()
+    assert line.startswith("control,ResNet20,DIANet,,")
