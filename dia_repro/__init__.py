@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 # The module that each public name comes from.
 _PUBLIC = {
     "build": "dia_repro.models",
-    "plan": "dia_repro.execution.campaign",
-    "run": "dia_repro.execution.campaign",
+    "plan": "dia_repro.api",
+    "run": "dia_repro.api",
     "open_results": "dia_repro.api",
     "Results": "dia_repro.api",
 }

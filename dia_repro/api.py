@@ -1,17 +1,21 @@
-"""The results of a database as DataFrames, for notebooks and scripts.
+"""Python API for notebooks and scripts: results as DataFrames, plans, and runs.
 
     with dia_repro.open_results("runs.db") as results:
         runs = results.runs()
         cells = results.cells("table5", protocol="demo")
 
-What each column means, its unit and its dtype: `results.columns()`.
+    dia_repro.plan("table5", protocol="demo").frame()
+    dia_repro.run("table5", protocol="demo", seeds=3)
+
+What each column of results means, its unit and its dtype: `results.columns()`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +23,25 @@ from dia_repro.artifacts import TableArtifact, choose
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
-from dia_repro.execution.options import DEFAULT_DATA, DEFAULT_DATABASE, Selection, options_of
+from dia_repro.execution.options import (
+    DEFAULT_DATA,
+    DEFAULT_DATABASE,
+    Resources,
+    Selection,
+    command_line,
+    options_of,
+)
 from dia_repro.execution.requests import find_data, narrowed, wanted
+from dia_repro.experiments.names import Keep
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
 from dia_repro.results.database import Database, open_existing
 from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, Table, frame_of, read
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from dia_repro.execution.campaign import Campaign, Summary
+    from dia_repro.execution.plan import Plan
 
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS)
 
@@ -43,6 +58,76 @@ def open_results(location: str | os.PathLike[str] = DEFAULT_DATABASE) -> Results
         DatabaseError: it cannot be read.
     """
     return Results(open_existing(os.fspath(location)))
+
+
+def run(
+    *artifacts: str,
+    database: str = DEFAULT_DATABASE,
+    data: str | Path = DEFAULT_DATA,
+    checkpoints: str | None = None,
+    deterministic: bool = False,
+    keep: str = Keep.LAST,
+    yes: bool = False,
+    **options: Any,
+) -> Summary:
+    """Train what artifacts need and the database lacks, as the command of this name.
+
+    Args:
+        artifacts: names, e.g. "table5"; "all" for all of them.
+        database: a SQLite file or a URL; made if it does not exist.
+        data: folder of downloaded data sets.
+        checkpoints: a folder or a URL; by default a folder next to the database.
+        deterministic: whether a GPU is to give the same bits every time.
+        keep: which weights stay when a run is done: "last", "best" or "none".
+        yes: the answer to questions, e.g. whether to train for days on a CPU.
+        options: fields of `Selection` and `Resources`, e.g. `protocol="demo"`, `seeds=3`, `jobs=2`.
+
+    Raises:
+        DiaReproError: of an artifact, option, data or resources that do not exist.
+        ConfirmationError: a question needs an answer; pass `yes=True`.
+    """
+    campaign = _campaign(artifacts, options, database, data, checkpoints)
+    groups = campaign.selection, campaign.resources
+    command = command_line("run", *artifacts, options=groups)
+    chosen = options_of(Keep, keep)
+    return campaign.run(command, deterministic=deterministic, keep=chosen, yes=yes)
+
+
+def plan(
+    *artifacts: str,
+    database: str = DEFAULT_DATABASE,
+    data: str | Path = DEFAULT_DATA,
+    **options: Any,
+) -> Plan:
+    """Return which runs artifacts need, which are done, and what the rest would cost.
+
+    Trains nothing but a few steps to see how fast this machine is. `plan(...).frame()` is a
+    DataFrame of the runs.
+
+    Args, Raises:
+        As `run`.
+    """
+    return _campaign(artifacts, options, database, data, None).plan()
+
+
+def _campaign(
+    artifacts: tuple[str, ...],
+    options: Mapping[str, Any],
+    database: str,
+    data: str | Path,
+    checkpoints: str | None,
+) -> Campaign:
+    from dia_repro.execution.campaign import Campaign  # brings torch
+
+    asked = dict(options)
+    groups = [
+        {one.name: asked.pop(one.name) for one in fields(group) if one.name in asked}
+        for group in (Selection, Resources)
+    ]
+    if asked:
+        raise UsageError(f"unknown option {min(asked)!r}: see dia_repro.execution.options")
+    selection, resources = options_of(Selection, groups[0]), options_of(Resources, groups[1])
+    return Campaign(artifacts, selection, resources, str(database), Path(data), checkpoints)
 
 
 class Results:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -22,7 +22,10 @@ import pytest
 from PIL import Image
 
 from dia_repro.cli.main import main
+from dia_repro.data import DataChoice
+from dia_repro.data.sources.folder import choose_folder
 from dia_repro.execution import forkserver
+from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import (
     Attention,
     DataSpec,
@@ -255,3 +258,16 @@ def write_folder(
                 pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.{suffix}")
     return root
+
+
+def choose(
+    folder: Path,
+    image_size: int | None,
+    root: Path,
+    *,
+    skip_damaged: bool = False,
+    remark: Callable[[str], object] = lambda _: None,
+) -> DataChoice:
+    """What an experiment on a folder of images is; the look is remembered in `root`."""
+    location = DataLocation(root, folder, skip_damaged)
+    return choose_folder(folder, image_size, location, None, remark)

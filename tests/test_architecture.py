@@ -24,12 +24,12 @@ LIBRARIES_WITH_TORCH = {"torch", "torchvision"}
 # What each part may import of the package's other parts.
 ALLOWED = {
     "paper": set(),
-    "experiments": {"paper"},
+    "experiments": {"data", "paper"},
     "models": {"experiments"},
     "data": {"experiments"},
     "training": {"experiments", "models", "data"},
     "results": {"experiments"},
-    "artifacts": {"experiments", "paper", "results"},
+    "artifacts": {"data", "experiments", "paper", "results"},
     "claims": {"analysis", "artifacts", "experiments", "models", "paper", "results"},
     "rendering": {"analysis", "artifacts", "claims", "experiments", "paper", "results"},
     "analysis": {"artifacts", "experiments", "models", "paper", "results", "training", "data"},
@@ -42,14 +42,7 @@ WITHOUT_TORCH = ("paper", "experiments", "results", "artifacts", "rendering")
 SHARED = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__", "api"}
 LONGEST_FUNCTION = 60
 # What is still to be taken apart. Nothing is added here.
-KNOWN_CYCLES = [
-    {
-        "dia_repro.data.decoding",
-        "dia_repro.data.packed",
-        "dia_repro.data.streaming",
-        "dia_repro.data.workers",
-    },
-]
+KNOWN_CYCLES: list[set[str]] = []
 
 
 @cache

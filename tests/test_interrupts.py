@@ -19,7 +19,7 @@ ROOT = Path(dia_repro.__file__).parents[1]
 SWALLOWED = """
 import os, signal, sys
 from dia_repro import interrupts
-from dia_repro.execution.stopping import Signals
+from dia_repro.execution.endings import Signals
 interrupts.install()
 try:
     os.kill(os.getpid(), signal.SIGINT)
@@ -103,7 +103,7 @@ def test_ignored_signals_stay_ignored() -> None:
     code = (
         "import os, signal\n"
         "from dia_repro import interrupts\n"
-        "from dia_repro.execution.stopping import Signals\n"
+        "from dia_repro.execution.endings import Signals\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "interrupts.install()\n"
         "os.kill(os.getpid(), signal.SIGHUP)\n"

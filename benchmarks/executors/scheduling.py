@@ -26,8 +26,8 @@ from benchmarks.step.suites import resnet
 from dia_repro.errors import displayed
 from dia_repro.execution import forkserver
 from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.interrupts import Interrupted

@@ -15,11 +15,11 @@ from typing import Any, cast
 
 from sqlalchemy import Engine, event
 
-from dia_repro.data import AnyDataset
+from dia_repro.data.dataset import AnyDataset
 from dia_repro.execution import worker
 from dia_repro.execution.attempt import Attempt
-from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
+from dia_repro.execution.run_store import RunStore
 from dia_repro.results.database import open_database
 from dia_repro.results.leases import Lease
 from dia_repro.results.schema import State
@@ -81,7 +81,7 @@ def attempt(
     order: WorkOrder,
     send: Callable[[Message], None],
     should_stop: Callable[[], bool],
-    ledger: Ledger | None = None,
+    run_store: RunStore | None = None,
 ) -> Ended:
     """Simulate a run in this process; where it finishes, its last word is its `Course`."""
     course = Course(time.monotonic())
@@ -89,7 +89,7 @@ def attempt(
     def make(*arguments: Any) -> Attempt:
         return _Simulated(load, course, *arguments)
 
-    ended = worker.attempt(order, send, should_stop, ledger, make)
+    ended = worker.attempt(order, send, should_stop, run_store, make)
     course.ended = time.monotonic()
     finished = ended.outcome is Outcome.FINISHED
     return replace(ended, detail=json.dumps(asdict(course))) if finished else ended
@@ -103,10 +103,10 @@ class _Simulated(Attempt):
         order: WorkOrder,
         send: Callable[[Message], None],
         should_stop: Callable[[], bool],
-        ledger: Ledger | None,
+        run_store: RunStore | None,
     ) -> None:
-        watched = ledger or _watched_ledger(order.database, course)
-        timed = cast("Ledger", _TimedLedger(watched, course.waits))
+        watched = run_store or _watched_store(order.database, course)
+        timed = cast("RunStore", _TimedStore(watched, course.waits))
         super().__init__(order, send, should_stop, timed)
         self.load = load
 
@@ -117,7 +117,7 @@ class _Simulated(Attempt):
         self, lease: Lease, _dataset: object, _loaded: object, _folder: object
     ) -> tuple[State, str | None, int | None]:
         epochs = self.load.epochs
-        self.ledger.set_parameters(lease, 1)
+        self.run_store.set_parameters(lease, 1)
         begun, seconds = time.monotonic(), self.load.duration(self.order.seed)
         for epoch in range(1, epochs + 1):
             # Towards a moment, not for a while: what else it does is part of the same duration.
@@ -125,7 +125,7 @@ class _Simulated(Attempt):
             if self.should_stop():
                 return State.INTERRUPTED, None, None
             metrics = EpochMetrics(epoch, 0.1, 1.0, 50.0, 1.0, 50.0, seconds / epochs)
-            self.ledger.record_epoch(lease, asdict(metrics))
+            self.run_store.record_epoch(lease, asdict(metrics))
             self.send(Progress(epoch, epochs, 0, 1, metrics.test_top1))
         return State.FINISHED, None, None
 
@@ -136,14 +136,14 @@ class _NoData:
         return "0" * 64
 
 
-class _TimedLedger:
-    """Any ledger; notes how long it takes to write."""
+class _TimedStore:
+    """Any run_store; notes how long it takes to write."""
 
-    def __init__(self, ledger: Ledger, waits: list[float]) -> None:
-        self._ledger, self._waits = ledger, waits
+    def __init__(self, run_store: RunStore, waits: list[float]) -> None:
+        self._run_store, self._waits = run_store, waits
 
     def __getattr__(self, name: str) -> Any:
-        call = getattr(self._ledger, name)
+        call = getattr(self._run_store, name)
         return self._timed(call) if name in WRITES else call
 
     def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,10 +163,10 @@ def _noting(seconds: list[float], least: float = 0.0) -> Iterator[None]:
         seconds.append(round(taken, 6))
 
 
-def _watched_ledger(location: str, course: Course) -> Ledger:
+def _watched_store(location: str, course: Course) -> RunStore:
     database = open_database(location, create=False)
     _watch_lock(database.engine, course.locked)
-    return Ledger(database)
+    return RunStore(database)
 
 
 def _watch_lock(engine: Engine, locked: list[float]) -> None:

@@ -113,9 +113,9 @@ def _from_files(task: Task) -> Iterator[int]:
     with TemporaryDirectory(prefix="dia-repro-bench-") as folder:
         root = Path(folder)
         counts = (task.training_images, task.test_images)
-        dataset, found = image_files(data.dataset, data.image_size, *counts, root / "files")
+        dataset = image_files(data.dataset, data.image_size, *counts, root / "files")
         if task.mode is Mode.PACKED:
-            dataset = packed_dataset(dataset, found, root / "pack", task.threads)
+            dataset = packed_dataset(dataset, root / "pack", task.threads)
         yield from _epochs(Trainer(task.spec, 0, dataset, torch.device(task.device), task.threads))
 
 

@@ -12,9 +12,9 @@ import torch
 from benchmarks.measurements import BenchmarkError, Measurement, Series, Window, ratio
 from benchmarks.step.images import image_files, packed_dataset
 from benchmarks.step.suites import Setting
+from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.decoding import Decoded, Unreadable, Wanted
-from dia_repro.data.manifest import MANIFEST
-from dia_repro.data.streaming import StreamedData, StreamedDataset
+from dia_repro.data.streaming import StreamedData
 
 IMAGES, TEST_IMAGES = 1024, 64
 SIZE, BATCH = 224, 256
@@ -29,14 +29,15 @@ def input_suite(setting: Setting) -> Iterator[Measurement]:
     with TemporaryDirectory(prefix="dia-repro-bench-") as temporary:
         root = Path(temporary)
         name, folder = "folder:photographs", root / "photographs"
-        files, found = image_files(name, SIZE, IMAGES, TEST_IMAGES, folder)
+        files = image_files(name, SIZE, IMAGES, TEST_IMAGES, folder)
         started = time.perf_counter()
-        packed = packed_dataset(files, found, root / "pack", setting.threads)
+        packed = packed_dataset(files, root / "pack", setting.threads)
         seconds = time.perf_counter() - started
         how = f"{PHOTOGRAPHS}; {setting.threads} cores"
         rate = (IMAGES + TEST_IMAGES) / seconds
         yield Measurement("packing", rate, "images/s", how=how)
-        yield Measurement("bytes of a pack ÷ of its files", _bytes(packed) / _bytes(files), "x")
+        share = _bytes(root / "pack") / _bytes(folder)
+        yield Measurement("bytes of a pack ÷ of its files", share, "x")
         before = torch.get_num_threads()
         torch.set_num_threads(1)  # as workers have it
         alone = (_one_core(files), _one_core(packed))
@@ -47,9 +48,8 @@ def input_suite(setting: Setting) -> Iterator[Measurement]:
         yield from _compared(f"batches of {BATCH} by {workers} workers", together, setting)
 
 
-def _bytes(dataset: StreamedDataset) -> int:
-    paths = dataset.files.root.rglob("*")
-    return sum(path.stat().st_size for path in paths if path.is_file() and path.name != MANIFEST)
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _compared(name: str, works: tuple[Work, Work], setting: Setting) -> Iterator[Measurement]:
@@ -77,7 +77,7 @@ def _in_turn(works: tuple[Work, Work], windows: int, setting: Setting) -> list[l
 
 def _one_core(dataset: StreamedDataset) -> Work:
     """Image by image in this process, each with a crop of its own."""
-    decoded = Decoded(dataset.files, SIZE, upright=dataset.upright)
+    decoded = Decoded(dataset)
     numbers = iter(range(10**12))
 
     def work() -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from dia_repro.data import Dataset, Images, StreamedDataset
-from dia_repro.data.folder import ImageFolder, scan
-from dia_repro.data.packed import open_pack
-from dia_repro.data.packing import pack
-from dia_repro.data.photographs import write_photographs
-from dia_repro.data.shards import Job
+from benchmarks.photographs import write_photographs
+from dia_repro.data.dataset import Dataset, Images, StreamedDataset
+from dia_repro.data.image_folder import scan
+from dia_repro.data.packing import Job, pack
 from dia_repro.experiments.spec import Spec
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -33,7 +32,7 @@ def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset
 
 def image_files(
     name: str, size: int, training_images: int, test_images: int, root: Path
-) -> tuple[StreamedDataset, ImageFolder]:
+) -> StreamedDataset:
     """Write made-up photographs as JPEG files of ImageNet's usual size, in pixels and in bytes.
 
     Args:
@@ -43,14 +42,10 @@ def image_files(
     """
     write_photographs(root, training_images, test_images, DISTINCT)
     found = scan(root)
-    return StreamedDataset(name, found, size, ""), found
+    return StreamedDataset(name, found.train, found.test, size, "", found.classes)
 
 
-def packed_dataset(
-    files: StreamedDataset, found: ImageFolder, target: Path, workers: int
-) -> StreamedDataset:
+def packed_dataset(files: StreamedDataset, target: Path, workers: int) -> StreamedDataset:
     """Pack the same images into a folder, and return them from there."""
-    memory = target.with_name("memory")
-    job = Job(files, found.classes, target, PACKED_SIDE, PACKED_QUALITY, workers)
-    manifest, _ = pack(job, memory)
-    return StreamedDataset(manifest.name, open_pack(target, memory), files.image_size, "")
+    packed, _ = pack(Job(files, target, PACKED_SIDE, PACKED_QUALITY, workers))
+    return replace(files, train=packed.train, test=packed.test, packed=True)

@@ -18,8 +18,8 @@ from benchmarks.storage.tiny import Outcome as Left
 from benchmarks.storage.tiny import orders_for, outcomes, silent, spec_of
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Outcome, WorkOrder
-from dia_repro.execution.slots import Slots
 from dia_repro.results import backends, migrations
 from dia_repro.results.database import open_database
 from dia_repro.results.migrations import EARLIER_REVISIONS

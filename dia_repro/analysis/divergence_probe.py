@@ -15,8 +15,8 @@ from itertools import islice, product
 import torch
 from torch import Tensor, nn
 
-from dia_repro.data import AnyDataset, load
-from dia_repro.data.dataset import Dataset, Images
+from dia_repro.data import load
+from dia_repro.data.dataset import AnyDataset, Dataset, Images
 from dia_repro.errors import UsageError
 from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.experiments.spec import Spec

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dia_repro.analysis.runs import NotAnalysableError, finished_spec
-from dia_repro.data import AnyDataset, StreamedDataset, load
-from dia_repro.data.dataset import Images
+from dia_repro.data import load
+from dia_repro.data.dataset import AnyDataset, Images, StreamedDataset
 from dia_repro.errors import AbsentError
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dia_repro.artifacts.explanation import Experiment, Findings, RunBehind
 from dia_repro.artifacts.table import TableValue
-from dia_repro.experiments.protocols import DATASETS
+from dia_repro.data import known_sources
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import State
@@ -166,8 +166,8 @@ def _divergence(run: RunSummary, spec: Spec) -> Divergence | None:
 
 
 def _share_of_epoch(step: int, spec: Spec) -> float:
-    """How much of an epoch a step is; 0 where the data's size is not known."""
-    choice = DATASETS.get(spec.data.dataset)
+    """Return how much of an epoch a step is; 0 where the data's size is not known."""
+    choice = known_sources().get(spec.data.dataset)
     if choice is None or choice.training_images is None:
         return 0.0
     return min(1.0, step / math.ceil(choice.training_images / spec.recipe.batch_size))

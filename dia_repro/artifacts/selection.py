@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dia_repro.artifacts.table import TableArtifact
+from dia_repro.data import DataChoice
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.protocols import GPU_PRECISION, DataChoice, Request
+from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.results.database import Database
 from dia_repro.results.queries import states_of
 from dia_repro.results.schema import DONE

@@ -17,9 +17,10 @@ from string import ascii_lowercase
 from typing import Literal
 
 from dia_repro.artifacts.contributions import contributions
+from dia_repro.data import DataChoice
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.protocols import DataChoice, Request, choose_data, make_spec
+from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database, one_state

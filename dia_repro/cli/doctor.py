@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.output import emit, notice, stderr, watch
+from dia_repro.cli.output import emit, notice, watch
 from dia_repro.errors import ABSENT, DONE, DiaReproError
-from dia_repro.experiments.names import KNOWN_DATA, DataLocation, Precision
+from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def _checks(db: str, data: Path, checkpoints: str | None) -> Iterator[tuple[str,
     import torch
 
     from dia_repro.cli import probes
+    from dia_repro.data import known_sources
     from dia_repro.execution.machine import find_machine
     from dia_repro.training.provenance import device_name
 
@@ -69,9 +70,8 @@ def _checks(db: str, data: Path, checkpoints: str | None) -> Iterator[tuple[str,
     yield "shared memory", *_tried(probes.shared_memory)
     yield "open files", *_tried(probes.open_files)
     yield "compiled code", *_tried(probes.compiled_code)
-    for name in (one for one in KNOWN_DATA if one != "digits"):  # those come with scikit-learn
+    for name in (name for name in known_sources() if name != "digits"):  # scikit-learn has them
         yield name, *_data_check(name, data)
-    yield "ImageNet input", *_input_check(machine, data)
     yield "disk", *_disk_check(Path(db if "://" not in db else "."))
     yield "database", *_tried(lambda: probes.database(db))
     yield "checkpoints", *_tried(lambda: probes.checkpoints(_store(db, checkpoints)))
@@ -121,8 +121,7 @@ def _gpu_checks(machine: Machine) -> Iterator[tuple[str, str, str]]:
 
 
 def _data_check(name: str, data: Path) -> tuple[str, str]:
-    from dia_repro.data import load
-    from dia_repro.experiments.protocols import known_data
+    from dia_repro.data import known_data, load
 
     try:
         with watch(f"Looking through {name}") as on_progress:
@@ -130,18 +129,6 @@ def _data_check(name: str, data: Path) -> tuple[str, str]:
     except DiaReproError as error:
         return "absent", str(error)
     return "ok", f"{dataset.training_images:,} + {dataset.test_images:,} images in {data}"
-
-
-def _input_check(machine: Machine, data: Path) -> tuple[str, str]:
-    """Whether ImageNet's data path keeps up with training."""
-    from dia_repro.execution.balance import imagenet_balance
-
-    try:
-        with stderr().status("Measuring how fast images are decoded and trained on …"):
-            balance = imagenet_balance(machine, data)
-    except DiaReproError as error:
-        return "warning", str(error)
-    return "ok", balance.sentence() if balance else "images could not be decoded"
 
 
 def _disk_check(path: Path) -> tuple[str, str]:

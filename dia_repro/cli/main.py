@@ -30,6 +30,7 @@ from dia_repro.cli import (
 from dia_repro.cli.circumstances import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
 from dia_repro.errors import (
+    ABSENT,
     DONE,
     INTERRUPTED,
     RUN_FAILED,
@@ -45,6 +46,7 @@ from dia_repro.training.environment import check_settings, forget_settings
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
 LARGEST_TERMINAL = 10_000  # columns or lines
+NO_THREAD = "can't start new thread"  # Python's words
 MOST_CHARACTERS = 200  # of an unexpected error's message
 
 app = typer.Typer(
@@ -132,10 +134,23 @@ def _run(program: typer.Typer = app) -> int:
         return _fail("interrupted", INTERRUPTED)
     except ReaderGoneError:  # it has had enough, which is no failure
         return DONE
-    except OSError as error:  # a full disk, a name too long: wherever that comes up
-        place = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{place}{error.strerror or error}", RUN_FAILED)
+    except (OSError, RuntimeError) as error:
+        return _fail(*_system_error(error))
     return code if isinstance(code, int) else DONE
+
+
+def _system_error(error: OSError | RuntimeError) -> tuple[str, int]:
+    """Return message and exit code where the system refused something, wherever that comes up.
+
+    Raises:
+        RuntimeError: it is another error.
+    """
+    if isinstance(error, BlockingIOError) or NO_THREAD in str(error):  # of a fork; of a thread
+        return "no more processes or threads can be started: see 'ulimit -u'", ABSENT
+    if isinstance(error, RuntimeError):
+        raise error
+    place = f"{error.filename}: " if error.filename else ""  # a full disk, a name too long
+    return f"{place}{error.strerror or error}", RUN_FAILED
 
 
 def _report_bug(error: Exception) -> int:

@@ -158,7 +158,7 @@ def watch(
 def _watch(db: str, every: float, *, forever: bool) -> None:
     from rich.live import Live
 
-    from dia_repro.execution.stopping import Signals
+    from dia_repro.execution.endings import Signals
     from dia_repro.results.database import DatabaseError
 
     console, watcher = stdout(), Watcher()

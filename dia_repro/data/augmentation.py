@@ -1,4 +1,7 @@
-"""How training images are varied, drawn image by image (Tables 10 and 11, caption)."""
+"""What is done to decoded images: augmentation, drawn image by image, and normalisation.
+
+Tables 10 and 11, caption.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ AUGMENTATIONS = {
 
 @dataclass(frozen=True)
 class Draw:
-    """What one epoch does to each training image.
+    """Draws of one epoch for each training image.
 
     Attributes:
         tops, lefts: (N,) crop corners in the padded image, in pixels.
@@ -44,19 +47,19 @@ class Draw:
 
 
 def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> Draw:
-    """Independent draws for each of `count` images, on the generator's device."""
+    """Return independent draws for each of `count` images, on the generator's device."""
     corners = torch.randint(0, 2 * augmentation.padding + 1, (2, count), generator=generator)
     flips = torch.rand(count, generator=generator) < 0.5
     return Draw(corners[0], corners[1], flips & augmentation.flip)
 
 
 def pad(pixels: Tensor, augmentation: Augmentation) -> Tensor:
-    """(N, C, H, W) uint8 with the augmentation's border of zeros."""
+    """Return (N, C, H, W) uint8 with the augmentation's border of zeros."""
     return functional.pad(pixels, (augmentation.padding,) * 4)
 
 
 def crop(padded: Tensor, index: Tensor, drawn: Draw, size: tuple[int, int]) -> Tensor:
-    """One gather that takes each image's own crop, mirrored where drawn.
+    """Take each image's own crop, mirrored where drawn, by one gather.
 
     Args:
         padded: (N, C, H + 2·padding, W + 2·padding) uint8.
@@ -80,3 +83,26 @@ def crop(padded: Tensor, index: Tensor, drawn: Draw, size: tuple[int, int]) -> T
         rows[:, None, :, None],
         columns[:, None, None, :],
     ]
+
+
+class Normalisation:
+    """(x / 255 - mean) / std as one multiplication and one addition for each pixel.
+
+    Args:
+        mean, std: per channel, of pixels scaled to [0, 1].
+    """
+
+    def __init__(
+        self,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        device: torch.device,
+    ) -> None:
+        deviation = torch.tensor(std, device=device).view(1, 3, 1, 1)
+        centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
+        self.scale, self.shift = 1 / (255 * deviation), -centre / deviation
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return float32, channels last, of (B, 3, H, W) uint8."""
+        floats = pixels.to(torch.float32, memory_format=torch.channels_last)
+        return floats.mul_(self.scale).add_(self.shift)

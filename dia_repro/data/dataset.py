@@ -1,25 +1,23 @@
-"""What every source of images gives: uint8 images, labels, and how to normalise them."""
+"""What a source of images gives: all of them decoded, or what decodes them one by one."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, Self
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from dia_repro.errors import AbsentError
+if TYPE_CHECKING:  # torch takes long to load, and sources are imported by quick commands
+    from torch import Tensor
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple["Tensor", "Tensor"]
 OnWait = Callable[[], object]
-OnProgress = Callable[[int, int], object]  # of images done, and images in all
 # Of a batch that no other process shares.
 WHOLE = slice(None)
-
-
-class DataError(AbsentError):
-    """A data set is missing, damaged or not the one it should be."""
+# The shorter side before the centre crop, as a multiple of the crop's: 256 for 224.
+RESIZE_RATIO = 256 / 224
 
 
 def go_on() -> None:
@@ -44,7 +42,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its fixed split.
+    """A data set with its fixed split, decoded.
 
     Attributes:
         name: as in a spec's `data.dataset`.
@@ -59,16 +57,16 @@ class Dataset:
 
     @property
     def training_images(self) -> int:
-        """How many."""
+        """Number of training images."""
         return len(self.train)
 
     @property
     def test_images(self) -> int:
-        """How many."""
+        """Number of test images."""
         return len(self.test)
 
     def digest(self) -> str:
-        """SHA-256 over all pixels and labels: what provenance records as the data's hash."""
+        """Return the SHA-256 of all pixels and labels, which provenance records."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
             for tensor in (split.pixels, split.labels):
@@ -78,28 +76,73 @@ class Dataset:
 
 
 def as_images(pixels: Tensor, labels: Tensor) -> Images:
-    """A split of uint8 pixels (N, 3, H, W) and labels (N,), which become int64."""
-    return Images(pixels.contiguous(), labels.to(torch.int64))
+    """Return a split of uint8 pixels (N, 3, H, W) and labels (N,), which become int64."""
+    return Images(pixels.contiguous(), labels.long())
 
 
-class Normalisation:
-    """(x / 255 - mean) / std as one multiplication and one addition for each pixel.
+class Split(Protocol):
+    """One split of images that stay on disk; it is copied into processes that decode."""
 
-    Args:
-        mean, std: per channel, of pixels scaled to [0, 1].
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> bytes:
+        """Return an image's file, which is still the one that the run was asked for.
+
+        Raises:
+            DataError: it has changed.
+            OSError, UnfitImageError: it cannot be read.
+        """
+
+    def describe(self, index: int) -> str:
+        """Return an image's name, for messages."""
+
+    def at(self, indices: np.ndarray) -> Self:
+        """Return some of the images."""
+
+
+@dataclass(frozen=True)
+class StreamedDataset:
+    """A data set that stays on disk.
+
+    Attributes:
+        name: as in a spec's `data.dataset`.
+        image_size: side of what the network sees, in pixels.
+        content_hash: of all images.
+        classes: their names.
+        upright: whether images are turned as their EXIF data say.
+        packed: whether they were reduced and compressed again, once for all.
     """
 
-    def __init__(
-        self,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        device: torch.device,
-    ) -> None:
-        deviation = torch.tensor(std, device=device).view(1, 3, 1, 1)
-        centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
-        self.scale, self.shift = 1 / (255 * deviation), -centre / deviation
+    name: str
+    train: Split
+    test: Split
+    image_size: int
+    content_hash: str
+    classes: tuple[str, ...] = ()
+    upright: bool = True
+    packed: bool = False
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 → float32, channels last."""
-        floats = pixels.to(torch.float32, memory_format=torch.channels_last)
-        return floats.mul_(self.scale).add_(self.shift)
+    @property
+    def training_images(self) -> int:
+        """Number of training images."""
+        return len(self.train)
+
+    @property
+    def test_images(self) -> int:
+        """Number of test images."""
+        return len(self.test)
+
+    def with_test_images(self, indices: np.ndarray) -> StreamedDataset:
+        """Return it with some of its test images only."""
+        return replace(self, test=self.test.at(indices))
+
+    def digest(self) -> str:
+        """Return the SHA-256 over the names and bytes of all images."""
+        return self.content_hash
+
+
+AnyDataset = Dataset | StreamedDataset

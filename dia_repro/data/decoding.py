@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,11 +14,9 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import center_crop, hflip, resized_crop
 from torchvision.transforms.v2.functional import resize  # the older one computes in floats
 
-from dia_repro.data.dataset import DataError
-from dia_repro.data.folder import Files, ImageFolder
+from dia_repro.data.dataset import RESIZE_RATIO, StreamedDataset
 from dia_repro.data.opening import open_rgb, upright
-from dia_repro.data.packed import Pack, PackedSplit
-from dia_repro.data.streaming import RESIZE_RATIO
+from dia_repro.data.registry import DataError
 
 # The longer side, as a multiple of the shorter one, beyond which the ends are cut off before an
 # image is resized: they would grow beyond all memory, and be cut off afterwards anyway.
@@ -60,65 +57,53 @@ Picture = TypeVar("Picture", Image.Image, Tensor)
 class Decoded:
     """Images as (S, S, 3) uint8 and label.
 
-    Args:
-        source: where they are.
+    Attributes:
         size: S, in pixels.
-        upright: whether images in files of their own are turned as their EXIF data say.
     """
 
-    def __init__(self, source: ImageFolder | Pack, size: int, *, upright: bool) -> None:
-        self.source, self.size, self.upright = source, size, upright
+    def __init__(self, dataset: StreamedDataset) -> None:
+        self.dataset, self.size = dataset, dataset.image_size
 
     def __getitem__(self, wanted: Wanted) -> Example | Unreadable:
-        split = self.source.train if wanted.training else self.source.test
-        if isinstance(split, PackedSplit):
-            return self._from_pack(split, wanted)
-        return self._from_file(split, wanted)
-
-    def _from_file(self, split: Files, wanted: Wanted) -> Example | Unreadable:
-        path = split.file(self.source.root, wanted.index)
+        split = self.dataset.train if wanted.training else self.dataset.test
         try:
-            content = io.BytesIO(split.read(self.source.root, wanted.index))
-            pixels = from_file(content, self.size, wanted.seed, turn=self.upright)
+            content = io.BytesIO(split.read(wanted.index))
+            if self.dataset.packed:
+                pixels = from_jpeg(content, self.size, wanted.seed)
+            else:
+                pixels = from_file(content, self.size, wanted.seed, turn=self.dataset.upright)
         except DataError as error:  # it is not the one that was looked at
             return Unreadable(str(error))
         except Exception as error:  # decoders raise what they like
-            return Unreadable(f"{path} cannot be decoded any more: {error}")
-        return pixels, int(split.labels[wanted.index])
-
-    def _from_pack(self, split: PackedSplit, wanted: Wanted) -> Example | Unreadable:
-        try:
-            pixels = from_jpeg(split.jpeg(wanted.index), self.size, wanted.seed)
-        except Exception as error:  # decoders raise what they like
-            where = split.describe(wanted.index)
-            return Unreadable(f"{where} cannot be decoded any more: {error}".splitlines()[0])
+            reason = f"{split.describe(wanted.index)} cannot be decoded any more: {error}"
+            return Unreadable(reason.splitlines()[0])
         return pixels, int(split.labels[wanted.index])
 
 
-def from_file(path: Path | io.BytesIO, size: int, seed: int | None, *, turn: bool) -> np.ndarray:
-    """(S, S, 3) uint8 of an image in a file of its own, at the centre or varied by a seed.
+def from_file(content: io.BytesIO, size: int, seed: int | None, *, turn: bool) -> np.ndarray:
+    """Return (S, S, 3) uint8 of an image's file, at the centre or augmented by a seed.
+
+    Args:
+        turn: whether the image is turned as its EXIF data say.
 
     Raises:
         Exception: whatever the decoder likes.
     """
-    opened = open_rgb(path)
+    opened = open_rgb(content)
     image = upright(opened) if turn else opened[0]
-    return np.asarray(centred(image, size) if seed is None else varied(image, size, seed))
+    return np.asarray(centred(image, size) if seed is None else augmented(image, size, seed))
 
 
-def from_jpeg(content: np.ndarray, size: int, seed: int | None) -> np.ndarray:
-    """(S, S, 3) uint8 of a JPEG file in memory, at the centre or varied by a seed.
+def from_jpeg(content: io.BytesIO, size: int, seed: int | None) -> np.ndarray:
+    """Return (S, S, 3) uint8 of a packed image, at the centre or augmented by a seed.
 
     Resized by torch, in less than half of Pillow's time and with other last digits: what is packed
     is another experiment anyway.
 
-    Args:
-        content: (bytes,) uint8.
-
     Raises:
         Exception: whatever the decoder likes.
     """
-    opened, _ = open_rgb(io.BytesIO(content.data))
+    opened, _ = open_rgb(content)
     image = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
     if seed is None:
         crop: Tensor = centred(image, size)
@@ -132,7 +117,7 @@ def from_jpeg(content: np.ndarray, size: int, seed: int | None) -> np.ndarray:
 
 
 def reduced(image: Picture, side: int) -> Picture:
-    """Shorter side to `side`; a very long image loses its ends."""
+    """Return an image with the shorter side of `side`; a very long image loses its ends."""
     width, height = (image.shape[-1], image.shape[-2]) if isinstance(image, Tensor) else image.size
     longest = LONGEST * min(height, width)
     if max(height, width) > longest:
@@ -142,20 +127,20 @@ def reduced(image: Picture, side: int) -> Picture:
 
 
 def centred(image: Picture, size: int) -> Picture:
-    """Shorter side to 8/7 of `size` (256 for 224), then the crop in the middle."""
+    """Return the middle of an image: shorter side to 8/7 of `size` (256 for 224), then a crop."""
     middle: Picture = center_crop(reduced(image, round(size * RESIZE_RATIO)), [size, size])
     return middle
 
 
-def varied(image: Image.Image, size: int, seed: int) -> Image.Image:
-    """A crop of 8 to 100 % of the area, 3:4 to 4:3, resized to `size`; half of them mirrored."""
+def augmented(image: Image.Image, size: int, seed: int) -> Image.Image:
+    """Return a crop of 8 to 100 % of the area, 3:4 to 4:3, resized; half of them are mirrored."""
     *box, mirror = random_crop(image, seed)
     cropped: Image.Image = resized_crop(image, *box, [size, size])
     return hflip(cropped) if mirror else cropped
 
 
 def random_crop(image: Image.Image | Tensor, seed: int) -> tuple[int, int, int, int, bool]:
-    """Top, left, height and width of a crop, and whether it is mirrored: the same for a seed.
+    """Return top, left, height and width of a crop, and whether it is mirrored, for a seed.
 
     What is drawn is what `torch.random.fork_rng` around `torch.manual_seed` gives, in a seventh of
     the time: other devices' generators are left alone.

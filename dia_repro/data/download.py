@@ -10,7 +10,7 @@ import os
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from dia_repro.atomic import flush_file, publish
+from dia_repro.data.registry import OnProgress
 
 SILENCE_SECONDS = 30.0  # after which a host is given up
 CHUNK = 1 << 20
@@ -27,15 +28,13 @@ MOST_BYTES = 512 * CHUNK
 NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)
 ARCHIVE_ERRORS = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, OverflowError)
 
-OnProgress = Callable[[int, int], None]
-
 
 class DownloadError(Exception):
     """What came is not what was asked for, or not all of it."""
 
 
 def md5_of(path: Path) -> str | None:
-    """A file's MD5 sum; None where there is no such file, "" of one that no archive has."""
+    """Return a file's MD5 sum; None where there is no such file, "" of one that no archive has."""
     if not path.is_file():
         return None
     if not 0 < path.stat().st_size <= MOST_BYTES:  # as some of /proc, which never end
@@ -126,7 +125,7 @@ def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
 
 
 def _ask(url: str, held: int) -> Any:
-    """The host's answer, which goes on after so many bytes if it can."""
+    """Return the host's answer, which goes on after so many bytes if it can."""
     asked = Request(url, headers={"Range": f"bytes={held}-"} if held else {})  # noqa: S310
     try:
         return urlopen(asked, timeout=SILENCE_SECONDS)  # noqa: S310 - the URLs are our own

@@ -7,27 +7,35 @@ import io
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictInt, model_validator
 
 from dia_repro.atomic import write_file
-from dia_repro.data.dataset import DataError, OnProgress
-from dia_repro.data.folder import Files, ImageFolder
+from dia_repro.data.image_folder import Files, ImageFolder
 from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_file, upright
+from dia_repro.data.registry import DataError, OnProgress
 
-Pairs = tuple[tuple[str, str], ...]
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")  # noqa: TRY004 - as pydantic wants it
+    return value
+
+
+# Pydantic's own text has no names that are not UTF-8.
+Text = Annotated[str, PlainValidator(_text)]
+Pairs = tuple[tuple[Text, Text], ...]
 MEMORY = "inspections"  # inside the folder of downloaded data sets
-FORMAT = 5  # of the remembered files
 MENTIONED = 3
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """What came out.
+class Inspection(BaseModel):
+    """What came out, as it is remembered.
 
     Attributes:
         content_hash: SHA-256 over names and bytes of the images that can be decoded: the same
@@ -40,16 +48,24 @@ class Inspection:
         in_two: two images of the same pixels in different classes, for each but the first of them.
     """
 
-    content_hash: str
-    damaged: tuple[str, ...]
-    reasons: tuple[str, ...]
-    side: int | None
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: Literal[5] = 5
+    content_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+    damaged: tuple[Text, ...]
+    reasons: tuple[Text, ...]
+    side: StrictInt | None
     in_both: Pairs = ()
     in_two: Pairs = ()
 
+    @model_validator(mode="after")
+    def _each_has_a_reason(self) -> Self:
+        if len(self.damaged) != len(self.reasons):
+            raise ValueError("each damaged image has a reason")
+        return self
+
     @property
     def complaint(self) -> str:
-        """The first damaged images, each with its reason."""
+        """First damaged images, each with its reason."""
         known = zip(self.damaged[:MENTIONED], self.reasons, strict=False)
         first = ", ".join(f"{name} ({reason})" for name, reason in known)
         more = len(self.damaged) - MENTIONED
@@ -57,7 +73,7 @@ class Inspection:
 
     @property
     def remarks(self) -> list[str]:
-        """What a person should know of images that are there more than once."""
+        """Sentences on images that are there more than once, without a full stop."""
         said = []
         if self.in_both:
             said.append(
@@ -73,7 +89,7 @@ class Inspection:
 
 
 def _shown(pairs: Pairs) -> str:
-    """How many, and the first ones."""
+    """Return how many there are, and the first ones."""
     first = ", ".join(" = ".join(pair) for pair in pairs[:MENTIONED])
     return f"{len(pairs):,} ({first}{', …' if len(pairs) > MENTIONED else ''})"
 
@@ -90,45 +106,12 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
         DataError: a file cannot be read.
     """
     note = memory / f"{folder.signature[:32]}.json"
-    recalled = _recall(note)
-    if recalled is not None:
-        return recalled
+    with suppress(OSError, ValueError, RecursionError):  # not there, or not what is written here
+        return Inspection.model_validate(json.loads(read_file(note)))
     inspection = _inspect(folder, on_progress)
     with suppress(OSError):
-        write_file(note, json.dumps({"format": FORMAT, **asdict(inspection)}).encode())
+        write_file(note, json.dumps(inspection.model_dump()).encode())
     return inspection
-
-
-def _recall(note: Path) -> Inspection | None:
-    """What was remembered; None where there is nothing, or not what `inspect` writes."""
-    try:
-        content = json.loads(read_file(note))
-    except (OSError, ValueError, RecursionError):
-        return None
-    match content:
-        case {
-            "format": int(written),
-            "content_hash": str(digest),
-            "damaged": [*damaged],
-            "reasons": [*reasons],
-            "side": None | int() as side,
-            "in_both": [*in_both],
-            "in_two": [*in_two],
-        } if written == FORMAT and len(digest) == hashlib.sha256().digest_size * 2:
-            texts = all(isinstance(text, str) for text in (*damaged, *reasons))
-            if texts and len(damaged) == len(reasons) and _are_pairs([*in_both, *in_two]):
-                pairs = (tuple((a, b) for a, b in known) for known in (in_both, in_two))
-                return Inspection(digest, tuple(damaged), tuple(reasons), side, *pairs)
-    return None
-
-
-def _are_pairs(found: list[Any]) -> bool:
-    for pair in found:
-        match pair:
-            case [str(), str()]:
-                continue
-        return False
-    return True
 
 
 def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
@@ -149,17 +132,19 @@ def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
             sizes.add(look.size)
             prints[number] = look.pixels
     sides = {side for size in sizes for side in size}
+    in_both, in_two = _repeated(folder, prints)
     return Inspection(
-        digest.hexdigest(),
-        tuple(damaged),
-        tuple(reasons),
-        sides.pop() if len(sides) == 1 else None,
-        *_repeated(folder, prints),
+        content_hash=digest.hexdigest(),
+        damaged=tuple(damaged),
+        reasons=tuple(reasons),
+        side=sides.pop() if len(sides) == 1 else None,
+        in_both=in_both,
+        in_two=in_two,
     )
 
 
 def _repeated(folder: ImageFolder, prints: np.ndarray) -> tuple[Pairs, Pairs]:
-    """Images of the same pixels in both parts, and in two classes.
+    """Return images of the same pixels in both parts, and in two classes.
 
     Args:
         prints: (N,) uint64, of each image's pixels; 0 for those that cannot be decoded.
@@ -181,7 +166,7 @@ def _repeated(folder: ImageFolder, prints: np.ndarray) -> tuple[Pairs, Pairs]:
 
 @dataclass(frozen=True)
 class _Look:
-    """What is known of an image.
+    """Properties of an image.
 
     Attributes:
         content: SHA-256 of its bytes, with how it is turned.
@@ -195,7 +180,7 @@ class _Look:
 
 
 def _look(path: Path, facts: list[int]) -> _Look | str:
-    """Look at an image; a text says what is wrong with it."""
+    """Return what is known of an image, or what is wrong with it."""
     try:
         content = read_file(path, facts, "the images were listed")
     except OSError as error:  # not the image's fault, and not to be remembered
@@ -215,7 +200,7 @@ def _look(path: Path, facts: list[int]) -> _Look | str:
 
 
 def _pixels(image: Image.Image, content: bytes) -> int:
-    """Hash of what is seen, from 1; of the file where Pillow gives no row so long."""
+    """Return a hash of what is seen, from 1; of the file where Pillow gives no row so long."""
     try:
         pixels = image.tobytes()
     except MemoryError:
@@ -225,13 +210,13 @@ def _pixels(image: Image.Image, content: bytes) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """In a few words; Pillow's own for what is no image at all name an object in memory."""
+    """Return an error in a few words; Pillow's own may name an object in memory."""
     text = " ".join(str(error).split())
     return "not an image" if not text or "cannot identify image file" in text else text
 
 
 def sound(folder: ImageFolder, inspection: Inspection, *, skip_damaged: bool) -> ImageFolder:
-    """The folder's images that can be decoded.
+    """Return the folder with the images that can be decoded.
 
     Raises:
         DataError: some cannot, and nobody said to leave them out; or none is left of a class.

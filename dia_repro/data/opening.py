@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from PIL import ExifTags, Image
 
-from dia_repro.data.dataset import DataError, OnProgress
+from dia_repro.data.registry import DataError, OnProgress
 from dia_repro.processors import cores
 
 if TYPE_CHECKING:  # the second one is loaded where there is a TIFF file
@@ -98,12 +98,15 @@ def facts_of(status: os.stat_result) -> Facts:
     return status.st_size, inode, status.st_mtime_ns, status.st_ctime_ns
 
 
-def read_file(path: Path, expected: Sequence[int] | None = None, since: str = "") -> bytes:
+def read_file(
+    path: Path, expected: Sequence[int] | None = None, since: str = "", most: int = MOST_BYTES
+) -> bytes:
     """Read a file without waiting for anything but the disk.
 
     Args:
         expected: what `facts_of` gave for the file earlier; None where it was not looked at.
         since: when that was, for the message.
+        most: bytes that it may have.
 
     Raises:
         DataError: the file has changed since then.
@@ -112,7 +115,7 @@ def read_file(path: Path, expected: Sequence[int] | None = None, since: str = ""
     """
     with open(path, "rb", opener=open_at_once) as file:
         found = os.fstat(file.fileno())
-        fit = stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES
+        fit = stat.S_ISREG(found.st_mode) and found.st_size <= most
         # A file of /proc says that it is empty, and may go on for ever.
         content = file.read(found.st_size) if fit else b""
         after = facts_of(os.fstat(file.fileno()))
@@ -121,7 +124,7 @@ def read_file(path: Path, expected: Sequence[int] | None = None, since: str = ""
     if not stat.S_ISREG(found.st_mode):
         raise UnfitImageError("not a regular file")
     if not fit:
-        raise UnfitImageError(f"{found.st_size:,} bytes, more than {MOST_BYTES / 1e6:.0f} million")
+        raise UnfitImageError(f"{found.st_size:,} bytes, more than {most / 1e6:,.0f} million")
     if len(content) != found.st_size:
         raise UnfitImageError(f"{len(content):,} bytes instead of {found.st_size:,}")
     return content

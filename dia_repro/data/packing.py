@@ -4,105 +4,121 @@ An image whose shorter side is no longer than asked for, and that is an ordinary
 into the pack as it is. Others are reduced as evaluation does it (bilinear, shorter side), so that
 what is tested on differs by the compression alone.
 
-Files are written under other names into a folder of another name, which gets its own when all of
-it is on the disk: there is no half a pack. What was interrupted goes on after the last whole file.
+The files are written into a folder of another name, which gets its own when all of it is on the
+disk: there is no half a pack. What was interrupted continues after the last images in the index.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+import numpy as np
 from filelock import FileLock, Timeout
+from PIL import Image
 
-from dia_repro.atomic import publish, replacing
-from dia_repro.data.dataset import DataError, OnProgress
-from dia_repro.data.folder import Files, ImageFolder, scan
-from dia_repro.data.imagenet import load_imagenet
-from dia_repro.data.inspection import MEMORY, inspect, sound
-from dia_repro.data.manifest import (
+from dia_repro.atomic import flush_file, publish, write_file
+from dia_repro.data.dataset import StreamedDataset
+from dia_repro.data.decoding import reduced
+from dia_repro.data.image_folder import Files
+from dia_repro.data.opening import FORMATS, in_threads, open_rgb, upright
+from dia_repro.data.registry import DataError, OnProgress
+from dia_repro.data.sources.packed import (
     FORMAT,
+    IMAGES,
+    INDEX,
     MANIFEST,
-    SHARD,
     Manifest,
-    Shard,
+    Pack,
     label_of,
-    read_manifest,
-    remember,
-    shard_facts,
+    open_pack,
+    row_type,
 )
-from dia_repro.data.own import choose_folder, resolved
-from dia_repro.data.packed import require_pyarrow
-from dia_repro.data.shards import Job, existing_shard, write_shard
-from dia_repro.data.streaming import StreamedDataset
 
-LOCK = "lock"
+JOB, LOCK = "job.json", "lock"
 FOLDER = "packed"  # inside the folder of downloaded data sets
+BLOCK = 1024  # images that are on the disk before the index says so
+ORDINARY = ("RGB", "L")  # modes of a JPEG file that every decoder reads alike
+CONTINUES = "what is done is kept, and the same command continues from there"
 
 
-def imagenet_source(
-    data: Path, on_progress: OnProgress | None = None
-) -> tuple[StreamedDataset, tuple[str, ...]]:
-    """ImageNet and the names of its classes.
+@dataclass(frozen=True)
+class Job:
+    """What is to be packed, and how.
 
-    Raises:
-        DataError: it is not there, not complete, or has damaged images.
+    Attributes:
+        source: images in files; damaged ones are left out already.
+        target: the pack's folder.
+        side: what the shorter side is reduced to, in pixels; 0 leaves all as they are.
+        quality: of JPEG files that are written anew, 1 to 100.
+        workers: threads that decode and compress.
     """
-    source = load_imagenet(0, data, on_progress)
-    assert isinstance(source.files, ImageFolder)  # noqa: S101 - which is how it is read
-    return source, source.files.classes
 
+    source: StreamedDataset
+    target: Path
+    side: int
+    quality: int
+    workers: int
 
-def folder_source(
-    path: Path, data: Path, *, skip_damaged: bool, on_progress: OnProgress | None = None
-) -> tuple[StreamedDataset, tuple[str, ...]]:
-    """A user's own images and the names of their classes.
+    @property
+    def splits(self) -> tuple[Files, Files]:
+        """Training and test images."""
+        train, test = self.source.train, self.source.test
+        if not (isinstance(train, Files) and isinstance(test, Files)):
+            raise DataError(f"{self.source.name} is packed already")
+        return train, test
 
-    Raises:
-        DataError: they are not there, not laid out so, or some are damaged.
-    """
-    path = resolved(path)
-    choice = choose_folder(path, None, data, skip_damaged=skip_damaged, on_progress=on_progress)
-    found = scan(path)
-    kept = sound(found, inspect(found, data / MEMORY), skip_damaged=skip_damaged)
-    digest = choice.spec.content_hash or ""
-    return StreamedDataset(choice.spec.dataset, kept, choice.spec.image_size, digest), kept.classes
+    def manifest(self, name_bytes: int, index_hash: str) -> Manifest:
+        """Return what a pack of it says of itself."""
+        return Manifest(
+            source=self.source.name,
+            source_hash=self.source.content_hash,
+            side=self.side,
+            quality=self.quality,
+            classes=self.source.classes,
+            train=self.source.training_images,
+            test=self.source.test_images,
+            name_bytes=name_bytes,
+            index_hash=index_hash,
+        )
 
 
 def default_target(data: Path, source: str, side: int, quality: int) -> Path:
-    """Where a pack goes unless told otherwise."""
+    """Return where a pack goes unless told otherwise."""
     return data / FOLDER / label_of(source, side, quality)
 
 
-def pack(job: Job, memory: Path, on_progress: OnProgress | None = None) -> tuple[Manifest, bool]:
+def pack(job: Job, on_progress: OnProgress | None = None) -> tuple[Pack, bool]:
     """Write a pack, or find it there.
 
     Args:
-        memory: the folder in which it is remembered that its bytes are sound.
         on_progress: called with images done and images in all.
 
     Returns:
-        What it says of itself, and whether it was there already.
+        The pack, and whether it was there already.
 
     Raises:
-        AbsentError: pyarrow is not installed.
         DataError: another pack is there, an image cannot be decoded any more, or the disk is full.
     """
-    require_pyarrow()
     if job.target.exists():
         return _found(job), True
     partial = job.target.with_name(f"{job.target.name}.partial")
     with _writing(partial):
         partial.mkdir(parents=True, exist_ok=True)
         with _alone(job, partial):
-            manifest = _pack(job, partial, on_progress)
-            (partial / LOCK).unlink(missing_ok=True)
+            _write(job, partial, on_progress)
+            for name in (JOB, LOCK):
+                (partial / name).unlink(missing_ok=True)
             publish(partial, job.target)
-    remember(job.target, manifest, shard_facts(job.target, manifest), memory)
-    return manifest, False
+    return open_pack(job.target), False
 
 
 @contextmanager
@@ -118,12 +134,12 @@ def _alone(job: Job, partial: Path) -> Iterator[None]:
         lock.release()
 
 
-def _found(job: Job) -> Manifest:
-    manifest = read_manifest(job.target)
-    known = (manifest.source, manifest.source_hash, manifest.side, manifest.quality)
-    if known != (job.source.name, job.source.content_hash, job.side, job.quality):
+def _found(job: Job) -> Pack:
+    found = open_pack(job.target)
+    manifest = found.manifest
+    if manifest != job.manifest(manifest.name_bytes, manifest.index_hash):
         raise DataError(f"{job.target} holds another pack: delete it, or give another with --out")
-    return manifest
+    return found
 
 
 @contextmanager
@@ -132,57 +148,129 @@ def _writing(partial: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "no space left; what is done is kept, and the same command goes on from there"
+            reason = f"no space left; {CONTINUES}"
         else:
             reason = error.strerror or str(error)
         raise DataError(f"cannot write {partial}: {reason}") from error
 
 
-def _pack(job: Job, partial: Path, on_progress: OnProgress | None) -> Manifest:
-    total = job.source.training_images + job.source.test_images
-    progress = _Progress(total, on_progress)
-    splits: dict[str, list[Shard]] = {}
-    for name, split in (("train", job.source.files.train), ("test", job.source.files.test)):
-        assert isinstance(split, Files)  # noqa: S101 - what a job's source has
-        splits[name] = []
-        for number, first in enumerate(range(0, len(split), SHARD)):
-            path = partial / f"{name}-{number:05d}.arrow"
-            indices = range(first, min(first + SHARD, len(split)))
-            shard = existing_shard(job, path, split, indices)
-            if shard is None:
-                shard = write_shard(job, path, split, indices, progress.say)
-                written = shard.size / shard.images
-                _check_room(partial, written * (total - progress.done - shard.images))
-            progress.add(len(indices))
-            splits[name].append(shard)
-    manifest = Manifest(
-        format=FORMAT,
-        source=job.source.name,
-        source_hash=job.source.content_hash,
-        side=job.side,
-        quality=job.quality,
-        classes=job.classes,
-        train=tuple(splits["train"]),
-        test=tuple(splits["test"]),
-    )
-    with replacing([partial / MANIFEST]) as (file,):
-        file.write(manifest.to_json().encode())
-    return manifest
+def _write(job: Job, partial: Path, on_progress: OnProgress | None) -> None:
+    """Append the images that are not there yet, then say what the pack is."""
+    train, test = job.splits
+    names = np.concatenate((train.paths, test.paths))
+    name_bytes = names.dtype.itemsize
+    total = len(names)
+    _forget_another(job, partial)
+    with open_both(partial) as (images, index):
+        done = _whole(images, index, name_bytes)
+        for first in range(done, total, BLOCK):
+            numbers = range(first, min(first + BLOCK, total))
+            start = images.tell()
+            rows = _block(job, images, numbers, total, on_progress)
+            flush_file(images)
+            index.write(np.array(rows, row_type(name_bytes)).tobytes())
+            flush_file(index)
+            size = (images.tell() - start) / len(numbers)
+            _check_room(partial, size * (total - numbers.stop))
+    digest = hashlib.sha256((partial / INDEX).read_bytes()).hexdigest()
+    write_file(partial / MANIFEST, job.manifest(name_bytes, digest).to_json().encode())
 
 
-class _Progress:
-    """Images done, in whole files and in the one that is being written."""
+Row = tuple[int, int, int, bytes, bytes]
 
-    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
-        self.total, self.on_progress, self.done = total, on_progress, 0
 
-    def add(self, images: int) -> None:
-        self.done += images
-        self.say(0)
+def _block(
+    job: Job, images: IO[bytes], numbers: range, total: int, on_progress: OnProgress | None
+) -> list[Row]:
+    """Write a block of images, and return their rows of the index."""
+    train, test = job.splits
+    rows: list[Row] = []
 
-    def say(self, more: int) -> None:
-        if self.on_progress is not None:
-            self.on_progress(self.done + more, self.total)
+    def convert(number: int) -> tuple[bytes, int, bytes]:
+        split, place = (train, number) if number < len(train) else (test, number - len(train))
+        try:
+            content = split.read(place, "packing began")
+            content = packed_jpeg(content, job.side, job.quality, turn=job.source.upright)
+        except DataError:  # it is not the one that was looked at
+            raise
+        except Exception as error:  # decoders raise what they like
+            reason = f"{split.describe(place)} cannot be decoded any more: {error}"
+            raise DataError(reason) from error
+        return content, int(split.labels[place]), bytes(split.paths[place])
+
+    def say(done: int, _of: int) -> None:
+        if on_progress is not None:
+            on_progress(numbers.start + done, total)
+
+    for content, label, name in in_threads(convert, numbers, job.workers, say):
+        digest = hashlib.sha256(content).digest()
+        rows.append((images.tell(), len(content), label, digest, name))
+        images.write(content)
+    return rows
+
+
+def _forget_another(job: Job, partial: Path) -> None:
+    """Remove what an interrupted job left that would have made another pack."""
+    facts = json.dumps([FORMAT, job.manifest(1, "").content_hash]).encode()
+    try:
+        same = (partial / JOB).read_bytes() == facts
+    except FileNotFoundError:
+        same = False
+    if not same:
+        for name in (IMAGES, INDEX):
+            (partial / name).unlink(missing_ok=True)
+        write_file(partial / JOB, facts)
+
+
+@contextmanager
+def open_both(partial: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Open images and index, to be continued."""
+    for name in (IMAGES, INDEX):
+        (partial / name).touch()
+    with (partial / IMAGES).open("rb+") as images, (partial / INDEX).open("rb+") as index:
+        yield images, index
+
+
+def _whole(images: IO[bytes], index: IO[bytes], name_bytes: int) -> int:
+    """Return how many images are there, and cut off what is behind them."""
+    kind = row_type(name_bytes)
+    content = index.read()
+    rows = np.frombuffer(content[: len(content) // kind.itemsize * kind.itemsize], kind)
+    ends = rows["start"] + rows["size"]
+    done = int((ends <= images.seek(0, io.SEEK_END)).sum())  # fewer after a loss of power
+    images.truncate(int(ends[done - 1]) if done else 0)
+    index.truncate(done * kind.itemsize)
+    for file in (images, index):
+        file.seek(0, io.SEEK_END)
+    return done
+
+
+def packed_jpeg(content: bytes, side: int, quality: int, *, turn: bool) -> bytes:
+    """Return an image's file as it goes into a pack.
+
+    Args:
+        turn: whether the image is turned as its EXIF data say.
+
+    Raises:
+        Exception: whatever the decoder likes.
+    """
+    opened = open_rgb(io.BytesIO(content))
+    as_it_is = _ordinary(content)
+    image, orientation = opened
+    if turn and orientation != 1:
+        image, as_it_is = upright(opened), False
+    if side and min(image.size) > side:
+        image, as_it_is = reduced(image, side), False
+    if as_it_is:
+        return content
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def _ordinary(content: bytes) -> bool:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        return image.format == "JPEG" and image.mode in ORDINARY
 
 
 def _check_room(folder: Path, needed: float) -> None:
@@ -191,6 +279,5 @@ def _check_room(folder: Path, needed: float) -> None:
     if needed > free:
         raise DataError(
             f"no space in {folder}: about {needed / 1e9:,.1f} GB more are needed, and "
-            f"{free / 1e9:,.1f} GB are free; what is done is kept, and the same command goes on "
-            "from there"
+            f"{free / 1e9:,.1f} GB are free; {CONTINUES}"
         )

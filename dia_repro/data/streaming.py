@@ -3,65 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dia_repro.data.dataset import WHOLE, Batch, DataError, Normalisation, OnWait, go_on
+from dia_repro.data.augmentation import Normalisation
+from dia_repro.data.dataset import WHOLE, Batch, OnWait, StreamedDataset, go_on
+from dia_repro.data.registry import DataError
 
 if TYPE_CHECKING:
     from dia_repro.data.decoding import Wanted
-    from dia_repro.data.folder import ImageFolder
-    from dia_repro.data.packed import Pack
     from dia_repro.data.workers import DecodingWorkers, Part
 
 # Of training images, pixels scaled to [0, 1]: customary for ImageNet.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# The shorter side before the centre crop, as a multiple of the crop's: 256 for 224.
-RESIZE_RATIO = 256 / 224
 PART = 32  # images that a worker decodes at a time
-
-
-@dataclass(frozen=True)
-class StreamedDataset:
-    """A data set that stays on disk.
-
-    Attributes:
-        name: as in a spec's `data.dataset`.
-        files: its images.
-        image_size: side of what the network sees, in pixels.
-        content_hash: of all images.
-        upright: whether images in files of their own are turned as their EXIF data say.
-    """
-
-    name: str
-    files: ImageFolder | Pack
-    image_size: int
-    content_hash: str
-    upright: bool = True
-
-    @property
-    def training_images(self) -> int:
-        """How many."""
-        return len(self.files.train)
-
-    @property
-    def test_images(self) -> int:
-        """How many."""
-        return len(self.files.test)
-
-    def with_test_images(self, indices: np.ndarray) -> StreamedDataset:
-        """It with some of its test images only."""
-        # A field of the same name in both kinds of files.
-        return replace(self, files=replace(self.files, test=self.files.test.at(indices)))  # type: ignore[arg-type]
-
-    def digest(self) -> str:
-        """SHA-256 over the names and bytes of all images."""
-        return self.content_hash
 
 
 class StreamedData:
@@ -101,7 +60,7 @@ class StreamedData:
         start: int = 0,
         on_wait: OnWait = go_on,
     ) -> Iterator[Batch]:
-        """One epoch, as `ResidentData.training_batches` gives it.
+        """Yield one epoch, as `ResidentData.training_batches` gives it.
 
         Args:
             on_wait: called several times a second while images are waited for; may raise.
@@ -118,7 +77,7 @@ class StreamedData:
         yield from self._batches(left, drawn, batch_size, on_wait, training=True)
 
     def test_batches(self, batch_size: int, on_wait: OnWait = go_on) -> Iterator[Batch]:
-        """Every test image once, the crop in its middle.
+        """Yield every test image once, the crop in its middle.
 
         Args:
             on_wait: as for `training_batches`.
@@ -139,7 +98,6 @@ class StreamedData:
         *,
         training: bool,
     ) -> Iterator[Batch]:
-        source = self.dataset.files
         self._turn = turn = self._turn + 1
         batches = [batch[self.part] for batch in order.split(batch_size)] if len(order) else []
         parts = self._decoded(_wanted(batches, seeds, training=training), on_wait)
@@ -159,22 +117,20 @@ class StreamedData:
             yield self.normalise(shown), labels.to(self.device, non_blocking=True)
             if self._turn != turn:  # the workers are at something else
                 raise RuntimeError("batches of one data set are made one after the other")
-        source.check_unchanged()
 
     def _decoded(self, wanted: Iterable[list[Wanted]], on_wait: OnWait) -> Iterator[Part]:
-        """Parts of batches: by workers, which live as long as this, or in this process."""
+        """Yield parts of batches: by workers, which live as long as this, or in this process."""
         from dia_repro.data.decoding import Decoded, Unreadable  # brings torchvision
         from dia_repro.data.workers import DecodingWorkers, decode_part
 
-        source = self.dataset
-        decoded = Decoded(source.files, source.image_size, upright=source.upright)
+        decoded = Decoded(self.dataset)
         if self.workers:
             if self._workers is None:
                 self._workers = DecodingWorkers(decoded, self.workers, PART)
             yield from self._workers.parts(wanted, on_wait)
             return
         for part in wanted:
-            pixels = np.empty((len(part), source.image_size, source.image_size, 3), np.uint8)
+            pixels = np.empty((len(part), decoded.size, decoded.size, 3), np.uint8)
             labels = decode_part(decoded, part, pixels)
             if isinstance(labels, Unreadable):
                 raise DataError(labels.reason)
@@ -184,7 +140,7 @@ class StreamedData:
 def _wanted(
     batches: Sequence[Tensor], seeds: Tensor | None, *, training: bool
 ) -> Iterator[list[Wanted]]:
-    """Parts of batches, none of which reaches into the next batch, each image with its seed."""
+    """Yield parts of batches, none of which reaches into the next one, and the images' seeds."""
     from dia_repro.data.decoding import Wanted
 
     for batch in batches:

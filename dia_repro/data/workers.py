@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dia_repro.data.dataset import DataError
 from dia_repro.data.decoding import Decoded, Unreadable, Wanted
+from dia_repro.data.registry import DataError
 
 PREFETCHED = 24  # parts under way or waiting, at least: three of ImageNet's batches
 LOOK_SECONDS = 0.2  # how often whoever waits looks up
@@ -120,7 +120,6 @@ class DecodingWorkers:
             reply: list[int] | Unreadable = connection.recv()
         except (EOFError, OSError) as error:
             process.join()
-            self._decoded.source.check_unchanged()  # a file of a pack that was cut short kills
             code = process.exitcode or 0
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             raise DataError(f"a process that decodes images has died: {how}") from error
@@ -172,10 +171,10 @@ def decode_part(decoded: Decoded, part: list[Wanted], pixels: np.ndarray) -> lis
         Their labels, or the first one that cannot be read.
     """
     labels = []
-    for place, wanted in zip(pixels, part, strict=False):
+    for target, wanted in zip(pixels, part, strict=False):
         example = decoded[wanted]
         if isinstance(example, Unreadable):
             return example
-        place[:], label = example
+        target[:], label = example
         labels.append(label)
     return labels

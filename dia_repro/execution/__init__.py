@@ -1,1 +1,1 @@
-"""What runs a set of pending runs: here, or in worker processes."""
+"""Campaigns of runs: plans, checks, jobs, workers, and the executors that they are given to."""

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from dia_repro.data import AnyDataset, load
+from dia_repro.data import load
+from dia_repro.data.dataset import AnyDataset
 from dia_repro.errors import DiaReproError, displayed_text
 from dia_repro.execution.crew import crew, threads_each
 from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, silent
-from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import (
     Begun,
     Ended,
@@ -29,6 +29,7 @@ from dia_repro.execution.messages import (
     WorkOrder,
     describe_owner,
 )
+from dia_repro.execution.run_store import RunStore
 from dia_repro.experiments.names import Keep
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.leases import (
@@ -67,7 +68,7 @@ class Attempt:
         order: which run, and where things are.
         send: tells the process that started this one.
         should_stop: asked between two steps, and while something is waited for.
-        ledger: the results database; by default opened where the order says.
+        run_store: the results database; by default opened where the order says.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Attempt:
         order: WorkOrder,
         send: Callable[[Message], None],
         should_stop: Callable[[], bool],
-        ledger: Ledger | None = None,
+        run_store: RunStore | None = None,
     ) -> None:
         self.order, self.send, self.should_stop = order, send, should_stop
         self.device = torch.device(order.device)
@@ -86,7 +87,7 @@ class Attempt:
         self.reported = 0.0
         self.step: str | None = None
         self.begun_mode: str | None = None
-        self.ledger = ledger or Ledger.at(order.database)
+        self.run_store = run_store or RunStore.at(order.database)
 
     def run(self) -> Ended:
         """Train unless another process has the run, or had it before."""
@@ -105,16 +106,16 @@ class Attempt:
         except TakenOverError:
             return Ended(Outcome.BUSY, "another process, which took this one for dead")
         finally:
-            self.ledger.close()
+            self.run_store.close()
 
     def _run(self) -> Ended:
-        summary = self.ledger.summary(self.order.run_id)
+        summary = self.run_store.summary(self.order.run_id)
         folder = checkpoint.run_folder(
             self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
         )
         lock = acquire_lock(lock_location(folder))
         if lock is None:
-            owner = self.ledger.summary(self.order.run_id).owner
+            owner = self.run_store.summary(self.order.run_id).owner
             return Ended(Outcome.BUSY, owner or "another process")
         try:
             return self._run_locked(folder, summary.uid)
@@ -123,7 +124,7 @@ class Attempt:
 
     def _run_locked(self, folder: Folder, uid: str) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
-        summary = self.ledger.summary(self.order.run_id)
+        summary = self.run_store.summary(self.order.run_id)
         ended = self._nothing_to_do(summary, uid)
         if ended is not None:
             return ended
@@ -138,7 +139,7 @@ class Attempt:
         history = loaded.content["history"] if loaded else []
         lease = self._take(summary, folder, self._provenance(len(history)))
         state, reason, best = State.FAILED, None, None
-        with Heart(self.ledger, lease) as self.heart:
+        with Heart(self.run_store, lease) as self.heart:
             try:
                 self._align(summary, lease, folder, loaded, history)
                 state, reason, best = self._train(lease, dataset, loaded, folder)
@@ -153,7 +154,7 @@ class Attempt:
                 with suppress(CheckpointError):
                     text = displayed_text(traceback.format_exc())
                     folder.write("traceback.txt", text.encode(errors="replace"))
-        self.ledger.end(
+        self.run_store.end(
             lease,
             state,
             reason=reason,
@@ -181,7 +182,7 @@ class Attempt:
 
     def _prepare(self, loaded: checkpoint.Loaded | None) -> None:
         """Compute in the environment that the run began in, as far as this machine has it."""
-        attempts = self.ledger.attempts(self.order.run_id)
+        attempts = self.run_store.attempts(self.order.run_id)
         begun = Environment.stored(
             loaded.content if loaded else None, attempts[-1] if attempts else None
         )
@@ -224,14 +225,14 @@ class Attempt:
         owner, lock = describe_owner(os.getpid()), lock_id(lock_location(folder))
         run_id, seen = summary.id, (summary.uid, summary.epochs)
         try:
-            lease = self.ledger.take(run_id, owner, lock, provenance, None, seen)
+            lease = self.run_store.take(run_id, owner, lock, provenance, None, seen)
         except HeldError as held:
             dead = held.holder
             self._notice(f"{dead.owner} has it: waiting for a sign of life")
-            if not silent(lambda: self.ledger.look(run_id), [dead], self.should_stop):
+            if not silent(lambda: self.run_store.look(run_id), [dead], self.should_stop):
                 raise
             self._notice(f"{dead.owner} gave none and is taken for dead")
-            lease = self.ledger.take(run_id, owner, lock, provenance, dead, seen)
+            lease = self.run_store.take(run_id, owner, lock, provenance, dead, seen)
         self.send(Begun(lease))
         return lease
 
@@ -254,7 +255,7 @@ class Attempt:
                 self._notice(f"{folder.shown(name)} is damaged: going on from {loaded.name}")
                 checkpoint.put_aside(folder, name)
         gradients = loaded.content.get("gradients", {}) if loaded else {}
-        removed = self.ledger.align(lease, history, _as_json(gradients))
+        removed = self.run_store.align(lease, history, _as_json(gradients))
         if removed:
             self._notice(f"{removed} epochs that the checkpoint does not have were removed")
 
@@ -281,7 +282,7 @@ class Attempt:
             self._record_gradients(trainer, lease)  # those of an epoch whose end was a kill
             if trainer.position and trainer.group.size > 1:  # dropout of the others is drawn anew
                 self._notice(NOT_EQUAL)
-        self.ledger.set_parameters(lease, trainer.parameters)
+        self.run_store.set_parameters(lease, trainer.parameters)
 
         def on_step(_steps: int) -> bool:
             self._say_how(trainer)
@@ -293,7 +294,7 @@ class Attempt:
                 metrics = trainer.run_epoch(on_step)
                 self._say_how(trainer)
                 self._save(trainer, lease, folder)
-                self.ledger.record_epoch(lease, asdict(metrics))
+                self.run_store.record_epoch(lease, asdict(metrics))
                 self._record_gradients(trainer, lease)
                 self._report(trainer, now=True)
         except Stopped:
@@ -311,7 +312,7 @@ class Attempt:
             return
         circumstances = json.dumps({"command": self.order.command})
         records = _as_json(trainer.gradients)
-        self.ledger.record_gradients(lease, circumstances, records)
+        self.run_store.record_gradients(lease, circumstances, records)
 
     def _say_how(self, trainer: Trainer) -> None:
         if trainer.step.how in ("", self.step):
@@ -330,7 +331,7 @@ class Attempt:
             CheckpointError: it cannot be kept.
         """
         with suppress(DatabaseError):
-            self.ledger.beat(lease)
+            self.run_store.beat(lease)
         spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None
         epochs = len(trainer.history)
         content = {

@@ -1,120 +1,156 @@
-"""Which is slower, making batches or training on them: for images that are streamed from disk."""
+"""Which limits training on streamed images: decoding them, or the training step."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dia_repro.data.throughput import CoreRate
+from dia_repro.data.registry import is_streamed, sample
+from dia_repro.errors import DiaReproError
+from dia_repro.execution.estimates import seconds_per_image
+from dia_repro.execution.machine import Machine
 from dia_repro.execution.planning import PlannedRun
-from dia_repro.experiments.protocols import LARGEST_LIKE_CIFAR
+from dia_repro.experiments.describe import describe_model
+from dia_repro.experiments.names import FOLDER, PACKED, DataLocation
 from dia_repro.experiments.spec import DataSpec
 
-EVEN = 1.1  # closer than that, neither is called the bottleneck
+SAMPLE = 80  # images that are decoded to see how long that takes
 
 
 @dataclass(frozen=True)
-class Balance:
-    """A data path against a training.
+class DataLimit:
+    """How fast images of one data set are decoded and trained on here.
 
     Attributes:
         data: name of the data.
-        rate: of the data path, on one core.
-        cores: that make batches for one run.
-        runs: at a time.
-        network: what is trained.
-        training: images a second that its training takes, were they there at once; None where
-            there is no GPU to keep busy, and training was not measured.
-        device: where it is trained; `cpu` shares its cores with the data path.
-        pack: the command that packs the data; None where they are packed, or cannot be.
+        decoded: images a second that the cores of one run decode.
+        cores: of one run.
+        network: the one that trains fastest.
+        trained: images a second that its training takes, were they there at once; None where it
+            was not measured.
+        device: where it is trained; `cpu` shares its cores with the decoding.
+        pack: the command that packs the data; None where they are packed.
     """
 
     data: str
-    rate: CoreRate
+    decoded: float
     cores: int
-    runs: int
     network: str
-    training: float | None
+    trained: float | None
     device: str
     pack: str | None = None
 
-    @property
-    def supply(self) -> float:
-        """Images a second that the data path gives one run."""
-        return self.rate.per_core * self.cores
-
-    @property
-    def bottleneck(self) -> str:
-        """`data`, `training`, or `even`."""
-        if self.training is None:
-            return "training"
-        if self.training > self.supply * EVEN:
-            return "data"
-        return "training" if self.supply > self.training * EVEN else "even"
-
     def sentence(self) -> str:
-        """One line for people."""
-        images = " (made-up photographs of its usual size)" if self.rate.made_up else ""
-        cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
-        each = f" for each of {self.runs} runs" if self.runs > 1 else ""
-        path = (
-            f"Data path of {self.data}{images}: {_number(self.rate.per_core)} images/s per core "
-            f"× {cores}{each} = {_number(self.supply)} images/s"
-        )
-        if self.training is None:
-            return f"{path}; there is no GPU here to keep busy."
-        shared = " of the same cores" if self.device == "cpu" else ""
+        """Return one line for people."""
+        cores = f"{self.cores} cores decode" if self.cores > 1 else "1 core decodes"
+        decoding = f"Data: {cores} {_number(self.decoded)} images/s of {self.data}"
+        if self.trained is None:
+            return f"{decoding}."
+        limit = "the data limit" if self.trained > self.decoded else "the training step limits"
+        remedy = f"; '{self.pack}' makes decoding faster" if self.pack else ""
+        remedy = remedy if self.trained > self.decoded else ""
         return (
-            f"{path}; training {self.network} on {self.device} takes "
-            f"{_number(self.training)}{shared}: {self._verdict(self.training)}."
+            f"{decoding}, {self.network} trains on {_number(self.trained)} on {self.device}: "
+            f"{limit}{remedy}."
         )
-
-    def _verdict(self, training: float) -> str:
-        if self.bottleneck == "even":
-            return f"neither waits long for the other{self._remedy(training)}"
-        if self.bottleneck == "data":
-            return f"the data path is the bottleneck{self._remedy(training)}"
-        if self.device == "cpu":
-            share = training / self.supply
-            return f"training is the bottleneck, the data path adds {share:.1%} to its time"
-        return "the GPU is the bottleneck"
-
-    def _remedy(self, training: float) -> str:
-        """What packing would change."""
-        gain = self.rate.pack_gain
-        if self.pack is None or gain is None or gain < EVEN:
-            return ""
-        enough = "enough" if self.supply * gain >= training else "still not enough"
-        return f"; '{self.pack}' would make it {gain:.1f} times as fast, {enough}"
 
 
 def _number(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def is_streamed(data: DataSpec) -> bool:
-    """Whether images are decoded as training needs them, not held decoded."""
-    own = data.content_hash is not None and data.image_size > LARGEST_LIKE_CIFAR
-    return own or data.dataset == "imagenet"
-
-
-def with_data_path(
-    planned: Sequence[PlannedRun], supplies: Mapping[DataSpec, float], *, shared: bool
-) -> list[PlannedRun]:
-    """Runs whose estimates count the data path in, where they were of training alone.
+def data_limits(
+    planned: Sequence[PlannedRun], machine: Machine, at_once: int, location: DataLocation
+) -> dict[DataSpec, DataLimit]:
+    """Return the limit of each streamed data set that is here, by its fastest training.
 
     Args:
         planned: with estimates.
-        supplies: images a second that the data path gives one run.
-        shared: whether training and data path have the same cores, and take turns, or work at
-            the same time.
+        at_once: runs that share the machine.
+
+    Raises:
+        CalibrationError: a GPU cannot train a network.
+    """
+    fastest: dict[DataSpec, PlannedRun] = {}
+    for run in sorted(planned, key=lambda planned_run: planned_run.counts.macs):
+        if not run.done and is_streamed(run.spec.data):
+            fastest.setdefault(run.spec.data, run)
+    limits = {}
+    for data, run in fastest.items():
+        try:
+            per_core = decoded_per_second(data, location)
+        except DiaReproError:  # damaged or not here: said by the command that loads them
+            continue
+        own = f"{FOLDER}{location.folder}" if data.dataset.startswith(FOLDER) else data.dataset
+        limits[data] = DataLimit(
+            data=data.dataset,
+            decoded=per_core * machine.threads(at_once),
+            cores=machine.threads(at_once),
+            network=describe_model(run.spec.model),
+            trained=_trained_per_second(run, machine),
+            device=machine.devices[0],
+            pack=None if own.startswith(PACKED) else f"dia-repro data pack {own}",
+        )
+    return limits
+
+
+def decoded_per_second(data: DataSpec, location: DataLocation) -> float:
+    """Return how many training images a second one core reads, decodes and augments.
+
+    The first reading counts, as it does in training: from the disk where memory does not hold all.
+
+    Raises:
+        DataError: images are not here, or one cannot be decoded.
+    """
+    import torch
+
+    from dia_repro.data.decoding import Decoded, Unreadable, Wanted
+    from dia_repro.data.registry import DataError
+
+    dataset = sample(data, location, SAMPLE)
+    count = dataset.training_images
+    decoded, threads = Decoded(dataset), torch.get_num_threads()
+    torch.set_num_threads(1)  # as workers have it
+    try:
+        begun = time.perf_counter()
+        for number, index in enumerate(random.sample(range(count), min(SAMPLE, count))):
+            example = decoded[Wanted(True, index, number)]
+            if isinstance(example, Unreadable):
+                raise DataError(example.reason)
+            if number == 0 and count > 1:  # the first one pays for what is loaded once
+                begun = time.perf_counter()
+        return max(1, min(SAMPLE, count) - 1) / (time.perf_counter() - begun)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained_per_second(run: PlannedRun, machine: Machine) -> float | None:
+    """Return the rate of training; on a GPU measured, as earlier runs may have waited for data."""
+    if machine.has_gpu:  # in another process: a GPU that fails would end this one
+        return 1 / seconds_per_image(run.spec, machine.device, machine.threads(1), together=1)
+    images = run.training_images * run.spec.recipe.epochs * run.left
+    return images / run.seconds if run.seconds else None
+
+
+def with_decoding(
+    planned: Sequence[PlannedRun], limits: Mapping[DataSpec, DataLimit], *, shared: bool
+) -> list[PlannedRun]:
+    """Return runs whose estimates, which are of training alone, count the decoding in.
+
+    Args:
+        planned: with estimates.
+        shared: whether training and decoding have the same cores, and take turns, or work at the
+            same time.
     """
 
     def slowed(run: PlannedRun) -> PlannedRun:
-        supply = supplies.get(run.spec.data)
-        if supply is None or run.seconds is None:
+        limit = limits.get(run.spec.data)
+        if limit is None or run.seconds is None:
             return run
-        path = run.training_images * run.spec.recipe.epochs * run.left / supply
-        return replace(run, seconds=run.seconds + path if shared else max(run.seconds, path))
+        decoding = run.training_images * run.spec.recipe.epochs * run.left / limit.decoded
+        seconds = run.seconds + decoding if shared else max(run.seconds, decoding)
+        return replace(run, seconds=seconds)
 
     return [slowed(run) for run in planned]

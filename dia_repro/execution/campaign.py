@@ -1,16 +1,15 @@
 """Campaign: the runs that artifacts need; it plans, checks, asks and trains.
 
-The command line, `dia_repro.run` and `dia_repro.plan` are made of it.
+`dia-repro run`, `dia_repro.run` and `dia_repro.plan` are made of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from dia_repro.artifacts import TableArtifact, choose
 from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
@@ -23,8 +22,6 @@ from dia_repro.execution.options import (
     DEFAULT_DATABASE,
     Resources,
     Selection,
-    command_line,
-    options_of,
 )
 from dia_repro.execution.plan import Plan, make_plan
 from dia_repro.execution.planning import (
@@ -294,71 +291,3 @@ def check_file_system(location: str, dialogue: Dialogue, *, several: bool) -> No
             f"Beware: {path} is on a network file system ({kind}), where several machines can "
             "damage a SQLite file. Use PostgreSQL, or a file for each and 'dia-repro db merge'."
         )
-
-
-def run(
-    *artifacts: str,
-    database: str = DEFAULT_DATABASE,
-    data: str | Path = DEFAULT_DATA,
-    checkpoints: str | None = None,
-    deterministic: bool = False,
-    keep: str = Keep.LAST,
-    yes: bool = False,
-    **options: Any,
-) -> Summary:
-    """Train what artifacts need and the database lacks, as the command of this name.
-
-    Args:
-        artifacts: names, e.g. "table5"; "all" for all of them.
-        database: a SQLite file or a URL; made if it does not exist.
-        data: folder of downloaded data sets.
-        checkpoints: a folder or a URL; by default a folder next to the database.
-        deterministic: whether a GPU is to give the same bits every time.
-        keep: which weights stay when a run is done: "last", "best" or "none".
-        yes: the answer to questions, e.g. whether to train for days on a CPU.
-        options: fields of `Selection` and `Resources`, e.g. `protocol="demo"`, `seeds=3`, `jobs=2`.
-
-    Raises:
-        DiaReproError: of an artifact, option, data or resources that do not exist.
-        ConfirmationError: a question needs an answer; pass `yes=True`.
-    """
-    campaign = _campaign(artifacts, options, database, data, checkpoints)
-    selected, resources = campaign.selection, campaign.resources
-    command = command_line("run", *artifacts, options=(selected, resources))
-    chosen = options_of(Keep, keep)
-    return campaign.run(command, deterministic=deterministic, keep=chosen, yes=yes)
-
-
-def plan(
-    *artifacts: str,
-    database: str = DEFAULT_DATABASE,
-    data: str | Path = DEFAULT_DATA,
-    **options: Any,
-) -> Plan:
-    """Return which runs artifacts need, which are done, and what the rest would cost.
-
-    Trains nothing but a few steps to see how fast this machine is. `plan(...).frame()` is a
-    DataFrame of the runs.
-
-    Args, Raises:
-        As `run`.
-    """
-    return _campaign(artifacts, options, database, data, None).plan()
-
-
-def _campaign(
-    artifacts: tuple[str, ...],
-    options: Mapping[str, Any],
-    database: str,
-    data: str | Path,
-    checkpoints: str | None,
-) -> Campaign:
-    asked = dict(options)
-    groups = [
-        {one.name: asked.pop(one.name) for one in fields(group) if one.name in asked}
-        for group in (Selection, Resources)
-    ]
-    if asked:
-        raise UsageError(f"unknown option {min(asked)!r}: see dia_repro.execution.options")
-    selection, resources = options_of(Selection, groups[0]), options_of(Resources, groups[1])
-    return Campaign(artifacts, selection, resources, str(database), Path(data), checkpoints)

@@ -25,7 +25,7 @@ from dia_repro import interrupts
 from dia_repro.data import load
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
-from dia_repro.execution.failures import cause_of_death
+from dia_repro.execution.endings import cause_of_death
 from dia_repro.execution.messages import Message, Notice, WorkOrder
 from dia_repro.training.distributed import ALONE, Group, joined
 from dia_repro.training.numerics import prepare_process

@@ -25,11 +25,7 @@ from dia_repro.training.environment import SAFE_PATH, TRAINING, environment, for
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A worker imports what the program that started it is made of; here that is done once.
-PRELOADED = [
-    "dia_repro.execution.shield",
-    "dia_repro.execution.preload",
-    "dia_repro.cli.main",
-]
+PRELOADED = ["dia_repro.execution.shield", "dia_repro.execution.preload", "dia_repro.cli.main"]
 CONTEXT.set_forkserver_preload(PRELOADED)
 # Bytes of a socket's path: 104 with its end on macOS, 108 on Linux.
 LONGEST_SOCKET = 103

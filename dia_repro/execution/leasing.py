@@ -17,7 +17,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from dia_repro.execution.ledger import Ledger
+from dia_repro.execution.run_store import RunStore
 from dia_repro.results.backends import ForeignDatabaseError, network_file_system
 from dia_repro.results.database import DatabaseError, LockedError
 from dia_repro.results.leases import Holder, Lease, TakenOverError
@@ -137,9 +137,9 @@ class Heart(threading.Thread):
         taken_over: whether another process has taken the run meanwhile.
     """
 
-    def __init__(self, ledger: Ledger, lease: Lease) -> None:
+    def __init__(self, run_store: RunStore, lease: Lease) -> None:
         super().__init__(name="heart", daemon=True)
-        self.ledger, self.lease = ledger, lease
+        self.run_store, self.lease = run_store, lease
         self.taken_over = False
         self._stopped = threading.Event()
 
@@ -149,7 +149,7 @@ class Heart(threading.Thread):
         while not self._stopped.wait(pause):
             pause = BEAT_SECONDS
             try:
-                self.ledger.beat(self.lease)
+                self.run_store.beat(self.lease)
             except TakenOverError:
                 self.taken_over = True
                 return

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dia_repro.execution.balance import balances
-from dia_repro.execution.bottleneck import with_data_path
+from dia_repro.execution.bottleneck import data_limits, with_decoding
 from dia_repro.execution.dialogue import duration
 from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 from dia_repro.execution.planning import PlannedRun
@@ -113,10 +112,9 @@ def make_plan(
     together, gpus = executor.on_one_machine(at_once), executor.gpus_of_a_run
     runs, sentences = with_estimates(runs, database, machine, together, gpus), []
     if executor.data_is_here:
-        balanced = balances(runs, machine, at_once, location)
-        supplies = {data: balance.supply for data, balance in balanced.items()}
-        runs = with_data_path(runs, supplies, shared=not machine.has_gpu)
-        sentences = [balance.sentence() for balance in balanced.values()]
+        limits = data_limits(runs, machine, at_once, location)
+        runs = with_decoding(runs, limits, shared=not machine.has_gpu)
+        sentences = [limit.sentence() for limit in limits.values()]
     left = [run for run in runs if not run.done]
     seconds = sum(run.seconds or 0 for run in left)
     return Plan(

@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING
 
 from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.artifacts.selection import Wanted
+from dia_repro.data import DataChoice, own_images, source_of
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.options import Selection
-from dia_repro.experiments.names import FOLDER, PACKED, Precision, Protocol, folder_path
-from dia_repro.experiments.protocols import (
-    GPU_PRECISION,
-    DataChoice,
-    Request,
-    known_data,
-    own_images,
-)
+from dia_repro.experiments.names import FOLDER, DataLocation, Precision, Protocol, folder_path
+from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_spec_json
@@ -48,29 +43,20 @@ def find_data(
         DataError: the user's images are missing or damaged.
     """
     dataset, size = selection.dataset, selection.image_size
-    kind = next((one for one in (FOLDER, PACKED) if dataset and dataset.startswith(one)), None)
-    if size is not None and kind is None:
+    source = source_of(dataset) if dataset else None
+    if size is not None and (source is None or source.choose is None):
         raise UsageError("--image-size goes with --dataset folder:PATH or packed:PATH")
-    if selection.skip_damaged and kind != FOLDER:
+    if selection.skip_damaged and (source is None or source.name != FOLDER):
         raise UsageError("--skip-damaged goes with --dataset folder:PATH")
-    if dataset is None or kind is None:
-        return known_data(dataset) if dataset is not None else None
+    if dataset is None or source is None or source.choose is None:
+        return source.known if source else None
     path = folder_path(dataset)
     if database is not None and not _is_folder(path):
         return _recorded_data(dataset, size, database)
-    from dia_repro.data.own import choose_folder
-    from dia_repro.data.packed import choose_packed
-
+    location = DataLocation(root, path, selection.skip_damaged or database is not None)
     with dialogue.watch(f"Looking through {path}") as on_progress:
-        if kind == PACKED:
-            return choose_packed(path, size, root, on_progress)
-        return choose_folder(
-            path,
-            size,
-            root,
-            skip_damaged=selection.skip_damaged or database is not None,
-            on_progress=on_progress,
-            remark=lambda text: dialogue.notice(f"{text}."),
+        return source.choose(
+            path, size, location, on_progress, lambda text: dialogue.notice(f"{text}.")
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dia_repro.errors import UsageError
 from dia_repro.execution import leasing
-from dia_repro.execution.ledger import Ledger
+from dia_repro.execution.run_store import RunStore
 from dia_repro.results import leases, writer
 from dia_repro.results.checks import Finding
 from dia_repro.results.database import Database, DatabaseError, LockedError
@@ -53,7 +53,7 @@ def dead_runs(
         if lock is not None:
             lock.release()
     try:
-        watched = leasing.silent(Ledger(database).look, elsewhere, lease=lease)
+        watched = leasing.silent(RunStore(database).look, elsewhere, lease=lease)
     except LockedError:
         raise
     except DatabaseError:  # read-only here: nothing is known of heartbeats

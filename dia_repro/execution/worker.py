@@ -14,14 +14,14 @@ from dia_repro.results.database import LockedError
 
 if TYPE_CHECKING:
     from dia_repro.execution.attempt import Attempt
-    from dia_repro.execution.ledger import Ledger
+    from dia_repro.execution.run_store import RunStore
 
 
 def attempt(
     order: WorkOrder,
     send: Callable[[Message], None],
     should_stop: Callable[[], bool],
-    ledger: Ledger | None = None,
+    run_store: RunStore | None = None,
     make: Callable[..., Attempt] | None = None,
 ) -> Ended:
     """Attempt a run in this process; its last word is its outcome, never a traceback.
@@ -32,7 +32,7 @@ def attempt(
     from dia_repro.execution.attempt import Attempt  # brings torch
 
     try:
-        return (make or Attempt)(order, send, should_stop, ledger).run()
+        return (make or Attempt)(order, send, should_stop, run_store).run()
     except LockedError as error:  # its weights are saved; the run is found dead by the next one
         outcome = Outcome.INTERRUPTED if should_stop() else Outcome.FAILED
         return Ended(outcome, str(error))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from dia_repro.errors import UsageError
 
-# Data that everybody has, and how the names of a user's own begin.
-KNOWN_DATA = ("digits", "cifar10", "cifar100", "imagenet")
+# How the names of a user's own data begin.
 FOLDER, PACKED = "folder:", "packed:"
 
 

@@ -8,46 +8,11 @@ works, not whether the paper holds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from dia_repro.errors import UsageError
+from dia_repro.data import DataChoice, known_data
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.spec import DataSpec, ModelSpec, RecipeSpec, Spec
+from dia_repro.experiments.spec import ModelSpec, RecipeSpec, Spec
 from dia_repro.paper import hyperparameters
-
-
-@dataclass(frozen=True)
-class DataChoice:
-    """Data to train on.
-
-    Attributes:
-        spec: what an experiment says of it.
-        training_images: how many there are, for estimates before anything is loaded; None for
-            a user's images that are not on this machine.
-        folder: where a user's own images are; None for data that have a name.
-    """
-
-    spec: DataSpec
-    training_images: int | None
-    folder: Path | None = None
-
-
-def _known(name: str, classes: int, size: int, augmentation: str, images: int) -> DataChoice:
-    spec = DataSpec(dataset=name, classes=classes, image_size=size, augmentation=augmentation)  # type: ignore[arg-type]
-    return DataChoice(spec, images)
-
-
-DATASETS = {
-    choice.spec.dataset: choice
-    for choice in (
-        _known("digits", 10, 8, "none", 1442),
-        _known("cifar10", 10, 32, "crop4-flip", 50_000),
-        _known("cifar100", 100, 32, "crop4-flip", 50_000),
-        _known("imagenet", 1000, 224, "resized-crop-flip", 1_281_167),
-    )
-}
-# Up to this side a user's own images are varied as CIFAR's are, beyond as ImageNet's are.
-LARGEST_LIKE_CIFAR = 64
 
 # Chosen so that the shallowest and the deepest network of Table 5 both learn within minutes:
 # the paper's rate of 0.1 leaves the 407-layer SENet at 30 % after as many epochs.
@@ -100,38 +65,6 @@ class Request:
     data: DataChoice | None = None
     precision_asked: bool = False
     epochs: int | None = None
-
-
-def known_data(name: str) -> DataChoice:
-    """The data set of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name not in DATASETS:
-        known = ", ".join(DATASETS)
-        raise UsageError(
-            f"unknown data set {name!r}: choose one of {known}, folder:PATH or packed:PATH"
-        )
-    return DATASETS[name]
-
-
-def own_images(name: str, classes: int, image_size: int, content_hash: str) -> DataSpec:
-    """What an experiment says of a user's own images.
-
-    Args:
-        name: `folder:…`.
-        image_size: side to which they are brought, in pixels.
-        content_hash: SHA-256 of names and bytes.
-    """
-    like_cifar = image_size <= LARGEST_LIKE_CIFAR
-    return DataSpec(
-        dataset=name,
-        classes=classes,
-        image_size=image_size,
-        augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
-        content_hash=content_hash,
-    )
 
 
 def paper_recipe(network: str) -> RecipeSpec:

@@ -32,7 +32,6 @@ from dia_repro.experiments.backbones import (
     ResNeXtBackbone,
     WRNBackbone,
 )
-from dia_repro.experiments.names import FOLDER, KNOWN_DATA, PACKED
 
 __all__ = [
     "Attention",
@@ -65,8 +64,9 @@ class DataSpec(Frozen):
     """What is trained on.
 
     Attributes:
-        dataset: the data's name: `digits`, `cifar10`, `cifar100`, `imagenet`, `folder:NAME`
-            for a user's own images, or `packed:NAME` for images that were resized and packed.
+        dataset: the data's name: that of a source in `data.registry` (`digits`, `cifar100`, …),
+            `folder:NAME` for a user's own images, or `packed:NAME` for images that were resized
+            and packed.
         classes: how many classes it has.
         image_size: side of the square images that the network sees, in pixels.
         augmentation: how training images are varied; `none`, `shift1` (moved by up to one
@@ -75,7 +75,7 @@ class DataSpec(Frozen):
         content_hash: SHA-256 of a user's own or of packed images; None for data that everybody has.
     """
 
-    dataset: Annotated[str, Field(pattern=rf"^({'|'.join(KNOWN_DATA)}|({FOLDER}|{PACKED}).+)$")]
+    dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:.+)?$")]
     classes: Count
     image_size: Count
     augmentation: Literal["none", "shift1", "crop4-flip", "resized-crop-flip"]

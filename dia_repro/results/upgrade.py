@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +24,7 @@ from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.schema import Real
 
 ROWS_AT_A_TIME = 10_000
+UNFINISHED = ".copy.partial"  # how the name of a copy that is being written ends
 
 
 class BackupError(UsageError):
@@ -93,19 +96,20 @@ def _beside(path: Path) -> Path:
 
 def _copy_within(connection: Connection, path: Path | None, target: Path) -> None:
     """Copy what a transaction under way sees; the file appears when it is whole and on the disk."""
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
-        if path is None:
-            _copy_rows(connection, partial)
-        else:
-            backends.create_file(partial)
-            # Another connection: one that holds the write lock cannot be copied from.
-            with closing(_reader(path)) as source, closing(sqlite3.connect(partial)) as copy:
-                source.backup(copy)
-        with partial.open("rb+") as file:
-            flush_file(file)
-        _check_copy(partial)
-        _name(partial, target)
+        with _without_leftovers(target.parent):
+            if path is None:
+                _copy_rows(connection, partial)
+            else:
+                backends.create_file(partial)
+                # Another connection: one that holds the write lock cannot be copied from.
+                with closing(_reader(path)) as source, closing(sqlite3.connect(partial)) as copy:
+                    source.backup(copy)
+            with partial.open("rb+") as file:
+                flush_file(file)
+            _check_copy(partial)
+            _name(partial, target)
     except FileExistsError:
         raise _exists(target) from None
     except (OSError, sqlite3.Error) as error:
@@ -114,6 +118,26 @@ def _copy_within(connection: Connection, path: Path | None, target: Path) -> Non
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _without_leftovers(folder: Path) -> Iterator[None]:
+    """Make copies in a folder one at a time, and remove those that killed processes have left.
+
+    A file system may not be able to lock a folder, such as NFS: there they stay.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+            for leftover in folder.glob(f".*{UNFINISHED}*"):  # and its journal
+                leftover.unlink()
+        yield
+    finally:
+        os.close(number)
 
 
 def _exists(target: Path) -> BackupError:

@@ -11,8 +11,9 @@ import pytest
 from dia_repro.artifacts import ARTIFACTS, TableValue, UnknownArtifactError, choose
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.data import known_data
 from dia_repro.experiments.names import Precision, Protocol
-from dia_repro.experiments.protocols import Request, known_data
+from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import ResNetBackbone, Spec
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database

@@ -14,7 +14,7 @@ from benchmarks.step import operations as counting
 from benchmarks.step.operations import operations
 from benchmarks.step.reference import ReferenceNet
 from benchmarks.step.suites import BUDGETS, count_operations, resnet
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention, NoAttention, SEAttention
 from dia_repro.models import count_parameters, from_spec
 from dia_repro.training.trainer import TEST_BATCH, Diverged, Trainer

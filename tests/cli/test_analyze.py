@@ -19,8 +19,8 @@ from dia_repro.analysis.gradients import distinct_labels
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Outcome
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import open_database

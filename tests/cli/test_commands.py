@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision import datasets
 
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import main as entry
 from dia_repro.cli.circumstances import own_command
-from dia_repro.data.cifar import SOURCES
+from dia_repro.data.sources.cifar import loader_of
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
@@ -212,9 +213,9 @@ def test_ctrl_c_keeps_everything_says_how_to_go_on_and_exits_130(tmp_path: Path)
 
 @pytest.fixture
 def small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    attributes = write_cifar(tmp_path / "data", SOURCES["cifar100"])
-    small = type("Small", (SOURCES["cifar100"],), attributes)
-    monkeypatch.setitem(SOURCES, "cifar100", small)
+    attributes = write_cifar(tmp_path / "data", loader_of("cifar100"))
+    small = type("Small", (loader_of("cifar100"),), attributes)
+    monkeypatch.setattr(datasets, "CIFAR100", small)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["dia-repro", "run", "table5", "--device", "cpu"])
 

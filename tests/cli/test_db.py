@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.slots import Slots
+from dia_repro.execution.machine import Slots
 from tests.execution.tiny_runs import make_orders, report
 from tests.helpers import cli, one_line, tiny_spec
 

@@ -26,9 +26,13 @@ from tests.results.rows import begin, ensure
 DEEP = "[" * 100_000
 SETTINGS = Settings(1, Source.TRAINED, 10, 2, 0, False).canonical_json()
 SCRIPT = """
-import sys
+import sys, threading
 from dia_repro.cli import main
 
+def fork(): raise BlockingIOError(11, "Resource temporarily unavailable")
+def thread():
+    threading.stack_size(1 << 46)
+    threading.Thread().start()
 def again(): again()
 def memory(): raise MemoryError
 def named(): raise LookupError("at db://me:ge/heim@host/d\\nsecond line")
@@ -51,6 +55,14 @@ def fails(cause: str, tmp_path: Path, **environment: str) -> subprocess.Complete
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize("cause", ["fork", "thread"])
+def test_too_many_processes_are_no_bug(cause: str, tmp_path: Path) -> None:
+    done = fails(cause, tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "no more processes or threads can be started" in done.stderr
+    assert one_line(done.stderr)
 
 
 @pytest.mark.parametrize(

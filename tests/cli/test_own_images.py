@@ -22,13 +22,14 @@ from dia_repro.cli import doctor as doctor_command
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import watch
 from dia_repro.cli.progress import RunProgress
-from dia_repro.data import imagenet
+from dia_repro.data import DataChoice, known_data, own_images
+from dia_repro.data.sources import imagenet
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.executors import find_executor
 from dia_repro.execution.messages import Progress
 from dia_repro.execution.options import Resources
 from dia_repro.experiments.names import DataLocation, Protocol
-from dia_repro.experiments.protocols import DATASETS, DataChoice, Request, own_images
+from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import open_database
 from dia_repro.training.store import Store
 from tests.artifacts.courses import add
@@ -210,7 +211,7 @@ def test_imagenet_is_looked_through_with_a_bar(
         assert "imagenet" in label
         yield lambda done, total: seen.append((done, total))
 
-    spec = DATASETS["imagenet"].spec
+    spec = known_data("imagenet").spec
 
     class Watching(Dialogue):
         watch = staticmethod(watched)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dia_repro.data.augmentation import AUGMENTATIONS, crop, draw, pad
+from dia_repro.data.batches import ResidentData
 from dia_repro.data.dataset import Dataset, as_images
-from dia_repro.data.resident import ResidentData
 
 N, SIZE = 50, 8
 CPU = torch.device("cpu")

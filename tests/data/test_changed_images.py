@@ -12,16 +12,18 @@ import pytest
 import torch
 from PIL import Image
 
-from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, inspection, own
-from dia_repro.data.folder import ImageFolder, scan
+from benchmarks.photographs import write_photographs
+from dia_repro.data import DataError, inspection
+from dia_repro.data.batches import batches_of
+from dia_repro.data.dataset import Dataset, StreamedDataset
+from dia_repro.data.image_folder import Files, ImageFolder, scan
 from dia_repro.data.inspection import inspect
-from dia_repro.data.own import choose_folder, load
-from dia_repro.data.packed import open_pack
 from dia_repro.data.packing import pack
-from dia_repro.data.photographs import write_photographs
+from dia_repro.data.sources.folder import load
+from dia_repro.data.sources.packed import open_pack
 from dia_repro.experiments.names import DataLocation
 from tests.data.packs import job, opened
-from tests.helpers import write_folder
+from tests.helpers import choose, write_folder
 
 CPU = torch.device("cpu")
 NAME = Path("train", "dog", "1.bmp")
@@ -38,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def loaded(folder: Path, root: Path, size: int) -> Dataset | StreamedDataset:
-    choice = choose_folder(folder, size, root)
+    choice = choose(folder, size, root)
     return load(choice.spec, DataLocation(root, folder))
 
 
@@ -92,7 +94,7 @@ def test_classes_that_change_places_end_the_run(folder: Path, root: Path) -> Non
 
 def test_facts_stay_with_their_images_in_parts_of_a_split(folder: Path, root: Path) -> None:
     (folder / "train" / "cat" / "0.bmp").write_text("no image")
-    choice = choose_folder(folder, 96, root, skip_damaged=True)
+    choice = choose(folder, 96, root, skip_damaged=True)
     dataset = load(choice.spec, DataLocation(root, folder, skip_damaged=True))
     assert isinstance(dataset, StreamedDataset)
     few = dataset.with_test_images(torch.tensor([2, 0]).numpy())
@@ -118,13 +120,13 @@ def test_an_image_that_changes_while_all_are_inspected_is_named(folder: Path, ro
 def test_an_image_that_changes_before_it_is_decoded_into_memory_is_named(
     folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice = choose_folder(folder, 12, root)
+    choice = choose(folder, 12, root)
 
     def sound_and_changed(*arguments: object, **options: bool) -> ImageFolder:
         overwrite(folder / NAME)
         return inspection.sound(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(own, "sound", sound_and_changed)
+    monkeypatch.setattr("dia_repro.data.sources.folder.sound", sound_and_changed)
     with pytest.raises(DataError, match=r"dog/1.bmp has changed since the run began"):
         load(choice.spec, DataLocation(root, folder))
 
@@ -133,44 +135,40 @@ def test_another_inode_alone_is_no_change(folder: Path, root: Path) -> None:
     """File systems in user space give a file a new one each time the kernel forgets it."""
     dataset = loaded(folder, root, 96)
     assert isinstance(dataset, StreamedDataset)
-    dataset.files.train.facts[:, 1] += 1  # type: ignore[union-attr]
+    assert isinstance(dataset.train, Files)
+    dataset.train.facts[:, 1] += 1
     assert len(epoch(dataset)) == 6
 
 
-def flip_a_byte(shard: Path) -> None:
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 255
-    with shard.open("r+b") as file:
+def flip_a_byte(path: Path, position: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * position)] ^= 255
+    with path.open("r+b") as file:
         file.write(content)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_pack_that_changes_ends_the_run_with_the_epoch(tmp_path: Path, workers: int) -> None:
+def test_a_packed_image_that_changes_ends_the_run(tmp_path: Path, workers: int) -> None:
     write_photographs(tmp_path / "pets", 8, 4, 12)
     wanted = job(tmp_path / "pets")
-    memory = tmp_path / "data" / "inspections"
-    pack(wanted, memory)
-    dataset = opened(wanted.target, memory)
+    pack(wanted)
+    dataset = opened(wanted.target)
     epoch(dataset, workers)
-    flip_a_byte(wanted.target / "test-00000.arrow")
-    with pytest.raises(DataError, match=r"test-00000.arrow has changed since the run began"):
+    flip_a_byte(wanted.target / "images", 0.4)
+    damaged = r"train/\S+ in .*/images is damaged: its bytes are not those that were packed"
+    with pytest.raises(DataError, match=damaged) as caught:
         epoch(dataset, workers)
-    with pytest.raises(DataError, match=r"test-00000.arrow is damaged"):
-        open_pack(wanted.target, memory)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_pack_that_changes_while_it_is_verified_is_not_remembered_as_sound(
-    tmp_path: Path,
-) -> None:
+def test_packed_images_that_are_cut_short_end_the_run(tmp_path: Path) -> None:
+    """No process is killed, as where the file were mapped into memory."""
     write_photographs(tmp_path / "pets", 8, 4, 12)
     wanted = job(tmp_path / "pets")
-    memory, other = tmp_path / "data" / "inspections", tmp_path / "other"
-    pack(wanted, memory)
-
-    def change(done: int, total: int) -> None:
-        if done == total:
-            flip_a_byte(wanted.target / "train-00000.arrow")
-
-    open_pack(wanted.target, other, change)
-    with pytest.raises(DataError, match=r"train-00000.arrow is damaged"):
-        open_pack(wanted.target, other)
+    pack(wanted)
+    dataset = opened(wanted.target)
+    os.truncate(wanted.target / "images", 100)
+    with pytest.raises(DataError, match="images is damaged: its bytes are not those"):
+        epoch(dataset, 2)
+    with pytest.raises(DataError, match="images is damaged: it has 100 bytes instead of"):
+        open_pack(wanted.target)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torchvision import datasets
 
 from dia_repro.data import DataError
-from dia_repro.data.cifar import SOURCES, fetch_cifar, load_cifar
+from dia_repro.data.sources.cifar import fetch_cifar, load_cifar, loader_of
 from tests.helpers import write_cifar
 
-NAMES = list(SOURCES)
+NAMES = ["cifar10", "cifar100"]
 
 
 @pytest.fixture
@@ -28,9 +29,10 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def small(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Archives of 20 images a file, whose checksums stand in for the real ones."""
-    for name, source in list(SOURCES.items()):
+    for name in NAMES:
+        source = loader_of(name)
         attributes = write_cifar(root, source)
-        monkeypatch.setitem(SOURCES, name, type(source.__name__, (source,), attributes))
+        monkeypatch.setattr(datasets, name.upper(), type(source.__name__, (source,), attributes))
 
 
 @pytest.mark.usefixtures("small")
@@ -39,7 +41,7 @@ def test_images_and_labels_are_the_files(name: str, files: int, root: Path) -> N
     dataset = load_cifar(name, root)
     assert dataset.train.pixels.shape == (20 * files, 3, 32, 32)
     assert len(dataset.test) == 20
-    source = SOURCES[name]
+    source = loader_of(name)
     raw = (root / source.base_folder / source.test_list[0][0]).read_bytes()
     content = pickle.loads(raw)
     labels = content["labels" if name == "cifar10" else "fine_labels"]
@@ -56,7 +58,7 @@ def test_a_missing_set_says_how_to_get_it(name: str, root: Path) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_file_is_named(name: str, root: Path) -> None:
-    missing = root / SOURCES[name].base_folder / SOURCES[name].test_list[0][0]
+    missing = root / loader_of(name).base_folder / loader_of(name).test_list[0][0]
     missing.unlink()
     with pytest.raises(DataError, match=f"{missing.name} is missing"):
         load_cifar(name, root)
@@ -66,7 +68,7 @@ def test_a_missing_file_is_named(name: str, root: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "html", "meta"])
 def test_a_damaged_file_is_named_before_it_is_read(name: str, damage: str, root: Path) -> None:
-    source = SOURCES[name]
+    source = loader_of(name)
     file = source.meta["filename"] if damage == "meta" else source.train_list[-1][0]
     path = root / source.base_folder / file
     content = bytearray(path.read_bytes())
@@ -83,8 +85,8 @@ def test_a_damaged_file_is_named_before_it_is_read(name: str, damage: str, root:
 
 def test_real_checksums_are_those_published_with_the_data() -> None:
     """What torchvision verifies against, in case a release should change it."""
-    assert SOURCES["cifar10"].tgz_md5 == "c58f30108f718f92721af3b95e74349a"
-    assert SOURCES["cifar100"].tgz_md5 == "eb9058c3a382ffc7106e4002c42a8d85"
+    assert loader_of("cifar10").tgz_md5 == "c58f30108f718f92721af3b95e74349a"
+    assert loader_of("cifar100").tgz_md5 == "eb9058c3a382ffc7106e4002c42a8d85"
 
 
 @pytest.fixture
@@ -116,11 +118,11 @@ def test_fetch_downloads_unpacks_and_verifies(
     server: tuple[str, Path], tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, served = server
-    source = SOURCES["cifar100"]
+    source = loader_of("cifar100")
     attributes = write_cifar(tmp_path / "made", source)
     digest = archive(source, tmp_path / "made", served / source.filename)
     attributes |= {"url": f"{url}/{source.filename}", "tgz_md5": digest}
-    monkeypatch.setitem(SOURCES, "cifar100", type("Small", (source,), attributes))
+    monkeypatch.setattr(datasets, "CIFAR100", type("Small", (source,), attributes))
     fetch_cifar("cifar100", root)
     assert len(load_cifar("cifar100", root).train) == 20
 
@@ -133,11 +135,11 @@ def test_a_bad_download_is_one_clear_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, served = server
-    source = SOURCES["cifar100"]
+    source = loader_of("cifar100")
     if served_file == "html":
         (served / source.filename).write_text("<html>Too many requests</html>")
     attributes = {"url": f"{url}/{source.filename}"}
-    monkeypatch.setitem(SOURCES, "cifar100", type("Small", (source,), attributes))
+    monkeypatch.setattr(datasets, "CIFAR100", type("Small", (source,), attributes))
     with pytest.raises(DataError, match="could not get cifar100"):
         fetch_cifar("cifar100", root)
     with pytest.raises(DataError):

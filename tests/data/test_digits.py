@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import PathDistribution
 from pathlib import Path
 
@@ -8,10 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits as load_sklearn_digits
 
-from dia_repro.data import SOURCES
-from dia_repro.data.digits import load_digits
-from dia_repro.experiments.names import FOLDER, KNOWN_DATA, PACKED
-from dia_repro.experiments.protocols import DATASETS
+from dia_repro.data.sources.digits import load_digits
 
 
 def test_the_split_is_fixed_and_stratified() -> None:
@@ -48,11 +44,3 @@ def test_a_scikit_learn_without_the_file_gives_the_same(
     packaged = load_digits()
     monkeypatch.setattr(PathDistribution, "locate_file", lambda *_: Path("/nowhere"))
     assert load_digits().digest() == packaged.digest()
-
-
-def test_each_kind_of_data_has_a_source() -> None:
-    kinds = {*KNOWN_DATA, FOLDER.rstrip(":"), PACKED.rstrip(":")}
-    assert set(SOURCES) == kinds
-    for module in SOURCES.values():
-        assert callable(import_module(f"dia_repro.data.{module}").load)
-    assert set(KNOWN_DATA) == set(DATASETS)

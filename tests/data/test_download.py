@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torchvision import datasets
 
 from dia_repro.data import DataError, download
-from dia_repro.data.cifar import SOURCES, fetch_cifar, load_cifar
+from dia_repro.data.sources.cifar import fetch_cifar, load_cifar, loader_of
 from tests.fuzz.commands import Outcome, files_in, run_command
 from tests.helpers import write_cifar
 
-ARCHIVE = SOURCES["cifar100"].filename
-BASE = SOURCES["cifar100"].base_folder
+ARCHIVE = loader_of("cifar100").filename
+BASE = loader_of("cifar100").base_folder
 
 
 class Host:
@@ -83,7 +84,7 @@ Member = tuple[tarfile.TarInfo, bytes]
 @pytest.fixture
 def offer(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
     """Have the host serve a small CIFAR-100 whose checksum is the one that is expected."""
-    source = SOURCES["cifar100"]
+    source = loader_of("cifar100")
     attributes = write_cifar(tmp_path / "made", source)
 
     def offered(change: Callable[[tarfile.TarFile], None] | None = None, **other: Any) -> None:
@@ -96,7 +97,7 @@ def offer(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
         host.content = buffer.getvalue()
         digest = md5(host.content, usedforsecurity=False).hexdigest()
         small = {**attributes, "url": host.url, "tgz_md5": digest, **other}
-        monkeypatch.setitem(SOURCES, "cifar100", type("Small", (source,), small))
+        monkeypatch.setattr(datasets, "CIFAR100", type("Small", (source,), small))
 
     offered()
     return offered
@@ -240,7 +241,7 @@ def test_an_endless_header_is_given_up(
     info.type, info.size = tarfile.XHDTYPE, 1 << 40
     host.content = gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(3_000_000))
     digest = md5(host.content, usedforsecurity=False).hexdigest()
-    monkeypatch.setattr(SOURCES["cifar100"], "tgz_md5", digest)
+    monkeypatch.setattr(loader_of("cifar100"), "tgz_md5", digest)
     assert "it holds more than 1 MB" in refusal(root)
 
 
@@ -289,10 +290,10 @@ def test_a_host_that_says_nothing_is_given_up(
     monkeypatch.setattr(download, "SILENCE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
-        monkeypatch.setattr(SOURCES["cifar100"], "url", url)
+        monkeypatch.setattr(loader_of("cifar100"), "url", url)
         assert "timed out" in refusal(root)
     host.silent.set()
-    monkeypatch.setattr(SOURCES["cifar100"], "url", host.url)
+    monkeypatch.setattr(loader_of("cifar100"), "url", host.url)
     assert "could not get cifar100" in refusal(root)
 
 
@@ -302,7 +303,7 @@ def test_a_host_that_says_nothing_is_given_up(
 def test_a_dead_host_is_one_line(
     offer: Offer, root: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SOURCES["cifar100"], "url", url)
+    monkeypatch.setattr(loader_of("cifar100"), "url", url)
     assert "try again later, or put" in refusal(root)
 
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, imagenet, load
-from dia_repro.data.dataset import WHOLE
-from dia_repro.data.decoding import centred, varied
-from dia_repro.data.folder import scan
+from dia_repro.data import DataError, known_data, load
+from dia_repro.data.batches import batches_of
+from dia_repro.data.dataset import WHOLE, Dataset, StreamedDataset
+from dia_repro.data.decoding import augmented, centred
+from dia_repro.data.image_folder import scan
 from dia_repro.data.inspection import Inspection, inspect
-from dia_repro.data.own import choose_folder
+from dia_repro.data.sources import imagenet
 from dia_repro.data.streaming import MEAN, STD
 from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.protocols import DATASETS
-from tests.helpers import write_folder
+from tests.helpers import choose, write_folder
 
 CPU = torch.device("cpu")
 
@@ -41,22 +41,22 @@ def truncate(path: Path) -> None:
 
 
 def loaded(folder: Path, root: Path, size: int | None = None) -> Dataset | StreamedDataset:
-    choice = choose_folder(folder, size, root)
+    choice = choose(folder, size, root)
     return load(choice.spec, DataLocation(root, choice.folder))
 
 
 def test_a_folder_says_what_it_is(folder: Path, root: Path) -> None:
-    choice = choose_folder(folder, None, root)
+    choice = choose(folder, None, root)
     assert choice.spec.dataset == "folder:mine"
     assert (choice.spec.classes, choice.spec.image_size) == (2, 12)
     assert choice.spec.augmentation == "crop4-flip"
     assert (choice.training_images, choice.folder) == (12, folder)
-    assert choose_folder(folder, 128, root).spec.augmentation == "resized-crop-flip"
+    assert choose(folder, 128, root).spec.augmentation == "resized-crop-flip"
 
 
 def test_images_of_different_sizes_are_brought_to_32_pixels(folder: Path, root: Path) -> None:
     Image.new("RGB", (40, 30)).save(folder / "train" / "cat" / "wide.png")
-    choice = choose_folder(folder, None, root)
+    choice = choose(folder, None, root)
     assert choice.spec.image_size == 32
     dataset = load(choice.spec, DataLocation(root, folder))
     assert isinstance(dataset, Dataset)
@@ -78,18 +78,18 @@ def test_small_images_are_held_pixel_by_pixel(folder: Path, root: Path) -> None:
 
 
 def test_the_hash_follows_names_and_bytes_alone(folder: Path, root: Path, tmp_path: Path) -> None:
-    before = choose_folder(folder, None, root).spec
+    before = choose(folder, None, root).spec
     elsewhere = tmp_path / "else" / "mine"
     shutil.copytree(folder, elsewhere, copy_function=shutil.copyfile)
-    assert choose_folder(elsewhere, None, root).spec == before
+    assert choose(elsewhere, None, root).spec == before
     (elsewhere / "train" / "dog" / "3.png").rename(elsewhere / "train" / "dog" / "33.png")
-    assert choose_folder(elsewhere, None, root).spec.content_hash != before.content_hash
+    assert choose(elsewhere, None, root).spec.content_hash != before.content_hash
     Image.new("RGB", (12, 12)).save(folder / "train" / "cat" / "0.png")
-    assert choose_folder(folder, None, root).spec.content_hash != before.content_hash
+    assert choose(folder, None, root).spec.content_hash != before.content_hash
 
 
 def test_images_that_changed_since_are_refused(folder: Path, root: Path) -> None:
-    choice = choose_folder(folder, None, root)
+    choice = choose(folder, None, root)
     (folder / "train" / "cat" / "0.png").unlink()
     with pytest.raises(DataError, match="have changed"):
         load(choice.spec, DataLocation(root, folder))
@@ -112,14 +112,14 @@ def test_damaged_images_are_named_and_refused_unless_told_otherwise(
     truncate(folder / "train" / "cat" / "2.png")
     (folder / "test" / "dog" / "0.png").write_text("not an image")
     with pytest.raises(DataError, match=r"2 damaged .*train/cat/2.png .*, test/dog/0.png"):
-        choose_folder(folder, None, root)
-    kept = choose_folder(folder, None, root, skip_damaged=True)
+        choose(folder, None, root)
+    kept = choose(folder, None, root, skip_damaged=True)
     assert kept.training_images == 11
     dataset = load(kept.spec, DataLocation(root, folder, skip_damaged=True))
     assert (dataset.training_images, dataset.test_images) == (11, 5)
     for name in ("train/cat/2.png", "test/dog/0.png"):
         (folder / name).unlink()
-    assert choose_folder(folder, None, root).spec == kept.spec
+    assert choose(folder, None, root).spec == kept.spec
 
 
 def empty(folder: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_folder_laid_out_otherwise_is_refused_in_a_sentence(
 ) -> None:
     damage(folder / where)
     with pytest.raises(DataError, match=words) as caught:
-        choose_folder(folder, None, root)
+        choose(folder, None, root)
     assert "\n" not in str(caught.value)
 
 
@@ -235,18 +235,20 @@ def test_evaluation_takes_the_middle_of_the_resized_image() -> None:
 def test_training_crops_8_to_100_per_cent_and_mirrors_half() -> None:
     ramp = np.zeros((200, 200, 3), dtype=np.uint8)
     ramp[..., 0] = np.arange(200)
-    crops = [np.asarray(varied(Image.fromarray(ramp), 32, seed)).astype(int) for seed in range(200)]
+    crops = [
+        np.asarray(augmented(Image.fromarray(ramp), 32, seed)).astype(int) for seed in range(200)
+    ]
     widths = np.array([abs(c[16, -1, 0] - c[16, 0, 0]) for c in crops])
     mirrored = np.mean([c[16, 0, 0] > c[16, -1, 0] for c in crops])
     assert 0.4 < mirrored < 0.6
     assert widths.min() < 90
     assert widths.max() > 170
-    same = np.asarray(varied(Image.fromarray(ramp), 32, 7))
+    same = np.asarray(augmented(Image.fromarray(ramp), 32, 7))
     assert np.array_equal(same, crops[7])
 
 
-def test_an_image_that_breaks_later_is_named(streamed: StreamedDataset) -> None:
-    truncate(streamed.files.root / "train" / "dog" / "4.png")
+def test_an_image_that_breaks_later_is_named(folder: Path, streamed: StreamedDataset) -> None:
+    truncate(folder / "train" / "dog" / "4.png")
     with pytest.raises(DataError, match=r"train/dog/4.png has changed since the run began"):
         epoch(streamed, 0)
 
@@ -261,7 +263,7 @@ def small_imagenet(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("small_imagenet")
 def test_imagenet_is_streamed_at_224_pixels(root: Path) -> None:
-    dataset = load(DATASETS["imagenet"].spec, DataLocation(root))
+    dataset = load(known_data("imagenet").spec, DataLocation(root))
     assert (dataset.training_images, dataset.test_images) == (8, 4)
     data = batches_of(dataset, "resized-crop-flip", CPU, 0)
     (batch,) = data.test_batches(8)
@@ -272,25 +274,28 @@ def test_imagenet_is_streamed_at_224_pixels(root: Path) -> None:
 def test_a_part_of_imagenet_is_not_imagenet(small_imagenet: Path, root: Path) -> None:
     (small_imagenet / "train" / "cat" / "0.JPEG").unlink()
     with pytest.raises(DataError, match=r"7 training .* instead of .* 8 training .*folder:"):
-        load(DATASETS["imagenet"].spec, DataLocation(root))
+        load(known_data("imagenet").spec, DataLocation(root))
 
 
 def test_damaged_imagenet_is_refused(small_imagenet: Path, root: Path) -> None:
     truncate(small_imagenet / "val" / "dog" / "1.JPEG")
     with pytest.raises(DataError, match=r"1 damaged .*val/dog/1.JPEG"):
-        load(DATASETS["imagenet"].spec, DataLocation(root))
+        load(known_data("imagenet").spec, DataLocation(root))
 
 
 def test_missing_imagenet_says_where_it_should_be(root: Path) -> None:
     with pytest.raises(DataError, match=r"data/imagenet: put its train/ and val/ there"):
-        load(DATASETS["imagenet"].spec, DataLocation(root))
+        load(known_data("imagenet").spec, DataLocation(root))
 
 
 def test_a_side_is_known_only_where_all_agree(folder: Path, root: Path) -> None:
     assert inspect(scan(folder), root).side == 12
     Image.new("L", (12, 11)).save(folder / "test" / "cat" / "odd.png")
     assert inspect(scan(folder), root) == Inspection(
-        inspect(scan(folder), root / "other").content_hash, (), (), None
+        content_hash=inspect(scan(folder), root / "other").content_hash,
+        damaged=(),
+        reasons=(),
+        side=None,
     )
 
 
@@ -304,7 +309,7 @@ def test_a_very_long_image_is_cut_before_it_is_enlarged(folder: Path, root: Path
 def test_sixteen_bits_a_pixel_are_refused(folder: Path, root: Path) -> None:
     Image.fromarray(np.full((12, 12), 40_000, np.uint16)).save(folder / "train" / "cat" / "x.png")
     with pytest.raises(DataError, match=r"train/cat/x.png"):
-        choose_folder(folder, None, root)
+        choose(folder, None, root)
 
 
 def test_files_of_the_same_names_sizes_and_times_are_not_taken_for_each_other(
@@ -316,5 +321,5 @@ def test_files_of_the_same_names_sizes_and_times_are_not_taken_for_each_other(
         for path in sorted(folder.rglob("*.bmp")):
             Image.new("RGB", (12, 12), (number, 0, 0)).save(path)
             os.utime(path, (0, 0))
-        hashes.add(choose_folder(folder, None, root).spec.content_hash)
+        hashes.add(choose(folder, None, root).spec.content_hash)
     assert len(hashes) == 2

@@ -15,15 +15,17 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from dia_repro.data import DataError, Dataset, StreamedDataset, batches_of, imagenet, load, own
+from dia_repro.data import DataError, known_data, load
+from dia_repro.data.batches import batches_of
+from dia_repro.data.dataset import Dataset, StreamedDataset
 from dia_repro.data.decoding import centred
-from dia_repro.data.folder import scan
+from dia_repro.data.image_folder import scan
 from dia_repro.data.inspection import inspect
 from dia_repro.data.opening import MOST_PIXELS, TURNS, open_rgb, upright
-from dia_repro.data.own import choose_folder
+from dia_repro.data.sources import imagenet
+from dia_repro.data.sources.folder import middle
 from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.protocols import DATASETS
-from tests.helpers import clean_environment, write_folder
+from tests.helpers import choose, clean_environment, write_folder
 
 CPU = torch.device("cpu")
 
@@ -108,17 +110,17 @@ def test_names_need_not_be_utf8(folder: Path, root: Path) -> None:
         os.rename(folder / "train" / "cat" / "0.png", odd)  # noqa: PTH104 - of bytes
     except OSError:
         pytest.skip("this file system has no such names")
-    choice = choose_folder(folder, 96, root)
+    choice = choose(folder, 96, root)
     dataset = load(choice.spec, DataLocation(root, folder))
     assert sum(len(labels) for _, labels in batches(dataset)) == 6
-    small = choose_folder(folder, 12, root)
+    small = choose(folder, 12, root)
     assert load(small.spec, DataLocation(root, folder)).training_images == 6
     with open(odd, "wb"):  # noqa: PTH123 - of bytes
         pass
     with pytest.raises(DataError, match=r"1 damaged") as caught:
-        choose_folder(folder, None, root)
+        choose(folder, None, root)
     assert str(caught.value).encode()
-    assert choose_folder(folder, None, root, skip_damaged=True).training_images == 5
+    assert choose(folder, None, root, skip_damaged=True).training_images == 5
 
 
 def batches(dataset: Dataset | StreamedDataset, workers: int = 0) -> list[tuple[torch.Tensor, ...]]:
@@ -148,17 +150,17 @@ def test_a_folder_that_may_not_be_read_is_named(
 
 def test_a_name_that_is_too_long_is_refused(root: Path) -> None:
     with pytest.raises(DataError):
-        choose_folder(Path("a" * 5000), None, root)
+        choose(Path("a" * 5000), None, root)
     with pytest.raises(DataError):
-        load(DATASETS["imagenet"].spec, DataLocation(Path("a" * 5000)))
+        load(known_data("imagenet").spec, DataLocation(Path("a" * 5000)))
     with pytest.raises(DataError):
-        load(DATASETS["cifar10"].spec, DataLocation(Path("a" * 5000)))
+        load(known_data("cifar10").spec, DataLocation(Path("a" * 5000)))
 
 
 def test_a_circle_of_links_is_refused(tmp_path: Path, root: Path) -> None:
     (tmp_path / "round").symlink_to(tmp_path / "round")
     with pytest.raises(DataError):
-        choose_folder(tmp_path / "round", None, root)
+        choose(tmp_path / "round", None, root)
 
 
 @pytest.mark.parametrize("name", ["a\nb", b"\xff"])
@@ -169,7 +171,7 @@ def test_a_folder_no_experiment_can_be_named_after_is_refused(
     odd = tmp_path / os.fsdecode(name)
     (tmp_path / "mine").rename(odd)
     with pytest.raises(DataError, match="rename it"):
-        choose_folder(odd, None, root)
+        choose(odd, None, root)
 
 
 def remembered(**changed: object) -> str:
@@ -251,7 +253,7 @@ def test_a_turned_image_makes_another_experiment_and_imagenet_is_read_as_it_lies
         hashes, pixels = set(), []
         for orientation in (1, 3):
             photograph(folder / "test" / "cat" / "0.png", orientation)
-            choice = choose_folder(folder, size, root)
+            choice = choose(folder, size, root)
             hashes.add(choice.spec.content_hash)
             dataset = load(choice.spec, DataLocation(root, folder))
             data = batches_of(dataset, dataset_augmentation(dataset), CPU, 0)
@@ -267,7 +269,7 @@ def test_a_turned_image_makes_another_experiment_and_imagenet_is_read_as_it_lies
     pixels = []
     for orientation in (1, 3):
         photograph(root / "imagenet" / "val" / "cat" / "0.png", orientation)
-        dataset = load(DATASETS["imagenet"].spec, DataLocation(root))
+        dataset = load(known_data("imagenet").spec, DataLocation(root))
         data = batches_of(dataset, "none", CPU, 0)
         pixels.append(next(iter(data.test_batches(4)))[0])
     assert torch.equal(*pixels)
@@ -300,7 +302,7 @@ def test_an_image_too_large_for_memory_is_damaged_and_its_size_is_the_reason(
     assert inspection.damaged == (("train/cat/wide.png",) if expected else ())
     if expected:
         with pytest.raises(DataError, match=rf"{size[0]:,}×{size[1]:,} pixels, more than 89 mill"):
-            choose_folder(folder, None, root)
+            choose(folder, None, root)
 
 
 def test_a_very_wide_image_is_cut_before_it_is_enlarged() -> None:
@@ -325,7 +327,7 @@ def test_images_are_cut_and_resized_as_torchvision_does(size: tuple[int, int]) -
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
     side = min(width, height)
     theirs = resize(center_crop(image, [side, side]), [32, 32])
-    assert np.array_equal(np.asarray(own.middle(image, 32)), np.asarray(theirs))
+    assert np.array_equal(np.asarray(middle(image, 32)), np.asarray(theirs))
 
 
 def test_one_class_is_nothing_to_tell_apart(folder: Path) -> None:
@@ -341,7 +343,7 @@ def test_a_class_without_test_images_is_named(folder: Path, root: Path) -> None:
     for path in sorted((folder / "test" / "dog").iterdir()):
         path.write_text("no image")
     with pytest.raises(DataError, match="test/dog has no image that can be decoded"):
-        choose_folder(folder, None, root, skip_damaged=True)
+        choose(folder, None, root, skip_damaged=True)
     for path in sorted((folder / "test" / "dog").iterdir()):
         path.unlink()
     with pytest.raises(DataError, match="test/dog has no image"):
@@ -353,10 +355,10 @@ def test_a_class_without_test_images_is_named(folder: Path, root: Path) -> None:
 
 def test_which_of_test_and_val_is_used_is_said_once(folder: Path, root: Path) -> None:
     said: list[str] = []
-    choose_folder(folder, None, root, remark=said.append)
+    choose(folder, None, root, remark=said.append)
     assert said == []
     write_folder(folder, {"val": 1})
-    choose_folder(folder, None, root, remark=said.append)
+    choose(folder, None, root, remark=said.append)
     (line,) = said
     assert "test/ and val/: test/ is tested on" in line
     assert len(scan(folder).test) == 4
@@ -371,14 +373,14 @@ def test_imagenets_own_test_folder_is_no_obstacle(
     folder = write_folder(root / "imagenet", {"train": 2, "val": 1})
     (folder / "test").mkdir()
     Image.new("RGB", (12, 12)).save(folder / "test" / "0.png")
-    assert load(DATASETS["imagenet"].spec, DataLocation(root)).test_images == 2
+    assert load(known_data("imagenet").spec, DataLocation(root)).test_images == 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_vanishes_during_training_is_a_sentence(
     folder: Path, root: Path, workers: int
 ) -> None:
-    choice = choose_folder(folder, 96, root)
+    choice = choose(folder, 96, root)
     dataset = load(choice.spec, DataLocation(root, folder))
     (folder / "train" / "dog" / "1.png").unlink()
     with pytest.raises(DataError, match=r"train/dog/1.png cannot be decoded any more") as caught:
@@ -389,9 +391,9 @@ def test_an_image_that_vanishes_during_training_is_a_sentence(
 def test_an_image_that_vanishes_while_images_are_read_is_a_sentence(
     folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice = choose_folder(folder, None, root)
+    choice = choose(folder, None, root)
     found = inspect(scan(folder), root / "inspections")
-    monkeypatch.setattr("dia_repro.data.own.inspect", vanish(folder, lambda: found))
+    monkeypatch.setattr("dia_repro.data.sources.folder.inspect", vanish(folder, lambda: found))
     with pytest.raises(DataError, match=r"train/dog/1.png cannot be decoded any more"):
         load(choice.spec, DataLocation(root, folder))
 
@@ -413,8 +415,8 @@ LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from dia_repro.data.dataset import DataError
-from dia_repro.data.folder import scan
+from dia_repro.data.registry import DataError
+from dia_repro.data.image_folder import scan
 from dia_repro.data.inspection import inspect
 
 found = scan(Path(sys.argv[1]))

@@ -18,13 +18,12 @@ import pytest
 from PIL import Image
 
 from dia_repro.data import DataError, load
-from dia_repro.data.folder import scan
+from dia_repro.data.image_folder import scan
 from dia_repro.data.inspection import inspect
 from dia_repro.data.opening import MOST_SCANS, UnfitImageError, in_threads, open_rgb
-from dia_repro.data.own import choose_folder
 from dia_repro.experiments.names import DataLocation
 from tests.data.slow_images import many_scans, repeated_tags, tiled
-from tests.helpers import clean_environment, write_folder
+from tests.helpers import choose, clean_environment, write_folder
 
 # The command line, which says when the decoder has begun with a slow image.
 COMMAND = (
@@ -176,7 +175,7 @@ class StoppedError(Exception):
 
 def test_run_that_decodes_a_slow_image_can_be_stopped(tmp_path: Path) -> None:
     folder = slow_folder(tmp_path / "mine", 4096)
-    data = choose_folder(folder, 8, tmp_path).spec
+    data = choose(folder, 8, tmp_path).spec
 
     def stop(_done: int, of: int) -> None:
         if of == 5:  # test images

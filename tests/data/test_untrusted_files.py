@@ -12,15 +12,15 @@ import pytest
 import torch
 from PIL import EpsImagePlugin, Image
 
-from dia_repro.data import DataError, StreamedDataset, batches_of
+from dia_repro.data import DataError
+from dia_repro.data.batches import batches_of
+from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.download import md5_of
-from dia_repro.data.folder import scan
+from dia_repro.data.image_folder import sample, scan
 from dia_repro.data.inspection import inspect
-from dia_repro.data.manifest import MANIFEST, read_manifest
 from dia_repro.data.opening import MOST_BYTES, MOST_PIXELS, UnfitImageError, open_rgb, read_file
-from dia_repro.data.own import choose_folder
-from dia_repro.data.throughput import rate_of_folder
-from tests.helpers import cli, write_folder
+from dia_repro.data.sources.packed import MANIFEST, open_pack
+from tests.helpers import choose, cli, write_folder
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_pipe_in_place_of_an_image_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_an_image_replaced_by_a_pipe_is_not_waited_for(folder: Path, root: Path) -> None:
     found = scan(folder)
-    dataset = StreamedDataset("folder:mine", found, 96, "")
+    dataset = StreamedDataset("folder:mine", found.train, found.test, 96, "")
     for path in (folder / "test").rglob("*.png"):
         path.unlink()
         os.mkfifo(path)
@@ -103,16 +103,19 @@ def test_an_image_replaced_by_a_pipe_is_not_waited_for(folder: Path, root: Path)
         list(batches_of(dataset, "none", torch.device("cpu"), 0).test_batches(4))
 
 
-def test_the_rate_of_a_folder_with_pipes_is_measured_on_its_images(folder: Path) -> None:
+def test_a_sample_of_a_folder_with_pipes_is_of_its_images(folder: Path) -> None:
     for number in range(20):
         os.mkfifo(folder / "train" / "cat" / f"pipe{number}.png")
-    assert rate_of_folder(folder, 96, turn=True).per_core > 0
+    found = sample(folder, 100)
+    assert sorted(map(found.describe, range(len(found)))) == sorted(
+        map(str, (folder / "train").glob("*/?.png"))
+    )
 
 
 def test_a_pack_description_of_terabytes_is_not_read(tmp_path: Path) -> None:
     sparse(tmp_path / MANIFEST, 4 << 40)
     with pytest.raises(DataError, match=r"pack.json is damaged"):
-        read_manifest(tmp_path)
+        open_pack(tmp_path)
 
 
 def test_a_cifar_file_of_terabytes_is_not_read(tmp_path: Path) -> None:
@@ -138,7 +141,7 @@ def test_picture_files_that_are_not_used_are_counted_by_suffix(folder: Path, roo
         (folder / "train" / "cat" / name).touch()
     (folder / "test" / "dog" / "d.avif").touch()
     said: list[str] = []
-    choose_folder(folder, None, root, remark=said.append)
+    choose(folder, None, root, remark=said.append)
     (line,) = said
     assert "not used, by suffix: 1 .avif, 2 .gif, 1 .heic; convert them to .png or .jpg" in line
 
@@ -157,7 +160,7 @@ def test_images_in_both_parts_and_in_two_classes_are_told(folder: Path, root: Pa
     assert inspection.in_two == (("train/cat/1.png", "train/dog/7.png"),)
     assert inspect(scan(folder), root) == inspection  # as remembered
     said: list[str] = []
-    choose_folder(folder, None, root, remark=said.append)
+    choose(folder, None, root, remark=said.append)
     assert said == inspection.remarks
     assert "2 (train/cat/0.png = test/cat/8.png, train/dog/2.png = test/dog/9.bmp)" in said[0]
     assert "1 (train/cat/1.png = train/dog/7.png)" in said[1]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dia_repro.data import DataError, StreamedDataset
-from dia_repro.data.folder import scan
+from dia_repro.data import DataError
+from dia_repro.data.dataset import StreamedDataset
+from dia_repro.data.image_folder import scan
 from dia_repro.data.streaming import StreamedData
 from tests.helpers import clean_environment, write_folder
 
@@ -29,7 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def streamed(folder: Path, workers: int, size: int = 96) -> StreamedData:
-    dataset = StreamedDataset("folder:mine", scan(folder), size, "")
+    found = scan(folder)
+    dataset = StreamedDataset("folder:mine", found.train, found.test, size, "")
     return StreamedData(dataset, "resized-crop-flip", CPU, workers)
 
 

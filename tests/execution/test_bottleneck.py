@@ -1,92 +1,111 @@
-"""Which of data path and training is slower, from given figures."""
+"""Whether data or the training step limits: what is measured, and what is said of it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from dia_repro.data.throughput import CoreRate
-from dia_repro.execution.bottleneck import Balance, is_streamed, with_data_path
+from benchmarks.photographs import write_photographs
+from dia_repro.data import DataError, known_data, own_images
+from dia_repro.data.registry import is_streamed
+from dia_repro.execution.bottleneck import (
+    DataLimit,
+    data_limits,
+    decoded_per_second,
+    with_decoding,
+)
+from dia_repro.execution.machine import Machine
 from dia_repro.execution.planning import PlannedRun
-from dia_repro.experiments.protocols import DATASETS, own_images
+from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
-from tests.helpers import tiny_spec
+from tests.helpers import choose, tiny_spec
 
 PACK = "dia-repro data pack imagenet"
-PATH, SLOW = "Data path of imagenet:", "the data path is the bottleneck"
-
-
-def balance(
-    per_core: float,
-    training: float | None,
-    *,
-    gain: float | None = 3.1,
-    cores: int = 16,
-    runs: int = 1,
-    device: str = "cuda:0",
-    pack: str | None = PACK,
-) -> Balance:
-    rate = CoreRate(per_core, gain)
-    return Balance("imagenet", rate, cores, runs, "resnet50", training, device, pack)
+LIMIT = DataLimit("imagenet", 1520.0, 16, "resnet50", 2300.0, "cuda:0", PACK)
 
 
 @pytest.mark.parametrize(
-    ("one", "bottleneck", "sentence"),
+    ("limit", "sentence"),
     [
         (
-            balance(95, 2300),
-            "data",
+            LIMIT,
             (
-                f"{PATH} 95 images/s per core × 16 cores = 1,520 images/s; training resnet50 on "
-                f"cuda:0 takes 2,300: {SLOW}; '{PACK}' would make it 3.1 times as fast, enough."
+                "Data: 16 cores decode 1,520 images/s of imagenet, resnet50 trains on 2,300 on "
+                f"cuda:0: the data limit; '{PACK}' makes decoding faster."
             ),
         ),
-        (balance(95, 5000), "data", "3.1 times as fast, still not enough."),
-        (balance(95, 5000, gain=None, pack=None), "data", f"takes 5,000: {SLOW}."),
-        (balance(95, 5000, gain=1.02), "data", f"takes 5,000: {SLOW}."),
-        (balance(200, 2300), "training", "takes 2,300: the GPU is the bottleneck."),
-        (balance(95, 1500), "even", "neither waits long for the other; 'dia-repro data pack"),
-        (balance(95, 400, cores=8, runs=2), "training", "× 8 cores for each of 2 runs = 760"),
         (
-            balance(95, 3.04, cores=1, device="cpu"),
-            "training",
+            replace(LIMIT, trained=600.0),
             (
-                "per core × 1 core = 95 images/s; training resnet50 on cpu takes 3 of the "
-                "same cores: training is the bottleneck, the data path adds 3.2% to its time."
+                "Data: 16 cores decode 1,520 images/s of imagenet, resnet50 trains on 600 on "
+                "cuda:0: the training step limits."
             ),
         ),
-        (balance(95, None, device="cpu"), "training", "; there is no GPU here to keep busy."),
+        (replace(LIMIT, pack=None), "on cuda:0: the data limit."),
+        (
+            replace(LIMIT, cores=1, decoded=9.5, trained=None),
+            "Data: 1 core decodes 9.5 images/s of imagenet.",
+        ),
     ],
 )
-def test_what_is_said(one: Balance, bottleneck: str, sentence: str) -> None:
-    assert one.bottleneck == bottleneck
-    assert sentence in one.sentence()
-    assert one.sentence().endswith(".")
+def test_one_sentence_says_what_limits(limit: DataLimit, sentence: str) -> None:
+    assert limit.sentence().endswith(sentence)
 
 
 @pytest.mark.parametrize(
     ("data", "streamed"),
     [
-        (DATASETS["imagenet"].spec, True),
-        (DATASETS["cifar100"].spec, False),
-        (DATASETS["digits"].spec, False),
+        (known_data("imagenet").spec, True),
+        (known_data("cifar100").spec, False),
+        (known_data("digits").spec, False),
         (own_images("folder:pets", 2, 64, "a" * 64), False),
         (own_images("folder:pets", 2, 65, "a" * 64), True),
         (own_images("packed:pets-256-q90", 2, 224, "a" * 64), True),
     ],
 )
-def test_what_is_streamed(data: DataSpec, streamed: bool) -> None:
+def test_images_beyond_64_pixels_are_streamed(data: DataSpec, streamed: bool) -> None:
     assert is_streamed(data) is streamed
 
 
-def test_estimates_count_the_data_path_in() -> None:
+def test_estimates_count_the_decoding_in() -> None:
     spec = tiny_spec(epochs=3)
     run = PlannedRun(("table5",), 1000, spec, 0, None, seconds=60.0)
 
     def seconds(supply: float, *, shared: bool) -> float | None:
-        (one,) = with_data_path([run], {spec.data: supply}, shared=shared)
+        (one,) = with_decoding([run], {spec.data: replace(LIMIT, decoded=supply)}, shared=shared)
         return one.seconds
 
     assert seconds(100, shared=True) == pytest.approx(60 + 30), "in turn"
     assert seconds(100, shared=False) == 60, "at the same time"
     assert seconds(10, shared=False) == pytest.approx(300)
-    assert with_data_path([run], {}, shared=True) == [run]
+    assert with_decoding([run], {}, shared=True) == [run]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    write_photographs(tmp_path / "pets", 6, 2, 2)
+    return tmp_path / "pets"
+
+
+def test_the_rate_is_that_of_the_images_that_are_here(images: Path, tmp_path: Path) -> None:
+    data = choose(images, 96, tmp_path / "data").spec
+    assert 1 < decoded_per_second(data, DataLocation(tmp_path / "data", images)) < 10_000
+    with pytest.raises(DataError):
+        decoded_per_second(known_data("imagenet").spec, DataLocation(tmp_path))
+
+
+def test_only_streamed_data_of_open_runs_have_a_limit(images: Path, tmp_path: Path) -> None:
+    location = DataLocation(tmp_path / "data", images)
+    spec = tiny_spec(epochs=3)
+    streamed = spec.model_copy(update={"data": choose(images, 96, location.root).spec})
+    held, run = (
+        PlannedRun(("table5",), 1000, one, 0, None, seconds=60.0) for one in (spec, streamed)
+    )
+    limits = data_limits([held, run], Machine(("cpu",), 2), 1, location)
+    assert [*limits] == [streamed.data]
+    (limit,) = limits.values()
+    assert limit.trained == pytest.approx(1000 * 3 / 60)
+    assert limit.pack == f"dia-repro data pack folder:{images}"
+    assert data_limits([held], Machine(("cpu",), 2), 1, location) == {}

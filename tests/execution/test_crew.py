@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dia_repro.data.own import choose_folder
 from dia_repro.errors import UsageError
 from dia_repro.execution.attempt import NOT_EQUAL
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.machine import Machine, NoGPUError
+from dia_repro.execution.machine import Machine, NoGPUError, Slots
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.results.queries import RunDetail, run_detail
@@ -25,7 +23,7 @@ from dia_repro.results.schema import State
 from tests.execution.test_local import wait_until
 from tests.execution.tiny_runs import make_orders
 from tests.fuzz.commands import run_command
-from tests.helpers import one_line, tiny_spec, write_folder
+from tests.helpers import choose, one_line, tiny_spec, write_folder
 
 SPEC = tiny_spec(attention=DIALSTMAttention(reduction=4, stages=(1, 2, 3)), epochs=3)
 OnMessage = Callable[[LocalExecutor, Message], None]
@@ -154,7 +152,7 @@ def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None
 def test_each_process_has_its_own_that_decode_images(tmp_path: Path) -> None:
     """Images too large to be held; two processes of the run, each with one that decodes."""
     photos = write_folder(tmp_path / "photos", {"train": 6, "test": 3}, side=80)
-    data = choose_folder(photos, 72, tmp_path).spec
+    data = choose(photos, 72, tmp_path).spec
     whole = tiny_spec(epochs=1).model_copy(update={"data": data})
     recipe = whole.recipe.model_copy(update={"batch_size": 4})
     run = Shared(tmp_path / "runs", whole.model_copy(update={"recipe": recipe}))
@@ -283,7 +281,7 @@ def test_runs_have_neighbouring_gpus_to_themselves() -> None:
     [
         (["--gpus-per-run", "2", "--device", "cpu"], "there is no GPU here"),
         (["--gpus-per-run", "2", "--per-gpu", "2"], "either --per-gpu or --gpus-per-run"),
-        (["--slurm", "partition=x"], "add --executor slurm"),
+        (["--slurm", "partition=x"], "--slurm does not go with --executor local"),
     ],
 )
 def test_what_cannot_be_shared_is_refused_in_a_sentence(

@@ -20,10 +20,10 @@ from benchmarks.step.measure import _serve
 from dia_repro.cli import probes
 from dia_repro.cli.doctor import _gpu_checks
 from dia_repro.cli.progress import Terminal
-from dia_repro.execution import calibration, forkserver
+from dia_repro.execution import estimates, forkserver
 from dia_repro.execution.attempt import Attempt
-from dia_repro.execution.calibration import images_of_a_step
 from dia_repro.execution.crew import follow
+from dia_repro.execution.estimates import images_of_a_step
 from dia_repro.execution.executors import find_executor
 from dia_repro.execution.machine import Machine, NoGPUError, find_machine, runs_on
 from dia_repro.execution.messages import Message, Notice, WorkOrder
@@ -169,7 +169,7 @@ def serve(task: Task) -> None:
 
 
 def measure(text: str) -> None:
-    calibration._measure(text, "cuda:1", 1, Pipe()[1])
+    estimates._measure(text, "cuda:1", 1, Pipe()[1])
 
 
 def second_of_two(order: WorkOrder) -> None:

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from dia_repro.artifacts import choose
-from dia_repro.execution import calibration, estimates, forkserver
-from dia_repro.execution.calibration import CalibrationError, seconds_per_image
+from dia_repro.execution import estimates, forkserver
 from dia_repro.execution.estimates import (
     EVALUATION,
     START_SECONDS,
+    CalibrationError,
     at_full_speed,
+    seconds_per_image,
     wall_seconds,
     with_estimates,
 )
@@ -112,7 +113,7 @@ def test_steps_that_cannot_be_made_are_one_error(capfd: pytest.CaptureFixture[st
 
 def test_stopped_server_does_not_hold_up_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each process is ended, and the server tells of the end."""
-    answer = calibration._answer
+    answer = estimates._answer
 
     def stop_then_answer(connection: Connection) -> float:
         server = standard._forkserver._forkserver_pid  # type: ignore[attr-defined]
@@ -125,7 +126,7 @@ def test_stopped_server_does_not_hold_up_calibration(monkeypatch: pytest.MonkeyP
 
     bad = tiny_spec().model_copy(update={"precision": "bf16"})
     bad = bad.model_copy(update={"data": bad.data.model_copy(update={"image_size": 10**6})})
-    monkeypatch.setattr(calibration, "_answer", stop_then_answer)
+    monkeypatch.setattr(estimates, "_answer", stop_then_answer)
     before = signal.signal(signal.SIGALRM, rescue)
     signal.alarm(30)
     try:

@@ -19,7 +19,7 @@ from multiprocessing.forkserver import _forkserver as server
 from pathlib import Path
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Progress
-from dia_repro.execution.slots import Slots
+from dia_repro.execution.machine import Slots
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 
@@ -49,7 +49,7 @@ from multiprocessing.forkserver import _forkserver as server
 from pathlib import Path
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Progress
-from dia_repro.execution.slots import Slots
+from dia_repro.execution.machine import Slots
 from tests.execution.tiny_runs import make_orders
 from tests.helpers import tiny_spec
 

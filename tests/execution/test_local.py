@@ -21,8 +21,8 @@ from filelock import FileLock
 from dia_repro.execution import forkserver
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.leasing import acquire_lock
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
-from dia_repro.execution.slots import Slots
 from dia_repro.execution.upkeep import folder_of
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import NoAttention

@@ -21,11 +21,11 @@ import pytest
 import torch
 
 import dia_repro
+from dia_repro.data import known_data
 from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.protocols import DATASETS
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import RunSummary, all_runs, run_detail
 from dia_repro.results.schema import State
@@ -102,7 +102,7 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     found = connect(cluster.address)
     assert (len(found.nodes), found.room(Share(0, 1))) == (3, 3)
     check_nodes(found, Share(0, 1), [tiny_spec().data], DataLocation(tmp_path), Store(tmp_path))
-    cifar10 = [DATASETS["cifar10"].spec]
+    cifar10 = [known_data("cifar10").spec]
     with pytest.raises(UnfitNodeError, match=r"^node \S+, \S+, \S+: cifar10"):
         check_nodes(found, Share(0, 1), cifar10, DataLocation(tmp_path), Store(tmp_path))
     database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
@@ -471,8 +471,8 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--executor", "ray", "--jobs", "2"), 2, "--jobs is for this machine"),
-        (("--address", "auto"), 2, "add --executor ray"),
+        (("--executor", "ray", "--jobs", "2"), 2, "--jobs does not go with --executor ray"),
+        (("--address", "auto"), 2, "--address does not go with --executor local"),
         (("--executor", "ray", "--address", "127.0.0.1:1"), 3, "no Ray cluster at 127.0.0.1:1"),
         (("--executor", "ray", "--address", "nowhere"), 3, "no Ray cluster at nowhere"),
         (("--per-gpu", "2", "--device", "cpu"), 3, "no GPU here to share"),

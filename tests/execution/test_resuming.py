@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from dia_repro.data import AnyDataset, Dataset
+from dia_repro.data.dataset import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock
-from dia_repro.execution.ledger import Ledger
 from dia_repro.execution.messages import Begun, Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.run_store import RunStore
 from dia_repro.execution.upkeep import remove_run
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
@@ -206,7 +206,7 @@ def test_weights_stay_until_the_end_is_recorded(
     def fail(*_arguments: object, **_options: object) -> None:
         raise FullDiskError
 
-    monkeypatch.setattr(Ledger, "end", fail)
+    monkeypatch.setattr(RunStore, "end", fail)
     with pytest.raises(FullDiskError):
         train(replace(order, keep=keep))
     monkeypatch.undo()
@@ -334,7 +334,7 @@ class KilledError(BaseException):
     """Stands for SIGKILL: nothing after it is done."""
 
 
-class MortalLedger(Ledger):
+class MortalStore(RunStore):
     """One whose process is killed when it calls `dies_at` for the `times`th time."""
 
     def __init__(self, database: Database, dies_at: str, times: int) -> None:
@@ -356,9 +356,9 @@ def test_gradients_of_the_last_epoch_outlive_a_kill_at_its_end(
     spec = tiny_spec(epochs=2)
     spec = spec.model_copy(update={"model": spec.model.model_copy(update={"skip": False})})
     database, (order,) = make_orders(tmp_path, [spec], 1)
-    ledger = MortalLedger(open_database(order.database, create=False), dies_at, 2)
+    run_store = MortalStore(open_database(order.database, create=False), dies_at, 2)
     with pytest.raises(KilledError):
-        Attempt(order, lambda _: None, lambda: False, ledger).run()
+        Attempt(order, lambda _: None, lambda: False, run_store).run()
     ended, _ = train(order)
     assert ended.outcome is Outcome.FINISHED
     assert set(analysis_parts(database, order.run_id, '{"kind": "gradients"}')) == {0, 1}

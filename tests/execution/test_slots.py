@@ -14,11 +14,10 @@ from dia_repro.errors import AbsentError, UsageError
 from dia_repro.execution import planning
 from dia_repro.execution.estimates import with_estimates
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.machine import Machine
+from dia_repro.execution.machine import Machine, Slots
 from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
 from dia_repro.execution.options import Selection
 from dia_repro.execution.requests import request_to_train
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.results import leases, writer
 from dia_repro.results.database import open_database

@@ -19,9 +19,9 @@ import pytest
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Notice, Outcome, WorkOrder
 from dia_repro.execution.options import Resources
-from dia_repro.execution.slots import Slots
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
@@ -206,7 +206,7 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path
 @pytest.mark.parametrize("cpus", ["0", "-1", "x", "9" * 5000, "1" + "0" * 22])
 def test_impossible_cpus_per_task_are_refused(cpus: str) -> None:
     with pytest.raises(UsageError, match="a number from 1 to 9999"):
-        on_slurm.Slurm.find(Resources(slurm=(f"cpus-per-task={cpus}",)), Dialogue())
+        on_slurm.Slurm(Resources(slurm=(f"cpus-per-task={cpus}",)), Dialogue())
 
 
 @pytest.mark.parametrize("text", ["=5", "partition=", "--", "two words"])

@@ -16,10 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dia_repro.data.own import choose_folder
 from dia_repro.execution import worker
+from dia_repro.execution.endings import cause_of_death
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.failures import cause_of_death
+from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import (
     Begun,
     Ended,
@@ -29,7 +29,6 @@ from dia_repro.execution.messages import (
     WorkOrder,
     describe_owner,
 )
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results.database import Database, open_database
@@ -38,7 +37,7 @@ from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.provenance import collect
 from tests.execution.tiny_runs import make_orders
-from tests.helpers import tiny_spec, write_folder
+from tests.helpers import choose, tiny_spec, write_folder
 
 Train = Callable[[WorkOrder, Connection], None]
 
@@ -46,7 +45,7 @@ Train = Callable[[WorkOrder, Connection], None]
 def streamed_run(tmp_path: Path, images: int = 12) -> tuple[Database, WorkOrder]:
     """A run on images that are too large to be held."""
     photos = write_folder(tmp_path / "photos", {"train": images, "test": 2}, side=80)
-    data = choose_folder(photos, 72, tmp_path).spec
+    data = choose(photos, 72, tmp_path).spec
     tiny = tiny_spec(attention=NoAttention(), epochs=3)
     recipe = tiny.recipe.model_copy(update={"batch_size": 4})
     spec = tiny.model_copy(update={"data": data, "recipe": recipe})

@@ -6,18 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.data import load
-from dia_repro.data.digits import load_digits
+from dia_repro.data import known_data, load
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.errors import UsageError
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
-from dia_repro.experiments.protocols import (
-    DATASETS,
-    Request,
-    known_data,
-    make_spec,
-    paper_recipe,
-    shortened,
-)
+from dia_repro.experiments.protocols import Request, make_spec, paper_recipe, shortened
 from dia_repro.experiments.spec import ImageNetBackbone, ModelSpec, NoAttention, ResNetBackbone
 from dia_repro.paper import hyperparameters
 
@@ -38,7 +31,7 @@ def test_paper_recipes_are_tables_10_and_11_field_by_field(network: str) -> None
 
 def test_the_paper_protocol_trains_on_the_papers_data_with_crop_and_flip() -> None:
     spec = make_spec(MODEL, "ResNet164", "cifar100", Request(Protocol.PAPER, Precision.TF32))
-    assert spec.data == DATASETS["cifar100"].spec
+    assert spec.data == known_data("cifar100").spec
     assert (spec.data.classes, spec.data.image_size) == (100, 32)
     assert spec.data.augmentation == "crop4-flip"
     assert (spec.recipe.epochs, spec.recipe.milestones) == (180, (60, 120))
@@ -79,4 +72,4 @@ def test_unknown_data_is_refused() -> None:
 
 
 def test_image_counts_for_estimates_are_true_for_digits() -> None:
-    assert load_digits().training_images == DATASETS["digits"].training_images
+    assert load_digits().training_images == known_data("digits").training_images

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dia_repro.analysis import divergence_probe
 from dia_repro.cli import main
-from dia_repro.data.cifar import SOURCES
+from dia_repro.data.sources.cifar import loader_of
 from dia_repro.execution import estimates
 from dia_repro.results import writer
 from dia_repro.results.database import open_database
@@ -132,7 +132,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "initial_steps",
         lambda *_: divergence_probe.InitialSteps(1.0, (2.0, math.nan)),
     )
-    for source in SOURCES.values():
+    for source in map(loader_of, ("cifar10", "cifar100")):
         monkeypatch.setattr(source, "url", "http://127.0.0.1:9/nothing-listens-here")
     here = tmp_path / "here"
     here.mkdir()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec
 from dia_repro.models import fast, from_spec
 from dia_repro.models.network import StagedNetwork
@@ -197,7 +197,7 @@ TRAIN_ONE_EPOCH = """
 import torch
 from dia_repro.training.numerics import prepare_process
 prepare_process(1, torch.device("cpu"))
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.training.trainer import Trainer
 from tests.helpers import tiny_spec
 print(Trainer(tiny_spec(), 0, load_digits(8), torch.device("cpu")).run_epoch().train_loss)

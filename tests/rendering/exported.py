@@ -15,7 +15,7 @@ from pyarrow import parquet
 from sqlalchemy import inspect, select
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.experiments.protocols import own_images
+from dia_repro.data import own_images
 from dia_repro.experiments.spec import (
     SEAttention,
     Spec,

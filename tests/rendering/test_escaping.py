@@ -23,8 +23,9 @@ from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.learning import learning
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
+from dia_repro.data import DataChoice, own_images
 from dia_repro.experiments.names import Protocol
-from dia_repro.experiments.protocols import DataChoice, Request, own_images
+from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.escaping import CONTROL, latex, markdown, visible, without_formula
 from dia_repro.rendering.export import write_table

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.data import known_data
 from dia_repro.experiments.names import Protocol
-from dia_repro.experiments.protocols import Request, known_data
+from dia_repro.experiments.protocols import Request
 from dia_repro.rendering.cells import CELL_FIELDS, cell_records
 from dia_repro.rendering.files import OutputError, write_text
 from dia_repro.rendering.grid import Grid, make_grid

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from dia_repro.execution import leasing
 from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, silent
-from dia_repro.execution.ledger import Ledger
+from dia_repro.execution.run_store import RunStore
 from dia_repro.results import backends, leases, writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.leases import (
@@ -38,8 +38,8 @@ def end(database: Database, lease: Lease) -> None:
 def watch(
     database: Database, holder: Holder, lease: float, *, stop: bool = False
 ) -> tuple[Holder, ...]:
-    ledger = Ledger(database)
-    return silent(lambda: ledger.look(holder.lease.run_id), [holder], lambda: stop, lease)
+    run_store = RunStore(database)
+    return silent(lambda: run_store.look(holder.lease.run_id), [holder], lambda: stop, lease)
 
 
 def test_a_run_has_one_holder(database: Database) -> None:
@@ -143,7 +143,7 @@ def test_a_beating_holder_is_left_alone(
     monkeypatch.setattr(leasing, "BEAT_SECONDS", LEASE / 4)
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
-    with Heart(Ledger(database), lease) as heart:
+    with Heart(RunStore(database), lease) as heart:
         (holder,) = holders(database)
         assert watch(database, holder, LEASE) == ()
         assert not heart.taken_over
@@ -160,7 +160,7 @@ def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
     real = time.time
     for hours in (1, -1):
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
-        with Heart(Ledger(database), lease):
+        with Heart(RunStore(database), lease):
             (holder,) = holders(database)
             assert watch(database, holder, LEASE) == ()
         (holder,) = holders(database)
@@ -190,7 +190,7 @@ def test_silence_counts_only_while_heartbeats_can_be_written(
     thread = threading.Thread(target=hold)
     thread.start()
     taken.wait()
-    with Heart(Ledger(database), lease):
+    with Heart(RunStore(database), lease):
         assert watch(database, holder, 0.4) == ()
         thread.join()
     assert holders(database)[0].beats > holder.beats
@@ -204,7 +204,7 @@ def test_a_heart_notices_that_it_was_taken_over(
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
     monkeypatch.setattr(leasing, "BEAT_SECONDS", 0.3)
-    with Heart(Ledger(database), lease) as heart:
+    with Heart(RunStore(database), lease) as heart:
         begin(database, run, "quick", "machine one")
         heart.join(timeout=10)
         assert heart.taken_over

@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import math
 import os
+import signal
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
-from dia_repro.results import backends, migrations
+from dia_repro.results import backends, migrations, upgrade
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.checks import database_findings
 from dia_repro.results.database import open_database
@@ -111,6 +113,31 @@ def test_without_room_for_the_copy_nothing_is_changed(
         upgrade_database(str(old))
     assert old.read_bytes() == before
     assert list(old.parent.iterdir()) == [old]
+
+
+def kill_this_process(_file: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_copies_of_killed_processes_are_removed(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = old.with_name("other.db")
+    open_database(str(database), create=True).close()
+    for work in (lambda: upgrade_database(str(old)), lambda: copy_of(database, "killed.db")):
+        with monkeypatch.context() as patch:
+            patch.setattr(upgrade, "flush_file", kill_this_process)
+            process = get_context("fork").Process(target=work)
+            process.start()
+            process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert len(list(old.parent.glob(".*.partial"))) == 1
+    copy_of(database, "copy.db")
+    found = sorted(path.name for path in old.parent.iterdir())
+    assert found == ["copy.db", "other.db", "runs.db"]
+
+
+def copy_of(path: Path, name: str) -> None:
+    with closing(open_database(str(path), create=False)) as database:
+        back_up(database, path.with_name(name))
 
 
 @pytest.mark.postgres

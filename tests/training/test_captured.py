@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention
 from dia_repro.models import from_spec
 from dia_repro.models.network import StagedNetwork

@@ -19,7 +19,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.execution import forkserver
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.training.distributed import (

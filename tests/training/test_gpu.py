@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.execution.machine import find_machine, why_unusable
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.training.captured import CapturedStep
@@ -104,7 +104,7 @@ def test_deterministic_trainings_agree_to_the_bit() -> None:
         "import torch\n"
         "from dia_repro.training.numerics import prepare_process\n"
         "prepare_process(1, torch.device('cuda'), deterministic=True)\n"
-        "from dia_repro.data.digits import load_digits\n"
+        "from dia_repro.data.sources.digits import load_digits\n"
         "from dia_repro.training.trainer import Trainer\n"
         "from tests.helpers import tiny_spec\n"
         "trainer = Trainer(tiny_spec(), 0, load_digits(), torch.device('cuda'))\n"
@@ -142,7 +142,7 @@ def test_a_run_on_the_second_gpu_leaves_the_first_alone() -> None:
         "from dia_repro.training.numerics import prepare_process\n"
         "device = torch.device('cuda:1')\n"
         "prepare_process(1, device)\n"
-        "from dia_repro.data.digits import load_digits\n"
+        "from dia_repro.data.sources.digits import load_digits\n"
         "from dia_repro.training.trainer import Trainer\n"
         "from tests.helpers import tiny_spec\n"
         "trainer = Trainer(tiny_spec(), 0, load_digits(), device)\n"

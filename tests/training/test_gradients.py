@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dia_repro.data.digits import load_digits
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.slots import Slots
+from dia_repro.execution.machine import Slots
 from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.models import from_spec

@@ -115,7 +115,7 @@ SCRIPT = """
 import subprocess, sys
 from pathlib import Path
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.slots import Slots
+from dia_repro.execution.machine import Slots
 from tests.execution.tiny_runs import make_orders, report
 from tests.helpers import tiny_spec
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dia_repro.data.digits import load_digits
-from dia_repro.data.resident import ResidentData
+from dia_repro.data.batches import ResidentData
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.spec import NoAttention, RecipeSpec
 from dia_repro.training.numerics import PrecisionError
 from dia_repro.training.seeding import derive_seed, generator, global_seed

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from dia_repro.errors import AbsentError, UsageError
 
 if TYPE_CHECKING:
-    from dia_repro.execution.dialogue import Dialogue
+    from dia_repro.execution.dialogue import Dialogue, Listener
+    from dia_repro.execution.endings import Supervisor
     from dia_repro.execution.machine import Machine
     from dia_repro.execution.messages import Ended, WorkOrder
     from dia_repro.execution.options import Resources
@@ -42,54 +43,52 @@ class Worked:
 
 
 class Executor(ABC):
-    """Base of what trains runs.
+    """Base of what trains runs; made of the resources that were asked for and a dialogue.
 
     Attributes:
         options: names of the fields of `Resources` that it takes, next to `executor` and `device`.
         data_is_here: whether runs read their data on this machine.
         shares_database: whether several machines open the database themselves.
         machine: this machine, or one like a cluster's nodes.
+        gpus_of_a_run: number of GPUs of each run, or the part of one; 1 also where there are none.
     """
 
     options: ClassVar[frozenset[str]] = frozenset()
     data_is_here: ClassVar[bool] = False
     shares_database: ClassVar[bool] = False
-    machine: Machine
 
-    @classmethod
-    @abstractmethod
-    def find(cls, resources: Resources, dialogue: Dialogue) -> Executor:
-        """Return the executor on the resources asked for.
-
-        Raises:
-            UsageError: options that do not go together.
-            AbsentError: no such GPU or cluster, or a package that it needs is not installed.
-        """
-
-    @property
-    @abstractmethod
-    def gpus_of_a_run(self) -> float:
-        """Number of GPUs of each run, or the part of one; 1 also where there are none."""
+    def __init__(self, machine: Machine, gpus_of_a_run: float) -> None:
+        self.machine, self.gpus_of_a_run = machine, gpus_of_a_run
 
     @abstractmethod
     def room(self, runs: int) -> int:
         """Return how many of `runs` runs are trained at a time."""
 
-    @abstractmethod
     def on_one_machine(self, at_once: int) -> int:
         """Return how many of `at_once` runs at a time share one machine."""
+        return at_once
 
-    @abstractmethod
     def check(
         self, data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
     ) -> None:
-        """Look for what is missing, damaged or cannot be written, before any worker starts.
+        """Look through data, and write to the store of checkpoints, before any worker starts.
 
-        Args:
-            store: of checkpoints.
+        Raises:
+            DataError: data are missing, damaged, or not what they were.
+            AbsentError: the store cannot be written.
         """
+        from dia_repro.data import load
+        from dia_repro.execution.leasing import lock_location
+        from dia_repro.training.probing import probe
+        from dia_repro.training.store import Folder
 
-    @abstractmethod
+        lock_location(Folder(store, ""))
+        for spec in dict.fromkeys(data):
+            with dialogue.watch(f"Looking through {spec.dataset}") as on_progress:
+                load(spec, location, on_progress)
+        with probe(store):
+            pass
+
     def work(
         self,
         database: Database,
@@ -97,14 +96,21 @@ class Executor(ABC):
         weights: Mapping[int, int],
         dialogue: Dialogue,
     ) -> Worked:
-        """Train runs, or hand them over.
+        """Train runs and wait for them, or hand them over.
 
         Args:
             weights: cost of each run, by its number, in any unit.
         """
+        with dialogue.progress(orders, weights) as listener:
+            working = self.supervisor(database, len(orders), listener)
+            return Worked(working.run(orders), working.stopping)
+
+    def supervisor(self, database: Database, runs: int, listener: Listener) -> Supervisor:
+        """Return what gives runs to workers, and hears them; for executors that wait."""
+        raise NotImplementedError
 
 
-_REGISTERED: dict[str, type[Executor]] = {}
+_REGISTERED: dict[str, Any] = {}  # subclasses, each with a constructor of its own
 E = TypeVar("E", bound=type[Executor])
 
 
@@ -141,29 +147,9 @@ def find_executor(resources: Resources, dialogue: Dialogue) -> Executor:
     foreign = resources.given - kind.options - {"executor", "device"}
     if foreign:
         option = min(foreign).replace("_", "-")
-        raise UsageError(f"--{option} does not go with --executor {name}")
+        hint = "leave it out, or choose another executor"
+        raise UsageError(f"--{option} does not go with --executor {name}: {hint}")
     if resources.per_gpu and resources.gpus_per_run:
         raise UsageError("either --per-gpu or --gpus-per-run: several runs a GPU, or GPUs a run")
-    return kind.find(resources, dialogue)
-
-
-def look_through(
-    data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
-) -> None:
-    """Look through data on this machine, and write to the store of checkpoints.
-
-    Raises:
-        DataError: data are missing, damaged, or not what they were.
-        AbsentError: the store cannot be written.
-    """
-    from dia_repro.data import load
-    from dia_repro.execution.leasing import lock_location
-    from dia_repro.training.probing import probe
-    from dia_repro.training.store import Folder
-
-    lock_location(Folder(store, ""))
-    for spec in dict.fromkeys(data):
-        with dialogue.watch(f"Looking through {spec.dataset}") as on_progress:
-            load(spec, location, on_progress)
-    with probe(store):
-        pass
+    executor: Executor = kind(resources, dialogue)
+    return executor

@@ -6,93 +6,55 @@ A worker that dies takes down no other.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from dia_repro.execution import forkserver, worker
-from dia_repro.execution.dialogue import Dialogue
-from dia_repro.execution.executors import Executor, Worked, look_through, register
-from dia_repro.execution.failures import cause_of_death, record_failure, record_kill
-from dia_repro.execution.machine import Machine, find_machine
+from dia_repro.execution.dialogue import Dialogue, Listener
+from dia_repro.execution.endings import OnMessage, Signals, Supervisor, cause_of_death
+from dia_repro.execution.executors import Executor, register
+from dia_repro.execution.machine import Slots, find_machine
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
     Begun,
     Ended,
-    Message,
-    Notice,
     Outcome,
     WorkOrder,
 )
 from dia_repro.execution.options import Resources
-from dia_repro.execution.slots import Slots
-from dia_repro.execution.stopping import Signals
-from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.spec import DataSpec
-from dia_repro.results.database import Database, VanishedError
+from dia_repro.results.database import Database
 from dia_repro.results.leases import Lease
-from dia_repro.training.store import Store
 
 POLL_SECONDS = 0.5
 # What multiprocessing gives where the server that a process was forked from is gone.
 UNKNOWN_EXIT_CODE = 255
 
-OnMessage = Callable[[WorkOrder, Message], None]
-
 
 @register("local")
-@dataclass
 class Local(Executor):
-    """Worker processes of this machine."""
+    """Worker processes of this machine: by default one for each GPU, or each core of a CPU."""
 
     options = frozenset({"jobs", "per_gpu", "gpus_per_run"})
     data_is_here = True
 
-    machine: Machine
-    resources: Resources
-
-    @classmethod
-    def find(cls, resources: Resources, dialogue: Dialogue) -> Local:
-        """Find GPUs or processors, and say which GPUs are not used."""
-        machine = find_machine(resources.device)
-        for reason in machine.unusable:
+    def __init__(self, resources: Resources, dialogue: Dialogue) -> None:
+        gpus = resources.gpus_per_run or 1 / (resources.per_gpu or 1)
+        super().__init__(find_machine(resources.device), gpus)
+        self.resources = resources
+        for reason in self.machine.unusable:
             dialogue.notice(f"Not used: {reason}.")
-        return cls(machine, resources)
-
-    @property
-    def gpus_of_a_run(self) -> float:
-        """One GPU by default."""
-        return self.resources.gpus_per_run or 1 / (self.resources.per_gpu or 1)
 
     def room(self, runs: int) -> int:
         """Return one run for each GPU, or each core of a CPU, unless options say otherwise."""
         return self._slots(runs).total
 
-    def on_one_machine(self, at_once: int) -> int:
-        """Return all of them."""
-        return at_once
-
-    def check(
-        self, data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
-    ) -> None:
-        """Look through the data here, and write to the store of checkpoints."""
-        look_through(data, location, store, dialogue)
-
-    def work(
-        self,
-        database: Database,
-        orders: Sequence[WorkOrder],
-        weights: Mapping[int, int],
-        dialogue: Dialogue,
-    ) -> Worked:
-        """Train the runs, and wait for them."""
-        with dialogue.progress(orders, weights) as progress:
-            slots, hear = self._slots(len(orders)), progress.on_message
-            working = LocalExecutor(database, slots, hear, progress.on_stopping)
-            return Worked(working.run(orders), working.stopping)
+    def supervisor(self, database: Database, runs: int, listener: Listener) -> LocalExecutor:
+        """Return what keeps the slots of so many runs busy."""
+        slots = self._slots(runs)
+        return LocalExecutor(database, slots, listener.on_message, listener.on_stopping)
 
     def _slots(self, runs: int) -> Slots:
         asked = self.resources
@@ -109,15 +71,13 @@ class _Worker:
     asked_to_stop: bool = False
 
 
-class LocalExecutor:
+class LocalExecutor(Supervisor):
     """Keeps all slots busy until every order is done, or a signal says stop.
 
     Args:
-        database: to record the failure of a worker that died without a word.
+        database, on_message, on_stopping: see `Supervisor`.
         slots: where orders go, each to a worker process of its own; an order that finds no room
             lets those after it pass.
-        on_message: called in this process with whatever workers say.
-        on_stopping: called once when a signal has come and workers are saving.
         train: what a worker process does; sends messages and ends with one `Ended`.
     """
 
@@ -129,10 +89,8 @@ class LocalExecutor:
         on_stopping: Callable[[], None] = lambda: None,
         train: Callable[[WorkOrder, Connection], None] = worker.main,
     ) -> None:
-        self.database, self.slots, self.train = database, slots, train
-        self.on_message, self.on_stopping = on_message, on_stopping
-        self.stopping = False
-        self._gone: VanishedError | None = None
+        super().__init__(database, on_message, on_stopping)
+        self.slots, self.train = slots, train
         self._signals = Signals()
         self._active: list[_Worker] = []
 
@@ -163,8 +121,8 @@ class LocalExecutor:
                         active.remove(one)
                         self.slots.give_back(one.order.device, one.order.memory)
                         ended[one.order.run_id] = self._settle(one)
-        if self._gone:
-            raise self._gone
+        if self.gone:
+            raise self.gone
         return ended
 
     def stop_now(self) -> None:
@@ -178,7 +136,7 @@ class LocalExecutor:
 
     @property
     def _winding_up(self) -> bool:
-        return self.stopping or self._gone is not None
+        return self.stopping or self.gone is not None
 
     def _place(self, waiting: list[WorkOrder]) -> WorkOrder | None:
         """The first that finds room, with its device; it waits no longer."""
@@ -223,15 +181,11 @@ class LocalExecutor:
     def _settle(self, one: _Worker) -> Ended:
         forkserver.join(one.process)
         one.connection.close()
-        killed = False
-        if one.ended is None:
-            one.ended = self._died(one)
-            killed = one.ended.outcome is Outcome.INTERRUPTED
-        if killed:
-            self._record(one, partial(record_kill, self.database))
-        elif one.ended.outcome is Outcome.FAILED:
-            self._record(one, partial(record_failure, self.database, reason=one.ended.detail or ""))
-        if not self._gone:  # or they would all say the same
+        silent = one.ended is None
+        one.ended = one.ended or self._died(one)
+        killed = silent and one.ended.outcome is Outcome.INTERRUPTED
+        self.record(one.order, one.lease, one.ended, killed=killed)
+        if not self.gone:  # or they would all say the same
             self.on_message(one.order, one.ended)
         return one.ended
 
@@ -243,17 +197,6 @@ class LocalExecutor:
         if (one.asked_to_stop or self._signals.stop) and code == -signal.SIGTERM:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
         return Ended(Outcome.FAILED, cause_of_death(code))
-
-    def _record(
-        self, one: _Worker, record: Callable[[WorkOrder, Lease | None], Notice | None]
-    ) -> None:
-        try:
-            notice = record(one.order, one.lease)
-        except VanishedError as error:
-            self._gone = error
-        else:
-            if notice:
-                self.on_message(one.order, notice)
 
 
 def ask_to_end(process: BaseProcess) -> None:

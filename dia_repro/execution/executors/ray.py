@@ -9,9 +9,8 @@ is an actor on the machine of whoever started the runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import ray
@@ -19,23 +18,20 @@ from ray.exceptions import RayError, TaskCancelledError
 
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import worker
-from dia_repro.execution.dialogue import Dialogue
-from dia_repro.execution.executors import Executor, Worked, register
-from dia_repro.execution.failures import record_failure, record_kill
-from dia_repro.execution.ledger import Ledger
+from dia_repro.execution.dialogue import Dialogue, Listener
+from dia_repro.execution.endings import OnMessage, Signals, Supervisor
+from dia_repro.execution.executors import Executor, register
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
     Begun,
     Ended,
     Message,
-    Notice,
     Outcome,
     WorkOrder,
 )
 from dia_repro.execution.options import Device, Resources
 from dia_repro.execution.ray_nodes import (
-    Cluster,
     ClusterError,
     Share,
     absolute,
@@ -44,11 +40,11 @@ from dia_repro.execution.ray_nodes import (
     connect,
     on_node,
 )
-from dia_repro.execution.stopping import Signals
+from dia_repro.execution.run_store import RunStore
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 from dia_repro.results.backends import sqlite_path
-from dia_repro.results.database import Database, VanishedError
+from dia_repro.results.database import Database
 from dia_repro.results.leases import Lease
 from dia_repro.training.environment import forget_settings
 from dia_repro.training.store import Store
@@ -61,34 +57,23 @@ RETRIES = 3
 
 
 @register("ray")
-@dataclass
 class Ray(Executor):
     """Tasks of a Ray cluster, each with the same share of a node."""
 
     options = frozenset({"per_gpu", "gpus_per_run", "address"})
 
-    machine: Machine
-    cluster: Cluster
-    share: Share
-
-    @classmethod
-    def find(cls, resources: Resources, dialogue: Dialogue) -> Ray:
-        """Join the cluster, or start one on this machine."""
+    def __init__(self, resources: Resources, dialogue: Dialogue) -> None:
         del dialogue
-        cluster = connect(resources.address)
-        on_gpus = resources.device is not Device.CPU and cluster.gpus > 0
+        self.cluster = connect(resources.address)
+        on_gpus = resources.device is not Device.CPU and self.cluster.gpus > 0
         many = resources.per_gpu or resources.gpus_per_run
         if not on_gpus and (many or resources.device is Device.CUDA):
             raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
         gpus = (resources.gpus_per_run or 1 / (resources.per_gpu or 1)) if on_gpus else 0
-        share = cluster.share(gpus)
-        largest = max(node.room(share) for node in cluster.nodes)
-        return cls(Machine((share.device,), share.cpus * largest), cluster, share)
-
-    @property
-    def gpus_of_a_run(self) -> float:
-        """One GPU by default."""
-        return self.share.gpus or 1
+        self.share = self.cluster.share(gpus)
+        self.largest = max(node.room(self.share) for node in self.cluster.nodes)
+        cores = self.share.cpus * self.largest
+        super().__init__(Machine((self.share.device,), cores), self.share.gpus or 1)
 
     def room(self, runs: int) -> int:
         """Return as many runs as the cluster has GPUs, or cores, for."""
@@ -97,7 +82,7 @@ class Ray(Executor):
     def on_one_machine(self, at_once: int) -> int:
         """Return what the largest node has room for; each run keeps its share of threads."""
         del at_once
-        return max(node.room(self.share) for node in self.cluster.nodes)
+        return self.largest
 
     def check(
         self, data: Sequence[DataSpec], location: DataLocation, store: Store, dialogue: Dialogue
@@ -106,18 +91,10 @@ class Ray(Executor):
         with dialogue.watch("Looking at the cluster's nodes"):
             check_nodes(self.cluster, self.share, data, location, store)
 
-    def work(
-        self,
-        database: Database,
-        orders: Sequence[WorkOrder],
-        weights: Mapping[int, int],
-        dialogue: Dialogue,
-    ) -> Worked:
-        """Train the runs, and wait for them."""
-        with dialogue.progress(orders, weights) as progress:
-            hear = progress.on_message
-            working = RayExecutor(database, self.share, hear, progress.on_stopping)
-            return Worked(working.run(orders), working.stopping)
+    def supervisor(self, database: Database, runs: int, listener: Listener) -> RayExecutor:
+        """Return what gives runs to the cluster, however many there are."""
+        del runs
+        return RayExecutor(database, self.share, listener.on_message, listener.on_stopping)
 
 
 @ray.remote
@@ -125,7 +102,7 @@ class _Board:
     """Between workers and whoever started them: messages, the wish to stop, the SQLite file."""
 
     def __init__(self, location: str | None) -> None:
-        self.ledger = Ledger.at(location) if location else None
+        self.run_store = RunStore.at(location) if location else None
         self.messages: list[tuple[int, Message]] = []
         self.begun: set[int] = set()
         self.stopping = False
@@ -146,9 +123,9 @@ class _Board:
         self.stopping = True
 
     def write(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
-        """Call the ledger; an error is returned, for Ray would wrap it."""
+        """Call the run_store; an error is returned, for Ray would wrap it."""
         try:
-            return getattr(self.ledger, name)(*arguments, **options)
+            return getattr(self.run_store, name)(*arguments, **options)
         except DiaReproError as error:
             return error
 
@@ -162,8 +139,8 @@ def _answer(reference: Any) -> Any:
     return reference.future().result()
 
 
-class _RemoteLedger:
-    """A ledger whose calls the board makes."""
+class _RemoteRunStore:
+    """A run_store whose calls the board makes."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
@@ -232,18 +209,16 @@ def _train(
     with _Line(board, order.run_id) as line:
         if line.stop_requested:
             return None
-        ledger = cast("Ledger", _RemoteLedger(board)) if through_board else None
-        return attempt(order, line.send, lambda: line.stop_requested, ledger)
+        run_store = cast("RunStore", _RemoteRunStore(board)) if through_board else None
+        return attempt(order, line.send, lambda: line.stop_requested, run_store)
 
 
-class RayExecutor:
+class RayExecutor(Supervisor):
     """Gives all orders to the cluster at once, which works on as many as it has room for.
 
     Args:
-        database: on this machine, or a server that all nodes reach.
+        database, on_message, on_stopping: see `Supervisor`.
         share: what each run takes.
-        on_message: called in this process with whatever workers say.
-        on_stopping: called once when a signal has come and workers are saving.
         attempt: what a task does with its order; `worker.attempt` or the like.
     """
 
@@ -251,14 +226,12 @@ class RayExecutor:
         self,
         database: Database,
         share: Share,
-        on_message: Callable[[WorkOrder, Message], None],
+        on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         attempt: Callable[..., Ended] = worker.attempt,
     ) -> None:
-        self.database, self.share, self.attempt = database, share, attempt
-        self.on_message, self.on_stopping = on_message, on_stopping
-        self.stopping = False
-        self._gone: VanishedError | None = None
+        super().__init__(database, on_message, on_stopping)
+        self.share, self.attempt = share, attempt
         self._asked_to_stop = self._killed = False
         self._begun: set[int] = set()
         self._leases: dict[int, Lease] = {}
@@ -281,8 +254,8 @@ class RayExecutor:
                 f"the Ray cluster is gone: {reason} Runs are kept to their last epoch: "
                 "the same command goes on"
             ) from error
-        if self._gone:
-            raise self._gone
+        if self.gone:
+            raise self.gone
         return ended
 
     def _work(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
@@ -304,7 +277,7 @@ class RayExecutor:
                     list(waiting), num_returns=len(waiting), timeout=EXCHANGE_SECONDS
                 )
                 self.stopping = signals.stop
-                if self.stopping or self._gone:
+                if self.stopping or self.gone:
                     self._stop(board, waiting, kill=signals.kill)
                 self._listen(board, by_run)
                 for one in done:
@@ -312,7 +285,7 @@ class RayExecutor:
                     last = self._settle(one, order)
                     if last is not None:
                         ended[order.run_id] = last
-                        if not self._gone:  # or they would all say the same
+                        if not self.gone:  # or they would all say the same
                             self.on_message(order, last)
         ray.kill(board)
         return ended
@@ -364,22 +337,11 @@ class RayExecutor:
         except TaskCancelledError:
             return None
         except RayError as error:
-            if self._killed:
-                self._record(order, partial(record_kill, self.database))
-                return Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
             reason = f"its task was lost: {str(error).strip().splitlines()[0]}"
             ended = Ended(Outcome.FAILED, reason)
+            if self._killed:
+                ended = Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
+                self.record(order, self._leases.get(order.run_id), ended, killed=True)
         if ended is not None and ended.outcome is Outcome.FAILED:
-            self._record(order, partial(record_failure, self.database, reason=ended.detail or ""))
+            self.record(order, self._leases.get(order.run_id), ended, killed=False)
         return ended
-
-    def _record(
-        self, order: WorkOrder, record: Callable[[WorkOrder, Lease | None], Notice | None]
-    ) -> None:
-        try:
-            notice = record(order, self._leases.get(order.run_id))
-        except VanishedError as error:
-            self._gone = error
-        else:
-            if notice:
-                self.on_message(order, notice)

@@ -22,12 +22,11 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from dia_repro.errors import AbsentError, DiaReproError, UsageError
 from dia_repro.execution.dialogue import Dialogue
-from dia_repro.execution.executors import Executor, Worked, look_through, register
+from dia_repro.execution.executors import Executor, Worked, register
 from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.machine import Machine
+from dia_repro.execution.machine import Machine, Slots
 from dia_repro.execution.messages import Message, Outcome, WorkOrder, describe
 from dia_repro.execution.options import Device, Resources
-from dia_repro.execution.slots import Slots
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 from dia_repro.rendering.escaping import visible
@@ -116,19 +115,13 @@ class Submission:
 
 
 @register("slurm")
-@dataclass
 class Slurm(Executor):
     """Tasks of a Slurm job array, which are submitted and left alone."""
 
     options = frozenset({"jobs", "gpus_per_run", "slurm"})
     shares_database = True
 
-    machine: Machine
-    submission: Submission
-
-    @classmethod
-    def find(cls, resources: Resources, dialogue: Dialogue) -> Slurm:
-        """Read the options of sbatch; asks no cluster."""
+    def __init__(self, resources: Resources, dialogue: Dialogue) -> None:
         del dialogue
         sbatch = dict(_name_and_value(text) for text in resources.slurm)
         on_cpu = resources.device is Device.CPU
@@ -138,14 +131,9 @@ class Slurm(Executor):
         cpus = str(sbatch.pop("cpus-per-task", CPUS_PER_GPU * gpus or 1))
         if not re.fullmatch("[1-9][0-9]{0,3}", cpus):
             raise UsageError(f"--slurm cpus-per-task={cpus}: a number from 1 to 9999")
-        submission = Submission(resources.jobs, gpus, int(cpus), sbatch)
-        submission.parameters()  # refuses what it cannot be
-        return cls(Machine(("cpu" if on_cpu else "cuda:0",), int(cpus)), submission)
-
-    @property
-    def gpus_of_a_run(self) -> float:
-        """One GPU by default."""
-        return self.submission.gpus or 1
+        self.submission = Submission(resources.jobs, gpus, int(cpus), sbatch)
+        self.submission.parameters()  # refuses what it cannot be
+        super().__init__(Machine(("cpu" if on_cpu else "cuda:0",), int(cpus)), gpus or 1)
 
     def room(self, runs: int) -> int:
         """Return as many runs as Slurm starts: for estimates all, unless `--jobs` says less."""
@@ -161,7 +149,7 @@ class Slurm(Executor):
     ) -> None:
         """Look on this machine at what nodes are to find too."""
         check_slurm()
-        look_through(data, location, store, dialogue)
+        super().check(data, location, store, dialogue)
 
     def work(
         self,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.photographs import write_photographs
 from dia_repro.data.packing import pack
-from dia_repro.data.photographs import write_photographs
 from tests.data.packs import TEST, TRAIN, job
 
 
@@ -25,12 +25,7 @@ def images(photographs: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "inspections"
-
-
-@pytest.fixture
-def packed(images: Path, memory: Path) -> Path:
+def packed(images: Path) -> Path:
     wanted = job(images)
-    pack(wanted, memory)
+    pack(wanted)
     return wanted.target

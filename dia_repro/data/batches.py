@@ -1,17 +1,50 @@
-"""A data set held on the device as uint8: small ones need no worker processes."""
+"""Batches of a data set: of images that the device holds as uint8, or that are streamed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import assert_never
 
 import torch
 
-from dia_repro.data.augmentation import AUGMENTATIONS, Draw, crop, draw, pad
-from dia_repro.data.dataset import WHOLE, Batch, Dataset, Images, Normalisation, OnWait, go_on
+from dia_repro.data.augmentation import AUGMENTATIONS, Draw, Normalisation, crop, draw, pad
+from dia_repro.data.dataset import (
+    WHOLE,
+    AnyDataset,
+    Batch,
+    Dataset,
+    Images,
+    OnWait,
+    StreamedDataset,
+    go_on,
+)
+from dia_repro.data.streaming import StreamedData
+
+
+def batches_of(
+    dataset: AnyDataset,
+    augmentation: str,
+    device: torch.device,
+    workers: int,
+    part: slice = WHOLE,
+) -> ResidentData | StreamedData:
+    """Return what makes training and test batches of a data set.
+
+    Args:
+        workers: processes that decode images, where they are not held decoded.
+        part: of each batch, which of its images are made: there may be none.
+    """
+    match dataset:
+        case StreamedDataset():
+            return StreamedData(dataset, augmentation, device, workers, part)
+        case Dataset():
+            return ResidentData(dataset, augmentation, device, part)
+        case _:
+            assert_never(dataset)
 
 
 class ResidentData:
-    """Normalised float batches from uint8 images that stay on the device.
+    """Normalised float batches of uint8 images on the device; small sets need no processes.
 
     Args:
         dataset: the data set.
@@ -44,7 +77,7 @@ class ResidentData:
         start: int = 0,
         on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
     ) -> Iterator[Batch]:
-        """One epoch: every training image once, the last batch smaller where it must be.
+        """Yield one epoch: every training image once, the last batch smaller where it must be.
 
         Args:
             batch_size: images a batch.
@@ -71,7 +104,7 @@ class ResidentData:
         batch_size: int,
         on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
     ) -> Iterator[Batch]:
-        """Every test image once, as it is."""
+        """Yield every test image once, as it is."""
         for first in range(0, len(self.test), batch_size):
             chosen = slice(first, first + batch_size)
             pixels, labels = self.test.pixels[chosen], self.test.labels[chosen]

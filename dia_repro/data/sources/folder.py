@@ -5,20 +5,32 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from dia_repro.data.dataset import DataError, Dataset, Images, OnProgress, as_images
-from dia_repro.data.folder import Files, ImageFolder, scan
+from dia_repro.data.dataset import AnyDataset, Dataset, Images, StreamedDataset, as_images
+from dia_repro.data.image_folder import Files, scan
+from dia_repro.data.image_folder import sample as sample_folder
 from dia_repro.data.inspection import MEMORY, inspect, sound
 from dia_repro.data.opening import in_threads, open_rgb, upright
-from dia_repro.data.streaming import StreamedDataset
+from dia_repro.data.registry import (
+    DataChoice,
+    DataError,
+    Findings,
+    OnProgress,
+    Source,
+    is_streamed,
+    own_folder,
+    own_images,
+    register,
+)
 from dia_repro.experiments.names import FOLDER, DataLocation
-from dia_repro.experiments.protocols import LARGEST_LIKE_CIFAR, DataChoice, own_images
 from dia_repro.experiments.spec import DataSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT_SIDE, LEAST_SIDE, LARGEST_SIDE = 32, 8, 1024
 LEAST_STD = 1 / 255
@@ -27,30 +39,22 @@ LEAST_STD = 1 / 255
 def choose_folder(
     path: Path,
     image_size: int | None,
-    root: Path,
-    *,
-    skip_damaged: bool = False,
+    location: DataLocation,
     on_progress: OnProgress | None = None,
-    remark: Callable[[str], object] | None = None,
+    remark: Callable[[str], object] = lambda _: None,
 ) -> DataChoice:
-    """Look a folder of images through, and say what an experiment on it is.
+    """Look a folder of images through, and say what an experiment on it is: see `Choose`.
 
     Args:
         path: holds train/CLASS/ and test/CLASS/ or val/CLASS/; its own name is the data's.
         image_size: side in pixels; None takes the images' own if all agree, else 32.
-        root: the folder of downloaded data sets, where the look is remembered.
-        remark: called with what a person should know of how the folder was read.
-
-    Raises:
-        DataError: it is not there, not laid out so, or has damaged images.
     """
     path = resolved(path)
     found = scan(path)
-    inspection = inspect(found, root / MEMORY, on_progress)
-    if remark is not None:
-        for text in (*found.remarks, *inspection.remarks):
-            remark(text)
-    kept = sound(found, inspection, skip_damaged=skip_damaged)
+    inspection = inspect(found, location.root / MEMORY, on_progress)
+    for text in (*found.remarks, *inspection.remarks):
+        remark(text)
+    kept = sound(found, inspection, skip_damaged=location.skip_damaged)
     own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
     size = image_size or own or DEFAULT_SIDE
     try:
@@ -61,7 +65,7 @@ def choose_folder(
 
 
 def resolved(path: Path) -> Path:
-    """The folder's own place, without links.
+    """Return a folder's path without links.
 
     Raises:
         DataError: links lead in a circle.
@@ -74,8 +78,8 @@ def resolved(path: Path) -> Path:
 
 def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
-) -> Dataset | StreamedDataset:
-    """The images that a spec was made for.
+) -> AnyDataset:
+    """Return the images that a spec was made for.
 
     Args:
         on_progress: called with images done and images in all, where they are looked through anew
@@ -84,33 +88,60 @@ def load(
     Raises:
         DataError: they are not there, or not the same any more.
     """
-    path = location.folder
-    if path is None:
-        raise DataError(f"{spec.dataset} is not on this machine: give its path with --dataset")
+    path = own_folder(spec, location)
     found = scan(path)
     inspection = inspect(found, location.root / MEMORY, on_progress)
-    if inspection.content_hash != spec.content_hash:
+    digest = inspection.content_hash
+    if digest != spec.content_hash:
         raise DataError(f"the images in {path} have changed since the run was asked for")
     kept = sound(found, inspection, skip_damaged=location.skip_damaged)
-    if spec.image_size > LARGEST_LIKE_CIFAR:
-        return StreamedDataset(spec.dataset, kept, spec.image_size, inspection.content_hash)
-    splits = (kept.train, kept.test)
-    train, test = (_decode(kept, split, spec.image_size, on_progress) for split in splits)
+    if is_streamed(spec):
+        return StreamedDataset(
+            spec.dataset, kept.train, kept.test, spec.image_size, digest, kept.classes
+        )
+    train, test = (_decode(one, spec.image_size, on_progress) for one in (kept.train, kept.test))
     mean, std = _statistics(train.pixels)
     return Dataset(spec.dataset, train, test, mean, std)
 
 
-def _decode(folder: ImageFolder, split: Files, size: int, on_progress: OnProgress | None) -> Images:
+def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDataset:
+    """Return a few random training images."""
+    files = sample_folder(own_folder(spec, location), count)
+    return StreamedDataset(spec.dataset, files, files, spec.image_size, "")
+
+
+def check(path: Path, location: DataLocation, on_progress: OnProgress | None) -> Findings:
+    """Look a folder through; damaged images are findings.
+
+    Raises:
+        DataError: it is not there, or not laid out as it should be.
+    """
+    found = scan(resolved(path))
+    inspection = inspect(found, location.root / MEMORY, on_progress)
+    size = f"{inspection.side}×{inspection.side} pixels" if inspection.side else "various sizes"
+    said = [f"Damaged: {inspection.complaint}"] if inspection.damaged else []
+    there = (
+        f"{path}: {len(found.classes):,} classes, {len(found.train):,} training and "
+        f"{len(found.test):,} test images of {size}, {len(inspection.damaged):,} damaged; "
+        f"content hash {inspection.content_hash[:16]}"
+    )
+    damaged = tuple(path / name for name in inspection.damaged)
+    return Findings((*said, *found.remarks, *inspection.remarks, there), damaged)
+
+
+def _decode(split: Files, size: int, on_progress: OnProgress | None) -> Images:
+    import torch
+
     pixels = np.empty((len(split), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        path = split.file(folder.root, index)
         try:
-            image = upright(open_rgb(io.BytesIO(split.read(folder.root, index))))
+            image = upright(open_rgb(io.BytesIO(split.read(index))))
         except DataError:  # it is not the one that was looked at
             raise
         except Exception as error:  # decoders raise what they like
-            raise DataError(f"{path} cannot be decoded any more: {error}") from error
+            reason = f"{split.describe(index)} cannot be decoded any more: {error}"
+            raise DataError(reason) from error
         if image.size != (size, size):
             # The middle first: a very long image would grow beyond all memory.
             image = middle(image, size)
@@ -122,7 +153,7 @@ def _decode(folder: ImageFolder, split: Files, size: int, on_progress: OnProgres
 
 
 def middle(image: Image.Image, size: int) -> Image.Image:
-    """The largest square in the middle, resized; as torchvision's functions do it.
+    """Return the largest square in the middle, resized as torchvision's functions do it.
 
     By Pillow itself: loading torchvision takes longer than to look through a small folder.
     """
@@ -136,7 +167,9 @@ def middle(image: Image.Image, size: int) -> Image.Image:
 def _statistics(
     pixels: Tensor,
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
+    """Return mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
+    import torch
+
     total, squares = torch.zeros(2, 3, dtype=torch.int64)
     for part in pixels.split(1000):
         whole = part.to(torch.int64)
@@ -148,3 +181,6 @@ def _statistics(
     red, green, blue = (mean / 255).tolist()
     r, g, b = (std / 255).clamp_min(LEAST_STD).tolist()
     return (red, green, blue), (r, g, b)
+
+
+register(Source(FOLDER, load, choose=choose_folder, check=check, sample=sample))

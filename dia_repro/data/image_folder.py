@@ -1,4 +1,4 @@
-"""Images in a folder a class: train/CLASS/… and test/CLASS/… or val/CLASS/….
+"""Lists the images in a folder a class: train/CLASS/… and test/CLASS/… or val/CLASS/….
 
 A user's own images, and ImageNet. Nothing is decoded here: `inspection` does that.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dia_repro.data.dataset import DataError
 from dia_repro.data.opening import Facts, facts_of, read_file
+from dia_repro.data.registry import DataError
 
 TEST_NAMES = ("test", "val")
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe")
@@ -39,15 +40,17 @@ FolderId = tuple[int, int]  # device and inode: what a folder is, whatever it is
 
 @dataclass(frozen=True)
 class Files:
-    """One split.
+    """One split: a `Split` of image files.
 
     Attributes:
+        root: the folder.
         paths: (N,) bytes, relative to the folder; fixed width, since a list of a million
             strings would be copied, page by page, into each worker process.
         labels: (N,) int64.
         facts: (N, 4) int64, of each file what `facts_of` gave when it was listed.
     """
 
+    root: Path
     paths: np.ndarray
     labels: np.ndarray
     facts: np.ndarray
@@ -55,12 +58,12 @@ class Files:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def file(self, root: Path, index: int) -> Path:
-        """An image's file in the folder that it was found in."""
-        return root / os.fsdecode(self.paths[index])
+    def file(self, index: int) -> Path:
+        """Return the path of an image's file."""
+        return self.root / os.fsdecode(self.paths[index])
 
-    def read(self, root: Path, index: int, since: str = "the run began") -> bytes:
-        """An image's file, which is still the one that was listed.
+    def read(self, index: int, since: str = "the run began") -> bytes:
+        """Return the bytes of an image's file, which is still the one that was listed.
 
         Args:
             since: when it was, for the message.
@@ -69,16 +72,20 @@ class Files:
             DataError: it has changed since.
             OSError, UnfitImageError: it cannot be read.
         """
-        return read_file(self.file(root, index), self.facts[index].tolist(), since)
+        return read_file(self.file(index), self.facts[index].tolist(), since)
 
-    def at(self, places: np.ndarray) -> Files:
-        """Some of the images."""
-        return Files(self.paths[places], self.labels[places], self.facts[places])
+    def describe(self, index: int) -> str:
+        """Return the path of an image's file, for messages."""
+        return str(self.file(index))
+
+    def at(self, indices: np.ndarray) -> Files:
+        """Return some of the images."""
+        kept = (self.paths[indices], self.labels[indices], self.facts[indices])
+        return Files(self.root, *kept)
 
     def without(self, names: frozenset[str]) -> Files:
-        """The split without those files."""
-        kept = np.array([os.fsdecode(path) not in names for path in self.paths], dtype=bool)
-        return self.at(kept)
+        """Return the split without those files."""
+        return self.at(np.array([os.fsdecode(path) not in names for path in self.paths], bool))
 
 
 @dataclass(frozen=True)
@@ -101,12 +108,12 @@ class ImageFolder:
 
     @cached_property
     def names(self) -> list[str]:
-        """All files, relative to the folder."""
+        """Paths of all files, relative to the folder."""
         return [os.fsdecode(path) for split in (self.train, self.test) for path in split.paths]
 
     @cached_property
     def facts(self) -> np.ndarray:
-        """(N, 4) of all files, as `names` has them."""
+        """Facts of all files, (N, 4), as `names` has them."""
         return np.concatenate((self.train.facts, self.test.facts))
 
     @property
@@ -122,12 +129,9 @@ class ImageFolder:
         digest.update(self.facts.tobytes())
         return digest.hexdigest()
 
-    def check_unchanged(self) -> None:
-        """Do nothing: each file is compared with its facts when it is read."""
-
     @property
     def remarks(self) -> list[str]:
-        """What a person should know of how it was read."""
+        """Sentences on how it was read, without a full stop."""
         used, *rest = self.test_names
         said = [f"{self.root} has {used}/ and {rest[0]}/: {used}/ is tested on"] if rest else []
         if self.unused:
@@ -169,8 +173,25 @@ def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
     return ImageFolder(root, tuple(classes), train, test, tests, dict(sorted(unused.items())))
 
 
+def sample(root: Path, count: int, classes: int = 20) -> Files:
+    """Return random images of random classes in train/, and list no others.
+
+    Raises:
+        DataError: there is none, or a folder cannot be read.
+    """
+    folders = [Path(entry.path) for entry in _entries(root / "train") if entry.is_dir()]
+    chosen = random.sample(folders, min(classes, len(folders)))
+    found: list[tuple[str, str, Facts]] = []
+    for folder in chosen:
+        inside = _images(folder, set(), Counter())
+        found += random.sample(inside, min(-(-count // len(chosen)), len(inside)))
+    if not found:
+        raise DataError(f"there are no images in {root / 'train'}")
+    return _files(root, [found])
+
+
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there.
+    """Return whether a folder is there.
 
     Raises:
         DataError: that cannot be found out.
@@ -191,23 +212,28 @@ def _split(root: Path, name: str, unused: Counter[str]) -> tuple[list[str], File
     )
     if not classes:
         raise DataError(f"{folder} is not a folder of image folders: it has no folder in it")
-    paths: list[bytes] = []
-    labels: list[int] = []
-    facts: list[np.ndarray] = []
-    for label, one in enumerate(classes):
-        found = _images(folder / one, above, unused)
+    images = [_images(folder / category, above, unused) for category in classes]
+    for category, found in zip(classes, images, strict=True):
         if not found:
-            raise DataError(f"{folder / one} has no image ({', '.join(SUFFIXES)})")
-        paths += [os.fsencode(Path(here, name).relative_to(root)) for here, name, _ in found]
-        labels += [label] * len(found)
-        facts.append(np.array([of for _, _, of in found], dtype=np.int64))
-    return classes, Files(np.array(paths), np.array(labels, np.int64), np.concatenate(facts))
+            raise DataError(f"{folder / category} has no image ({', '.join(SUFFIXES)})")
+    return classes, _files(root, images)
+
+
+def _files(root: Path, images: Sequence[Sequence[tuple[str, str, Facts]]]) -> Files:
+    """Return the images of each class as one split."""
+    every = [found for of_class in images for found in of_class]
+    return Files(
+        root,
+        np.array([os.fsencode(Path(folder, name).relative_to(root)) for folder, name, _ in every]),
+        np.repeat(np.arange(len(images)), [len(of_class) for of_class in images]),
+        np.array([facts for _, _, facts in every], dtype=np.int64),
+    )
 
 
 def _images(
     folder: Path, above: set[FolderId], unused: Counter[str]
 ) -> list[tuple[str, str, Facts]]:
-    """Folder, name and facts of the images in a folder and the folders in it, in this order."""
+    """Return folder, name and facts of the images in a folder and those in it, in this order."""
     found: list[tuple[str, str, Facts]] = []
     entered = set(above)
     links = [str(folder)]
@@ -247,7 +273,7 @@ def _folder_id(path: Path) -> FolderId:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and not hidden, by name.
+    """Return what is in a folder and not hidden, by name.
 
     Raises:
         DataError: the folder cannot be read, or a link in it leads nowhere.

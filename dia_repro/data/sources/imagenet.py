@@ -8,12 +8,11 @@ say of how the camera was held: so does everybody whose results these are compar
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from dia_repro.data.dataset import DataError, OnProgress
-from dia_repro.data.folder import is_folder, scan
+from dia_repro.data.dataset import StreamedDataset
+from dia_repro.data.image_folder import is_folder, scan
+from dia_repro.data.image_folder import sample as sample_folder
 from dia_repro.data.inspection import MEMORY, inspect, sound
-from dia_repro.data.streaming import StreamedDataset
+from dia_repro.data.registry import DataError, OnProgress, register_known
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
@@ -25,19 +24,12 @@ CLASSES, TRAINING_IMAGES, TEST_IMAGES = 1000, 1_281_167, 50_000
 def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
 ) -> StreamedDataset:
-    """Return ImageNet in the size of a spec; raises as `load_imagenet`."""
-    return load_imagenet(spec.image_size, location.root, on_progress)
-
-
-def load_imagenet(
-    image_size: int, root: Path, on_progress: OnProgress | None = None
-) -> StreamedDataset:
-    """ImageNet from the folder `root`/imagenet, looked through once.
+    """Return ImageNet from `imagenet` in the folder of data sets, looked through once.
 
     Raises:
         DataError: it is not there, not complete, or has damaged images.
     """
-    path = root / FOLDER
+    path = location.root / FOLDER
     if not is_folder(path):
         raise DataError(
             f"imagenet is not in {path}: put its train/ and val/ there, a folder a class "
@@ -49,12 +41,37 @@ def load_imagenet(
     if counts != complete:
         raise DataError(
             f"{path} is not ImageNet 2012: it has {_say(counts)} instead of {_say(complete)}; "
-            f"for a part of it say --dataset folder:{path} --image-size {image_size}"
+            f"for a part of it say --dataset folder:{path} --image-size {spec.image_size}"
         )
-    inspection = inspect(found, root / MEMORY, on_progress)
+    inspection = inspect(found, location.root / MEMORY, on_progress)
     kept = sound(found, inspection, skip_damaged=False)
-    return StreamedDataset("imagenet", kept, image_size, inspection.content_hash, False)
+    return StreamedDataset(
+        "imagenet",
+        kept.train,
+        kept.test,
+        spec.image_size,
+        inspection.content_hash,
+        kept.classes,
+        upright=False,
+    )
+
+
+def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDataset:
+    """Return a few random training images."""
+    files = sample_folder(location.root / FOLDER, count)
+    return StreamedDataset(spec.dataset, files, files, spec.image_size, "", upright=False)
 
 
 def _say(counts: tuple[int, int, int]) -> str:
     return "{:,} classes, {:,} training and {:,} test images".format(*counts)
+
+
+register_known(
+    "imagenet",
+    classes=CLASSES,
+    image_size=224,
+    augmentation="resized-crop-flip",
+    training_images=TRAINING_IMAGES,
+    load=load,
+    sample=sample,
+)

@@ -12,11 +12,10 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from dia_repro.data.dataset import Dataset, as_images
+from dia_repro.data.registry import register_known
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
@@ -34,11 +33,14 @@ def load(spec: DataSpec, _location: DataLocation, _on_progress: object = None) -
 
 
 def load_digits(image_size: int = SIDE) -> Dataset:
-    """The digits with their fixed split; needs no file and no network.
+    """Return the digits with their fixed split; needs no file and no network.
 
     Args:
         image_size: side in pixels; a multiple of 8 enlarges each pixel to a square.
     """
+    import torch
+    from torch import nn
+
     table = torch.from_numpy(_table())
     grey = table[:, :-1].reshape(-1, SIDE, SIDE) * GREY_STEP
     enlarged = grey.repeat_interleave(image_size // SIDE, 1)
@@ -57,7 +59,7 @@ def load_digits(image_size: int = SIDE) -> Dataset:
 
 
 def _table() -> NDArray[np.uint8]:
-    """Pixels and label of each image: (1797, 65).
+    """Return pixels and label of each image: (1797, 65).
 
     From the file itself, since importing scikit-learn takes longer than an epoch of the demo.
     """
@@ -68,3 +70,8 @@ def _table() -> NDArray[np.uint8]:
 
     bunch = load_sklearn_digits()
     return np.column_stack([bunch.data, bunch.target]).astype(np.uint8)
+
+
+register_known(
+    "digits", classes=10, image_size=SIDE, augmentation="none", training_images=1442, load=load
+)

@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import select
 
 from dia_repro import interrupts
-from dia_repro.execution import ledger as ledgers
-from dia_repro.execution.ledger import Ledger
+from dia_repro.execution import run_store as run_stores
+from dia_repro.execution.run_store import RunStore
 from dia_repro.results import backends, writer
 from dia_repro.results.database import (
     Database,
@@ -55,18 +55,18 @@ def test_a_run_waits_longer_than_one_try(
 ) -> None:
     monkeypatch.setattr(backends, "BUSY_SECONDS", 1)
     (run,) = writer.ensure_runs(database, {"1-a": "{}"}, [0]).values()
-    ledger = Ledger(database)
-    lease = ledger.take(run, "me", "here", PROVENANCE)
+    run_store = RunStore(database)
+    lease = run_store.take(run, "me", "here", PROVENANCE)
     with held(database, 2.5):
         with pytest.raises(LockedError):
             writer.set_parameters(database, lease, 6)
-        ledger.set_parameters(lease, 7)
-    assert ledger.summary(run).parameters == 7
-    monkeypatch.setattr(ledgers, "PATIENCE_SECONDS", 0.1)
+        run_store.set_parameters(lease, 7)
+    assert run_store.summary(run).parameters == 7
+    monkeypatch.setattr(run_stores, "PATIENCE_SECONDS", 0.1)
     with held(database, 2.5), pytest.raises(LockedError):
-        ledger.set_parameters(lease, 8)
+        run_store.set_parameters(lease, 8)
     with held(database, 2.5), pytest.raises(LockedError):
-        ledger.beat(lease)
+        run_store.beat(lease)
 
 
 def test_a_stop_ends_the_wait_for_others(
@@ -75,17 +75,17 @@ def test_a_stop_ends_the_wait_for_others(
     monkeypatch.setattr(backends, "ONE_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(interrupts, "STOPPING_SECONDS", 0.3)
     (run,) = writer.ensure_runs(database, {"1-a": "{}"}, [0]).values()
-    ledger = Ledger(database)
-    lease = ledger.take(run, "me", "here", PROVENANCE)
+    run_store = RunStore(database)
+    lease = run_store.take(run, "me", "here", PROVENANCE)
     with held(database, 3.0):
         begun = time.monotonic()
         threading.Timer(0.3, interrupts.note_wish).start()
         with pytest.raises(LockedError):
-            ledger.set_parameters(lease, 8)
+            run_store.set_parameters(lease, 8)
         assert 0.3 < time.monotonic() - begun < 2.5
     interrupts.note_wish(asked=False)
-    ledger.set_parameters(lease, 9)
-    assert ledger.summary(run).parameters == 9
+    run_store.set_parameters(lease, 9)
+    assert run_store.summary(run).parameters == 9
 
 
 def test_ctrl_c_ends_a_command_that_waits_for_others(tmp_path: Path) -> None:

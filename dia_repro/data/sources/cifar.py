@@ -7,16 +7,16 @@ Every file is compared with its known MD5 sum before anything in it is read.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torchvision.datasets import CIFAR10, CIFAR100
-
-from dia_repro.data.dataset import DataError, Dataset, Images, as_images
-from dia_repro.data.download import DownloadError, OnProgress, download, md5_of, unpack
+from dia_repro.data.dataset import Dataset, Images, as_images
+from dia_repro.data.download import DownloadError, download, md5_of, unpack
+from dia_repro.data.registry import DataError, OnProgress, register_known
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
-SOURCES: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 # CIFAR-10's, used for both sets as is customary; of pixels scaled to [0, 1].
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -29,20 +29,28 @@ def load(spec: DataSpec, location: DataLocation, _on_progress: object = None) ->
 
 
 def load_cifar(name: str, root: Path) -> Dataset:
-    """CIFAR-10 (`cifar10`) or CIFAR-100 (`cifar100`, fine labels) from the folder `root`.
+    """Return CIFAR-10 (`cifar10`) or CIFAR-100 (`cifar100`, fine labels) from the folder `root`.
 
     Raises:
         DataError: a file is missing or does not have its known checksum.
     """
-    source = SOURCES[name]
-    _verify(name, source, root)
+    loader = loader_of(name)
+    _verify(name, loader, root)
     return Dataset(
         name=name,
-        train=_images(source(str(root), train=True)),
-        test=_images(source(str(root), train=False)),
+        train=_images(loader(str(root), train=True)),
+        test=_images(loader(str(root), train=False)),
         mean=MEAN,
         std=STD,
     )
+
+
+def loader_of(name: str) -> type[CIFAR10]:
+    """Return torchvision's loader, which knows the set's files and where they come from."""
+    from torchvision import datasets  # takes long to load
+
+    loader: type[CIFAR10] = getattr(datasets, name.upper())
+    return loader
 
 
 def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) -> None:
@@ -54,41 +62,41 @@ def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) ->
     Raises:
         DataError: the download failed, or what came is not the archive.
     """
-    source = SOURCES[name]
-    archive = root / source.filename
+    loader = loader_of(name)
+    archive = root / loader.filename
     try:
-        if all(md5_of(path) == md5 for path, md5 in _expected(source, root)):
+        if all(md5_of(path) == md5 for path, md5 in _expected(loader, root)):
             return
         root.mkdir(parents=True, exist_ok=True)
-        if md5_of(archive) != source.tgz_md5:
-            download(source.url, archive, source.tgz_md5, on_progress)
-        files = {str(path.relative_to(root)): md5 for path, md5 in _expected(source, root)}
-        unpack(archive, root / source.base_folder, files)
+        if md5_of(archive) != loader.tgz_md5:
+            download(loader.url, archive, loader.tgz_md5, on_progress)
+        files = {str(path.relative_to(root)): md5 for path, md5 in _expected(loader, root)}
+        unpack(archive, root / loader.base_folder, files)
     except DownloadError as error:
         raise DataError(
-            f"could not get {name} from {source.url} ({error}): try again later, "
-            f"or put {source.filename} into {root} by hand and repeat this command"
+            f"could not get {name} from {loader.url} ({error}): try again later, "
+            f"or put {loader.filename} into {root} by hand and repeat this command"
         ) from error
     except OSError as error:
         raise DataError(f"cannot write {name} to {root}: {error.strerror or error}") from error
 
 
-def _expected(source: type[CIFAR10], root: Path) -> list[tuple[Path, str]]:
-    """The set's files, and their MD5 sums."""
-    meta = (source.meta["filename"], source.meta["md5"])
-    files = [(name, md5) for name, md5 in [*source.train_list, *source.test_list, meta]]
-    return [(root / source.base_folder / name, md5) for name, md5 in files]
+def _expected(loader: type[CIFAR10], root: Path) -> list[tuple[Path, str]]:
+    """Return the set's files with their MD5 sums."""
+    meta = (loader.meta["filename"], loader.meta["md5"])
+    files = [(name, md5) for name, md5 in [*loader.train_list, *loader.test_list, meta]]
+    return [(root / loader.base_folder / name, md5) for name, md5 in files]
 
 
-def _verify(name: str, source: type[CIFAR10], root: Path) -> None:
+def _verify(name: str, loader: type[CIFAR10], root: Path) -> None:
     how = f"get it with 'dia-repro data fetch {name} --data {root}'"
     try:
-        found = {path: (md5_of(path), md5) for path, md5 in _expected(source, root)}
+        found = {path: (md5_of(path), md5) for path, md5 in _expected(loader, root)}
     except OSError as error:
         raise DataError(f"cannot read {name} in {root}: {error.strerror or error}") from error
     missing = [path for path, (md5, _) in found.items() if md5 is None]
     if len(missing) == len(found):
-        raise DataError(f"{name} is not in {root / source.base_folder}: {how}")
+        raise DataError(f"{name} is not in {root / loader.base_folder}: {how}")
     if missing:
         raise DataError(f"{name} is incomplete, {missing[0]} is missing: {how}")
     for path, (md5, expected) in found.items():
@@ -100,5 +108,19 @@ def _verify(name: str, source: type[CIFAR10], root: Path) -> None:
 
 
 def _images(split: CIFAR10) -> Images:
+    import torch
+
     pixels = torch.from_numpy(split.data).permute(0, 3, 1, 2)
     return as_images(pixels, torch.tensor(split.targets))
+
+
+for _name, _classes in (("cifar10", 10), ("cifar100", 100)):
+    register_known(
+        _name,
+        classes=_classes,
+        image_size=32,
+        augmentation="crop4-flip",
+        training_images=50_000,
+        load=load,
+        fetch=fetch_cifar,
+    )

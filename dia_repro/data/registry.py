@@ -1,0 +1,255 @@
+"""The registry of data sources: what a name of data stands for, and who loads, fetches, checks it.
+
+A source is one file in `sources`, or a user's own module, that calls `register`. Its module is
+imported by quick commands: what takes long (torch, torchvision) it imports where it needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from dia_repro.errors import AbsentError, UsageError
+from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import DataSpec
+
+if TYPE_CHECKING:
+    from dia_repro.data.dataset import AnyDataset, StreamedDataset
+
+# Up to this side a user's own images are augmented as CIFAR's are, beyond as ImageNet's are.
+LARGEST_LIKE_CIFAR = 64
+
+OnProgress = Callable[[int, int], object]  # of images (or bytes) done, and in all
+
+
+class DataError(AbsentError):
+    """A data set is missing, damaged or not the one it should be."""
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Data to train on.
+
+    Attributes:
+        spec: what an experiment says of it.
+        training_images: how many there are, for estimates before anything is loaded; None for
+            a user's images that are not on this machine.
+        folder: where a user's own images are; None for data that have a name.
+    """
+
+    spec: DataSpec
+    training_images: int | None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `data check` found.
+
+    Attributes:
+        damaged: images that cannot be decoded.
+        remarks: sentences for people, without a full stop; the last one says what is there.
+    """
+
+    remarks: tuple[str, ...]
+    damaged: tuple[Path, ...] = ()
+
+
+# From a spec to its images; raises `DataError` where they are missing or others.
+Load = Callable[[DataSpec, DataLocation, OnProgress | None], "AnyDataset"]
+# From a user's folder, the side in pixels (None leaves it to the source) and where the look is
+# remembered to an experiment; says in sentences how the folder was read.
+Choose = Callable[
+    [Path, int | None, DataLocation, OnProgress | None, Callable[[str], object]], DataChoice
+]
+# Downloads the data of a name into a folder.
+Fetch = Callable[[str, Path, OnProgress | None], None]
+# Verifies a user's images in a folder.
+Check = Callable[[Path, DataLocation, OnProgress | None], Findings]
+# Lists at least so many training images, and not all.
+Sample = Callable[[DataSpec, DataLocation, int], "StreamedDataset"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of images.
+
+    Attributes:
+        name: of the data; one that ends in a colon is followed by the path of a user's images.
+        load: from a spec to the images.
+        known: what an experiment on data of a fixed name is; None for a user's images.
+        choose: the same for a user's images.
+        fetch: downloads the data into a folder; None where that is not possible.
+        check: verifies a user's images in a folder; by default data are loaded.
+        sample: lists a few training images only; by default all are loaded.
+    """
+
+    name: str
+    load: Load
+    known: DataChoice | None = None
+    choose: Choose | None = None
+    fetch: Fetch | None = None
+    check: Check | None = None
+    sample: Sample | None = None
+
+
+_sources: dict[str, Source] = {}
+
+
+def register(source: Source) -> None:
+    """Make a source known under its name.
+
+    Raises:
+        ValueError: another one has this name, or it describes neither known nor a user's images.
+    """
+    if source.name in _sources:
+        raise ValueError(f"there is a data source called {source.name} already")
+    if (source.known is None) == (source.choose is None):
+        raise ValueError(f"data source {source.name} needs either known data or a way to choose")
+    _sources[source.name] = source
+
+
+def register_known(
+    name: str,
+    *,
+    classes: int,
+    image_size: int,
+    augmentation: str,
+    training_images: int,
+    load: Load,
+    fetch: Fetch | None = None,
+    sample: Sample | None = None,
+) -> None:
+    """Register data that everybody has under one name.
+
+    Args:
+        image_size: side in pixels.
+        augmentation: how training images are augmented, as in `DataSpec`.
+    """
+    fields = {"classes": classes, "image_size": image_size, "augmentation": augmentation}
+    spec = DataSpec.model_validate({"dataset": name, **fields})
+    register(
+        Source(name, load, known=DataChoice(spec, training_images), fetch=fetch, sample=sample)
+    )
+
+
+def known_sources() -> dict[str, DataChoice]:
+    """Return the data that have a fixed name, in the order of their registration."""
+    return {name: source.known for name, source in _sources.items() if source.known}
+
+
+def source_of(name: str) -> Source:
+    """Return the source of data by their name, or by the beginning of it before a path.
+
+    Raises:
+        UsageError: there is none.
+    """
+    kind, colon, _ = name.partition(":")
+    if kind + colon not in _sources:
+        own = sorted(f"{known}PATH" for known, source in _sources.items() if source.choose)
+        names = ", ".join([*known_sources(), *own[:-1]])
+        raise UsageError(f"unknown data set {name!r}: choose one of {names} or {own[-1]}")
+    return _sources[kind + colon]
+
+
+def known_data(name: str) -> DataChoice:
+    """Return the data set of a fixed name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    choice = source_of(name).known
+    if choice is None:
+        raise UsageError(f"{name} are images of your own: give their path with --dataset")
+    return choice
+
+
+def load(
+    spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
+) -> AnyDataset:
+    """Return the data that an experiment names.
+
+    Args:
+        on_progress: called with images done and images in all, where all are looked through.
+
+    Raises:
+        DataError: they are not there, damaged, not what they were, or of a source that is not
+            registered here.
+    """
+    try:
+        source = source_of(spec.dataset)
+    except UsageError as error:
+        raise DataError(f"no data source called {spec.dataset} is registered here") from error
+    return source.load(spec, location, on_progress)
+
+
+def check_data(name: str, location: DataLocation, on_progress: OnProgress | None) -> Findings:
+    """Verify a data set.
+
+    Args:
+        name: of the data; a user's images are in the folder of `location`.
+
+    Raises:
+        UsageError: there are no such data.
+        DataError: they are missing or damaged.
+    """
+    source = source_of(name)
+    if source.check and location.folder is not None:
+        return source.check(location.folder, location, on_progress)
+    dataset = source.load(known_data(name).spec, location, on_progress)
+    there = (
+        f"{name} in {location.root} is complete: {dataset.training_images:,} training and "
+        f"{dataset.test_images:,} test images"
+    )
+    return Findings((there,))
+
+
+def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDataset:
+    """Return at least a few training images of streamed data, where listing all would take long.
+
+    Raises:
+        DataError: they are not there, or not streamed.
+    """
+    source = source_of(spec.dataset)
+    if source.sample is not None:
+        return source.sample(spec, location, count)
+    dataset = source.load(spec, location, None)
+    if not is_streamed(spec):
+        raise DataError(f"{spec.dataset} is held decoded")
+    return cast("StreamedDataset", dataset)
+
+
+def own_images(name: str, classes: int, image_size: int, content_hash: str) -> DataSpec:
+    """Return what an experiment says of a user's own images.
+
+    Args:
+        name: `folder:…` or `packed:…`.
+        image_size: side to which they are brought, in pixels.
+        content_hash: SHA-256 of names and bytes.
+    """
+    like_cifar = image_size <= LARGEST_LIKE_CIFAR
+    return DataSpec(
+        dataset=name,
+        classes=classes,
+        image_size=image_size,
+        augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
+        content_hash=content_hash,
+    )
+
+
+def is_streamed(data: DataSpec) -> bool:
+    """Return whether images are decoded as training needs them, not held decoded."""
+    return data.image_size > LARGEST_LIKE_CIFAR
+
+
+def own_folder(spec: DataSpec, location: DataLocation) -> Path:
+    """Return the folder of a user's images.
+
+    Raises:
+        DataError: it was not given.
+    """
+    if location.folder is None:
+        raise DataError(f"{spec.dataset} is not on this machine: give its path with --dataset")
+    return location.folder

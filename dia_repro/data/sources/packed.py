@@ -1,0 +1,323 @@
+"""Images that were reduced and packed into one large file (`--dataset packed:PATH`).
+
+A pack is a folder of three files, which `packing` writes. `images` holds JPEG files one behind the
+other, those for training first. `index` has a row of fixed width for each of them: where it is, its
+label, the SHA-256 of its bytes and its name. `pack.json` says what was packed and how. An image is
+one read at a known position, and is compared with its SHA-256 whenever it is read.
+
+Since pixels were resized and compressed again, what is trained on a pack is another experiment
+than on its originals: its name begins with `packed:`, and it carries a hash of the packed images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from dia_repro.data.dataset import RESIZE_RATIO, StreamedDataset
+from dia_repro.data.opening import (
+    MOST_BYTES,
+    UnfitImageError,
+    in_threads,
+    open_at_once,
+    read_file,
+)
+from dia_repro.data.registry import (
+    LARGEST_LIKE_CIFAR,
+    DataChoice,
+    DataError,
+    Findings,
+    OnProgress,
+    Source,
+    own_folder,
+    own_images,
+    register,
+)
+from dia_repro.experiments.names import FOLDER, PACKED, DataLocation
+from dia_repro.experiments.spec import DataSpec
+
+FORMAT = 2
+MANIFEST, INDEX, IMAGES = "pack.json", "index", "images"
+MOST_INDEX_BYTES = 1 << 34  # a hundred million images
+DEFAULT_SIDE = 224  # that networks see of images that were not resized
+AGAIN = "delete it and pack the images again"
+
+
+class Manifest(BaseModel):
+    """What `pack.json` holds, next to a hash of all of it.
+
+    Attributes:
+        source: what was packed: `imagenet`, or `folder:NAME`.
+        source_hash: content hash of that.
+        side: what the shorter side was reduced to, in pixels; 0 for images as they are.
+        quality: of the JPEG files that were written anew.
+        classes: names, in order of their labels.
+        train, test: number of images.
+        name_bytes: width of a name in the index.
+        index_hash: SHA-256 of the index, which holds those of the images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    format: Literal[2] = 2
+    source: str
+    source_hash: str
+    side: int = Field(ge=0)
+    quality: int = Field(ge=1, le=100)
+    classes: tuple[str, ...]
+    train: int = Field(ge=1)
+    test: int = Field(ge=1)
+    name_bytes: int = Field(ge=1, le=1 << 16)
+    index_hash: str
+
+    @property
+    def name(self) -> str:
+        """Name of the data, as in a spec: of what was done to them, wherever they are."""
+        return PACKED + label_of(self.source, self.side, self.quality)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over all images, their names and labels, in order."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return it with its hash."""
+        fields = {**self.model_dump(mode="json"), "content_hash": self.content_hash}
+        return json.dumps(fields, indent=1) + "\n"
+
+
+def label_of(source: str, side: int, quality: int) -> str:
+    """Return what a pack is called, e.g. "imagenet-256-q90", "pets-full-q90"."""
+    return f"{source.removeprefix(FOLDER)}-{side or 'full'}-q{quality}"
+
+
+def row_type(name_bytes: int) -> np.dtype[Any]:
+    """Return the type of a row of the index: an image's position, label, digest and name."""
+    numbers = [(name, "<i8") for name in ("start", "size", "label")]
+    return np.dtype([*numbers, ("sha256", "V32"), ("name", f"S{name_bytes}")])
+
+
+class ImagesFile:
+    """The file of all images, read at given positions; each process opens it for itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = open(path, "rb", buffering=0, opener=open_at_once)  # noqa: SIM115
+
+    def __reduce__(self) -> tuple[Callable[[Path], ImagesFile], tuple[Path]]:
+        return ImagesFile, (self.path,)
+
+    def __len__(self) -> int:
+        return os.fstat(self.file.fileno()).st_size
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return so many bytes, fewer where the file ends."""
+        return os.pread(self.file.fileno(), size, start)
+
+
+@dataclass(frozen=True)
+class PackedSplit:
+    """One split: a `Split` of packed images.
+
+    Attributes:
+        rows: (N,) of the index.
+        labels: (N,) int64.
+    """
+
+    images: ImagesFile
+    rows: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: int) -> bytes:
+        """Return an image's JPEG file.
+
+        Raises:
+            DataError: its bytes are not those that were packed.
+            OSError: it cannot be read.
+        """
+        row = self.rows[index]
+        content = self.images.read(int(row["start"]), int(row["size"]))
+        if hashlib.sha256(content).digest() != row["sha256"].tobytes():
+            raise DataError(
+                f"{self.describe(index)} is damaged: its bytes are not those that were packed; "
+                f"{AGAIN}"
+            )
+        return content
+
+    def describe(self, index: int) -> str:
+        """Return an image's name, for messages."""
+        return f"{os.fsdecode(self.rows[index]['name'])} in {self.images.path}"
+
+    def at(self, indices: np.ndarray) -> PackedSplit:
+        """Return some of the images."""
+        return PackedSplit(self.images, self.rows[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An opened pack."""
+
+    manifest: Manifest
+    train: PackedSplit
+    test: PackedSplit
+
+
+def open_pack(root: Path) -> Pack:
+    """Open a pack whose index is what was written; images are compared when they are read.
+
+    Raises:
+        DataError: it is no pack, not complete, damaged, or of another version.
+    """
+    try:
+        if not root.is_dir():
+            raise DataError(f"there is no pack {root}: 'dia-repro data pack' makes one")
+        if not (root / MANIFEST).is_file():
+            raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
+        manifest = _manifest(root / MANIFEST)
+        index = read_file(root / INDEX, most=MOST_INDEX_BYTES)
+        images = ImagesFile(root / IMAGES)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
+    except UnfitImageError as error:
+        raise DataError(f"{root} is damaged ({error}): {AGAIN}") from error
+    if hashlib.sha256(index).hexdigest() != manifest.index_hash:
+        raise DataError(f"{root / INDEX} is damaged: its bytes are not those written; {AGAIN}")
+    rows = np.frombuffer(index, row_type(manifest.name_bytes)) if _fits(index, manifest) else None
+    if rows is None or not _consistent(rows, manifest):
+        raise DataError(f"{root / INDEX} is damaged: {AGAIN}")
+    total = int(rows["size"].sum())
+    if len(images) != total:
+        raise DataError(
+            f"{root / IMAGES} is damaged: it has {len(images):,} bytes instead of {total:,}; "
+            f"{AGAIN}"
+        )
+    labels = rows["label"].astype(np.int64)
+    train, test = (
+        PackedSplit(images, rows[part], labels[part])
+        for part in (slice(manifest.train), slice(manifest.train, None))
+    )
+    return Pack(manifest, train, test)
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        fields = json.loads(read_file(path))
+        written = fields.get("format")
+        if isinstance(written, int) and written != FORMAT:
+            other = "a newer" if written > FORMAT else "an earlier"
+            raise DataError(
+                f"{path.parent} was packed by {other} dia-repro (format {written}, not {FORMAT}): "
+                f"{AGAIN}"
+            )
+        digest = fields.pop("content_hash")
+        manifest = Manifest.model_validate_json(json.dumps(fields))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {AGAIN}") from error
+    if digest != manifest.content_hash:
+        raise DataError(f"{path} was changed by hand: {AGAIN}")
+    return manifest
+
+
+def _fits(index: bytes, manifest: Manifest) -> bool:
+    rows = manifest.train + manifest.test
+    return len(index) == rows * row_type(manifest.name_bytes).itemsize
+
+
+def _consistent(rows: np.ndarray, manifest: Manifest) -> bool:
+    """Return whether images follow each other, none too large, and each is of a class."""
+    sizes, labels = rows["size"], rows["label"]
+    if sizes.min() < 1 or sizes.max() > MOST_BYTES:
+        return False
+    follow = np.array_equal(rows["start"], np.cumsum(sizes) - sizes)
+    return bool(follow and labels.min() >= 0 and labels.max() < len(manifest.classes))
+
+
+def choose_packed(
+    path: Path,
+    image_size: int | None,
+    _location: DataLocation,
+    _on_progress: OnProgress | None = None,
+    _remark: object = None,
+) -> DataChoice:
+    """Open a pack, and say what an experiment on it is: see `Choose`.
+
+    Args:
+        path: its folder.
+        image_size: side in pixels of what networks see; None takes 7/8 of the side that images
+            were reduced to (224 of 256), or 224 of images as they are.
+    """
+    pack = open_pack(path)
+    manifest = pack.manifest
+    size = image_size or (round(manifest.side / RESIZE_RATIO) if manifest.side else DEFAULT_SIDE)
+    if manifest.side and size > manifest.side:
+        raise DataError(
+            f"{path} holds images of {manifest.side} pixels, too few for --image-size {size}"
+        )
+    if size <= LARGEST_LIKE_CIFAR:
+        raise DataError(
+            f"packed images are for more than {LARGEST_LIKE_CIFAR} pixels: smaller ones are held "
+            "in memory decoded, and trained on from where they were"
+        )
+    spec = own_images(manifest.name, len(manifest.classes), size, manifest.content_hash)
+    return DataChoice(spec, len(pack.train), path)
+
+
+def load(
+    spec: DataSpec, location: DataLocation, _on_progress: OnProgress | None = None
+) -> StreamedDataset:
+    """Return the packed images that a spec was made for.
+
+    Raises:
+        DataError: they are not there, damaged, or not the same.
+    """
+    folder = own_folder(spec, location)
+    pack = open_pack(folder)
+    digest = pack.manifest.content_hash
+    if digest != spec.content_hash:
+        raise DataError(f"the images in {folder} are not those that the run was asked for")
+    return StreamedDataset(
+        spec.dataset,
+        pack.train,
+        pack.test,
+        spec.image_size,
+        digest,
+        pack.manifest.classes,
+        packed=True,
+    )
+
+
+def check(path: Path, _location: DataLocation, on_progress: OnProgress | None) -> Findings:
+    """Read every byte of a pack.
+
+    Raises:
+        DataError: some are not what was written.
+    """
+    pack = open_pack(path)
+    train, test = len(pack.train), len(pack.test)
+
+    def look(number: int) -> None:
+        split, index = (pack.train, number) if number < train else (pack.test, number - train)
+        split.read(index)
+
+    for _ in in_threads(look, range(train + test), on_progress=on_progress):
+        pass
+    manifest = pack.manifest
+    there = (
+        f"{path}: {manifest.name}, {len(manifest.classes):,} classes, {train:,} training and "
+        f"{test:,} test images; content hash {manifest.content_hash[:16]}"
+    )
+    return Findings((there,))
+
+
+register(Source(PACKED, load, choose=choose_packed, check=check))

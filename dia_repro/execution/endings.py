@@ -1,0 +1,120 @@
+"""How runs end from outside: signals that stop them, processes that die without a word."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+
+from dia_repro import interrupts
+from dia_repro.errors import DiaReproError
+from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.results import writer
+from dia_repro.results.database import Database, VanishedError
+from dia_repro.results.leases import Lease
+
+OnMessage = Callable[[WorkOrder, Message], None]
+
+
+class Signals:
+    """Counts SIGINT, SIGTERM and SIGHUP inside its block, whose code has to ask; a context manager.
+
+    Those that came before the block are counted too, whose exception was lost.
+
+    Args:
+        raise_at: the signal, from 1, that raises `Interrupted` after all; None for none.
+    """
+
+    def __init__(self, raise_at: int | None = None) -> None:
+        self.count, self.raise_at = 0, raise_at
+
+    @property
+    def stop(self) -> bool:
+        """Whether runs are to save and stop."""
+        return self.count > 0
+
+    @property
+    def kill(self) -> bool:
+        """Whether they are not even to save."""
+        return self.count > 1
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self.count += 1
+        interrupts.note_wish()
+        if self.raise_at is not None and self.count >= self.raise_at:
+            raise interrupts.Interrupted
+
+    def __enter__(self) -> Signals:
+        self._before = {
+            number: signal.signal(number, self._on_signal)
+            for number in interrupts.STOPPING
+            # `nohup` has the closing of the terminal ignored.
+            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+        }
+        self.count += interrupts.count()
+        interrupts.note_wish(self.stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def cause_of_death(exit_code: int | None) -> str:
+    """Return in words what an exit code tells of a process that ended without one."""
+    if exit_code is not None and exit_code < 0:
+        known = {number.value for number in signal.Signals}
+        name = signal.Signals(-exit_code).name if -exit_code in known else f"signal {-exit_code}"
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the training process was killed by {name}{hint}"
+    return f"the training process ended with exit code {exit_code}"
+
+
+class Supervisor:
+    """Base of what gives runs to workers, and records the ends that these cannot record.
+
+    Args:
+        database: to record the failure of a worker that died without a word.
+        on_message: called in this process with whatever workers say.
+        on_stopping: called once when a signal has come and workers are saving.
+
+    Attributes:
+        stopping: whether a signal has come.
+        gone: the error, once the database is gone.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        on_message: OnMessage,
+        on_stopping: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.database, self.on_message, self.on_stopping = database, on_message, on_stopping
+        self.stopping = False
+        self.gone: VanishedError | None = None
+
+    def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
+        """Work through the orders; return how each that was started ended, by run number."""
+        raise NotImplementedError
+
+    def record(self, order: WorkOrder, lease: Lease | None, ended: Ended, *, killed: bool) -> None:
+        """Record a failure, or the interruption of a run whose process was told to end at once.
+
+        Where that fails the person is told; once the database is gone, no other run can end well.
+        """
+        try:
+            spec_id = order.spec.spec_id
+            if killed:
+                writer.record_kill(self.database, spec_id, order.seed, lease)
+            elif ended.outcome is Outcome.FAILED:
+                reason = ended.detail or ""
+                writer.record_failure(self.database, spec_id, order.seed, lease, reason)
+        except DiaReproError as error:
+            try:
+                self.database.check_there()
+            except VanishedError as gone:
+                self.gone = gone
+                return
+            # As on a full disk. The other runs go on; this one is found dead when it is next asked
+            # for.
+            what = "interruption" if killed else "failure"
+            self.on_message(order, Notice(f"its {what} could not be recorded: {error}"))
