@@ -16,6 +16,7 @@ import torch
 
 from dia_repro.data import load
 from dia_repro.data.dataset import AnyDataset
+from dia_repro.data.registry import is_streamed
 from dia_repro.errors import DiaReproError, displayed_text
 from dia_repro.execution.crew import crew, threads_each
 from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, silent
@@ -50,6 +51,7 @@ from dia_repro.training.provenance import (
     code_at_start,
     collect,
     device_name,
+    package_files,
     peak_memory,
 )
 from dia_repro.training.store import CheckpointError, Folder
@@ -200,6 +202,7 @@ class Attempt:
             deterministic=order.deterministic,
             processes=order.processes,
             attention=self.spec.model.attention,
+            decodes=is_streamed(self.spec.data),
         )
         differences = self.environment.differences(begun)
         if differences:
@@ -207,9 +210,15 @@ class Attempt:
 
     def _provenance(self, epochs: int) -> dict[str, Any]:
         found = collect(
-            self.device, self.order.command, self.digest, epochs, self.spec.model.attention
+            self.device,
+            self.order.command,
+            self.digest,
+            epochs,
+            self.spec.model.attention,
+            decodes=is_streamed(self.spec.data),
         )
-        if (found.git_commit, found.git_clean) != code_at_start():
+        commit = (found.git_commit, found.git_clean)
+        if commit != code_at_start() or found.code_sha256 != package_files():
             self._notice("the code's checkout has changed since its process began: not clean")
         return asdict(found)
 

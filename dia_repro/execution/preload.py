@@ -11,12 +11,14 @@ from numba.core.registry import cpu_target
 
 import dia_repro.execution.attempt
 import dia_repro.models.fast.kernels  # noqa: F401
-from dia_repro.training.provenance import code_at_start
+from dia_repro.training.provenance import code_at_start, files_at_start
 
 # What numba needs to load a compiled function; each worker would import it anew.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
-code_at_start()  # workers compute with the modules that are imported here
+# Workers compute with the modules that are imported here.
+code_at_start()
+files_at_start()
 with suppress(ImportError):  # of the extra postgres; half of what a short run took of a processor
     import psycopg  # noqa: F401

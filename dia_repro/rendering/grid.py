@@ -18,9 +18,11 @@ NAMES = {
     "git_commit": "commit",
     "git_clean": "checkout",
     "package": "dia-repro",
+    "code_sha256": "code",
     "data_sha256": "data",
     "step": "execution mode",
 }
+SHORTENED = ("git_commit", "code_sha256", "data_sha256")
 CHANGE, DROP = "+.2f", "drop"  # a drop is a positive value, written with an arrow
 # Metrics that are written in brackets behind another, the first one that the table has.
 CHANGES = {
@@ -251,7 +253,7 @@ def _mixed(value: TableValue) -> Iterator[str]:
 def _listed(mixed: Mapping[str, Sequence[str]]) -> str:
     parts = []
     for column, values in mixed.items():
-        shown = [text[:7] if column in ("git_commit", "data_sha256") else text for text in values]
+        shown = [text[:7] if column in SHORTENED else text for text in values]
         few = len(shown) <= MENTIONED
         text = ", ".join(shown) if few else f"{len(shown)} of them"
         parts.append(f"{NAMES.get(column, column)} ({text})")

@@ -199,6 +199,12 @@ class ProvenanceRow(Base):
     package: Mapped[str] = described("Version of this package.")
     git_commit: Mapped[str | None] = described("Commit of the code; missing outside a checkout.")
     git_clean: Mapped[bool | None] = described("Whether the checkout had no changes.")
+    code_sha256: Mapped[str | None] = described(
+        "SHA-256 of the package's Python files; missing in old rows."
+    )
+    pillow: Mapped[str | None] = described(
+        "Version of Pillow; missing where it decodes no images while training, and in old rows."
+    )
     command: Mapped[str] = described("The command line.")
     data_sha256: Mapped[str] = described("SHA-256 of pixels and labels.")
     from_epoch: Mapped[int] = described("Epochs that were done before.", unit="epochs")

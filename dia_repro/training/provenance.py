@@ -6,6 +6,7 @@ compared when a run resumes.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -52,6 +53,8 @@ class Provenance:
             git tells it.
         git_clean: whether that checkout had no changes but in its published results, and was the
             same when the attempt began.
+        code_sha256: `files_at_start`.
+        pillow: its version where it decodes images while the run is trained.
         data_sha256: of pixels and labels.
         from_epoch: epochs that were done before this attempt.
         deterministic: whether the same attempt on this machine would give the same bits.
@@ -66,6 +69,8 @@ class Provenance:
     package: str
     git_commit: str | None
     git_clean: bool | None
+    code_sha256: str
+    pillow: str | None
     command: str
     data_sha256: str
     from_epoch: int
@@ -84,6 +89,8 @@ class Environment:
         torch: version of torch.
         package: version of this package, and the plugin that registers the network's attention.
         code: its commit, where it is a git checkout, and whether that was changed.
+        files: the first digits of `files_at_start`.
+        pillow: as in `Provenance`.
         numba: version of numba, which compiles passes for a CPU.
         capability: instructions of the CPU that torch uses, and variables that choose other ones.
     """
@@ -95,6 +102,8 @@ class Environment:
     torch: str
     package: str
     code: str
+    files: str
+    pillow: str | None
     numba: str
     capability: str
 
@@ -107,6 +116,7 @@ class Environment:
         deterministic: bool,
         processes: int,
         attention: AttentionSpec | None = None,
+        decodes: bool = False,
     ) -> Environment:
         """Return the environment of this process, which computes on the device of that name."""
         commit, clean = code_state()
@@ -118,6 +128,8 @@ class Environment:
             torch=str(torch.__version__),
             package=package_version(attention),
             code=f"{(commit or 'unknown')[:12]}{'' if clean in (None, True) else ' and changes'}",
+            files=files_at_start()[:12],
+            pillow=version("pillow") if decodes else None,
             numba=version("numba"),
             capability=_capability(),
         )
@@ -174,8 +186,14 @@ def collect(
     data_sha256: str,
     from_epoch: int,
     attention: AttentionSpec | None = None,
+    *,
+    decodes: bool = False,
 ) -> Provenance:
-    """Return the environment of this process, on that device and with a network's attention."""
+    """Return the environment of this process, on that device and with a network's attention.
+
+    Args:
+        decodes: whether images are decoded while it is trained.
+    """
     on_cpu = device.type == "cpu"
     commit, clean = code_state()
     return Provenance(
@@ -188,6 +206,8 @@ def collect(
         package=package_version(attention),
         git_commit=commit,
         git_clean=clean,
+        code_sha256=files_at_start(),
+        pillow=version("pillow") if decodes else None,
         command=command,
         data_sha256=data_sha256,
         from_epoch=from_epoch,
@@ -228,6 +248,22 @@ def code_at_start() -> tuple[str | None, bool | None]:
     A worker has it from the process that it was forked from, which imported its code.
     """
     return git_state(CODE)
+
+
+def package_files() -> str:
+    """Return a SHA-256 of the names and contents of the package's Python files."""
+    digest, folder = hashlib.sha256(), Path(dia_repro.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        with suppress(OSError):  # an editor's, gone meanwhile
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(folder)} {content}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def files_at_start() -> str:
+    """Return `package_files` as of the first call, as `code_at_start` has the commit."""
+    return package_files()
 
 
 def code_state() -> tuple[str | None, bool | None]:

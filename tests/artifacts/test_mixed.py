@@ -59,6 +59,8 @@ def test_differences_between_cells_are_named_once(database: Database, runs: list
     ("column", "values", "words"),
     [
         ("git_clean", (1, 0), "checkout (changed, clean)"),
+        ("code_sha256", ("b" * 64, "a" * 64), "code (aaaaaaa, bbbbbbb)"),
+        ("pillow", ("12.0", "13.0"), "pillow (12.0, 13.0)"),
         ("step", ("eager", "captured"), "execution mode (captured, eager)"),
     ],
 )

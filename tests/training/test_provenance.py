@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import dia_repro
 from dia_repro.cli.progress import Terminal
 from dia_repro.execution.campaign import say_without_commit
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.training import provenance
-from dia_repro.training.provenance import CODE, git_problem, git_state
+from dia_repro.training.provenance import CODE, Environment, git_problem, git_state
 from tests.helpers import clean_environment
 
 AUTHOR = ("-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -176,3 +177,25 @@ def test_run_says_that_results_will_not_name_the_commit(
     said = capsys.readouterr().err
     assert said.startswith("Results will not name the commit of the code: git does not tell")
     assert said.endswith("fatal: out of order.\n")
+
+
+def test_other_uncommitted_changes_are_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git says only that there are some, and of an installed package nothing."""
+    module = tmp_path / "__init__.py"
+    monkeypatch.setattr(dia_repro, "__file__", str(module))
+    monkeypatch.setattr(provenance, "files_at_start", provenance.package_files)
+
+    def here(*, decodes: bool = False) -> Environment:
+        return Environment.here(1, "cpu", deterministic=True, processes=1, decodes=decodes)
+
+    module.write_text("a = 1\n")
+    begun = {**here(decodes=True).to_store()[provenance.KEY]}
+    assert here(decodes=True).differences(begun) == []
+    begun["pillow"] = "1.0"
+    module.write_text("a = 2\n")
+    found = here(decodes=True).differences(begun)
+    assert [text.split()[0] for text in found] == ["files", "pillow"]
+    del begun["files"], begun["pillow"]  # of an earlier version
+    assert here().differences(begun) == []
