@@ -95,15 +95,19 @@ def start_process(
         The process, and the connection to hear it through.
 
     Raises:
-        EOFError, OSError: no process can be started.
+        NoProcessError: the server does not stay alive.
+        OSError: the system starts no process.
     """
     begun = time.monotonic()
     while True:
         try:
             return _started(target, arguments)
-        except (EOFError, ConnectionError):
+        except (EOFError, ConnectionError) as error:
             if time.monotonic() - begun > KILLED_SECONDS:
-                raise
+                raise NoProcessError(
+                    f"no process can be started ({error or 'its server ends'}): see 'ulimit -u', "
+                    "and whether there is memory left"
+                ) from error
             time.sleep(0.1)
 
 
@@ -144,6 +148,10 @@ def _signals_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class NoProcessError(AbsentError):
+    """No process can be forked to train, or to measure, in."""
 
 
 class NoSocketError(AbsentError):

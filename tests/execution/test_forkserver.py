@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import dia_repro
+from dia_repro.errors import DiaReproError
+from dia_repro.execution import forkserver
 from tests.helpers import clean_environment
 
 # Trains two runs one after the other; the server is killed when the first one has ended.
@@ -118,3 +120,17 @@ def test_a_restarted_server_is_protected_from_signals(tmp_path: Path) -> None:
 def signals(mask: str) -> set[int]:
     bits = int(mask, 16)
     return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+
+
+@pytest.mark.parametrize("error", [EOFError("unexpected EOF"), ConnectionRefusedError()])
+def test_server_that_does_not_stay_alive_is_named(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(forkserver, "_started", fail)
+    monkeypatch.setattr(forkserver, "KILLED_SECONDS", 0)
+    with pytest.raises(DiaReproError, match="no process can be started") as caught:
+        forkserver.start_process(print)
+    assert caught.value.exit_code == 3
