@@ -16,7 +16,7 @@ from dia_repro.cli import options
 from dia_repro.cli.circumstances import circumstances_of
 
 if TYPE_CHECKING:
-    from dia_repro.execution.messages import Message, WorkOrder
+    from dia_repro.execution.messages import Job, Message
 
 
 class Simulated(StrEnum):
@@ -72,8 +72,8 @@ def executors(
 
 @contextmanager
 def _watched(
-    orders: Sequence[WorkOrder], weights: Mapping[int, int]
-) -> Iterator[Callable[[WorkOrder, Message], None]]:
+    jobs: Sequence[Job], weights: Mapping[int, int]
+) -> Iterator[Callable[[Job, Message], None]]:
     """Make the lines that `run` prints, and discard them."""
     from rich.console import Console
 
@@ -81,6 +81,6 @@ def _watched(
 
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        RunProgress(orders, weights, Console(file=nowhere)) as progress,
+        RunProgress(jobs, weights, Console(file=nowhere)) as progress,
     ):
         yield progress.on_message

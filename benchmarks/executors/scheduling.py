@@ -27,7 +27,7 @@ from dia_repro.errors import displayed
 from dia_repro.execution import forkserver
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
-from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Outcome
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.interrupts import Interrupted
@@ -44,14 +44,14 @@ STORE_BYTES = 80 * 1024**2  # the least that Ray takes
 # So many workers of one machine start slowly, which those of a real cluster's nodes do not.
 REGISTER_SECONDS = 900
 
-OnMessage = Callable[[WorkOrder, Message], None]
-Watching = Callable[[Sequence[WorkOrder], Mapping[int, int]], AbstractContextManager[OnMessage]]
+OnMessage = Callable[[Job, Message], None]
+Watching = Callable[[Sequence[Job], Mapping[int, int]], AbstractContextManager[OnMessage]]
 
 
 class _Executor(Protocol):
     stopping: bool
 
-    def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]: ...
+    def run(self, jobs: Sequence[Job]) -> dict[int, Ended]: ...
 
 
 @dataclass(frozen=True)
@@ -201,20 +201,20 @@ def _run(
     outcome = _Outcome()
     database = open_database(location, create=True)
     begun = time.monotonic()
-    orders = _orders(simulation, database, folder)
+    jobs = _orders(simulation, database, folder)
     outcome.entered_seconds = time.monotonic() - begun
-    weights = {order.run_id: round(1e3 * simulation.load.duration(order.seed)) for order in orders}
-    with simulation.watching(orders, weights) as on_message:
+    weights = {job.run_id: round(1e3 * simulation.load.duration(job.seed)) for job in jobs}
+    with simulation.watching(jobs, weights) as on_message:
 
-        def listen(order: WorkOrder, message: Message) -> None:
+        def listen(job: Job, message: Message) -> None:
             if isinstance(message, Ended) and message.outcome is Outcome.FINISHED:
-                outcome.courses[order.run_id] = Course.of(message)
+                outcome.courses[job.run_id] = Course.of(message)
                 message = replace(message, detail=None)
-            on_message(order, message)
+            on_message(job, message)
 
         executor = make(database, listen)
         before, outcome.begun = cpu_seconds(), time.monotonic()
-        ended = executor.run(orders)
+        ended = executor.run(jobs)
         outcome.seconds = time.monotonic() - outcome.begun
         outcome.cpu_seconds = cpu_seconds() - before
     file = sqlite_path(location)
@@ -235,7 +235,7 @@ def _size(database: Database) -> int:
         return int(session.scalar(text("select pg_database_size(current_database())")) or 0)
 
 
-def _orders(simulation: Simulation, database: Database, folder: Path) -> list[WorkOrder]:
+def _orders(simulation: Simulation, database: Database, folder: Path) -> list[Job]:
     """The longest first."""
     spec = resnet(83, NoAttention())
     canonical = spec.canonical_json()
@@ -243,7 +243,7 @@ def _orders(simulation: Simulation, database: Database, folder: Path) -> list[Wo
     seeds = range(simulation.runs)
     numbers = writer.ensure_runs(database, {spec.spec_id: canonical}, seeds)
     return [
-        WorkOrder(
+        Job(
             run_id=numbers[spec.spec_id, seed],
             label=f"simulated run {seed}",
             spec_json=canonical,

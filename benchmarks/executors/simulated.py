@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 from dia_repro.data.dataset import AnyDataset
 from dia_repro.execution import worker
 from dia_repro.execution.attempt import Attempt
-from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Outcome, Progress
 from dia_repro.execution.run_store import RunStore
 from dia_repro.results.database import open_database
 from dia_repro.results.leases import Lease
@@ -71,14 +71,14 @@ class Course:
         return cls(**json.loads(ended.detail or ""))
 
 
-def main(load: Load, order: WorkOrder, connection: Connection) -> None:
+def main(load: Load, job: Job, connection: Connection) -> None:
     """Entry of a worker process."""
-    worker.main(order, connection, partial(attempt, load))
+    worker.main(job, connection, partial(attempt, load))
 
 
 def attempt(
     load: Load,
-    order: WorkOrder,
+    job: Job,
     send: Callable[[Message], None],
     should_stop: Callable[[], bool],
     run_store: RunStore | None = None,
@@ -89,7 +89,7 @@ def attempt(
     def make(*arguments: Any) -> Attempt:
         return _Simulated(load, course, *arguments)
 
-    ended = worker.attempt(order, send, should_stop, run_store, make)
+    ended = worker.attempt(job, send, should_stop, run_store, make)
     course.ended = time.monotonic()
     finished = ended.outcome is Outcome.FINISHED
     return replace(ended, detail=json.dumps(asdict(course))) if finished else ended
@@ -100,14 +100,14 @@ class _Simulated(Attempt):
         self,
         load: Load,
         course: Course,
-        order: WorkOrder,
+        job: Job,
         send: Callable[[Message], None],
         should_stop: Callable[[], bool],
         run_store: RunStore | None,
     ) -> None:
-        watched = run_store or _watched_store(order.database, course)
+        watched = run_store or _watched_store(job.database, course)
         timed = cast("RunStore", _TimedStore(watched, course.waits))
-        super().__init__(order, send, should_stop, timed)
+        super().__init__(job, send, should_stop, timed)
         self.load = load
 
     def _load(self) -> AnyDataset:
@@ -118,7 +118,7 @@ class _Simulated(Attempt):
     ) -> tuple[State, str | None, int | None]:
         epochs = self.load.epochs
         self.run_store.set_parameters(lease, 1)
-        begun, seconds = time.monotonic(), self.load.duration(self.order.seed)
+        begun, seconds = time.monotonic(), self.load.duration(self.job.seed)
         for epoch in range(1, epochs + 1):
             # Towards a moment, not for a while: what else it does is part of the same duration.
             time.sleep(max(0.0, begun + seconds * epoch / epochs - time.monotonic()))

@@ -19,7 +19,7 @@ from benchmarks.storage.tiny import orders_for, outcomes, silent, spec_of
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
-from dia_repro.execution.messages import Outcome, WorkOrder
+from dia_repro.execution.messages import Job, Outcome
 from dia_repro.results import backends, migrations
 from dia_repro.results.database import open_database
 from dia_repro.results.migrations import EARLIER_REVISIONS
@@ -64,7 +64,7 @@ def _train(folder: Path, seeds: int) -> dict[int, Left]:
         database.close()
 
 
-def _kill_once(order: WorkOrder, moment: str, rng: random.Random) -> bool:
+def _kill_once(order: Job, moment: str, rng: random.Random) -> bool:
     """Whether the training died; it may have been over before."""
     process, ours = forkserver.start_process(_train_until, order, moment, rng.randint(1, 3))
     if moment == "any":
@@ -75,7 +75,7 @@ def _kill_once(order: WorkOrder, moment: str, rng: random.Random) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
-def _train_until(order: WorkOrder, moment: str, count: int, connection: Connection) -> None:
+def _train_until(order: Job, moment: str, count: int, connection: Connection) -> None:
     """Train, and be killed at that moment for the count-th time."""
     from dia_repro import atomic
     from dia_repro.results import writer
@@ -140,7 +140,7 @@ def _be_killed() -> None:
 _BREAKAGES = (_raise, _crash, _exhaust, _be_killed)
 
 
-def _train_or_break(order: WorkOrder, connection: Connection) -> None:
+def _train_or_break(order: Job, connection: Connection) -> None:
     if order.run_id <= len(_BREAKAGES):
         from dia_repro.training.trainer import Trainer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dia_repro.execution.messages import Message, WorkOrder
+from dia_repro.execution.messages import Job, Message
 from dia_repro.execution.planning import checkpoint_store
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import (
@@ -45,7 +45,7 @@ def spec_of(epochs: int) -> Spec:
     )
 
 
-def orders_for(folder: Path, seeds: int, epochs: int) -> tuple[Database, list[WorkOrder]]:
+def orders_for(folder: Path, seeds: int, epochs: int) -> tuple[Database, list[Job]]:
     """A database in a folder, and an order for each seed."""
     location = str(folder / "runs.db")
     database = open_database(location, create=True)
@@ -53,7 +53,7 @@ def orders_for(folder: Path, seeds: int, epochs: int) -> tuple[Database, list[Wo
     text = spec.canonical_json()
     numbers = writer.ensure_runs(database, {spec.spec_id: text}, range(seeds))
     return database, [
-        WorkOrder(
+        Job(
             run_id=number,
             label=f"seed {seed}",
             spec_json=text,
@@ -105,5 +105,5 @@ def outcomes(database: Database) -> dict[int, Outcome]:
     return {run.seed: outcome_of(database, run) for run in all_runs(database)}
 
 
-def silent(_order: WorkOrder, _message: Message) -> None:
+def silent(_order: Job, _message: Message) -> None:
     """Nobody listens."""

@@ -15,7 +15,7 @@ from benchmarks.measurements import CheckResult
 from benchmarks.storage.tiny import orders_for, spec_of
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
-from dia_repro.execution.messages import WorkOrder
+from dia_repro.execution.messages import Job
 from dia_repro.results import writer
 from dia_repro.results.database import open_database
 from dia_repro.results.leases import take
@@ -153,7 +153,7 @@ def lease_the_same(processes: int, runs: int) -> CheckResult:
     )
 
 
-def _train_all(connection: Connection, number: int, orders: list[WorkOrder]) -> None:
+def _train_all(connection: Connection, number: int, orders: list[Job]) -> None:
     from dia_repro.execution.attempt import Attempt
     from dia_repro.execution.messages import Outcome
 

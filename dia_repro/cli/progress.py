@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from dia_repro.cli import output
 from dia_repro.cli.output import duration, stderr
 from dia_repro.execution.dialogue import Dialogue, OnProgress
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome, Progress
 
 ALL = "all runs"
 # The first seconds say nothing yet of how long the rest takes.
@@ -25,14 +25,14 @@ class RunProgress:
     """Shows which run of how many, epoch, accuracy and time left.
 
     Args:
-        orders: the runs to come.
+        jobs: the runs to come.
         weights: cost of each run, by its number, in any unit.
         console: where to show it; by default standard error.
     """
 
     def __init__(
         self,
-        orders: Sequence[WorkOrder],
+        jobs: Sequence[Job],
         weights: Mapping[int, int],
         console: Console | None = None,
     ) -> None:
@@ -40,7 +40,7 @@ class RunProgress:
         self.live = self.console.is_terminal
         self.weights = weights
         self.whole = sum(weights.values()) or 1
-        self.fractions = dict.fromkeys((order.run_id for order in orders), 0.0)
+        self.fractions = dict.fromkeys((job.run_id for job in jobs), 0.0)
         self.resumed_at: dict[int, float] = {}
         # Of the whole cost, the parts that are done and that were before; kept as sums, since of
         # many thousand runs each says something every other second.
@@ -70,61 +70,61 @@ class RunProgress:
     ) -> None:
         self.bars.stop()
 
-    def on_message(self, order: WorkOrder, message: Message) -> None:
+    def on_message(self, job: Job, message: Message) -> None:
         """Show what a worker says."""
         match message:
             case Notice(text=text):
                 self.console.print(text, markup=False, soft_wrap=True)
             case Progress():
-                self._on_progress(order, message)
+                self._on_progress(job, message)
             case Ended():
-                self._on_ended(order, message)
+                self._on_ended(job, message)
         self.bars.update(self.total, completed=self.share, detail=self._overall())
 
     def on_stopping(self) -> None:
         """Say that the signal has come through."""
         self._print("Stopping: runs under way save what they have. Once more to kill them.")
 
-    def _on_progress(self, order: WorkOrder, message: Progress) -> None:
+    def _on_progress(self, job: Job, message: Progress) -> None:
         self.started = self.started or time.monotonic()  # workers have loaded by now
-        if order.run_id not in self.resumed_at:
-            self.resumed_at[order.run_id] = message.fraction
-            self.share_before += self.weights[order.run_id] * message.fraction / self.whole
-        self._note(order, message.fraction)
+        if job.run_id not in self.resumed_at:
+            self.resumed_at[job.run_id] = message.fraction
+            self.share_before += self.weights[job.run_id] * message.fraction / self.whole
+        self._note(job, message.fraction)
         accuracy = "" if message.top1 is None else f", top-1 {message.top1:.2f} %"
         if self.live:
-            task = self.tasks.get(order.run_id)
+            task = self.tasks.get(job.run_id)
             if task is None:
-                task = self.bars.add_task(order.label, total=1.0, detail="")
-                self.tasks[order.run_id] = task
+                task = self.bars.add_task(job.label, total=1.0, detail="")
+                self.tasks[job.run_id] = task
             under_way = min(message.epochs + 1, message.of_epochs)
             detail = f"epoch {under_way}/{message.of_epochs}{accuracy}"
             self.bars.update(task, completed=message.fraction, detail=detail)
-        elif message.epochs > self.epochs.get(order.run_id, 0):
+        elif message.epochs > self.epochs.get(job.run_id, 0):
             epoch = f"epoch {message.epochs}/{message.of_epochs}"
-            self._print(f"{order.label}: {epoch}{accuracy} ({self._overall()})")
-        self.epochs[order.run_id] = message.epochs
+            self._print(f"{job.label}: {epoch}{accuracy} ({self._overall()})")
+        self.epochs[job.run_id] = message.epochs
 
-    def _on_ended(self, order: WorkOrder, message: Ended) -> None:
+    def _on_ended(self, job: Job, message: Ended) -> None:
         if message.outcome in (Outcome.FINISHED, Outcome.DIVERGED, Outcome.DONE_BEFORE):
             self.done += 1
-            self._note(order, 1.0)
-        task = self.tasks.pop(order.run_id, None)
+            self._note(job, 1.0)
+        task = self.tasks.pop(job.run_id, None)
         if task is not None:
             self.bars.remove_task(task)
         if message.outcome is Outcome.BUSY:
-            self._print(f"{order.label} is being trained by {message.detail}")
+            self._print(f"{job.label} is being trained by {message.detail}")
         else:
             detail = f": {message.detail}" if message.detail else ""
-            self._print(f"{order.label} {message.outcome.value}{detail}")
+            self._print(f"{job.label} {message.outcome.value}{detail}")
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
 
-    def _note(self, order: WorkOrder, fraction: float) -> None:
-        gained = fraction - self.fractions[order.run_id]
-        self.share += self.weights[order.run_id] * gained / self.whole
-        self.fractions[order.run_id] = fraction
+    def _note(self, job: Job, fraction: float) -> None:
+        gained = fraction - self.fractions[job.run_id]
+        self.share += self.weights[job.run_id] * gained / self.whole
+        self.fractions[job.run_id] = fraction
 
     def _overall(self) -> str:
         text = f"{self.done} of {len(self.fractions)} runs done"
@@ -156,6 +156,6 @@ class Terminal(Dialogue):
         """Show a bar."""
         return output.watch(label)
 
-    def progress(self, orders: Sequence[WorkOrder], weights: Mapping[int, int]) -> RunProgress:
+    def progress(self, jobs: Sequence[Job], weights: Mapping[int, int]) -> RunProgress:
         """Show bars of runs, or a line for each epoch."""
-        return RunProgress(orders, weights)
+        return RunProgress(jobs, weights)

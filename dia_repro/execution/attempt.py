@@ -23,11 +23,11 @@ from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_locat
 from dia_repro.execution.messages import (
     Begun,
     Ended,
+    Job,
     Message,
     Notice,
     Outcome,
     Progress,
-    WorkOrder,
     describe_owner,
 )
 from dia_repro.execution.run_store import RunStore
@@ -67,29 +67,29 @@ class Attempt:
     """One attempt of this process at one run.
 
     Args:
-        order: which run, and where things are.
+        job: which run, and where things are.
         send: tells the process that started this one.
         should_stop: asked between two steps, and while something is waited for.
-        run_store: the results database; by default opened where the order says.
+        run_store: the results database; by default opened where the job says.
     """
 
     def __init__(
         self,
-        order: WorkOrder,
+        job: Job,
         send: Callable[[Message], None],
         should_stop: Callable[[], bool],
         run_store: RunStore | None = None,
     ) -> None:
-        self.order, self.send, self.should_stop = order, send, should_stop
-        self.device = torch.device(order.device)
+        self.job, self.send, self.should_stop = job, send, should_stop
+        self.device = torch.device(job.device)
         use_device(self.device)
-        self.spec = order.spec
-        self.identity = {"spec_id": self.spec.spec_id, "seed": order.seed}
+        self.spec = job.spec
+        self.identity = {"spec_id": self.spec.spec_id, "seed": job.seed}
         self.started = time.monotonic()
         self.reported = 0.0
         self.step: str | None = None
         self.begun_mode: str | None = None
-        self.run_store = run_store or RunStore.at(order.database)
+        self.run_store = run_store or RunStore.at(job.database)
 
     def run(self) -> Ended:
         """Train unless another process has the run, or had it before."""
@@ -111,13 +111,13 @@ class Attempt:
             self.run_store.close()
 
     def _run(self) -> Ended:
-        summary = self.run_store.summary(self.order.run_id)
+        summary = self.run_store.summary(self.job.run_id)
         folder = checkpoint.run_folder(
-            self.order.checkpoints, summary.spec_id, summary.seed, summary.uid
+            self.job.checkpoints, summary.spec_id, summary.seed, summary.uid
         )
         lock = acquire_lock(lock_location(folder))
         if lock is None:
-            owner = self.run_store.summary(self.order.run_id).owner
+            owner = self.run_store.summary(self.job.run_id).owner
             return Ended(Outcome.BUSY, owner or "another process")
         try:
             return self._run_locked(folder, summary.uid)
@@ -126,7 +126,7 @@ class Attempt:
 
     def _run_locked(self, folder: Folder, uid: str) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
-        summary = self.run_store.summary(self.order.run_id)
+        summary = self.run_store.summary(self.job.run_id)
         ended = self._nothing_to_do(summary, uid)
         if ended is not None:
             return ended
@@ -169,7 +169,7 @@ class Attempt:
         return Ended(Outcome(state.value), reason)
 
     def _nothing_to_do(self, summary: RunSummary, uid: str) -> Ended | None:
-        if (summary.spec_id, summary.seed) != (self.spec.spec_id, self.order.seed):
+        if (summary.spec_id, summary.seed) != (self.spec.spec_id, self.job.seed):
             return Ended(Outcome.BUSY, "another experiment, since its own run was removed")
         if summary.uid != uid:  # a merge, or a removal and a new run: its folder is another one
             raise ChangedError(f"run {summary.id} is another one than a moment ago")
@@ -177,30 +177,30 @@ class Attempt:
 
     def _retain(self, folder: Folder, best: int | None) -> None:
         try:
-            if not checkpoint.retain(folder, self.order.keep, best):
+            if not checkpoint.retain(folder, self.job.keep, best):
                 self._notice(f"weights of its best epoch ({best}) are gone: the last ones stay")
         except CheckpointError as error:
             self._notice(f"weights that are not needed stay: {error}")
 
     def _prepare(self, loaded: checkpoint.Loaded | None) -> None:
         """Compute in the environment that the run began in, as far as this machine has it."""
-        attempts = self.run_store.attempts(self.order.run_id)
+        attempts = self.run_store.attempts(self.job.run_id)
         begun = Environment.stored(
             loaded.content if loaded else None, attempts[-1] if attempts else None
         )
-        threads = begun.get("threads", threads_each(self.order))
-        self.order = order = replace(
-            self.order,
-            threads=threads * self.order.processes,
-            deterministic=begun.get("deterministic", self.order.deterministic),
+        threads = begun.get("threads", threads_each(self.job))
+        self.job = job = replace(
+            self.job,
+            threads=threads * self.job.processes,
+            deterministic=begun.get("deterministic", self.job.deterministic),
         )
-        prepare_process(threads, self.device, deterministic=order.deterministic)
+        prepare_process(threads, self.device, deterministic=job.deterministic)
         self.begun_mode = loaded.content.get(MODE) if loaded else None
         self.environment = Environment.here(
             threads,
             device_name(self.device),
-            deterministic=order.deterministic,
-            processes=order.processes,
+            deterministic=job.deterministic,
+            processes=job.processes,
             attention=self.spec.model.attention,
             decodes=is_streamed(self.spec.data),
         )
@@ -211,7 +211,7 @@ class Attempt:
     def _provenance(self, epochs: int) -> dict[str, Any]:
         found = collect(
             self.device,
-            self.order.command,
+            self.job.command,
             self.digest,
             epochs,
             self.spec.model.attention,
@@ -227,7 +227,7 @@ class Attempt:
             if self.should_stop():
                 raise Stopped
 
-        return load(self.spec.data, self.order.data, on_progress)
+        return load(self.spec.data, self.job.data, on_progress)
 
     def _take(self, summary: RunSummary, folder: Folder, provenance: dict[str, Any]) -> Lease:
         """Take up the run, whose lock is ours."""
@@ -276,9 +276,9 @@ class Attempt:
         folder: Folder,
     ) -> tuple[State, str | None, int | None]:
         """Return how it ended, why, and the best epoch."""
-        with crew(self.order, self.send, self.should_stop) as group:
-            threads = threads_each(self.order)
-            trainer = Trainer(self.spec, self.order.seed, dataset, self.device, threads, group)
+        with crew(self.job, self.send, self.should_stop) as group:
+            threads = threads_each(self.job)
+            trainer = Trainer(self.spec, self.job.seed, dataset, self.device, threads, group)
             return self._train_with(trainer, lease, loaded, folder)
 
     def _train_with(
@@ -308,7 +308,7 @@ class Attempt:
                 self._report(trainer, now=True)
         except Stopped:
             if self.heart.taken_over:
-                raise TakenOverError(f"{self.order.label} was taken over") from None
+                raise TakenOverError(f"{self.job.label} was taken over") from None
             self._save(trainer, lease, folder)
             return State.INTERRUPTED, None, None
         except Diverged as outcome:
@@ -319,7 +319,7 @@ class Attempt:
     def _record_gradients(self, trainer: Trainer, lease: Lease) -> None:
         if not trainer.gradients:
             return
-        circumstances = json.dumps({"command": self.order.command})
+        circumstances = json.dumps({"command": self.job.command})
         records = _as_json(trainer.gradients)
         self.run_store.record_gradients(lease, circumstances, records)
 
@@ -341,7 +341,7 @@ class Attempt:
         """
         with suppress(DatabaseError):
             self.run_store.beat(lease)
-        spare = _best_epoch(trainer) if self.order.keep is Keep.BEST else None
+        spare = _best_epoch(trainer) if self.job.keep is Keep.BEST else None
         epochs = len(trainer.history)
         content = {
             **trainer.state(),
@@ -368,7 +368,7 @@ class Attempt:
         )
 
     def _notice(self, text: str) -> None:
-        self.send(Notice(f"{self.order.label}: {text}"))
+        self.send(Notice(f"{self.job.label}: {text}"))
 
 
 def _as_json(gradients: Mapping[int, list[Record]]) -> dict[int, str]:

@@ -16,7 +16,7 @@ from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
 from dia_repro.execution.dialogue import Dialogue, duration
 from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 from dia_repro.execution.executors import Executor, Worked, find_executor
-from dia_repro.execution.messages import Outcome, WorkOrder
+from dia_repro.execution.messages import Job, Outcome
 from dia_repro.execution.options import (
     DEFAULT_DATA,
     DEFAULT_DATABASE,
@@ -28,7 +28,7 @@ from dia_repro.execution.planning import (
     PlannedRun,
     checkpoint_store,
     longest_first,
-    make_orders,
+    make_jobs,
     plan_runs,
 )
 from dia_repro.execution.requests import find_data, request_to_train
@@ -171,7 +171,7 @@ class Campaign:
             return self._summary(Worked({}))
         self._prepare(open_runs)
         database = open_database(self.database, create=True)
-        orders = make_orders(
+        jobs = make_jobs(
             open_runs,
             database,
             self.executor.machine,
@@ -184,22 +184,22 @@ class Campaign:
             keep=keep,
             processes=self._processes,
         )
-        weights = {order.run_id: run.macs for order, run in zip(orders, open_runs, strict=True)}
-        return self._summary(self.executor.work(database, orders, weights, self.dialogue), orders)
+        weights = {job.run_id: run.macs for job, run in zip(jobs, open_runs, strict=True)}
+        return self._summary(self.executor.work(database, jobs, weights, self.dialogue), jobs)
 
     @property
     def _processes(self) -> int:
         return max(1, int(self.executor.gpus_of_a_run))
 
-    def _summary(self, worked: Worked, orders: Sequence[WorkOrder] = ()) -> Summary:
+    def _summary(self, worked: Worked, jobs: Sequence[Job] = ()) -> Summary:
         return Summary(
             self._results.name,
             len(self.needed),
             sum(run.done for run in self.needed),
             Counter(ended.outcome for ended in worked.ended.values()),
-            0 if worked.submitted else len(orders) - len(worked.ended),
+            0 if worked.submitted else len(jobs) - len(worked.ended),
             worked.stopped,
-            len(orders) if worked.submitted else 0,
+            len(jobs) if worked.submitted else 0,
         )
 
     def _say_nothing_to_do(self, keep: Keep) -> None:

@@ -26,7 +26,7 @@ from dia_repro.data import load
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
 from dia_repro.execution.endings import cause_of_death
-from dia_repro.execution.messages import Message, Notice, WorkOrder
+from dia_repro.execution.messages import Job, Message, Notice
 from dia_repro.training.distributed import ALONE, Group, joined
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
@@ -45,11 +45,11 @@ class LostProcessError(DiaReproError):
 
 @contextmanager
 def crew(
-    order: WorkOrder,
+    job: Job,
     send: Callable[[Message], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Group]:
-    """The processes of an order, this one the first of them; it alone where there are no others.
+    """The processes of a job, this one the first of them; it alone where there are no others.
 
     Args:
         should_stop: asked while the others load the data, and in a thread while all train.
@@ -58,19 +58,19 @@ def crew(
         LostProcessError: one of them failed.
         Stopped: `should_stop` said so before all of them had the data.
     """
-    if order.processes == 1:
+    if job.processes == 1:
         yield ALONE
         return
     store = distributed.TCPStore(  # type: ignore[attr-defined]
         HERE, 0, is_master=True, wait_for_workers=False
     )
-    os.environ.update(_surroundings(order, 0, store.port))
+    os.environ.update(_surroundings(job, 0, store.port))
     others = _Others([], send, should_stop)
     try:
-        for rank in range(1, order.processes):
-            others.others.append(_start(order, rank, store.port))
+        for rank in range(1, job.processes):
+            others.others.append(_start(job, rank, store.port))
         others.wait_until_ready()
-        with others, joined(torch.device(order.device)) as group:
+        with others, joined(torch.device(job.device)) as group:
             yield group
     except RuntimeError as error:
         if others.lost is None:
@@ -81,13 +81,13 @@ def crew(
         others.end()
 
 
-def _surroundings(order: WorkOrder, rank: int, port: int) -> Mapping[str, str]:
+def _surroundings(job: Job, rank: int, port: int) -> Mapping[str, str]:
     """What `torchrun` would tell a process of one machine."""
     interface = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(order.processes),
+        "WORLD_SIZE": str(job.processes),
         "MASTER_ADDR": HERE,
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # somebody listens at that port already
@@ -111,8 +111,8 @@ class _Other:
         return None
 
 
-def _start(order: WorkOrder, rank: int, port: int) -> _Other:
-    return _Other(rank, *forkserver.start_process(follow, order, rank, port))
+def _start(job: Job, rank: int, port: int) -> _Other:
+    return _Other(rank, *forkserver.start_process(follow, job, rank, port))
 
 
 class _Others:
@@ -199,19 +199,19 @@ class _Others:
         self._watcher.join()
 
 
-def follow(order: WorkOrder, rank: int, port: int, connection: Connection) -> None:
+def follow(job: Job, rank: int, port: int, connection: Connection) -> None:
     """What a process does that is not the first: the same steps, until it is ended by that one."""
     interrupts.ignore()
     _end_with_parent()
-    os.environ.update(_surroundings(order, rank, port))
+    os.environ.update(_surroundings(job, rank, port))
     try:
-        device = device_of(order, rank)
-        prepare_process(threads_each(order), device, deterministic=order.deterministic)
-        spec = order.spec
-        dataset = load(spec.data, order.data)
+        device = device_of(job, rank)
+        prepare_process(threads_each(job), device, deterministic=job.deterministic)
+        spec = job.spec
+        dataset = load(spec.data, job.data)
         connection.send(READY)
         with joined(device) as group:
-            trainer = Trainer(spec, order.seed, dataset, device, threads_each(order), group)
+            trainer = Trainer(spec, job.seed, dataset, device, threads_each(job), group)
             saved: dict[str, Any] | None = group.from_first(None)
             if saved is not None:
                 trainer.load_state(saved)
@@ -224,15 +224,15 @@ def follow(order: WorkOrder, rank: int, port: int, connection: Connection) -> No
         sys.exit(EXIT_CODE)
 
 
-def device_of(order: WorkOrder, rank: int) -> torch.device:
+def device_of(job: Job, rank: int) -> torch.device:
     """GPUs of a run are neighbours; processes on a CPU share it."""
-    first = torch.device(order.device)
+    first = torch.device(job.device)
     return torch.device("cuda", (first.index or 0) + rank) if first.type == "cuda" else first
 
 
-def threads_each(order: WorkOrder) -> int:
+def threads_each(job: Job) -> int:
     """Of each process of a run."""
-    return max(1, order.threads // order.processes)
+    return max(1, job.threads // job.processes)
 
 
 def _end_with_parent() -> None:

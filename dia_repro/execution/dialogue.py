@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from dia_repro.errors import AbsentError
 
 if TYPE_CHECKING:
-    from dia_repro.execution.messages import Message, WorkOrder
+    from dia_repro.execution.messages import Job, Message
 
 LOG = logging.getLogger("dia_repro")
 
@@ -24,7 +24,7 @@ class ConfirmationError(AbsentError):
 class Listener(Protocol):
     """Receiver of what runs under way report."""
 
-    def on_message(self, order: WorkOrder, message: Message) -> None:
+    def on_message(self, job: Job, message: Message) -> None:
         """Take a message of a worker."""
 
     def on_stopping(self) -> None:
@@ -57,14 +57,14 @@ class Dialogue:
         return nullcontext(lambda _done, _total: None)
 
     def progress(
-        self, orders: Sequence[WorkOrder], weights: Mapping[int, int]
+        self, jobs: Sequence[Job], weights: Mapping[int, int]
     ) -> AbstractContextManager[Listener]:
         """Show how far runs are.
 
         Args:
             weights: cost of each run, by its number, in any unit.
         """
-        del orders, weights
+        del jobs, weights
         return nullcontext(_Log(self.notice))
 
 
@@ -72,10 +72,10 @@ class _Log:
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
 
-    def on_message(self, order: WorkOrder, message: Message) -> None:
+    def on_message(self, job: Job, message: Message) -> None:
         from dia_repro.execution.messages import describe
 
-        line = describe(order, message)
+        line = describe(job, message)
         if line:
             self.say(line)
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 from dia_repro import interrupts
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome
 from dia_repro.results import writer
 from dia_repro.results.database import Database, VanishedError
 from dia_repro.results.leases import Lease
 
-OnMessage = Callable[[WorkOrder, Message], None]
+OnMessage = Callable[[Job, Message], None]
 
 
 class Signals:
@@ -92,22 +92,22 @@ class Supervisor:
         self.stopping = False
         self.gone: VanishedError | None = None
 
-    def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
-        """Work through the orders; return how each that was started ended, by run number."""
+    def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
+        """Work through the jobs; return how each that was started ended, by run number."""
         raise NotImplementedError
 
-    def record(self, order: WorkOrder, lease: Lease | None, ended: Ended, *, killed: bool) -> None:
+    def record(self, job: Job, lease: Lease | None, ended: Ended, *, killed: bool) -> None:
         """Record a failure, or the interruption of a run whose process was told to end at once.
 
         Where that fails the person is told; once the database is gone, no other run can end well.
         """
         try:
-            spec_id = order.spec.spec_id
+            spec_id = job.spec.spec_id
             if killed:
-                writer.record_kill(self.database, spec_id, order.seed, lease)
+                writer.record_kill(self.database, spec_id, job.seed, lease)
             elif ended.outcome is Outcome.FAILED:
                 reason = ended.detail or ""
-                writer.record_failure(self.database, spec_id, order.seed, lease, reason)
+                writer.record_failure(self.database, spec_id, job.seed, lease, reason)
         except DiaReproError as error:
             try:
                 self.database.check_there()
@@ -117,4 +117,4 @@ class Supervisor:
             # As on a full disk. The other runs go on; this one is found dead when it is next asked
             # for.
             what = "interruption" if killed else "failure"
-            self.on_message(order, Notice(f"its {what} could not be recorded: {error}"))
+            self.on_message(job, Notice(f"its {what} could not be recorded: {error}"))

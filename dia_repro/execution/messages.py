@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class WorkOrder:
+class Job:
     """One run for one worker process.
 
     Attributes:
@@ -128,15 +128,15 @@ class Ended:
 Message = Notice | Progress | Begun | Ended
 
 
-def describe(order: WorkOrder, message: Message) -> str | None:
+def describe(job: Job, message: Message) -> str | None:
     """Return a message as a line of a log; None for what happens many times an epoch."""
     match message:
         case Notice(text=text):
             return text
         case Progress(epochs=epochs, of_epochs=of_epochs, steps=0, top1=top1):
-            return f"{order.label}: epoch {epochs}/{of_epochs}, top-1 {top1} %"
+            return f"{job.label}: epoch {epochs}/{of_epochs}, top-1 {top1} %"
         case Ended(outcome=outcome, detail=detail):
-            return f"{order.label} {outcome.value}{f': {detail}' if detail else ''}"
+            return f"{job.label} {outcome.value}{f': {detail}' if detail else ''}"
         case Progress() | Begun():
             return None
         case _:

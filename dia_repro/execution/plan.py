@@ -40,7 +40,7 @@ class Plan:
     """The runs that artifacts need, with estimates of what is left.
 
     Attributes:
-        artifacts: names, in the order asked for.
+        artifacts: names, in the job asked for.
         runs: with seconds.
         devices: that they are trained on.
         at_once: runs at a time.

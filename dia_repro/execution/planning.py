@@ -12,7 +12,7 @@ from sqlalchemy import text
 from dia_repro import plugins
 from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.execution.machine import Machine
-from dia_repro.execution.messages import WorkOrder
+from dia_repro.execution.messages import Job
 from dia_repro.execution.requests import chosen_entries
 from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation, Keep
@@ -43,7 +43,7 @@ class PlannedRun:
     """A run that artifacts need.
 
     Attributes:
-        artifacts: names of all that need it, in the order asked for.
+        artifacts: names of all that need it, in the job asked for.
         training_images: of its data.
         run: what the database knows of it, if anything.
         seconds: estimate of what is left to train; None before `estimates.with_estimates`.
@@ -145,7 +145,7 @@ def longest_first(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
     return sorted((run for run in planned if not run.done), key=lambda run: -run.macs)
 
 
-def make_orders(
+def make_jobs(
     open_runs: Sequence[PlannedRun],
     database: Database,
     machine: Machine,
@@ -157,7 +157,7 @@ def make_orders(
     deterministic: bool = False,
     keep: Keep = Keep.LAST,
     processes: int = 1,
-) -> list[WorkOrder]:
+) -> list[Job]:
     """Enter runs that are to be trained into the database, and describe each for a worker.
 
     Args:
@@ -169,7 +169,7 @@ def make_orders(
     seen = gpu_memory(database)
     numbers = writer.ensure_runs(database, specs, sorted({run.seed for run in open_runs}))
     return [
-        WorkOrder(
+        Job(
             run_id=numbers[run.spec.spec_id, run.seed],
             label=run.label,
             spec_json=run.spec.canonical_json(),

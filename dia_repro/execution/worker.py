@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro import interrupts
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.messages import Ended, Message, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Outcome
 from dia_repro.results.database import LockedError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def attempt(
-    order: WorkOrder,
+    job: Job,
     send: Callable[[Message], None],
     should_stop: Callable[[], bool],
     run_store: RunStore | None = None,
@@ -32,7 +32,7 @@ def attempt(
     from dia_repro.execution.attempt import Attempt  # brings torch
 
     try:
-        return (make or Attempt)(order, send, should_stop, run_store).run()
+        return (make or Attempt)(job, send, should_stop, run_store).run()
     except LockedError as error:  # its weights are saved; the run is found dead by the next one
         outcome = Outcome.INTERRUPTED if should_stop() else Outcome.FAILED
         return Ended(outcome, str(error))
@@ -42,7 +42,7 @@ def attempt(
         return Ended(Outcome.FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def main(order: WorkOrder, connection: Connection, how: Callable[..., Ended] = attempt) -> None:
+def main(job: Job, connection: Connection, how: Callable[..., Ended] = attempt) -> None:
     """Entry of a worker process; sends messages and ends with exactly one `Ended`.
 
     Args:
@@ -56,7 +56,7 @@ def main(order: WorkOrder, connection: Connection, how: Callable[..., Ended] = a
         except OSError:
             stop.requested = True
 
-    send(how(order, send, lambda: stop.requested))
+    send(how(job, send, lambda: stop.requested))
     connection.close()
 
 

@@ -25,7 +25,7 @@ from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import open_database
 from tests.artifacts.courses import add
-from tests.execution.tiny_runs import make_orders, report
+from tests.execution.tiny_runs import make_jobs, report
 from tests.helpers import Program, Result, cli, one_line
 
 FEW = ("--samples", "24", "--trees", "2")
@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for artifact, epochs in ((FIGURE5, 1), (FIGURE6, 2))
         for spec in artifact.specs(Request(Protocol.DEMO, epochs=epochs)).values()
     ]
-    database, orders = make_orders(folder, specs, 1)
+    database, orders = make_jobs(folder, specs, 1)
     ended = LocalExecutor(database, Slots.on_cpu(2), report).run(orders)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     return folder

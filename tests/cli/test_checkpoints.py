@@ -19,7 +19,7 @@ from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import ResNetBackbone, Spec
 from dia_repro.training.store import Store, _s3, store_at
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import cli, one_line, tiny_spec
 
 
@@ -78,7 +78,7 @@ def test_a_run_whose_checkpoints_are_elsewhere_does_not_start_again_unasked(
         for entry in artifacts[0].entries
         if entry.label.startswith("SENet") and "83" in entry.label
     )
-    database, (order,) = make_orders(tmp_path, [spec], 1)
+    database, (order,) = make_jobs(tmp_path, [spec], 1)
     database.close()
     with closing(sqlite3.connect(tmp_path / "runs.db")) as connection, connection:
         columns = [row[1] for row in connection.execute("pragma table_info(epochs)")]
@@ -100,7 +100,7 @@ def test_a_run_whose_checkpoints_are_elsewhere_does_not_start_again_unasked(
 def test_commands_read_and_clear_an_object_store(
     bucket: str, s3_settings: dict[str, str], tmp_path: Path
 ) -> None:
-    database, orders = make_orders(tmp_path, [two_layers()], 2, bucket)
+    database, orders = make_jobs(tmp_path, [two_layers()], 2, bucket)
     for order in orders:
         assert Attempt(order, lambda _: None, lambda: False).run().outcome is Outcome.FINISHED
     database.close()

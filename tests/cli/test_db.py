@@ -11,7 +11,7 @@ import pytest
 
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
-from tests.execution.tiny_runs import make_orders, report
+from tests.execution.tiny_runs import make_jobs, report
 from tests.helpers import cli, one_line, tiny_spec
 
 
@@ -19,7 +19,7 @@ from tests.helpers import cli, one_line, tiny_spec
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two trained runs."""
     folder = tmp_path_factory.mktemp("trained")
-    database, orders = make_orders(folder, [tiny_spec(epochs=1)], 2)
+    database, orders = make_jobs(folder, [tiny_spec(epochs=1)], 2)
     LocalExecutor(database, Slots.on_cpu(2), report).run(orders)
     return folder
 

@@ -18,15 +18,15 @@ def test_no_time_is_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     monkeypatch.setattr(module, "stderr", lambda: Console(file=written, width=200))
     monkeypatch.setattr(module, "SECONDS_BEFORE_ESTIMATE", -1)
-    orders = [SimpleNamespace(run_id=number, label=f"run {number}") for number in range(49)]
-    weights = {order.run_id: 0.1 + order.run_id / 7 for order in orders}
-    with RunProgress(orders, weights) as progress:  # type: ignore[arg-type]
-        for order in orders:
+    jobs = [SimpleNamespace(run_id=number, label=f"run {number}") for number in range(49)]
+    weights = {job.run_id: 0.1 + job.run_id / 7 for job in jobs}
+    with RunProgress(jobs, weights) as progress:  # type: ignore[arg-type]
+        for job in jobs:
             for message in (Progress(0, 1, 0, 1, None), Progress(1, 1, 0, 1, 50.0)):
-                progress.on_message(order, message)  # type: ignore[arg-type]
+                progress.on_message(job, message)  # type: ignore[arg-type]
         assert progress.share > 1, "the case that is tested"
-        for order in orders:
-            progress.on_message(order, Ended(Outcome.FINISHED))  # type: ignore[arg-type]
+        for job in jobs:
+            progress.on_message(job, Ended(Outcome.FINISHED))  # type: ignore[arg-type]
     text = written.getvalue()
     assert "about 0 s left" in text
     assert "-0" not in text

@@ -183,8 +183,8 @@ from dia_repro.execution.executors.local import Local
 class Idle(Local):
     options = frozenset({"jobs"})
 
-    def work(self, database, orders, weights, dialogue):
-        dialogue.notice(f"{len(orders)} runs are left alone")
+    def work(self, database, jobs, weights, dialogue):
+        dialogue.notice(f"{len(jobs)} runs are left alone")
         return Worked({}, submitted=True)
 '''
 

@@ -15,13 +15,13 @@ from dia_repro.errors import UsageError
 from dia_repro.execution.attempt import NOT_EQUAL
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Machine, NoGPUError, Slots
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.results.queries import RunDetail, run_detail
 from dia_repro.results.schema import State
 from tests.execution.test_local import wait_until
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.fuzz.commands import run_command
 from tests.helpers import choose, one_line, tiny_spec, write_folder
 
@@ -34,23 +34,23 @@ class Shared:
 
     def __init__(self, folder: Path, spec: Spec = SPEC) -> None:
         folder.mkdir(exist_ok=True)
-        self.database, (self.order,) = make_orders(folder, [spec], 1)
+        self.database, (self.job,) = make_jobs(folder, [spec], 1)
         self.notices: list[str] = []
 
     def train(self, processes: int, then: OnMessage | None = None) -> Ended:
-        def on_message(_order: WorkOrder, message: Message) -> None:
+        def on_message(_order: Job, message: Message) -> None:
             if isinstance(message, Notice):
                 self.notices.append(message.text)
             if then is not None:
                 then(executor, message)
 
         executor = LocalExecutor(self.database, Slots.on_cpu(1), on_message)
-        order = replace(self.order, processes=processes)
-        return executor.run([order])[order.run_id]
+        job = replace(self.job, processes=processes)
+        return executor.run([job])[job.run_id]
 
     @property
     def detail(self) -> RunDetail:
-        return run_detail(self.database, self.order.run_id)
+        return run_detail(self.database, self.job.run_id)
 
     def losses(self) -> list[tuple[object, object]]:
         return [(row["train_loss"], row["test_loss"]) for row in self.detail.epochs]
@@ -156,7 +156,7 @@ def test_each_process_has_its_own_that_decode_images(tmp_path: Path) -> None:
     whole = tiny_spec(epochs=1).model_copy(update={"data": data})
     recipe = whole.recipe.model_copy(update={"batch_size": 4})
     run = Shared(tmp_path / "runs", whole.model_copy(update={"recipe": recipe}))
-    run.order = replace(run.order, data=DataLocation(tmp_path, photos), threads=2)
+    run.job = replace(run.job, data=DataLocation(tmp_path, photos), threads=2)
     ended = run.train(2)
     assert ended.outcome is Outcome.FINISHED, ended.detail
     assert len(run.losses()) == 1

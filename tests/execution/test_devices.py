@@ -26,12 +26,12 @@ from dia_repro.execution.crew import follow
 from dia_repro.execution.estimates import images_of_a_step
 from dia_repro.execution.executors import find_executor
 from dia_repro.execution.machine import Machine, NoGPUError, find_machine, runs_on
-from dia_repro.execution.messages import Message, Notice, WorkOrder
+from dia_repro.execution.messages import Job, Message, Notice
 from dia_repro.execution.options import Resources, Selection
 from dia_repro.execution.requests import request_to_train
 from dia_repro.experiments.names import Precision
 from dia_repro.training.numerics import PrecisionError, has_precision
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import one_line, tiny_spec
 
 BUILT_FOR = ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100", "compute_120"]
@@ -139,18 +139,18 @@ def test_a_launch_bound_gpu_is_measured_with_whole_batches() -> None:
 
 
 def test_a_run_on_a_gpu_says_its_execution_mode_once(tmp_path: Path) -> None:
-    database, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     database.close()
     said: list[Message] = []
     for device, lines in (("cpu", []), ("cuda:0", ["compiled", "captured, not compiled (Why)"])):
         one: Any = Attempt.__new__(Attempt)
-        one.order, one.send, one.step, one.begun_mode = order, said.append, None, None
+        one.job, one.send, one.step, one.begun_mode = job, said.append, None, None
         one.device = torch.device(device)
         for how in ("", "compiled", "compiled", "captured, not compiled (Why)"):
             one._say_how(SimpleNamespace(step=SimpleNamespace(how=how)))
         assert one.step == "captured, not compiled (Why)"
         texts = [message.text for message in said if isinstance(message, Notice)]
-        assert texts == [f"{order.label}: execution mode: {mode}" for mode in lines]
+        assert texts == [f"{job.label}: execution mode: {mode}" for mode in lines]
 
 
 def test_every_gpu_must_have_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,12 +172,12 @@ def measure(text: str) -> None:
     estimates._measure(text, "cuda:1", 1, Pipe()[1])
 
 
-def second_of_two(order: WorkOrder) -> None:
-    follow(order, 1, 1, Pipe()[1])
+def second_of_two(job: Job) -> None:
+    follow(job, 1, 1, Pipe()[1])
 
 
-def attempt(order: WorkOrder) -> None:
-    Attempt(order, lambda _: None, lambda: True)
+def attempt(job: Job) -> None:
+    Attempt(job, lambda _: None, lambda: True)
 
 
 def first_devices(works: dict[str, Callable[[], None]], connection: Connection) -> None:
@@ -197,13 +197,13 @@ def first_devices(works: dict[str, Callable[[], None]], connection: Connection) 
 
 def test_every_process_makes_its_gpu_the_current_one_first(tmp_path: Path) -> None:
     """Graphs and Triton kernels go to the current GPU, wherever their tensors are."""
-    database, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     database.close()
-    text = order.spec_json
+    text = job.spec_json
     tasks = [Task(mode, text, "cuda:1", 1, 128, 32) for mode in (Mode.OURS, Mode.REFERENCE)]
     works = {
-        "attempt": partial(attempt, replace(order, device="cuda:1")),
-        "one of several": partial(second_of_two, replace(order, device="cuda:0", processes=2)),
+        "attempt": partial(attempt, replace(job, device="cuda:1")),
+        "one of several": partial(second_of_two, replace(job, device="cuda:0", processes=2)),
         "calibration": partial(measure, text),
         "measured": partial(serve, tasks[0]),
         "reference": partial(serve, tasks[1]),

@@ -27,7 +27,7 @@ from dia_repro.execution.estimates import (
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Outcome
-from dia_repro.execution.planning import PlannedRun, longest_first, make_orders, plan_runs
+from dia_repro.execution.planning import PlannedRun, longest_first, make_jobs, plan_runs
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import ResNetBackbone
@@ -159,10 +159,10 @@ def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
         planned = with_estimates(open_runs, fresh, machine, cores())
         expected = wall_seconds(planned, cores()) - START_SECONDS
         location = DataLocation(tmp_path)
-        orders = make_orders(open_runs, fresh, machine, machine.threads(cores()), location, "test")
+        jobs = make_jobs(open_runs, fresh, machine, machine.threads(cores()), location, "test")
         begun = time.monotonic()
-        slots = machine.slots(len(orders))
-        ended = LocalExecutor(fresh, slots, report).run(orders)
+        slots = machine.slots(len(jobs))
+        ended = LocalExecutor(fresh, slots, report).run(jobs)
         actual = time.monotonic() - begun
         fresh.close()
         assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}

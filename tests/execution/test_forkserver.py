@@ -22,7 +22,7 @@ from pathlib import Path
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Ended, Progress
 from dia_repro.execution.machine import Slots
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 
 known = []
@@ -37,8 +37,8 @@ def on_message(_order, message):
         os.killpg(0, signal.SIGINT)  # as a terminal sends Ctrl-C to all of them
 
 if __name__ == "__main__":
-    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=2)], 2)
-    ended = LocalExecutor(database, Slots.on_cpu(1), on_message).run(orders)
+    database, jobs = make_jobs(Path.cwd(), [tiny_spec(epochs=2)], 2)
+    ended = LocalExecutor(database, Slots.on_cpu(1), on_message).run(jobs)
     Path(f"/proc/{known[1]}/status").read_text()  # it is still there
     print(*(one.outcome.value for one in ended.values()))
 """
@@ -52,12 +52,12 @@ from pathlib import Path
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.messages import Progress
 from dia_repro.execution.machine import Slots
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 
-def on_message(order, message):
+def on_message(job, message):
     if isinstance(message, Progress) and message.epochs:
-        seen.add(order.run_id)
+        seen.add(job.run_id)
         if len(seen) == 2 and not done:
             done.append(os.kill(server._forkserver_pid, {signal}))
             time.sleep(1)
@@ -67,9 +67,9 @@ def on_message(order, message):
 
 if __name__ == "__main__":
     seen, done = set(), []
-    database, orders = make_orders(Path.cwd(), [tiny_spec(epochs=900)], 3)
+    database, jobs = make_jobs(Path.cwd(), [tiny_spec(epochs=900)], 3)
     executor = LocalExecutor(database, Slots.on_cpu(2), on_message)
-    ended = executor.run(orders)
+    ended = executor.run(jobs)
     print(*(one.outcome.value for one in ended.values()))
     print(*ended.values(), file=sys.stderr)
 """

@@ -21,7 +21,7 @@ from dia_repro.results.schema import State
 from dia_repro.results.writer import free
 from dia_repro.training.checkpoint import run_folder
 from dia_repro.training.store import CheckpointError, Store
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import can_mount, clean_environment, tiny_spec
 from tests.results.rows import begin
 
@@ -153,9 +153,9 @@ def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`db check` watches holders elsewhere for a minute, in which others can begin again."""
-    database, orders = make_orders(tmp_path, [tiny_spec()], 3)
-    store = orders[0].checkpoints
-    numbers = [order.run_id for order in orders]
+    database, jobs = make_jobs(tmp_path, [tiny_spec()], 3)
+    store = jobs[0].checkpoints
+    numbers = [job.run_id for job in jobs]
     for number in numbers[:2]:
         folder = lock_location(folder_of(store, run_detail(database, number).summary))
         lock = acquire_lock(folder)

@@ -22,7 +22,7 @@ from dia_repro.execution import forkserver
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.leasing import acquire_lock
 from dia_repro.execution.machine import Slots
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome
 from dia_repro.execution.upkeep import folder_of
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import NoAttention
@@ -32,7 +32,7 @@ from dia_repro.results.schema import State
 from dia_repro.training import checkpoint
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.store import Store
-from tests.execution.tiny_runs import DATABASE, make_orders, report
+from tests.execution.tiny_runs import DATABASE, make_jobs, report
 from tests.helpers import Program, clean_environment, tiny_spec
 
 EPOCHS = 5
@@ -42,12 +42,12 @@ ROOT = Path(__file__).parents[2]
 def start(
     folder: Path,
     seeds: int = 1,
-    jobs: int = 1,
+    workers: int = 1,
     epochs: int = EPOCHS,
     environment: dict[str, str] | None = None,
 ) -> Program:
     folder.mkdir(exist_ok=True)
-    arguments = map(str, (seeds, jobs, epochs))
+    arguments = map(str, (seeds, workers, epochs))
     return Program("tests.execution.tiny_runs", *arguments, cwd=folder, **environment or {})
 
 
@@ -74,17 +74,17 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def finish(folder: Path, seeds: int = 1, jobs: int = 2) -> str:
+def finish(folder: Path, seeds: int = 1, workers: int = 2) -> str:
     """Train to the end in this process's workers; returns the notices."""
     folder.mkdir(exist_ok=True)
     notices: list[str] = []
 
-    def listen(_order: WorkOrder, message: Message) -> None:
+    def listen(_order: Job, message: Message) -> None:
         if isinstance(message, Notice):
             notices.append(message.text)
 
-    database, orders = make_orders(folder, [tiny_spec(epochs=EPOCHS)], seeds)
-    LocalExecutor(database, Slots.on_cpu(jobs), listen).run(orders)
+    database, jobs = make_jobs(folder, [tiny_spec(epochs=EPOCHS)], seeds)
+    LocalExecutor(database, Slots.on_cpu(workers), listen).run(jobs)
     return "\n".join(notices)
 
 
@@ -109,7 +109,7 @@ def assert_same_results(folder: Path, undisturbed: Path) -> None:
 
 @pytest.mark.slow
 def test_results_do_not_depend_on_how_many_run_at_a_time(undisturbed: Path, tmp_path: Path) -> None:
-    finish(tmp_path, seeds=2, jobs=1)
+    finish(tmp_path, seeds=2, workers=1)
     assert_same_results(tmp_path, undisturbed)
 
 
@@ -166,7 +166,7 @@ def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
 def test_a_signal_stops_within_a_batch_and_the_rerun_goes_on_there(
     number: signal.Signals, seconds: int, undisturbed: Path, tmp_path: Path
 ) -> None:
-    process = start(tmp_path, seeds=3, jobs=2, epochs=EPOCHS)
+    process = start(tmp_path, seeds=3, workers=2, epochs=EPOCHS)
     wait_until(lambda: details_running(tmp_path))
     sent = time.monotonic()
     os.killpg(process.pid, number)
@@ -236,8 +236,8 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     first = start(tmp_path, epochs=epochs)
     wait_until(lambda: details_started(tmp_path))
     owner = details(tmp_path)[0].summary.owner
-    database, orders = make_orders(tmp_path, [tiny_spec(epochs=epochs)], 1)
-    assert LocalExecutor(database, Slots.on_cpu(1), report).run(orders) == {
+    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=epochs)], 1)
+    assert LocalExecutor(database, Slots.on_cpu(1), report).run(jobs) == {
         1: Ended(Outcome.BUSY, owner)
     }
     first.communicate(timeout=120)
@@ -245,7 +245,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     assert detail.summary.state is State.FINISHED
     assert [row["epoch"] for row in detail.epochs] == list(range(1, epochs + 1))
     assert len(detail.provenance) == 1
-    assert LocalExecutor(database, Slots.on_cpu(1), report).run(orders) == {
+    assert LocalExecutor(database, Slots.on_cpu(1), report).run(jobs) == {
         1: Ended(Outcome.DONE_BEFORE)
     }
 
@@ -286,11 +286,11 @@ def test_files_of_the_working_folder_are_not_imported(tmp_path: Path) -> None:
 
 
 def run_orders(folder: Path, **changes: object) -> dict[int, Ended]:
-    """A tiny diverging run, a broken order and a good one, side by side."""
+    """A tiny diverging run, a broken job and a good one, side by side."""
     diverging = tiny_spec(lr=1e6, norm=False, attention=NoAttention())
-    database, orders = make_orders(folder, [tiny_spec(epochs=1), diverging], 2)
-    broken = replace(orders[0], **changes)  # type: ignore[arg-type]
-    return LocalExecutor(database, Slots.on_cpu(2), report).run([broken, *orders[1:]])
+    database, jobs = make_jobs(folder, [tiny_spec(epochs=1), diverging], 2)
+    broken = replace(jobs[0], **changes)  # type: ignore[arg-type]
+    return LocalExecutor(database, Slots.on_cpu(2), report).run([broken, *jobs[1:]])
 
 
 def test_one_bad_run_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -316,27 +316,27 @@ def test_a_divergence_is_a_result_with_its_place(tmp_path: Path) -> None:
     "keep", [Keep.NONE, *(pytest.param(k, marks=pytest.mark.slow) for k in Keep if k != Keep.NONE)]
 )
 def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
-    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=4)], 1)
-    LocalExecutor(database, Slots.on_cpu(1), report).run([replace(order, keep=keep)])
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=4)], 1)
+    LocalExecutor(database, Slots.on_cpu(1), report).run([replace(job, keep=keep)])
     (run,) = all_runs(database)
     known = [epoch["test_top1"] for epoch in run_detail(database, run.id).epochs]
     best = known.index(run.best_top1) + 1
-    names = folder_of(order.checkpoints, run).names()
+    names = folder_of(job.checkpoints, run).names()
     kept = [int(name.split("-")[1]) for name in names if name.startswith("epoch-")]
     assert kept == {Keep.LAST: [4], Keep.BEST: [best], Keep.NONE: []}[keep]
 
 
 def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> None:
-    database, orders = make_orders(tmp_path, [tiny_spec(epochs=1), tiny_spec(epochs=300)], 1)
+    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=1), tiny_spec(epochs=300)], 1)
     killed: list[int] = []
 
-    def kill_the_long_one(order: object, message: object) -> None:
+    def kill_the_long_one(job: object, message: object) -> None:
         summary = details(tmp_path)[1].summary
         if summary.state is State.RUNNING and not killed and summary.owner:
             killed.append(int(summary.owner.split()[1]))
             os.kill(killed[0], signal.SIGKILL)
 
-    ended = LocalExecutor(database, Slots.on_cpu(2), kill_the_long_one).run(orders)
+    ended = LocalExecutor(database, Slots.on_cpu(2), kill_the_long_one).run(jobs)
     assert ended[1].outcome is Outcome.FINISHED
     assert ended[2].outcome is Outcome.FAILED
     summary = details(tmp_path)[1].summary
@@ -347,11 +347,11 @@ def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> 
 
 def test_an_error_in_what_is_said_ends_the_executor(tmp_path: Path) -> None:
     """Taken for the worker's own end, it left both waiting for each other."""
-    database, orders = make_orders(tmp_path, [tiny_spec(epochs=300)], 1)
+    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=300)], 1)
 
-    def refuse(order: object, message: object) -> None:
+    def refuse(job: object, message: object) -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        LocalExecutor(database, Slots.on_cpu(1), refuse).run(orders)
+        LocalExecutor(database, Slots.on_cpu(1), refuse).run(jobs)
     wait_until(lambda: details(tmp_path)[0].summary.state is State.INTERRUPTED)

@@ -18,7 +18,7 @@ from dia_repro.errors import ABSENT
 from dia_repro.execution import leasing
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock, lock_id, lock_location
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome
 from dia_repro.execution.upkeep import BusyRunError, dead_runs, folder_of, remove_run
 from dia_repro.results.queries import RunDetail, all_runs
 from dia_repro.results.schema import State
@@ -27,7 +27,7 @@ from dia_repro.training.environment import SharedFolderError
 from dia_repro.training.store import Folder, Store
 from dia_repro.training.trainer import Trainer
 from tests.execution.test_local import details, figures, start, wait_until
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import clean_environment, tiny_spec, write_folder
 
 EPOCHS = 4
@@ -46,8 +46,8 @@ def train(
     """One attempt in this process; how it ended and its notices."""
     folder.mkdir(exist_ok=True)
     said: list[Message] = []
-    database, (order,) = make_orders(folder, [tiny_spec(epochs=epochs)], 1, checkpoints)
-    ended = Attempt(order, said.append, should_stop).run()
+    database, (job,) = make_jobs(folder, [tiny_spec(epochs=epochs)], 1, checkpoints)
+    ended = Attempt(job, said.append, should_stop).run()
     database.close()
     return ended, [one.text for one in said if isinstance(one, Notice)]
 
@@ -143,21 +143,21 @@ def test_on_one_machine_the_lock_is_seen_at_once(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "locks"))
     folder = tmp_path / "work"
     folder.mkdir()
-    database, (order,) = make_orders(folder, [tiny_spec(epochs=1)], 1, bucket)
+    database, (job,) = make_jobs(folder, [tiny_spec(epochs=1)], 1, bucket)
     (run,) = all_runs(database)
-    place = lock_location(folder_of(order.checkpoints, run))
+    place = lock_location(folder_of(job.checkpoints, run))
     assert place.is_relative_to(tmp_path / "locks")
     held = acquire_lock(place)
     assert held is not None
     assert lock_id(place) == lock_id(lock_location(folder_of(Store(bucket), run)))
-    assert Attempt(order, lambda _: None, never).run().outcome is Outcome.BUSY
+    assert Attempt(job, lambda _: None, never).run().outcome is Outcome.BUSY
     with pytest.raises(BusyRunError):
-        remove_run(database, order.checkpoints, run, only_checkpoints=True)
+        remove_run(database, job.checkpoints, run, only_checkpoints=True)
     held.release()
-    assert dead_runs(database, order.checkpoints) == {}
-    assert Attempt(order, lambda _: None, never).run().outcome is Outcome.FINISHED
-    assert remove_run(database, order.checkpoints, run, only_checkpoints=False) == 1
-    assert (order.checkpoints.run_folders(), all_runs(database)) == ({}, ())
+    assert dead_runs(database, job.checkpoints) == {}
+    assert Attempt(job, lambda _: None, never).run().outcome is Outcome.FINISHED
+    assert remove_run(database, job.checkpoints, run, only_checkpoints=False) == 1
+    assert (job.checkpoints.run_folders(), all_runs(database)) == ({}, ())
     database.close()
 
 
@@ -268,8 +268,8 @@ def test_the_traceback_of_a_run_that_raised_is_beside_its_checkpoints(
 def test_orders_are_sent_without_a_connection(bucket: str, tmp_path: Path) -> None:
     import pickle
 
-    database, (order,) = make_orders(tmp_path, [tiny_spec()], 1, bucket)
-    order.checkpoints.names("")
-    sent: WorkOrder = pickle.loads(pickle.dumps(order))
-    assert sent == order
+    database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1, bucket)
+    job.checkpoints.names("")
+    sent: Job = pickle.loads(pickle.dumps(job))
+    assert sent == job
     database.close()

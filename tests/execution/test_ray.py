@@ -24,14 +24,14 @@ import dia_repro
 from dia_repro.data import known_data
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
-from dia_repro.execution.messages import Ended, Message, Outcome, Progress, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Outcome, Progress
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import RunSummary, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.probing import NoStoreError
 from dia_repro.training.store import Store
-from tests.execution.tiny_runs import DATABASE, make_orders, report
+from tests.execution.tiny_runs import DATABASE, make_jobs, report
 from tests.helpers import can_mount, clean_environment, cli, one_line, tiny_spec, write_folder
 
 if TYPE_CHECKING:
@@ -105,9 +105,9 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     cifar10 = [known_data("cifar10").spec]
     with pytest.raises(UnfitNodeError, match=r"^node \S+, \S+, \S+: cifar10"):
         check_nodes(found, Share(0, 1), cifar10, DataLocation(tmp_path), Store(tmp_path))
-    database, orders = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
+    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
     need = 1_500_000_000
-    orders = [replace(order, memory=need) for order in orders]
+    jobs = [replace(job, memory=need) for job in jobs]
     ends: list[int] = []
 
     def memory() -> float:
@@ -117,18 +117,18 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     free = [memory()]
     victim = cluster.worker_nodes.copy().pop()
 
-    def listen(order: WorkOrder, message: Message) -> None:
+    def listen(job: Job, message: Message) -> None:
         if not ends:
             free.append(memory())
         if isinstance(message, Ended):
-            ends.append(order.run_id)
+            ends.append(job.run_id)
             if len(ends) == 2:
                 threading.Thread(target=cluster.remove_node, args=(victim, False)).start()
 
-    ended = RayExecutor(database, Share(0, 1), listen).run(orders)
+    ended = RayExecutor(database, Share(0, 1), listen).run(jobs)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     assert free[0] - min(free) >= need, "what it takes is set aside for each"
-    assert sorted(ends) == sorted(ended) == sorted(order.run_id for order in orders)
+    assert sorted(ends) == sorted(ended) == sorted(job.run_id for job in jobs)
     database.close()
     assert most_at_a_time(tmp_path / DATABASE) <= 3, "a processor was lent to a second run"
     assert rows(tmp_path / DATABASE) == serial_rows(tmp_path / "serial", runs, EPOCHS)
@@ -144,19 +144,19 @@ COUNT_THREADS = (
     "from dia_repro.execution.executors.ray import RayExecutor\n"
     "from dia_repro.execution.ray_nodes import Share\n"
     "import ray\n"
-    "from tests.execution.tiny_runs import make_orders, report\n"
+    "from tests.execution.tiny_runs import make_jobs, report\n"
     "from tests.helpers import tiny_spec\n"
-    "def count(order, *_):\n"
+    "def count(job, *_):\n"
     "    import os, torch, numba\n"
     "    from dia_repro.training.numerics import prepare_process\n"
-    "    prepare_process(order.threads)\n"
+    "    prepare_process(job.threads)\n"
     "    left = [name for name in sys.argv[1:] if name in os.environ]\n"
     "    threads = torch.get_num_threads(), numba.get_num_threads()\n"
     "    return Ended(Outcome.FINISHED, f'{threads} {left}')\n"
     "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,\n"
     f"    object_store_memory={STORE_BYTES})\n"
-    "database, orders = make_orders(Path.cwd(), [tiny_spec()], 1)\n"
-    "ended = RayExecutor(database, Share(0, 2), report, attempt=count).run(orders)\n"
+    "database, jobs = make_jobs(Path.cwd(), [tiny_spec()], 1)\n"
+    "ended = RayExecutor(database, Share(0, 2), report, attempt=count).run(jobs)\n"
     "print(*(one.detail for one in ended.values()))\n"
 )
 
@@ -229,8 +229,8 @@ def has_epochs(location: Path | str) -> Callable[[], bool]:
 
 def serial_rows(folder: Path, runs: int, epochs: int) -> dict[int, list[tuple[Any, ...]]]:
     folder.mkdir()
-    database, orders = make_orders(folder, [tiny_spec(epochs=epochs)], runs)
-    LocalExecutor(database, Slots.on_cpu(2), report).run(orders)
+    database, jobs = make_jobs(folder, [tiny_spec(epochs=epochs)], runs)
+    LocalExecutor(database, Slots.on_cpu(2), report).run(jobs)
     database.close()
     return rows(folder / DATABASE)
 
@@ -442,7 +442,7 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
 
     runs, epochs = 3, 8
     found = connect(cluster.address)
-    database, orders = make_orders(tmp_path, [tiny_spec(epochs=epochs)], runs, bucket)
+    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=epochs)], runs, bucket)
     share, where = Share(0, 1), DataLocation(tmp_path)
     check_nodes(found, share, [tiny_spec().data], where, Store(bucket))
     with pytest.raises(NoStoreError, match="bucket does not exist"):
@@ -450,16 +450,16 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
     done: dict[int, int] = {}
     victims = [cluster.worker_nodes.copy().pop()]
 
-    def listen(order: WorkOrder, message: Message) -> None:
+    def listen(job: Job, message: Message) -> None:
         if isinstance(message, Progress):
-            done[order.run_id] = message.epochs
+            done[job.run_id] = message.epochs
         if victims and len(done) == runs and min(done.values()) >= 2:
             threading.Thread(target=cluster.remove_node, args=(victims.pop(), False)).start()
 
-    ended = RayExecutor(database, Share(0, 1), listen).run(orders)
+    ended = RayExecutor(database, Share(0, 1), listen).run(jobs)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     assert not victims
-    attempts = [run_detail(database, order.run_id).provenance for order in orders]
+    attempts = [run_detail(database, job.run_id).provenance for job in jobs]
     assert sorted(len(one) for one in attempts) == [1, 1, 2]
     assert max(int(str(one[-1]["from_epoch"])) for one in attempts) >= 2
     assert len(Store(bucket).run_folders()) == runs

@@ -16,7 +16,7 @@ from dia_repro.data.dataset import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock
-from dia_repro.execution.messages import Begun, Ended, Message, Notice, Outcome, Progress, WorkOrder
+from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.execution.run_store import RunStore
 from dia_repro.execution.upkeep import remove_run
 from dia_repro.experiments.names import Keep
@@ -36,7 +36,7 @@ from dia_repro.training import checkpoint, provenance
 from dia_repro.training.metrics import EpochMetrics
 from dia_repro.training.store import CheckpointError, Store
 from dia_repro.training.trainer import Trainer
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 
 ELSEWHERE = "another processor"
@@ -50,9 +50,7 @@ def threads() -> object:
     torch.set_num_threads(before)
 
 
-def train(
-    order: WorkOrder, until: int | None = None, steps: int | None = None
-) -> tuple[Ended, list[str]]:
+def train(job: Job, until: int | None = None, steps: int | None = None) -> tuple[Ended, list[str]]:
     """Train, or stop after so many epochs, or so many more steps; return the notices too."""
     said: list[Message] = []
     asked = 0
@@ -63,17 +61,17 @@ def train(
         done = [message.epochs for message in said if isinstance(message, Progress)]
         return (until is not None and max(done, default=0) >= until) or asked == steps
 
-    ended = Attempt(order, said.append, enough).run()
+    ended = Attempt(job, said.append, enough).run()
     return ended, [message.text for message in said if isinstance(message, Notice)]
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> tuple[Database, WorkOrder]:
+def begun(tmp_path: Path) -> tuple[Database, Job]:
     """A run that was stopped after its first epoch, which it trained with one thread."""
-    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=2)], 1)
-    ended, _ = train(order, until=1)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=2)], 1)
+    ended, _ = train(job, until=1)
     assert ended.outcome is Outcome.INTERRUPTED
-    return database, order
+    return database, job
 
 
 def values(detail: RunDetail) -> list[object]:
@@ -82,56 +80,54 @@ def values(detail: RunDetail) -> list[object]:
 
 def undisturbed(folder: Path) -> list[object]:
     folder.mkdir()
-    database, (order,) = make_orders(folder, [tiny_spec(epochs=2)], 1)
-    train(order)
-    return values(run_detail(database, order.run_id))
+    database, (job,) = make_jobs(folder, [tiny_spec(epochs=2)], 1)
+    train(job)
+    return values(run_detail(database, job.run_id))
 
 
-def test_threads_are_those_it_began_with(begun: tuple[Database, WorkOrder], tmp_path: Path) -> None:
-    database, order = begun
-    _, notices = train(replace(order, threads=2))
-    detail = run_detail(database, order.run_id)
+def test_threads_are_those_it_began_with(begun: tuple[Database, Job], tmp_path: Path) -> None:
+    database, job = begun
+    _, notices = train(replace(job, threads=2))
+    detail = run_detail(database, job.run_id)
     assert [row["threads"] for row in detail.provenance] == [1, 1]
     assert not [text for text in notices if "bit for bit" in text]
     assert values(detail) == undisturbed(tmp_path / "undisturbed")
 
 
 def test_threads_of_an_earlier_versions_checkpoint_are_in_its_provenance(
-    begun: tuple[Database, WorkOrder],
+    begun: tuple[Database, Job],
 ) -> None:
-    database, order = begun
-    summary = run_detail(database, order.run_id).summary
-    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    database, job = begun
+    summary = run_detail(database, job.run_id).summary
+    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
     loaded = checkpoint.load_newest(folder)
     assert loaded is not None
     old = {name: value for name, value in loaded.content.items() if name != provenance.KEY}
     for name in checkpoint.sorted_names(folder):
         folder.remove(name)
     checkpoint.save(folder, old, len(old["history"]), old["position"])
-    train(replace(order, threads=2))
-    attempts = run_detail(database, order.run_id).provenance
+    train(replace(job, threads=2))
+    attempts = run_detail(database, job.run_id).provenance
     assert [row["threads"] for row in attempts] == [1, 1]
 
 
 def test_what_cannot_be_restored_is_said(
-    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+    begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, order = begun
+    _, job = begun
     monkeypatch.setattr(attempt, "device_name", lambda _device: ELSEWHERE)
-    _, notices = train(order)
+    _, notices = train(job)
     (said,) = [text for text in notices if "bit for bit" in text]
     assert f"goes on with device {ELSEWHERE} instead of" in said
 
 
-def test_another_runs_checkpoint_is_refused(
-    begun: tuple[Database, WorkOrder], tmp_path: Path
-) -> None:
+def test_another_runs_checkpoint_is_refused(begun: tuple[Database, Job], tmp_path: Path) -> None:
     """Copied by hand, as when folders are put together."""
-    _, order = begun
-    database, (_, other) = make_orders(tmp_path, [tiny_spec(epochs=2)], 2)
-    runs = [run_detail(database, number).summary for number in (order.run_id, other.run_id)]
+    _, job = begun
+    database, (_, other) = make_jobs(tmp_path, [tiny_spec(epochs=2)], 2)
+    runs = [run_detail(database, number).summary for number in (job.run_id, other.run_id)]
     first, second = (
-        checkpoint.run_folder(order.checkpoints, run.spec_id, run.seed, run.uid) for run in runs
+        checkpoint.run_folder(job.checkpoints, run.spec_id, run.seed, run.uid) for run in runs
     )
     (name, *_) = checkpoint.sorted_names(first)
     second.write(name, first.read(name))
@@ -141,46 +137,46 @@ def test_another_runs_checkpoint_is_refused(
 
 
 def test_environment_that_stops_torch_restarts_no_run(
-    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+    begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database, order = begun
-    run = run_detail(database, order.run_id)
+    database, job = begun
+    run = run_detail(database, job.run_id)
     summary = run.summary
-    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
     files = sorted(folder.names())
     with monkeypatch.context() as context:
         context.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
         context.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
         with pytest.raises(CheckpointError, match="torch cannot load it"):
-            train(order)
+            train(job)
     assert sorted(folder.names()) == files
-    assert values(run_detail(database, order.run_id)) == values(run)
-    ended, notices = train(order)
+    assert values(run_detail(database, job.run_id)) == values(run)
+    ended, notices = train(job)
     assert ended.outcome is Outcome.FINISHED
     assert any("goes on after epoch 1" in text for text in notices)
 
 
 def test_other_data_than_the_experiments_are_refused(
-    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+    begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with another copy of ImageNet on another machine, whose spec has no hash."""
-    database, order = begun
+    database, job = begun
     monkeypatch.setattr(Dataset, "digest", lambda _self: "f" * 64)
     with pytest.raises(OtherDataError, match="was trained on other data"):
-        train(order)
-    _, (_, other) = make_orders(Path(order.database).parent, [tiny_spec(epochs=2)], 2)
+        train(job)
+    _, (_, other) = make_jobs(Path(job.database).parent, [tiny_spec(epochs=2)], 2)
     with pytest.raises(OtherDataError, match=r"SHA-256 ffffffffffff… instead of b629d018c2b6…"):
         train(other)
-    assert len(run_detail(database, order.run_id).epochs) == 1
+    assert len(run_detail(database, job.run_id).epochs) == 1
 
 
 def test_a_merge_before_the_run_is_taken_up_is_seen(
-    begun: tuple[Database, WorkOrder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    begun: tuple[Database, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another database has the run finished; it is merged while this process loads its data."""
-    database, order = begun
+    database, job = begun
     (tmp_path / "other").mkdir()
-    other, (further,) = make_orders(tmp_path / "other", [tiny_spec(epochs=2)], 1)
+    other, (further,) = make_jobs(tmp_path / "other", [tiny_spec(epochs=2)], 1)
     train(further)
     load = Attempt._load
 
@@ -189,16 +185,16 @@ def test_a_merge_before_the_run_is_taken_up_is_seen(
         return load(self)
 
     monkeypatch.setattr(Attempt, "_load", merging)
-    ended, _ = train(order)
+    ended, _ = train(job)
     assert ended.outcome is Outcome.DONE_BEFORE
-    assert values(run_detail(database, order.run_id)) == values(run_detail(other, further.run_id))
+    assert values(run_detail(database, job.run_id)) == values(run_detail(other, further.run_id))
 
 
 @pytest.mark.parametrize("keep", list(Keep))
 def test_weights_stay_until_the_end_is_recorded(
-    keep: Keep, begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+    keep: Keep, begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database, order = begun
+    database, job = begun
 
     class FullDiskError(Exception):
         pass
@@ -208,13 +204,13 @@ def test_weights_stay_until_the_end_is_recorded(
 
     monkeypatch.setattr(RunStore, "end", fail)
     with pytest.raises(FullDiskError):
-        train(replace(order, keep=keep))
+        train(replace(job, keep=keep))
     monkeypatch.undo()
-    ended, notices = train(replace(order, keep=keep))
+    ended, notices = train(replace(job, keep=keep))
     assert ended.outcome is Outcome.FINISHED
     assert not any("starts again" in text for text in notices)
-    summary = run_detail(database, order.run_id).summary
-    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    summary = run_detail(database, job.run_id).summary
+    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
     assert len(checkpoint.sorted_names(folder)) == (0 if keep is Keep.NONE else 1)
 
 
@@ -223,58 +219,58 @@ def test_best_weights_that_are_gone_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They went while the run was trained with `--keep last`."""
-    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=4)], 1)
-    assert train(order, until=3)[0].outcome is Outcome.INTERRUPTED
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=4)], 1)
+    assert train(job, until=3)[0].outcome is Outcome.INTERRUPTED
     monkeypatch.setattr(attempt, "_best_epoch", lambda _trainer: 1)
-    ended, notices = train(replace(order, keep=Keep.BEST))
+    ended, notices = train(replace(job, keep=Keep.BEST))
     assert ended.outcome is Outcome.FINISHED
     assert any("weights of its best epoch (1) are gone: the last ones stay" in n for n in notices)
-    summary = run_detail(database, order.run_id).summary
-    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    summary = run_detail(database, job.run_id).summary
+    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
     (kept,) = checkpoint.sorted_names(folder)
     assert kept.startswith("epoch-0004-")
 
 
 def test_a_process_that_was_taken_for_dead_saves_nothing(
-    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+    begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, order = begun
+    _, job = begun
     names: list[list[str]] = []
     end_epoch = Trainer.run_epoch
 
     def taken_over(self: Trainer, *arguments: Any) -> EpochMetrics:
         metrics = end_epoch(self, *arguments)
-        with open_database(order.database, create=False).engine.begin() as connection:
+        with open_database(job.database, create=False).engine.begin() as connection:
             connection.exec_driver_sql("update leases set attempt = attempt - 1")
-        names.append(sorted(path.name for path in Path(order.database).parent.rglob("*.pt")))
+        names.append(sorted(path.name for path in Path(job.database).parent.rglob("*.pt")))
         return metrics
 
     monkeypatch.setattr(Trainer, "run_epoch", taken_over)
-    ended, _ = train(order)
+    ended, _ = train(job)
     assert ended.outcome is Outcome.BUSY
-    assert names == [sorted(path.name for path in Path(order.database).parent.rglob("*.pt"))]
+    assert names == [sorted(path.name for path in Path(job.database).parent.rglob("*.pt"))]
 
 
 def test_a_run_number_that_is_another_experiments_is_left_alone(
-    begun: tuple[Database, WorkOrder],
+    begun: tuple[Database, Job],
 ) -> None:
     """Its own run was removed while it waited, and numbers are used again."""
-    _, order = begun
+    _, job = begun
     other = tiny_spec(epochs=2, lr=0.05)
-    ended, _ = train(replace(order, spec_json=other.canonical_json()))
+    ended, _ = train(replace(job, spec_json=other.canonical_json()))
     assert ended.outcome is Outcome.BUSY
 
 
 def test_damaged_checkpoints_do_not_take_the_place_of_sound_ones(
-    begun: tuple[Database, WorkOrder],
+    begun: tuple[Database, Job],
 ) -> None:
-    database, order = begun
-    summary = run_detail(database, order.run_id).summary
-    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    database, job = begun
+    summary = run_detail(database, job.run_id).summary
+    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
     damaged = [f"epoch-00{n}-step-00000-{'0' * 32}.pt" for n in (98, 99)]
     for name in damaged:
         folder.write(name, b"damaged")
-    ended, notices = train(order)
+    ended, notices = train(job)
     assert ended.outcome is Outcome.FINISHED
     assert sum("is damaged" in text for text in notices) == 2
     (last,) = checkpoint.sorted_names(folder)
@@ -282,11 +278,11 @@ def test_damaged_checkpoints_do_not_take_the_place_of_sound_ones(
     assert not [name for name in folder.names() if "damaged" in name], "of no use once it is done"
 
 
-def test_a_run_that_starts_again_is_free(begun: tuple[Database, WorkOrder], tmp_path: Path) -> None:
+def test_a_run_that_starts_again_is_free(begun: tuple[Database, Job], tmp_path: Path) -> None:
     """Nothing of its former training is left, so nothing has to agree with it."""
-    database, order = begun
-    _, notices = train(replace(order, threads=2, checkpoints=Store(tmp_path / "elsewhere")))
-    attempts = run_detail(database, order.run_id).provenance
+    database, job = begun
+    _, notices = train(replace(job, threads=2, checkpoints=Store(tmp_path / "elsewhere")))
+    attempts = run_detail(database, job.run_id).provenance
     assert [row["threads"] for row in attempts] == [1, 2]
     assert any("starts again from the first epoch" in text for text in notices)
 
@@ -295,9 +291,9 @@ def test_a_run_that_starts_again_is_free(begun: tuple[Database, WorkOrder], tmp_
     "change", ["a wrong row", pytest.param("a row too many", marks=pytest.mark.slow)]
 )
 def test_rows_are_those_of_the_checkpoint(
-    change: str, begun: tuple[Database, WorkOrder], tmp_path: Path
+    change: str, begun: tuple[Database, Job], tmp_path: Path
 ) -> None:
-    database, order = begun
+    database, job = begun
     statements: dict[str, Callable[[], str]] = {
         "a wrong row": lambda: "update epochs set test_top1 = 77.77",
         "a row too many": lambda: (
@@ -307,25 +303,25 @@ def test_rows_are_those_of_the_checkpoint(
     }
     with database.engine.begin() as connection:
         connection.exec_driver_sql(statements[change]())
-    _, notices = train(order)
+    _, notices = train(job)
     assert "1 epochs that the checkpoint does not have were removed" in " ".join(notices)
     expected = undisturbed(tmp_path / "undisturbed")
-    assert values(run_detail(database, order.run_id)) == expected
+    assert values(run_detail(database, job.run_id)) == expected
 
 
 def test_gradients_of_another_attempt_are_removed(tmp_path: Path) -> None:
     """Figure 6's parts are recorded at each epoch's start; a run that starts again has new ones."""
     spec = tiny_spec(epochs=2)
     spec = spec.model_copy(update={"model": spec.model.model_copy(update={"skip": False})})
-    database, (order,) = make_orders(tmp_path, [spec], 1)
+    database, (job,) = make_jobs(tmp_path, [spec], 1)
     stale = {0: '[{"false": 1}]', 7: "[]"}
-    uid, settings = run_detail(database, order.run_id).summary.uid, '{"kind": "gradients"}'
+    uid, settings = run_detail(database, job.run_id).summary.uid, '{"kind": "gradients"}'
     writer.ensure_analysis(database, uid, settings, "{}")
     for part, content in stale.items():
         writer.record_part(database, uid, settings, part, content, 0.0)
-    ended, _ = train(order)
+    ended, _ = train(job)
     assert ended.outcome in (Outcome.FINISHED, Outcome.DIVERGED)
-    parts = analysis_parts(database, order.run_id, '{"kind": "gradients"}')
+    parts = analysis_parts(database, job.run_id, '{"kind": "gradients"}')
     assert 7 not in parts
     assert "false" not in parts[0]
 
@@ -355,52 +351,52 @@ def test_gradients_of_the_last_epoch_outlive_a_kill_at_its_end(
 ) -> None:
     spec = tiny_spec(epochs=2)
     spec = spec.model_copy(update={"model": spec.model.model_copy(update={"skip": False})})
-    database, (order,) = make_orders(tmp_path, [spec], 1)
-    run_store = MortalStore(open_database(order.database, create=False), dies_at, 2)
+    database, (job,) = make_jobs(tmp_path, [spec], 1)
+    run_store = MortalStore(open_database(job.database, create=False), dies_at, 2)
     with pytest.raises(KilledError):
-        Attempt(order, lambda _: None, lambda: False, run_store).run()
-    ended, _ = train(order)
+        Attempt(job, lambda _: None, lambda: False, run_store).run()
+    ended, _ = train(job)
     assert ended.outcome is Outcome.FINISHED
-    assert set(analysis_parts(database, order.run_id, '{"kind": "gradients"}')) == {0, 1}
+    assert set(analysis_parts(database, job.run_id, '{"kind": "gradients"}')) == {0, 1}
 
 
 def test_a_run_that_is_another_one_once_it_is_locked_is_looked_at_again(
-    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+    begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was removed and made anew while this process waited for the lock."""
-    database, order = begun
-    first = run_detail(database, order.run_id).summary
+    database, job = begun
+    first = run_detail(database, job.run_id).summary
     real = acquire_lock
 
     def removed_meanwhile(place: Path) -> object:
         monkeypatch.setattr(attempt, "acquire_lock", real)
         writer.remove_run(database, first.uid)
-        spec = Spec.from_json(order.spec_json)
-        writer.ensure_runs(database, {spec.spec_id: order.spec_json}, [order.seed])
+        spec = Spec.from_json(job.spec_json)
+        writer.ensure_runs(database, {spec.spec_id: job.spec_json}, [job.seed])
         return real(place)
 
     monkeypatch.setattr(attempt, "acquire_lock", removed_meanwhile)
-    ended, notices = train(order)
+    ended, notices = train(job)
     assert ended.outcome is Outcome.FINISHED
     assert any("another one than a moment ago: looked at again" in text for text in notices)
     assert not any("goes on after" in text for text in notices)
-    again = run_detail(database, order.run_id).summary
+    again = run_detail(database, job.run_id).summary
     assert again.uid != first.uid
-    folder = checkpoint.run_folder(order.checkpoints, again.spec_id, again.seed, again.uid)
+    folder = checkpoint.run_folder(job.checkpoints, again.spec_id, again.seed, again.uid)
     assert len(checkpoint.sorted_names(folder)) == 1
 
 
-def test_what_was_shown_is_removed_and_no_other_run(begun: tuple[Database, WorkOrder]) -> None:
-    database, order = begun
-    shown = run_detail(database, order.run_id).summary
-    folder = checkpoint.run_folder(order.checkpoints, shown.spec_id, shown.seed, shown.uid)
+def test_what_was_shown_is_removed_and_no_other_run(begun: tuple[Database, Job]) -> None:
+    database, job = begun
+    shown = run_detail(database, job.run_id).summary
+    folder = checkpoint.run_folder(job.checkpoints, shown.spec_id, shown.seed, shown.uid)
     (Path(str(folder)) / "@eaDir").mkdir()  # as some storage makes everywhere
-    assert remove_run(database, order.checkpoints, shown, only_checkpoints=True) == 2
+    assert remove_run(database, job.checkpoints, shown, only_checkpoints=True) == 2
     writer.remove_run(database, shown.uid)
-    spec = Spec.from_json(order.spec_json)
-    writer.ensure_runs(database, {spec.spec_id: order.spec_json}, [order.seed])
+    spec = Spec.from_json(job.spec_json)
+    writer.ensure_runs(database, {spec.spec_id: job.spec_json}, [job.seed])
     with pytest.raises(UnknownRunError, match="another one than the one shown"):
-        remove_run(database, order.checkpoints, shown, only_checkpoints=False)
+        remove_run(database, job.checkpoints, shown, only_checkpoints=False)
     assert len(all_runs(database)) == 1
 
 
@@ -416,52 +412,52 @@ def after_each_epoch(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]
 
 
 def test_an_epoch_outlives_a_database_that_is_locked_for_long(
-    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch
+    begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than one wait of the backend, as at the end of an epoch of other runs."""
-    database, order = begun
+    database, job = begun
 
     def lock() -> None:
-        connection = sqlite3.connect(order.database, check_same_thread=False, isolation_level=None)
+        connection = sqlite3.connect(job.database, check_same_thread=False, isolation_level=None)
         connection.execute("begin immediate")
         threading.Timer(1.5, connection.close).start()
 
     after_each_epoch(monkeypatch, lock)
     monkeypatch.setattr(backends, "BUSY_SECONDS", 0.3)
-    ended, _ = train(order)
+    ended, _ = train(job)
     assert ended.outcome is Outcome.FINISHED, ended.detail
-    assert len(run_detail(database, order.run_id).epochs) == 2
+    assert len(run_detail(database, job.run_id).epochs) == 2
 
 
 def test_an_epoch_outlives_a_database_that_is_gone(
-    begun: tuple[Database, WorkOrder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _, order = begun
-    here, away = Path(order.database), tmp_path / "away.db"
+    _, job = begun
+    here, away = Path(job.database), tmp_path / "away.db"
     after_each_epoch(monkeypatch, lambda: here.rename(away))
     with pytest.raises(DatabaseError):
-        train(order)
+        train(job)
     away.rename(here)
     monkeypatch.undo()
-    ended, notices = train(order)
+    ended, notices = train(job)
     assert ended.outcome in (Outcome.FINISHED, Outcome.BUSY)
     assert any("goes on after epoch 2, step 0" in text for text in notices), notices
 
 
 def test_damaged_checkpoints_of_a_first_epoch_are_said(tmp_path: Path) -> None:
     """And do not count among those that are kept: each new one would go at once."""
-    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
     for _ in range(2):
-        ended, _ = train(order, steps=2)
+        ended, _ = train(job, steps=2)
         assert ended.outcome is Outcome.INTERRUPTED
     damaged = list(tmp_path.rglob("*.pt"))
     assert len(damaged) == 2
     for path in damaged:
         path.write_bytes(path.read_bytes()[:1000])
-    ended, notices = train(order, steps=2)
+    ended, notices = train(job, steps=2)
     assert ended.outcome is Outcome.INTERRUPTED
     assert sum("is damaged" in text for text in notices) == 2
     assert any("starts again from the first epoch" in text for text in notices)
-    summary = run_detail(database, order.run_id).summary
-    folder = checkpoint.run_folder(order.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    summary = run_detail(database, job.run_id).summary
+    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
     assert checkpoint.load_newest(folder) is not None

@@ -15,14 +15,14 @@ from dia_repro.execution import planning
 from dia_repro.execution.estimates import with_estimates
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Machine, Slots
-from dia_repro.execution.messages import Ended, Message, Notice, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome
 from dia_repro.execution.options import Selection
 from dia_repro.execution.requests import request_to_train
 from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.results import leases, writer
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 from tests.results.rows import PROVENANCE, epoch
 
@@ -92,23 +92,23 @@ class Watched(Slots):
         self.on[name].remove(need)
 
 
-def say_where(order: WorkOrder, connection: Connection) -> None:
-    connection.send(Notice(order.device))
+def say_where(job: Job, connection: Connection) -> None:
+    connection.send(Notice(job.device))
     connection.send(Ended(Outcome.FINISHED))
 
 
 def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) -> None:
     """The processes are real; what they are told to train on is not used."""
-    database, orders = make_orders(tmp_path, [tiny_spec()], 6)
+    database, jobs = make_jobs(tmp_path, [tiny_spec()], 6)
     needs = [60, 60, 60, 30, 10, 200]
-    orders = [replace(one, memory=need) for one, need in zip(orders, needs, strict=True)]
+    jobs = [replace(one, memory=need) for one, need in zip(jobs, needs, strict=True)]
     slots, went = Watched(), {}
 
-    def listen(order: WorkOrder, message: Message) -> None:
+    def listen(job: Job, message: Message) -> None:
         if isinstance(message, Notice):
-            went[order.run_id] = message.text
+            went[job.run_id] = message.text
 
-    ended = LocalExecutor(database, slots, listen, train=say_where).run(orders)
+    ended = LocalExecutor(database, slots, listen, train=say_where).run(jobs)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     assert (len(went), set(went.values())) == (6, set(GPUS))
     assert slots.seen[:3] == [(60,), (60,), (60, 30)], "the third of 60 waits, 30 passes"
@@ -125,19 +125,19 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     planned = planning.plan_runs(database, [TABLE5], request, 1)
     with pytest.raises(AbsentError, match="estimated on a machine that has one"):
         with_estimates(planned, database, gpu, 1)
-    orders = planning.make_orders(planned, database, gpu, 1, DataLocation(tmp_path), "test")
+    jobs = planning.make_jobs(planned, database, gpu, 1, DataLocation(tmp_path), "test")
     # ResNet407 keeps most: 3 numbers of 4 bytes for each output and image of a batch of 128.
-    assert max(order.memory for order in orders) > 10e9
-    assert min(order.memory for order in orders) > 1e9
+    assert max(job.memory for job in jobs) > 10e9
+    assert min(job.memory for job in jobs) > 1e9
 
     # What a run was seen to take on a GPU counts more; on a processor it says nothing of one.
-    first, second, *others = orders
-    for order, cuda in ((first, "13.0"), (second, None)):
-        lease = leases.take(database, order.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
+    first, second, *others = jobs
+    for job, cuda in ((first, "13.0"), (second, None)):
+        lease = leases.take(database, job.run_id, "me", "here", {**PROVENANCE, "cuda": cuda})
         state = State.INTERRUPTED
         writer.record_epoch(database, lease, epoch(1))
         writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)
-    again = planning.make_orders(planned, database, gpu, 1, DataLocation(tmp_path), "test")
+    again = planning.make_jobs(planned, database, gpu, 1, DataLocation(tmp_path), "test")
     seen = planning.CUDA_BYTES + 5_000_000_000
     assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]
 

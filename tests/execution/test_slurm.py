@@ -20,13 +20,13 @@ from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
-from dia_repro.execution.messages import Ended, Notice, Outcome, WorkOrder
+from dia_repro.execution.messages import Ended, Job, Notice, Outcome
 from dia_repro.execution.options import Resources
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
 from tests.execution.test_local import wait_until
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import cli, one_line, tiny_spec
 
 on_slurm = pytest.importorskip("dia_repro.execution.executors.slurm")
@@ -95,8 +95,8 @@ def options_in(script: Path) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in script_options)}
 
 
-def submit(orders: Sequence[WorkOrder], folder: Path) -> None:
-    on_slurm.submit(orders, on_slurm.Submission(None, 0, 1), folder / "runs-slurm")
+def submit(jobs: Sequence[Job], folder: Path) -> None:
+    on_slurm.submit(jobs, on_slurm.Submission(None, 0, 1), folder / "runs-slurm")
 
 
 def states(database: Database) -> list[State]:
@@ -155,11 +155,11 @@ def test_runs_beyond_the_size_of_an_array_go_to_several(
     assert result.returncode == 0, result.stderr
     assert "as job 7, 8, 9." in result.stderr
     assert "'scancel 7 8 9'" in result.stderr
-    asked = [options_in(slurm / f"script-{job}") for job in (7, 8, 9)]
+    asked = [options_in(slurm / f"script-{submitted}") for submitted in (7, 8, 9)]
     at_once = jobs or 3
     assert [one.get("array") for one in asked] == [f"0-2%{at_once}"] * 2 + [None]
     assert [one.get("dependency") for one in asked] == [
-        f"afterany:{job}" if job else None for job in waiting
+        f"afterany:{submitted}" if submitted else None for submitted in waiting
     ]
 
 
@@ -223,10 +223,10 @@ def test_each_task_of_an_array_trains_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUN_TASKS", "yes")
-    database, orders = make_orders(tmp_path, [tiny_spec(epochs=1)], 2)
-    submit(orders, tmp_path)
+    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=1)], 2)
+    submit(jobs, tmp_path)
     wait_until(lambda: states(database) == [State.FINISHED] * 2, 120)
-    assert [len(figures(database, order.run_id)) for order in orders] == [1, 1]
+    assert [len(figures(database, job.run_id)) for job in jobs] == [1, 1]
 
 
 @pytest.mark.exhaustive
@@ -235,9 +235,9 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
 ) -> None:
     monkeypatch.setenv("RUN_TASKS", "yes")
     spec = tiny_spec(epochs=6)
-    database, orders = make_orders(tmp_path, [spec], 2)
-    submit(orders, tmp_path)
-    run = orders[0].run_id
+    database, jobs = make_jobs(tmp_path, [spec], 2)
+    submit(jobs, tmp_path)
+    run = jobs[0].run_id
     wait_until(lambda: len(run_detail(database, run).epochs) >= 1, 120)
     os.kill(int((slurm / "pid-0").read_text()), signal.SIGUSR2)
     wait_until(lambda: states(database) == [State.FINISHED] * 2, 120)
@@ -246,28 +246,28 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
     assert first["from_epoch"] == 0 != second["from_epoch"]
 
     (tmp_path / "serial").mkdir()
-    serial, again = make_orders(tmp_path / "serial", [spec], 2)
+    serial, again = make_jobs(tmp_path / "serial", [spec], 2)
     LocalExecutor(serial, Slots.on_cpu(1), lambda *_: None).run(again)
-    for ours, theirs in zip(orders, again, strict=True):
+    for ours, theirs in zip(jobs, again, strict=True):
         assert figures(database, ours.run_id) == figures(serial, theirs.run_id)
 
 
 @pytest.mark.exhaustive
 def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
-    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
-    job = submitit.LocalExecutor(tmp_path / "jobs").submit(on_slurm.Task(order))
-    assert job.result() == "finished"
-    assert "epoch 1/1" in job.stdout()
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
+    submitted = submitit.LocalExecutor(tmp_path / "jobs").submit(on_slurm.Task(job))
+    assert submitted.result() == "finished"
+    assert "epoch 1/1" in submitted.stdout()
     assert states(database) == [State.FINISHED]
 
 
 def test_a_log_that_cannot_be_written_ends_no_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
     monkeypatch.setattr(sys, "stdout", full)
-    assert on_slurm.Task(order)() == "finished"
+    assert on_slurm.Task(job)() == "finished"
     assert states(database) == [State.FINISHED]
     with suppress(OSError):
         full.close()
@@ -278,8 +278,8 @@ def test_task_writes_any_name_to_any_log(
     encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log lacks characters where LC_ALL or PYTHONIOENCODING say so."""
-    _, (order,) = make_orders(tmp_path, [tiny_spec(epochs=1)], 1)
-    named = replace(order, label="cats\x1b[31m\udce9\u202e日本")
+    _, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
+    named = replace(job, label="cats\x1b[31m\udce9\u202e日本")
     log = tmp_path / "log"
     with log.open("w", encoding=encoding) as stream:
         monkeypatch.setattr(sys, "stdout", stream)
@@ -293,8 +293,8 @@ def test_task_writes_any_name_to_any_log(
 
 
 def test_a_node_without_the_gpus_is_named_in_the_tasks_error(tmp_path: Path) -> None:
-    _, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
-    task = on_slurm.Task(replace(order, device="cuda:0", processes=99))
+    _, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
+    task = on_slurm.Task(replace(job, device="cuda:0", processes=99))
     with pytest.raises(on_slurm.UnfitTaskError, match="needs 99 GPUs"):
         task()
 
@@ -346,13 +346,13 @@ def test_jobs_without_a_readable_number_are_not_called_refused(
     answer: str, slurm: Path, tmp_path: Path
 ) -> None:
     (slurm / "sbatch").write_text(f"#!/bin/bash\nprintf 'Submitted {answer}\\n'\n")
-    _, orders = make_orders(tmp_path, [tiny_spec()], 1)
+    _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
     with pytest.raises(on_slurm.SlurmError, match="jobs may be submitted: see 'squeue"):
-        submit(orders, tmp_path)
+        submit(jobs, tmp_path)
 
 
 def test_missing_sbatch_is_named(slurm: Path, tmp_path: Path) -> None:
     (slurm / "sbatch").unlink()
-    _, orders = make_orders(tmp_path, [tiny_spec()], 1)
+    _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
     with pytest.raises(on_slurm.SlurmError, match=r"cannot submit .*: sbatch: No such file"):
-        submit(orders, tmp_path)
+        submit(jobs, tmp_path)

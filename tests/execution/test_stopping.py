@@ -23,10 +23,10 @@ from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import (
     Begun,
     Ended,
+    Job,
     Message,
     Outcome,
     Progress,
-    WorkOrder,
     describe_owner,
 )
 from dia_repro.experiments.names import DataLocation
@@ -36,25 +36,25 @@ from dia_repro.results.leases import take
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.provenance import collect
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import choose, tiny_spec, write_folder
 
-Train = Callable[[WorkOrder, Connection], None]
+Train = Callable[[Job, Connection], None]
 
 
-def streamed_run(tmp_path: Path, images: int = 12) -> tuple[Database, WorkOrder]:
+def streamed_run(tmp_path: Path, images: int = 12) -> tuple[Database, Job]:
     """A run on images that are too large to be held."""
     photos = write_folder(tmp_path / "photos", {"train": images, "test": 2}, side=80)
     data = choose(photos, 72, tmp_path).spec
     tiny = tiny_spec(attention=NoAttention(), epochs=3)
     recipe = tiny.recipe.model_copy(update={"batch_size": 4})
     spec = tiny.model_copy(update={"data": data, "recipe": recipe})
-    database, (order,) = make_orders(tmp_path, [spec], 1)
-    return database, replace(order, data=DataLocation(tmp_path, photos))
+    database, (job,) = make_jobs(tmp_path, [spec], 1)
+    return database, replace(job, data=DataLocation(tmp_path, photos))
 
 
-def state(database: Database, order: WorkOrder) -> tuple[State, str | None, str | None]:
-    run = run_detail(database, order.run_id).summary
+def state(database: Database, job: Job) -> tuple[State, str | None, str | None]:
+    run = run_detail(database, job.run_id).summary
     return run.state, run.reason, run.owner
 
 
@@ -64,11 +64,11 @@ def children_of(process: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -> None:
-    database, order = streamed_run(tmp_path, images=60)
+    database, job = streamed_run(tmp_path, images=60)
     stuck: list[int] = []
     asked: list[float] = []
 
-    def on_message(_order: WorkOrder, message: Message) -> None:
+    def on_message(_order: Job, message: Message) -> None:
         if isinstance(message, Progress) and not stuck:
             (active,) = executor._active
             stuck.extend(children_of(active.process.pid or 0))
@@ -81,63 +81,63 @@ def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -
         os.kill(os.getpid(), signal.SIGINT)
 
     executor = LocalExecutor(database, Slots.on_cpu(1), on_message)
-    ended = executor.run([order])[order.run_id]
+    ended = executor.run([job])[job.run_id]
     assert len(stuck) == 1
     assert time.monotonic() - asked[0] < 10
     assert ended == Ended(Outcome.INTERRUPTED)
-    assert state(database, order) == (State.INTERRUPTED, None, None)
+    assert state(database, job) == (State.INTERRUPTED, None, None)
 
 
 def test_a_run_whose_images_are_replaced_fails_and_records_no_such_epoch(tmp_path: Path) -> None:
-    database, order = streamed_run(tmp_path)
+    database, job = streamed_run(tmp_path)
 
-    def on_message(_order: WorkOrder, message: Message) -> None:
+    def on_message(_order: Job, message: Message) -> None:
         if isinstance(message, Progress) and (message.epochs, message.steps) == (1, 0):
             for path in (tmp_path / "photos" / "train").rglob("*.png"):
                 Image.new("RGB", (80, 80)).save(path)
 
-    ended = LocalExecutor(database, Slots.on_cpu(1), on_message).run([order])[order.run_id]
+    ended = LocalExecutor(database, Slots.on_cpu(1), on_message).run([job])[job.run_id]
     assert ended.outcome is Outcome.FAILED
     assert (ended.detail or "").endswith(".png has changed since the run began: start again")
-    assert state(database, order) == (State.FAILED, ended.detail, None)
-    assert len(run_detail(database, order.run_id).epochs) < 3
-    again = LocalExecutor(database, Slots.on_cpu(1), lambda *_: None).run([order])[order.run_id]
+    assert state(database, job) == (State.FAILED, ended.detail, None)
+    assert len(run_detail(database, job.run_id).epochs) < 3
+    again = LocalExecutor(database, Slots.on_cpu(1), lambda *_: None).run([job])[job.run_id]
     assert "have changed since the run was asked for" in (again.detail or "")
 
 
 def test_a_run_that_looks_images_through_notices_the_wish_to_stop(tmp_path: Path) -> None:
-    database, order = streamed_run(tmp_path)
+    database, job = streamed_run(tmp_path)
     for note in (tmp_path / "inspections").iterdir():
         note.unlink()
-    ended = worker.attempt(order, lambda _: None, lambda: True)
+    ended = worker.attempt(job, lambda _: None, lambda: True)
     assert ended == Ended(Outcome.INTERRUPTED)
-    assert state(database, order) == (State.PENDING, None, None)
+    assert state(database, job) == (State.PENDING, None, None)
 
 
-def deaf(order: WorkOrder, connection: Connection) -> None:
+def deaf(job: Job, connection: Connection) -> None:
     """A worker that has its run and notices no signal that can be ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    _take(order, connection)
+    _take(job, connection)
 
 
-def early(order: WorkOrder, connection: Connection) -> None:
+def early(job: Job, connection: Connection) -> None:
     """A worker that has its run and no handlers yet."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    _take(order, connection)
+    _take(job, connection)
 
 
-def killed(order: WorkOrder, connection: Connection) -> None:
+def killed(job: Job, connection: Connection) -> None:
     """A worker that the kernel kills for want of memory once it is asked to stop."""
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    _take(order, connection)
+    _take(job, connection)
 
 
-def _take(order: WorkOrder, connection: Connection) -> None:
-    database = open_database(order.database, create=False)
+def _take(job: Job, connection: Connection) -> None:
+    database = open_database(job.database, create=False)
     known = asdict(collect(torch.device("cpu"), "tiny", "0" * 64, 0))
-    lease = take(database, order.run_id, describe_owner(os.getpid()), "somewhere", known)
+    lease = take(database, job.run_id, describe_owner(os.getpid()), "somewhere", known)
     database.close()
     connection.send(Begun(lease))
     connection.send(Progress(0, 1, 0, 1, None))
@@ -155,19 +155,19 @@ def _take(order: WorkOrder, connection: Connection) -> None:
 def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
     tmp_path: Path, train: Train, signals: int, expected: Outcome, says: str
 ) -> None:
-    database, (order,) = make_orders(tmp_path, [tiny_spec()], 1)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
 
-    def on_message(_order: WorkOrder, message: Message) -> None:
+    def on_message(_order: Job, message: Message) -> None:
         if isinstance(message, Progress):
             for number in range(signals):
                 wait = 0.2 + 0.8 * number
                 threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     executor = LocalExecutor(database, Slots.on_cpu(1), on_message, train=train)
-    ended = executor.run([order])[order.run_id]
+    ended = executor.run([job])[job.run_id]
     assert ended.outcome is expected
     assert says in (ended.detail or "")
-    found, reason, owner = state(database, order)
+    found, reason, owner = state(database, job)
     assert (found.value, owner) == (expected.value, None)
     assert (reason is None) == (expected is Outcome.INTERRUPTED)
 
@@ -178,10 +178,10 @@ class StrayError(Exception):
 
 @pytest.mark.parametrize("how", ["signal", "call", "error"])
 def test_stopped_worker_is_continued_and_ends(tmp_path: Path, how: str) -> None:
-    database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=30)], 1)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=30)], 1)
     found: list[int] = []
 
-    def on_message(_order: WorkOrder, message: Message) -> None:
+    def on_message(_order: Job, message: Message) -> None:
         if not isinstance(message, Progress) or found:
             return
         found.append(executor._active[0].process.pid or 0)
@@ -197,12 +197,12 @@ def test_stopped_worker_is_continued_and_ends(tmp_path: Path, how: str) -> None:
     executor = LocalExecutor(database, Slots.on_cpu(1), on_message)
     rescue = threading.Timer(20, lambda: os.kill(found[0], signal.SIGCONT))
     with pytest.raises(StrayError) if how == "error" else nullcontext():
-        executor.run([order])
+        executor.run([job])
     if how == "error":
         executor._active[0].process.join()
     assert rescue.is_alive(), "it was this test that continued the worker"
     rescue.cancel()
-    assert state(database, order) == (State.INTERRUPTED, None, None)
+    assert state(database, job) == (State.INTERRUPTED, None, None)
 
 
 @pytest.mark.parametrize(

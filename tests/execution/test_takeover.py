@@ -15,7 +15,7 @@ from dia_repro.execution.messages import Message, Notice, Outcome
 from dia_repro.results.schema import State
 from dia_repro.training.store import Store
 from tests.execution.test_local import details, details_running, figures, start, wait_until
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 
 EPOCHS = 4
@@ -31,10 +31,10 @@ def test_a_trainer_that_is_stopped_loses_its_run_and_keeps_its_hands_off(
     os.killpg(first.pid, signal.SIGSTOP)
     try:
         monkeypatch.setattr(leasing, "LEASE_SECONDS", 2.0)
-        database, (order,) = make_orders(tmp_path, [tiny_spec(epochs=EPOCHS)], 1)
-        order = replace(order, checkpoints=Store(tmp_path / "elsewhere"))
+        database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=EPOCHS)], 1)
+        job = replace(job, checkpoints=Store(tmp_path / "elsewhere"))
         said: list[Message] = []
-        ended = Attempt(order, said.append, lambda: False).run()
+        ended = Attempt(job, said.append, lambda: False).run()
     finally:
         os.killpg(first.pid, signal.SIGCONT)
     output, _ = first.communicate(timeout=60)
@@ -48,7 +48,7 @@ def test_a_trainer_that_is_stopped_loses_its_run_and_keeps_its_hands_off(
     assert len(detail.provenance) == 2
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
-    other, (again,) = make_orders(undisturbed, [tiny_spec(epochs=EPOCHS)], 1)
+    other, (again,) = make_jobs(undisturbed, [tiny_spec(epochs=EPOCHS)], 1)
     assert Attempt(again, said.append, lambda: False).run().outcome is Outcome.FINISHED
     assert figures(detail) == figures(details(undisturbed)[0])
     database.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
-from dia_repro.execution.messages import Message, Notice, WorkOrder
+from dia_repro.execution.messages import Job, Message, Notice
 from dia_repro.execution.planning import checkpoint_store
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 DATABASE = "runs.db"
 
 
-def make_orders(
+def make_jobs(
     folder: Path,
     specs: list[Spec],
     seeds: int,
     checkpoints: str | None = None,
     location: str | None = None,
-) -> tuple[Database, list[WorkOrder]]:
-    """The database in a folder, or elsewhere, and an order for each spec and seed."""
+) -> tuple[Database, list[Job]]:
+    """The database in a folder, or elsewhere, and a job for each spec and seed."""
     location = location or str(folder / DATABASE)
     database = open_database(location, create=True)
     place = checkpoints if checkpoints or sqlite_path(location) else folder / "runs-checkpoints"
     store = checkpoint_store(database, str(place) if place else None)
     known = {spec.spec_id: spec.canonical_json() for spec in specs}
     numbers = writer.ensure_runs(database, known, range(seeds))
-    orders = [
-        WorkOrder(
+    jobs = [
+        Job(
             run_id=run,
             label=f"tiny {spec_id}, seed {seed}",
             spec_json=known[spec_id],
@@ -58,21 +58,21 @@ def make_orders(
         )
         for (spec_id, seed), run in numbers.items()
     ]
-    return database, orders
+    return database, jobs
 
 
-def report(order: WorkOrder, message: Message) -> None:
+def report(job: Job, message: Message) -> None:
     """Notices to standard output, for the test that reads them."""
     if isinstance(message, Notice):
         print(message.text, flush=True)
 
 
 def main() -> None:
-    seeds, jobs, epochs = map(int, sys.argv[1:4])
+    seeds, workers, epochs = map(int, sys.argv[1:4])
     address, location = [*sys.argv[4:], None, None][:2]
     place, specs = os.environ.get("DIA_REPRO_CHECKPOINTS"), [tiny_spec(epochs=epochs)]
-    database, orders = make_orders(Path.cwd(), specs, seeds, place, location)
-    executor: LocalExecutor | RayExecutor = LocalExecutor(database, Slots.on_cpu(jobs), report)
+    database, jobs = make_jobs(Path.cwd(), specs, seeds, place, location)
+    executor: LocalExecutor | RayExecutor = LocalExecutor(database, Slots.on_cpu(workers), report)
     if address:
         from dia_repro.execution.executors.ray import RayExecutor
         from dia_repro.execution.ray_nodes import Share, connect
@@ -80,7 +80,7 @@ def main() -> None:
         connect(address)
         executor = RayExecutor(database, Share(0, 1), report)
     print("started", flush=True)
-    for run, ended in executor.run(orders).items():
+    for run, ended in executor.run(jobs).items():
         print(run, ended.outcome.value, ended.detail or "", flush=True)
 
 

@@ -19,7 +19,7 @@ from dia_repro.results.queries import all_runs, analysis_parts
 from dia_repro.results.schema import GRADIENTS_SETTINGS
 from dia_repro.training.gradients import recorded, summarise
 from dia_repro.training.trainer import Stopped, Trainer
-from tests.execution.tiny_runs import make_orders
+from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 
 
@@ -135,7 +135,7 @@ def test_a_training_that_stops_and_goes_on_has_all_records() -> None:
 
 
 def test_records_go_to_the_database(tmp_path: Path) -> None:
-    database, orders = make_orders(tmp_path, [without_skips()], 1)
+    database, orders = make_jobs(tmp_path, [without_skips()], 1)
     LocalExecutor(database, Slots.on_cpu(1), lambda _order, _message: None).run(orders)
     (run,) = all_runs(database)
     parts = analysis_parts(database, run.id, GRADIENTS_SETTINGS)

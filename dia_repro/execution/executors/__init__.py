@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dia_repro.execution.dialogue import Dialogue, Listener
     from dia_repro.execution.endings import Supervisor
     from dia_repro.execution.machine import Machine
-    from dia_repro.execution.messages import Ended, WorkOrder
+    from dia_repro.execution.messages import Ended, Job
     from dia_repro.execution.options import Resources
     from dia_repro.experiments.names import DataLocation
     from dia_repro.experiments.spec import DataSpec
@@ -92,7 +92,7 @@ class Executor(ABC):
     def work(
         self,
         database: Database,
-        orders: Sequence[WorkOrder],
+        jobs: Sequence[Job],
         weights: Mapping[int, int],
         dialogue: Dialogue,
     ) -> Worked:
@@ -101,9 +101,9 @@ class Executor(ABC):
         Args:
             weights: cost of each run, by its number, in any unit.
         """
-        with dialogue.progress(orders, weights) as listener:
-            working = self.supervisor(database, len(orders), listener)
-            return Worked(working.run(orders), working.stopping)
+        with dialogue.progress(jobs, weights) as listener:
+            working = self.supervisor(database, len(jobs), listener)
+            return Worked(working.run(jobs), working.stopping)
 
     def supervisor(self, database: Database, runs: int, listener: Listener) -> Supervisor:
         """Return what gives runs to workers, and hears them; for executors that wait."""

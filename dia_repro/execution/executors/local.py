@@ -21,8 +21,8 @@ from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
     Begun,
     Ended,
+    Job,
     Outcome,
-    WorkOrder,
 )
 from dia_repro.execution.options import Resources
 from dia_repro.results.database import Database
@@ -63,7 +63,7 @@ class Local(Executor):
 
 @dataclass
 class _Worker:
-    order: WorkOrder
+    job: Job
     process: BaseProcess
     connection: Connection
     lease: Lease | None = None
@@ -72,11 +72,11 @@ class _Worker:
 
 
 class LocalExecutor(Supervisor):
-    """Keeps all slots busy until every order is done, or a signal says stop.
+    """Keeps all slots busy until every job is done, or a signal says stop.
 
     Args:
         database, on_message, on_stopping: see `Supervisor`.
-        slots: where orders go, each to a worker process of its own; an order that finds no room
+        slots: where jobs go, each to a worker process of its own; a job that finds no room
             lets those after it pass.
         train: what a worker process does; sends messages and ends with one `Ended`.
     """
@@ -87,24 +87,24 @@ class LocalExecutor(Supervisor):
         slots: Slots,
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
-        train: Callable[[WorkOrder, Connection], None] = worker.main,
+        train: Callable[[Job, Connection], None] = worker.main,
     ) -> None:
         super().__init__(database, on_message, on_stopping)
         self.slots, self.train = slots, train
         self._signals = Signals()
         self._active: list[_Worker] = []
 
-    def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
-        """Work through the orders.
+    def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
+        """Work through the jobs.
 
         Returns:
-            How each order that was started ended, by run number; those that a signal kept
+            How each job that was started ended, by run number; those that a signal kept
             from starting are missing.
 
         Raises:
             VanishedError: the database is gone; workers have saved what they had.
         """
-        waiting = list(orders)
+        waiting = list(jobs)
         active = self._active
         ended: dict[int, Ended] = {}
         forkserver.start()
@@ -119,8 +119,8 @@ class LocalExecutor(Supervisor):
                 for one in list(active):
                     if self._listen(one):
                         active.remove(one)
-                        self.slots.give_back(one.order.device, one.order.memory)
-                        ended[one.order.run_id] = self._settle(one)
+                        self.slots.give_back(one.job.device, one.job.memory)
+                        ended[one.job.run_id] = self._settle(one)
         if self.gone:
             raise self.gone
         return ended
@@ -138,13 +138,13 @@ class LocalExecutor(Supervisor):
     def _winding_up(self) -> bool:
         return self.stopping or self.gone is not None
 
-    def _place(self, waiting: list[WorkOrder]) -> WorkOrder | None:
+    def _place(self, waiting: list[Job]) -> Job | None:
         """The first that finds room, with its device; it waits no longer."""
-        for order in waiting if self.slots.free else ():
-            device = self.slots.take(order.memory)
+        for job in waiting if self.slots.free else ():
+            device = self.slots.take(job.memory)
             if device is not None:
-                waiting.remove(order)
-                return replace(order, device=device)
+                waiting.remove(job)
+                return replace(job, device=device)
         return None
 
     def _stop(self, active: list[_Worker]) -> None:
@@ -158,8 +158,8 @@ class LocalExecutor(Supervisor):
         if asked and self.stopping:
             self.on_stopping()
 
-    def _start(self, order: WorkOrder) -> _Worker:
-        return _Worker(order, *forkserver.start_process(self.train, order))
+    def _start(self, job: Job) -> _Worker:
+        return _Worker(job, *forkserver.start_process(self.train, job))
 
     def _listen(self, one: _Worker) -> bool:
         """Take what a worker has said; True when it will say no more."""
@@ -176,7 +176,7 @@ class LocalExecutor(Supervisor):
                 case Begun(lease=lease):
                     one.lease = lease
                 case _:
-                    self.on_message(one.order, message)
+                    self.on_message(one.job, message)
 
     def _settle(self, one: _Worker) -> Ended:
         forkserver.join(one.process)
@@ -184,9 +184,9 @@ class LocalExecutor(Supervisor):
         silent = one.ended is None
         one.ended = one.ended or self._died(one)
         killed = silent and one.ended.outcome is Outcome.INTERRUPTED
-        self.record(one.order, one.lease, one.ended, killed=killed)
+        self.record(one.job, one.lease, one.ended, killed=killed)
         if not self.gone:  # or they would all say the same
-            self.on_message(one.order, one.ended)
+            self.on_message(one.job, one.ended)
         return one.ended
 
     def _died(self, one: _Worker) -> Ended:

@@ -26,9 +26,9 @@ from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
     Begun,
     Ended,
+    Job,
     Message,
     Outcome,
-    WorkOrder,
 )
 from dia_repro.execution.options import Device, Resources
 from dia_repro.execution.ray_nodes import (
@@ -202,24 +202,24 @@ class _Line(threading.Thread):
 
 @ray.remote(max_retries=RETRIES)
 def _train(
-    order: WorkOrder, board: Any, through_board: bool, attempt: Callable[..., Ended]
+    job: Job, board: Any, through_board: bool, attempt: Callable[..., Ended]
 ) -> Ended | None:
     """One attempt at a run; None where it was to stop before it began."""
     forget_settings()  # of the shell that the node was started from
-    with _Line(board, order.run_id) as line:
+    with _Line(board, job.run_id) as line:
         if line.stop_requested:
             return None
         run_store = cast("RunStore", _RemoteRunStore(board)) if through_board else None
-        return attempt(order, line.send, lambda: line.stop_requested, run_store)
+        return attempt(job, line.send, lambda: line.stop_requested, run_store)
 
 
 class RayExecutor(Supervisor):
-    """Gives all orders to the cluster at once, which works on as many as it has room for.
+    """Gives all jobs to the cluster at once, which works on as many as it has room for.
 
     Args:
         database, on_message, on_stopping: see `Supervisor`.
         share: what each run takes.
-        attempt: what a task does with its order; `worker.attempt` or the like.
+        attempt: what a task does with its job; `worker.attempt` or the like.
     """
 
     def __init__(
@@ -236,18 +236,18 @@ class RayExecutor(Supervisor):
         self._begun: set[int] = set()
         self._leases: dict[int, Lease] = {}
 
-    def run(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
-        """Work through the orders, in their order.
+    def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
+        """Work through the jobs, in their order.
 
         Returns:
-            How each order that was started ended, by run number.
+            How each job that was started ended, by run number.
 
         Raises:
             ClusterError: the cluster is gone.
             VanishedError: the database is gone; runs under way have saved what they had.
         """
         try:
-            ended = self._work(orders)
+            ended = self._work(jobs)
         except RayError as error:
             reason = str(error).strip().splitlines()[0]
             raise ClusterError(
@@ -258,18 +258,18 @@ class RayExecutor(Supervisor):
             raise self.gone
         return ended
 
-    def _work(self, orders: Sequence[WorkOrder]) -> dict[int, Ended]:
+    def _work(self, jobs: Sequence[Job]) -> dict[int, Ended]:
         file = sqlite_path(self.database.location)
         here = ray.get_runtime_context().get_node_id()
         board = on_node(_Board, here).remote(str(file.absolute()) if file else None)
         most = alive().memory(self.share)
         waiting = {
-            self._task(order, most).remote(
-                self._placed(order), board, file is not None, self.attempt
-            ): order
-            for order in orders
+            self._task(job, most).remote(
+                self._placed(job), board, file is not None, self.attempt
+            ): job
+            for job in jobs
         }
-        by_run = {order.run_id: order for order in orders}
+        by_run = {job.run_id: job for job in jobs}
         ended: dict[int, Ended] = {}
         with Signals() as signals:
             while waiting:
@@ -281,17 +281,17 @@ class RayExecutor(Supervisor):
                     self._stop(board, waiting, kill=signals.kill)
                 self._listen(board, by_run)
                 for one in done:
-                    order = waiting.pop(one)
-                    last = self._settle(one, order)
+                    job = waiting.pop(one)
+                    last = self._settle(one, job)
                     if last is not None:
-                        ended[order.run_id] = last
+                        ended[job.run_id] = last
                         if not self.gone:  # or they would all say the same
-                            self.on_message(order, last)
+                            self.on_message(job, last)
         ray.kill(board)
         return ended
 
-    def _task(self, order: WorkOrder, most: float) -> Any:
-        need = BYTES_BESIDE_A_GPU if self.share.gpus else order.memory
+    def _task(self, job: Job, most: float) -> Any:
+        need = BYTES_BESIDE_A_GPU if self.share.gpus else job.memory
         return _train.options(
             num_gpus=self.share.gpus,
             num_cpus=self.share.cpus,
@@ -299,17 +299,17 @@ class RayExecutor(Supervisor):
             memory=int(min(need, most)),
         )
 
-    def _placed(self, order: WorkOrder) -> WorkOrder:
+    def _placed(self, job: Job) -> Job:
         # Workers have another working folder.
         return replace(
-            order,
+            job,
             device=self.share.device,
             threads=self.share.cpus,
-            checkpoints=order.checkpoints.absolute(),
-            data=absolute(order.data),
+            checkpoints=job.checkpoints.absolute(),
+            data=absolute(job.data),
         )
 
-    def _listen(self, board: Any, by_run: dict[int, WorkOrder]) -> None:
+    def _listen(self, board: Any, by_run: dict[int, Job]) -> None:
         messages, self._begun = ray.get(board.collect.remote())
         for run, message in messages:
             if isinstance(message, Begun):
@@ -317,21 +317,21 @@ class RayExecutor(Supervisor):
             else:
                 self.on_message(by_run[run], message)
 
-    def _stop(self, board: Any, waiting: dict[Any, WorkOrder], *, kill: bool) -> None:
+    def _stop(self, board: Any, waiting: dict[Any, Job], *, kill: bool) -> None:
         if not self._asked_to_stop:
             self._asked_to_stop = True
             ray.get(board.stop.remote())
             if self.stopping:
                 self.on_stopping()
-            for one, order in waiting.items():
-                if order.run_id not in self._begun:
+            for one, job in waiting.items():
+                if job.run_id not in self._begun:
                     ray.cancel(one)  # it waits for room
         if kill:
             self._killed = True
             for one in waiting:
                 ray.cancel(one, force=True)
 
-    def _settle(self, task: Any, order: WorkOrder) -> Ended | None:
+    def _settle(self, task: Any, job: Job) -> Ended | None:
         try:
             ended = cast("Ended | None", ray.get(task))
         except TaskCancelledError:
@@ -341,7 +341,7 @@ class RayExecutor(Supervisor):
             ended = Ended(Outcome.FAILED, reason)
             if self._killed:
                 ended = Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
-                self.record(order, self._leases.get(order.run_id), ended, killed=True)
+                self.record(job, self._leases.get(job.run_id), ended, killed=True)
         if ended is not None and ended.outcome is Outcome.FAILED:
-            self.record(order, self._leases.get(order.run_id), ended, killed=False)
+            self.record(job, self._leases.get(job.run_id), ended, killed=False)
         return ended

@@ -25,7 +25,7 @@ from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.executors import Executor, Worked, register
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Machine, Slots
-from dia_repro.execution.messages import Message, Outcome, WorkOrder, describe
+from dia_repro.execution.messages import Job, Message, Outcome, describe
 from dia_repro.execution.options import Device, Resources
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
@@ -154,16 +154,16 @@ class Slurm(Executor):
     def work(
         self,
         database: Database,
-        orders: Sequence[WorkOrder],
+        jobs: Sequence[Job],
         weights: Mapping[int, int],
         dialogue: Dialogue,
     ) -> Worked:
         """Submit the runs, and say how to follow and to stop them."""
         del weights
-        jobs = submit(orders, self.submission, slurm_folder(database.location))
+        numbers = submit(jobs, self.submission, slurm_folder(database.location))
         dialogue.notice(
-            f"Submitted to Slurm as job {', '.join(jobs)}. 'dia-repro runs watch' follows it, "
-            f"'scancel {' '.join(jobs)}' stops it; this command again goes on with what is left."
+            f"Submitted to Slurm as job {', '.join(numbers)}. 'dia-repro runs watch' follows it, "
+            f"'scancel {' '.join(numbers)}' stops it; this command again goes on with what is left."
         )
         return Worked({}, submitted=True)
 
@@ -194,7 +194,7 @@ def check_slurm() -> None:
         raise SlurmError("there is no Slurm here: no srun on the path")
 
 
-def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) -> tuple[str, ...]:
+def submit(jobs: Sequence[Job], submission: Submission, folder: Path) -> tuple[str, ...]:
     """Hand runs to Slurm, in their order: in one job array, or several where one is too large.
 
     Where tasks at a time are bounded, each array waits for the one before it.
@@ -208,39 +208,39 @@ def submit(orders: Sequence[WorkOrder], submission: Submission, folder: Path) ->
     Raises:
         SlurmError: there is no Slurm, or it refuses.
     """
-    parameters, jobs = submission.parameters(), list[str]()
-    tasks = [Task(_everywhere(order, submission.cpus)) for order in orders]
+    parameters, numbers = submission.parameters(), list[str]()
+    tasks = [Task(_everywhere(job, submission.cpus)) for job in jobs]
     size = max_array_size()
     with _as_from_no_job(submission.named):
         for first in range(0, len(tasks), size):
-            waiting = jobs and submission.at_once
-            asked = _after(parameters, jobs[-1]) if waiting else parameters
+            waiting = numbers and submission.at_once
+            asked = _after(parameters, numbers[-1]) if waiting else parameters
             try:
-                jobs.append(_submit_array(tasks[first : first + size], asked, folder))
+                numbers.append(_submit_array(tasks[first : first + size], asked, folder))
             except SlurmError as error:
-                if not jobs:
+                if not numbers:
                     raise
                 raise SlurmError(
-                    f"{error}; the first {first:,} runs are submitted as job {', '.join(jobs)}"
+                    f"{error}; the first {first:,} runs are submitted as job {', '.join(numbers)}"
                 ) from error
-    return tuple(jobs)
+    return tuple(numbers)
 
 
 def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: Path) -> str:
     """Return the number of the job that does so many tasks."""
     try:
-        # Orders are kept there, with the database's URL.
+        # Jobs are kept there, with the database's URL.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         executor = SlurmExecutor(folder, max_num_timeout=TIMES_QUEUED_AGAIN)
         executor.update_parameters(**parameters)
         with executor.batch():
-            jobs = [executor.submit(task) for task in tasks]
+            submitted = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError) as error:
         raise SlurmError(_complaint(error)) from error
     except OSError as error:
         place = error.filename or folder
         raise SlurmError(f"cannot submit to Slurm: {place}: {error.strerror or error}") from error
-    return str(jobs[0].job_id).split("_")[0]
+    return str(submitted[0].job_id).split("_")[0]
 
 
 def _complaint(error: Exception) -> str:
@@ -288,27 +288,27 @@ def _as_from_no_job(options: Mapping[str, object]) -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _everywhere(order: WorkOrder, threads: int) -> WorkOrder:
+def _everywhere(job: Job, threads: int) -> Job:
     """The same with a node's threads, and paths that hold in any working folder."""
-    folder, file = order.data.folder, sqlite_path(order.database)
+    folder, file = job.data.folder, sqlite_path(job.database)
     return replace(
-        order,
+        job,
         threads=threads,
         data=replace(
-            order.data,
-            root=order.data.root.absolute(),
+            job.data,
+            root=job.data.root.absolute(),
             folder=folder.absolute() if folder else None,
         ),
-        database=str(file.absolute()) if file else order.database,
-        checkpoints=order.checkpoints.absolute(),
+        database=str(file.absolute()) if file else job.database,
+        checkpoints=job.checkpoints.absolute(),
     )
 
 
 class Task:
     """One run on a node, as submitit calls it."""
 
-    def __init__(self, order: WorkOrder) -> None:
-        self.order = order
+    def __init__(self, job: Job) -> None:
+        self.job = job
         self.executor: LocalExecutor | None = None
 
     def __call__(self) -> str:
@@ -320,25 +320,25 @@ class Task:
         import torch
 
         gpus = torch.cuda.device_count()
-        if self.order.device != "cpu" and gpus < self.order.processes:
-            raise UnfitTaskError(f"{self.order.label} needs {self.order.processes} GPUs of {gpus}")
-        database = open_database(self.order.database, create=False)
-        slots = Slots([self.order.device], 1)
+        if self.job.device != "cpu" and gpus < self.job.processes:
+            raise UnfitTaskError(f"{self.job.label} needs {self.job.processes} GPUs of {gpus}")
+        database = open_database(self.job.database, create=False)
+        slots = Slots([self.job.device], 1)
         self.executor = LocalExecutor(database, slots, _say)
-        ended = self.executor.run([self.order]).get(self.order.run_id)
+        ended = self.executor.run([self.job]).get(self.job.run_id)
         if ended is not None and ended.outcome is Outcome.FAILED:
-            raise UnfitTaskError(f"{self.order.label} failed: {ended.detail}")
+            raise UnfitTaskError(f"{self.job.label} failed: {ended.detail}")
         return ended.outcome.value if ended else Outcome.INTERRUPTED.value
 
     def checkpoint(self) -> DelayedSubmission:
         """Called when the task's time is over: save, and be queued again."""
         if self.executor is not None:
             self.executor.stop_now()
-        return DelayedSubmission(Task(self.order))
+        return DelayedSubmission(Task(self.job))
 
 
-def _say(order: WorkOrder, message: Message) -> None:
-    line = describe(order, message)
+def _say(job: Job, message: Message) -> None:
+    line = describe(job, message)
     if line is None:
         return
     # Names of folders and hosts may hold control sequences, or characters that the log cannot.
