@@ -122,8 +122,8 @@ def check(
 
         store = reachable_store(database, checkpoints)
         findings += folder_findings(database, store)
-        for number, holder in dead_runs(database, store).items():
-            freed = repair and free(database, number, holder)
+        for number, owner in dead_runs(database, store).items():
+            freed = repair and free(database, number, owner)
             what = f"run {number} claims to be running, but nobody trains it"
             findings.append(Finding(f"{what}: now interrupted" if freed else what, bad=not freed))
     for finding in findings:

@@ -18,8 +18,7 @@ from dia_repro.data import load
 from dia_repro.data.dataset import AnyDataset
 from dia_repro.data.registry import is_streamed
 from dia_repro.errors import DiaReproError, displayed_text
-from dia_repro.execution.crew import crew, threads_each
-from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, lock_location, silent
+from dia_repro.execution.leasing import Heartbeat, acquire_lock, lock_id, lock_location, silent
 from dia_repro.execution.messages import (
     Begun,
     Ended,
@@ -30,6 +29,7 @@ from dia_repro.execution.messages import (
     Progress,
     describe_owner,
 )
+from dia_repro.execution.process_group import process_group, threads_each
 from dia_repro.execution.run_store import RunStore
 from dia_repro.experiments.names import Keep
 from dia_repro.results.database import DatabaseError
@@ -104,7 +104,7 @@ class Attempt:
         except Stopped:  # before the run was taken up
             return Ended(Outcome.INTERRUPTED)
         except HeldError as held:
-            return Ended(Outcome.BUSY, held.holder.owner)
+            return Ended(Outcome.BUSY, held.owner.process)
         except TakenOverError:
             return Ended(Outcome.BUSY, "another process, which took this one for dead")
         finally:
@@ -141,7 +141,7 @@ class Attempt:
         history = loaded.content["history"] if loaded else []
         lease = self._take(summary, folder, self._provenance(len(history)))
         state, reason, best = State.FAILED, None, None
-        with Heart(self.run_store, lease) as self.heart:
+        with Heartbeat(self.run_store, lease) as self.heartbeat:
             try:
                 self._align(summary, lease, folder, loaded, history)
                 state, reason, best = self._train(lease, dataset, loaded, folder)
@@ -236,11 +236,11 @@ class Attempt:
         try:
             lease = self.run_store.take(run_id, owner, lock, provenance, None, seen)
         except HeldError as held:
-            dead = held.holder
-            self._notice(f"{dead.owner} has it: waiting for a sign of life")
+            dead = held.owner
+            self._notice(f"{dead.process} has it: waiting for a sign of life")
             if not silent(lambda: self.run_store.look(run_id), [dead], self.should_stop):
                 raise
-            self._notice(f"{dead.owner} gave none and is taken for dead")
+            self._notice(f"{dead.process} gave none and is taken for dead")
             lease = self.run_store.take(run_id, owner, lock, provenance, dead, seen)
         self.send(Begun(lease))
         return lease
@@ -276,7 +276,7 @@ class Attempt:
         folder: Folder,
     ) -> tuple[State, str | None, int | None]:
         """Return how it ended, why, and the best epoch."""
-        with crew(self.job, self.send, self.should_stop) as group:
+        with process_group(self.job, self.send, self.should_stop) as group:
             threads = threads_each(self.job)
             trainer = Trainer(self.spec, self.job.seed, dataset, self.device, threads, group)
             return self._train_with(trainer, lease, loaded, folder)
@@ -296,7 +296,7 @@ class Attempt:
         def on_step(_steps: int) -> bool:
             self._say_how(trainer)
             self._report(trainer)
-            return self.should_stop() or self.heart.taken_over
+            return self.should_stop() or self.heartbeat.taken_over
 
         try:
             while not trainer.finished:
@@ -307,7 +307,7 @@ class Attempt:
                 self._record_gradients(trainer, lease)
                 self._report(trainer, now=True)
         except Stopped:
-            if self.heart.taken_over:
+            if self.heartbeat.taken_over:
                 raise TakenOverError(f"{self.job.label} was taken over") from None
             self._save(trainer, lease, folder)
             return State.INTERRUPTED, None, None
@@ -340,7 +340,7 @@ class Attempt:
             CheckpointError: it cannot be kept.
         """
         with suppress(DatabaseError):
-            self.run_store.beat(lease)
+            self.run_store.renew(lease)
         spare = _best_epoch(trainer) if self.job.keep is Keep.BEST else None
         epochs = len(trainer.history)
         content = {

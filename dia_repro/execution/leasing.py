@@ -1,8 +1,8 @@
-"""Holding a run: a lock on this machine, and a beat in the database that others can see.
+"""Ownership of a run: a lock on this machine, and heartbeats in the database for other machines.
 
-On one machine the kernel gives the lock back when its holder dies: that is known at once. A holder
-elsewhere is known by its beats alone: they are counted, and who waits for them measures the time
-in which they could be written, with a clock that nobody sets.
+On one machine the kernel releases the lock when its owner dies, which others notice at once. An
+owner on another machine is known by its heartbeats alone: they are counted, and a process that
+waits for them measures the time in which they could be written with a monotonic clock.
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ from filelock import FileLock, Timeout
 from dia_repro.execution.run_store import RunStore
 from dia_repro.results.backends import ForeignDatabaseError, network_file_system
 from dia_repro.results.database import DatabaseError, LockedError
-from dia_repro.results.leases import Holder, Lease, TakenOverError
+from dia_repro.results.leases import Lease, Owner, TakenOverError
 from dia_repro.training.environment import own_folder
 from dia_repro.training.store import CheckpointError, Folder
 
 LOCK, IDENTITY = "lock", "lock-id"
 # A process killed a moment ago keeps its locks until the kernel has torn it down.
 PATIENCE_SECONDS = 1.0
-BEAT_SECONDS = 10.0
-# So long without a beat, and the holder counts as dead: six are missing then.
+HEARTBEAT_SECONDS = 10.0
+# So long without a heartbeat, and the owner counts as dead: six are missing then.
 LEASE_SECONDS, LOOKS = 60.0, 10
 
 
 def lock_location(folder: Folder) -> Path:
-    """The folder on this machine where a run's lock is.
+    """Return the folder on this machine where a run's lock is.
 
-    It is that of the checkpoints, unless they lie in an object store or on a network file system,
-    whose server would keep the lock of a machine that is gone for as long as it likes: machines
-    know of each other by the beats. Then it is in a folder for temporary files, the same for all
-    processes of a user on a machine.
+    It is the folder of its checkpoints, unless that is in an object store or on a network file
+    system, whose server may keep the lock of a machine that is gone: machines know of each other by
+    heartbeats. Then it is a folder for temporary files, the same for all processes of a user.
 
     Raises:
         CheckpointError: that folder cannot be made.
@@ -54,7 +53,7 @@ def lock_location(folder: Folder) -> Path:
 
 
 def acquire_lock(folder: Path) -> FileLock | None:
-    """A run's lock, or None where somebody on this machine has it.
+    """Return a run's lock, or None where another process on this machine has it.
 
     Raises:
         CheckpointError: the folder cannot be written to.
@@ -102,11 +101,11 @@ def _boot() -> str:
 
 
 def silent(
-    look: Callable[[], Collection[Holder]],
-    owners: Iterable[Holder],
+    look: Callable[[], Collection[Owner]],
+    owners: Iterable[Owner],
     should_stop: Callable[[], bool] = lambda: False,
     lease: float | None = None,
-) -> tuple[Holder, ...]:
+) -> tuple[Owner, ...]:
     """Return the owners that give no heartbeat for as long as they may be silent.
 
     Silence counts only while heartbeats could be written: each look writes, too, and the time for
@@ -130,26 +129,26 @@ def silent(
     return watched
 
 
-class Heart(threading.Thread):
-    """Beats for an attempt until it is stopped; a context manager.
+class Heartbeat(threading.Thread):
+    """Thread that renews the lease of an attempt until it is stopped; a context manager.
 
     Attributes:
         taken_over: whether another process has taken the run meanwhile.
     """
 
     def __init__(self, run_store: RunStore, lease: Lease) -> None:
-        super().__init__(name="heart", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         self.run_store, self.lease = run_store, lease
         self.taken_over = False
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Beat."""
-        pause = BEAT_SECONDS
+        """Renew the lease until stopped."""
+        pause = HEARTBEAT_SECONDS
         while not self._stopped.wait(pause):
-            pause = BEAT_SECONDS
+            pause = HEARTBEAT_SECONDS
             try:
-                self.run_store.beat(self.lease)
+                self.run_store.renew(self.lease)
             except TakenOverError:
                 self.taken_over = True
                 return
@@ -160,7 +159,7 @@ class Heart(threading.Thread):
                 # with the reason.
                 continue
 
-    def __enter__(self) -> Heart:
+    def __enter__(self) -> Heartbeat:
         self.start()
         return self
 

@@ -76,6 +76,6 @@ class RunStore:
         """Close the database."""
         self.database.close()
 
-    def beat(self, lease: leases.Lease) -> None:
+    def renew(self, lease: leases.Lease) -> None:
         """Renew a lease; the next heartbeat comes soon, so that this one waits for nothing."""
-        leases.beat(self.database, lease)
+        leases.renew(self.database, lease)

@@ -11,7 +11,7 @@ from dia_repro.execution.run_store import RunStore
 from dia_repro.results import leases, writer
 from dia_repro.results.checks import Finding
 from dia_repro.results.database import Database, DatabaseError, LockedError
-from dia_repro.results.leases import Holder
+from dia_repro.results.leases import Owner
 from dia_repro.results.queries import RunSummary, UnknownRunError, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import run_folder, sorted_names
@@ -29,27 +29,27 @@ def folder_of(store: Store, run: RunSummary) -> Folder:
 
 def dead_runs(
     database: Database, store: Store, lease: float | None = None
-) -> dict[int, Holder | None]:
-    """Return the runs that claim to be running while nobody trains them, with their last holder.
+) -> dict[int, Owner | None]:
+    """Return the runs that claim to be running while nobody trains them, with their last owner.
 
     Those of this machine are known by their locks; others are watched for a sign of life.
 
     Args:
-        lease: seconds that a holder elsewhere may be silent; by default as long as anywhere.
+        lease: seconds that a owner elsewhere may be silent; by default as long as anywhere.
     """
     running = [run for run in all_runs(database) if run.state is State.RUNNING]
-    held = {holder.lease.run_id: holder for holder in leases.holders(database)}
-    dead: dict[int, Holder | None] = {}
+    held = {owner.lease.run_id: owner for owner in leases.owners(database)}
+    dead: dict[int, Owner | None] = {}
     elsewhere = []
     for run in running:
-        location, holder = leasing.lock_location(folder_of(store, run)), held.get(run.id)
+        location, owner = leasing.lock_location(folder_of(store, run)), held.get(run.id)
         lock = leasing.acquire_lock(location) if location.is_dir() else None
         if lock is None and location.is_dir():
             continue  # somebody on this machine has it
-        if holder is None or (lock is not None and holder.lock_id == leasing.lock_id(location)):
-            dead[run.id] = holder
+        if owner is None or (lock is not None and owner.lock_id == leasing.lock_id(location)):
+            dead[run.id] = owner
         else:
-            elsewhere.append(holder)
+            elsewhere.append(owner)
         if lock is not None:
             lock.release()
     try:
@@ -58,10 +58,10 @@ def dead_runs(
         raise
     except DatabaseError:  # read-only here: nothing is known of heartbeats
         watched = ()
-    dead |= {holder.lease.run_id: holder for holder in watched}
+    dead |= {owner.lease.run_id: owner for owner in watched}
     # A run may have been taken up, or have given a sign of life, since it was looked at.
-    now = {holder.lease.run_id: holder for holder in leases.holders(database)}
-    return {run: holder for run, holder in dead.items() if now.get(run) == holder}
+    now = {owner.lease.run_id: owner for owner in leases.owners(database)}
+    return {run: owner for run, owner in dead.items() if now.get(run) == owner}
 
 
 def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
@@ -95,10 +95,10 @@ def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkp
     try:
         if run_detail(database, number).summary.uid != run.uid:
             raise UnknownRunError(f"run {number} is another one than the one shown")
-        for holder in leases.holders(database, number):
-            if holder.lock_id != leasing.lock_id(location):
+        for owner in leases.owners(database, number):
+            if owner.lock_id != leasing.lock_id(location):
                 raise BusyRunError(
-                    f"run {number} is leased by {holder.owner}: "
+                    f"run {number} is leased by {owner.process}: "
                     "if that is dead, 'dia-repro db check --repair' frees it"
                 )
         count = len(sorted_names(folder))

@@ -36,17 +36,17 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Holder:
+class Owner:
     """Owner of a run's lease, as other processes see it.
 
     Attributes:
-        owner: the process, in words.
+        process: that trains, in words.
         lock_id: identity of its lock, see `leasing.lock_id`.
         beats: counts up while it lives.
     """
 
     lease: Lease
-    owner: str
+    process: str
     lock_id: str
     beats: int
 
@@ -58,13 +58,13 @@ class AlreadyDoneError(DiaReproError):
 class HeldError(DiaReproError):
     """Another process has the run, and may be alive."""
 
-    def __init__(self, holder: Holder) -> None:
-        super().__init__(f"run {holder.lease.run_id} is being trained by {holder.owner}")
-        self.holder = holder
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(f"run {owner.lease.run_id} is being trained by {owner.process}")
+        self.owner = owner
 
-    def __reduce__(self) -> tuple[type[HeldError], tuple[Holder]]:
+    def __reduce__(self) -> tuple[type[HeldError], tuple[Owner]]:
         """For its way between processes."""
-        return HeldError, (self.holder,)
+        return HeldError, (self.owner,)
 
 
 class ChangedError(DiaReproError):
@@ -82,19 +82,19 @@ class TakenOverError(DiaReproError):
 def take(
     database: Database,
     run_id: int,
-    owner: str,
+    process: str,
     lock_id: str,
     provenance: Mapping[str, Any],
-    dead: Holder | None = None,
+    dead: Owner | None = None,
     seen: tuple[str, int] | None = None,
 ) -> Lease:
     """Return a new lease of a run, for the process that is going to train it.
 
     Args:
-        owner: the process, in words.
+        process: the one that trains, in words.
         lock_id: names the lock that the process holds; an earlier owner of the same is dead.
         provenance: the columns of `ProvenanceRow` that are known at the start.
-        dead: the holder that has shown no sign of life.
+        dead: the owner that has shown no sign of life.
         seen: uid and number of epochs that the run had when its checkpoint was read.
 
     Returns:
@@ -115,12 +115,12 @@ def take(
         _check_data(session, run_id, run.spec_id, provenance["data_sha256"])
         held = session.get(LeaseRow, run_id)
         if held is not None:
-            holder = _holder(held, run)
-            if holder != dead and held.lock_id != lock_id:
-                raise HeldError(holder)
+            owner = _owner(held, run)
+            if owner != dead and held.lock_id != lock_id:
+                raise HeldError(owner)
             session.delete(held)
             session.flush()
-        run.state, run.owner, run.reason, run.changed_at = State.RUNNING, owner, None, now()
+        run.state, run.owner, run.reason, run.changed_at = State.RUNNING, process, None, now()
         attempt = ProvenanceRow(run_id=run_id, started_at=now(), **provenance)
         session.add(attempt)
         session.flush()
@@ -144,7 +144,7 @@ def _check_data(session: Session, run_id: int, spec_id: str, digest: str) -> Non
         )
 
 
-def beat(database: Database, lease: Lease) -> None:
+def renew(database: Database, lease: Lease) -> None:
     """Renew a lease: others see that its owner lives.
 
     Raises:
@@ -156,38 +156,38 @@ def beat(database: Database, lease: Lease) -> None:
         session.execute(mine.values(beats=LeaseRow.beats + 1))
 
 
-def holders(database: Database, run_id: int | None = None) -> tuple[Holder, ...]:
+def owners(database: Database, run_id: int | None = None) -> tuple[Owner, ...]:
     """Return the owners of leases, of all runs or of one, by run number."""
     with database.reading() as session:
-        return _holders(session, run_id)
+        return _owners(session, run_id)
 
 
-def look(database: Database, run_id: int | None = None) -> tuple[Holder, ...]:
-    """As `holders`, at a moment at which a heartbeat could be written.
+def look(database: Database, run_id: int | None = None) -> tuple[Owner, ...]:
+    """As `owners`, at a moment at which a heartbeat could be written.
 
     Raises:
         LockedError: others keep this transaction out, and heartbeats with it.
     """
     with database.writing() as session:
-        found = _holders(session, run_id)
+        found = _owners(session, run_id)
         # SQLite's readers keep out a commit of changed pages alone: not of the same values.
         for change in (1, -1):
             session.execute(update(LeaseRow).values(beats=LeaseRow.beats + change))
     return found
 
 
-def _holders(session: Session, run_id: int | None) -> tuple[Holder, ...]:
+def _owners(session: Session, run_id: int | None) -> tuple[Owner, ...]:
     chosen = select(LeaseRow, RunRow).join(RunRow, RunRow.id == LeaseRow.run_id)
     if run_id is not None:
         chosen = chosen.where(LeaseRow.run_id == run_id)
     rows = session.execute(chosen.order_by(LeaseRow.run_id))
-    return tuple(_holder(row[0], row[1]) for row in rows)
+    return tuple(_owner(row[0], row[1]) for row in rows)
 
 
-def holder_of(session: Session, run_id: int) -> Holder | None:
+def owner_of(session: Session, run_id: int) -> Owner | None:
     """Return the owner of a run's lease; None without one."""
     held = session.get(LeaseRow, run_id)
-    return _holder(held, session.get_one(RunRow, run_id)) if held is not None else None
+    return _owner(held, session.get_one(RunRow, run_id)) if held is not None else None
 
 
 def check_lease(session: Session, lease: Lease) -> None:
@@ -204,9 +204,9 @@ def release(session: Session, run_id: int) -> None:
         session.delete(held)
 
 
-def _holder(row: LeaseRow, run: RunRow) -> Holder:
-    owner = run.owner or "another process"
-    return Holder(lease_of(row), owner, row.lock_id, row.beats)
+def _owner(row: LeaseRow, run: RunRow) -> Owner:
+    process = run.owner or "another process"
+    return Owner(lease_of(row), process, row.lock_id, row.beats)
 
 
 def lease_of(row: LeaseRow) -> Lease:

@@ -13,12 +13,12 @@ from dia_repro.errors import DiaReproError
 from dia_repro.results.database import Database
 from dia_repro.results.leases import (
     ChangedError,
-    Holder,
     Lease,
+    Owner,
     check_lease,
     count_epochs,
-    holder_of,
     lease_of,
+    owner_of,
     release,
 )
 from dia_repro.results.schema import (
@@ -234,7 +234,7 @@ def _left_by(session: Session, spec_id: str, seed: int, lease: Lease | None) -> 
     return None if others or run.state == State.RUNNING else run
 
 
-def free(database: Database, run_id: int, seen: Holder | None) -> bool:
+def free(database: Database, run_id: int, seen: Owner | None) -> bool:
     """Make a run without a living owner interrupted; return whether it still was one.
 
     Args:
@@ -243,7 +243,7 @@ def free(database: Database, run_id: int, seen: Holder | None) -> bool:
     """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
-        dead = run.state == State.RUNNING and holder_of(session, run_id) == seen
+        dead = run.state == State.RUNNING and owner_of(session, run_id) == seen
         if dead:
             _interrupt(session, run)
     return dead

@@ -22,12 +22,12 @@ from dia_repro.cli.doctor import _gpu_checks
 from dia_repro.cli.progress import Terminal
 from dia_repro.execution import estimates, forkserver
 from dia_repro.execution.attempt import Attempt
-from dia_repro.execution.crew import follow
 from dia_repro.execution.estimates import images_of_a_step
 from dia_repro.execution.executors import find_executor
 from dia_repro.execution.machine import Machine, NoGPUError, find_machine, runs_on
 from dia_repro.execution.messages import Job, Message, Notice
 from dia_repro.execution.options import Resources, Selection
+from dia_repro.execution.process_group import follow
 from dia_repro.execution.requests import request_to_train
 from dia_repro.experiments.names import Precision
 from dia_repro.training.numerics import PrecisionError, has_precision

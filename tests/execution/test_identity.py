@@ -152,7 +152,7 @@ def test_copies_of_a_database_share_no_checkpoints(tmp_path: Path) -> None:
 def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`db check` watches holders elsewhere for a minute, in which others can begin again."""
+    """`db check` watches owners elsewhere for a minute, in which others can begin again."""
     database, jobs = make_jobs(tmp_path, [tiny_spec()], 3)
     store = jobs[0].checkpoints
     numbers = [job.run_id for job in jobs]
@@ -173,6 +173,6 @@ def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
     dead = dead_runs(database, store, lease=0.01)
     assert sorted(dead) == numbers[1:]
     begin(database, numbers[1], "alive", str(dead[numbers[1]].lock_id))  # type: ignore[union-attr]
-    assert [free(database, number, holder) for number, holder in dead.items()] == [False, True]
+    assert [free(database, number, owner) for number, owner in dead.items()] == [False, True]
     states = [run_detail(database, number).summary.state for number in numbers]
     assert states == [State.RUNNING, State.RUNNING, State.INTERRUPTED]

@@ -66,7 +66,7 @@ def test_a_run_waits_longer_than_one_try(
     with held(database, 2.5), pytest.raises(LockedError):
         run_store.set_parameters(lease, 8)
     with held(database, 2.5), pytest.raises(LockedError):
-        run_store.beat(lease)
+        run_store.renew(lease)
 
 
 def test_a_stop_ends_the_wait_for_others(

@@ -11,18 +11,18 @@ import pytest
 from sqlalchemy import select
 
 from dia_repro.execution import leasing
-from dia_repro.execution.leasing import Heart, acquire_lock, lock_id, silent
+from dia_repro.execution.leasing import Heartbeat, acquire_lock, lock_id, silent
 from dia_repro.execution.run_store import RunStore
 from dia_repro.results import backends, leases, writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.leases import (
     AlreadyDoneError,
     HeldError,
-    Holder,
     Lease,
     OtherDataError,
+    Owner,
     TakenOverError,
-    holders,
+    owners,
 )
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import RunRow, State
@@ -36,10 +36,10 @@ def end(database: Database, lease: Lease) -> None:
 
 
 def watch(
-    database: Database, holder: Holder, lease: float, *, stop: bool = False
-) -> tuple[Holder, ...]:
+    database: Database, owner: Owner, lease: float, *, stop: bool = False
+) -> tuple[Owner, ...]:
     run_store = RunStore(database)
-    return silent(lambda: run_store.look(holder.lease.run_id), [holder], lambda: stop, lease)
+    return silent(lambda: run_store.look(owner.lease.run_id), [owner], lambda: stop, lease)
 
 
 def test_a_run_has_one_holder(database: Database) -> None:
@@ -48,7 +48,7 @@ def test_a_run_has_one_holder(database: Database) -> None:
     with pytest.raises(HeldError, match="being trained by first"):
         begin(database, run, "second", "machine two")
     end(database, lease)
-    assert holders(database) == ()
+    assert owners(database) == ()
     with pytest.raises(AlreadyDoneError):
         begin(database, run, "second", "machine two")
 
@@ -57,7 +57,7 @@ def test_who_has_the_same_lock_knows_that_the_other_is_dead(database: Database) 
     (run,) = ensure(database)
     begin(database, run, "first", "machine one:/runs/lock:7")
     lease = begin(database, run, "second", "machine one:/runs/lock:7")
-    assert [(one.owner, one.lease) for one in holders(database)] == [("second", lease)]
+    assert [(one.process, one.lease) for one in owners(database)] == [("second", lease)]
 
 
 def test_data_of_a_run_under_way_are_the_experiments(database: Database) -> None:
@@ -78,13 +78,13 @@ def test_data_of_a_run_under_way_are_the_experiments(database: Database) -> None
 def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> None:
     (run,) = ensure(database)
     slow = begin(database, run, "slow", "machine one")
-    (holder,) = holders(database)
-    quick = begin_after(database, run, holder)
+    (owner,) = owners(database)
+    quick = begin_after(database, run, owner)
     for forbidden in (
         lambda: writer.record_epoch(database, slow, epoch(1)),
         lambda: writer.align(database, slow, [epoch(1)], {}),
         lambda: writer.set_parameters(database, slow, 5),
-        lambda: leases.beat(database, slow),
+        lambda: leases.renew(database, slow),
         lambda: end(database, slow),
     ):
         with pytest.raises(TakenOverError):
@@ -109,7 +109,7 @@ def test_a_lease_is_of_one_database_alone(database: Database, tmp_path: Path) ->
     fresh.close()
 
 
-def begin_after(database: Database, run: int, dead: leases.Holder) -> Lease:
+def begin_after(database: Database, run: int, dead: leases.Owner) -> Lease:
     provenance = {
         name: value
         for name, value in run_detail(database, run).provenance[0].items()
@@ -121,50 +121,50 @@ def begin_after(database: Database, run: int, dead: leases.Holder) -> Lease:
 def test_a_beat_in_the_last_moment_saves_the_holder(database: Database) -> None:
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
-    (holder,) = holders(database)
-    leases.beat(database, lease)
+    (owner,) = owners(database)
+    leases.renew(database, lease)
     with pytest.raises(HeldError):
-        begin_after(database, run, holder)
+        begin_after(database, run, owner)
 
 
 def test_a_silent_holder_is_dead_after_the_lease_and_not_before(database: Database) -> None:
     (run,) = ensure(database)
     begin(database, run, "dead", "machine one")
-    (holder,) = holders(database)
+    (owner,) = owners(database)
     begun = time.monotonic()
-    assert watch(database, holder, LEASE) == (holder,)
+    assert watch(database, owner, LEASE) == (owner,)
     assert time.monotonic() - begun >= LEASE
-    assert watch(database, holder, LEASE, stop=True) == ()
+    assert watch(database, owner, LEASE, stop=True) == ()
 
 
 def test_a_beating_holder_is_left_alone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leasing, "BEAT_SECONDS", LEASE / 4)
+    monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", LEASE / 4)
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
-    with Heart(RunStore(database), lease) as heart:
-        (holder,) = holders(database)
-        assert watch(database, holder, LEASE) == ()
-        assert not heart.taken_over
-    assert not heart.is_alive()
+    with Heartbeat(RunStore(database), lease) as heartbeat:
+        (owner,) = owners(database)
+        assert watch(database, owner, LEASE) == ()
+        assert not heartbeat.taken_over
+    assert not heartbeat.is_alive()
 
 
 def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An hour that the clock jumps, on either machine, makes nobody dead and nobody alive."""
-    monkeypatch.setattr(leasing, "BEAT_SECONDS", LEASE / 4)
+    monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", LEASE / 4)
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
     real = time.time
     for hours in (1, -1):
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
-        with Heart(RunStore(database), lease):
-            (holder,) = holders(database)
-            assert watch(database, holder, LEASE) == ()
-        (holder,) = holders(database)
-        assert watch(database, holder, LEASE / 2) == (holder,)
+        with Heartbeat(RunStore(database), lease):
+            (owner,) = owners(database)
+            assert watch(database, owner, LEASE) == ()
+        (owner,) = owners(database)
+        assert watch(database, owner, LEASE / 2) == (owner,)
 
 
 @pytest.mark.parametrize("kind", ["writing", "reading"])
@@ -172,12 +172,12 @@ def test_silence_counts_only_while_heartbeats_can_be_written(
     kind: str, database: Database, location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long merge keeps heartbeats out; in SQLite a long export does, too."""
-    monkeypatch.setattr(leasing, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(backends, "ONE_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(backends, "BUSY_SECONDS", 0.2)  # the owner gives up, and tries again
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
-    (holder,) = holders(database)
+    (owner,) = owners(database)
     other = open_database(location, create=False)
     taken = threading.Event()
 
@@ -190,24 +190,24 @@ def test_silence_counts_only_while_heartbeats_can_be_written(
     thread = threading.Thread(target=hold)
     thread.start()
     taken.wait()
-    with Heart(RunStore(database), lease):
-        assert watch(database, holder, 0.4) == ()
+    with Heartbeat(RunStore(database), lease):
+        assert watch(database, owner, 0.4) == ()
         thread.join()
-    assert holders(database)[0].beats > holder.beats
+    assert owners(database)[0].beats > owner.beats
     other.close()
 
 
 def test_a_heart_notices_that_it_was_taken_over(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leasing, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", 0.05)
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
-    monkeypatch.setattr(leasing, "BEAT_SECONDS", 0.3)
-    with Heart(RunStore(database), lease) as heart:
+    monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", 0.3)
+    with Heartbeat(RunStore(database), lease) as heartbeat:
         begin(database, run, "quick", "machine one")
-        heart.join(timeout=10)
-        assert heart.taken_over
+        heartbeat.join(timeout=10)
+        assert heartbeat.taken_over
 
 
 def test_eight_that_ask_for_the_same_runs_train_each_once(

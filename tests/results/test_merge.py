@@ -177,7 +177,7 @@ def test_attempts_that_no_row_comes_from_are_not_taken(database: Database, tmp_p
     lease = begin(database, run)
     writer.record_epoch(database, lease, epoch(2))
     other = open_database(str(tmp_path / "copy.db"), create=False)
-    begin(other, run, "there")  # which has the lock: the holder of the copy is dead
+    begin(other, run, "there")  # which has the lock: the owner of the copy is dead
     merged = merge(database, [other], skip_conflicts=False)
     assert (merged.known, merged.conflicts) == (1, [])
     assert len(run_detail(database, run).provenance) == 2

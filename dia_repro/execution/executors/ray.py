@@ -2,7 +2,7 @@
 
 Runs of a lost node go on elsewhere.
 
-Workers reach PostgreSQL themselves. A SQLite file is written by one process alone, the board, which
+Workers reach PostgreSQL themselves. A SQLite file is written by one process alone, the relay, which
 is an actor on the machine of whoever started the runs.
 """
 
@@ -98,7 +98,7 @@ class Ray(Executor):
 
 
 @ray.remote
-class _Board:
+class _Relay:
     """Between workers and whoever started them: messages, the wish to stop, the SQLite file."""
 
     def __init__(self, location: str | None) -> None:
@@ -131,7 +131,7 @@ class _Board:
 
 
 def _answer(reference: Any) -> Any:
-    """What the board answers to a task.
+    """What the relay answers to a task.
 
     `ray.get` would lend the task's processor to another one while it waits: a node of eight
     processors was seen to train twenty runs at a time.
@@ -140,17 +140,17 @@ def _answer(reference: Any) -> Any:
 
 
 class _RemoteRunStore:
-    """A run_store whose calls the board makes."""
+    """A run store whose calls the relay makes."""
 
-    def __init__(self, board: Any) -> None:
-        self._board = board
+    def __init__(self, relay: Any) -> None:
+        self._relay = relay
 
     def close(self) -> None:
-        """Nothing: the board goes on."""
+        """Nothing: the relay goes on."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> object:
-            answer = _answer(self._board.write.remote(name, arguments, options))
+            answer = _answer(self._relay.write.remote(name, arguments, options))
             if isinstance(answer, DiaReproError):
                 raise answer
             return answer
@@ -158,12 +158,12 @@ class _RemoteRunStore:
         return call
 
 
-class _Line(threading.Thread):
-    """A worker's line to the board; a context manager. Without a board the worker stops."""
+class _Channel(threading.Thread):
+    """A worker's channel to the relay; a context manager. Without a relay the worker stops."""
 
-    def __init__(self, board: Any, run_id: int) -> None:
-        super().__init__(name="line", daemon=True)
-        self.board, self.run_id = board, run_id
+    def __init__(self, relay: Any, run_id: int) -> None:
+        super().__init__(name="channel", daemon=True)
+        self.relay, self.run_id = relay, run_id
         self.stop_requested = False
         self._waiting: list[Message] = []
         self._lock = threading.Lock()
@@ -179,7 +179,7 @@ class _Line(threading.Thread):
         with self._lock:
             messages, self._waiting = self._waiting, []
         try:
-            stop = _answer(self.board.exchange.remote(self.run_id, messages))
+            stop = _answer(self.relay.exchange.remote(self.run_id, messages))
         except RayError:
             stop = True
         self.stop_requested = self.stop_requested or stop
@@ -189,7 +189,7 @@ class _Line(threading.Thread):
         while not self._ended.wait(EXCHANGE_SECONDS):
             self.exchange()
 
-    def __enter__(self) -> _Line:
+    def __enter__(self) -> _Channel:
         self.exchange()
         self.start()
         return self
@@ -202,15 +202,15 @@ class _Line(threading.Thread):
 
 @ray.remote(max_retries=RETRIES)
 def _train(
-    job: Job, board: Any, through_board: bool, attempt: Callable[..., Ended]
+    job: Job, relay: Any, through_relay: bool, attempt: Callable[..., Ended]
 ) -> Ended | None:
     """One attempt at a run; None where it was to stop before it began."""
     forget_settings()  # of the shell that the node was started from
-    with _Line(board, job.run_id) as line:
-        if line.stop_requested:
+    with _Channel(relay, job.run_id) as channel:
+        if channel.stop_requested:
             return None
-        run_store = cast("RunStore", _RemoteRunStore(board)) if through_board else None
-        return attempt(job, line.send, lambda: line.stop_requested, run_store)
+        run_store = cast("RunStore", _RemoteRunStore(relay)) if through_relay else None
+        return attempt(job, channel.send, lambda: channel.stop_requested, run_store)
 
 
 class RayExecutor(Supervisor):
@@ -261,11 +261,11 @@ class RayExecutor(Supervisor):
     def _work(self, jobs: Sequence[Job]) -> dict[int, Ended]:
         file = sqlite_path(self.database.location)
         here = ray.get_runtime_context().get_node_id()
-        board = on_node(_Board, here).remote(str(file.absolute()) if file else None)
+        relay = on_node(_Relay, here).remote(str(file.absolute()) if file else None)
         most = alive().memory(self.share)
         waiting = {
             self._task(job, most).remote(
-                self._placed(job), board, file is not None, self.attempt
+                self._placed(job), relay, file is not None, self.attempt
             ): job
             for job in jobs
         }
@@ -278,8 +278,8 @@ class RayExecutor(Supervisor):
                 )
                 self.stopping = signals.stop
                 if self.stopping or self.gone:
-                    self._stop(board, waiting, kill=signals.kill)
-                self._listen(board, by_run)
+                    self._stop(relay, waiting, kill=signals.kill)
+                self._listen(relay, by_run)
                 for one in done:
                     job = waiting.pop(one)
                     last = self._settle(one, job)
@@ -287,7 +287,7 @@ class RayExecutor(Supervisor):
                         ended[job.run_id] = last
                         if not self.gone:  # or they would all say the same
                             self.on_message(job, last)
-        ray.kill(board)
+        ray.kill(relay)
         return ended
 
     def _task(self, job: Job, most: float) -> Any:
@@ -309,18 +309,18 @@ class RayExecutor(Supervisor):
             data=absolute(job.data),
         )
 
-    def _listen(self, board: Any, by_run: dict[int, Job]) -> None:
-        messages, self._begun = ray.get(board.collect.remote())
+    def _listen(self, relay: Any, by_run: dict[int, Job]) -> None:
+        messages, self._begun = ray.get(relay.collect.remote())
         for run, message in messages:
             if isinstance(message, Begun):
                 self._leases[run] = message.lease
             else:
                 self.on_message(by_run[run], message)
 
-    def _stop(self, board: Any, waiting: dict[Any, Job], *, kill: bool) -> None:
+    def _stop(self, relay: Any, waiting: dict[Any, Job], *, kill: bool) -> None:
         if not self._asked_to_stop:
             self._asked_to_stop = True
-            ray.get(board.stop.remote())
+            ray.get(relay.stop.remote())
             if self.stopping:
                 self.on_stopping()
             for one, job in waiting.items():

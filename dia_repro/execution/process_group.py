@@ -1,7 +1,7 @@
 """The processes that share one run: started, watched and ended by its first one.
 
-The first one is a worker like any other, and alone has to do with the database, with checkpoints
-and with whoever started it; the others follow it step by step. They meet as `torchrun`'s do.
+The first one is a worker like any other. It alone uses the database and checkpoints and talks to
+the process that started it; the others follow it step by step. They meet as `torchrun`'s do.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LostProcessError(DiaReproError):
 
 
 @contextmanager
-def crew(
+def process_group(
     job: Job,
     send: Callable[[Message], None],
     should_stop: Callable[[], bool] = lambda: False,
@@ -64,7 +64,7 @@ def crew(
     store = distributed.TCPStore(  # type: ignore[attr-defined]
         HERE, 0, is_master=True, wait_for_workers=False
     )
-    os.environ.update(_surroundings(job, 0, store.port))
+    os.environ.update(_environment(job, 0, store.port))
     others = _Others([], send, should_stop)
     try:
         for rank in range(1, job.processes):
@@ -75,13 +75,13 @@ def crew(
     except RuntimeError as error:
         if others.lost is None:
             raise
-        # Torch's own is of an exchange with somebody who is no longer there.
+        # Torch reports an exchange with a process that is gone.
         raise others.lost from error
     finally:
         others.end()
 
 
-def _surroundings(job: Job, rank: int, port: int) -> Mapping[str, str]:
+def _environment(job: Job, rank: int, port: int) -> Mapping[str, str]:
     """What `torchrun` would tell a process of one machine."""
     interface = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     return {
@@ -90,7 +90,7 @@ def _surroundings(job: Job, rank: int, port: int) -> Mapping[str, str]:
         "WORLD_SIZE": str(job.processes),
         "MASTER_ADDR": HERE,
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # somebody listens at that port already
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store listens at that port
         **interface,
     }
 
@@ -203,7 +203,7 @@ def follow(job: Job, rank: int, port: int, connection: Connection) -> None:
     """What a process does that is not the first: the same steps, until it is ended by that one."""
     interrupts.ignore()
     _end_with_parent()
-    os.environ.update(_surroundings(job, rank, port))
+    os.environ.update(_environment(job, rank, port))
     try:
         device = device_of(job, rank)
         prepare_process(threads_each(job), device, deterministic=job.deterministic)
