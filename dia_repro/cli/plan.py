@@ -42,7 +42,9 @@ def plan(
     resources: options.Resources,
     price: Annotated[
         float | None,
-        typer.Option("--price", min=0, help="Of an hour of one GPU, or of this machine's CPU."),
+        typer.Option(
+            "--price", min=0, max=1e6, help="Of an hour of one GPU, or of this machine's CPU."
+        ),
     ] = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,

@@ -20,6 +20,7 @@ DEMO = ("--protocol", "demo")
         (["run", "table5", "--seeds", "0", *DEMO], 2, "--seeds"),
         (["run", "table5", "--seeds", "many", *DEMO], 2, "--seeds"),
         (["run", "table5", "--jobs", "0", *DEMO], 2, "--jobs"),
+        (["plan", "table5", "--price", "inf", *DEMO], 2, "--price"),
         (["run", "table5", "--protocol", "dmo"], 2, "'paper', 'demo'"),
         (["run", "table5", "--precision", "tf32", *DEMO], 2, "--precision fp32"),
         (["run", "table5", "--dataset", "mnist", *DEMO], 2, "digits, cifar10, cifar100"),
