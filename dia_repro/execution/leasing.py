@@ -118,7 +118,9 @@ def silent(
     """
     pause = (LEASE_SECONDS if lease is None else lease) / LOOKS
     watched = tuple(owners)
-    for _ in range(LOOKS if watched else 0):
+    for _ in range(LOOKS):
+        if not watched:
+            break
         until = time.monotonic() + pause
         while time.monotonic() < until:
             if should_stop():

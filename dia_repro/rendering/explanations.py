@@ -19,7 +19,7 @@ from dia_repro.artifacts.explanation import (
 from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.cells import CELL_FIELDS
-from dia_repro.rendering.grid import MISSING, accuracy, protocol_name
+from dia_repro.rendering.grid import CHANGE, MISSING, accuracy, protocol_name, signed
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record
 
@@ -154,12 +154,12 @@ def to_people(explanation: Explanation, commands: Mapping[str, str]) -> Renderab
 
 def _value_texts(figure: ExplainedFigure) -> Record:
     cell = figure.cell
-    form = "{:+.2f}" if cell.metric == "params_delta" else "{:.2f}"
-    ours = MISSING if cell.ours_mean is None else form.format(cell.ours_mean)
+    form = CHANGE if cell.metric == "params_delta" else ".2f"
+    ours = MISSING if cell.ours_mean is None else signed(cell.ours_mean, form)
     return {
         "metric": cell.metric,
         "unit": cell.unit,
-        "paper": "" if cell.paper is None else form.format(cell.paper),
+        "paper": "" if cell.paper is None else signed(cell.paper, form),
         "ours": accuracy(cell) if cell.metric.startswith("top1") else ours,
         "how": figure.how,
     }

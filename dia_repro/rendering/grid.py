@@ -148,10 +148,10 @@ def _number(cell: Cell | None, form: str, *, ours: bool) -> str:
         return MISSING
     if number is None:
         return ""
-    return _signed(number, form)
+    return signed(number, form)
 
 
-def _signed(number: float, form: str) -> str:
+def signed(number: float, form: str) -> str:
     """Return a number with two decimals; what is 0 in them has no sign and no arrow."""
     if f"{abs(number):.2f}" == "0.00":
         return "0.00"
@@ -183,7 +183,7 @@ def _difference(cell: Cell | None) -> str:
     if cell is None or cell.ours_mean is None or cell.paper is None:
         return ""
     difference = cell.ours_mean - cell.paper
-    return _signed(difference, CHANGE) if math.isfinite(difference) else MISSING
+    return signed(difference, CHANGE) if math.isfinite(difference) else MISSING
 
 
 def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
