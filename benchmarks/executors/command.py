@@ -13,7 +13,7 @@ import typer
 
 from benchmarks import output
 from dia_repro.cli import options
-from dia_repro.cli.circumstances import circumstances_of
+from dia_repro.cli.environment import environment_of
 
 if TYPE_CHECKING:
     from dia_repro.execution.messages import Job, Message
@@ -66,7 +66,7 @@ def executors(
     ray = executor is Simulated.RAY
     source = scheduling.on_ray(simulation) if ray else scheduling.local(simulation)
     machine = find_machine("cpu")
-    environment = {**circumstances_of(machine.device), "cores": machine.cores}
+    environment = {**environment_of(machine.device), "cores": machine.cores}
     output.measure(source, environment, out, format_)
 
 

@@ -11,7 +11,7 @@ import typer
 from benchmarks import output
 from benchmarks.step import GPUPart, Suite
 from dia_repro.cli import options
-from dia_repro.cli.circumstances import circumstances_of
+from dia_repro.cli.environment import environment_of
 from dia_repro.errors import AbsentError, UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _specs(
 def _environment(machine: Machine, setting: Setting) -> dict[str, Any]:
     """Return what the values were measured on, and with."""
     return {
-        **circumstances_of(machine.device),
+        **environment_of(machine.device),
         "devices": len(machine.devices),
         "cores": machine.cores,
         "layout": "channels last (reference: NCHW)",

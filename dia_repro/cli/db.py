@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dia_repro.cli import options
+from dia_repro.cli.options import reachable_store
 from dia_repro.cli.output import notice
-from dia_repro.cli.requests import reachable_store
 from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, displayed
 
 if TYPE_CHECKING:

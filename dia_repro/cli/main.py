@@ -27,7 +27,7 @@ from dia_repro.cli import (
     runs,
     tables,
 )
-from dia_repro.cli.circumstances import shown_argument
+from dia_repro.cli.environment import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
 from dia_repro.errors import (
     ABSENT,

@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dia_repro.cli.circumstances import circumstances_of
+from dia_repro.cli.environment import environment_of
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import notice, say_statements, stderr, watch
 from dia_repro.interrupts import Interrupted
@@ -182,7 +182,7 @@ def _analyst(
         DataLocation(data),
         folder_of(checkpoint_store(database, checkpoints), chosen.summary),
         jobs or machine.cores,
-        json.dumps(circumstances_of(machine.device)),
+        json.dumps(environment_of(machine.device)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dia_repro.cli import options
-from dia_repro.cli.circumstances import own_command
+from dia_repro.cli.environment import own_command
 from dia_repro.cli.output import notice
 from dia_repro.cli.plan import print_plan
 from dia_repro.cli.progress import Terminal

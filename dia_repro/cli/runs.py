@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.text import Text
 
 from dia_repro.cli import options
+from dia_repro.cli.options import open_results, reachable_store
 from dia_repro.cli.output import confirm, duration, emit, notice, stdout, watch
-from dia_repro.cli.requests import open_results, reachable_store
 from dia_repro.cli.watch import watch as watch_runs
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import FileFormat, Record, to_csv, to_json

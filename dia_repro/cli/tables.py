@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dia_repro.cli import options
+from dia_repro.cli.options import open_results
 from dia_repro.cli.output import emit, notice
 from dia_repro.cli.progress import Terminal
-from dia_repro.cli.requests import open_results
 from dia_repro.execution.options import command_line
 
 if TYPE_CHECKING:

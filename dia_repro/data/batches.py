@@ -19,6 +19,9 @@ from dia_repro.data.dataset import (
     go_on,
 )
 from dia_repro.data.streaming import StreamedData
+from dia_repro.errors import UsageError
+from dia_repro.experiments.describe import describe_data, describe_model
+from dia_repro.experiments.spec import Spec
 
 
 def batches_of(
@@ -109,3 +112,25 @@ class ResidentData:
             chosen = slice(first, first + batch_size)
             pixels, labels = self.test.pixels[chosen], self.test.labels[chosen]
             yield self.normalise(pixels[self.part]), labels[self.part]
+
+
+class LonelyImageError(UsageError):
+    """A batch has one image, and the last feature map one pixel, of which BN cannot be trained."""
+
+
+def check_batches(spec: Spec, training_images: int) -> None:
+    """See that every training batch gives BN more than one value for each channel.
+
+    Raises:
+        LonelyImageError: one does not.
+    """
+    stride = spec.model.backbone.stride
+    size = spec.recipe.batch_size
+    alone = size == 1 or training_images % size == 1
+    if spec.model.norm and alone and spec.data.image_size <= stride:
+        raise LonelyImageError(
+            f"{describe_model(spec.model)} on {describe_data(spec.data)}: {training_images:,} "
+            f"training images in batches of {size} leave one of a single image, and its last "
+            "feature map, one pixel, is too little for BN: take images larger than "
+            f"{stride}×{stride}, or one more or fewer"
+        )

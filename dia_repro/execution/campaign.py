@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dia_repro.artifacts import TableArtifact, choose
+from dia_repro.data.batches import check_batches
 from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
 from dia_repro.execution.dialogue import Dialogue, duration
 from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
@@ -33,7 +34,6 @@ from dia_repro.execution.planning import (
 )
 from dia_repro.execution.requests import find_data, request_to_train
 from dia_repro.execution.upkeep import folder_of
-from dia_repro.experiments.batches import check_batches
 from dia_repro.experiments.names import DataLocation, Keep, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.backends import network_file_system, sqlite_path

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dia_repro.experiments.spec import Backbone, DataSpec, ModelSpec, RecipeSpec
-
-
-def describe_backbone(backbone: Backbone) -> str:
-    """Return e.g. "resnet164", "wrn52-4"."""
-    return backbone.label
+from dia_repro.experiments.spec import DataSpec, ModelSpec, RecipeSpec
 
 
 def describe_data(data: DataSpec) -> str:
-    """E.g. "cifar100" or "cifar100 not augmented", "digits 32×32"."""
+    """Return e.g. "cifar100" or "cifar100 not augmented", "digits 32×32"."""
     parts = [data.dataset]
     own = data.content_hash is not None
     if own or (data.dataset, data.image_size) == ("digits", 32):
@@ -22,7 +17,7 @@ def describe_data(data: DataSpec) -> str:
 
 
 def describe_model(model: ModelSpec) -> str:
-    """E.g. "resnet164 dia-lstm r=4", with what is unusual about it."""
+    """Return e.g. "resnet164 dia-lstm r=4", with what is unusual about it."""
     parts = [model.backbone.label]
     parts += [model.attention.label] if model.attention.label else []
     parts += [] if model.norm else ["no norm"]
@@ -31,8 +26,9 @@ def describe_model(model: ModelSpec) -> str:
 
 
 def describe_recipe(recipe: RecipeSpec) -> str:
-    """E.g. "180 epochs of batch 128 at rate 0.1, 0.01 after epoch 60, 0.001 after epoch 120, …"."""
-    parts = [f"{recipe.epochs} epochs of batch {recipe.batch_size} at rate {recipe.lr:g}"]
+    """Return e.g. "180 epochs of batch 128 at rate 0.1, 0.01 after epoch 60, momentum 0.9, …"."""
+    epochs = f"{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'}"
+    parts = [f"{epochs} of batch {recipe.batch_size} at rate {recipe.lr:g}"]
     for epoch in sorted(set(recipe.milestones)):  # on a short schedule several cuts can meet
         cuts = sum(milestone <= epoch for milestone in recipe.milestones)
         parts.append(f"{recipe.lr * recipe.gamma**cuts:g} after epoch {epoch}")

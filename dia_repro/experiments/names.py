@@ -10,6 +10,10 @@ from dia_repro.errors import UsageError
 
 # How the names of a user's own data begin.
 FOLDER, PACKED = "folder:", "packed:"
+# Of gradients (Figure 6): recorded quantiles, and bins of a histogram by powers of ten.
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+LOWEST, HIGHEST, BINS_PER_DECADE = -12, 4, 10
+BINS = (HIGHEST - LOWEST) * BINS_PER_DECADE + 2  # with those below and above
 
 
 def folder_path(dataset: str) -> Path:

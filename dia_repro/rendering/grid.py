@@ -205,7 +205,7 @@ def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
                     yield row, column, heading
 
 
-def circumstances(value: TableValue) -> str:
+def conditions_of(value: TableValue) -> str:
     """Return what is not the paper's, in brackets with a space in front; empty if all is."""
     if value.comparable:
         return ""

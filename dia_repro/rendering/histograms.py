@@ -9,8 +9,8 @@ import numpy as np
 
 from dia_repro.analysis.gradients import RecordedRun, distinct_labels, shares_by_decade
 from dia_repro.artifacts.figure6 import FIGURE6
-from dia_repro.experiments.describe import describe_backbone, describe_data
-from dia_repro.experiments.gradient_bins import BINS_PER_DECADE
+from dia_repro.experiments.describe import describe_data
+from dia_repro.experiments.names import BINS_PER_DECADE
 from dia_repro.rendering import images
 from dia_repro.rendering.images import Look, looks
 from dia_repro.rendering.records import Record
@@ -75,7 +75,7 @@ def _title(found: Sequence[RecordedRun]) -> str:
     papers = all(spec.data.dataset == FIGURE6.entries[0].dataset for spec in specs)
     return (
         "Figure 6. Gradients without skip connections: "
-        f"{_listed(describe_backbone(spec.model.backbone) for spec in specs)} "
+        f"{_listed(spec.model.backbone.label for spec in specs)} "
         f"on {_listed(describe_data(spec.data) for spec in specs)}, "
         f"{_listed(str(spec.recipe.epochs) for spec in specs)} epochs"
         f"{'' if papers else ' (not the paper’s data)'}"

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines
 from dia_repro.rendering import images
-from dia_repro.rendering.grid import circumstances
 from dia_repro.rendering.images import CONTEXT, Look, looks
 
 if TYPE_CHECKING:

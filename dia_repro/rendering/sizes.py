@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro.artifacts.sizes import Mark, SizePanel, Sizes
 from dia_repro.rendering import images
-from dia_repro.rendering.grid import circumstances
+from dia_repro.rendering.grid import conditions_of
 from dia_repro.rendering.images import CONTEXT, LOOKS
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def draw_sizes(sizes: Sizes) -> Figure:
         axes[-1].set_xlabel("parameters (M)")
         title = "Accuracy against parameters, Tables 3 to 5"
         if any(panel.ours for panel in sizes.panels):
-            title += circumstances(sizes.values[0])
+            title += conditions_of(sizes.values[0])
         handles = [LOOKS[kind].handle(kind, line=False, size=MARKER) for kind in KINDS]
         images.frame(figure, inches, title, " ".join(_caption(sizes)), handles)
         for place, panel in zip(axes, sizes.panels, strict=True):

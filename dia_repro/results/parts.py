@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
-from dia_repro.experiments.gradient_bins import BINS, QUANTILES
+from dia_repro.experiments.names import BINS, QUANTILES
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
+from dia_repro.experiments.names import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
 
 Record = dict[str, Any]
 

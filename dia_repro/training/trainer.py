@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from dia_repro.data.batches import batches_of
+from dia_repro.data.batches import batches_of, check_batches
 from dia_repro.data.dataset import AnyDataset, Batch, OnWait, go_on
-from dia_repro.experiments.batches import check_batches
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
 from dia_repro.training.captured import fast_step

@@ -13,8 +13,7 @@ from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import ClaimVerdict, Evidence, Verdict, evaluate_claims
 from dia_repro.claims.evidence import cells_of
 from dia_repro.data import known_data
-from dia_repro.experiments.gradient_bins import BINS
-from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.names import BINS, Protocol
 from dia_repro.paper import CellKey, Kind, all_claims, claim
 from dia_repro.results.database import Database, open_database
 from tests.claims.results import DEMO, DIVERGED, add, analyse, as_printed, at, noisy

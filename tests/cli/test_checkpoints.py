@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.artifacts import choose
-from dia_repro.cli.circumstances import own_command
+from dia_repro.cli.environment import own_command
 from dia_repro.errors import UsageError
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.messages import Outcome

@@ -21,7 +21,7 @@ from torchvision import datasets
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import main as entry
-from dia_repro.cli.circumstances import own_command
+from dia_repro.cli.environment import own_command
 from dia_repro.data.sources.cifar import loader_of
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs

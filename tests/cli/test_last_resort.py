@@ -15,7 +15,7 @@ from dia_repro.analysis.gini import Settings
 from dia_repro.analysis.gradients import records_of
 from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import stored_integrations
-from dia_repro.experiments.gradient_bins import BINS
+from dia_repro.experiments.names import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database, DatabaseError, open_database
 from dia_repro.results.queries import run_detail

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from dia_repro.experiments.gradient_bins import BINS
+from dia_repro.experiments.names import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import MergeError, merge

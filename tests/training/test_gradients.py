@@ -12,7 +12,7 @@ from torch.nn import functional
 from dia_repro.data.sources.digits import load_digits
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
-from dia_repro.experiments.gradient_bins import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
+from dia_repro.experiments.names import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
 from dia_repro.models import from_spec
 from dia_repro.results.queries import all_runs, analysis_parts

@@ -1,4 +1,4 @@
-"""What a figure was computed on, and by which command."""
+"""Environment of a command: the machine, versions, commit, and the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def circumstances_of(device: torch.device) -> dict[str, Any]:
+def environment_of(device: torch.device) -> dict[str, Any]:
     """Device, versions, commit and command of this process."""
     import torch
 

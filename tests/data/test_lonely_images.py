@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dia_repro.experiments.batches import LonelyImageError, check_batches
+from dia_repro.data.batches import LonelyImageError, check_batches
 from dia_repro.experiments.spec import (
     Backbone,
     ImageNetBackbone,
