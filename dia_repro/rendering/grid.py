@@ -113,7 +113,7 @@ def make_grid(value: TableValue) -> Grid:
         )
 
     return Grid(
-        title=f"{value.label}. {value.paper.title}{circumstances(value)}",
+        title=f"{value.label}. {value.paper.title}{conditions_of(value)}",
         notes=_notes(value),
         row_heading=value.row_heading,
         groups=tuple(value.headings.get(column, column) for column in value.paper.columns),

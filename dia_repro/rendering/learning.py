@@ -58,7 +58,7 @@ def draw_learning(learning: Learning) -> Figure:
             place.axis("off")
         for artist in (one for place in axes for one in (*place.lines, *place.texts)):
             artist.set_in_layout(False)  # they stay inside
-        title = f"{learning.value.label}. {WORDS[learning.measure]}{circumstances(learning.value)}"
+        title = f"{learning.value.label}. {WORDS[learning.measure]}{conditions_of(learning.value)}"
         images.frame(figure, inches, title, " ".join(_caption(learning)), _handles(panels))
     return figure
 
