@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines
 from dia_repro.rendering import images
+from dia_repro.rendering.grid import conditions_of
 from dia_repro.rendering.images import CONTEXT, Look, looks
 
 if TYPE_CHECKING:
