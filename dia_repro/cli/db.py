@@ -117,7 +117,7 @@ def check(
     database = open_existing(db)
     findings = list(database_findings(database))
     if not any(finding.bad for finding in findings):
-        from dia_repro.execution.upkeep import dead_runs, folder_findings
+        from dia_repro.execution.maintenance import dead_runs, folder_findings
         from dia_repro.results.writer import free
 
         store = reachable_store(database, checkpoints)

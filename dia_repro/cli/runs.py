@@ -152,7 +152,7 @@ def remove(
             f"{record['state']}, {record['epochs_done']} epochs"
         )
     confirm(f"Remove {what}{len(numbers)} runs for good?", yes=yes)
-    from dia_repro.execution.upkeep import remove_run
+    from dia_repro.execution.maintenance import remove_run
 
     files = sum(
         remove_run(database, store, one.summary, only_checkpoints=only_checkpoints)

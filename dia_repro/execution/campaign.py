@@ -17,6 +17,7 @@ from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
 from dia_repro.execution.dialogue import Dialogue, duration
 from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 from dia_repro.execution.executors import Executor, Worked, find_executor
+from dia_repro.execution.maintenance import folder_of
 from dia_repro.execution.messages import Job, Outcome
 from dia_repro.execution.options import (
     DEFAULT_DATA,
@@ -33,7 +34,6 @@ from dia_repro.execution.planning import (
     plan_runs,
 )
 from dia_repro.execution.requests import find_data, request_to_train
-from dia_repro.execution.upkeep import folder_of
 from dia_repro.experiments.names import DataLocation, Keep, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.backends import network_file_system, sqlite_path

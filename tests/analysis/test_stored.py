@@ -9,7 +9,7 @@ import pytest
 from dia_repro.analysis.gini import Settings
 from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import Analyst
-from dia_repro.execution.upkeep import folder_of
+from dia_repro.execution.maintenance import folder_of
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
 from dia_repro.results.database import Database

@@ -13,8 +13,8 @@ import pytest
 
 import dia_repro
 from dia_repro.execution.leasing import acquire_lock, lock_id, lock_location
+from dia_repro.execution.maintenance import dead_runs, folder_of
 from dia_repro.execution.planning import checkpoint_store
-from dia_repro.execution.upkeep import dead_runs, folder_of
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from dia_repro.execution.leasing import acquire_lock, lock_location, lock_id
 from dia_repro.execution.planning import checkpoint_store
-from dia_repro.execution.upkeep import dead_runs, folder_of
+from dia_repro.execution.maintenance import dead_runs, folder_of
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State

@@ -22,8 +22,8 @@ from dia_repro.execution import forkserver
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.leasing import acquire_lock
 from dia_repro.execution.machine import Slots
+from dia_repro.execution.maintenance import folder_of
 from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome
-from dia_repro.execution.upkeep import folder_of
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.results.database import open_database

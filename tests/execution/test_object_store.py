@@ -18,8 +18,8 @@ from dia_repro.errors import ABSENT
 from dia_repro.execution import leasing
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock, lock_id, lock_location
+from dia_repro.execution.maintenance import BusyRunError, dead_runs, folder_of, remove_run
 from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome
-from dia_repro.execution.upkeep import BusyRunError, dead_runs, folder_of, remove_run
 from dia_repro.results.queries import RunDetail, all_runs
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import load_newest, sorted_names

@@ -16,9 +16,9 @@ from dia_repro.data.dataset import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock
+from dia_repro.execution.maintenance import remove_run
 from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.execution.run_store import RunStore
-from dia_repro.execution.upkeep import remove_run
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import backends, writer
