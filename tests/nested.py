@@ -16,7 +16,6 @@ from multiprocessing import forkserver as python_forkserver
 from multiprocessing import util
 from typing import Any
 
-from dia_repro.execution import shield
 from dia_repro.interrupts import STOPPING
 
 MOST_BYTES = 2**20
@@ -92,5 +91,6 @@ def _serve(request: bytes, received: Sequence[int]) -> None:
         serve(descriptors[listener], descriptors[alive], *arguments, **options)
 
     python_forkserver.main = main  # type: ignore[assignment]
-    importlib.reload(shield)
+    # Importing it protects the process from signals: what is imported here must not do that before.
+    importlib.reload(importlib.import_module("dia_repro.execution.shield"))
     exec(code, {})

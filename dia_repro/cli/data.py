@@ -10,7 +10,7 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
 from dia_repro.cli.progress import Terminal
-from dia_repro.errors import ABSENT, DONE, UsageError
+from dia_repro.errors import ABSENT, UsageError
 from dia_repro.experiments.names import FOLDER, DataLocation, folder_path
 from dia_repro.processors import cores
 
@@ -64,7 +64,8 @@ def check(
         typer.echo(image)
     for remark in found.remarks:
         notice(f"{remark}.")
-    raise typer.Exit(ABSENT if found.damaged else DONE)
+    if found.damaged:
+        raise typer.Exit(ABSENT)
 
 
 @app.command()
