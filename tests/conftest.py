@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ for number, handler in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+# Sockets of processes are in a folder that is made once: not while a test has temporary files in a
+# folder of its own, which is removed after it.
+util.get_temp_dir()
 
 # Commands of tests are forked from the process that workers are forked from: what several of them
 # would import is there already.

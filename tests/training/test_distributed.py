@@ -137,7 +137,7 @@ def test_several_processes_train_as_one_does(
 def test_under_torchrun_losses_agree_to_a_hundred_thousandth(tmp_path: Path) -> None:
     """In single precision, by torch's own launcher of processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, "-m", "tests.training.test_together", str(tmp_path)]
+    command = [*launcher, "-m", "tests.training.test_distributed", str(tmp_path)]
     subprocess.run(command, check=True, timeout=240, cwd=Path(__file__).parents[2])
     theirs = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     alone = outcome(spec(epochs=1), ALONE, double=False)
