@@ -241,7 +241,7 @@ class Results:
         self, artifact: str, selection: Mapping[str, Any]
     ) -> tuple[TableArtifact, Selection, Wanted]:
         selected = options_of(Selection, selection)
-        chosen = choose([artifact])
+        chosen = choose([artifact], selected.attention)
         if len(chosen) != 1:
             raise UsageError(f"{artifact!r} is not one table or figure")
         (one,) = narrowed(chosen, selected.only)

@@ -121,9 +121,20 @@ def test_wrong_names_are_one_line(results: Results, tmp_path: Path) -> None:
         (UsageError, lambda: results.cells("table5", protocol="papers")),
         (UsageError, lambda: results.cells("table5", dataset="folder:none")),
         (UsageError, lambda: results.cells("all")),
+        (UsageError, lambda: results.cells("table5", protocl="demo")),
+        (UsageError, lambda: results.cells("table5", seeds=0)),
         (UnknownCellError, lambda: results.explain("table5", "DIANet", "165")),
     )
     for error, call in calls:
         with pytest.raises(error) as refusal:
             call()
         assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("option", [{"epochs": 0}, {"seeds": -1}, {"jobs": 0}, {"epoch": 1}])
+def test_options_out_of_range_are_refused(option: dict[str, int], tmp_path: Path) -> None:
+    """A spec of 0 epochs in a database would be in the way of all its other runs."""
+    (name,) = option
+    with pytest.raises(UsageError, match=name):
+        dia_repro.run("table5", database=str(tmp_path / "runs.db"), protocol="demo", **option)
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from dia_repro.analysis.runs import NotAnalysableError, finished_spec
 from dia_repro.data import load
 from dia_repro.data.dataset import AnyDataset, Images, StreamedDataset
 from dia_repro.errors import AbsentError
-from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.experiments.spec import Spec
 from dia_repro.models.attention.dia_lstm import DIALSTM
 from dia_repro.models.stage import Stage
@@ -83,7 +83,9 @@ def collect(
     # First, for it is often what is missing, and data may be large.
     trained = None if source is Source.INITIAL else _last_state(run, folder, spec)
     dataset = _choose(load(spec.data, data), samples, seed)
-    trainer = Trainer(spec, run.summary.seed, dataset, torch.device("cpu"))
+    # In fp32: states are read on a CPU, which has neither the TF32 nor the BF16 of a GPU.
+    exact = spec.model_copy(update={"precision": Precision.FP32})
+    trainer = Trainer(exact, run.summary.seed, dataset, torch.device("cpu"))
     if trained is not None:
         trainer.load_state(trained)
     states = _walk(trainer)

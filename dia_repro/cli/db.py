@@ -138,12 +138,10 @@ def _say_conflicts(merged: Merged, sources: Sequence[Database]) -> None:
     from dia_repro.experiments.spec import Spec
     from dia_repro.results.queries import spec_json
 
-    wanted = {conflict.spec_id for conflict in merged.conflicts}
-    specs = {
-        spec_id: Spec.from_json(text)
-        for source in sources
-        for spec_id, text in spec_json(source, wanted).items()
-    }
+    specs: dict[str, Spec] = {}
+    for source in sources:
+        wanted = {one.spec_id for one in merged.conflicts if one.source == source.name}
+        specs |= {key: Spec.from_json(text) for key, text in spec_json(source, wanted).items()}
     for conflict in merged.conflicts:
         spec = specs[conflict.spec_id]
         name = f"{describe_model(spec.model)} on {describe_data(spec.data)}, seed {conflict.seed}"

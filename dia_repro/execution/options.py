@@ -6,9 +6,10 @@ says of it. `cli.options` makes typer's options of the fields, `command_line` th
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,12 +149,28 @@ def options_of(kind: type[Options], values: Any) -> Options:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    known = {one.name for one in fields(kind)} if is_dataclass(kind) else set()
+    if isinstance(values, Mapping) and known and (others := values.keys() - known):
+        raise UsageError(
+            f"there is no option {min(others)}: choose from {', '.join(sorted(known))}"
+        )
     try:
-        return TypeAdapter(kind).validate_python(values)
+        options = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         wrong = error.errors()[0]
         name = ".".join(map(str, wrong["loc"])) or kind.__name__.lower()
         raise UsageError(f"{name}: {wrong['msg']}, not {wrong['input']!r}") from error
+    for one in fields(options) if is_dataclass(options) else ():
+        _check_range(one.name, getattr(options, one.name), one.metadata)
+    return options
+
+
+def _check_range(name: str, value: object, limits: Mapping[str, Any]) -> None:
+    """Refuse a number that the command line would refuse."""
+    low, high = limits.get("min", -math.inf), limits.get("max", math.inf)
+    if isinstance(value, int | float) and not low <= value <= high:
+        bound = f"at least {low}" if value < low else f"at most {high}"
+        raise UsageError(f"{name}: must be {bound}, not {value!r}")
 
 
 def command_line(

@@ -211,11 +211,22 @@ def _spec_values(text: str) -> Row:
     """Return the values of an experiment, in the order of `SPEC`."""
     spec = Spec.from_json(text)
     known = dict(_leaves("", json.loads(spec.canonical_json())))
-    others = {path: known.pop(path) for path in known.keys() - SPEC.keys()}
+    own = [path for path, value in known.items() if not _has_column(path, value)]
+    others = {path: known.pop(path) for path in own}
     known["network"], known["data"] = describe_model(spec.model), describe_data(spec.data)
     options = (f"{path.split('.')[-1]}={others[path]}" for path in sorted(others))
     known["model.attention"] = " ".join(options) or None
     return tuple(known.get(path) for path in SPEC)
+
+
+def _has_column(path: str, value: object) -> bool:
+    """Return whether a value has a column of its type; an option of one's own may have another."""
+    column = SPEC.get(path)
+    if column is None or value is None:
+        return column is not None
+    types = {"integer": (int,), "number": (int, float), "boolean": (bool,), "text": (str,)}
+    is_number = not isinstance(value, bool) or column.type == "boolean"
+    return isinstance(value, types[column.type]) and is_number
 
 
 def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:

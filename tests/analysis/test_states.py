@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dia_repro.analysis.states import NoWeightsError, Source, collect
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.execution.maintenance import folder_of
-from dia_repro.experiments.names import DataLocation, Protocol
+from dia_repro.experiments.names import DataLocation, Precision, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import run_detail
@@ -29,3 +30,18 @@ def test_weights_of_another_run_are_refused(other: dict[str, object], tmp_path: 
     checkpoint.save(folder, {checkpoint.RUN: identity, "history": [{}]}, 1, 0)
     with pytest.raises(NoWeightsError, match=f"belongs to another run than {run.summary.id}"):
         collect(run, DataLocation(tmp_path), folder, 24, 0, Source.TRAINED)
+
+
+def test_states_of_a_run_in_tf32_are_read_on_a_cpu(tmp_path: Path) -> None:
+    """The paper's protocol trains in TF32 on a GPU."""
+    (spec,) = FIGURE5.specs(Request(Protocol.DEMO, epochs=1)).values()
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    found = []
+    for precision in (Precision.FP32, Precision.TF32):
+        there = spec.model_copy(update={"precision": precision})
+        run = run_detail(database, add(database, there, 0, [50.0]))
+        folder = folder_of(store_at(str(tmp_path / "weights")), run.summary)
+        found.append(collect(run, DataLocation(tmp_path), folder, 4, 0, Source.INITIAL))
+    plain, fast = found
+    for stage, states in plain.items():
+        np.testing.assert_array_equal(states, fast[stage])

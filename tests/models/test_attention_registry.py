@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,19 @@ def test_a_changed_plugin_is_noticed_on_resuming(eca: Path) -> None:
     (eca / "eca.py").write_text(UNIT.replace("sigmoid", "tanh"))
     (difference,) = here("eca").differences(begun)
     assert difference.count("with eca.py sha256:") == 2
+
+
+@pytest.mark.parametrize("name", ["extraction", "stages", "titles", "text"])
+def test_options_that_mean_something_else_are_refused(name: str) -> None:
+    """Where units are is no matter of theirs: the option would never reach them."""
+
+    def make(_self: nn.Module, channels: int, **_options: str) -> None: ...
+
+    unit = type("Other", (nn.Module,), {"__init__": make})
+    option = Parameter(name, Parameter.KEYWORD_ONLY, default="avg", annotation=str)
+    make.__annotations__[name] = str
+    first = list(signature(make).parameters.values())[:2]
+    unit.__signature__ = Signature([first[1], option])  # type: ignore[attr-defined]
+    make.__signature__ = Signature([*first, option])  # type: ignore[attr-defined]
+    with pytest.raises(RegistrationError, match=f"option '{name}' has another meaning"):
+        register("other")(unit)

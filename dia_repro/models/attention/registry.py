@@ -25,7 +25,8 @@ from dia_repro.plugins import Source, source_of
 PLACEMENT = {"kind", "stages", "extraction"}
 KIND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # Other arguments of `build`, and methods of pydantic's.
-TAKEN = {"name", "classes", "attention", "norm", "skip", "kind", "label", "heading", "changed"}
+TAKEN = PLACEMENT | {"name", "classes", "attention", "norm", "skip"}
+TAKEN |= {"label", "heading", "changed", "titles", "text"}
 
 Unit = TypeVar("Unit", bound=type[nn.Module])
 
