@@ -121,6 +121,9 @@ def test_merging_from_the_command_line(folder: Path, tmp_path: Path) -> None:
         in refused.stderr
     )
     assert "Nothing was merged" in refused.stderr
+    open_database(str(fresh / "empty.db"), create=True).close()
+    rest = cli("db", "merge", other, "empty.db", "--skip-conflicts", cwd=fresh)
+    assert (rest.returncode, "1 conflicts left as they were" in rest.stderr) == (0, True)
     missing = cli("db", "merge", "missing.db", cwd=fresh)
     assert (missing.returncode, one_line(missing.stderr)) == (2, True)
 

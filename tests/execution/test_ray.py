@@ -126,7 +126,9 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
                 threading.Thread(target=cluster.remove_node, args=(victim, False)).start()
 
     ended = RayExecutor(database, Share(0, 1), listen).run(jobs)
-    assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
+    # One whose node was lost after its end, and before it was told, is found done by the next task.
+    assert {one.outcome for one in ended.values()} <= {Outcome.FINISHED, Outcome.DONE_BEFORE}
+    assert {run.state for run in all_runs(database)} == {State.FINISHED}
     assert free[0] - min(free) >= need, "what it takes is set aside for each"
     assert sorted(ends) == sorted(ended) == sorted(job.run_id for job in jobs)
     database.close()
