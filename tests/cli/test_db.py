@@ -11,6 +11,7 @@ import pytest
 
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
+from dia_repro.results.database import open_database
 from tests.execution.tiny_runs import make_jobs, report
 from tests.helpers import cli, one_line, tiny_spec
 
