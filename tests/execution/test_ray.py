@@ -335,6 +335,7 @@ def test_a_cluster_that_is_gone_is_one_line(tmp_path: Path) -> None:
     assert complaints[0].startswith("dia-repro: the Ray cluster is gone"), output
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_nodes_report_is_not_printed(standing: str, tmp_path: Path) -> None:
     """Such as that a task is begun again; for a process that has not joined by `connect` it is."""
@@ -347,7 +348,7 @@ if sys.argv[2] == "ours":
 else:
     ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
 push_error_to_driver(ray._private.worker.global_worker, "lost", "a task was lost")
-time.sleep(2)
+time.sleep(5)
 """
     printed = {}
     for who in ("ours", "Ray's"):
