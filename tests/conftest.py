@@ -11,6 +11,7 @@ from multiprocessing import util
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -31,6 +32,10 @@ for number, handler in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+# The first example of a test imports what the others find there.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Sockets of processes are in a folder that is made once: not while a test has temporary files in a
 # folder of its own, which is removed after it.
