@@ -171,8 +171,9 @@ def _command(
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     tempfile.tempdir = None  # of the process that it was forked from
     sys.argv = ["dia-repro", *arguments]
-    if not plain:
-        nested.forget()
+    nested.forget()
+    if plain:
+        nested.prepare()  # in this session, for signals to all of it
 
     module = importlib.import_module(program)
     if hasattr(module, "app"):

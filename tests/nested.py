@@ -26,7 +26,7 @@ _is_reserve = False
 
 def install() -> None:
     """Give each process that is forked from this one a reserve: its first fork server."""
-    os.register_at_fork(after_in_child=_prepare)
+    os.register_at_fork(after_in_child=prepare)
 
 
 def forget() -> None:
@@ -34,7 +34,7 @@ def forget() -> None:
     util.spawnv_passfds = _spawn
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Fork the reserve before the process does anything: it copies no thread, lock or database."""
     global _is_reserve  # noqa: PLW0603 - a process is one or is none
     if _is_reserve:
