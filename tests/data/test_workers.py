@@ -129,6 +129,7 @@ def test_decoding_processes_end_with_their_data(folder: Path) -> None:
     before = decoding(os.getpid())
     next(data.test_batches(4))
     ours = list(set(decoding(os.getpid())) - set(before))
+    assert ours, "images are decoded by processes"
     del data
     wait_until_gone(ours)
 
