@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from statistics import fmean
 
 from dia_repro.analysis.gradients import whole_records
 from dia_repro.analysis.stored import stored_integrations
@@ -21,9 +20,10 @@ from dia_repro.claims.readings import (
 )
 from dia_repro.claims.rules import Judgement, Row
 from dia_repro.claims.statistics import paired_differences
-from dia_repro.claims.unpaired import Counted, Group, Outcomes, judge_counts
+from dia_repro.claims.unpaired import ABOVE_GUESSING, Counted, Outcomes, judge_counts
+from dia_repro.claims.verdicts import Epoch
 from dia_repro.experiments.names import Protocol
-from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.protocols import Request, rate_chosen_with
 from dia_repro.experiments.spec import NoAttention, Spec
 from dia_repro.models.counting import Counts, count
 from dia_repro.paper import CellKey, Claim, Comparison, Kind
@@ -54,12 +54,14 @@ class ClaimRuns:
     Attributes:
         specs: the experiment at each of its cells.
         found: runs by spec_id.
+        by: which epoch's test accuracy counts.
     """
 
     claim: Claim
     request: Request
     specs: Mapping[CellKey, Spec]
     found: Mapping[str, Sequence[RunSummary]]
+    by: Epoch = Epoch.BEST
 
     @property
     def papers_own(self) -> bool:
@@ -68,67 +70,70 @@ class ClaimRuns:
         return own and self.request.protocol is Protocol.PAPER and self.request.epochs is None
 
     def done(self, cell: CellKey) -> list[RunSummary]:
-        """Its runs with a result: those that finished and those that diverged."""
+        """Return its runs with a result: those that finished and those that diverged."""
         return [run for run in self.found[self.specs[cell].spec_id] if run.state in DONE]
 
     def accuracies(self, cell: CellKey) -> dict[int, float]:
-        """Best test accuracy over epochs by seed, in %, as the paper reports it."""
-        return {
-            run.seed: run.best_top1
+        """Return the test accuracy of its finished runs by seed, in %."""
+        found = {
+            run.seed: run.best_top1 if self.by is Epoch.BEST else run.last_top1
             for run in self.done(cell)
-            if run.state is State.FINISHED and run.best_top1 is not None
+            if run.state is State.FINISHED
         }
+        return {seed: top1 for seed, top1 in found.items() if top1 is not None}
 
     def diverged(self, cell: CellKey) -> int:
-        """How many of its runs did."""
+        """Return how many of its runs did."""
         return sum(run.state is State.DIVERGED for run in self.done(cell))
 
     def rows(self) -> list[Row]:
-        """The claim's comparisons by test accuracy."""
-        rows: list[Row] = []
-        seen: dict[tuple[str, str], str] = {}
+        """Return the claim's comparisons by test accuracy, each two networks once."""
+        same: dict[tuple[str, str], list[Comparison]] = {}
         for pair in self.claim.comparisons:
             specs = self.specs[pair.first].spec_id, self.specs[pair.second].spec_id
-            same = seen.setdefault(specs, pair.label)
-            rows.append(self._row(pair, "" if same == pair.label else f"same networks as {same}"))
-        return rows
+            same.setdefault(specs, []).append(pair)
+        return [self._row(*pairs) for pairs in same.values()]
 
-    def _row(self, pair: Comparison, note: str) -> Row:
-        differences = paired_differences(self.accuracies(pair.first), self.accuracies(pair.second))
+    def _row(self, pair: Comparison, *same: Comparison) -> Row:
+        values = [self.accuracies(cell) for cell in (pair.first, pair.second)]
+        differences = paired_differences(*values)
         done = [run for cell in (pair.first, pair.second) for run in self.done(cell)]
+        paired = tuple(run for run in done if run.seed in differences)
+        images = {run.test_images for run in paired}
+        known = images.pop() or 0 if len(images) == 1 else 0
+        means = [fmean(of[seed] for seed in differences) for of in values] if differences else None
         return Row(
             compared=pair.label,
             unit=POINTS,
             differences=differences,
             begun=bool(done),
             diverged=(self.diverged(pair.first), self.diverged(pair.second)),
-            note=note,
+            note=f"the same networks as {', '.join(one.label for one in same)}" if same else "",
             runs=tuple(r for r in done if r.seed in differences or r.state is State.DIVERGED),
-        )
-
-    def group(self) -> Group:
-        """The claim's cells as columns, the seeds that all of them have as rows."""
-        columns = [self.accuracies(cell) for cell in self.claim.cells]
-        seeds = sorted(set.intersection(*map(set, columns)))
-        done = [run for cell in self.claim.cells for run in self.done(cell)]
-        return Group(
-            values=np.array([[of_one[seed] for of_one in columns] for seed in seeds]),
-            begun=bool(done),
-            diverged=sum(map(self.diverged, self.claim.cells)),
-            runs=tuple(r for r in done if r.seed in seeds or r.state is State.DIVERGED),
+            step=100 / known if known else 0.0,
+            accuracies=(means[0], means[1]) if means else None,
+            images=known,
         )
 
     def outcomes(self) -> list[Outcomes]:
-        """What became of each cell's runs."""
-        return [
-            Outcomes(
-                f"{cell.row}: {cell.column}",
-                self.diverged(cell),
-                len(self.done(cell)),
-                tuple(self.done(cell)),
-            )
-            for cell in self.claim.cells
-        ]
+        """Return what became of each cell's runs."""
+        return [self._outcomes(cell) for cell in self.claim.cells]
+
+    def _outcomes(self, cell: CellKey) -> Outcomes:
+        spec = self.specs[cell]
+        chose = rate_chosen_with(spec.recipe)
+        runs = [run for run in self.done(cell) if run.seed != chose]
+        trained = 100 / spec.data.classes + ABOVE_GUESSING
+        return Outcomes(
+            compared=f"{cell.row}: {cell.column}",
+            diverged=sum(run.state is State.DIVERGED for run in runs),
+            guessing=sum(
+                run.state is State.FINISHED and (run.last_top1 or 0.0) < trained for run in runs
+            ),
+            done=len(runs),
+            runs=tuple(runs),
+            note="" if chose is None else f"seed {chose} chose the learning rate: not counted",
+        )
 
 
 def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
@@ -141,7 +146,9 @@ def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
     behind = [run for seed, run in finished.items() if gains.get(seed)]
     settings = next((one.settings for stages in kept.values() for one in stages.values()), None)
     note = f"{settings.samples} images, {settings.trees} trees" if settings else ""
-    return _analysis_rows(reading, gains, behind, note)
+    layers = next((stages[1].layers for stages in kept.values() if 1 in stages), 0)
+    step = 100 / (layers - 1) if reading is EARLINESS and layers else 0.0
+    return _analysis_rows(reading, gains, behind, note, step)
 
 
 def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:
@@ -171,6 +178,7 @@ def _analysis_rows(
     gains: Mapping[int, Mapping[str, float]],
     behind: Sequence[RunSummary],
     note: str,
+    step: float = 0.0,
 ) -> list[Row]:
     return [
         Row(
@@ -180,6 +188,7 @@ def _analysis_rows(
             begun=bool(behind),
             runs=tuple(behind),
             note=note,
+            step=step,
         )
         for label in reading.labels
     ]

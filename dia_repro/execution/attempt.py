@@ -139,7 +139,7 @@ class Attempt:
         if loaded and loaded.content.get(DATA, self.digest) != self.digest:
             raise OtherDataError(f"{folder.shown(loaded.name)} was trained on other data")
         history = loaded.content["history"] if loaded else []
-        lease = self._take(summary, folder, self._provenance(len(history)))
+        lease = self._take(summary, folder, self._provenance(dataset, len(history)))
         state, reason, best = State.FAILED, None, None
         with Heartbeat(self.run_store, lease) as self.heartbeat:
             try:
@@ -208,11 +208,12 @@ class Attempt:
         if differences:
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
-    def _provenance(self, epochs: int) -> dict[str, Any]:
+    def _provenance(self, dataset: AnyDataset, epochs: int) -> dict[str, Any]:
         found = collect(
             self.device,
             self.job.command,
             self.digest,
+            dataset.test_images,
             epochs,
             self.spec.model.attention,
             decodes=is_streamed(self.spec.data),

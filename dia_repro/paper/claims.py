@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 from dia_repro.paper.facts import PaperTable, figures, read_toml, tables
@@ -14,13 +14,12 @@ from dia_repro.paper.facts import PaperTable, figures, read_toml, tables
 class Kind(StrEnum):
     """How a claim is tested.
 
-    The first four are decided by test accuracy over paired seeds, the next two by whether
+    The first two are decided by test accuracy over paired seeds, the next two by whether
     trainings blow up, the next three by counting networks, and the last three by analyses.
     """
 
     HIGHER = "higher"  # in each comparison the first network is the more accurate one
     EQUAL = "about equal"  # … both are as accurate, within `equal_within`
-    STEADY = "steady"  # accuracy differs less between the cells than between seeds
     DIVERGES = "diverges"  # in each cell the loss becomes infinite
     TRAINS = "trains"  # in no cell it does
     FEWER = "fewer parameters"  # in each comparison the first network has fewer
@@ -67,6 +66,7 @@ class Claim:
         text: what it says.
         comparisons: every one has to hold; for kinds that compare.
         cells: every one counts; for kinds that do not compare.
+        spreads: for kind "about equal", the margin in spreads between seeds; see `equal_within`.
         note: what must be known of it, "" if nothing.
     """
 
@@ -77,6 +77,7 @@ class Claim:
     kind: Kind
     comparisons: tuple[Comparison, ...] = ()
     cells: tuple[CellKey, ...] = ()
+    spreads: float = 1.0
     note: str = ""
 
 
@@ -114,6 +115,7 @@ def _claim(entry: dict[str, Any]) -> Claim:
         cells=tuple(
             CellKey(artifact, row, column) for row in rows for column in entry.get("cells_of", ())
         ),
+        spreads=entry.get("spreads", 1.0),
         note=entry.get("note", ""),
     )
 
@@ -137,5 +139,9 @@ def _comparisons(
     for column, (one, two) in product(table.columns, entry.get("row_pairs", ())):
         which = f"{column}: " if len(table.columns) > 1 else ""
         yield compare(f"{which}{one} − {two}", (one, column), (two, column))
+    if "every_two_of" in entry:
+        column = entry["every_two_of"]
+        for one, two in combinations(rows, 2):
+            yield compare(f"{column}: {one} − {two}", (one, column), (two, column))
     for one, two in entry.get("pairs", ()):
         yield compare(f"{one[1]} {one[0]} − {two[1]} {two[0]}", one, two)

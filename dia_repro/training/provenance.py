@@ -56,6 +56,7 @@ class Provenance:
         code_sha256: `files_at_start`.
         pillow: its version where it decodes images while the run is trained.
         data_sha256: of pixels and labels.
+        test_images: how many images are in the test set.
         from_epoch: epochs that were done before this attempt.
         deterministic: whether the same attempt on this machine would give the same bits.
     """
@@ -73,6 +74,7 @@ class Provenance:
     pillow: str | None
     command: str
     data_sha256: str
+    test_images: int
     from_epoch: int
     deterministic: bool
 
@@ -184,6 +186,7 @@ def collect(
     device: torch.device,
     command: str,
     data_sha256: str,
+    test_images: int,
     from_epoch: int,
     attention: AttentionSpec | None = None,
     *,
@@ -210,6 +213,7 @@ def collect(
         pillow=version("pillow") if decodes else None,
         command=command,
         data_sha256=data_sha256,
+        test_images=test_images,
         from_epoch=from_epoch,
         deterministic=on_cpu or torch.are_deterministic_algorithms_enabled(),
     )
