@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import whole_records
 from dia_repro.analysis.stored import stored_integrations
 from dia_repro.artifacts import ARTIFACTS, Entry
@@ -18,7 +19,7 @@ from dia_repro.claims.readings import (
     earliness,
     gradient_gains,
 )
-from dia_repro.claims.rules import Judgement, Row
+from dia_repro.claims.rules import Judgement, Row, plural
 from dia_repro.claims.statistics import paired_differences
 from dia_repro.claims.unpaired import ABOVE_GUESSING, Counted, Outcomes, judge_counts
 from dia_repro.claims.verdicts import Epoch
@@ -137,18 +138,28 @@ class ClaimRuns:
 
 
 def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
-    """Of Figure 5: stage 3 against the others, or how early a source is, for each trained run."""
-    reading = DENSITY if runs.claim.kind is Kind.DENSER else EARLINESS
-    read = density_gains if runs.claim.kind is Kind.DENSER else earliness
+    """Return Figure 5's rows: stage 3 against the others, or how early a source is, by seed."""
+    early = runs.claim.kind is Kind.EARLY
+    reading, read = (EARLINESS, earliness) if early else (DENSITY, density_gains)
     finished = _finished(runs, runs.claim.cells[0])
     kept = stored_integrations(database, (run.id for run in finished.values()))
     gains = {seed: read(kept[run.id]) for seed, run in finished.items() if run.id in kept}
     behind = [run for seed, run in finished.items() if gains.get(seed)]
-    settings = next((one.settings for stages in kept.values() for one in stages.values()), None)
-    note = f"{settings.samples} images, {settings.trees} trees" if settings else ""
-    layers = next((stages[1].layers for stages in kept.values() if 1 in stages), 0)
-    step = 100 / (layers - 1) if reading is EARLINESS and layers else 0.0
-    return _analysis_rows(reading, gains, behind, note, step)
+    analyses = [same for of_run in kept.values() for same in of_run.values()]
+    note, step = _forests(analyses) if analyses else ("", 0.0)
+    return _analysis_rows(reading, gains, behind, note, step if early else 0.0)
+
+
+def _forests(analyses: Sequence[Sequence[Integration]]) -> tuple[str, float]:
+    """Return the forests' settings in words, and the step of `earliness`: one layer, in %.
+
+    Args:
+        analyses: each with the same settings but the forests' seed.
+    """
+    settings, forests = analyses[0][0].settings, max(map(len, analyses))
+    note = f"{settings.samples} images, {plural(forests, 'forest')} of {settings.trees} trees"
+    layers = max(one.layers for same in analyses for one in same if one.settings.stage == 1)
+    return note, 100 / (layers - 1) / forests
 
 
 def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:

@@ -179,7 +179,9 @@ def small(p: float | None) -> bool:
 
 
 def _every(count: int) -> str:
-    return "the difference is" if count == 1 else f"all {count} differences are"
+    if count <= 2:
+        return "the difference is" if count == 1 else "both differences are"
+    return f"all {count} differences are"
 
 
 def _students(measured: Sequence[_Measured]) -> str:
@@ -232,11 +234,13 @@ def _why_undecided(measured: Sequence[_Measured], clear: str) -> str:
     sound = [one for one in measured if not any(one.row.diverged)]
     none = sum(not one.row.differences for one in sound)
     few = [n for one in sound if 0 < (n := len(one.row.differences)) < LEAST_SEEDS]
-    unclear = sum(not one.supports for one in sound if len(one.row.differences) >= LEAST_SEEDS)
+    enough = [one for one in sound if len(one.row.differences) >= LEAST_SEEDS]
+    contrary = sum(not one.in_favour and small(one.p) for one in enough)
+    unclear = sum(not one.supports for one in enough) - contrary
     parts = []
     if none:
         has = "has" if none == 1 else "have"
-        parts.append(f"{_some(none, family)} {has} no seed trained on both sides")
+        parts.append(f"{_some(none, family)} {has} no seed with both sides")
     if diverged:
         parts.append(f"in {_some(len(diverged), family)} runs diverged, which have no accuracy")
     if few:
@@ -244,10 +248,14 @@ def _why_undecided(measured: Sequence[_Measured], clear: str) -> str:
         parts.append(f"{seeds}, {LEAST_SEEDS} needed")
     if unclear:
         parts.append(f"{_some(unclear, family)} {'is' if unclear == 1 else 'are'} not {clear}")
+    if contrary:
+        parts.append(f"{plural(contrary, 'comparison')} on the other side, but not after Holm")
     return "; ".join(parts)
 
 
 def _some(count: int, family: int) -> str:
     if family == 1:
         return "the comparison"
+    if count == family == 2:
+        return "both comparisons"
     return f"all {family} comparisons" if count == family else f"{count} of {family} comparisons"

@@ -136,7 +136,7 @@ def test_half_missing_is_undecided_and_says_so(database: Database) -> None:
     add(database, at(CellKey("table5", rows[2], "DIANet")), [76.0] * 10)
     one = verdicts(database)["table5-depth"]
     assert one.verdict is UNDECIDED
-    assert "2 of 4 comparisons have no seed trained on both sides" in one.reason
+    assert "2 of 4 comparisons have no seed with both sides" in one.reason
     assert [e.n for e in one.evidence] == [10, 10, 0, 0]
 
 
@@ -324,24 +324,39 @@ def analyse_stages(
 
 
 @pytest.mark.parametrize(
-    ("seeds", "third", "verdict"),
-    [(8, 0.6, SUPPORTED), (8, 0.1, REFUTED), (1, 0.6, UNDECIDED)],
+    ("seeds", "third", "before", "verdict"),
+    [
+        (8, 0.6, 0.3, SUPPORTED),
+        (8, 0.6, 0.75, REFUTED),  # stage 3 is denser, but it was before training, too
+        (8, 0.1, 0.3, REFUTED),
+        (1, 0.6, 0.3, UNDECIDED),
+    ],
 )
 def test_figure_5_from_what_is_stored(
-    database: Database, seeds: int, third: float, verdict: Verdict
+    database: Database, seeds: int, third: float, before: float, verdict: Verdict
 ) -> None:
     runs = add(database, at(claim("figure5-stage3").cells[0]), [76.0] * (seeds + 1))
     assert verdicts(database)["figure5-stage3"].verdict is NOT_RUN
     for seed, run in enumerate(runs[:-1]):
         analyse_stages(database, run, {1: 0.3 + seed / 100, 2: 0.3, 3: third + seed / 50})
+        analyse_stages(database, run, {1: 0.3, 2: 0.3, 3: before}, source="initial")
+        analyse_stages(database, run, {1: 0.3, 2: 0.3, 3: 0.3 + seed / 900}, source="shuffled")
     analyse_stages(database, runs[-1], {1: 0.3, 2: 0.3}, trees=50)  # the third stage is missing
     found = verdicts(database)
     assert found["figure5-stage3"].verdict is verdict
-    assert [e.n for e in found["figure5-stage3"].evidence] == [seeds] * 2
-    assert "20 images, 1 trees" in main(found["figure5-stage3"]).note
+    assert [e.n for e in found["figure5-stage3"].evidence] == [seeds] * 6
+    assert "20 images, 1 forest of 1 trees" in main(found["figure5-stage3"]).note
     early = main(found["figure5-early"])
     assert early.effect == pytest.approx(100 * (0.5 - 0.5 / 4))
     assert early.n == seeds
+
+
+def test_figure_5_without_controls_is_undecided(database: Database) -> None:
+    for run in add(database, at(claim("figure5-stage3").cells[0]), [76.0] * 8):
+        analyse_stages(database, run, {1: 0.3 + run / 100, 2: 0.3, 3: 0.6 + run / 50})
+    one = verdicts(database)["figure5-stage3"]
+    assert one.verdict is UNDECIDED
+    assert "4 of 6 comparisons have no seed with both sides" in one.reason
 
 
 def test_an_analysis_that_is_not_done_to_the_end_does_not_count(database: Database) -> None:
