@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,7 @@ def test_a_database_that_may_not_be_written_is_read(tmp_path: Path) -> None:
 
 def test_wrong_names_are_one_line(results: Results, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database" * 100)
+    number: Any = 164
     calls: tuple[tuple[type[Exception], Callable[[], object]], ...] = (
         (NoDatabaseError, lambda: dia_repro.open_results(tmp_path / "none.db")),
         (ForeignDatabaseError, lambda: dia_repro.open_results(tmp_path / "text.db")),
@@ -124,9 +126,9 @@ def test_wrong_names_are_one_line(results: Results, tmp_path: Path) -> None:
         (UsageError, lambda: results.cells("table5", protocl="demo")),
         (UsageError, lambda: results.cells("table5", seeds=0)),
         (UnknownCellError, lambda: results.explain("table5", "DIANet", "165")),
-        (UsageError, lambda: results.cells(5)),
-        (UsageError, lambda: results.explain("table5", "DIANet", 164)),
-        (UsageError, lambda: results.explain("table5", "DIANet", "164", 1)),
+        (UsageError, lambda: results.cells(number)),
+        (UsageError, lambda: results.explain("table5", "DIANet", number)),
+        (UsageError, lambda: results.explain("table5", "DIANet", "164", number)),
         (UsageError, lambda: results.cells("table5", seeds=results.columns())),
         (UsageError, lambda: results.claims(seeds=3)),
         (UsageError, lambda: results.claims(attention=["eca"])),
