@@ -131,7 +131,11 @@ def test_wrong_names_are_one_line(results: Results, tmp_path: Path) -> None:
         assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("option", [{"epochs": 0}, {"seeds": -1}, {"jobs": 0}, {"epoch": 1}])
+@pytest.mark.parametrize(
+    "option",
+    [{"epochs": 0}, {"epochs": 10**12}, {"seeds": -1}, {"jobs": 0}, {"epoch": 1}],
+    ids=str,
+)
 def test_options_out_of_range_are_refused(option: dict[str, int], tmp_path: Path) -> None:
     """A spec of 0 epochs in a database would be in the way of all its other runs."""
     (name,) = option

@@ -21,6 +21,8 @@ from dia_repro.experiments.names import Precision, Protocol
 Options = TypeVar("Options")
 
 DEFAULT_DATABASE = "runs.db"
+# Hundreds of times the paper's longest training; a database has a row for each.
+MOST_EPOCHS = 100_000
 DEFAULT_DATA = Path("data")
 
 
@@ -76,6 +78,7 @@ class Selection:
         "Another number of epochs than the protocol's; the rate is cut at the same fractions of "
         "them. It makes other experiments, shown as such.",
         min=1,
+        max=MOST_EPOCHS,
     )
     dataset: str | None = option(
         "Other data than the artifact's own: digits, cifar10, cifar100, imagenet, or folder:PATH "

@@ -153,10 +153,11 @@ def _number(cell: Cell | None, form: str, *, ours: bool) -> str:
 
 
 def signed(number: float, form: str) -> str:
-    """Return a number with two decimals; what is 0 in them has no sign and no arrow."""
-    if f"{abs(number):.2f}" == "0.00":
-        return "0.00"
-    return f"{'↓' if number > 0 else '↑'}{abs(number):.2f}" if form == DROP else f"{number:{form}}"
+    """Return a number in a form; what is 0 in its decimals has no sign and no arrow."""
+    text = f"{number:{CHANGE if form == DROP else form}}"
+    if not text.strip("+-.0"):
+        return text.lstrip("+-")
+    return f"{'↓' if number > 0 else '↑'}{text[1:]}" if form == DROP else text
 
 
 def accuracy(cell: Cell | None) -> str:
