@@ -124,7 +124,7 @@ def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
         Drawing.ACCURACY: ("curves", "test_top1"),
         Drawing.LOSS: ("loss", "train_loss"),
     }
-    artifact = findings.artifact
+    artifact = findings.value.artifact
     for name, measure in (curves[kind] for kind in artifact.drawings if kind in curves):
         found = learning(findings, measure)
         if not found.empty:
