@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dia_repro.rendering.grid import signed
 from dia_repro.rendering.records import Record
 
 # Headings and most characters; with two between columns they fit into 100.
@@ -68,8 +69,12 @@ def effect_with_interval(
     if effect is None:
         return ""
     form = FORMS[unit]
-    interval = "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
-    return f"{effect:{form}}{interval} {unit}".replace("-", "−")
+    interval = "" if low is None or high is None else f" {_interval(low, high, form)}"
+    return f"{signed(effect, form)}{interval} {unit}".replace("-", "−")
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    return f"[{signed(low, form)}, {signed(high, form)}]".replace("-", "−")
 
 
 def explained(record: Record) -> str:
@@ -97,8 +102,7 @@ def with_images(record: Record) -> str:
     low, high = record["images_low"], record["images_high"]
     if low is None or not low <= 0 <= high or record["low"] <= 0 <= record["high"]:
         return ""
-    form = FORMS[record["unit"]]
-    interval = f"[{low:{form}}, {high:{form}}]".replace("-", "−")
+    interval = _interval(low, high, FORMS[record["unit"]])
     return f"with other test images, too: {interval} at most"
 
 

@@ -154,6 +154,15 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
             ),
             "a − b\n+0.10 [+0.10, +0.10] points, n=25, p<0.001, so",
         ),
+        (
+            Evidence("a − b", -0.001, "points", 2, in_favour=False, low=-0.3, high=0.0049),
+            "a − b\n0.00 [−0.30, 0.00] points, n=2",
+        ),
+        (Evidence("a − b", 0.0, "MMAC", 0, in_favour=True), "a − b\n0 MMAC"),
+        (
+            Evidence("a − b", -0.4, "% of layers", 1, in_favour=True, low=float("-inf"), high=10.2),
+            "a − b\n0 [−inf, +10] % of layers, n=1",
+        ),
         (Evidence("a", None, "points", 0, in_favour=None), "–"),
         (Evidence("a", None, "points", 0, in_favour=None, note="so"), "so"),
     ],
