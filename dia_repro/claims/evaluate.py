@@ -16,7 +16,7 @@ from dia_repro.claims.evidence import (
     integration_rows,
     judge_by_counting,
 )
-from dia_repro.claims.rules import Judgement, judge_equal, judge_order
+from dia_repro.claims.rules import NO_RESULT, Judgement, judge_equal, judge_order
 from dia_repro.claims.unpaired import judge_divergences
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Verdict
 from dia_repro.experiments.describe import describe_data
@@ -26,13 +26,14 @@ from dia_repro.results.queries import runs_of
 
 __all__ = ["ClaimVerdict", "Evidence", "Verdict", "evaluate_claims"]
 
-COUNTED = (Kind.FEWER, Kind.SAME_COST, Kind.CONSTANT)
-ON_ACCURACY = (Kind.HIGHER, Kind.EQUAL)
+COUNTED = (Kind.FEWER, Kind.SAVES, Kind.SAME_COST, Kind.CONSTANT)
+ON_ACCURACY = (Kind.HIGHER, Kind.EQUAL, Kind.GAIN, Kind.REACHES)
 ON_COUNTS = "counted on the paper's networks, nothing trained"
 BY = {
     Epoch.BEST: "best accuracy over epochs",
     Epoch.LAST: "accuracy of the last epoch",
 }
+OTHER_DATA = "an accuracy that the paper states is judged on the paper's data only"
 NOT_ANALYSED = "no analysis of a finished run is kept: dia-repro analyze gini"
 NOT_RECORDED = "no finished runs of both networks have recorded their gradients"
 ON_RUNS = {
@@ -42,6 +43,7 @@ ON_RUNS = {
     Kind.GRADIENTS_TRAINED: "the first batch of the last epoch",
     Kind.DIVERGES: "runs whose loss is not finite any more",
     Kind.TRAINS: "runs whose loss is not finite any more",
+    Kind.GAP: "training minus test accuracy in the last epoch",
 }
 
 
@@ -169,14 +171,18 @@ def _range(numbers: Iterable[int]) -> str:
 def _judge(database: Database, runs: ClaimRuns) -> Judgement:
     kind = runs.claim.kind
     match kind:
-        case Kind.FEWER | Kind.SAME_COST | Kind.CONSTANT:
+        case Kind.FEWER | Kind.SAVES | Kind.SAME_COST | Kind.CONSTANT:
             return judge_by_counting(runs.claim)
-        case Kind.HIGHER:
+        case Kind.HIGHER | Kind.GAIN | Kind.GAP:
             return judge_order(runs.rows())
         case Kind.EQUAL:
             return judge_equal(runs.rows(), runs.claim.spreads * equal_within())
         case Kind.DIVERGES | Kind.TRAINS:
             return judge_divergences(runs.outcomes(), claimed=kind is Kind.DIVERGES)
+        case Kind.REACHES if runs.on_papers_data:
+            rows, absent = runs.rows_against(runs.claim.at_least), NO_RESULT
+        case Kind.REACHES:
+            rows, absent = [], OTHER_DATA
         case Kind.DENSER | Kind.EARLY:
             rows, absent = integration_rows(database, runs), NOT_ANALYSED
         case Kind.GRADIENTS_INITIAL | Kind.GRADIENTS_TRAINED:

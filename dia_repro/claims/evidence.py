@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from dia_repro.analysis.gini import Integration
@@ -20,7 +20,7 @@ from dia_repro.claims.readings import (
     gradient_gains,
 )
 from dia_repro.claims.rules import Judgement, Row, plural
-from dia_repro.claims.statistics import paired_differences
+from dia_repro.claims.statistics import DIGITS, paired_differences
 from dia_repro.claims.unpaired import ABOVE_GUESSING, Counted, Outcomes, judge_counts
 from dia_repro.claims.verdicts import Epoch
 from dia_repro.experiments.names import Protocol
@@ -44,7 +44,7 @@ def entry_at(cell: CellKey) -> Entry:
 
 def cells_of(claim: Claim) -> list[CellKey]:
     """All cells that a claim is about, each once."""
-    compared = (cell for pair in claim.comparisons for cell in (pair.first, pair.second))
+    compared = (cell for pair in claim.comparisons for cell in pair.cells)
     return list(dict.fromkeys((*claim.cells, *compared)))
 
 
@@ -65,54 +65,92 @@ class ClaimRuns:
     by: Epoch = Epoch.BEST
 
     @property
+    def on_papers_data(self) -> bool:
+        """Whether each network is trained on the data that the paper trained it on."""
+        return all(spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items())
+
+    @property
     def papers_own(self) -> bool:
         """Whether data and schedule are the paper's."""
-        own = all(spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items())
-        return own and self.request.protocol is Protocol.PAPER and self.request.epochs is None
+        protocol, epochs = self.request.protocol, self.request.epochs
+        return self.on_papers_data and protocol is Protocol.PAPER and epochs is None
 
     def done(self, cell: CellKey) -> list[RunSummary]:
         """Return its runs with a result: those that finished and those that diverged."""
         return [run for run in self.found[self.specs[cell].spec_id] if run.state in DONE]
 
-    def accuracies(self, cell: CellKey) -> dict[int, float]:
-        """Return the test accuracy of its finished runs by seed, in %."""
-        found = {
-            run.seed: run.best_top1 if self.by is Epoch.BEST else run.last_top1
-            for run in self.done(cell)
-            if run.state is State.FINISHED
-        }
-        return {seed: top1 for seed, top1 in found.items() if top1 is not None}
+    def values(self, cell: CellKey) -> dict[int, float]:
+        """Return what counts of its finished runs by seed, in % or points.
 
-    def diverged(self, cell: CellKey) -> int:
-        """Return how many of its runs did."""
-        return sum(run.state is State.DIVERGED for run in self.done(cell))
+        It is test accuracy; where overfitting is compared, how much it is below training accuracy,
+        negative, in the last epoch.
+        """
+        finished = [run for run in self.done(cell) if run.state is State.FINISHED]
+        if self.claim.kind is Kind.GAP:
+            return {
+                run.seed: run.last_top1 - run.last_train_top1
+                for run in finished
+                if run.last_top1 is not None and run.last_train_top1 is not None
+            }
+        top1 = {
+            run.seed: run.best_top1 if self.by is Epoch.BEST else run.last_top1 for run in finished
+        }
+        return {seed: value for seed, value in top1.items() if value is not None}
+
+    def diverged(self, *cells: CellKey) -> int:
+        """Return how many of the cells' runs did."""
+        return sum(run.state is State.DIVERGED for cell in cells for run in self.done(cell))
 
     def rows(self) -> list[Row]:
-        """Return the claim's comparisons by test accuracy, each two networks once."""
-        same: dict[tuple[str, str], list[Comparison]] = {}
+        """Return the claim's comparisons by accuracy, each of the same networks once."""
+        same: dict[tuple[str, ...], list[Comparison]] = {}
         for pair in self.claim.comparisons:
-            specs = self.specs[pair.first].spec_id, self.specs[pair.second].spec_id
+            specs = tuple(self.specs[cell].spec_id for cell in pair.cells)
             same.setdefault(specs, []).append(pair)
         return [self._row(*pairs) for pairs in same.values()]
 
     def _row(self, pair: Comparison, *same: Comparison) -> Row:
-        values = [self.accuracies(cell) for cell in (pair.first, pair.second)]
-        differences = paired_differences(*values)
-        done = [run for cell in (pair.first, pair.second) for run in self.done(cell)]
-        paired = tuple(run for run in done if run.seed in differences)
-        images = {run.test_images for run in paired}
-        known = images.pop() or 0 if len(images) == 1 else 0
-        means = [fmean(of[seed] for seed in differences) for of in values] if differences else None
+        first, second = self.values(pair.first), self.values(pair.second)
+        sides = [pair.first], [pair.second]
+        accuracies = self.claim.kind in (Kind.HIGHER, Kind.EQUAL)
+        if pair.baselines:
+            first, second = (
+                paired_differences(ours, self.values(baseline))
+                for ours, baseline in zip((first, second), pair.baselines, strict=True)
+            )
+            sides = [pair.first, pair.baselines[0]], [pair.second, pair.baselines[1]]
+        row = self._compared(pair.label, paired_differences(first, second), pair.cells)
+        means = None
+        if accuracies and (seeds := row.differences):
+            means = fmean(first[seed] for seed in seeds), fmean(second[seed] for seed in seeds)
+        return replace(
+            row,
+            diverged=(self.diverged(*sides[0]), self.diverged(*sides[1])),
+            note=f"the same networks as {', '.join(one.label for one in same)}" if same else "",
+            accuracies=means,
+        )
+
+    def rows_against(self, accuracy: float) -> list[Row]:
+        """Return how far each cell's test accuracy is above a value, in points."""
+        rows = []
+        for cell in self.claim.cells:
+            values = self.values(cell).items()
+            above = {seed: round(value - accuracy, DIGITS) for seed, value in values}
+            row = self._compared(f"{cell.row}: {cell.column} − {accuracy:g} %", above, [cell])
+            rows.append(replace(row, diverged=(self.diverged(cell), 0)))
+        return rows
+
+    def _compared(self, label: str, differences: dict[int, float], cells: Sequence[CellKey]) -> Row:
+        done = [run for cell in cells for run in self.done(cell)]
+        images = {run.test_images for run in done if run.seed in differences}
+        known = (images.pop() or 0) if len(images) == 1 else 0
         return Row(
-            compared=pair.label,
+            compared=label,
             unit=POINTS,
             differences=differences,
             begun=bool(done),
-            diverged=(self.diverged(pair.first), self.diverged(pair.second)),
-            note=f"the same networks as {', '.join(one.label for one in same)}" if same else "",
             runs=tuple(r for r in done if r.seed in differences or r.state is State.DIVERGED),
             step=100 / known if known else 0.0,
-            accuracies=(means[0], means[1]) if means else None,
             images=known,
         )
 
@@ -210,6 +248,9 @@ def judge_by_counting(claim: Claim) -> Judgement:
     if claim.kind is Kind.FEWER:
         fewer = [_fewer(pair) for pair in claim.comparisons]
         return judge_counts(fewer, "the counts are as the paper says")
+    if claim.kind is Kind.SAVES:
+        saved = [_saved(pair, *claim.between) for pair in claim.comparisons]
+        return judge_counts(saved, "the counts are as the paper says")
     if claim.kind is Kind.SAME_COST:
         same = [_same_cost(pair) for pair in claim.comparisons]
         return judge_counts(same, "the counts are the same")
@@ -230,6 +271,13 @@ def _fewer(pair: Comparison) -> Counted:
     first, second = (_count(spec).parameters for spec in specs)
     note = f"{first:,} against {second:,}"
     return Counted(pair.label, (first - second) / MILLION, "M", first < second, note)
+
+
+def _saved(pair: Comparison, least: float, most: float) -> Counted:
+    first, second = (_count(_spec(cell)).parameters for cell in (pair.first, pair.second))
+    percent = round(100 * (1 - first / second), 2)
+    note = f"{first:,} against {second:,}"
+    return Counted(pair.label, percent, "% fewer", least <= percent <= most, note)
 
 
 def _same_cost(pair: Comparison) -> Counted:

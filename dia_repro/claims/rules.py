@@ -151,6 +151,9 @@ def _judge(measured: Sequence[_Measured], clear: str) -> Judgement:
         _evidence(one, p if len(measured) > 1 and not one.in_favour else None)
         for one, p in zip(measured, corrected, strict=True)
     )
+    if not any(one.row.differences or any(one.row.diverged) for one in measured):
+        reason = NO_PAIR if any(one.row.begun for one in measured) else NO_RESULT
+        return Judgement(Verdict.NOT_RUN, evidence, None, reason)
     refuting = [i for i, one in enumerate(measured) if not one.in_favour and small(corrected[i])]
     seen = [index for index, one in enumerate(measured) if one.in_favour is not None]
     begun = next((index for index, one in enumerate(measured) if one.row.begun), None)
@@ -162,9 +165,6 @@ def _judge(measured: Sequence[_Measured], clear: str) -> Judgement:
     if all(one.supports for one in measured):
         reason = f"{_every(len(measured))} {clear} (p ≤ {LEVEL:g}{_students(measured)})"
         return Judgement(Verdict.SUPPORTED, evidence, main, reason)
-    if not any(one.row.differences or any(one.row.diverged) for one in measured):
-        reason = NO_RESULT if begun is None else NO_PAIR
-        return Judgement(Verdict.NOT_RUN, evidence, None, reason)
     return Judgement(Verdict.UNDECIDED, evidence, main, _why_undecided(measured, clear))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations, product
 from typing import Any
@@ -14,15 +14,19 @@ from dia_repro.paper.facts import PaperTable, figures, read_toml, tables
 class Kind(StrEnum):
     """How a claim is tested.
 
-    The first two are decided by test accuracy over paired seeds, the next two by whether
-    trainings blow up, the next three by counting networks, and the last three by analyses.
+    The first five are decided by accuracy over seeds, the next two by whether trainings diverge,
+    the next four by counting networks, and the last four by analyses.
     """
 
     HIGHER = "higher"  # in each comparison the first network is the more accurate one
     EQUAL = "about equal"  # … both are as accurate, within `equal_within`
+    GAIN = "larger gain"  # … the first gains more over its baseline than the second over its own
+    GAP = "smaller gap"  # … the first is less overfitted: training minus test accuracy, last epoch
+    REACHES = "reaches"  # in each cell the network is at least as accurate as the claim says
     DIVERGES = "diverges"  # in each cell the loss becomes infinite
     TRAINS = "trains"  # in no cell it does
     FEWER = "fewer parameters"  # in each comparison the first network has fewer
+    SAVES = "saves parameters"  # … the first has so many percent fewer
     SAME_COST = "same cost"  # … both take as many multiply-accumulates
     CONSTANT = "constant"  # attention adds as many parameters in each cell
     DENSER = "denser"  # stage 3's feature integration is denser than the other stages'
@@ -48,11 +52,18 @@ class Comparison:
     Attributes:
         label: of both, for people: "ResNet164: DIANet − SENet".
         first: where the claim is an order, the one that it puts first.
+        baselines: of both, where gains are compared.
     """
 
     label: str
     first: CellKey
     second: CellKey
+    baselines: tuple[CellKey, CellKey] | None = None
+
+    @property
+    def cells(self) -> tuple[CellKey, ...]:
+        """All networks that it is about."""
+        return (self.first, self.second, *(self.baselines or ()))
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,8 @@ class Claim:
         comparisons: every one has to hold; for kinds that compare.
         cells: every one counts; for kinds that do not compare.
         spreads: for kind "about equal", the margin in spreads between seeds; see `equal_within`.
+        at_least: for kind "reaches", test accuracy in %.
+        between: for kind "saves parameters", in %.
         note: what must be known of it, "" if nothing.
     """
 
@@ -78,6 +91,8 @@ class Claim:
     comparisons: tuple[Comparison, ...] = ()
     cells: tuple[CellKey, ...] = ()
     spreads: float = 1.0
+    at_least: float = 0.0
+    between: tuple[float, float] = (0.0, 100.0)
     note: str = ""
 
 
@@ -104,7 +119,7 @@ def claim(name: str) -> Claim:
 def _claim(entry: dict[str, Any]) -> Claim:
     artifact = entry["name"].partition("-")[0]
     table = {**tables(), **figures()}[artifact]
-    rows = [row for row in entry.get("rows", table.rows) if row != entry.get("but_row")]
+    rows = entry.get("rows", table.rows)
     return Claim(
         name=entry["name"],
         artifact=artifact,
@@ -116,6 +131,8 @@ def _claim(entry: dict[str, Any]) -> Claim:
             CellKey(artifact, row, column) for row in rows for column in entry.get("cells_of", ())
         ),
         spreads=entry.get("spreads", 1.0),
+        at_least=entry.get("at_least", 0.0),
+        between=tuple(entry.get("between", (0.0, 100.0))),
         note=entry.get("note", ""),
     )
 
@@ -139,6 +156,11 @@ def _comparisons(
     for column, (one, two) in product(table.columns, entry.get("row_pairs", ())):
         which = f"{column}: " if len(table.columns) > 1 else ""
         yield compare(f"{which}{one} − {two}", (one, column), (two, column))
+    for one, two in entry.get("gain_rows", ()):
+        column, baseline = entry["gain_columns"]
+        gains = compare(f"gain of {one} − gain of {two}", (one, column), (two, column))
+        cells = (CellKey(table.artifact, row, baseline) for row in (one, two))
+        yield replace(gains, baselines=tuple(cells))
     if "every_two_of" in entry:
         column = entry["every_two_of"]
         for one, two in combinations(rows, 2):

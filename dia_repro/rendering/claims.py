@@ -20,6 +20,7 @@ FORMS = {
     "points": "+.2f",
     "M": "+.3f",
     "MMAC": "+.0f",
+    "% fewer": ".2f",
     "% diverged": ".0f",
     "of a cell": "+.3f",
     "% of layers": "+.0f",

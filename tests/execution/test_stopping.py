@@ -136,7 +136,7 @@ def killed(job: Job, connection: Connection) -> None:
 
 def _take(job: Job, connection: Connection) -> None:
     database = open_database(job.database, create=False)
-    known = asdict(collect(torch.device("cpu"), "tiny", "0" * 64, 0))
+    known = asdict(collect(torch.device("cpu"), "tiny", "0" * 64, 10, 0))
     lease = take(database, job.run_id, describe_owner(os.getpid()), "somewhere", known)
     database.close()
     connection.send(Begun(lease))
