@@ -139,8 +139,7 @@ def _sentence(claim: Claim, judged: Judgement, papers_own: bool) -> str:
     parts = [judged.reason]
     if not papers_own and judged.verdict is not Verdict.NOT_RUN:
         parts.append("not on the paper's data and schedule")
-    if claim.note:
-        parts.append(claim.note)
+    parts += [said for said in (claim.note, claim.elsewhere) if said]
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 

@@ -9,6 +9,7 @@ from itertools import combinations, product
 from typing import Any
 
 from dia_repro.paper.facts import PaperTable, figures, read_toml, tables
+from dia_repro.paper.independent import tallied
 
 
 class Kind(StrEnum):
@@ -78,6 +79,7 @@ class Claim:
         comparisons: every one has to hold; for kinds that compare.
         cells: every one counts; for kinds that do not compare.
         spreads: for kind "about equal", the margin in spreads between seeds; see `equal_within`.
+        elsewhere: what others' results say of it, "" if nothing.
         at_least: for kind "reaches", test accuracy in %.
         between: for kind "saves parameters", in %.
         note: what must be known of it, "" if nothing.
@@ -91,6 +93,7 @@ class Claim:
     comparisons: tuple[Comparison, ...] = ()
     cells: tuple[CellKey, ...] = ()
     spreads: float = 1.0
+    elsewhere: str = ""
     at_least: float = 0.0
     between: tuple[float, float] = (0.0, 100.0)
     note: str = ""
@@ -131,6 +134,7 @@ def _claim(entry: dict[str, Any]) -> Claim:
             CellKey(artifact, row, column) for row in rows for column in entry.get("cells_of", ())
         ),
         spreads=entry.get("spreads", 1.0),
+        elsewhere=tallied(*entry["elsewhere"]) if "elsewhere" in entry else "",
         at_least=entry.get("at_least", 0.0),
         between=tuple(entry.get("between", (0.0, 100.0))),
         note=entry.get("note", ""),
