@@ -127,8 +127,9 @@ class ModelSpec(Frozen):
             raise ImpossibleNetworkError(
                 f"stage {max(stages)} is to have attention, of {there} stages"
             )
-        fields = {"backbone": self.backbone, "norm": self.norm, "skip": self.skip}
-        return ModelSpec(attention=attention, **fields)
+        return ModelSpec(
+            backbone=self.backbone, attention=attention, norm=self.norm, skip=self.skip
+        )
 
 
 class RecipeSpec(Frozen):

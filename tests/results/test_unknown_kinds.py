@@ -19,13 +19,12 @@ from dia_repro.results import writer
 from dia_repro.results.checks import database_findings
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.frames import RUNS, read
-from dia_repro.results.leases import take
 from dia_repro.results.merge import merge
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
 from tests.fuzz.commands import run_command
 from tests.helpers import tiny_spec
-from tests.results.rows import PROVENANCE, SPEC, begin, ensure, epoch
+from tests.results.rows import SPEC, begin, ensure, epoch
 
 KNOWN = tiny_spec(attention=NoAttention()).canonical_json()
 UNKNOWN = {
@@ -49,7 +48,7 @@ def add_run(database: Database, attention: str) -> int:
     """Add a finished run."""
     text = with_attention(attention)
     (run,) = writer.ensure_runs(database, {spec_id_of(text): text}, [0]).values()
-    lease = take(database, run, "me", "here", PROVENANCE)
+    lease = begin(database, run)
     for number in range(1, SPEC.recipe.epochs + 1):
         writer.record_epoch(database, lease, epoch(number))
     writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
@@ -67,7 +66,7 @@ def place(tmp_path: Path) -> Path:
 def other(place: Path) -> Iterator[Database]:
     """A run of a known kind, then one of each unknown."""
     database = open_database(str(place / "runs.db"), create=True)
-    begin(database, *ensure(database))
+    begin(database, ensure(database)[0])
     for attention in UNKNOWN.values():
         add_run(database, attention)
     yield database
@@ -134,8 +133,8 @@ def test_figures_of_known_kinds_are_made(other: Database) -> None:
     run = add_run(other, '{"kind":"none"}')
     for entry in FIGURE6.entries[:1]:
         text = tiny_spec().model_copy(update={"model": entry.model}).canonical_json()
-        numbers = writer.ensure_runs(other, {spec_id_of(text): text}, [0])
-        lease = take(other, *numbers.values(), "me", "here", PROVENANCE)
+        (number,) = writer.ensure_runs(other, {spec_id_of(text): text}, [0]).values()
+        lease = begin(other, number)
         writer.end(other, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
     assert [one.summary.id for one in best_runs(other, FIGURE6).values()] == [run + 1]
 
