@@ -21,7 +21,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
 from dia_repro import plugins
 from dia_repro.errors import AbsentError, UsageError
@@ -36,6 +36,7 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # -0.0 equals 0.0 but is written otherwise: adding 0.0 leaves one of them.
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 # Between the options of a kind, but not within the brackets of one.
+LONGEST_SHOWN = 100  # characters of a refused text
 BETWEEN_OPTIONS = re.compile(r",(?![^\[]*\])")
 # Validation context of a spec that a database has, whose attention need not be known here.
 AS_STORED = {"as": "stored"}
@@ -223,16 +224,18 @@ def parse_attention(text: str) -> AttentionSpec:
         if not equals:
             raise AttentionOptionError(f"attention {text!r}: write option=value, not {option!r}")
         try:
-            fields[name.strip()] = json.loads(value)
+            fields[name.strip()] = from_json(value)
         except ValueError:  # a word, which needs no quotation marks here
             fields[name.strip()] = value.strip()
     try:
         return options.model_validate_json(json.dumps(fields))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        option = (name, *first["loc"])[-1]  # lists within lists, too many, have no location
         known = ", ".join(name for name in options.model_fields if name != "kind") or "none"
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
         raise AttentionOptionError(
-            f"attention {text!r}, option {first['loc'][-1]}: {first['msg']} (its options: {known})"
+            f"attention {shown!r}, option {option}: {first['msg']} (its options: {known})"
         ) from error
 
 
