@@ -54,6 +54,12 @@ class Experiment:
         """What `--only` needs to choose this network alone among the artifact's."""
         return " ".join(self.entry.label.replace(",", " ").split())
 
+    @property
+    def best_run(self) -> RunSummary | None:
+        """Return the finished run with the highest accuracy, the first of several."""
+        finished = [one.run for one in self.runs if one.run.state is State.FINISHED]
+        return max(finished, key=lambda run: (run.best_top1 or 0.0, -run.id), default=None)
+
 
 @dataclass(frozen=True)
 class ExplainedFigure:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, watch
@@ -69,28 +70,21 @@ app = typer.Typer(help="What trained networks look like inside.", no_args_is_hel
 
 @app.command()
 def gini(
-    stage: Annotated[
-        int | None, typer.Option("--stage", min=1, help="By default all that have a DIA unit.")
-    ] = None,
+    stage: Annotated[int | None, Option(min=1, help="By default all that have a DIA unit.")] = None,
     run: Annotated[
-        int | None,
-        typer.Option("--run", help="Its number; by default the best of Figure 5's network."),
+        int | None, Option(help="Its number; by default the best of Figure 5's network.")
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=1, help="Test images; all where there are fewer.")
+        int, Option(min=1, help="Test images; all where there are fewer.")
     ] = Forests.samples,
-    trees: Annotated[
-        int, typer.Option("--trees", min=1, help="Of each random forest.")
-    ] = Forests.trees,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of the choice of images and of the forests.")
-    ] = 0,
+    trees: Annotated[int, Option(min=1, help="Of each random forest.")] = Forests.trees,
+    seed: Annotated[int, Option(min=0, help="Of the choice of images and of the forests.")] = 0,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Threads; by default one for each core.")
+        int | None, Option(min=1, help="Threads; by default one for each core.")
     ] = None,
     controls: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--controls/--no-controls",
             help="Also before training, and with the states of each layer shuffled across images: "
             "what the method shows where nothing is learned.",
@@ -98,13 +92,11 @@ def gini(
     ] = True,
     library: Annotated[
         bool,
-        typer.Option(
-            "--library", help="Have scikit-learn grow the trees: the same estimator, slower."
-        ),
+        Option("--library", help="Have scikit-learn grow the trees: the same estimator, slower."),
     ] = False,
     figures: Annotated[
-        Path, typer.Option("--figures", help="Folder for figure5.pdf, .png and .csv.")
-    ] = Path("figures"),
+        Path, Option(help="Folder for figure5.pdf, .png and .csv.")
+    ] = options.FIGURES,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -151,14 +143,13 @@ def open_at(db: str) -> Database:
 def gradients(
     run: Annotated[
         list[int] | None,
-        typer.Option(
-            "--run",
-            help="Numbers of runs to compare; by default the best of each of Figure 6's networks.",
+        Option(
+            help="Numbers of runs to compare; by default the best of each of Figure 6's networks."
         ),
     ] = None,
     figures: Annotated[
-        Path, typer.Option("--figures", help="Folder for figure6.pdf, .png and .csv.")
-    ] = Path("figures"),
+        Path, Option(help="Folder for figure6.pdf, .png and .csv.")
+    ] = options.FIGURES,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -183,23 +174,17 @@ def gradients(
 def start(
     artifacts: options.Artifacts,
     selection: options.Selection,
-    steps: Annotated[
-        int, typer.Option("--steps", min=1, help="At most; a divergence is the last one.")
-    ] = 12,
+    steps: Annotated[int, Option(min=1, help="At most; a divergence is the last one.")] = 12,
     init: Annotated[
         Init,
-        typer.Option(
-            "--init",
+        Option(
             help="Start convolutions otherwise: fan-in, He's by the number of inputs; xavier, "
-            "Glorot's; torch, what torch does by itself.",
+            "Glorot's; torch, what torch does by itself."
         ),
     ] = Init.OWN,
-    rate: Annotated[
-        float | None, typer.Option("--rate", min=0, max=1000, help="Another learning rate.")
-    ] = None,
+    rate: Annotated[float | None, Option(min=0, max=1000, help="Another learning rate.")] = None,
     classes: Annotated[
-        int | None,
-        typer.Option("--classes", min=2, help="Cut the data's classes, in turn, into so many."),
+        int | None, Option(min=2, help="Cut the data's classes, in turn, into so many.")
     ] = None,
     device: options.DeviceOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,

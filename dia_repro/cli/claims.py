@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice
-from dia_repro.cli.tables import Results
+from dia_repro.cli.show import Chosen
 from dia_repro.execution.options import command_line
 
 if TYPE_CHECKING:
@@ -39,22 +39,22 @@ def claims(
     from dia_repro.rendering.claims import claims_table
 
     asked = artifacts or ["all"]
-    results = Results(asked, selection, db, data)
-    about = _claims_about(results)
-    verdicts = evaluate_claims(results.database, results.wanted)
+    chosen = Chosen(asked, selection, db, data)
+    about = _claims_about(chosen)
+    verdicts = evaluate_claims(chosen.database, chosen.wanted)
     verdicts = tuple(verdict for verdict in verdicts if verdict.claim in about)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
     _sum_up(verdicts, asked, selection)
 
 
-def _claims_about(results: Results) -> set[str]:
+def _claims_about(chosen: Chosen) -> set[str]:
     """Return the names of claims on the artifacts, and on the networks that `--only` names."""
     from dia_repro.claims.evaluate import every_claim
     from dia_repro.claims.evidence import cells_of, entry_at
     from dia_repro.execution.requests import is_named
 
-    artifacts, only = {artifact.name for artifact in results.artifacts}, results.selection.only
+    artifacts, only = {artifact.name for artifact in chosen.artifacts}, chosen.selection.only
     return {
         claim.name
         for claim in every_claim()

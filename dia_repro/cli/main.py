@@ -10,6 +10,7 @@ from functools import cache
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 import dia_repro
 from dia_repro import interrupts
@@ -19,13 +20,12 @@ from dia_repro.cli import (
     data,
     db,
     doctor,
-    explain,
     params,
     plan,
     report,
     run,
     runs,
-    tables,
+    show,
 )
 from dia_repro.cli.environment import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
@@ -71,7 +71,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Reproduces DIANet: Dense-and-Implicit Attention Network (AAAI 2020).
@@ -83,10 +83,10 @@ def root(
 
 app.command()(run.run)
 app.command()(plan.plan)
-app.command()(tables.show)
+app.command()(show.show)
 app.command()(claims.claims)
 app.command()(report.report)
-app.command()(explain.explain)
+app.command()(show.explain)
 app.add_typer(runs.app, name="runs")
 app.command()(params.params)
 app.add_typer(data.app, name="data")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import duration, emit, notice, stdout
@@ -42,9 +42,7 @@ def plan(
     resources: options.Resources,
     price: Annotated[
         float | None,
-        typer.Option(
-            "--price", min=0, max=1e6, help="Of an hour of one GPU, or of this machine's CPU."
-        ),
+        Option(min=0, max=1e6, help="Of an hour of one GPU, or of this machine's CPU."),
     ] = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,

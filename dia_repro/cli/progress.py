@@ -31,10 +31,7 @@ class RunProgress:
     """
 
     def __init__(
-        self,
-        jobs: Sequence[Job],
-        weights: Mapping[int, int],
-        console: Console | None = None,
+        self, jobs: Sequence[Job], weights: Mapping[int, int], console: Console | None = None
     ) -> None:
         self.console = console or stderr()
         self.live = self.console.is_terminal

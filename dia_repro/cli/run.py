@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.environment import own_command
@@ -24,23 +25,20 @@ def run(
     data: options.DataFolder = options.DEFAULT_DATA,
     deterministic: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--deterministic",
             help="On a GPU too, the same bits every time on the same machine; a little slower.",
         ),
     ] = False,
     keep: Annotated[
         Keep,
-        typer.Option(
-            "--keep",
-            help="Which weights stay on the disk when a run is done; analyze gini needs some.",
-        ),
+        Option(help="Which weights stay on the disk when a run is done; analyze gini needs some."),
     ] = Keep.LAST,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Start long trainings on a CPU without asking.")
+        bool, Option("--yes", help="Start long trainings on a CPU without asking.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be trained, like plan.")
+        bool, Option("--dry-run", help="Only say what would be trained, like plan.")
     ] = False,
 ) -> None:
     """Train the networks that tables or figures need and the database lacks.

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
+from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import duration, emit, stdout
@@ -127,11 +127,9 @@ def seconds_left(run: UnderWay, epochs: int, begun: float) -> float | None:
 
 
 def watch(
-    every: Annotated[
-        float, typer.Option("--every", min=0.1, max=3600, help="Seconds between two looks.")
-    ] = 2.0,
+    every: Annotated[float, Option(min=0.1, max=3600, help="Seconds between two looks.")] = 2.0,
     forever: Annotated[
-        bool, typer.Option("--forever", help="Go on when no run is running or pending.")
+        bool, Option("--forever", help="Go on when no run is running or pending.")
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
