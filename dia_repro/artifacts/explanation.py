@@ -142,6 +142,11 @@ class Findings:
         return sum(min(count, self.value.seeds) for count in with_result)
 
     @property
+    def state(self) -> str:
+        """Return whether it is complete, partial or missing."""
+        return "complete" if self.done >= self.needed else "partial" if self.done else "missing"
+
+    @property
     def diverged(self) -> int:
         """How many diverged."""
         return sum(run.state is State.DIVERGED for run in self.runs)

@@ -43,17 +43,6 @@ GRADIENT_COLUMNS = (
     Column("median", field("q50", "{:.3g}"), right=True),
     Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
 )
-STEP_FIELDS = (
-    "network",
-    "data",
-    "seed",
-    "init",
-    "rate",
-    "classes",
-    "spread",
-    "diverged_at",
-    "losses",
-)
 STEP_COLUMNS = (
     Column("network", field("network")),
     Column("seed", field("seed"), right=True),
@@ -69,16 +58,13 @@ app = typer.Typer(help="What trained networks look like inside.", no_args_is_hel
 
 
 @app.command()
+@options.with_options
 def gini(
+    forests: Forests,
     stage: Annotated[int | None, Option(min=1, help="By default all that have a DIA unit.")] = None,
     run: Annotated[
         int | None, Option(help="Its number; by default the best of Figure 5's network.")
     ] = None,
-    samples: Annotated[
-        int, Option(min=1, help="Test images; all where there are fewer.")
-    ] = Forests.samples,
-    trees: Annotated[int, Option(min=1, help="Of each random forest.")] = Forests.trees,
-    seed: Annotated[int, Option(min=0, help="Of the choice of images and of the forests.")] = 0,
     jobs: Annotated[
         int | None, Option(min=1, help="Threads; by default one for each core.")
     ] = None,
@@ -90,10 +76,6 @@ def gini(
             "what the method shows where nothing is learned.",
         ),
     ] = True,
-    library: Annotated[
-        bool,
-        Option("--library", help="Have scikit-learn grow the trees: the same estimator, slower."),
-    ] = False,
     figures: Annotated[
         Path, Option(help="Folder for figure5.pdf, .png and .csv.")
     ] = options.FIGURES,
@@ -108,7 +90,6 @@ def gini(
 
     Example: dia-repro analyze gini --stage 3
     """
-    forests = Forests(samples, trees, seed, library)
     found = draw_integration(
         open_at(db), data, figures, checkpoints, run, stage, jobs, forests, controls=controls
     )
@@ -218,7 +199,7 @@ def start(
     texts = records
     if format_ is options.Format.CSV:
         texts = [one | {"losses": " ".join(map(str, one["losses"]))} for one in records]
-    emit(format_, STEP_FIELDS, texts, listing(STEP_COLUMNS, records))
+    emit(format_, list(records[0]), texts, listing(STEP_COLUMNS, records))
 
 
 def _steps_record(

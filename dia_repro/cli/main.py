@@ -21,7 +21,6 @@ from dia_repro.cli import (
     db,
     doctor,
     params,
-    plan,
     report,
     run,
     runs,
@@ -82,7 +81,7 @@ def root(
 
 
 app.command()(run.run)
-app.command()(plan.plan)
+app.command()(run.plan)
 app.command()(show.show)
 app.command()(claims.claims)
 app.command()(report.report)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dia_repro.cli.environment import environment_of
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import notice, say_statements, stderr, watch
+from dia_repro.execution.options import option
 from dia_repro.interrupts import Interrupted
 from dia_repro.processors import cores
 from dia_repro.rendering.records import to_csv
@@ -41,18 +42,14 @@ class Forests:
 
     Heatmaps of two seeds agree: Spearman's rank correlation over the cells of a stage is 0.957 or
     more (DIANet164, demo protocol; with 60 trees 0.942). 100 trees are scikit-learn's default.
-
-    Attributes:
-        samples: test images.
-        trees: of each forest.
-        seed: of the choice of images and of the forests.
-        library: whether scikit-learn grows the trees.
     """
 
-    samples: int = 200
-    trees: int = 100
-    seed: int = 0
-    library: bool = False
+    samples: int = option("Test images; all where there are fewer.", 200, min=1)
+    trees: int = option("Of each random forest.", 100, min=1)
+    seed: int = option("Of the choice of images and of the forests.", 0, min=0)
+    library: bool = option(
+        "Have scikit-learn grow the trees: the same estimator, slower.", default=False
+    )
 
 
 class Pictures:

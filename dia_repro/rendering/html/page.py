@@ -103,9 +103,9 @@ def make_page(report: Report) -> str:
     scripts, styles = _contents(SCRIPTS), _contents(STYLES)
     return template("page.html.j2").render(
         report=report,
-        glances=[overview.glance(one) for one in report.findings],
         detailed=[one.name for one in report.shown],
         artifacts=[*map(_artifact, report.shown, grids)],
+        conditions=overview.conditions,
         provenance=overview.provenance(shown),
         newest=overview.newest(shown),
         states=overview.states(shown),
