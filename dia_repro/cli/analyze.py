@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from dia_repro.analysis.divergence_probe import InitialSteps, Variation
     from dia_repro.analysis.gini import Integration
     from dia_repro.experiments.spec import Spec
-    from dia_repro.results.database import Database
 
 STAGE_COLUMNS = (
     Column("states", field("states")),
@@ -91,7 +90,15 @@ def gini(
     Example: dia-repro analyze gini --stage 3
     """
     found = draw_integration(
-        open_at(db), data, figures, checkpoints, run, stage, jobs, forests, controls=controls
+        options.open_results(db, must_exist=False),
+        data,
+        figures,
+        checkpoints,
+        run,
+        stage,
+        jobs,
+        forests,
+        controls=controls,
     )
     records = [_summary(one) for one in found]
     emit(format_, list(records[0]), records, listing(STAGE_COLUMNS, records))
@@ -111,13 +118,6 @@ def _summary(one: Integration) -> dict[str, object]:
         "far_high": high,
         "last_layer_draws_most_from": one.main_source_of_last(),
     }
-
-
-def open_at(db: str) -> Database:
-    """Return the results database, which may not be there yet."""
-    from dia_repro.results.database import open_database
-
-    return open_database(db, create=False)
 
 
 @app.command()
@@ -142,7 +142,7 @@ def gradients(
     """
     from dia_repro.rendering.histograms import GRADIENT_FIELDS, gradient_records
 
-    found = draw_gradients(open_at(db), figures, run or [])
+    found = draw_gradients(options.open_results(db, must_exist=False), figures, run or [])
     records = list(gradient_records(found))
     moments = {one.run.summary.id: one.moments for one in found}
     ends = [record for record in records if record["epochs"] in moments[record["run"]]]

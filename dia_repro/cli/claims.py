@@ -40,7 +40,7 @@ def claims(
     from dia_repro.rendering.claims import claims_table
 
     asked = artifacts or ["all"]
-    chosen = Chosen(asked, selection, db, data)
+    chosen = Chosen(asked, selection, options.open_results(db), data)
     about = names_of_claims(chosen.artifacts, selection.only)
     verdicts = evaluate_claims(chosen.database, chosen.wanted)
     verdicts = tuple(verdict for verdict in verdicts if verdict.claim in about)

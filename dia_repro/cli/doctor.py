@@ -38,10 +38,7 @@ def doctor(
 
     Example: dia-repro doctor
     """
-    records = [
-        {"check": check, "status": status, "detail": detail}
-        for check, status, detail in _checks(db, data, checkpoints)
-    ]
+    records = [dict(zip(FIELDS, found, strict=True)) for found in _checks(db, data, checkpoints)]
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     bad = [record for record in records if record["status"] == "bad"]
     absent = [str(record["check"]) for record in records if record["status"] == "absent"]

@@ -128,15 +128,15 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def open_results(location: str) -> Database:
-    """Open a database to show its results; only the default one need not exist yet.
+def open_results(location: str, *, must_exist: bool = True) -> Database:
+    """Return a database to show its results; the default one need not exist yet.
 
     Raises:
-        NoDatabaseError: the one that was named does not exist.
+        NoDatabaseError: the one that was named must exist, and does not.
     """
     from dia_repro.results.database import open_database, open_existing
 
-    if location == DEFAULT_DATABASE:
+    if location == DEFAULT_DATABASE or not must_exist:
         return open_database(location, create=False)
     return open_existing(location)
 

@@ -66,7 +66,7 @@ def report(
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.claims.evaluate import evaluate_claims
 
-    chosen = Chosen(artifacts or ["all"], selection, db, data)
+    chosen = Chosen(artifacts or ["all"], selection, options.open_results(db), data)
     findings: dict[str, Findings] = {}
     drawn: dict[str, Path] = {}
     with drawing() as pictures:

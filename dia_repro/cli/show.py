@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dia_repro.artifacts import TableArtifact, TableValue
     from dia_repro.artifacts.explanation import Experiment
     from dia_repro.experiments.protocols import Request
+    from dia_repro.results.database import Database
 
 
 class OneArtifactError(UsageError):
@@ -31,18 +32,18 @@ class Chosen:
 
     Args:
         names: of artifacts.
-        db, data: location of the database, and folder of downloaded data sets.
+        data: folder of downloaded data sets.
     """
 
     def __init__(
-        self, names: Sequence[str], selection: options.Selection, db: str, data: Path
+        self, names: Sequence[str], selection: options.Selection, database: Database, data: Path
     ) -> None:
         from dia_repro.artifacts import choose
         from dia_repro.execution.requests import find_data, narrowed, wanted
 
         artifacts = choose(names, selection.attention)
-        self.selection, self.data, self.database = selection, data, options.open_results(db)
-        own = find_data(selection, data, Terminal(), self.database)
+        self.selection, self.data, self.database = selection, data, database
+        own = find_data(selection, data, Terminal(), database)
         self.wanted = wanted(selection, own)
         self.artifacts = narrowed(artifacts, selection.only)
 
@@ -84,7 +85,7 @@ def show(
     from dia_repro.rendering.grid import make_grid
     from dia_repro.rendering.tables import to_terminal
 
-    chosen = Chosen(artifacts, selection, db, data)
+    chosen = Chosen(artifacts, selection, options.open_results(db), data)
     for artifact in chosen.artifacts:
         value = chosen.compute(artifact)
         emit(format_, CELL_FIELDS, cell_records(value), to_terminal(make_grid(value)))
@@ -121,9 +122,9 @@ def explain(
     if others:
         raise OneArtifactError("explain takes one table or figure: a cell is in one")
     entry = find_entry(one, row, column)
-    chosen = Chosen([artifact], selection, db, data)
-    database, seeds = chosen.database, selection.seeds
-    found = explain_cell(one, database, chosen.request(one), entry, metric=metric, seeds=seeds)
+    database = options.open_results(db, must_exist=False)
+    request, seeds = Chosen([artifact], selection, database, data).request(one), selection.seeds
+    found = explain_cell(one, database, request, entry, metric=metric, seeds=seeds)
     places = {
         "db": None if db == options.DEFAULT_DATABASE else database.name,
         "data": None if data == options.DEFAULT_DATA else data,

@@ -66,7 +66,7 @@ def page(
         value = artifact.compute(database, best_covered(artifact, database, wanted))
         findings[name] = gather(database, value)
     claims = evaluate_claims(database, wanted)
-    chosen = Chosen((), Selection(), database.name, path.parent)
+    chosen = Chosen((), Selection(), database, path.parent)
     chosen.wanted = wanted
     write_page(path, chosen, findings, claims, drawn or {})
     return path.read_text(encoding="utf-8")
