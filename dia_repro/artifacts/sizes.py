@@ -13,7 +13,6 @@ from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table4 import TABLE4
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.experiments.describe import describe_data
-from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import Database, one_state
 
 TABLES: tuple[TableArtifact, ...] = (TABLE3, TABLE4, TABLE5)
@@ -70,11 +69,6 @@ class Sizes:
     values: tuple[TableValue, ...]
     comparable: bool
     panels: tuple[SizePanel, ...]
-
-    @property
-    def request(self) -> Request:
-        """Protocol, precision and data of ours."""
-        return self.values[0].request
 
 
 @one_state

@@ -17,15 +17,14 @@ import dia_repro
 from dia_repro import interrupts
 from dia_repro.cli import (
     analyze,
-    claims,
     data,
     db,
     doctor,
     params,
     report,
+    results,
     run,
     runs,
-    show,
 )
 from dia_repro.cli.environment import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
@@ -85,10 +84,10 @@ def root(
 
 app.command()(run.run)
 app.command()(run.plan)
-app.command()(show.show)
-app.command()(claims.claims)
+app.command()(results.show)
+app.command()(results.claims)
 app.command()(report.report)
-app.command()(show.explain)
+app.command()(results.explain)
 app.add_typer(runs.app, name="runs")
 app.command()(params.params)
 app.add_typer(data.app, name="data")

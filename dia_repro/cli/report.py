@@ -18,7 +18,7 @@ from dia_repro.cli.pictures import (
     draw_integration,
     drawing,
 )
-from dia_repro.cli.show import Chosen, training_command
+from dia_repro.cli.results import Chosen, training_command
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dia_repro.artifacts.explanation import Findings
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.claims.verdicts import ClaimVerdict
-    from dia_repro.rendering.html import Picture, Shown
+    from dia_repro.rendering.html.page import Picture, Shown
 
 BESIDE = {
     "accuracy-parameters": "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
@@ -156,7 +156,7 @@ def write_page(
     from dia_repro.artifacts import ARTIFACTS
     from dia_repro.artifacts.explanation import gather
     from dia_repro.rendering.files import write_text
-    from dia_repro.rendering.html import Report, make_page
+    from dia_repro.rendering.html.page import Report, make_page
 
     report = Report(
         version=dia_repro.__version__,
@@ -174,7 +174,7 @@ def write_page(
 
 def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
     """Return an artifact with its picture, and the commands that train and explain its cells."""
-    from dia_repro.rendering.html import Commands, Shown
+    from dia_repro.rendering.html.page import Commands, Shown
 
     value, artifact = findings.value, findings.value.artifact
     data = wanted.data.spec if wanted.data else None
@@ -205,7 +205,7 @@ def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
 
 def _picture(file: Path, alt: str) -> Picture:
     """Return the SVG beside a PNG where that is the smaller one: it is sharp at any size."""
-    from dia_repro.rendering.html import Picture
+    from dia_repro.rendering.html.page import Picture
 
     drawing = file.with_suffix(".svg")
     if drawing.exists() and drawing.stat().st_size < file.stat().st_size:

@@ -26,7 +26,7 @@ COLUMNS = (
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("#P (M)", lambda r: f"{r['parameters'] / 1e6:.2f}", right=True),
     Column("TMAC", lambda r: f"{r['macs'] / 1e12:,.1f}", right=True),
-    Column("time left", lambda r: duration(r["seconds_left"]), right=True),
+    Column("time left", field("seconds_left", duration), right=True),
 )
 SHARING_COLUMNS = (
     Column("artifact", field("artifact")),
@@ -34,7 +34,7 @@ SHARING_COLUMNS = (
     Column("shared with those above", field("shared"), right=True),
     Column("adds", field("adds"), right=True),
     Column("runs to train", field("open"), right=True),
-    Column("time left", lambda r: duration(r["seconds_left"]), right=True),
+    Column("time left", field("seconds_left", duration), right=True),
 )
 
 

@@ -35,7 +35,7 @@ LIST_COLUMNS = (
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("best %", field("best_top1", "{:.2f}"), right=True),
     Column("last %", field("last_top1", "{:.2f}"), right=True),
-    Column("time", lambda r: duration(r["seconds"]), right=True),
+    Column("time", field("seconds", duration), right=True),
     Column("note", lambda r: r["reason"] or r["owner"] or ""),
 )
 EPOCH_COLUMNS = (
@@ -45,7 +45,7 @@ EPOCH_COLUMNS = (
     Column("train %", field("train_top1", "{:.2f}"), right=True),
     Column("test loss", field("test_loss", "{:.4f}"), right=True),
     Column("test %", field("test_top1", "{:.2f}"), right=True),
-    Column("time", lambda r: duration(r["seconds"]), right=True),
+    Column("time", field("seconds", duration), right=True),
 )
 
 
