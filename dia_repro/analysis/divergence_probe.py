@@ -33,7 +33,7 @@ _DRAW: dict[Init, Callable[[nn.Conv2d], object]] = {
 
 @dataclass(frozen=True)
 class Variation:
-    """What is otherwise than in the experiment.
+    """Changes to an experiment.
 
     Attributes:
         init: own is the network's; fan-in He's with the number of inputs, normal; xavier Glorot's,

@@ -51,7 +51,7 @@ class ParameterCount:
 
 @dataclass(frozen=True)
 class UnitCost:
-    """What one stage's unit costs, by the paper's formulas and in real modules.
+    """Parameters of one stage's unit, by the paper's formulas and in real modules.
 
     "Implementation of DIA unit": a standard LSTM costs 8N², DIA-LSTM 10N²/r, biases apart.
 

@@ -40,7 +40,7 @@ class Mark:
 
     @property
     def diverged(self) -> bool:
-        """Whether there is no accuracy to show."""
+        """Return whether there is no accuracy to show."""
         return not math.isfinite(self.top1)
 
 
@@ -59,7 +59,7 @@ class SizePanel:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is drawn.
+    """Accuracy against parameters of ours and the paper's networks.
 
     Attributes:
         values: Tables 3 to 5 under one request.

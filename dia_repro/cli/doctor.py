@@ -75,7 +75,7 @@ def _checks(db: str, data: Path, checkpoints: str | None) -> Iterator[tuple[str,
 
 
 def _tried(probe: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-    """What a probe says; an error of it is why no run can be trained."""
+    """Return a probe's verdict; an error of it means that no run can be trained."""
     try:
         return probe()
     except DiaReproError as error:

@@ -75,11 +75,7 @@ def root(
         bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Reproduces DIANet: Dense-and-Implicit Attention Network (AAAI 2020).
-
-    It trains the networks behind each table of the paper, keeps every result with its
-    provenance, and draws the tables with the paper's figures beside ours.
-    """
+    """Take the options of the program itself; its help is in `app`."""
 
 
 app.command()(run.run)

@@ -73,7 +73,7 @@ class RunProgress:
         self.bars.update(self.total, completed=self.share, detail=self._overall())
 
     def on_stopping(self) -> None:
-        """Say that the signal has come through."""
+        """Print that the signal was received."""
         self._print("Stopping: runs under way save what they have. Once more to kill them.")
 
     def _on_progress(self, job: Job, message: Progress) -> None:
@@ -135,7 +135,7 @@ class Terminal(Dialogue):
     """Dialogue with the person at the terminal, on standard error."""
 
     def notice(self, text: str) -> None:
-        """Say a line that is no part of the data."""
+        """Print a line that is no part of the data."""
         output.notice(text)
 
     def confirm(self, question: str, *, yes: bool) -> bool:

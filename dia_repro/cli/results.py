@@ -196,7 +196,7 @@ def claims(
 def _sum_up(
     verdicts: Sequence[ClaimVerdict], artifacts: Sequence[str], selection: options.Selection
 ) -> None:
-    """Say how many there are of each verdict, and on what they rest."""
+    """Print the number of claims with each verdict, and what they rest on."""
     from dia_repro.claims.verdicts import Verdict
 
     counts = Counter(one.verdict for one in verdicts)

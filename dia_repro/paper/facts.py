@@ -51,7 +51,7 @@ class PaperCell:
 
     @property
     def decimals(self) -> int:
-        """How many decimals the paper prints."""
+        """Return the number of decimals that the paper prints."""
         return len(self.printed.partition(".")[2])
 
 

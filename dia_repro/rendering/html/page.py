@@ -27,7 +27,7 @@ OTHERS = "uPlot"  # other people's code is in a folder of its own
 
 @dataclass(frozen=True)
 class Commands:
-    """What to type for one cell of an artifact: to train it, and to see where it comes from."""
+    """Commands for one cell of an artifact: to train its experiment, and to explain it."""
 
     train: str
     explain: str
