@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from dia_repro.analysis.gradients import RecordedRun
     from dia_repro.analysis.stored import Analyst
     from dia_repro.artifacts.explanation import Findings
-    from dia_repro.artifacts.sizes import Sizes
     from dia_repro.results.database import Database
 
-SIZES = "accuracy-parameters"
 V = TypeVar("V")
 Files = dict[str, bytes]  # by kind
 
@@ -86,8 +84,13 @@ def drawing() -> Iterator[Pictures]:
     Raises:
         DrawingError: one of them was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores(), 4), context, initializer=_leave_signals) as pool:
+    pool = ProcessPoolExecutor(
+        min(cores(), 4),
+        multiprocessing.get_context("spawn"),
+        signal.signal,
+        (signal.SIGINT, signal.SIG_IGN),  # the process that waits for the others ends them
+    )
+    with pool:
         try:
             yield Pictures(pool)
         except BrokenProcessPool as error:
@@ -98,10 +101,6 @@ def drawing() -> Iterator[Pictures]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _leave_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for us ends us
 
 
 def _files(how: Callable[[V], Figure], value: V) -> Files:
@@ -126,13 +125,6 @@ def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
         found = learning(findings, measure)
         if not found.empty:
             pictures.draw(figures / f"{artifact.name}-{name}", draw_learning, found)
-
-
-def draw_accuracies(pictures: Pictures, figures: Path, sizes: Sizes) -> None:
-    """Begin to draw accuracy against parameters."""
-    from dia_repro.rendering.sizes import draw_sizes
-
-    pictures.draw(figures / SIZES, draw_sizes, sizes)
 
 
 def draw_integration(

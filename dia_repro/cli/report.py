@@ -11,13 +11,7 @@ from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, stdout
-from dia_repro.cli.pictures import (
-    draw_accuracies,
-    draw_curves,
-    draw_gradients,
-    draw_integration,
-    drawing,
-)
+from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration, drawing
 from dia_repro.cli.results import Chosen, training_command
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
@@ -29,8 +23,9 @@ if TYPE_CHECKING:
     from dia_repro.claims.verdicts import ClaimVerdict
     from dia_repro.rendering.html.page import Picture, Shown
 
+SIZES = "accuracy-parameters"
 BESIDE = {
-    "accuracy-parameters": "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
+    SIZES: "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
     "table8-loss": "Table 8: training loss without batch normalisation, until it diverges",
 }
 
@@ -65,6 +60,7 @@ def report(
     from dia_repro.artifacts.explanation import gather
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.claims.evaluate import evaluate_claims
+    from dia_repro.rendering.sizes import draw_sizes
 
     chosen = Chosen(artifacts or ["all"], selection, options.open_results(db), data)
     findings: dict[str, Findings] = {}
@@ -79,7 +75,7 @@ def report(
                 drawn[artifact.name] = figures / f"{artifact.name}.png"
         if any(table.name in findings for table in TABLES):
             values = sizes(chosen.database, chosen.wanted, selection.seeds)
-            draw_accuracies(pictures, figures, values)
+            pictures.draw(figures / SIZES, draw_sizes, values)
         # Meanwhile, for it takes as long.
         claims = () if no_html else evaluate_claims(chosen.database, chosen.wanted)
         beside = pictures.write()
