@@ -77,11 +77,12 @@ class Watcher:
 
     def _unchanged(self, what: tuple[int, str], value: object) -> float:
         """Return the seconds since a value was first seen, by this process's monotonic clock."""
-        known, since = self.seen.get(what, (None, 0.0))
+        moment = time.monotonic()
+        known, since = self.seen.get(what, (None, moment))
         if known != value:
-            since = time.monotonic()
+            since = moment
             self.seen[what] = value, since
-        return time.monotonic() - since
+        return moment - since
 
     def record(self, run: UnderWay, *, plain: bool = False) -> Record:
         """A run as the table shows it."""
