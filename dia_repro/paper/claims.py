@@ -13,7 +13,7 @@ from dia_repro.paper.independent import tallied
 
 
 class Kind(StrEnum):
-    """How a claim is tested.
+    """Kind of test of a claim.
 
     The first five are decided by accuracy over seeds, the next two by whether trainings diverge,
     the next four by counting networks, and the last four by analyses.
@@ -100,7 +100,7 @@ class Claim:
 
 
 def equal_within() -> float:
-    """How near two accuracies are "about equal", in percentage points.
+    """Return the largest difference of accuracies that are "about equal", in percentage points.
 
     It is the largest spread between seeds that the paper prints (Table 1): networks that are
     nearer to each other than that cannot be told apart by training each once.
