@@ -147,11 +147,11 @@ def _comparisons(
     """Yield the comparisons of a claim, labelled by what they have in common."""
 
     def compare(label: str, first: Sequence[str], second: Sequence[str]) -> Comparison:
-        keys = (
+        one, two = (
             CellKey(other[0] if other else table.artifact, row, column)
             for row, column, *other in (first, second)
         )
-        return Comparison(entry.get("label", label), *keys)
+        return Comparison(entry.get("label", label), one, two)
 
     if "columns" in entry:
         one, two = entry["columns"]
@@ -163,8 +163,8 @@ def _comparisons(
     for one, two in entry.get("gain_rows", ()):
         column, baseline = entry["gain_columns"]
         gains = compare(f"gain of {one} − gain of {two}", (one, column), (two, column))
-        cells = (CellKey(table.artifact, row, baseline) for row in (one, two))
-        yield replace(gains, baselines=tuple(cells))
+        first, second = (CellKey(table.artifact, row, baseline) for row in (one, two))
+        yield replace(gains, baselines=(first, second))
     if "every_two_of" in entry:
         column = entry["every_two_of"]
         for one, two in combinations(rows, 2):
