@@ -15,7 +15,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -27,9 +27,11 @@ from PIL import ExifTags, Image
 from dia_repro.data.registry import DataError, OnProgress
 from dia_repro.processors import cores
 
-if TYPE_CHECKING:  # the second one is loaded where there is a TIFF file
+if TYPE_CHECKING:  # Pillow loads the plugin where there is a TIFF file
     from PIL.ImageFile import ImageFile
     from PIL.TiffImagePlugin import TiffImageFile
+
+    from dia_repro.data.dataset import Split
 
 # What Pillow may take a file for. The JPEG and GIF decoders are safe, and collections from the web
 # have GIF files named .jpg; others start programs (EPS) or depend on how Pillow was built.
@@ -174,6 +176,22 @@ def upright(opened: tuple[Image.Image, int]) -> Image.Image:
     """What `open_rgb` gave, as the person who took the picture saw it."""
     image, orientation = opened
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+@contextmanager
+def decoded_again(split: Split, index: int) -> Iterator[None]:
+    """Context in which an image that could be decoded before is read and decoded.
+
+    Raises:
+        DataError: it has changed, or cannot be decoded any more.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise what they like
+        reason = f"{split.describe(index)} cannot be decoded any more: {error}"
+        raise DataError(reason.splitlines()[0]) from error
 
 
 def _orientation(image: Image.Image) -> int:

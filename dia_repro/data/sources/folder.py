@@ -14,7 +14,7 @@ from dia_repro.data.dataset import AnyDataset, Dataset, Images, StreamedDataset,
 from dia_repro.data.image_folder import Files, scan
 from dia_repro.data.image_folder import sample as sample_folder
 from dia_repro.data.inspection import MEMORY, inspect, sound
-from dia_repro.data.opening import in_threads, open_rgb, upright
+from dia_repro.data.opening import decoded_again, in_threads, open_rgb, upright
 from dia_repro.data.registry import (
     DataChoice,
     DataError,
@@ -135,13 +135,8 @@ def _decode(split: Files, size: int, on_progress: OnProgress | None) -> Images:
     pixels = np.empty((len(split), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        try:
+        with decoded_again(split, index):
             image = upright(open_rgb(io.BytesIO(split.read(index))))
-        except DataError:  # it is not the one that was looked at
-            raise
-        except Exception as error:  # decoders raise what they like
-            reason = f"{split.describe(index)} cannot be decoded any more: {error}"
-            raise DataError(reason) from error
         if image.size != (size, size):
             # The middle first: a very long image would grow beyond all memory.
             image = middle(image, size)

@@ -254,35 +254,21 @@ def norm_backward(
 
 
 @compiled
-def gates_backward(
-    shape: Shape,
-    g_at: tuple[int, int, int],
-    gates_at: int,
-    kept_at: tuple[int, int],
-    d_at: int,
-    g_c_before_at: int,
-    activation: int,
-) -> None:
-    """Backward of eq. 1's elementwise part, (B, C) each.
+def gates_backward(shape: Shape, places: tuple[int, ...], activation: int) -> None:
+    """Backward of eq. 1's elementwise part.
 
     Args:
-        g_at: of the gradients of h_t from its own block and from the next one, and of c_t from
-            the next one.
-        gates_at: of σ(i), σ(f), tanh(g), σ(o), (B, 4C).
-        kept_at: of c_{t-1}, and of the output activation of c_t.
-        d_at: of the result, the gradient before the gates' activations, (B, 4C).
-        g_c_before_at: of the result for c_{t-1}.
+        places: addresses, (B, C) each but for (*), (B, 4C): of the gradients of h_t from its own
+            block and from the next one, and of c_t from the next one; of σ(i), σ(f), tanh(g) and
+            σ(o) (*); of c_{t-1}, and the output activation of c_t; of the results, which are the
+            gradients before the gates' activations (*) and of c_{t-1}.
         activation: a value of `gates.ACTIVATIONS`.
     """
     images, _, channels = shape
-    vector = (images, channels)
-    gates, d = at(gates_at, (images, 4 * channels)), at(d_at, (images, 4 * channels))
-    g_h, g_next, g_c = at(g_at[0], vector), at(g_at[1], vector), at(g_at[2], vector)
-    c_before, s, g_c_before = (
-        at(kept_at[0], vector),
-        at(kept_at[1], vector),
-        at(g_c_before_at, vector),
-    )
+    vector, of_gates = (images, channels), (images, 4 * channels)
+    g_h, g_next, g_c = at(places[0], vector), at(places[1], vector), at(places[2], vector)
+    gates, c_before, s = at(places[3], of_gates), at(places[4], vector), at(places[5], vector)
+    d, g_c_before = at(places[6], of_gates), at(places[7], vector)
     one = np.float32(1)
     for b in prange(images):
         for k in range(channels):
