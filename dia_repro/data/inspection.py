@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictInt, mo
 from dia_repro.atomic import write_file
 from dia_repro.data.image_folder import Files, ImageFolder
 from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_file, upright
-from dia_repro.data.registry import DataError, OnProgress
+from dia_repro.data.registry import DataError, OnProgress, reading
 
 
 def _text(value: object) -> str:
@@ -182,9 +182,8 @@ class _Look:
 def _look(path: Path, facts: list[int]) -> _Look | str:
     """Return what is known of an image, or what is wrong with it."""
     try:
-        content = read_file(path, facts, "the images were listed")
-    except OSError as error:  # not the image's fault, and not to be remembered
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        with reading(path):  # not the image's fault, and not to be remembered
+            content = read_file(path, facts, "the images were listed")
     except UnfitImageError as error:
         return _reason(error)
     try:

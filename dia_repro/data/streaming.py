@@ -68,7 +68,7 @@ class StreamedData:
             DataError: an image has changed, or cannot be decoded any more.
             RuntimeError: other batches were begun meanwhile.
         """
-        count = self.dataset.training_images
+        count = len(self.dataset.train)
         permutation = torch.randperm(count, generator=order)
         seeds = torch.randint(2**62, (count,), generator=variation)
         left = permutation[start * batch_size :]
@@ -85,7 +85,7 @@ class StreamedData:
             DataError: an image has changed, or cannot be decoded any more.
             RuntimeError: other batches were begun meanwhile.
         """
-        order = torch.arange(self.dataset.test_images)
+        order = torch.arange(len(self.dataset.test))
         yield from self._batches(order, None, batch_size, on_wait, training=False)
 
     def _batches(

@@ -109,7 +109,7 @@ def decoded_per_second(data: DataSpec, location: DataLocation) -> float:
     from dia_repro.data.decoding import Decoded, Wanted
 
     dataset = sample(data, location, SAMPLE)
-    count = dataset.training_images
+    count = len(dataset.train)
     decoded, threads = Decoded(dataset), torch.get_num_threads()
     torch.set_num_threads(1)  # as workers have it
     try:

@@ -84,7 +84,7 @@ class Trainer:
         check_precision(spec.precision, device)
         check_group(spec, group)
         self.group = group
-        check_batches(spec, dataset.training_images)
+        check_batches(spec, len(dataset.train))
         self.spec, self.seed, self.device = spec, seed, device
         with global_seed(seed, "weights"):
             model = from_spec(spec.model, spec.data.classes)
@@ -96,7 +96,7 @@ class Trainer:
             self.step: TrainingStep = SharedStep(self.model, *arithmetic, group)
         else:
             self.step = fast_step(self.model, *arithmetic)
-        self.steps_per_epoch = math.ceil(dataset.training_images / spec.recipe.batch_size)
+        self.steps_per_epoch = math.ceil(len(dataset.train) / spec.recipe.batch_size)
         self.history: list[EpochMetrics] = []
         self.gradients: dict[int, list[Record]] = {}
         self._position = 0
