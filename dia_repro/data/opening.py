@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import io
 import math
+import multiprocessing
 import os
 import re
 import stat
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
-from itertools import islice
+from contextlib import contextmanager
+from multiprocessing.pool import IMapIterator, ThreadPool
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Semaphore
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from PIL import ExifTags, Image
@@ -276,49 +274,35 @@ def in_threads(
         on_progress: called with items done and items in all, now and then and several times a
             second while an item is waited for; may raise.
     """
-    jobs: SimpleQueue[tuple[Future[Result], Item] | None] = SimpleQueue()
-    started = [
-        Thread(target=_serve, args=(work, jobs), daemon=True)
-        for _ in range(min(threads or cores(), len(items)))
-    ]
-    for thread in started:
-        thread.start()
+    say = on_progress or (lambda _done, _of: None)
+    room, over = Semaphore(AHEAD), Event()
+
+    def given() -> Iterator[Item]:
+        for item in items:
+            room.acquire()
+            if over.is_set():
+                return
+            yield item
+
+    pool = ThreadPool(min(threads or cores(), len(items)) or 1)
     try:
-        yield from _results(jobs, items, on_progress or (lambda _done, _of: None))
+        results = pool.imap(work, given())
+        for done in range(1, len(items) + 1):
+            yield _next(results, lambda done=done: say(done - 1, len(items)))
+            room.release()
+            if done % PROGRESS == 0 or done == len(items):
+                say(done, len(items))
+        pool.close()
+        pool.join()  # a process that forks should have no other threads
     finally:
-        with suppress(Empty):
-            while True:
-                jobs.get_nowait()
-        for _ in started:
-            jobs.put(None)
-    for thread in started:  # a process that forks should have no other threads
-        thread.join()
+        over.set()
+        room.release()
+        pool.terminate()
 
 
-def _results(
-    jobs: SimpleQueue[tuple[Future[Result], Item] | None],
-    items: Sequence[Item],
-    on_progress: OnProgress,
-) -> Iterator[Result]:
-    pending: deque[Future[Result]] = deque()
-    given = iter(items)
-    for done in range(1, len(items) + 1):
-        for item in islice(given, AHEAD - len(pending)):
-            pending.append(Future())
-            jobs.put((pending[-1], item))
-        while wait([pending[0]], LOOK_SECONDS).not_done:
-            on_progress(done - 1, len(items))
-        yield pending.popleft().result()
-        if done % PROGRESS == 0 or done == len(items):
-            on_progress(done, len(items))
-
-
-def _serve(
-    work: Callable[[Item], Result], jobs: SimpleQueue[tuple[Future[Result], Item] | None]
-) -> None:
-    while (job := jobs.get()) is not None:
-        future, item = job
+def _next(results: IMapIterator[Result], on_wait: Callable[[], object]) -> Result:
+    while True:
         try:
-            future.set_result(work(item))
-        except BaseException as error:  # raised where the result is taken
-            future.set_exception(error)
+            return results.next(LOOK_SECONDS)
+        except multiprocessing.TimeoutError:
+            on_wait()
