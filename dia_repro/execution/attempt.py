@@ -209,14 +209,7 @@ class Attempt:
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
     def _provenance(self, epochs: int) -> dict[str, Any]:
-        found = collect(
-            self.device,
-            self.job.command,
-            self.digest,
-            epochs,
-            self.spec.model.attention,
-            decodes=is_streamed(self.spec.data),
-        )
+        found = collect(self.environment, self.device, self.job.command, self.digest, epochs)
         commit = (found.git_commit, found.git_clean)
         if commit != code_at_start() or found.code_sha256 != package_files():
             self._notice("the code's checkout has changed since its process began: not clean")
