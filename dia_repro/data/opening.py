@@ -15,6 +15,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.pool import IMapIterator, ThreadPool
 from pathlib import Path
 from threading import Event, Semaphore
@@ -288,7 +289,7 @@ def in_threads(
     try:
         results = pool.imap(work, given())
         for done in range(1, len(items) + 1):
-            yield _next(results, lambda done=done: say(done - 1, len(items)))
+            yield _next(results, partial(say, done - 1, len(items)))
             room.release()
             if done % PROGRESS == 0 or done == len(items):
                 say(done, len(items))
