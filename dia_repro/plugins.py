@@ -13,7 +13,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
@@ -21,6 +21,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from dia_repro.errors import AbsentError, DiaReproError, UsageError
+from dia_repro.interrupts import Interrupted
 
 GROUP, VARIABLE = "dia_repro.plugins", "DIA_REPRO_PLUGINS"
 PREFIX = "dia_repro_plugin_"
@@ -103,27 +104,36 @@ def source_of(registered: object) -> Source | None:
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(p for p in path.glob("*.py") if not p.name.startswith(IGNORED))
-    if not path.is_file():
+    if not path.exists():
         raise AbsentPluginError(f"{VARIABLE} names {path}, and there is no such file or folder")
     return [path]
 
 
 def _once(key: str, what: str, load: Callable[[], object]) -> None:
-    """Load a plugin if it is not loaded; turn any exception of its code into one line."""
+    """Load a plugin if it is not loaded; turn any exception of its code into one line.
+
+    What it prints goes to stderr: stdout has data for programs alone.
+    """
     if key in _LOADED:
         return
     _LOADED.add(key)
     try:
-        load()
-    except Exception as error:
+        with redirect_stdout(sys.stderr):
+            load()
+    except BaseException as error:  # it may call sys.exit
         _LOADED.discard(key)
-        text = " ".join(str(error).split())
-        kind = "" if isinstance(error, DiaReproError) else f"{type(error).__name__}: "
-        raise PluginError(f"{what}: {kind}{text}") from error
+        if isinstance(error, KeyboardInterrupt | Interrupted):
+            raise
+        kind = "" if isinstance(error, DiaReproError) else type(error).__name__
+        text = ": ".join(filter(None, (kind, " ".join(str(error).split()))))
+        raise PluginError(f"{what}: {text}") from error
 
 
 def _load_file(file: Path) -> None:
-    name = f"{PREFIX}{file.stem}"
+    if not file.is_file():  # a pipe would be waited for
+        raise PluginError("it is no file")
+    # Of two files with one name each is a module.
+    name = f"{PREFIX}{file.stem}_{hashlib.sha256(bytes(file)).hexdigest()[:8]}"
     specification = spec_from_file_location(name, file)
     if specification is None or specification.loader is None:
         raise PluginError("it is no Python file")

@@ -111,7 +111,7 @@ class Learning:
 def learning(findings: Findings, measure: Measure) -> Learning:
     """The curves of every run behind a table, in any state, a panel for each of its rows."""
     value = findings.value
-    by_row: dict[str, list[Experiment]] = {row: [] for row in value.paper.rows}
+    by_row: dict[str, list[Experiment]] = {row: [] for row in value.artifact.paper.rows}
     for one in findings.experiments.values():
         if one.entry.shown:
             by_row[one.entry.row].append(one)
@@ -133,7 +133,7 @@ def _network(
     findings: Findings, experiments: Sequence[Experiment], measure: Measure
 ) -> NetworkLines:
     """Of cells of the table that are one experiment."""
-    first, headings = experiments[0], findings.value.headings
+    first, headings = experiments[0], findings.value.artifact.headings
     lines = [_line(behind, first.spec, measure) for behind in first.runs]
     finished = [line.points for line in lines if line.state is State.FINISHED]
     columns = tuple(one.entry.column for one in experiments)

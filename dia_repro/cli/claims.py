@@ -36,31 +36,17 @@ def claims(
     """
     from dia_repro.claims.evaluate import evaluate_claims
     from dia_repro.claims.verdicts import RECORD_FIELDS, verdict_records
+    from dia_repro.execution.requests import names_of_claims
     from dia_repro.rendering.claims import claims_table
 
     asked = artifacts or ["all"]
     results = Results(asked, selection, db, data)
-    about = _claims_about(results)
+    about = names_of_claims(results.artifacts, selection.only)
     verdicts = evaluate_claims(results.database, results.wanted)
     verdicts = tuple(verdict for verdict in verdicts if verdict.claim in about)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
     _sum_up(verdicts, asked, selection)
-
-
-def _claims_about(results: Results) -> set[str]:
-    """Return the names of claims on the artifacts, and on the networks that `--only` names."""
-    from dia_repro.claims.evaluate import every_claim
-    from dia_repro.claims.evidence import cells_of, entry_at
-    from dia_repro.execution.requests import is_named
-
-    artifacts, only = {artifact.name for artifact in results.artifacts}, results.selection.only
-    return {
-        claim.name
-        for claim in every_claim()
-        if claim.artifact in artifacts
-        and any(is_named(entry_at(cell).label, only) for cell in cells_of(claim))
-    }
 
 
 def _sum_up(

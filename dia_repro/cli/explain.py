@@ -15,8 +15,8 @@ from dia_repro.execution.options import command_line
 from dia_repro.experiments.names import Precision, Protocol
 
 if TYPE_CHECKING:
+    from dia_repro.artifacts import TableValue
     from dia_repro.artifacts.explanation import Experiment
-    from dia_repro.experiments.protocols import Request
 
 
 class OneArtifactError(UsageError):
@@ -66,9 +66,7 @@ def explain(
         "data": None if data == options.DEFAULT_DATA else data,
     }
     commands = {
-        one.spec.spec_id: training_command(
-            found.artifact, found.request, found.seeds, one, selection, **places
-        )
+        one.spec.spec_id: training_command(found.value, one, selection, **places)
         for one in found.experiments
     }
     records = explanation_records(found, commands)
@@ -76,9 +74,7 @@ def explain(
 
 
 def training_command(
-    artifact: str,
-    request: Request,
-    seeds: int,
+    value: TableValue,
     experiment: Experiment,
     selection: options.Selection,
     **places: object,
@@ -89,6 +85,7 @@ def training_command(
         selection: as the experiment was chosen by.
         places: further options of it, by name.
     """
+    request, seeds = value.request, value.seeds
     chosen = replace(
         selection,
         protocol=None if request.protocol is Protocol.PAPER else request.protocol,
@@ -96,4 +93,4 @@ def training_command(
         only=(experiment.words,),
         precision=Precision(experiment.spec.precision) if experiment.precision_said else None,
     )
-    return command_line("run", artifact, options=chosen, **places)
+    return command_line("run", value.artifact.name, options=chosen, **places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -47,6 +48,8 @@ ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
 LARGEST_TERMINAL = 10_000  # columns or lines
 NO_THREAD = "can't start new thread"  # Python's words
+# The line in which the loader of libraries, the C library or torch says so.
+NO_MEMORY = re.compile(".*(?:failed to map segment|allocate memory|out of memory).*", re.IGNORECASE)
 MOST_CHARACTERS = 200  # of an unexpected error's message
 
 app = typer.Typer(
@@ -134,20 +137,27 @@ def _run(program: typer.Typer = app) -> int:
         return _fail("interrupted", INTERRUPTED)
     except ReaderGoneError:  # it has had enough, which is no failure
         return DONE
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ImportError, MemoryError) as error:
         return _fail(*_system_error(error))
     return code if isinstance(code, int) else DONE
 
 
-def _system_error(error: OSError | RuntimeError) -> tuple[str, int]:
+def _system_error(error: OSError | RuntimeError | ImportError | MemoryError) -> tuple[str, int]:
     """Return message and exit code where the system refused something, wherever that comes up.
 
     Raises:
-        RuntimeError: it is another error.
+        RuntimeError, ImportError: it is another error.
     """
     if isinstance(error, BlockingIOError) or NO_THREAD in str(error):  # of a fork; of a thread
         return "no more processes or threads can be started: see 'ulimit -u'", ABSENT
-    if isinstance(error, RuntimeError):
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        said = NO_MEMORY.search(str(error))
+        reason = f" ({said[0].strip()[:MOST_CHARACTERS]})" if said else ""
+        return (
+            f"there is not enough memory, or too little is allowed: see 'ulimit -v'{reason}",
+            ABSENT,
+        )
+    if not isinstance(error, OSError):
         raise error
     place = f"{error.filename}: " if error.filename else ""  # a full disk, a name too long
     return f"{place}{error.strerror or error}", RUN_FAILED

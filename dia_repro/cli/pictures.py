@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dia_repro.cli.environment import environment_of
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import notice, say_statements, stderr, watch
+from dia_repro.errors import DiaReproError
 from dia_repro.interrupts import Interrupted
 from dia_repro.processors import cores
 from dia_repro.rendering.records import to_csv
@@ -55,6 +57,10 @@ class Forests:
     library: bool = False
 
 
+class DrawingError(DiaReproError):
+    """A process that draws has ended before its picture was drawn."""
+
+
 class Pictures:
     """Pictures that other processes draw; `write` waits for them."""
 
@@ -78,11 +84,20 @@ class Pictures:
 
 @contextmanager
 def drawing() -> Iterator[Pictures]:
-    """Processes that draw, as many as there are cores for."""
+    """Processes that draw, as many as there are cores for.
+
+    Raises:
+        DrawingError: one of them was killed.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(cores(), 4), context, initializer=_leave_signals) as pool:
         try:
             yield Pictures(pool)
+        except BrokenProcessPool as error:
+            raise DrawingError(
+                "a process that draws pictures was killed (out of memory?): "
+                "the same command draws them again"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -109,7 +124,7 @@ def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
         Drawing.ACCURACY: ("curves", "test_top1"),
         Drawing.LOSS: ("loss", "train_loss"),
     }
-    artifact = findings.artifact
+    artifact = findings.value.artifact
     for name, measure in (curves[kind] for kind in artifact.drawings if kind in curves):
         found = learning(findings, measure)
         if not found.empty:

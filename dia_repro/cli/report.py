@@ -105,7 +105,7 @@ def _write_artifact(
     from dia_repro.artifacts.explanation import gather
 
     value = results.compute(artifact)
-    found = gather(artifact, results.database, value)
+    found = gather(results.database, value)
     draw_curves(pictures, to.figures, found)
     _write_table(artifact, value, to.figures if artifact.is_figure else to.tables)
     return found
@@ -208,18 +208,18 @@ def write_page(
         known = detailed.get(name)
         if known is None:
             request = best_covered(artifact, database, wanted)
-            known = gather(artifact, database, artifact.compute(database, request, seeds))
+            known = gather(database, artifact.compute(database, request, seeds))
         findings.append(known)
     report = Report(
         version=dia_repro.__version__,
         findings=tuple(findings),
         detailed=tuple(detailed),
         commands={
-            (one.artifact.name, *place): _commands(one, experiment, wanted)
+            (one.value.artifact.name, *place): _commands(one, experiment, wanted)
             for one in findings
             for place, experiment in one.experiments.items()
         },
-        whole={one.artifact.name: _whole(one, wanted) for one in findings},
+        whole={one.value.artifact.name: _whole(one, wanted) for one in findings},
         claims=tuple(claims),
         pictures={
             name: tuple(_pictures(detailed[name].value, files)) for name, files in drawn.items()
@@ -243,15 +243,15 @@ def _selection(wanted: Wanted, **chosen: Any) -> Selection:
 
 
 def _attention(findings: Findings) -> tuple[str, ...]:
-    return tuple(attention.text for attention in findings.artifact.attention)
+    return tuple(attention.text for attention in findings.value.artifact.attention)
 
 
 def _commands(findings: Findings, experiment: Experiment, wanted: Wanted) -> Commands:
     from dia_repro.rendering.html import Commands
 
-    name, value, entry = findings.artifact.name, findings.value, experiment.entry
+    name, value, entry = findings.value.artifact.name, findings.value, experiment.entry
     chosen = _selection(wanted, attention=_attention(findings))
-    train = training_command(name, value.request, value.seeds, experiment, chosen)
+    train = training_command(value, experiment, chosen)
     chosen = replace(chosen, protocol=value.request.protocol)
     return Commands(train, command_line("explain", name, entry.row, entry.column, options=chosen))
 
@@ -265,12 +265,12 @@ def _whole(findings: Findings, wanted: Wanted) -> str:
         seeds=seeds,
         attention=_attention(findings),
     )
-    return command_line("run", findings.artifact.name, options=chosen)
+    return command_line("run", findings.value.artifact.name, options=chosen)
 
 
 def _pictures(value: TableValue, files: Sequence[Path]) -> Iterator[Picture]:
     for file in files:
-        yield _picture(file, f"{value.label}. {value.paper.title}, from our runs")
+        yield _picture(file, f"{value.artifact.label}. {value.artifact.paper.title}, from our runs")
 
 
 def _picture(file: Path, alt: str) -> Picture:

@@ -19,7 +19,7 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
 from dia_repro import plugins
 from dia_repro.errors import AbsentError, UsageError
@@ -29,6 +29,7 @@ Count = Annotated[int, Field(ge=1)]
 # -0.0 equals 0.0 but is written otherwise: adding 0.0 leaves one of them.
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 # Between the options of a kind, but not within the brackets of one.
+LONGEST_SHOWN = 100  # characters of a refused text
 BETWEEN_OPTIONS = re.compile(r",(?![^\[]*\])")
 
 
@@ -194,16 +195,18 @@ def parse_attention(text: str) -> AttentionSpec:
         if not equals:
             raise AttentionOptionError(f"attention {text!r}: write option=value, not {option!r}")
         try:
-            fields[name.strip()] = json.loads(value)
+            fields[name.strip()] = from_json(value)
         except ValueError:  # a word, which needs no quotation marks here
             fields[name.strip()] = value.strip()
     try:
         return options.model_validate_json(json.dumps(fields))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        option = (name, *first["loc"])[-1]  # lists within lists, too many, have no location
         known = ", ".join(name for name in options.model_fields if name != "kind") or "none"
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
         raise AttentionOptionError(
-            f"attention {text!r}, option {first['loc'][-1]}: {first['msg']} (its options: {known})"
+            f"attention {shown!r}, option {option}: {first['msg']} (its options: {known})"
         ) from error
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dia_repro.rendering.grid import signed
 from dia_repro.rendering.records import Record
 
 # Headings and most characters; with two between columns they fit into 100.
@@ -68,8 +69,10 @@ def effect_with_interval(
     if effect is None:
         return ""
     form = FORMS[unit]
-    interval = "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
-    return f"{effect:{form}}{interval} {unit}".replace("-", "−")
+    interval = ""
+    if low is not None and high is not None:
+        interval = f" [{signed(low, form)}, {signed(high, form)}]"
+    return f"{signed(effect, form)}{interval} {unit}".replace("-", "−")
 
 
 def with_more_seeds(reason: str, more: int | None) -> str:

@@ -94,6 +94,7 @@ class Grid:
 
 def make_grid(value: TableValue) -> Grid:
     """Return a table laid out as the paper does it, each of its values next to ours."""
+    artifact = value.artifact
     counted = any(cell.metric == "params" for cell in value.cells)
     headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
     if counted and not value.printed:
@@ -113,14 +114,14 @@ def make_grid(value: TableValue) -> Grid:
         )
 
     return Grid(
-        title=f"{value.label}. {value.paper.title}{conditions_of(value)}",
+        title=f"{artifact.label}. {artifact.paper.title}{conditions_of(value)}",
         notes=_notes(value),
-        row_heading=value.row_heading,
-        groups=tuple(value.headings.get(column, column) for column in value.paper.columns),
+        row_heading=artifact.row_heading,
+        groups=tuple(artifact.headings.get(column, column) for column in artifact.paper.columns),
         headings=tuple(headings),
         rows=tuple(
-            GridRow(row, tuple(cells_of(row, column) for column in value.paper.columns))
-            for row in value.paper.rows
+            GridRow(row, tuple(cells_of(row, column) for column in artifact.paper.columns))
+            for row in artifact.paper.rows
         ),
     )
 
@@ -152,10 +153,11 @@ def _number(cell: Cell | None, form: str, *, ours: bool) -> str:
 
 
 def signed(number: float, form: str) -> str:
-    """Return a number with two decimals; what is 0 in them has no sign and no arrow."""
-    if f"{abs(number):.2f}" == "0.00":
-        return "0.00"
-    return f"{'↓' if number > 0 else '↑'}{abs(number):.2f}" if form == DROP else f"{number:{form}}"
+    """Return a number in a form; what is 0 in its decimals has no sign and no arrow."""
+    text = f"{number:{CHANGE if form == DROP else form}}"
+    if not text.strip("+-.0"):
+        return text.lstrip("+-")
+    return f"{'↓' if number > 0 else '↑'}{text[1:]}" if form == DROP else text
 
 
 def accuracy(cell: Cell | None) -> str:
@@ -188,12 +190,12 @@ def _difference(cell: Cell | None) -> str:
 
 def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
     """Yield the cells of the best accuracies, the paper's and ours, that the paper sets bold."""
-    rows, columns = value.paper.rows, value.paper.columns
+    paper = value.artifact.paper
     lines: list[list[tuple[str, str]]] = []
-    if value.best_of == "row":
-        lines = [[(row, column) for column in columns] for row in rows]
-    elif value.best_of == "column":
-        lines = [[(row, column) for row in rows] for column in columns]
+    if value.artifact.best_of == "row":
+        lines = [[(row, column) for column in paper.columns] for row in paper.rows]
+    elif value.artifact.best_of == "column":
+        lines = [[(row, column) for row in paper.rows] for column in paper.columns]
     for line in lines:
         for name, heading in (("paper", PAPER), ("ours_mean", BEST)):
             values = {at: getattr(value.find(*at, "top1"), name, None) for at in line}
@@ -232,7 +234,7 @@ def _notes(value: TableValue) -> tuple[str, ...]:
     notes = [ours]
     if any(cell.metric == "params_delta" for cell in value.cells):
         notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
-    if value.is_figure:
+    if value.artifact.is_figure:
         notes.insert(0, "Test accuracy (%) of the networks that the figure is drawn from.")
     elif value.printed and not value.comparable:
         notes.insert(

@@ -26,7 +26,11 @@ from dia_repro.results.schema import (
 MOST = 2**31 - 1
 # Columns of `ProvenanceRow` that results may depend on; in some of them None says nothing.
 MAY_BE_UNKNOWN = ("git_clean", "step", "code_sha256", "pillow")
-ENVIRONMENT = ("device", "torch", "cuda", "package", "git_commit", *MAY_BE_UNKNOWN, "data_sha256")
+ENVIRONMENT = (
+    *("device", "threads", "torch", "cuda", "package", "git_commit"),
+    *MAY_BE_UNKNOWN,
+    "data_sha256",
+)
 
 
 class UnknownRunError(UsageError):
@@ -201,10 +205,15 @@ def mixed_environments(database: Database, spec_ids: Iterable[str]) -> Differenc
         mixed = set().union(*(known for known in by_spec.values() if len(known) > 1))
         everything = set().union(*by_spec.values())
         if mixed:
-            found.within[name] = tuple(sorted(mixed))
+            found.within[name] = _sorted(mixed)
         elif len(everything) > 1 and name != "data_sha256":  # which is part of what is compared
-            found.between[name] = tuple(sorted(everything))
+            found.between[name] = _sorted(everything)
     return found
+
+
+def _sorted(values: Iterable[str]) -> tuple[str, ...]:
+    """Return values in order; whole numbers by size."""
+    return tuple(sorted(values, key=lambda text: text.zfill(10) if text.isdigit() else text))
 
 
 def _value(column: str, value: object) -> str:

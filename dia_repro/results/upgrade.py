@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -14,16 +15,18 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Double, Float, MetaData, Table
 from sqlalchemy.orm import Session
 
+from dia_repro import interrupts
 from dia_repro.atomic import flush_file
 from dia_repro.errors import UsageError, displayed
 from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.checks import id_problems
-from dia_repro.results.database import Database, DatabaseError
+from dia_repro.results.database import Database, DatabaseError, LockedError
 from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.schema import Real
 
 ROWS_AT_A_TIME = 10_000
+LOCK_SECONDS = 10.0  # so long another process may be copying into the same folder
 UNFINISHED = ".copy.partial"  # how the name of a copy that is being written ends
 
 
@@ -78,7 +81,7 @@ def back_up(database: Database, target: Path) -> None:
 
     Raises:
         BackupError: there is such a file, or it cannot be written.
-        DatabaseError: the database cannot be read.
+        DatabaseError: the database cannot be read, or another copy into the folder takes long.
     """
     if target.exists():
         raise _exists(target)
@@ -128,16 +131,34 @@ def _without_leftovers(folder: Path) -> Iterator[None]:
 
     Raises:
         OSError: there is no such folder.
+        LockedError: another process keeps it locked.
     """
     number = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
-            fcntl.flock(number, fcntl.LOCK_EX)
+            _lock(number, folder)
             for leftover in folder.glob(f".*{UNFINISHED}*"):  # and its journal
                 leftover.unlink()
         yield
     finally:
         os.close(number)
+
+
+def _lock(number: int, folder: Path) -> None:
+    """Lock an open folder; wait a little for another process, whose copy may be a large one."""
+    begun = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if interrupts.patience_ends(begun, LOCK_SECONDS):
+                raise LockedError(
+                    f"the folder {folder.absolute()} is locked by another process, which may be "
+                    "copying a database into it: try again when it has ended"
+                ) from None
+            time.sleep(LOCK_SECONDS / 100)
+        else:
+            return
 
 
 def _exists(target: Path) -> BackupError:

@@ -255,7 +255,7 @@ def test_the_command_trains_this_very_spec_and_no_other(request_: Request, tmp_p
         found = explain(artifact, empty, request_, entry, seeds=2)
         for experiment in found.experiments:
             epochs = Selection(epochs=request_.epochs)
-            text = training_command(artifact.name, found.request, 2, experiment, epochs)
+            text = training_command(found.value, experiment, epochs)
             command = shlex.split(text)
             assert command[:3] == ["dia-repro", "run", artifact.name]
             given = dict(zip(command[3::2], command[4::2], strict=True))
@@ -293,7 +293,7 @@ def test_what_belongs_together_is_read_in_one_transaction(database: Database) ->
         lambda: run_detail(database, number),
         lambda: artifact.compute(database, DEMO),
         lambda: explain(artifact, database, DEMO, artifact.entries[0]),
-        lambda: gather(artifact, database, artifact.compute(database, DEMO)),
+        lambda: gather(database, artifact.compute(database, DEMO)),
         lambda: sizes(database, Wanted()),
     ]
     counts = []

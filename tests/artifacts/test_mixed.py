@@ -83,6 +83,13 @@ def test_differences_within_a_cell_are_named(database: Database, runs: list[int]
     assert wanted in notes(database)
 
 
+def test_other_numbers_of_threads_are_named(database: Database, runs: list[int]) -> None:
+    """Sums of another order have other last digits."""
+    change(database, runs[0], threads=10)
+    change(database, runs[1], threads=9)
+    assert "Runs of one cell differ in threads (9, 10): " in notes(database)
+
+
 def test_runs_without_a_result_do_not_count(database: Database, runs: list[int]) -> None:
     change(database, runs[1], torch="9.9")
     with database.engine.begin() as connection:

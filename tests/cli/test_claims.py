@@ -125,6 +125,18 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
             Evidence("a − b", 0.1, "points", 0.1, 0.1, 25, 1e-5, True, note="so"),
             "a − b\n+0.10 [+0.10, +0.10] points, n=25, p<0.001, so",
         ),
+        (
+            Evidence("a − b", -0.001, "points", -0.3, 0.0049, 2, None, False),
+            "a − b\n0.00 [−0.30, 0.00] points, n=2",
+        ),
+        (
+            Evidence("a − b", 0.0, "MMAC", None, None, 0, None, True),
+            "a − b\n0 MMAC",
+        ),
+        (
+            Evidence("a − b", -0.4, "% of layers", float("-inf"), 10.2, 1, None, True),
+            "a − b\n0 [−inf, +10] % of layers, n=1",
+        ),
         (Evidence("a", None, "points", None, None, 0, None, None), "–"),
         (Evidence("a", None, "points", None, None, 0, None, None, note="so"), "so"),
     ],

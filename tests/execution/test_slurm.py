@@ -209,6 +209,13 @@ def test_impossible_cpus_per_task_are_refused(cpus: str) -> None:
         on_slurm.Slurm(Resources(slurm=(f"cpus-per-task={cpus}",)), Dialogue())
 
 
+@pytest.mark.parametrize("text", ["comment=x\n#SBATCH --uid=0", "comment=\x1b[2J", "a\tb", "a=b\r"])
+def test_control_characters_for_sbatch_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="has no control characters") as refusal:
+        on_slurm.Slurm(Resources(slurm=(text,)), Dialogue())
+    assert str(refusal.value).isprintable()
+
+
 @pytest.mark.parametrize("text", ["=5", "partition=", "--", "two words"])
 def test_what_is_no_option_of_sbatch_is_refused(text: str, tmp_path: Path) -> None:
     result = cli(*SEVEN_RUNS, "--executor", "slurm", "--slurm", text, cwd=tmp_path)

@@ -16,7 +16,7 @@ from torch import nn
 
 import dia_repro
 from dia_repro import plugins
-from dia_repro.errors import ABSENT, UsageError
+from dia_repro.errors import ABSENT, DiaReproError, UsageError
 from dia_repro.experiments.attention import (
     KINDS,
     AttentionOptionError,
@@ -26,6 +26,7 @@ from dia_repro.experiments.attention import (
 )
 from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import InvalidSpecError, Spec
+from dia_repro.interrupts import Interrupted
 from dia_repro.models import count, from_spec
 from dia_repro.models.attention import UNITS, RegistrationError, register
 from dia_repro.training.provenance import KEY, Environment
@@ -136,12 +137,15 @@ def test_a_known_kind_that_lost_its_unit_is_an_error() -> None:
         ("eca:kernel=2.5", "option kernel: "),
         ("none:kernel=5", "its options: none"),
         ("dia-lstm:stages=[1,9]", "option 1: "),
+        pytest.param("dia-lstm:stages=" + "[" * 5000, "option stages: ", id="5000 brackets"),
+        pytest.param("dia-lstm:stages=" + "[" * 201 + "]" * 201, "option stages: ", id="201 lists"),
     ],
 )
 def test_wrong_options_are_refused_in_a_line(text: str, words: str) -> None:
     with pytest.raises(AttentionOptionError, match=words) as caught:
         parse_attention(text)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.usefixtures("eca")
@@ -191,6 +195,8 @@ def test_what_cannot_be_registered_is_refused(kind: str, signature: str, words: 
         (lambda text: text + "1 / 0\n", "ZeroDivisionError"),
         (lambda text: text.replace('"eca", title', '"se", title'), "'se' is registered already"),
         (lambda text: "import no_such_library\n" + text, "no_such_library"),
+        (lambda text: text + "raise SystemExit(0)\n", "SystemExit: 0"),
+        (lambda text: text + "raise SystemExit\n", "SystemExit$"),
     ],
 )
 def test_a_plugin_that_fails_is_one_line(
@@ -202,6 +208,50 @@ def test_a_plugin_that_fails_is_one_line(
         parse_attention("eca")
     assert "eca.py" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, Interrupted])
+def test_a_signal_while_a_plugin_is_loaded_is_no_fault_of_it(
+    signal: type[BaseException], eca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_file: Path) -> None:
+        raise signal
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plugins, "_load_file", interrupt)
+        with pytest.raises(signal):
+            parse_attention("eca")
+    assert parse_attention("eca").kind == "eca"
+
+
+def test_what_a_plugin_prints_is_no_data(eca: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (eca / "eca.py").write_text(UNIT + "print('hello')\n")
+    parse_attention("eca")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_is_no_file_is_refused(
+    make: Callable[[Path], None], inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "eca.py"
+    make(path)
+    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path if inside else path))
+    words = r"eca\.py: it is no file" if inside or path.is_fifo() else "'eca' is not registered"
+    with pytest.raises(DiaReproError, match=words):
+        parse_attention("eca")
+
+
+def test_two_files_of_one_name_are_two_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = (UNIT, UNIT.replace('"eca", title="ECA"', '"eca2"'))
+    folders = [write_eca(tmp_path / f"{number}", text) for number, text in enumerate(texts)]
+    monkeypatch.setenv(plugins.VARIABLE, os.pathsep.join(map(str, folders)))
+    assert [parse_attention(kind).heading for kind in ("eca", "eca2")] == ["ECA", "ECA2"]
+    modules = [sys.modules[UNITS[kind].make.__module__] for kind in ("eca", "eca2")]
+    assert [module.__file__ for module in modules] == [str(one / "eca.py") for one in folders]
 
 
 def test_a_plugin_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def page(
     for name in names:
         artifact = ARTIFACTS[name]
         value = artifact.compute(database, best_covered(artifact, database, wanted))
-        findings[name] = gather(artifact, database, value)
+        findings[name] = gather(database, value)
     claims = evaluate_claims(database, wanted)
     write_page(path, database, wanted, None, findings, claims, drawn or {})
     return path.read_text(encoding="utf-8")

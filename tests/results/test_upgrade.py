@@ -7,6 +7,7 @@ that are not finite, an analysis, a lease.
 from __future__ import annotations
 
 import errno
+import fcntl
 import math
 import os
 import signal
@@ -25,7 +26,7 @@ from sqlalchemy import create_engine, text
 from dia_repro.results import backends, migrations, upgrade
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.checks import database_findings
-from dia_repro.results.database import open_database
+from dia_repro.results.database import LockedError, open_database
 from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import Base, State
@@ -179,6 +180,23 @@ def test_a_backup_of_each_backend_is_the_same_database(location: str, tmp_path: 
     with pytest.raises(BackupError, match="exists"):
         back_up(source, copy)
     target.close()
+
+
+def test_a_folder_that_stays_locked_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "LOCK_SECONDS", 0.1)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with (
+            closing(open_database(str(tmp_path / "runs.db"), create=True)) as database,
+            pytest.raises(LockedError, match=f"{tmp_path} is locked by another process"),
+        ):
+            back_up(database, tmp_path / "copy.db")
+    finally:
+        os.close(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.db"]
 
 
 @pytest.mark.parametrize("links", [True, False])

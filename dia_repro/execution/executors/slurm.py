@@ -172,6 +172,8 @@ def _name_and_value(text: str) -> tuple[str, str | bool]:
     name, equals, value = text.partition("=")
     if not name.strip("-") or " " in name or (equals and not value):
         raise UsageError(f"--slurm {text}: an option of sbatch, as NAME=VALUE or NAME")
+    if not text.isprintable():  # a line feed would begin another line of sbatch's script
+        raise UsageError(f"--slurm {text!r}: an option of sbatch has no control characters")
     return name, value if equals else True
 
 

@@ -45,7 +45,7 @@ def page_data(
         "cells": dict(
             pair for findings, grid in shown for pair in _cells(findings, grid, commands)
         ),
-        "charts": {findings.artifact.name: _chart(findings, specs) for findings, _ in shown},
+        "charts": {findings.value.artifact.name: _chart(findings, specs) for findings, _ in shown},
     }
 
 
@@ -98,19 +98,19 @@ def _cells(
     findings: Findings, grid: Grid, commands: Mapping[tuple[str, str, str], Commands]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each cell of the table that has a network, by its key in the page."""
-    value, name = findings.value, findings.artifact.name
+    artifact = findings.value.artifact
     for (row, column), experiment in findings.experiments.items():
         entry = experiment.entry
         if not entry.shown:
             continue
-        at, group = value.paper.rows.index(row), value.paper.columns.index(column)
+        at, group = artifact.paper.rows.index(row), artifact.paper.columns.index(column)
         texts = [cell.text for cell in grid.rows[at].groups[group]]
         compared = findings.experiments.get(entry.compared_with) if entry.compared_with else None
-        typed = commands[name, row, column]
+        typed = commands[artifact.name, row, column]
         yield (
-            f"{name}-{at + 1}-{group + 1}",
+            f"{artifact.name}-{at + 1}-{group + 1}",
             {
-                "title": f"{value.label}: {column}, {row}",
+                "title": f"{artifact.label}: {column}, {row}",
                 "figures": list(zip((one.text for one in grid.headings), texts, strict=True)),
                 "spec": experiment.spec.spec_id,
                 "compared": compared and [compared.entry.label, compared.spec.spec_id],

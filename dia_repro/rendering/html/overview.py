@@ -42,9 +42,9 @@ def glance(findings: Findings) -> Glance:
     data = ", ".join(dict.fromkeys(spec.data.dataset for spec in specs))
     precision = ", ".join(dict.fromkeys(spec.precision for spec in specs))
     return Glance(
-        name=findings.artifact.name,
-        label=value.label,
-        title=value.paper.title,
+        name=value.artifact.name,
+        label=value.artifact.label,
+        title=value.artifact.paper.title,
         environment=f"{value.request.protocol.value} protocol, {data}, {precision}",
         done=done,
         needed=needed,

@@ -83,7 +83,7 @@ def make_page(report: Report) -> str:
     The same report gives the same bytes. Nothing is loaded, and no script but the page's own
     runs, whatever names the database holds.
     """
-    shown = [one for one in report.findings if one.artifact.name in report.detailed]
+    shown = [one for one in report.findings if one.value.artifact.name in report.detailed]
     drawn = [(one, make_grid(one.value)) for one in shown]
     scripts, styles = _contents(SCRIPTS), _contents(STYLES)
     return template("page.html.j2").render(
@@ -109,8 +109,8 @@ def make_page(report: Report) -> str:
 
 def _artifact(report: Report, findings: Findings, grid: Grid) -> dict[str, Any]:
     """Return what the template of an artifact needs."""
-    name = findings.artifact.name
-    heading = f"{findings.value.label}. {findings.value.paper.title}"
+    name = findings.value.artifact.name
+    heading = f"{findings.value.artifact.label}. {findings.value.artifact.paper.title}"
     entries = [one.entry for one in findings.experiments.values() if one.entry.shown]
     cells = [
         cell
