@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from dia_repro.cli import options
 from dia_repro.cli.options import reachable_store
@@ -38,7 +39,7 @@ def upgrade(db: options.DatabaseOption = options.DEFAULT_DATABASE) -> None:
 
 @app.command()
 def backup(
-    target: Annotated[Path, typer.Argument(help="SQLite file that is to be made.")],
+    target: Annotated[Path, Argument(help="SQLite file that is to be made.")],
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
     """Copy the database, as it is at this moment, into a new SQLite file.
@@ -59,11 +60,10 @@ def backup(
 @app.command()
 def merge(
     others: Annotated[
-        list[str], typer.Argument(help="Databases whose results are added; they stay as they are.")
+        list[str], Argument(help="Databases whose results are added; they stay as they are.")
     ],
     skip_conflicts: Annotated[
-        bool,
-        typer.Option("--skip-conflicts", help="Where runs conflict, keep ours and take the rest."),
+        bool, Option("--skip-conflicts", help="Where runs conflict, keep ours and take the rest.")
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
@@ -98,8 +98,7 @@ def merge(
 @app.command()
 def check(
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Mark runs that only claim to be running as interrupted."),
+        bool, Option("--repair", help="Mark runs that only claim to be running as interrupted.")
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
@@ -134,15 +133,13 @@ def check(
 
 
 def _say_conflicts(merged: Merged, sources: Sequence[Database]) -> None:
-    from dia_repro.experiments.describe import describe_data, describe_model
-    from dia_repro.experiments.spec import Spec
+    from dia_repro.experiments.describe import describe_stored
     from dia_repro.results.queries import spec_json
 
-    specs: dict[str, Spec] = {}
+    specs: dict[str, str] = {}
     for source in sources:
         wanted = {one.spec_id for one in merged.conflicts if one.source == source.name}
-        specs |= {key: Spec.from_json(text) for key, text in spec_json(source, wanted).items()}
+        specs |= spec_json(source, wanted)
     for conflict in merged.conflicts:
-        spec = specs[conflict.spec_id]
-        name = f"{describe_model(spec.model)} on {describe_data(spec.data)}, seed {conflict.seed}"
-        notice(f"Conflict with {conflict.source}: {name}: {conflict.reason}")
+        name = describe_stored(conflict.spec_id, specs[conflict.spec_id])
+        notice(f"Conflict with {conflict.source}: {name}, seed {conflict.seed}: {conflict.reason}")
