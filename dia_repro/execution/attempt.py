@@ -139,7 +139,7 @@ class Attempt:
         if loaded and loaded.content.get(DATA, self.digest) != self.digest:
             raise OtherDataError(f"{folder.shown(loaded.name)} was trained on other data")
         history = loaded.content["history"] if loaded else []
-        lease = self._take(summary, folder, self._provenance(len(history)))
+        lease = self._take(summary, folder, self._provenance(dataset, len(history)))
         state, reason, best = State.FAILED, None, None
         with Heartbeat(self.run_store, lease) as self.heartbeat:
             try:
@@ -208,8 +208,9 @@ class Attempt:
         if differences:
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
-    def _provenance(self, epochs: int) -> dict[str, Any]:
-        found = collect(self.environment, self.device, self.job.command, self.digest, epochs)
+    def _provenance(self, dataset: AnyDataset, epochs: int) -> dict[str, Any]:
+        data = (self.digest, len(dataset.test))
+        found = collect(self.environment, self.device, self.job.command, *data, epochs)
         commit = (found.git_commit, found.git_clean)
         if commit != code_at_start() or found.code_sha256 != package_files():
             self._notice("the code's checkout has changed since its process began: not clean")

@@ -56,6 +56,7 @@ class Provenance:
         code_sha256: `files_at_start`.
         pillow: its version where it decodes images while the run is trained.
         data_sha256: of pixels and labels.
+        test_images: how many images are in the test set.
         from_epoch: epochs that were done before this attempt.
         deterministic: whether the same attempt on this machine would give the same bits.
     """
@@ -73,6 +74,7 @@ class Provenance:
     pillow: str | None
     command: str
     data_sha256: str
+    test_images: int
     from_epoch: int
     deterministic: bool
 
@@ -181,7 +183,12 @@ def package_version(attention: AttentionSpec | None = None) -> str:
 
 
 def collect(
-    environment: Environment, device: torch.device, command: str, data_sha256: str, from_epoch: int
+    environment: Environment,
+    device: torch.device,
+    command: str,
+    data_sha256: str,
+    test_images: int,
+    from_epoch: int,
 ) -> Provenance:
     """Return the provenance of an attempt that this process makes on a device."""
     commit, clean = code_state()
@@ -199,6 +206,7 @@ def collect(
         pillow=environment.pillow,
         command=command,
         data_sha256=data_sha256,
+        test_images=test_images,
         from_epoch=from_epoch,
         deterministic=device.type == "cpu" or environment.deterministic,
     )
