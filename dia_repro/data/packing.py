@@ -85,8 +85,8 @@ class Job:
             side=self.side,
             quality=self.quality,
             classes=self.source.classes,
-            train=self.source.training_images,
-            test=self.source.test_images,
+            train=len(self.source.train),
+            test=len(self.source.test),
             name_bytes=name_bytes,
             index_hash=index_hash,
         )

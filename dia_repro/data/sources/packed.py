@@ -40,6 +40,7 @@ from dia_repro.data.registry import (
     Source,
     own_folder,
     own_images,
+    reading,
     register,
 )
 from dia_repro.experiments.names import FOLDER, LARGEST_SIDE, PACKED, DataLocation
@@ -194,15 +195,14 @@ def open_pack(root: Path) -> Pack:
         DataError: it is no pack, not complete, damaged, or of another version.
     """
     try:
-        if not root.is_dir():
-            raise DataError(f"there is no pack {root}: 'dia-repro data pack' makes one")
-        if not (root / MANIFEST).is_file():
-            raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
-        manifest = _manifest(root / MANIFEST)
-        rows = _index(root / INDEX, manifest)
-        images = ImagesFile(root / IMAGES)
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
+        with reading(root):
+            if not root.is_dir():
+                raise DataError(f"there is no pack {root}: 'dia-repro data pack' makes one")
+            if not (root / MANIFEST).is_file():
+                raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
+            manifest = _manifest(root / MANIFEST)
+            rows = _index(root / INDEX, manifest)
+            images = ImagesFile(root / IMAGES)
     except UnfitImageError as error:
         raise DataError(f"{root} is damaged ({error}): {AGAIN}") from error
     total = int(rows["size"].sum())
