@@ -1,4 +1,4 @@
-"""An attention kind of one's own, as docs/own-attention.md shows it, in the files of a user's folder."""
+"""The attention kind of docs/own-attention.md, in the files of a user's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results that the repository holds: made of the runs beside them by the commands in docs/results.md."""
+"""The repository's results are those of its runs, by the commands in docs/results.md."""
 
 from __future__ import annotations
 

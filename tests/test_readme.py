@@ -21,9 +21,7 @@ PAGES = {
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
 }
 README, RESULTS = PAGES["README.md"], PAGES["docs/results.md"]
-BLOCKS = [
-    block for text in PAGES.values() for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-]
+BLOCKS = re.findall(r"```python\n(.*?)```", "\n".join(PAGES.values()), re.DOTALL)
 LONGEST = 170  # lines of the README: a stranger reads no more
 
 
