@@ -17,7 +17,7 @@ import dia_repro
 from dia_repro.errors import ABSENT
 from dia_repro.plugins import VARIABLE
 from tests.helpers import Result, clean_environment, cli
-from tests.own_kind import ARTIFACT, SECTION, TEST, UNIT, write_eca
+from tests.own_kind import ARTIFACT, PAGE, TEST, UNIT, write_eca
 
 PACKAGE = Path(dia_repro.__file__).parent
 SMALL = ARTIFACT.replace("(20, 56)", "(11,)")
@@ -50,7 +50,7 @@ def shown(mine: Path, *arguments: str) -> dict[tuple[str, str], str]:
 
 @pytest.mark.slow
 def test_eca_is_trained_next_to_table_5_by_one_command(mine: Path) -> None:
-    assert "dia-repro run table5 --attention eca:kernel=5" in SECTION
+    assert "dia-repro run table5 --attention eca:kernel=5" in PAGE
     attention = ("--attention", "eca:kernel=5")
     done = train(mine, "run", "table5", *attention, "--only", "ResNet83", *QUICK)
     assert done.returncode == 0, done.stderr
