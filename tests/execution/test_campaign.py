@@ -20,6 +20,7 @@ from dia_repro.execution.messages import Outcome
 from dia_repro.execution.options import Resources, Selection, command_line, options_of
 from dia_repro.execution.requests import NoSuchNetworkError, narrowed
 from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
 from tests.helpers import clean_environment
