@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 SIZES = "accuracy-parameters"
 V = TypeVar("V")
-Files = dict[str, bytes]  # by kind
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Pictures:
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
-        self._drawn: dict[Path, Future[Files]] = {}
+        self._drawn: dict[Path, Future[dict[str, bytes]]] = {}
 
     def draw(self, path: Path, how: Callable[[V], Figure], value: V) -> None:
         """Begin to draw a value.
@@ -68,8 +67,10 @@ class Pictures:
         Args:
             path: of its files, without a suffix.
         """
+        from dia_repro.rendering.images import draw
+
         with environment(SAFE_PATH):  # it may start a process
-            self._drawn[path] = self._pool.submit(_files, how, value)
+            self._drawn[path] = self._pool.submit(draw, how, value)
 
     def write(self) -> list[Path]:
         """Write every kind of file of each picture, and say so; gives their PNG files."""
@@ -80,23 +81,13 @@ class Pictures:
 def drawing() -> Iterator[Pictures]:
     """Processes that draw, as many as there are cores for."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores(), 4), context, initializer=_leave_signals) as pool:
+    leave = (signal.SIGINT, signal.SIG_IGN)  # to this process, which ends them
+    with ProcessPoolExecutor(min(cores(), 4), context, signal.signal, leave) as pool:
         try:
             yield Pictures(pool)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _leave_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for us ends us
-
-
-def _files(how: Callable[[V], Figure], value: V) -> Files:
-    from dia_repro.rendering.images import KINDS, to_bytes
-
-    figure = how(value)
-    return {kind: to_bytes(figure, kind) for kind in KINDS}
 
 
 def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
@@ -219,10 +210,12 @@ def draw_gradients(
 
 
 def _write_figure(path: Path, figure: Figure, csv: str) -> None:
-    _write(path, {**_files(lambda drawn: drawn, figure), "csv": csv.encode()})
+    from dia_repro.rendering.images import to_files
+
+    _write(path, {**to_files(figure), "csv": csv.encode()})
 
 
-def _write(path: Path, files: Files) -> Path:
+def _write(path: Path, files: dict[str, bytes]) -> Path:
     from dia_repro.rendering.files import write_bytes
 
     for kind, content in files.items():

@@ -23,6 +23,7 @@ from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import main as entry
 from dia_repro.cli.environment import own_command
 from dia_repro.data.sources.cifar import loader_of
+from dia_repro.execution import estimates
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
@@ -216,11 +217,11 @@ def small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attributes = write_cifar(tmp_path / "data", loader_of("cifar100"))
     small = type("Small", (loader_of("cifar100"),), attributes)
     monkeypatch.setattr(datasets, "CIFAR100", small)
+    monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 1e-3)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["dia-repro", "run", "table5", "--device", "cpu"])
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_cifar")
 def test_long_runs_on_a_cpu_need_somebody_to_ask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -232,7 +233,6 @@ def test_long_runs_on_a_cpu_need_somebody_to_ask(
     assert not (tmp_path / "runs.db").exists()
 
 
-@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_cifar")
 def test_somebody_who_says_no_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
