@@ -119,7 +119,7 @@ class Program:
         folder = Path(self._folder.name)
         self._outputs = [folder / "stdout", log or folder / "stderr"]
         # What libraries read when they are loaded has an effect in a new process alone.
-        plain = all(name.startswith("DIA_REPRO_") for name in environment)
+        plain = all(name.startswith(("DIA_REPRO_", "AWS_", "TMPDIR")) for name in environment)
         self._process = forkserver.CONTEXT.Process(
             target=_command,
             args=(module, arguments, cwd, clean_environment(**environment), self._outputs, plain),

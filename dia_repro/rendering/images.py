@@ -180,7 +180,9 @@ def frame(
 def fix_layout(figure: Figure) -> None:
     """Lay out a figure's panels once and for all, not anew for each file."""
     literal_texts(figure)
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     # Not "none": that would leave a placeholder, for which each file is drawn twice.
     figure.set_layout_engine(None)
     # The layout's solver adds up in an order that differs between processes, and with it the last

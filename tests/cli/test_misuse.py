@@ -88,7 +88,7 @@ def test_settings_come_from_the_environment_unless_a_flag_says_otherwise(tmp_pat
 def test_no_gpu_and_the_papers_protocol_tell_the_cost_and_how_to_get_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 1e-3)
+    monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 0.1)
     result = run_command("run", "table5", "--device", "cpu", cwd=tmp_path)
     assert result.code == 3
     cost, complaint = result.stderr.strip().splitlines()

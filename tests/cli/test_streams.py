@@ -37,8 +37,19 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-@pytest.mark.parametrize(("words", "code"), [("show table5", 0), ("show nothing", 2)])
+ALL_CLOSED = ">&- 2>&- <&-"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "closed"),
+    [
+        *(("show table5", 0, closed) for closed in (">&-", "2>&-", "<&-", ALL_CLOSED)),
+        ("show nothing", 2, "2>&-"),
+        ("show nothing", 2, ALL_CLOSED),
+        pytest.param("show nothing", 2, ">&-", marks=pytest.mark.exhaustive),
+        pytest.param("show nothing", 2, "<&-", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_closed_streams_change_no_exit_code(
     words: str, code: int, closed: str, tmp_path: Path
 ) -> None:
