@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -37,15 +38,23 @@ CELL_HEADER = (
 )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A working folder whose database has all of Table 5's demo runs, as if trained here."""
-    database = open_database(str(tmp_path / "runs.db"), create=True)
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that has all of Table 5's demo runs, as if trained here."""
+    path = tmp_path_factory.mktemp("filled") / "runs.db"
+    database = open_database(str(path), create=True)
     for number, spec in enumerate(TABLE5.specs(DEMO).values()):
         add(database, spec, 0, [90.0 + number, 89.0 + number], parameters=1_000_000 + number)
     database.close()
-    with sqlite3.connect(tmp_path / "runs.db") as connection:
+    with sqlite3.connect(path) as connection:
         connection.execute("update provenance set device = ?", (device_name(torch.device("cpu")),))
+    return path
+
+
+@pytest.fixture
+def folder(filled: Path, tmp_path: Path) -> Path:
+    """Return a working folder with that database."""
+    shutil.copy(filled, tmp_path)
     return tmp_path
 
 
