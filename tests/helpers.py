@@ -109,15 +109,15 @@ class Program:
     """A program in a session of its own, forked like a command; used like a `subprocess.Popen`.
 
     Args:
-        log: the file that is its standard error, if another one than that which is read.
+        log: path of the file that is its standard error, if another one than that which is read.
     """
 
     def __init__(
-        self, module: str, *arguments: str, cwd: Path, log: Path | None = None, **environment: str
+        self, module: str, *arguments: str, cwd: Path, log: str = "", **environment: str
     ) -> None:
         self._folder = TemporaryDirectory()
         folder = Path(self._folder.name)
-        self._outputs = [folder / "stdout", log or folder / "stderr"]
+        self._outputs = [folder / "stdout", Path(log or folder / "stderr")]
         # What libraries read when they are loaded has an effect in a new process alone.
         plain = all(name.startswith(("DIA_REPRO_", "AWS_", "TMPDIR")) for name in environment)
         self._process = forkserver.CONTEXT.Process(

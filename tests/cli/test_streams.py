@@ -129,7 +129,7 @@ def test_training_goes_on_without_a_reader_of_its_log(tmp_path: Path) -> None:
 def test_training_goes_on_where_its_log_has_no_room(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     words = f"{TRAIN} --only ResNet83 --epochs 2".split()
-    with Program("dia_repro.cli.main", *words, cwd=tmp_path, log=Path("/dev/full")) as process:
+    with Program("dia_repro.cli.main", *words, cwd=tmp_path, log="/dev/full") as process:
         assert process.wait(timeout=300) == 0
     assert states(tmp_path) == [State.FINISHED]
 
@@ -145,7 +145,7 @@ def test_log_that_nobody_reads_holds_up_no_stop(terminal: bool, tmp_path: Path) 
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     words = f"{TRAIN} --only ResNet83 --epochs 9999".split()
     ours, theirs = pty.openpty() if terminal else os.pipe()
-    log = Path(f"/proc/{os.getpid()}/fd/{theirs}")
+    log = f"/proc/{os.getpid()}/fd/{theirs}"
     with Program("dia_repro.cli.main", *words, cwd=tmp_path, log=log) as process:
         text = b""
         while b"top-1" not in text and select.select([ours], [], [], 120)[0]:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from multiprocessing.forkserver import _forkserver as server  # type: ignore[attr-defined]
+from multiprocessing import forkserver
 from pathlib import Path
 
 from dia_repro.execution.executors.local import LocalExecutor
@@ -19,16 +19,21 @@ from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 
 
+def server() -> int:
+    number: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return number
+
+
 def between_runs() -> None:
     """Train two runs one after the other; the server is killed when the first one has ended."""
     known: list[int] = []
 
     def on_message(_job: Job, message: Message) -> None:
         if isinstance(message, Ended) and not known:
-            known.append(server._forkserver_pid)
+            known.append(server())
             os.kill(known[0], signal.SIGKILL)
-        elif isinstance(message, Progress) and known and server._forkserver_pid not in known:
-            known.append(server._forkserver_pid)
+        elif isinstance(message, Progress) and known and server() not in known:
+            known.append(server())
             process = Path(f"/proc/{known[1]}")
             print((process / "status").read_text())
             print("started safely", "PYTHONSAFEPATH=1" in (process / "environ").read_text())
@@ -50,7 +55,7 @@ def under_runs(number: int) -> None:
             return
         seen.add(job.run_id)
         if len(seen) == 2 and not done:
-            os.kill(server._forkserver_pid, number)
+            os.kill(server(), number)
             done.append(number)
             time.sleep(1)
             first = executor._active[0].process.pid
