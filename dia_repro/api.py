@@ -13,7 +13,7 @@ What each column of results means, its unit and its dtype: `results.columns()`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
@@ -28,10 +28,11 @@ from dia_repro.execution.options import (
     DEFAULT_DATABASE,
     Resources,
     Selection,
+    brief,
     command_line,
     options_of,
 )
-from dia_repro.execution.requests import find_data, narrowed, wanted
+from dia_repro.execution.requests import find_data, names_of_claims, narrowed, wanted
 from dia_repro.experiments.names import Keep
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
 from dia_repro.results.database import Database, open_existing
@@ -43,10 +44,11 @@ if TYPE_CHECKING:
     from dia_repro.execution.campaign import Campaign, Summary
     from dia_repro.execution.plan import Plan
 
+Location = str | os.PathLike[str]
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS)
 
 
-def open_results(location: str | os.PathLike[str] = DEFAULT_DATABASE) -> Results:
+def open_results(location: Location = DEFAULT_DATABASE) -> Results:
     """Return the results in a database, which is only read.
 
     Args:
@@ -56,15 +58,16 @@ def open_results(location: str | os.PathLike[str] = DEFAULT_DATABASE) -> Results
         NoDatabaseError: there is no such file.
         ForeignDatabaseError: it is no database of this version of dia-repro.
         DatabaseError: it cannot be read.
+        UsageError: the location is neither text nor a path.
     """
-    return Results(open_existing(os.fspath(location)))
+    return Results(open_existing(_location(location, "location")))
 
 
 def run(
     *artifacts: str,
-    database: str = DEFAULT_DATABASE,
-    data: str | Path = DEFAULT_DATA,
-    checkpoints: str | None = None,
+    database: Location = DEFAULT_DATABASE,
+    data: Location = DEFAULT_DATA,
+    checkpoints: Location | None = None,
     deterministic: bool = False,
     keep: str = Keep.LAST,
     yes: bool = False,
@@ -95,8 +98,8 @@ def run(
 
 def plan(
     *artifacts: str,
-    database: str = DEFAULT_DATABASE,
-    data: str | Path = DEFAULT_DATA,
+    database: Location = DEFAULT_DATABASE,
+    data: Location = DEFAULT_DATA,
     **options: Any,
 ) -> Plan:
     """Return which runs artifacts need, which are done, and what the rest would cost.
@@ -113,12 +116,13 @@ def plan(
 def _campaign(
     artifacts: tuple[str, ...],
     options: Mapping[str, Any],
-    database: str,
-    data: str | Path,
-    checkpoints: str | None,
+    database: Location,
+    data: Location,
+    checkpoints: Location | None,
 ) -> Campaign:
     from dia_repro.execution.campaign import Campaign  # brings torch
 
+    _check_names(artifacts)
     asked = dict(options)
     groups = [
         {one.name: asked.pop(one.name) for one in fields(group) if one.name in asked}
@@ -127,7 +131,28 @@ def _campaign(
     if asked:
         raise UsageError(f"unknown option {min(asked)!r}: see dia_repro.execution.options")
     selection, resources = options_of(Selection, groups[0]), options_of(Resources, groups[1])
-    return Campaign(artifacts, selection, resources, str(database), Path(data), checkpoints)
+    return Campaign(
+        artifacts,
+        selection,
+        resources,
+        _location(database, "database"),
+        Path(_location(data, "data")),
+        None if checkpoints is None else _location(checkpoints, "checkpoints"),
+    )
+
+
+def _location(value: Location, name: str) -> str:
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise UsageError(f"{name}: a path or a URL, not {brief(value)}") from None
+
+
+def _check_names(names: Iterable[object]) -> None:
+    """Raise `UsageError` for a name of an artifact, or of one of its cells, that is no text."""
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"a name is a text such as 'table5', not {brief(name)}")
 
 
 class Results:
@@ -138,7 +163,18 @@ class Results:
     """
 
     def __init__(self, database: Database) -> None:
-        self.database = database
+        self._database: Database | None = database
+
+    @property
+    def database(self) -> Database:
+        """Return the open database.
+
+        Raises:
+            UsageError: it is closed.
+        """
+        if self._database is None:
+            raise UsageError("these results are closed: open them again with open_results")
+        return self._database
 
     def __enter__(self) -> Results:
         return self
@@ -152,8 +188,10 @@ class Results:
         self.close()
 
     def close(self) -> None:
-        """Close the database."""
-        self.database.close()
+        """Close the database; closing it again changes nothing."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
     def runs(self) -> pd.DataFrame:
         """Return one row a run: its experiment, state and accuracy."""
@@ -183,17 +221,29 @@ class Results:
         value = chosen.compute(self.database, request, selected.seeds)
         return frame_of(CELLS, cell_records(value))
 
-    def claims(self, **selection: Any) -> pd.DataFrame:
+    def claims(self, *artifacts: str, **selection: Any) -> pd.DataFrame:
         """Return one row for each comparison of each claim, with the claim's verdict.
 
-        Args, Raises:
-            As of `cells`.
+        Args:
+            artifacts: names; only claims on these, by default on all.
+            selection: as of `cells`; `only` leaves the claims on networks that it names. Claims
+                are judged by every seed there is, on the artifacts' own networks: neither `seeds`
+                nor `attention` is taken.
+
+        Raises:
+            UsageError: an argument has none of the values that it can have.
         """
         from dia_repro.claims.evaluate import evaluate_claims
         from dia_repro.claims.verdicts import verdict_records
 
-        asked = self._wanted(options_of(Selection, selection))
-        return frame_of(CLAIMS, verdict_records(evaluate_claims(self.database, asked)))
+        _check_names(artifacts)
+        if foreign := {"seeds", "attention"} & selection.keys():
+            raise UsageError(f"claims take no {min(foreign)}: every seed counts, of any network")
+        selected = options_of(Selection, selection)
+        chosen = narrowed(choose(artifacts or ["all"]), selected.only)
+        about = names_of_claims(chosen, selected.only)
+        verdicts = evaluate_claims(self.database, self._wanted(selected))
+        return frame_of(CLAIMS, verdict_records(one for one in verdicts if one.claim in about))
 
     def explain(
         self, artifact: str, row: str, column: str, metric: str | None = None, **selection: Any
@@ -213,6 +263,7 @@ class Results:
         from dia_repro.artifacts.lookup import find_entry
         from dia_repro.rendering.explanations import explanation_records
 
+        _check_names([row, column] if metric is None else [row, column, metric])
         chosen, selected, asked = self._select(artifact, selection)
         entry = find_entry(chosen, row, column)
         request = best_covered(chosen, self.database, asked)
@@ -240,6 +291,7 @@ class Results:
     def _select(
         self, artifact: str, selection: Mapping[str, Any]
     ) -> tuple[TableArtifact, Selection, Wanted]:
+        _check_names([artifact])
         selected = options_of(Selection, selection)
         chosen = choose([artifact], selected.attention)
         if len(chosen) != 1:

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import dia_repro
-from dia_repro.api import Results
+from dia_repro.api import Results, _campaign
 from dia_repro.artifacts.lookup import UnknownCellError
 from dia_repro.errors import UsageError
 from dia_repro.results.backends import ForeignDatabaseError
@@ -114,6 +115,7 @@ def test_a_database_that_may_not_be_written_is_read(tmp_path: Path) -> None:
 
 def test_wrong_names_are_one_line(results: Results, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database" * 100)
+    number: Any = 164
     calls: tuple[tuple[type[Exception], Callable[[], object]], ...] = (
         (NoDatabaseError, lambda: dia_repro.open_results(tmp_path / "none.db")),
         (ForeignDatabaseError, lambda: dia_repro.open_results(tmp_path / "text.db")),
@@ -124,11 +126,48 @@ def test_wrong_names_are_one_line(results: Results, tmp_path: Path) -> None:
         (UsageError, lambda: results.cells("table5", protocl="demo")),
         (UsageError, lambda: results.cells("table5", seeds=0)),
         (UnknownCellError, lambda: results.explain("table5", "DIANet", "165")),
+        (UsageError, lambda: results.cells(number)),
+        (UsageError, lambda: results.explain("table5", "DIANet", number)),
+        (UsageError, lambda: results.explain("table5", "DIANet", "164", number)),
+        (UsageError, lambda: results.cells("table5", seeds=results.columns())),
+        (UsageError, lambda: results.claims(seeds=3)),
+        (UsageError, lambda: results.claims(attention=["eca"])),
+        (UsageError, lambda: results.claims("table5", only=["ResNet84"])),
+        (UsageError, lambda: results.claims("table55")),
+        (UsageError, lambda: dia_repro.open_results(None)),
+        (UsageError, lambda: dia_repro.plan(5)),
+        (UsageError, lambda: dia_repro.plan(["table5"])),
+        (UsageError, lambda: dia_repro.plan("table5", database=None)),
+        (UsageError, lambda: dia_repro.plan("table5", data=5)),
+        (UsageError, lambda: dia_repro.run("table5", checkpoints=5)),
     )
     for error, call in calls:
         with pytest.raises(error) as refusal:
             call()
         assert "\n" not in str(refusal.value)
+        assert len(str(refusal.value)) < 400
+
+
+def test_checkpoints_may_be_a_path(tmp_path: Path) -> None:
+    places = tmp_path / "runs.db", tmp_path / "data", tmp_path / "weights"
+    campaign = _campaign(("table5",), {"protocol": "demo"}, *places)
+    assert (campaign.database, campaign.checkpoints) == (str(places[0]), str(places[2]))
+
+
+def test_claims_are_those_of_the_command(results: Results) -> None:
+    options = ("--protocol", "demo", "--only", "ResNet245", "--format", "csv")
+    shown = cli("claims", "table5", *options, cwd=ROOT)
+    claims = results.claims("table5", protocol="demo", only=["ResNet245"])
+    assert claims.to_csv(index=False, lineterminator="\n") == shown.stdout
+    assert 0 < claims["claim"].nunique() < results.claims(protocol="demo")["claim"].nunique()
+
+
+def test_closed_results_say_so() -> None:
+    with dia_repro.open_results(PUBLISHED) as results:
+        pass
+    results.close()
+    with pytest.raises(UsageError, match="these results are closed"):
+        results.runs()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dia_repro.artifacts.contributions import Contribution, contributions
 from dia_repro.artifacts.lookup import find_metric
+from dia_repro.artifacts.metrics import METRICS, Contribution, contributions
 from dia_repro.artifacts.table import Cell, Entry, TableArtifact, TableValue
 from dia_repro.experiments.names import Precision
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
@@ -15,41 +15,23 @@ from dia_repro.results.histories import History, histories
 from dia_repro.results.queries import RunSummary, runs_of
 from dia_repro.results.schema import DONE, State
 
-HOW = {
-    "params": "Parameters in millions, counted on the network that was trained",
-    "params_delta": "Parameters in millions, minus those of {other}",
-    "params_drop": "Parameters of {other} in millions, minus this network's",
-    "top1": "The highest test accuracy over the epochs of a finished run, averaged over seeds",
-    "top1_last": "The test accuracy after the last epoch of a finished run, averaged over seeds",
-    "top1_drop": "The highest test accuracy over epochs of {other}, minus this network's with the "
-    "same seed, averaged over seeds",
-}
-# Metrics that say how the network differs from another one.
-CHANGES = ("params_delta", "params_drop", "top1_drop")
-BEST, LAST = ("top1", "top1_drop"), ("top1_last",)
-
 
 @dataclass(frozen=True)
 class RunBehind:
-    """A run that a cell looks at."""
+    """A run of a cell's experiments, with its history."""
 
     run: RunSummary
     history: History
 
     def epoch_for(self, metric: str) -> int | None:
-        """The epoch whose accuracy a metric takes, counted from 1; None where it takes none."""
-        if metric in BEST:
-            return self.history.best_epoch
-        return self.history.last_epoch if metric in LAST else None
+        """Return the epoch whose accuracy a metric takes, from 1; None where it takes none."""
+        epoch = METRICS[metric].epoch
+        return epoch(self.history) if epoch else None
 
     def value_for(self, metric: str) -> float | None:
-        """What the run says for a metric: an accuracy in %, or #P in millions."""
-        if metric in BEST:
-            return self.run.best_top1
-        if metric in LAST:
-            return self.run.last_top1
-        counted = self.run.parameters is not None and self.run.state in DONE
-        return (self.run.parameters or 0) / 1e6 if counted else None
+        """Return the run's value of a metric: an accuracy in %, or #P in millions."""
+        value = METRICS[metric].value(self.run)
+        return None if value is None else value / METRICS[metric].scale
 
 
 @dataclass(frozen=True)
@@ -69,12 +51,18 @@ class Experiment:
 
     @property
     def words(self) -> str:
-        """What `--only` needs to choose this network alone among the artifact's."""
+        """Return the words with which `--only` chooses this network alone."""
         return " ".join(self.entry.label.replace(",", " ").split())
+
+    @property
+    def best_run(self) -> RunSummary | None:
+        """Return the finished run with the highest accuracy, the first of several."""
+        finished = [one.run for one in self.runs if one.run.state is State.FINISHED]
+        return max(finished, key=lambda run: (run.best_top1 or 0.0, -run.id), default=None)
 
 
 @dataclass(frozen=True)
-class ExplainedFigure:
+class ExplainedValue:
     """A cell and how it is computed.
 
     Attributes:
@@ -88,95 +76,95 @@ class ExplainedFigure:
 
     @property
     def is_change(self) -> bool:
-        """Whether it says how the network differs from another one."""
-        return self.cell.metric in CHANGES
+        """Return whether the value is a difference from another network's."""
+        return METRICS[self.cell.metric].sign != 0
 
     @property
     def used(self) -> frozenset[int]:
-        """Numbers of the runs behind the mean, those it is compared with included."""
+        """Return numbers of the runs behind the mean, those it is compared with included."""
         runs = [run for one in self.contributions for run in (*one.runs, *one.compared)]
         return frozenset(run.id for run in runs)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the figures in one cell of an artifact come from.
+    """The values in one cell of an artifact, with the runs that they come from.
 
     Attributes:
-        label: of the artifact, e.g. "Table 5".
-        seeds: how many a cell should have.
+        value: the whole artifact.
         own: the experiment in that cell.
-        compared: the one that changes are counted from; None where no figure is a change.
+        compared: the one that changes are counted from; None where no value is a change.
     """
 
-    artifact: str
-    label: str
-    request: Request
-    seeds: int
-    figures: tuple[ExplainedFigure, ...]
+    value: TableValue
+    values: tuple[ExplainedValue, ...]
     own: Experiment
     compared: Experiment | None
 
     @property
     def experiments(self) -> tuple[Experiment, ...]:
-        """Those whose runs matter."""
+        """Return the experiments whose runs matter."""
         return (self.own,) if self.compared is None else (self.own, self.compared)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What there is to show of an artifact.
+    """All that the database has on an artifact.
 
     Attributes:
         experiments: by (row, column), those that it only compares with included; in its order.
     """
 
-    artifact: TableArtifact
     value: TableValue
     experiments: dict[tuple[str, str], Experiment]
 
     @property
     def behind(self) -> tuple[RunBehind, ...]:
-        """All runs with their histories, each once."""
+        """Return all runs with their histories, each once."""
         experiments = self.experiments.values()
         return tuple({of.run.id: of for one in experiments for of in one.runs}.values())
 
     @property
     def runs(self) -> tuple[RunSummary, ...]:
-        """All runs, each once."""
+        """Return all runs, each once."""
         return tuple(one.run for one in self.behind)
 
     @property
     def needed(self) -> int:
-        """How many runs a complete artifact rests on."""
+        """Return the number of runs of a complete artifact."""
         return len({one.spec.spec_id for one in self.experiments.values()}) * self.value.seeds
 
     @property
     def done(self) -> int:
-        """How many of those have a result: they finished, or diverged."""
+        """Return how many of those have a result: they finished, or diverged."""
         by_spec = {one.spec.spec_id: one for one in self.experiments.values()}.values()
         with_result = (sum(r.run.state in DONE for r in one.runs) for one in by_spec)
         return sum(min(count, self.value.seeds) for count in with_result)
 
     @property
+    def state(self) -> str:
+        """Return whether it is complete, partial or missing."""
+        return "complete" if self.done >= self.needed else "partial" if self.done else "missing"
+
+    @property
     def diverged(self) -> int:
-        """How many diverged."""
+        """Return how many runs diverged."""
         return sum(run.state is State.DIVERGED for run in self.runs)
 
 
 @one_state
-def gather(artifact: TableArtifact, database: Database, value: TableValue) -> Findings:
+def gather(database: Database, value: TableValue) -> Findings:
     """Return all that the database has on an artifact, under the request that its value answers."""
     found = runs_of(database, (spec.spec_id for spec in value.specs.values()))
     known = histories(database, [run.id for runs in found.values() for run in runs])
     experiments = {}
-    for entry in artifact.entries:
+    for entry in value.artifact.entries:
         spec = value.specs[entry.row, entry.column]
         by_seed = sorted(found[spec.spec_id], key=lambda run: run.seed)
         behind = tuple(RunBehind(run, known[run.id]) for run in by_seed)
         said = precision_said(entry, value.request)
         experiments[entry.row, entry.column] = Experiment(entry, spec, said, behind)
-    return Findings(artifact, value, experiments)
+    return Findings(value, experiments)
 
 
 @one_state
@@ -204,20 +192,17 @@ def explain(
     if metric is not None:
         chosen = find_metric(artifact, [cell.metric for cell in cells], metric)
         cells = [cell for cell in cells if cell.metric == chosen]
-    experiments = gather(artifact, database, value).experiments
+    experiments = gather(database, value).experiments
     own = experiments[entry.row, entry.column]
     compared = None
-    if entry.compared_with and any(cell.metric in CHANGES for cell in cells):
+    if entry.compared_with and any(METRICS[cell.metric].sign for cell in cells):
         compared = experiments[entry.compared_with]
     runs = [behind.run for behind in own.runs]
     against = [behind.run for behind in compared.runs] if compared else []
     return Explanation(
-        artifact=artifact.name,
-        label=value.label,
-        request=request,
-        seeds=value.seeds,
-        figures=tuple(
-            ExplainedFigure(
+        value=value,
+        values=tuple(
+            ExplainedValue(
                 cell,
                 _how(cell, compared.entry if compared else None),
                 tuple(contributions(cell.metric, runs, against)),
@@ -230,14 +215,14 @@ def explain(
 
 
 def precision_said(entry: Entry, request: Request) -> bool:
-    """Whether a machine with or without a GPU would train something else if it is not named."""
+    """Return whether a machine with or without a GPU would train another spec by default."""
     defaults = (GPU_PRECISION[request.protocol], Precision.FP32)
     silent = (replace(request, precision=one, precision_asked=False) for one in defaults)
     return any(entry.spec(one) != entry.spec(request) for one in silent)
 
 
 def _how(cell: Cell, other: Entry | None) -> str:
-    text = HOW[cell.metric].format(other=other.label if other else "")
+    text = METRICS[cell.metric].how.format(other=other.label if other else "")
     if not cell.diverged:
         return f"{text}."
     runs = "1 diverged run is" if cell.diverged == 1 else f"{cell.diverged} diverged runs are"

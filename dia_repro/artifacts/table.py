@@ -16,7 +16,7 @@ from itertools import pairwise
 from string import ascii_lowercase
 from typing import Literal
 
-from dia_repro.artifacts.contributions import contributions
+from dia_repro.artifacts.metrics import METRICS, contributions
 from dia_repro.data import DataChoice
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.names import Precision, Protocol
@@ -53,7 +53,7 @@ class Entry:
         dataset: data that it is trained on in the paper.
         compared_with: (row, column) of the entry against which changes count; in an artifact of
             one's own, also the network that this one is claimed to be more accurate than.
-        augment: whether training images are varied.
+        augment: whether training images are augmented.
         numerics_matter: whether fp32 is trained unless the user asks for less.
         shown: False for a network that the table needs only to compare with.
     """
@@ -70,15 +70,15 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """A name for people, e.g. "DIANet ResNet164"."""
+        """Return a name for people, e.g. "DIANet ResNet164"."""
         return f"{self.column} {self.row}"
 
     def data(self, request: Request) -> DataChoice:
-        """What it is trained on, under a request."""
+        """Return the data that it is trained on, under a request."""
         return choose_data(self.model, self.dataset, request)
 
     def spec(self, request: Request) -> Spec:
-        """The experiment behind this cell of the table, under a request."""
+        """Return the experiment behind this cell of the table, under a request."""
         if self.numerics_matter and not request.precision_asked:
             request = replace(request, precision=Precision.FP32)
         return make_spec(self.model, self.network, self.dataset, request, augment=self.augment)
@@ -86,7 +86,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a table: the paper's, and ours with what it rests on.
+    """One value of a table: the paper's, and ours with the runs behind it.
 
     Attributes:
         metric: a metric of the paper's tables, or `top1_last` for the last epoch; `top1` is the
@@ -99,7 +99,7 @@ class Cell:
         diverged: runs that ended in a loss that is not finite.
         status: `complete`, `partial`, `diverged` or `missing`.
         runs: numbers of the runs that were looked at.
-        uids: the runs behind the figure, by the names that they keep across databases, in the
+        uids: the runs behind the value, by the names that they keep across databases, in the
             order of their seeds: those that make up the mean, and those that diverged.
         compared_uids: the runs that a change is counted from.
     """
@@ -123,46 +123,6 @@ class Cell:
     runs: tuple[int, ...]
     uids: tuple[str, ...] = ()
     compared_uids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class TableValue:
-    """A table of the paper with our figures, ready to be drawn.
-
-    Attributes:
-        label: e.g. "Table 5".
-        is_figure: whether the paper shows a picture, of which this lists the networks.
-        in_paper: whether it is an artifact of the paper.
-        specs: the experiment at each (row, column).
-        own_data: whether data are the paper's.
-        comparable: whether the schedule is too, so that a difference means something.
-        mixed: environments, and seeds, that its runs differ in.
-    """
-
-    paper: PaperTable
-    label: str
-    is_figure: bool
-    in_paper: bool
-    headings: dict[str, str]
-    best_of: Literal["row", "column"] | None
-    row_heading: str
-    request: Request
-    specs: dict[tuple[str, str], Spec]
-    seeds: int
-    cells: tuple[Cell, ...]
-    own_data: bool
-    comparable: bool
-    mixed: Differences = field(default_factory=Differences)
-
-    @property
-    def printed(self) -> bool:
-        """Return whether the paper prints any value of it."""
-        return any(cell.paper is not None for cell in self.cells)
-
-    def find(self, row: str, column: str, metric: str) -> Cell | None:
-        """Our figure in that cell, if the table has one."""
-        key = (row, column, metric)
-        return next((c for c in self.cells if (c.row, c.column, c.metric) == key), None)
 
 
 @dataclass(frozen=True)
@@ -265,17 +225,17 @@ class TableArtifact:
         return list(added.items())
 
     def specs(self, request: Request) -> dict[tuple[str, str], Spec]:
-        """The experiment behind each (row, column)."""
+        """Return the experiment behind each (row, column)."""
         return {(entry.row, entry.column): entry.spec(request) for entry in self.entries}
 
     def as_usual(self, request: Request) -> Request:
-        """The request without its length where that is what each network has anyway."""
+        """Return the request without its length where that is what each network has anyway."""
         usual = replace(request, epochs=None)
         return usual if self.specs(usual) == self.specs(request) else request
 
     @one_state
     def compute(self, database: Database, request: Request, seeds: int | None = None) -> TableValue:
-        """The table from what the database holds.
+        """Return the table from what the database holds.
 
         Args:
             request: protocol, precision and data: only runs of exactly these specs count.
@@ -295,25 +255,7 @@ class TableArtifact:
             if entry.shown
             for cell in self._entry_cells(entry, specs, found, expected, request.protocol)
         )
-        own = all(
-            specs[entry.row, entry.column].data.dataset == entry.dataset for entry in self.entries
-        )
-        return TableValue(
-            paper=self.paper,
-            label=self.label,
-            is_figure=self.is_figure,
-            in_paper=self.in_paper,
-            headings=self.headings,
-            best_of=self.best_of,
-            row_heading=self.row_heading,
-            request=request,
-            specs=specs,
-            seeds=expected,
-            cells=cells,
-            own_data=own,
-            comparable=own and request.protocol is Protocol.PAPER and request.epochs is None,
-            mixed=mixed,
-        )
+        return TableValue(self, request, specs, expected, cells, mixed)
 
     def _entry_cells(
         self,
@@ -331,7 +273,7 @@ class TableArtifact:
         for printed in self._printed(entry):
             behind = contributions(printed.metric, runs, against)
             values = [one.value for one in behind]
-            accuracy = printed.metric.startswith("top1")
+            accuracy = METRICS[printed.metric].epoch is not None
             without_accuracy = [run for run in runs if accuracy and run.state is State.DIVERGED]
             diverged = len(without_accuracy)
             yield Cell(
@@ -363,6 +305,46 @@ class TableArtifact:
                     yield cell
                 if cell.metric == "top1":
                     yield PaperCell(self.name, entry.row, entry.column, "top1_last", "")
+
+
+@dataclass(frozen=True)
+class TableValue:
+    """A table of the paper with our values, ready to be drawn.
+
+    Attributes:
+        specs: the experiment at each (row, column).
+        seeds: how many a cell should have.
+        mixed: environments, and seeds, that its runs differ in.
+    """
+
+    artifact: TableArtifact
+    request: Request
+    specs: dict[tuple[str, str], Spec]
+    seeds: int
+    cells: tuple[Cell, ...]
+    mixed: Differences = field(default_factory=Differences)
+
+    @property
+    def own_data(self) -> bool:
+        """Return whether data are the paper's."""
+        entries = self.artifact.entries
+        return all(self.specs[one.row, one.column].data.dataset == one.dataset for one in entries)
+
+    @property
+    def comparable(self) -> bool:
+        """Return whether data and schedule are the paper's: else a difference means nothing."""
+        papers_own = self.request.protocol is Protocol.PAPER and self.request.epochs is None
+        return papers_own and self.own_data
+
+    @property
+    def printed(self) -> bool:
+        """Return whether the paper prints any value of it."""
+        return any(cell.paper is not None for cell in self.cells)
+
+    def find(self, row: str, column: str, metric: str) -> Cell | None:
+        """Return our value in that cell, if the table has one."""
+        key = (row, column, metric)
+        return next((c for c in self.cells if (c.row, c.column, c.metric) == key), None)
 
 
 def _other_seeds(found: Iterable[Sequence[RunSummary]]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -10,22 +11,20 @@ from functools import cache
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 import dia_repro
 from dia_repro import interrupts
 from dia_repro.cli import (
     analyze,
-    claims,
     data,
     db,
     doctor,
-    explain,
     params,
-    plan,
     report,
+    results,
     run,
     runs,
-    tables,
 )
 from dia_repro.cli.environment import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
@@ -47,6 +46,8 @@ ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
 LARGEST_TERMINAL = 10_000  # columns or lines
 NO_THREAD = "can't start new thread"  # Python's words
+# The line in which the loader of libraries, the C library or torch says so.
+NO_MEMORY = re.compile(".*(?:failed to map segment|allocate memory|out of memory).*", re.IGNORECASE)
 MOST_CHARACTERS = 200  # of an unexpected error's message
 
 app = typer.Typer(
@@ -71,22 +72,18 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Reproduces DIANet: Dense-and-Implicit Attention Network (AAAI 2020).
-
-    It trains the networks behind each table of the paper, keeps every result with its
-    provenance, and draws the tables with the paper's figures beside ours.
-    """
+    """Take the options of the program itself; its help is in `app`."""
 
 
 app.command()(run.run)
-app.command()(plan.plan)
-app.command()(tables.show)
-app.command()(claims.claims)
+app.command()(run.plan)
+app.command()(results.show)
+app.command()(results.claims)
 app.command()(report.report)
-app.command()(explain.explain)
+app.command()(results.explain)
 app.add_typer(runs.app, name="runs")
 app.command()(params.params)
 app.add_typer(data.app, name="data")
@@ -134,20 +131,27 @@ def _run(program: typer.Typer = app) -> int:
         return _fail("interrupted", INTERRUPTED)
     except ReaderGoneError:  # it has had enough, which is no failure
         return DONE
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ImportError, MemoryError) as error:
         return _fail(*_system_error(error))
     return code if isinstance(code, int) else DONE
 
 
-def _system_error(error: OSError | RuntimeError) -> tuple[str, int]:
+def _system_error(error: OSError | RuntimeError | ImportError | MemoryError) -> tuple[str, int]:
     """Return message and exit code where the system refused something, wherever that comes up.
 
     Raises:
-        RuntimeError: it is another error.
+        RuntimeError, ImportError: it is another error.
     """
     if isinstance(error, BlockingIOError) or NO_THREAD in str(error):  # of a fork; of a thread
         return "no more processes or threads can be started: see 'ulimit -u'", ABSENT
-    if isinstance(error, RuntimeError):
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        said = NO_MEMORY.search(str(error))
+        reason = f" ({said[0].strip()[:MOST_CHARACTERS]})" if said else ""
+        return (
+            f"there is not enough memory, or too little is allowed: see 'ulimit -v'{reason}",
+            ABSENT,
+        )
+    if not isinstance(error, OSError):
         raise error
     place = f"{error.filename}: " if error.filename else ""  # a full disk, a name too long
     return f"{place}{error.strerror or error}", RUN_FAILED

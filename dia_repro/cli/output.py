@@ -96,6 +96,6 @@ def watch(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def say_statements(statements: Sequence[object]) -> None:
-    """What the paper says of a figure, and whether it holds here."""
+    """Print the paper's statements on a figure, and whether they hold here."""
     for statement in statements:
         notice(f"The paper: {statement}.")

@@ -23,6 +23,7 @@ Options = TypeVar("Options")
 DEFAULT_DATABASE = "runs.db"
 # Hundreds of times the paper's longest training; a database has a row for each.
 MOST_EPOCHS = 100_000
+LONGEST_SHOWN = 100  # characters of a value that is refused
 DEFAULT_DATA = Path("data")
 
 
@@ -162,10 +163,16 @@ def options_of(kind: type[Options], values: Any) -> Options:
     except ValidationError as error:
         wrong = error.errors()[0]
         name = ".".join(map(str, wrong["loc"])) or kind.__name__.lower()
-        raise UsageError(f"{name}: {wrong['msg']}, not {wrong['input']!r}") from error
+        raise UsageError(f"{name}: {wrong['msg']}, not {brief(wrong['input'])}") from error
     for one in fields(options) if is_dataclass(options) else ():
         _check_range(one.name, getattr(options, one.name), one.metadata)
     return options
+
+
+def brief(value: object) -> str:
+    """Return a value as Python writes it, in one line that is not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _check_range(name: str, value: object, limits: Mapping[str, Any]) -> None:
@@ -173,7 +180,7 @@ def _check_range(name: str, value: object, limits: Mapping[str, Any]) -> None:
     low, high = limits.get("min", -math.inf), limits.get("max", math.inf)
     if isinstance(value, int | float) and not low <= value <= high:
         bound = f"at least {low}" if value < low else f"at most {high}"
-        raise UsageError(f"{name}: must be {bound}, not {value!r}")
+        raise UsageError(f"{name}: must be {bound}, not {brief(value)}")
 
 
 def command_line(

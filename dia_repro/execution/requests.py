@@ -157,6 +157,27 @@ def narrowed(artifacts: Sequence[TableArtifact], only: Sequence[str]) -> list[Ta
     ]
 
 
+def names_of_claims(artifacts: Iterable[TableArtifact], only: Sequence[str] = ()) -> set[str]:
+    """Return the names of claims on artifacts.
+
+    Args:
+        only: leave out claims on no network that has the words of one of these in its name.
+
+    Raises:
+        NoSuchNetworkError: one of them has no words.
+    """
+    from dia_repro.claims.evaluate import every_claim
+    from dia_repro.claims.evidence import cells_of, entry_at
+
+    names = {artifact.name for artifact in artifacts}
+    return {
+        claim.name
+        for claim in every_claim()
+        if claim.artifact in names
+        and any(is_named(entry_at(cell).label, only) for cell in cells_of(claim))
+    }
+
+
 def is_named(label: str, only: Sequence[str]) -> bool:
     """Return whether a network's name has all words of one of these, or there are none.
 

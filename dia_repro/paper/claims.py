@@ -12,7 +12,7 @@ from dia_repro.paper.facts import PaperTable, figures, read_toml, tables
 
 
 class Kind(StrEnum):
-    """How a claim is tested.
+    """Kind of test of a claim.
 
     The first four are decided by test accuracy over paired seeds, the next two by whether
     trainings blow up, the next three by counting networks, and the last three by analyses.
@@ -81,7 +81,7 @@ class Claim:
 
 
 def equal_within() -> float:
-    """How near two accuracies are "about equal", in percentage points.
+    """Return the largest difference of accuracies that are "about equal", in percentage points.
 
     It is the largest spread between seeds that the paper prints (Table 1): networks that are
     nearer to each other than that cannot be told apart by training each once.

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dia_repro.artifacts.explanation import (
-    BEST,
-    LAST,
     Experiment,
-    ExplainedFigure,
+    ExplainedValue,
     Explanation,
     RunBehind,
 )
+from dia_repro.artifacts.metrics import METRICS
 from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
 from dia_repro.experiments.spec import Spec
-from dia_repro.rendering.cells import CELL_FIELDS
+from dia_repro.rendering.cells import EXPLANATIONS
 from dia_repro.rendering.grid import CHANGE, MISSING, accuracy, protocol_name, signed
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record
 
-OF_CELL = CELL_FIELDS[: CELL_FIELDS.index("protocol") + 1]
-OF_EXPERIMENT = ("compared", "spec_id", "network", "dataset", "precision", "epochs", "command")
-OF_RUN = (
-    "run",
-    "uid",
-    "seed",
-    "state",
-    "reason",
-    "used",
-    "epoch",
-    "value",
-    "epochs_done",
-    "attempts",
-    "host",
-    "device",
-    "torch",
-    "git_commit",
-    "git_clean",
-    "ended_at",
-)
-EXPLANATION_FIELDS = (*OF_CELL, "how", *OF_EXPERIMENT, *OF_RUN)
+EXPLANATION_FIELDS = (*EXPLANATIONS.names, "command")
+OF_CELL = EXPLANATIONS.names[: EXPLANATIONS.names.index("how")]
+OF_RUN = EXPLANATIONS.names[EXPLANATIONS.names.index("run") :]
+OF_ATTEMPT = OF_RUN[OF_RUN.index("host") :]
 SHORT_COMMIT = 10
 CLEANNESS = {True: "", False: " modified", None: " (modified or not: unknown)"}
 
@@ -91,7 +73,7 @@ def explanation_records(explanation: Explanation, commands: Mapping[str, str]) -
         commands: by spec_id, what would train each experiment.
     """
     records: list[Record] = []
-    for figure in explanation.figures:
+    for figure in explanation.values:
         cell = asdict(figure.cell)
         known = {name: cell[name] for name in OF_CELL} | {"how": figure.how}
         for experiment in explanation.experiments:
@@ -113,7 +95,7 @@ def explanation_records(explanation: Explanation, commands: Mapping[str, str]) -
     return records
 
 
-def _run_record(one: RunBehind, figure: ExplainedFigure) -> dict[str, object]:
+def _run_record(one: RunBehind, figure: ExplainedValue) -> dict[str, object]:
     metric = figure.cell.metric
     return _run(one) | {
         "uid": one.run.uid,
@@ -124,7 +106,6 @@ def _run_record(one: RunBehind, figure: ExplainedFigure) -> dict[str, object]:
 
 
 def _run(one: RunBehind) -> dict[str, object]:
-    provenance = ("host", "device", "torch", "git_commit", "git_clean", "ended_at")
     return {
         "run": one.run.id,
         "seed": one.run.seed,
@@ -132,7 +113,7 @@ def _run(one: RunBehind) -> dict[str, object]:
         "reason": one.run.reason,
         "epochs_done": one.run.epochs,
         "attempts": len(one.history.attempts),
-        **{name: getattr(one.history.last, name, None) for name in provenance},
+        **{name: getattr(one.history.last, name, None) for name in OF_ATTEMPT},
     }
 
 
@@ -143,16 +124,16 @@ def to_people(explanation: Explanation, commands: Mapping[str, str]) -> Renderab
         commands: by spec_id.
     """
     own = explanation.own
-    environment = f"{protocol_name(explanation.request)} on {own.spec.data.dataset}"
-    title = f"{explanation.label}, {own.entry.label} ({environment})"
-    values = listing(VALUE_COLUMNS, [_value_texts(one) for one in explanation.figures])
+    environment = f"{protocol_name(explanation.value.request)} on {own.spec.data.dataset}"
+    title = f"{explanation.value.artifact.label}, {own.entry.label} ({environment})"
+    values = listing(VALUE_COLUMNS, [_value_texts(one) for one in explanation.values])
     parts: list[RenderableType] = [Text(title, style="bold"), Text(), values]
     for experiment in explanation.experiments:
         parts += [Text(), *_experiment_texts(explanation, experiment, commands)]
     return Group(*parts)
 
 
-def _value_texts(figure: ExplainedFigure) -> Record:
+def _value_texts(figure: ExplainedValue) -> Record:
     cell = figure.cell
     form = CHANGE if cell.metric == "params_delta" else ".2f"
     ours = MISSING if cell.ours_mean is None else signed(cell.ours_mean, form)
@@ -171,7 +152,7 @@ def _experiment_texts(
     role = "Compared with " if experiment is explanation.compared else "Runs of "
     yield Text(f"{role}{experiment.entry.label}", style="bold")
     if experiment.runs:
-        metrics = {one.cell.metric for one in explanation.figures}
+        metrics = {one.cell.metric for one in explanation.values}
         yield listing(RUN_COLUMNS, [_run_texts(metrics, experiment, r) for r in experiment.runs])
     else:
         yield Text("There are none yet.")
@@ -186,17 +167,17 @@ def describe_experiment(spec: Spec) -> str:
     return f"{network}, {describe_recipe(spec.recipe)}, {spec.precision}"
 
 
-def _run_texts(metrics: Collection[str], experiment: Experiment, one: RunBehind) -> Record:
-    best, last = one.epoch_for("top1"), one.epoch_for("top1_last")
-    counts = any(metric.startswith("params") for metric in metrics)
+def _run_texts(metrics: Iterable[str], experiment: Experiment, one: RunBehind) -> Record:
+    taken = {METRICS[metric].value for metric in metrics}
+
+    def at_epoch(metric: str) -> str | None:
+        value, epoch = one.value_for(metric), one.epoch_for(metric)
+        return None if value is None or epoch is None else f"{value:.2f} (epoch {epoch})"
+
     return {
         **_run(one),
         "epochs": experiment.spec.recipe.epochs,
-        "best": _at_epoch(one.run.best_top1, best) if {*BEST} & {*metrics} else None,
-        "last": _at_epoch(one.run.last_top1, last) if {*LAST} & {*metrics} else None,
-        "parameters": one.value_for("params") if counts else None,
+        "best": at_epoch("top1") if METRICS["top1"].value in taken else None,
+        "last": at_epoch("top1_last") if METRICS["top1_last"].value in taken else None,
+        "parameters": one.value_for("params") if METRICS["params"].value in taken else None,
     }
-
-
-def _at_epoch(top1: float | None, epoch: int | None) -> str | None:
-    return None if top1 is None or epoch is None else f"{top1:.2f} (epoch {epoch})"

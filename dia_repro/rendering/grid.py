@@ -94,6 +94,7 @@ class Grid:
 
 def make_grid(value: TableValue) -> Grid:
     """Return a table laid out as the paper does it, each of its values next to ours."""
+    artifact = value.artifact
     counted = any(cell.metric == "params" for cell in value.cells)
     headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
     if counted and not value.printed:
@@ -113,14 +114,14 @@ def make_grid(value: TableValue) -> Grid:
         )
 
     return Grid(
-        title=f"{value.label}. {value.paper.title}{conditions_of(value)}",
+        title=f"{artifact.label}. {artifact.paper.title}{conditions_of(value)}",
         notes=_notes(value),
-        row_heading=value.row_heading,
-        groups=tuple(value.headings.get(column, column) for column in value.paper.columns),
+        row_heading=artifact.row_heading,
+        groups=tuple(artifact.headings.get(column, column) for column in artifact.paper.columns),
         headings=tuple(headings),
         rows=tuple(
-            GridRow(row, tuple(cells_of(row, column) for column in value.paper.columns))
-            for row in value.paper.rows
+            GridRow(row, tuple(cells_of(row, column) for column in artifact.paper.columns))
+            for row in artifact.paper.rows
         ),
     )
 
@@ -189,12 +190,12 @@ def _difference(cell: Cell | None) -> str:
 
 def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
     """Yield the cells of the best accuracies, the paper's and ours, that the paper sets bold."""
-    rows, columns = value.paper.rows, value.paper.columns
+    paper = value.artifact.paper
     lines: list[list[tuple[str, str]]] = []
-    if value.best_of == "row":
-        lines = [[(row, column) for column in columns] for row in rows]
-    elif value.best_of == "column":
-        lines = [[(row, column) for row in rows] for column in columns]
+    if value.artifact.best_of == "row":
+        lines = [[(row, column) for column in paper.columns] for row in paper.rows]
+    elif value.artifact.best_of == "column":
+        lines = [[(row, column) for row in paper.rows] for column in paper.columns]
     for line in lines:
         for name, heading in (("paper", PAPER), ("ours_mean", BEST)):
             values = {at: getattr(value.find(*at, "top1"), name, None) for at in line}
@@ -233,7 +234,7 @@ def _notes(value: TableValue) -> tuple[str, ...]:
     notes = [ours]
     if any(cell.metric == "params_delta" for cell in value.cells):
         notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
-    if value.is_figure:
+    if value.artifact.is_figure:
         notes.insert(0, "Test accuracy (%) of the networks that the figure is drawn from.")
     elif value.printed and not value.comparable:
         notes.insert(

@@ -58,7 +58,8 @@ def draw_learning(learning: Learning) -> Figure:
             place.axis("off")
         for artist in (one for place in axes for one in (*place.lines, *place.texts)):
             artist.set_in_layout(False)  # they stay inside
-        title = f"{learning.value.label}. {WORDS[learning.measure]}{conditions_of(learning.value)}"
+        label = learning.value.artifact.label
+        title = f"{label}. {WORDS[learning.measure]}{conditions_of(learning.value)}"
         images.frame(figure, inches, title, " ".join(_caption(learning)), _handles(panels))
     return figure
 

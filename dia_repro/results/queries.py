@@ -26,8 +26,11 @@ from dia_repro.results.schema import (
 MOST = 2**31 - 1
 # Columns of `ProvenanceRow` that results may depend on; in some of them None says nothing.
 MAY_BE_UNKNOWN = ("git_clean", "step", "code_sha256", "pillow")
-ENVIRONMENT = ("device", "threads", "torch", "cuda", "package", "git_commit")
-ENVIRONMENT += (*MAY_BE_UNKNOWN, "data_sha256")
+ENVIRONMENT = (
+    *("device", "threads", "torch", "cuda", "package", "git_commit"),
+    *MAY_BE_UNKNOWN,
+    "data_sha256",
+)
 
 
 class UnknownRunError(UsageError):

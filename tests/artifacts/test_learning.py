@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Database:
 
 
 def of_table5(database: Database) -> Learning:
-    return learning(gather(TABLE5, database, TABLE5.compute(database, DEMO)), "test_top1")
+    return learning(gather(database, TABLE5.compute(database, DEMO)), "test_top1")
 
 
 def test_the_mean_is_over_the_epochs_that_all_have() -> None:
@@ -60,9 +60,9 @@ def test_what_is_not_finite_is_left_out(database: Database) -> None:
     reason = "loss inf at step 9 of epoch 2"
     add(database, spec, 0, [10.0], State.DIVERGED, reason, loss=math.inf)
     value = TABLE8.compute(database, DEMO)
-    loss = learning(gather(TABLE8, database, value), "train_loss").panels[0].networks[1]
+    loss = learning(gather(database, value), "train_loss").panels[0].networks[1]
     assert loss.lines[0].points.tolist() == []
-    top1 = learning(gather(TABLE8, database, value), "test_top1").panels[0].networks[1]
+    top1 = learning(gather(database, value), "test_top1").panels[0].networks[1]
     assert top1.lines[0].points.tolist() == [[1.0, 10.0]]
 
 
@@ -81,8 +81,8 @@ def test_a_divergence_is_where_the_run_says(database: Database) -> None:
 
 
 def test_rows_of_the_same_experiments_are_one_panel(database: Database) -> None:
-    demo = learning(gather(TABLE3, database, TABLE3.compute(database, DEMO)), "test_top1")
+    demo = learning(gather(database, TABLE3.compute(database, DEMO)), "test_top1")
     assert demo.panels[0].rows == ("ResNet164 CIFAR100", "ResNet164 CIFAR10")
     assert len(demo.panels) == 8
-    paper = learning(gather(TABLE3, database, TABLE3.compute(database, PAPER)), "test_top1")
+    paper = learning(gather(database, TABLE3.compute(database, PAPER)), "test_top1")
     assert len(paper.panels) == 12

@@ -82,7 +82,7 @@ def test_an_own_artifact_is_no_table_of_the_paper(
     shallow: TableArtifact, database: Database
 ) -> None:
     value = shallow.compute(database, DEMO)
-    assert (value.label, value.in_paper, value.printed) == (NAME, False, False)
+    assert (shallow.label, shallow.in_paper, value.printed) == (NAME, False, False)
     grid = make_grid(value)
     for text in (to_terminal(grid), to_latex(grid), " ".join(grid.notes), grid.title):
         assert "paper's figures" not in str(text)

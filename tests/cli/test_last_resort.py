@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dia_repro.analysis.gini import Settings
 from dia_repro.analysis.gradients import records_of
 from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import stored_integrations
+from dia_repro.cli.pictures import DrawingError, drawing
 from dia_repro.experiments.names import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database, DatabaseError, open_database
@@ -35,6 +37,8 @@ def thread():
     threading.Thread().start()
 def again(): again()
 def memory(): raise MemoryError
+def library(): raise ImportError("Please read this:\\n lib.so: failed to map segment\\nas above")
+def missing(): import no_such_library
 def named(): raise LookupError("at db://me:ge/heim@host/d\\nsecond line")
 
 @main.app.command()
@@ -66,8 +70,28 @@ def test_too_many_processes_are_no_bug(cause: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cause", "words"),
+    [("memory", "see 'ulimit -v'"), ("library", "see 'ulimit -v' (lib.so: failed to map segment)")],
+)
+def test_too_little_memory_is_no_bug(cause: str, words: str, tmp_path: Path) -> None:
+    done = fails(cause, tmp_path)
+    assert (done.returncode, one_line(done.stderr)) == (3, True), done.stderr
+    assert done.stderr.endswith(f"not enough memory, or too little is allowed: {words}\n")
+
+
+def test_a_killed_drawing_process_is_named() -> None:
+    def draw() -> None:
+        with drawing() as pictures:
+            pictures.draw(Path("picture"), os._exit, 1)
+            pictures.write()
+
+    with pytest.raises(DrawingError, match="was killed"):
+        draw()
+
+
+@pytest.mark.parametrize(
     ("cause", "name"),
-    [("again", "RecursionError"), ("memory", "MemoryError"), ("named", "LookupError")],
+    [("again", "RecursionError"), ("named", "LookupError"), ("missing", "ModuleNotFoundError")],
 )
 def test_unexpected_error_is_one_line_and_a_private_file(
     cause: str, name: str, tmp_path: Path
@@ -87,7 +111,7 @@ def test_unexpected_error_is_one_line_and_a_private_file(
 def test_without_a_temporary_folder_it_is_one_line_too(tmp_path: Path) -> None:
     code = "import tempfile; tempfile.tempdir = '/proc/nowhere'\n"
     done = subprocess.run(
-        [sys.executable, "-c", code + SCRIPT.format(cause="memory")],
+        [sys.executable, "-c", code + SCRIPT.format(cause="again")],
         env=clean_environment(),
         cwd=tmp_path,
         capture_output=True,

@@ -196,7 +196,7 @@ def test_pictures_show_the_name_as_it_is(database: Database) -> None:
     table5 = ARTIFACTS["table5"]
     value = table5.compute(database, REQUEST)
     figures = [
-        draw_learning(learning(gather(table5, database, value), "test_top1")),
+        draw_learning(learning(gather(database, value), "test_top1")),
         draw_sizes(sizes(database, Wanted(Protocol.DEMO, data=REQUEST.data))),
         draw_heatmaps([[Panel(NAME, [[0.5]])]], NAME, NAME),  # type: ignore[arg-type]
     ]

@@ -52,7 +52,7 @@ FEW_FATES = [fates for fates in FATES if fates != MANY]
 def curves(path: Path, name: str, measure: Measure, request: Request, fates: str) -> Figure:
     artifact = ARTIFACTS[name]
     database = fill(path, artifact.specs(request).values(), fates)
-    found = gather(artifact, database, artifact.compute(database, request))
+    found = gather(database, artifact.compute(database, request))
     return draw_learning(learning(found, measure))
 
 
@@ -117,7 +117,7 @@ def test_seeds_are_lines_and_a_crowd_of_them_a_shade(tmp_path: Path) -> None:
     for seed in range(2):
         add(database, dianet, seed, [60.0 + seed, 80.0 + seed])
     table5 = ARTIFACTS["table5"]
-    found = gather(table5, database, table5.compute(database, REQUESTS[0]))
+    found = gather(database, table5.compute(database, REQUESTS[0]))
     figure = draw_learning(learning(found, "test_top1"))
     check(figure)
     panel = figure.axes[0]
@@ -137,7 +137,7 @@ def test_curves_of_a_long_schedule_are_whole(tmp_path: Path) -> None:
         tmp_path / "runs.db", list(ARTIFACTS["table8"].specs(REQUESTS[1]).values())[:6], "one seed"
     )
     table8 = ARTIFACTS["table8"]
-    found = gather(table8, database, table8.compute(database, REQUESTS[1]))
+    found = gather(database, table8.compute(database, REQUESTS[1]))
     check(draw_learning(learning(found, "train_loss")))
 
 
