@@ -6,6 +6,7 @@ import os
 import pty
 import resource
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -114,13 +115,13 @@ def test_closed_terminal_ends_output_and_spares_the_log(number: int, tmp_path: P
     }
 
 
-TRAIN = "run table5 --protocol demo --dataset folder:pets --image-size 8 --yes --only SENet"
+OPTIONS = "--protocol demo --dataset folder:pets --image-size 8 --yes --only 'SENet ResNet83'"
 
 
 @pytest.mark.exhaustive
 def test_training_goes_on_without_a_reader_of_its_log(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
-    result = shell(f"{COMMAND} {TRAIN} --only ResNet83 --epochs 2 2>&1 | true", tmp_path)
+    result = shell(f"{COMMAND} run table5 {OPTIONS} --epochs 2 2>&1 | true", tmp_path)
     assert result.returncode == 0, result.stderr
     assert states(tmp_path) == [State.FINISHED]
 
@@ -128,7 +129,7 @@ def test_training_goes_on_without_a_reader_of_its_log(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_training_goes_on_where_its_log_has_no_room(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
-    words = f"{TRAIN} --only ResNet83 --epochs 2".split()
+    words = shlex.split(f"run table5 {OPTIONS} --epochs 2")
     with Program("dia_repro.cli.main", *words, cwd=tmp_path, log="/dev/full") as process:
         assert process.wait(timeout=300) == 0
     assert states(tmp_path) == [State.FINISHED]
@@ -143,7 +144,7 @@ def states(folder: Path) -> list[State]:
 @pytest.mark.parametrize("terminal", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_log_that_nobody_reads_holds_up_no_stop(terminal: bool, tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
-    words = f"{TRAIN} --only ResNet83 --epochs 9999".split()
+    words = shlex.split(f"run table5 {OPTIONS} --epochs 9999")
     ours, theirs = pty.openpty() if terminal else os.pipe()
     log = f"/proc/{os.getpid()}/fd/{theirs}"
     with Program("dia_repro.cli.main", *words, cwd=tmp_path, log=log) as process:

@@ -46,6 +46,7 @@ register_known(
 '''
 # Its only other file: a test of it, here as a program, and commands in the same process after it.
 TEST = """
+import shlex
 import sys
 from pathlib import Path
 
@@ -58,10 +59,10 @@ assert len(dataset.digest()) == 64
 print(dataset.training_images)
 for command in (
     "data check stripes",
-    "run table5 --protocol demo --epochs 1 --only SENet --only ResNet83 --dataset stripes",
+    "run table5 --protocol demo --epochs 1 --only 'SENet ResNet83' --dataset stripes",
     "runs list --format csv",
 ):
-    sys.argv = ["dia-repro", *command.split()]
+    sys.argv = ["dia-repro", *shlex.split(command)]
     try:
         main()
     except SystemExit as end:
