@@ -50,8 +50,9 @@ def shown(mine: Path, *arguments: str) -> dict[tuple[str, str], str]:
 def test_eca_is_trained_next_to_table_5_by_one_command(mine: Path) -> None:
     assert "dia-repro run table5 --attention eca:kernel=5" in SECTION
     write_folder(mine.parent / "pets", {"train": 8, "val": 4})
-    chosen = ("table5", "--attention", "eca:kernel=5", "--dataset", "folder:pets")
-    done = train(mine, "run", *chosen, "--image-size", "8", "--only", "ResNet83", *QUICK)
+    data = ("--dataset", "folder:pets", "--image-size", "8")
+    chosen = ("table5", "--attention", "eca:kernel=5", *data)
+    done = train(mine, "run", *chosen, "--only", "ResNet83", *QUICK)
     assert done.returncode == 0, done.stderr
     cells = shown(mine, *chosen)
     trained = {column for (row, column), top1 in cells.items() if top1}

@@ -125,7 +125,8 @@ def parts(folder: Path) -> dict[tuple[int, int], str]:
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_fitted_and_the_rest_is_done_later(folder: Path) -> None:
-    command = ("analyze", "gini", "--stage", "2", "--no-controls", "--samples", "60")
+    few = ("--no-controls", "--samples", "60", "--trees", "40")
+    command = ("analyze", "gini", "--stage", "2", *few)
     before = parts(folder)
     process = Program("dia_repro.cli.main", *command, cwd=folder)
     while len(parts(folder)) < len(before) + 2:
