@@ -221,11 +221,12 @@ class Results:
         value = chosen.compute(self.database, request, selected.seeds)
         return frame_of(CELLS, cell_records(value))
 
-    def claims(self, *artifacts: str, **selection: Any) -> pd.DataFrame:
+    def claims(self, *artifacts: str, by: str = "best", **selection: Any) -> pd.DataFrame:
         """Return one row for each comparison of each claim, with the claim's verdict.
 
         Args:
             artifacts: names; only claims on these, by default on all.
+            by: `best` or `last`, the epoch whose test accuracy counts.
             selection: as of `cells`; `only` leaves the claims on networks that it names. Claims
                 are judged by every seed there is, on the artifacts' own networks: neither `seeds`
                 nor `attention` is taken.
@@ -234,15 +235,17 @@ class Results:
             UsageError: an argument has none of the values that it can have.
         """
         from dia_repro.claims.evaluate import evaluate_claims
-        from dia_repro.claims.verdicts import verdict_records
+        from dia_repro.claims.verdicts import Epoch, verdict_records
 
         _check_names(artifacts)
+        if by not in list(Epoch):
+            raise UsageError(f"by: {' or '.join(Epoch)}, not {brief(by)}")
         if foreign := {"seeds", "attention"} & selection.keys():
             raise UsageError(f"claims take no {min(foreign)}: every seed counts, of any network")
         selected = options_of(Selection, selection)
         chosen = narrowed(choose(artifacts or ["all"]), selected.only)
         about = names_of_claims(chosen, selected.only)
-        verdicts = evaluate_claims(self.database, self._wanted(selected))
+        verdicts = evaluate_claims(self.database, self._wanted(selected), Epoch(by))
         return frame_of(CLAIMS, verdict_records(one for one in verdicts if one.claim in about))
 
     def explain(

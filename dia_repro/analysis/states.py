@@ -22,7 +22,7 @@ from dia_repro.models.stage import Stage
 from dia_repro.results.queries import RunDetail
 from dia_repro.training import checkpoint
 from dia_repro.training.probing import check_reachable
-from dia_repro.training.store import Folder
+from dia_repro.training.store import Store
 from dia_repro.training.trainer import TEST_BATCH, Trainer
 
 
@@ -52,17 +52,18 @@ def check_run(run: RunDetail) -> Spec:
 
     Raises:
         NotAnalysableError: it is not finished, or has no DIA unit.
+        InvalidSpecError: its unit has options that this version lacks.
     """
     spec = finished_spec(run)
     if spec.model.attention.kind != "dia-lstm":
         raise NotAnalysableError(
             f"run {run.summary.id} has no DIA unit: its attention is {spec.model.attention.kind}"
         )
-    return spec
+    return Spec.from_json(run.spec_json)  # whose network can be built
 
 
 def collect(
-    run: RunDetail, data: DataLocation, folder: Folder, samples: int, seed: int, source: Source
+    run: RunDetail, data: DataLocation, folder: Store, samples: int, seed: int, source: Source
 ) -> dict[int, States]:
     """Return hidden states on some of the test images, chosen at random, in evaluation mode.
 
@@ -100,15 +101,15 @@ def collect(
 def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
     """Return the data set with some of its test images."""
     random = np.random.default_rng(seed)
-    chosen = random.permutation(dataset.test_images)[:samples]
+    chosen = random.permutation(len(dataset.test))[:samples]
     if isinstance(dataset, StreamedDataset):
         return dataset.with_test_images(chosen)
     return replace(dataset, test=Images(dataset.test.pixels[chosen], dataset.test.labels[chosen]))
 
 
-def _last_state(run: RunDetail, folder: Folder, spec: Spec) -> dict[str, Any]:
+def _last_state(run: RunDetail, folder: Store, spec: Spec) -> dict[str, Any]:
     number = run.summary.id
-    check_reachable(folder.store)
+    check_reachable(folder)
     loaded = checkpoint.load_newest(folder)
     if loaded is None:
         names = checkpoint.sorted_names(folder)
@@ -117,7 +118,7 @@ def _last_state(run: RunDetail, folder: Folder, spec: Spec) -> dict[str, Any]:
                 f"the checkpoint of run {number} is damaged: {folder.shown(names[0])}"
             )
         raise NoWeightsError(f"the checkpoint of run {number} in {folder} is gone")
-    identity = {"spec_id": spec.spec_id, "seed": run.summary.seed}
+    identity = {"spec_id": run.summary.spec_id, "seed": run.summary.seed}
     if loaded.content.get(checkpoint.RUN, identity) != identity:
         raise NoWeightsError(f"{folder.shown(loaded.name)} belongs to another run than {number}")
     if len(loaded.content["history"]) < spec.recipe.epochs:

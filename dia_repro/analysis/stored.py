@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ from dia_repro.results.queries import (
     analysis_settings,
     run_detail,
 )
-from dia_repro.training.store import Folder
+from dia_repro.training.store import Store
 
 STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
 _SETTINGS = TypeAdapter(Settings)
@@ -49,39 +49,39 @@ def choose_run(database: Database, run_id: int | None) -> RunDetail:
     return run
 
 
-def stored_integrations(
-    database: Database, run_ids: Iterable[int]
-) -> dict[int, dict[int, Integration]]:
-    """Return feature integration of trained networks as far as it is kept; computes nothing.
+Kept = Mapping[tuple[Source, int], Sequence[Integration]]
 
-    All runs are shown with the same settings: those that most runs have all stages with, then
-    those with most images and trees.
+
+def stored_integrations(database: Database, run_ids: Iterable[int]) -> dict[int, Kept]:
+    """Return feature integration of networks as far as it is kept; computes nothing.
+
+    All runs are shown with the same number of images and trees: those that most stages are analysed
+    to the end with, then the largest.
 
     Returns:
-        By run, by stage; without runs and stages that are not analysed to the end.
+        By run, by source and stage: one analysis for each seed of the forests.
     """
-    by_settings: dict[tuple[object, ...], dict[int, dict[int, Integration]]] = {}
+    by_settings: dict[tuple[object, ...], dict[int, dict[tuple[Source, int], list[Integration]]]]
+    by_settings = {}
     for run_id, texts in analysis_settings(database, run_ids).items():
-        for settings in (_settings_of_trained(database, text) for text in texts):
-            whole = settings and _whole(_parts(database, run_id, settings), settings)
-            if settings and whole:
-                s = settings
-                key = (s.samples, s.trees, -s.seed, s.library)
-                by_settings.setdefault(key, {}).setdefault(run_id, {})[s.stage] = whole
+        for settings in filter(None, (_settings_of(database, text) for text in texts)):
+            whole = _whole(_parts(database, run_id, settings), settings)
+            if whole:
+                key = (settings.samples, settings.trees, settings.library)
+                kept = by_settings.setdefault(key, {}).setdefault(run_id, {})
+                kept.setdefault((settings.source, settings.stage), []).append(whole)
 
     def rank(key: tuple[object, ...]) -> tuple[object, ...]:
         runs = by_settings[key].values()
-        return sum(len(stages) >= len(STAGES) for stages in runs), sum(map(len, runs)), key
+        trained = [sum(source is Source.TRAINED for source, _ in kept) for kept in runs]
+        return trained.count(len(STAGES)), sum(trained), sum(map(len, runs)), key
 
-    return by_settings[max(by_settings, key=rank)] if by_settings else {}
+    return dict(by_settings[max(by_settings, key=rank)]) if by_settings else {}
 
 
-def _settings_of_trained(database: Database, text: str) -> Settings | None:
+def _settings_of(database: Database, text: str) -> Settings | None:
     with database.translated():
-        if kind_of(text) != "gini":
-            return None
-        settings = _SETTINGS.validate_json(text)
-    return settings if settings.source is Source.TRAINED else None
+        return _SETTINGS.validate_json(text) if kind_of(text) == "gini" else None
 
 
 def _whole(parts: Mapping[int, ForestPart], settings: Settings) -> Integration | None:
@@ -115,7 +115,7 @@ class Analyst:
     database: Database
     run: RunDetail
     data: DataLocation
-    folder: Folder
+    folder: Store
     jobs: int
     circumstances: str
     _states: dict[tuple[int, int, Source], dict[int, States]] = field(default_factory=dict)

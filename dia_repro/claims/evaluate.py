@@ -9,7 +9,6 @@ from typing import assert_never
 from dia_repro.artifacts import ARTIFACTS, TableArtifact, own_artifacts
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.claims.evidence import (
-    POINTS,
     ClaimRuns,
     cells_of,
     entry_at,
@@ -17,9 +16,9 @@ from dia_repro.claims.evidence import (
     integration_rows,
     judge_by_counting,
 )
-from dia_repro.claims.rules import Judgement, judge_equal, judge_order
-from dia_repro.claims.unpaired import judge_divergences, judge_steady
-from dia_repro.claims.verdicts import ClaimVerdict, Evidence, Verdict
+from dia_repro.claims.rules import NO_RESULT, Judgement, judge_equal, judge_order
+from dia_repro.claims.unpaired import judge_divergences
+from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Verdict
 from dia_repro.experiments.describe import describe_data
 from dia_repro.paper import CellKey, Claim, Comparison, Kind, all_claims, equal_within
 from dia_repro.results.database import Database
@@ -27,9 +26,14 @@ from dia_repro.results.queries import runs_of
 
 __all__ = ["ClaimVerdict", "Evidence", "Verdict", "evaluate_claims"]
 
-COUNTED = (Kind.FEWER, Kind.SAME_COST, Kind.CONSTANT)
+COUNTED = (Kind.FEWER, Kind.SAVES, Kind.SAME_COST, Kind.CONSTANT)
+ON_ACCURACY = (Kind.HIGHER, Kind.EQUAL, Kind.GAIN, Kind.REACHES)
 ON_COUNTS = "counted on the paper's networks, nothing trained"
-BEST = "best accuracy over epochs"
+BY = {
+    Epoch.BEST: "best accuracy over epochs",
+    Epoch.LAST: "accuracy of the last epoch",
+}
+OTHER_DATA = "an accuracy that the paper states is judged on the paper's data only"
 NOT_ANALYSED = "no analysis of a finished run is kept: dia-repro analyze gini"
 NOT_RECORDED = "no finished runs of both networks have recorded their gradients"
 ON_RUNS = {
@@ -39,16 +43,20 @@ ON_RUNS = {
     Kind.GRADIENTS_TRAINED: "the first batch of the last epoch",
     Kind.DIVERGES: "runs whose loss is not finite any more",
     Kind.TRAINS: "runs whose loss is not finite any more",
+    Kind.GAP: "training minus test accuracy in the last epoch",
 }
 
 
-def evaluate_claims(database: Database, wanted: Wanted) -> tuple[ClaimVerdict, ...]:
+def evaluate_claims(
+    database: Database, wanted: Wanted, by: Epoch = Epoch.BEST
+) -> tuple[ClaimVerdict, ...]:
     """Judge every claim of the paper, in the paper's order, then those on artifacts of one's own.
 
     Args:
         database: read only.
         wanted: protocol, precision, data and epochs where the user has fixed them; for each
             artifact the rest is what the database holds most runs of.
+        by: which epoch's test accuracy counts.
     """
     claims = every_claim()
     requests = {
@@ -61,7 +69,9 @@ def evaluate_claims(database: Database, wanted: Wanted) -> tuple[ClaimVerdict, .
     }
     found = runs_of(database, (s.spec_id for of_claim in specs.values() for s in of_claim.values()))
     return tuple(
-        _evaluate(database, ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found))
+        _evaluate(
+            database, ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found, by)
+        )
         for claim in claims
     )
 
@@ -106,6 +116,8 @@ def own_claims(artifact: TableArtifact) -> list[Claim]:
 def _evaluate(database: Database, runs: ClaimRuns) -> ClaimVerdict:
     claim, counted = runs.claim, runs.claim.kind in COUNTED
     judged = _judge(database, runs)
+    other = Epoch.LAST if runs.by is Epoch.BEST else Epoch.BEST
+    otherwise = _judge(database, replace(runs, by=other)) if claim.kind in ON_ACCURACY else judged
     papers_own = counted or runs.papers_own
     return ClaimVerdict(
         claim=claim.name,
@@ -116,7 +128,8 @@ def _evaluate(database: Database, runs: ClaimRuns) -> ClaimVerdict:
         evidence=judged.evidence,
         main=judged.main,
         reason=_sentence(claim, judged, papers_own),
-        more_seeds=judged.more_seeds,
+        by=runs.by,
+        otherwise=otherwise.verdict if otherwise.verdict is not judged.verdict else None,
         conditions=ON_COUNTS if counted else _conditions(runs),
         papers_own=papers_own,
     )
@@ -126,8 +139,7 @@ def _sentence(claim: Claim, judged: Judgement, papers_own: bool) -> str:
     parts = [judged.reason]
     if not papers_own and judged.verdict is not Verdict.NOT_RUN:
         parts.append("not on the paper's data and schedule")
-    if claim.note:
-        parts.append(claim.note)
+    parts += [said for said in (claim.note, claim.elsewhere) if said]
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
@@ -141,7 +153,7 @@ def _conditions(runs: ClaimRuns) -> str:
             _listed(describe_data(spec.data) for spec in specs),
             _listed(spec.precision for spec in specs),
             f"{_range(spec.recipe.epochs for spec in specs)} epochs",
-            ON_RUNS.get(runs.claim.kind, BEST),
+            ON_RUNS.get(runs.claim.kind, BY[runs.by]),
         ]
     )
 
@@ -158,17 +170,18 @@ def _range(numbers: Iterable[int]) -> str:
 def _judge(database: Database, runs: ClaimRuns) -> Judgement:
     kind = runs.claim.kind
     match kind:
-        case Kind.FEWER | Kind.SAME_COST | Kind.CONSTANT:
+        case Kind.FEWER | Kind.SAVES | Kind.SAME_COST | Kind.CONSTANT:
             return judge_by_counting(runs.claim)
-        case Kind.HIGHER:
+        case Kind.HIGHER | Kind.GAIN | Kind.GAP:
             return judge_order(runs.rows())
         case Kind.EQUAL:
-            return judge_equal(runs.rows(), equal_within())
-        case Kind.STEADY:
-            compared = "range of means − range by seeds alone"
-            return judge_steady(runs.group(), compared, POINTS)
+            return judge_equal(runs.rows(), runs.claim.spreads * equal_within())
         case Kind.DIVERGES | Kind.TRAINS:
             return judge_divergences(runs.outcomes(), claimed=kind is Kind.DIVERGES)
+        case Kind.REACHES if runs.on_papers_data:
+            rows, absent = runs.rows_against(runs.claim.at_least), NO_RESULT
+        case Kind.REACHES:
+            rows, absent = [], OTHER_DATA
         case Kind.DENSER | Kind.EARLY:
             rows, absent = integration_rows(database, runs), NOT_ANALYSED
         case Kind.GRADIENTS_INITIAL | Kind.GRADIENTS_TRAINED:

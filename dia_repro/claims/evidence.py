@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 
-import numpy as np
-
+from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import whole_records
 from dia_repro.analysis.stored import stored_integrations
 from dia_repro.artifacts import ARTIFACTS, Entry
@@ -19,11 +19,12 @@ from dia_repro.claims.readings import (
     earliness,
     gradient_gains,
 )
-from dia_repro.claims.rules import Judgement, Row
-from dia_repro.claims.statistics import paired_differences
-from dia_repro.claims.unpaired import Counted, Group, Outcomes, judge_counts
+from dia_repro.claims.rules import Judgement, Row, plural
+from dia_repro.claims.statistics import DIGITS, paired_differences
+from dia_repro.claims.unpaired import ABOVE_GUESSING, Counted, Outcomes, judge_counts
+from dia_repro.claims.verdicts import Epoch
 from dia_repro.experiments.names import Protocol
-from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.protocols import Request, rate_chosen_with
 from dia_repro.experiments.spec import NoAttention, Spec
 from dia_repro.models.counting import Counts, count
 from dia_repro.paper import CellKey, Claim, Comparison, Kind
@@ -43,7 +44,7 @@ def entry_at(cell: CellKey) -> Entry:
 
 def cells_of(claim: Claim) -> list[CellKey]:
     """All cells that a claim is about, each once."""
-    compared = (cell for pair in claim.comparisons for cell in (pair.first, pair.second))
+    compared = (cell for pair in claim.comparisons for cell in pair.cells)
     return list(dict.fromkeys((*claim.cells, *compared)))
 
 
@@ -54,94 +55,149 @@ class ClaimRuns:
     Attributes:
         specs: the experiment at each of its cells.
         found: runs by spec_id.
+        by: which epoch's test accuracy counts.
     """
 
     claim: Claim
     request: Request
     specs: Mapping[CellKey, Spec]
     found: Mapping[str, Sequence[RunSummary]]
+    by: Epoch = Epoch.BEST
+
+    @property
+    def on_papers_data(self) -> bool:
+        """Whether each network is trained on the data that the paper trained it on."""
+        return all(spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items())
 
     @property
     def papers_own(self) -> bool:
         """Whether data and schedule are the paper's."""
-        own = all(spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items())
-        return own and self.request.protocol is Protocol.PAPER and self.request.epochs is None
+        protocol, epochs = self.request.protocol, self.request.epochs
+        return self.on_papers_data and protocol is Protocol.PAPER and epochs is None
 
     def done(self, cell: CellKey) -> list[RunSummary]:
-        """Its runs with a result: those that finished and those that diverged."""
+        """Return its runs with a result: those that finished and those that diverged."""
         return [run for run in self.found[self.specs[cell].spec_id] if run.state in DONE]
 
-    def accuracies(self, cell: CellKey) -> dict[int, float]:
-        """Best test accuracy over epochs by seed, in %, as the paper reports it."""
-        return {
-            run.seed: run.best_top1
-            for run in self.done(cell)
-            if run.state is State.FINISHED and run.best_top1 is not None
-        }
+    def values(self, cell: CellKey) -> dict[int, float]:
+        """Return what counts of its finished runs by seed, in % or points.
 
-    def diverged(self, cell: CellKey) -> int:
-        """How many of its runs did."""
-        return sum(run.state is State.DIVERGED for run in self.done(cell))
+        It is test accuracy; where overfitting is compared, how much it is below training accuracy,
+        negative, in the last epoch.
+        """
+        finished = [run for run in self.done(cell) if run.state is State.FINISHED]
+        if self.claim.kind is Kind.GAP:
+            return {
+                run.seed: run.last_top1 - run.last_train_top1
+                for run in finished
+                if run.last_top1 is not None and run.last_train_top1 is not None
+            }
+        top1 = {
+            run.seed: run.best_top1 if self.by is Epoch.BEST else run.last_top1 for run in finished
+        }
+        return {seed: value for seed, value in top1.items() if value is not None}
+
+    def diverged(self, *cells: CellKey) -> int:
+        """Return how many of the cells' runs did."""
+        return sum(run.state is State.DIVERGED for cell in cells for run in self.done(cell))
 
     def rows(self) -> list[Row]:
-        """The claim's comparisons by test accuracy."""
-        rows: list[Row] = []
-        seen: dict[tuple[str, str], str] = {}
+        """Return the claim's comparisons by accuracy, each of the same networks once."""
+        same: dict[tuple[str, ...], list[Comparison]] = {}
         for pair in self.claim.comparisons:
-            specs = self.specs[pair.first].spec_id, self.specs[pair.second].spec_id
-            same = seen.setdefault(specs, pair.label)
-            rows.append(self._row(pair, "" if same == pair.label else f"same networks as {same}"))
+            specs = tuple(self.specs[cell].spec_id for cell in pair.cells)
+            same.setdefault(specs, []).append(pair)
+        return [self._row(*pairs) for pairs in same.values()]
+
+    def _row(self, pair: Comparison, *same: Comparison) -> Row:
+        first, second = self.values(pair.first), self.values(pair.second)
+        sides = [pair.first], [pair.second]
+        accuracies = self.claim.kind in (Kind.HIGHER, Kind.EQUAL)
+        if pair.baselines:
+            first, second = (
+                paired_differences(ours, self.values(baseline))
+                for ours, baseline in zip((first, second), pair.baselines, strict=True)
+            )
+            sides = [pair.first, pair.baselines[0]], [pair.second, pair.baselines[1]]
+        row = self._compared(pair.label, paired_differences(first, second), pair.cells)
+        means = None
+        if accuracies and (seeds := row.differences):
+            means = fmean(first[seed] for seed in seeds), fmean(second[seed] for seed in seeds)
+        return replace(
+            row,
+            diverged=(self.diverged(*sides[0]), self.diverged(*sides[1])),
+            note=f"the same networks as {', '.join(one.label for one in same)}" if same else "",
+            accuracies=means,
+        )
+
+    def rows_against(self, accuracy: float) -> list[Row]:
+        """Return how far each cell's test accuracy is above a value, in points."""
+        rows = []
+        for cell in self.claim.cells:
+            values = self.values(cell).items()
+            above = {seed: round(value - accuracy, DIGITS) for seed, value in values}
+            row = self._compared(f"{cell.row}: {cell.column} − {accuracy:g} %", above, [cell])
+            rows.append(replace(row, diverged=(self.diverged(cell), 0)))
         return rows
 
-    def _row(self, pair: Comparison, note: str) -> Row:
-        differences = paired_differences(self.accuracies(pair.first), self.accuracies(pair.second))
-        done = [run for cell in (pair.first, pair.second) for run in self.done(cell)]
+    def _compared(self, label: str, differences: dict[int, float], cells: Sequence[CellKey]) -> Row:
+        done = [run for cell in cells for run in self.done(cell)]
+        images = {run.test_images for run in done if run.seed in differences}
+        known = (images.pop() or 0) if len(images) == 1 else 0
         return Row(
-            compared=pair.label,
+            compared=label,
             unit=POINTS,
             differences=differences,
             begun=bool(done),
-            diverged=(self.diverged(pair.first), self.diverged(pair.second)),
-            note=note,
             runs=tuple(r for r in done if r.seed in differences or r.state is State.DIVERGED),
-        )
-
-    def group(self) -> Group:
-        """The claim's cells as columns, the seeds that all of them have as rows."""
-        columns = [self.accuracies(cell) for cell in self.claim.cells]
-        seeds = sorted(set.intersection(*map(set, columns)))
-        done = [run for cell in self.claim.cells for run in self.done(cell)]
-        return Group(
-            values=np.array([[of_one[seed] for of_one in columns] for seed in seeds]),
-            begun=bool(done),
-            diverged=sum(map(self.diverged, self.claim.cells)),
-            runs=tuple(r for r in done if r.seed in seeds or r.state is State.DIVERGED),
+            step=100 / known if known else 0.0,
+            images=known,
         )
 
     def outcomes(self) -> list[Outcomes]:
-        """What became of each cell's runs."""
-        return [
-            Outcomes(
-                f"{cell.row}: {cell.column}",
-                self.diverged(cell),
-                len(self.done(cell)),
-                tuple(self.done(cell)),
-            )
-            for cell in self.claim.cells
-        ]
+        """Return what became of each cell's runs."""
+        return [self._outcomes(cell) for cell in self.claim.cells]
+
+    def _outcomes(self, cell: CellKey) -> Outcomes:
+        spec = self.specs[cell]
+        chose = rate_chosen_with(spec.recipe)
+        runs = [run for run in self.done(cell) if run.seed != chose]
+        trained = 100 / spec.data.classes + ABOVE_GUESSING
+        return Outcomes(
+            compared=f"{cell.row}: {cell.column}",
+            diverged=sum(run.state is State.DIVERGED for run in runs),
+            guessing=sum(
+                run.state is State.FINISHED and (run.last_top1 or 0.0) < trained for run in runs
+            ),
+            done=len(runs),
+            runs=tuple(runs),
+            note="" if chose is None else f"seed {chose} chose the learning rate: not counted",
+        )
 
 
 def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
-    """Of Figure 5: stage 3 against the others, or how early a source is, for each trained run."""
-    reading = DENSITY if runs.claim.kind is Kind.DENSER else EARLINESS
-    read = density_gains if runs.claim.kind is Kind.DENSER else earliness
+    """Return Figure 5's rows: stage 3 against the others, or how early a source is, by seed."""
+    early = runs.claim.kind is Kind.EARLY
+    reading, read = (EARLINESS, earliness) if early else (DENSITY, density_gains)
     finished = _finished(runs, runs.claim.cells[0])
     kept = stored_integrations(database, (run.id for run in finished.values()))
     gains = {seed: read(kept[run.id]) for seed, run in finished.items() if run.id in kept}
     behind = [run for seed, run in finished.items() if gains.get(seed)]
-    settings = next((one.settings for stages in kept.values() for one in stages.values()), None)
-    note = f"{settings.samples} images, {settings.trees} trees" if settings else ""
-    return _analysis_rows(reading, gains, behind, note)
+    analyses = [same for of_run in kept.values() for same in of_run.values()]
+    note, step = _forests(analyses) if analyses else ("", 0.0)
+    return _analysis_rows(reading, gains, behind, note, step if early else 0.0)
+
+
+def _forests(analyses: Sequence[Sequence[Integration]]) -> tuple[str, float]:
+    """Return the forests' settings in words, and the step of `earliness`: one layer, in %.
+
+    Args:
+        analyses: each with the same settings but the forests' seed.
+    """
+    settings, forests = analyses[0][0].settings, max(map(len, analyses))
+    note = f"{settings.samples} images, {plural(forests, 'forest')} of {settings.trees} trees"
+    layers = max(one.layers for same in analyses for one in same if one.settings.stage == 1)
+    return note, 100 / (layers - 1) / forests
 
 
 def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:
@@ -171,6 +227,7 @@ def _analysis_rows(
     gains: Mapping[int, Mapping[str, float]],
     behind: Sequence[RunSummary],
     note: str,
+    step: float = 0.0,
 ) -> list[Row]:
     return [
         Row(
@@ -180,6 +237,7 @@ def _analysis_rows(
             begun=bool(behind),
             runs=tuple(behind),
             note=note,
+            step=step,
         )
         for label in reading.labels
     ]
@@ -190,6 +248,9 @@ def judge_by_counting(claim: Claim) -> Judgement:
     if claim.kind is Kind.FEWER:
         fewer = [_fewer(pair) for pair in claim.comparisons]
         return judge_counts(fewer, "the counts are as the paper says")
+    if claim.kind is Kind.SAVES:
+        saved = [_saved(pair, *claim.between) for pair in claim.comparisons]
+        return judge_counts(saved, "the counts are as the paper says")
     if claim.kind is Kind.SAME_COST:
         same = [_same_cost(pair) for pair in claim.comparisons]
         return judge_counts(same, "the counts are the same")
@@ -210,6 +271,13 @@ def _fewer(pair: Comparison) -> Counted:
     first, second = (_count(spec).parameters for spec in specs)
     note = f"{first:,} against {second:,}"
     return Counted(pair.label, (first - second) / MILLION, "M", first < second, note)
+
+
+def _saved(pair: Comparison, least: float, most: float) -> Counted:
+    first, second = (_count(_spec(cell)).parameters for cell in (pair.first, pair.second))
+    percent = round(100 * (1 - first / second), 2)
+    note = f"{first:,} against {second:,}"
+    return Counted(pair.label, percent, "% fewer", least <= percent <= most, note)
 
 
 def _same_cost(pair: Comparison) -> Counted:

@@ -1,38 +1,36 @@
-"""From paired seeds to a verdict: the rules, apart from where the figures come from.
+"""From paired seeds to a verdict: the rules, apart from where the values come from.
 
-A claim that one network is the better in each of several comparisons is
+A claim that one network is the better one in each of k comparisons is
 
-- supported if in every comparison the interval lies above 0 and p ≤ 0.05 after Holm,
-- refuted if in some comparison the interval lies below 0 and p ≤ 0.05 after Holm,
-- undecided otherwise, and always with fewer seeds than the sign-flip test can decide with,
+- supported if in every comparison the difference is in favour and p ≤ 0.05. This is an
+  intersection-union test: the claim is false as soon as one comparison fails, so each is tested at
+  the full level, without correction.
+- refuted if in some comparison the difference is on the other side and p ≤ 0.05 after Holm. "Some"
+  gives chance k opportunities, so here the k tests share the level.
+- undecided otherwise,
 - not run if no comparison has a seed that both networks were trained with.
 
-A run that diverged has no accuracy: its seed makes no pair. So that nothing is won by leaving
-such seeds out, a network of which any run diverged cannot be the better one.
+Two networks are about equal if the whole interval lies within the margin (two one-sided tests), and
+are not if it lies beyond.
 
-Two networks are about equal if the interval lies within the margin, and p ≤ 0.05 (two one-sided
-sign-flip tests against the margin, the larger p); they are not if it lies beyond.
+Three seeds are the least that decide. A run that diverged has no accuracy, so its seed makes no
+pair. To keep this from helping a network, a network with a diverged run cannot be the better one.
 """
 
 from __future__ import annotations
 
-import statistics as numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
-from dia_repro.claims.statistics import (
-    LEVEL,
-    bootstrap_interval,
-    holm,
-    least_pairs,
-    pairs_needed,
-    sign_flip_p,
-)
+from dia_repro.claims.statistics import LEVEL, Estimate, Method, estimate, holm, with_test_images
 from dia_repro.claims.verdicts import Evidence, Verdict
 from dia_repro.results.queries import RunSummary
 
 NO_RESULT = "no run of its networks has a result"
 NO_PAIR = "some of its networks are trained, but no two of a comparison with the same seed"
+LEAST_SEEDS = 3  # two have a single degree of freedom: their spread says next to nothing
 
 
 @dataclass(frozen=True)
@@ -44,15 +42,21 @@ class Row:
         begun: whether either network has a result.
         diverged: runs of the first and of the second that did.
         note: what else must be known.
+        step: smallest step of a difference (one test image, in points); 0 if there is none.
+        accuracies: mean test accuracy of both over these seeds, %, if it is accuracies that differ.
+        images: in the test set; 0 if it is not accuracies that differ.
     """
 
     compared: str
     unit: str
-    differences: Mapping[int, float]
+    differences: dict[int, float]
     begun: bool
     runs: tuple[RunSummary, ...] = ()
     diverged: tuple[int, int] = (0, 0)
     note: str = ""
+    step: float = 0.0
+    accuracies: tuple[float, float] | None = None
+    images: int = 0
 
     @property
     def values(self) -> list[float]:
@@ -68,186 +72,190 @@ class Judgement:
     evidence: tuple[Evidence, ...]
     main: int | None
     reason: str
-    more_seeds: int | None = None
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A row with its statistics; p is of what the evidence says."""
+    """A row with its statistics.
+
+    Attributes:
+        in_favour: whether the effect is on the claim's side; None without an effect.
+        found: None where nothing can be estimated.
+        may_decide: whether its runs may decide for the side that the effect is on.
+    """
 
     row: Row
-    effect: float | None
-    interval: tuple[float, float] | None
-    p_for: float | None = None
-    p_against: float | None = None
-    supports: bool = False
-    refutes: bool = False
-    needed: int | None = None
+    in_favour: bool | None = None
+    found: Estimate | None = None
+    may_decide: bool = False
 
     @property
-    def weakness(self) -> tuple[float, float]:
+    def p(self) -> float | None:
+        """The p for what the row may decide; 1 where it may decide nothing."""
+        return self.found.p if self.found and self.may_decide else None
+
+    @property
+    def supports(self) -> bool:
+        """Whether the row alone speaks for the claim, at the level."""
+        return bool(self.in_favour) and small(self.p)
+
+    @property
+    def weakness(self) -> tuple[bool, float]:
         """Larger for a row that speaks less for the claim."""
-        return (1.0 if self.p_for is None else self.p_for, -(self.effect or 0.0))
+        p = 1.0 if self.found is None else self.found.p
+        return (not self.in_favour, p if self.in_favour else 1 - p)
 
 
 def judge_order(rows: Sequence[Row]) -> Judgement:
-    """Whether in each row the first is the better one."""
-    return _judge(rows, _order, "clear of 0", lambda effect: effect > 0)
+    """Judge whether in each row the first is the better one."""
+    return _judge([_order(row) for row in rows], "clear of 0")
 
 
 def judge_equal(rows: Sequence[Row], margin: float) -> Judgement:
-    """Whether in each row both differ by less than the margin, in the rows' unit."""
+    """Judge whether in each row both differ by less than a margin, in the rows' unit.
 
-    def measure(row: Row, family: int) -> _Measured:
-        return _equal(row, family, margin)
-
-    clear = f"clear of the margin of {margin:g} {rows[0].unit}"
-    return _judge(rows, measure, clear, lambda effect: abs(effect) < margin)
-
-
-def _order(row: Row, family: int) -> _Measured:
-    values = row.values
-    if not values:
-        return _Measured(row, None, None)
-    effect, interval = numbers.fmean(values), bootstrap_interval(values)
-    if interval is None:
-        return _Measured(row, effect, None)
-    p = sign_flip_p(values)  # which too few pairs never bring down to the level
-    return _Measured(
-        row,
-        effect,
-        interval,
-        # The two-sided p belongs to the side that the effect is on.
-        p_for=p if effect > 0 else 1.0,
-        p_against=p if effect < 0 else 1.0,
-        supports=interval[0] > 0 and not row.diverged[0],
-        refutes=interval[1] < 0 and not row.diverged[1],
-        needed=pairs_needed(effect, numbers.stdev(values), family),
+    The margin is at least two steps: on a small test set fewer images are no difference.
+    """
+    margin = max(margin, *(2 * row.step for row in rows))
+    return _judge(
+        [_equal(row, margin) for row in rows], f"clear of the margin of {margin:.2g} {rows[0].unit}"
     )
 
 
-def _equal(row: Row, family: int, margin: float) -> _Measured:
-    values = row.values
-    if not values:
-        return _Measured(row, None, None)
-    effect, interval = numbers.fmean(values), bootstrap_interval(values)
-    if interval is None:
-        return _Measured(row, effect, None)
-    inside = [[value + margin for value in values], [margin - value for value in values]]
-    beyond = [abs(effect) / effect * value - margin if effect else 0.0 for value in values]
-    enough, unspoilt = len(values) >= least_pairs(family), not any(row.diverged)
-    return _Measured(
-        row,
-        effect,
-        interval,
-        p_for=max(sign_flip_p(side, one_sided=True) for side in inside),
-        p_against=sign_flip_p(beyond) if abs(effect) > margin else 1.0,
-        supports=enough and unspoilt and -margin < interval[0] and interval[1] < margin,
-        refutes=enough and unspoilt and (interval[0] > margin or interval[1] < -margin),
-        needed=pairs_needed(margin - abs(effect), numbers.stdev(values), family),
-    )
+def _order(row: Row) -> _Measured:
+    if not row.values:
+        return _Measured(row)
+    in_favour = fmean(row.values) > 0
+    better = row.diverged[0 if in_favour else 1]
+    return _measure(row, in_favour, 0.0, spoilt=better > 0)
 
 
-def _judge(
-    rows: Sequence[Row],
-    measure: Callable[[Row, int], _Measured],
-    clear: str,
-    in_favour: Callable[[float], bool],
-) -> Judgement:
-    family = len(rows)
-    measured = [measure(row, family) for row in rows]
-    for_, against = (
-        holm([getattr(one, name) for one in measured], family) for name in ("p_for", "p_against")
-    )
-    good = [m.supports and small(p) for m, p in zip(measured, for_, strict=True)]
-    bad = [m.refutes and small(p) for m, p in zip(measured, against, strict=True)]
+def _equal(row: Row, margin: float) -> _Measured:
+    if not row.values:
+        return _Measured(row)
+    effect = fmean(row.values)
+    # Of the two margins the one that is nearer: the other is rejected with a smaller p.
+    nearer = margin if effect > 0 else -margin
+    return _measure(row, abs(effect) < margin, nearer, spoilt=any(row.diverged))
+
+
+def _measure(row: Row, in_favour: bool, against: float, *, spoilt: bool) -> _Measured:
+    found = estimate(row.values, against, row.step)
+    return _Measured(row, in_favour, found, len(row.values) >= LEAST_SEEDS and not spoilt)
+
+
+def _judge(measured: Sequence[_Measured], clear: str) -> Judgement:
+    against = [1.0 if one.in_favour else one.p for one in measured]
+    corrected = holm(against)
     evidence = tuple(
-        _evidence(one, in_favour, min(p, q) if p is not None and q is not None else None)
-        for one, p, q in zip(measured, for_, against, strict=True)
+        _evidence(one, p if len(measured) > 1 and not one.in_favour else None)
+        for one, p in zip(measured, corrected, strict=True)
     )
-    seen = [index for index, one in enumerate(measured) if one.effect is not None]
-    begun = next((index for index, row in enumerate(rows) if row.begun), None)
-    main = max(seen, key=lambda index: (bad[index], measured[index].weakness), default=begun)
-    if any(bad) and main is not None:
-        reason = f"{rows[main].compared} is {clear} on the other side"
-        return Judgement(Verdict.REFUTED, evidence, main, reason)
-    if all(good):
-        reason = f"{_every(family)} {clear} (interval, and p ≤ {LEVEL:g} after Holm)"
-        return Judgement(Verdict.SUPPORTED, evidence, main, reason)
-    if not any(row.differences or any(row.diverged) for row in rows):
-        reason = NO_PAIR if any(row.begun for row in rows) else NO_RESULT
+    if not any(one.row.differences or any(one.row.diverged) for one in measured):
+        reason = NO_PAIR if any(one.row.begun for one in measured) else NO_RESULT
         return Judgement(Verdict.NOT_RUN, evidence, None, reason)
-    open_ = [one for one, decided in zip(measured, good, strict=True) if not decided]
-    reason = _why_undecided(open_, family, clear)
-    return Judgement(Verdict.UNDECIDED, evidence, main, reason, _more_seeds(open_))
+    refuting = [i for i, one in enumerate(measured) if not one.in_favour and small(corrected[i])]
+    seen = [index for index, one in enumerate(measured) if one.in_favour is not None]
+    begun = next((index for index, one in enumerate(measured) if one.row.begun), None)
+    main = max(refuting or seen, key=lambda index: measured[index].weakness, default=begun)
+    if refuting and main is not None:
+        level = f"p ≤ {LEVEL:g}{' after Holm' if len(measured) > 1 else ''}"
+        reason = f"{measured[main].row.compared} is {clear} on the other side ({level})"
+        return Judgement(Verdict.REFUTED, evidence, main, reason)
+    if all(one.supports for one in measured):
+        reason = f"{_every(len(measured))} {clear} (p ≤ {LEVEL:g}{_students(measured)})"
+        return Judgement(Verdict.SUPPORTED, evidence, main, reason)
+    return Judgement(Verdict.UNDECIDED, evidence, main, _why_undecided(measured, clear))
 
 
 def plural(count: int, thing: str) -> str:
-    """E.g. "1 run", "2 runs"."""
+    """Return e.g. "1 run", "2 runs"."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def small(p: float | None) -> bool:
-    """Whether a p, after Holm, reaches the level."""
+    """Return whether a p reaches the level."""
     return p is not None and p <= LEVEL
 
 
 def _every(count: int) -> str:
-    return "the difference is" if count == 1 else f"all {count} differences are"
+    if count <= 2:
+        return "the difference is" if count == 1 else "both differences are"
+    return f"all {count} differences are"
 
 
-def _evidence(one: _Measured, in_favour: Callable[[float], bool], p: float | None) -> Evidence:
-    row, (low, high) = one.row, one.interval or (None, None)
+def _students(measured: Sequence[_Measured]) -> str:
+    """Name the assumption of the test for few seeds where one of the rows needs it."""
+    few = [one for one in measured if one.found and one.found.test is Method.STUDENT]
+    return " by Student's t, which assumes normal differences" if few else ""
+
+
+def _evidence(one: _Measured, corrected: float | None) -> Evidence:
+    row, found = one.row, one.found
     notes = [row.note] if row.note else []
     for count, which in zip(row.diverged, ("first", "second"), strict=True):
         notes += [f"{plural(count, 'run')} of the {which} diverged"] if count else []
+    effect = fmean(row.values) if row.values else None
     return Evidence(
         compared=row.compared,
-        effect=one.effect,
+        effect=effect,
         unit=row.unit,
-        low=low,
-        high=high,
         n=len(row.differences),
-        p=p,
-        in_favour=None if one.effect is None else in_favour(one.effect),
+        p_corrected=corrected,
+        in_favour=one.in_favour,
         runs=tuple(run.id for run in row.runs),
         uids=tuple(run.uid for run in row.runs),
         note="; ".join(notes),
+        **_estimated(row, found),
     )
 
 
-def _more_seeds(open_: Sequence[_Measured]) -> int | None:
-    """The most that any row needs; None where that of one cannot be told."""
-    more = [
-        max(1, one.needed - len(one.row.differences))
-        for one in open_
-        if one.needed is not None and not any(one.row.diverged)
-    ]
-    return max(more) if len(more) == len(open_) else None
+def _estimated(row: Row, found: Estimate | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    images = {}
+    if row.accuracies and row.images:
+        low, high = with_test_images(found, row.accuracies, row.images)
+        images = {"images_low": low, "images_high": high}
+    return {
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+        "test": found.test.value,
+        "detectable": found.detectable,
+        **images,
+    }
 
 
-def _why_undecided(open_: Sequence[_Measured], family: int, clear: str) -> str:
-    """One sentence, what weighs most first."""
-    least = least_pairs(family)
-    diverged = sum(any(one.row.diverged) for one in open_)
-    sound = [len(one.row.differences) for one in open_ if not any(one.row.diverged)]
-    none, few = sound.count(0), [pairs for pairs in sound if 0 < pairs < least]
+def _why_undecided(measured: Sequence[_Measured], clear: str) -> str:
+    """Return one sentence, what weighs most first."""
+    family = len(measured)
+    diverged = [one for one in measured if any(one.row.diverged) and not one.supports]
+    sound = [one for one in measured if not any(one.row.diverged)]
+    none = sum(not one.row.differences for one in sound)
+    few = [n for one in sound if 0 < (n := len(one.row.differences)) < LEAST_SEEDS]
+    enough = [one for one in sound if len(one.row.differences) >= LEAST_SEEDS]
+    contrary = sum(not one.in_favour and small(one.p) for one in enough)
+    unclear = sum(not one.supports for one in enough) - contrary
     parts = []
     if none:
         has = "has" if none == 1 else "have"
-        parts.append(f"{_some(none, family)} {has} no seed trained on both sides")
+        parts.append(f"{_some(none, family)} {has} no seed with both sides")
     if diverged:
-        parts.append(f"in {_some(diverged, family)} runs diverged, which have no accuracy")
+        parts.append(f"in {_some(len(diverged), family)} runs diverged, which have no accuracy")
     if few:
-        seeds = f"{min(few)} seed{' decides' if min(few) == 1 else 's decide'} nothing"
-        parts.append(f"{seeds}: p ≤ {LEVEL:g} takes {least} at least")
-    unclear = len(sound) - none - len(few)
+        seeds = f"{plural(min(few), 'seed')} in {_some(len(few), family)}"
+        parts.append(f"{seeds}, {LEAST_SEEDS} needed")
     if unclear:
         parts.append(f"{_some(unclear, family)} {'is' if unclear == 1 else 'are'} not {clear}")
+    if contrary:
+        parts.append(f"{plural(contrary, 'comparison')} on the other side, but not after Holm")
     return "; ".join(parts)
 
 
 def _some(count: int, family: int) -> str:
     if family == 1:
         return "the comparison"
+    if count == family == 2:
+        return "both comparisons"
     return f"all {family} comparisons" if count == family else f"{count} of {family} comparisons"

@@ -17,20 +17,33 @@ class Verdict(StrEnum):
     NOT_RUN = "not run"
 
 
+class Epoch(StrEnum):
+    """Which epoch's test accuracy counts."""
+
+    BEST = "best"  # over epochs, as the paper reports it: the test set chooses the epoch
+    LAST = "last"
+
+
 @dataclass(frozen=True)
 class Evidence:
     """One comparison that a claim needs.
 
     Attributes:
-        compared: of what, e.g. "ResNet164: DIANet − SENet".
+        compared: what with what, e.g. "ResNet164: DIANet − SENet".
         effect: its size in `unit`; None where there is nothing to compare yet.
         unit: "points" (of test accuracy, %), "M" (parameters in millions), "% diverged", …
-        low, high: 95 % interval of the effect, in its unit; None with fewer than two seeds, and
-            where nothing is estimated.
         n: paired seeds, or runs where runs are counted.
-        p: after Holm, across the comparisons of the claim; None without a test.
-        in_favour: whether the effect has the claim's direction, on its own and however small;
-            None where that cannot be said.
+        in_favour: whether the effect has the claim's direction, however small it is; None where
+            that cannot be said.
+        low, high: 95 % interval of the effect over seeds, in its unit; None with fewer than two
+            seeds, and where nothing is estimated.
+        images_low, images_high: the interval over seeds and test images; None where no accuracies
+            are compared.
+        p: of this comparison alone, two-sided; None without a test.
+        p_corrected: after Holm across the claim's comparisons, which counts where the effect is
+            on the other side; None where there is nothing to correct.
+        test: the test behind interval and p; "" without one.
+        detectable: the smallest effect that as many seeds find with 80 % power, in its unit.
         runs: numbers of the runs behind it, in this database.
         uids: the same runs, by the names that they keep across databases.
         note: what else must be known, "" if nothing.
@@ -39,11 +52,16 @@ class Evidence:
     compared: str
     effect: float | None
     unit: str
-    low: float | None
-    high: float | None
     n: int
-    p: float | None
     in_favour: bool | None
+    low: float | None = None
+    high: float | None = None
+    images_low: float | None = None
+    images_high: float | None = None
+    p: float | None = None
+    p_corrected: float | None = None
+    test: str = ""
+    detectable: float | None = None
     runs: tuple[int, ...] = ()
     uids: tuple[str, ...] = ()
     note: str = ""
@@ -62,8 +80,8 @@ class ClaimVerdict:
         main: the index in `evidence` of the one that decides: the weakest that the verdict rests
             on; None where there is none.
         reason: for the verdict, one sentence.
-        more_seeds: how many more paired seeds would decide it, by the effects and spreads seen so
-            far; None where it is decided, or where that cannot be told.
+        by: which epoch's accuracy the verdict rests on.
+        otherwise: the verdict by the other epoch where it differs; None where it does not.
         conditions: protocol, data, precision and statistic, in words.
         papers_own: whether data and schedule are the paper's.
     """
@@ -76,7 +94,8 @@ class ClaimVerdict:
     evidence: tuple[Evidence, ...]
     main: int | None
     reason: str
-    more_seeds: int | None
+    by: Epoch
+    otherwise: Verdict | None
     conditions: str
     papers_own: bool
 
@@ -86,7 +105,7 @@ class ClaimVerdict:
         return None if self.main is None else self.evidence[self.main]
 
 
-NO_EVIDENCE = Evidence("", None, "", None, None, 0, None, None)
+NO_EVIDENCE = Evidence("", None, "", 0, None)
 OF_CLAIM = (
     "claim",
     "artifact",
@@ -94,11 +113,27 @@ OF_CLAIM = (
     "where",
     "verdict",
     "reason",
-    "more_seeds",
+    "by",
+    "otherwise",
     "conditions",
     "papers_own",
 )
-OF_EVIDENCE = ("compared", "effect", "unit", "low", "high", "n", "p", "in_favour", "note")
+OF_EVIDENCE = (
+    "compared",
+    "effect",
+    "unit",
+    "low",
+    "high",
+    "images_low",
+    "images_high",
+    "n",
+    "p",
+    "p_corrected",
+    "test",
+    "detectable",
+    "in_favour",
+    "note",
+)
 RECORD_FIELDS = (*OF_CLAIM, "main", *OF_EVIDENCE, "runs")
 
 

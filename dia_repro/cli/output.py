@@ -19,7 +19,7 @@ from dia_repro.execution.dialogue import ConfirmationError, duration
 from dia_repro.rendering.escaping import visible
 from dia_repro.rendering.records import Record, to_csv, to_json
 
-__all__ = ["confirm", "duration", "emit", "notice", "say_statements", "stderr", "stdout", "watch"]
+__all__ = ["confirm", "duration", "emit", "notice", "stderr", "stdout", "watch"]
 
 PIPE_WIDTH = 160
 
@@ -93,9 +93,3 @@ def watch(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(escape(label), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def say_statements(statements: Sequence[object]) -> None:
-    """Print the paper's statements on a figure, and whether they hold here."""
-    for statement in statements:
-        notice(f"The paper: {statement}.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dia_repro.cli.environment import environment_of
 from dia_repro.cli.options import Device
-from dia_repro.cli.output import notice, say_statements, stderr, watch
+from dia_repro.cli.output import notice, stderr, watch
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import option
 from dia_repro.interrupts import Interrupted
@@ -136,7 +136,7 @@ def draw_integration(
     """Write Figure 5's files; what was computed before is taken from the database."""
     from dia_repro.analysis.gini import Settings
     from dia_repro.analysis.states import Source
-    from dia_repro.claims.readings import of_integration
+    from dia_repro.claims.readings import integration_facts
     from dia_repro.rendering import heatmaps
 
     analyst = _analyst(database, data, checkpoints, run, jobs)
@@ -158,7 +158,7 @@ def draw_integration(
     figure = heatmaps.draw_integration(found, analyst.run)
     records = list(heatmaps.integration_records(found))
     _write_figure(figures / "figure5", figure, to_csv(heatmaps.CELL_FIELDS, records))
-    say_statements(of_integration(found))
+    _say_facts("figure5", integration_facts(found))
     return found
 
 
@@ -205,15 +205,23 @@ def draw_gradients(
 ) -> list[RecordedRun]:
     """Write Figure 6's files from what runs have recorded."""
     from dia_repro.analysis.gradients import recorded_runs
-    from dia_repro.claims.readings import of_gradients
+    from dia_repro.claims.readings import gradient_facts
     from dia_repro.rendering import histograms
 
     found = recorded_runs(database, runs)
     records = list(histograms.gradient_records(found))
     text = to_csv(histograms.GRADIENT_FIELDS, records)
     _write_figure(figures / "figure6", histograms.draw_gradients(found), text)
-    say_statements(of_gradients(found))
+    _say_facts("figure6", gradient_facts(found))
     return found
+
+
+def _say_facts(artifact: str, facts: Sequence[str]) -> None:
+    """Say what the figure's runs show. Only `claims`, which takes all runs, judges it."""
+    for fact in facts:
+        notice(f"Here {fact}.")
+    if facts:
+        notice(f"What all runs say of the paper's claims: dia-repro claims {artifact}")
 
 
 def _write_figure(path: Path, figure: Figure, csv: str) -> None:

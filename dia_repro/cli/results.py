@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
+from dia_repro.claims.verdicts import Epoch
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice
 from dia_repro.cli.progress import Terminal
@@ -165,16 +166,16 @@ def claims(
     artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
+    by: Annotated[Epoch, Option(help="Epoch whose test accuracy counts.")] = Epoch.BEST,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
     """Judge each claim of the paper by the runs in the database; trains nothing.
 
-    Supported: in every comparison the 95 % interval over paired seeds is on the claim's side and
-    p ≤ 0.05 after Holm. Refuted: in one of them it is on the other side, and p ≤ 0.05 after Holm.
-    Fewer than six seeds decide nothing, except on divergences, where one run counts if no other
-    contradicts it, and on parameter counts.
+    Supported: in every comparison the 95 % interval over paired seeds is on the claim's side.
+    Refuted: in one of them it is on the other side, and p ≤ 0.05 after Holm. Three seeds are the
+    least that decide; up to five seeds by Student's t test, from six on by sign flips.
 
-    As csv or json: one record a comparison.
+    As csv or json: one record for each comparison.
 
     Example: dia-repro claims --protocol demo
     """
@@ -186,7 +187,7 @@ def claims(
     asked = artifacts or ["all"]
     chosen = Chosen(asked, selection, options.open_results(db), data)
     about = names_of_claims(chosen.artifacts, selection.only)
-    verdicts = evaluate_claims(chosen.database, chosen.wanted)
+    verdicts = evaluate_claims(chosen.database, chosen.wanted, by)
     verdicts = tuple(verdict for verdict in verdicts if verdict.claim in about)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))

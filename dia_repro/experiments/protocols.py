@@ -40,6 +40,8 @@ DEMO_RECIPE_WITHOUT_NORM = RecipeSpec(
     gamma=0.3,
 )
 
+SEED_OF_RATE = 0  # with which the rate of the recipe above was chosen
+
 # The paper trained in float32 on cards without TF32. Where numerics are not the subject, TF32
 # is the default on cards that have it; a CPU has only fp32.
 GPU_PRECISION: dict[Protocol, Precision] = {
@@ -87,6 +89,14 @@ def shortened(recipe: RecipeSpec, epochs: int | None) -> RecipeSpec:
         return recipe
     moved = (max(1, round(milestone * epochs / recipe.epochs)) for milestone in recipe.milestones)
     return recipe.model_copy(update={"epochs": epochs, "milestones": tuple(moved)})
+
+
+def rate_chosen_with(recipe: RecipeSpec) -> int | None:
+    """Return the seed whose trainings chose a recipe's rate; None if no seed of ours did.
+
+    Its runs are no evidence of which networks diverge: the rate was chosen for what they do.
+    """
+    return SEED_OF_RATE if recipe.lr == DEMO_RECIPE_WITHOUT_NORM.lr else None
 
 
 def choose_data(model: ModelSpec, dataset: str, request: Request) -> DataChoice:

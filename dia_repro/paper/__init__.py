@@ -19,14 +19,23 @@ from dia_repro.paper.facts import (
     hyperparameters,
     tables,
 )
+from dia_repro.paper.independent import (
+    SOURCE,
+    IndependentResult,
+    independent,
+    independent_row,
+    tally,
+)
 
 __all__ = [
+    "SOURCE",
     "UNITS",
     "CellKey",
     "Claim",
     "Comparison",
     "Deviation",
     "Hyperparameters",
+    "IndependentResult",
     "Kind",
     "PaperCell",
     "PaperTable",
@@ -36,5 +45,8 @@ __all__ = [
     "equal_within",
     "figures",
     "hyperparameters",
+    "independent",
+    "independent_row",
     "tables",
+    "tally",
 ]

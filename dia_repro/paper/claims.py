@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 from dia_repro.paper.facts import PaperTable, figures, read_toml, tables
+from dia_repro.paper.independent import tallied
 
 
 class Kind(StrEnum):
     """Kind of test of a claim.
 
-    The first four are decided by test accuracy over paired seeds, the next two by whether
-    trainings blow up, the next three by counting networks, and the last three by analyses.
+    The first five are decided by accuracy over seeds, the next two by whether trainings diverge,
+    the next four by counting networks, and the last four by analyses.
     """
 
     HIGHER = "higher"  # in each comparison the first network is the more accurate one
     EQUAL = "about equal"  # … both are as accurate, within `equal_within`
-    STEADY = "steady"  # accuracy differs less between the cells than between seeds
+    GAIN = "larger gain"  # … the first gains more over its baseline than the second over its own
+    GAP = "smaller gap"  # … the first is less overfitted: training minus test accuracy, last epoch
+    REACHES = "reaches"  # in each cell the network is at least as accurate as the claim says
     DIVERGES = "diverges"  # in each cell the loss becomes infinite
     TRAINS = "trains"  # in no cell it does
     FEWER = "fewer parameters"  # in each comparison the first network has fewer
+    SAVES = "saves parameters"  # … the first has so many percent fewer
     SAME_COST = "same cost"  # … both take as many multiply-accumulates
     CONSTANT = "constant"  # attention adds as many parameters in each cell
     DENSER = "denser"  # stage 3's feature integration is denser than the other stages'
@@ -49,11 +53,18 @@ class Comparison:
     Attributes:
         label: of both, for people: "ResNet164: DIANet − SENet".
         first: where the claim is an order, the one that it puts first.
+        baselines: of both, where gains are compared.
     """
 
     label: str
     first: CellKey
     second: CellKey
+    baselines: tuple[CellKey, CellKey] | None = None
+
+    @property
+    def cells(self) -> tuple[CellKey, ...]:
+        """All networks that it is about."""
+        return (self.first, self.second, *(self.baselines or ()))
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,10 @@ class Claim:
         text: what it says.
         comparisons: every one has to hold; for kinds that compare.
         cells: every one counts; for kinds that do not compare.
+        spreads: for kind "about equal", the margin in spreads between seeds; see `equal_within`.
+        elsewhere: what others' results say of it, "" if nothing.
+        at_least: for kind "reaches", test accuracy in %.
+        between: for kind "saves parameters", in %.
         note: what must be known of it, "" if nothing.
     """
 
@@ -77,6 +92,10 @@ class Claim:
     kind: Kind
     comparisons: tuple[Comparison, ...] = ()
     cells: tuple[CellKey, ...] = ()
+    spreads: float = 1.0
+    elsewhere: str = ""
+    at_least: float = 0.0
+    between: tuple[float, float] = (0.0, 100.0)
     note: str = ""
 
 
@@ -103,7 +122,7 @@ def claim(name: str) -> Claim:
 def _claim(entry: dict[str, Any]) -> Claim:
     artifact = entry["name"].partition("-")[0]
     table = {**tables(), **figures()}[artifact]
-    rows = [row for row in entry.get("rows", table.rows) if row != entry.get("but_row")]
+    rows = entry.get("rows", table.rows)
     return Claim(
         name=entry["name"],
         artifact=artifact,
@@ -114,6 +133,10 @@ def _claim(entry: dict[str, Any]) -> Claim:
         cells=tuple(
             CellKey(artifact, row, column) for row in rows for column in entry.get("cells_of", ())
         ),
+        spreads=entry.get("spreads", 1.0),
+        elsewhere=tallied(*entry["elsewhere"]) if "elsewhere" in entry else "",
+        at_least=entry.get("at_least", 0.0),
+        between=tuple(entry.get("between", (0.0, 100.0))),
         note=entry.get("note", ""),
     )
 
@@ -124,11 +147,11 @@ def _comparisons(
     """Yield the comparisons of a claim, labelled by what they have in common."""
 
     def compare(label: str, first: Sequence[str], second: Sequence[str]) -> Comparison:
-        keys = (
+        one, two = (
             CellKey(other[0] if other else table.artifact, row, column)
             for row, column, *other in (first, second)
         )
-        return Comparison(entry.get("label", label), *keys)
+        return Comparison(entry.get("label", label), one, two)
 
     if "columns" in entry:
         one, two = entry["columns"]
@@ -137,5 +160,14 @@ def _comparisons(
     for column, (one, two) in product(table.columns, entry.get("row_pairs", ())):
         which = f"{column}: " if len(table.columns) > 1 else ""
         yield compare(f"{which}{one} − {two}", (one, column), (two, column))
+    for one, two in entry.get("gain_rows", ()):
+        column, baseline = entry["gain_columns"]
+        gains = compare(f"gain of {one} − gain of {two}", (one, column), (two, column))
+        first, second = (CellKey(table.artifact, row, baseline) for row in (one, two))
+        yield replace(gains, baselines=(first, second))
+    if "every_two_of" in entry:
+        column = entry["every_two_of"]
+        for one, two in combinations(rows, 2):
+            yield compare(f"{column}: {one} − {two}", (one, column), (two, column))
     for one, two in entry.get("pairs", ()):
         yield compare(f"{one[1]} {one[0]} − {two[1]} {two[0]}", one, two)

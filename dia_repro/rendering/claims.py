@@ -20,6 +20,7 @@ FORMS = {
     "points": "+.2f",
     "M": "+.3f",
     "MMAC": "+.0f",
+    "% fewer": ".2f",
     "% diverged": ".0f",
     "of a cell": "+.3f",
     "% of layers": "+.0f",
@@ -39,7 +40,7 @@ def claims_table(records: Sequence[Record]) -> Table:
             Text.assemble((record["claim"], "bold"), "\n", record["text"], "\n"),
             Text(verdict, style=STYLES[verdict]),
             Text(describe_evidence(record) + _of(record, of) + "\n"),
-            Text(with_more_seeds(record["reason"], record["more_seeds"]) + "\n"),
+            Text(explained(record) + "\n"),
         )
     return table
 
@@ -57,8 +58,8 @@ def describe_evidence(record: Record) -> str:
         return record["note"] or "–"
     parts = [effect]
     parts += [f"n={record['n']}"] if record["n"] else []
-    parts += [_p(record["p"])] if record["p"] is not None else []
-    parts += [record["note"]] if record["note"] else []
+    parts += [f"p{p_values(record)}"] if record["p"] is not None else []
+    parts += [note for note in (with_images(record), record["note"]) if note]
     return f"{record['compared']}\n{', '.join(parts)}"
 
 
@@ -69,22 +70,55 @@ def effect_with_interval(
     if effect is None:
         return ""
     form = FORMS[unit]
-    interval = ""
-    if low is not None and high is not None:
-        interval = f" [{signed(low, form)}, {signed(high, form)}]"
+    interval = "" if low is None or high is None else f" {_interval(low, high, form)}"
     return f"{signed(effect, form)}{interval} {unit}".replace("-", "−")
 
 
-def with_more_seeds(reason: str, more: int | None) -> str:
-    """Return a verdict's reason, and how many more seeds would decide it."""
-    if more is None:
-        return reason
-    seeds = "1 more seed" if more == 1 else f"{more} more seeds"
-    return f"{reason} By what is seen so far, {seeds} would decide it."
+def _interval(low: float, high: float, form: str) -> str:
+    return f"[{signed(low, form)}, {signed(high, form)}]".replace("-", "−")
+
+
+def explained(record: Record) -> str:
+    """Return a verdict's reason, what its seeds can find, and the verdict by the other epoch.
+
+    Args:
+        record: of the comparison that decides; see `claims.verdicts.verdict_records`.
+    """
+    parts = [str(record["reason"])]
+    if record["verdict"] == "undecided" and record["detectable"] is not None:
+        size = f"{record['detectable']:{FORMS[record['unit']].lstrip('+')}} {record['unit']}"
+        parts.append(f"{record['n']} seeds would find a difference of {size} (80 % power).")
+    if record["otherwise"]:
+        other = "last" if record["by"] == "best" else "best"
+        parts.append(f"By the {other} epoch: {record['otherwise']}.")
+    return " ".join(parts)
+
+
+def with_images(record: Record) -> str:
+    """Return the interval over seeds and test images where it includes 0 and the seeds' does not.
+
+    Args:
+        record: of a comparison; see `claims.verdicts.verdict_records`.
+    """
+    low, high = record["images_low"], record["images_high"]
+    if low is None or not low <= 0 <= high or record["low"] <= 0 <= record["high"]:
+        return ""
+    interval = _interval(low, high, FORMS[record["unit"]])
+    return f"with other test images, too: {interval} at most"
+
+
+def p_values(record: Record) -> str:
+    """Return e.g. "=0.03", "=0.03 (Student's t)", "=0.02, 0.04 after Holm"; empty without a p."""
+    if record["p"] is None:
+        return ""
+    student = " (Student's t)" if record["test"].startswith("Student") else ""
+    corrected = record["p_corrected"]
+    holm = "" if corrected is None else f", {_p(corrected).lstrip('=')} after Holm"
+    return f"{_p(record['p'])}{student}{holm}"
 
 
 def _p(p: float) -> str:
-    return "p<0.001" if p < 0.001 else f"p={p:.2g}"
+    return "<0.001" if p < 0.001 else f"={p:.2g}"
 
 
 def _one_each(records: Sequence[Record]) -> list[Record]:

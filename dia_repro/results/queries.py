@@ -45,6 +45,8 @@ class RunSummary:
         epochs: how many are recorded.
         best_top1: best test accuracy over epochs, %; None before the first.
         last_top1: test accuracy of the last epoch, %; None before the first.
+        last_train_top1: accuracy on the training images during the last epoch, %.
+        test_images: in the test set; None where that is not recorded.
         seconds: summed over epochs.
     """
 
@@ -59,6 +61,8 @@ class RunSummary:
     epochs: int
     best_top1: float | None
     last_top1: float | None
+    last_train_top1: float | None
+    test_images: int | None
     seconds: float
     created_at: datetime
     changed_at: datetime
@@ -302,9 +306,24 @@ def select_runs(
 def _summaries(
     database: Database, chosen: ColumnElement[bool] | None = None
 ) -> tuple[RunSummary, ...]:
-    columns = (getattr(RunRow, one.name) for one in fields(RunSummary) if hasattr(RunRow, one.name))
+    columns = [getattr(RunRow, one.name) for one in fields(RunSummary) if hasattr(RunRow, one.name)]
+    test_images = (
+        select(func.max(ProvenanceRow.test_images))
+        .where(ProvenanceRow.run_id == RunRow.id)
+        .scalar_subquery()
+        .label("test_images")
+    )
+    last_train_top1 = (
+        select(EpochRow.train_top1)
+        .where(EpochRow.run_id == RunRow.id)
+        .order_by(EpochRow.epoch.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label("last_train_top1")
+    )
+    query = select_runs(*columns, test_images, last_train_top1, chosen=chosen)
     with database.reading() as session:
-        found = session.execute(select_runs(*columns, chosen=chosen)).mappings()
+        found = session.execute(query).mappings()
         return tuple(RunSummary(**{**row, "state": State(row["state"])}) for row in found)
 
 

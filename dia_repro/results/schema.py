@@ -207,6 +207,7 @@ class ProvenanceRow(Base):
     )
     command: Mapped[str] = described("The command line.")
     data_sha256: Mapped[str] = described("SHA-256 of pixels and labels.")
+    test_images: Mapped[int | None] = described("Images in the test set; missing in old rows.")
     from_epoch: Mapped[int] = described("Epochs that were done before.", unit="epochs")
     step: Mapped[str | None] = described(
         "Execution mode of the training step: captured, eager, …; missing in old rows."

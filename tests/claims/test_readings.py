@@ -1,4 +1,4 @@
-"""What is made of the paper's sentences."""
+"""What is read from Figures 5 and 6."""
 
 from __future__ import annotations
 
@@ -10,11 +10,26 @@ import pytest
 from dia_repro.analysis.gini import Integration, Settings
 from dia_repro.analysis.gradients import RecordedRun
 from dia_repro.analysis.states import Source
-from dia_repro.claims.readings import of_gradients, of_integration
+from dia_repro.claims.readings import (
+    DENSITY,
+    MIDDLE,
+    density_gains,
+    earliness,
+    gradient_facts,
+    integration_facts,
+)
 from tests.helpers import tiny_spec
 
+SPREADS = {
+    Source.TRAINED: (0.3, 0.4, 0.6),
+    Source.INITIAL: (0.3, 0.3, 0.5),
+    Source.SHUFFLED: (0.6, 0.6, 0.6),
+}
 
-def integration(stage: int, last_source: int, spread: float) -> Integration:
+
+def integration(
+    stage: int, last_source: int, spread: float, source: Source = Source.TRAINED
+) -> Integration:
     """Of five layers; `spread` of the importance falls on others than the main source."""
 
     def row(sources: int, main: int) -> np.ndarray:
@@ -23,23 +38,52 @@ def integration(stage: int, last_source: int, spread: float) -> Integration:
         return shares[None]
 
     shares = {target: row(target - 1, 1) for target in (2, 3, 4)} | {5: row(4, last_source)}
-    return Integration(Settings(stage, Source.TRAINED, 10, 1, 0, library=False), 10, shares)
+    return Integration(Settings(stage, source, 10, 1, 0, library=False), 10, shares)
 
 
-@pytest.mark.parametrize(("spread", "denser"), [(0.6, True), (0.1, False)])
-def test_the_third_stage_is_denser_or_not(spread: float, denser: bool) -> None:
-    found = [integration(1, 1, 0.3), integration(2, 1, 0.3), integration(3, 1, spread)]
-    first, second = of_integration(found)
-    assert first.holds is denser
-    assert second.holds
+def of_run(*sources: Source) -> dict[tuple[Source, int], list[Integration]]:
+    return {
+        (source, stage): [integration(stage, 1, SPREADS[source][stage - 1], source)]
+        for source in sources
+        for stage in (1, 2, 3)
+    }
 
 
-@pytest.mark.parametrize(("source", "early"), [(1, True), (2, True), (3, False), (4, False)])
-def test_what_the_last_layer_of_stage_1_draws_from(source: int, early: bool) -> None:
-    (statement,) = of_integration([integration(1, source, 0.3)])
-    assert statement.holds is early
-    assert f"layer {source} of 4" in str(statement)
-    assert of_integration([integration(2, source, 0.3)]) == []
+def test_density_is_trained_alone_and_minus_its_controls() -> None:
+    gains = density_gains(of_run(*Source))
+    assert set(gains) == set(DENSITY.labels)
+    alone = density_gains(of_run(Source.TRAINED))
+    assert list(alone) == ["stage 3 − stage 1", "stage 3 − stage 2"]
+    shuffled = "stage 3 − stage 1, trained − shuffled"  # all stages alike: nothing is taken off
+    assert gains[shuffled] == pytest.approx(alone["stage 3 − stage 1"])
+    before = "stage 3 − stage 1, trained − before training"
+    assert 0 < gains[before] < alone["stage 3 − stage 1"]
+
+
+def test_density_is_averaged_over_forests_and_asks_for_all_stages() -> None:
+    kept = of_run(Source.TRAINED)
+    kept[Source.TRAINED, 3].append(integration(3, 1, 0.2))
+    one, other = (integration(3, 1, spread).density() for spread in (0.6, 0.2))
+    first = kept[Source.TRAINED, 1][0].density()
+    assert density_gains(kept)["stage 3 − stage 1"] == pytest.approx((one + other) / 2 - first)
+    del kept[Source.TRAINED, 2]
+    assert density_gains(kept) == {}
+
+
+@pytest.mark.parametrize(("sources", "place"), [([1], 12.5), ([4], 87.5), ([1, 2], 25.0)])
+def test_what_the_last_layer_of_stage_1_draws_from(sources: list[int], place: float) -> None:
+    found = [integration(1, source, 0.3) for source in sources]
+    assert earliness({(Source.TRAINED, 1): found}) == {MIDDLE: pytest.approx(50 - place)}
+    assert earliness({(Source.TRAINED, 2): found}) == {}
+
+
+def test_facts_of_one_runs_figure_5() -> None:
+    kept = of_run(*Source)
+    mean_cells, last = integration_facts([same[0] for same in kept.values()])
+    assert mean_cells.startswith("mean cell of stages 1, 2, 3: trained 0.")
+    assert mean_cells.count(";") == 2
+    assert last == "the last layer of stage 1 draws most from layer 1 of 4"
+    assert integration_facts([integration(2, 1, 0.3)]) == []
 
 
 def recorded(label: str, *means: float) -> RecordedRun:
@@ -48,16 +92,14 @@ def recorded(label: str, *means: float) -> RecordedRun:
     return RecordedRun(cast("Any", None), tiny_spec(epochs=8), label, records)
 
 
-def test_gradients_are_larger_in_each_stage_or_the_sentence_does_not_hold() -> None:
+def test_facts_of_figure_6() -> None:
     original = recorded("original", 1.0, 1.0, 1.0)
-    assert [s.holds for s in of_gradients([original, recorded("DIANet", 2, 3, 1.1)])] == [True] * 2
-    small = of_gradients([original, recorded("DIANet", 2, 3, 0.9), recorded("SENet", 9, 9, 9)])
-    assert [s.holds for s in small] == [False, False]
-    assert "does not hold here" in str(small[0])
-    assert of_gradients([original]) == []
+    first, last = gradient_facts([original, recorded("DIANet", 2, 3, 0.5)])
+    assert first.startswith("at initialisation: stage 1: mean, DIANet ÷ original 2; ")
+    assert last.startswith("at the last record: stage 1: mean, DIANet ÷ original 0.5; ")
+    assert gradient_facts([original]) == []
 
 
-def test_where_a_stage_vanished_nothing_holds_in_each_stage() -> None:
-    found = of_gradients([recorded("original", 0.0, 1.0, 0.0), recorded("DIANet", 2, 3, 4)])
-    assert [one.holds for one in found] == [False, False]
-    assert "the others vanished" in str(found[0])
+def test_where_a_stage_vanished_that_is_said() -> None:
+    found = gradient_facts([recorded("original", 0.0, 1.0, 0.0), recorded("DIANet", 2, 3, 4)])
+    assert found[0].endswith("the others vanished or are not finite")

@@ -1,29 +1,34 @@
-"""Statistics of paired seeds, against values by hand and against scipy's own."""
+"""Statistics of paired seeds: against enumeration by hand, against scipy, and by simulation."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from dia_repro.claims import statistics
 from dia_repro.claims.statistics import (
-    MOST_SEEDS,
-    _all_flips,
-    bootstrap_interval,
-    expected_range,
+    Estimate,
+    Floats,
+    Method,
+    detectable_difference,
+    estimate,
     holm,
-    least_pairs,
     paired_differences,
-    pairs_needed,
     share_interval,
-    sign_flip_p,
-    steadiness,
+    with_test_images,
 )
 
 SKEWED = [0.3, 0.9, 0.1, 0.4, 2.5, 0.2, 0.6, 0.5, 0.35, 0.7]
+
+
+def found(values: list[float] | Floats, against: float = 0.0, step: float = 0.0) -> Estimate:
+    result = estimate(list(values), against, step)
+    assert result is not None
+    return result
 
 
 def test_only_seeds_that_both_have_make_a_pair() -> None:
@@ -39,135 +44,157 @@ def test_equal_counts_of_correct_answers_differ_by_nothing() -> None:
     assert sum(paired_differences(first, second).values()) == 0
 
 
-def test_the_bootstrap_interval_is_scipys() -> None:
-    one = np.array(SKEWED)
-    for method, same in (("BCa", True), ("percentile", False)):
-        theirs = cast("Any", stats).bootstrap(
-            (one,), np.mean, method=method, random_state=np.random.default_rng(0)
-        )
-        assert (bootstrap_interval(SKEWED) == tuple(theirs.confidence_interval)) is same
+def by_enumeration(values: Floats, against: float) -> float:
+    """Share of all choices of signs whose sum is as extreme as the observed one."""
+    apart = values - against
+    sums = np.array(list(product([1, -1], repeat=len(apart)))) @ apart
+    return float((np.abs(sums) >= abs(apart.sum()) - 1e-9).mean())
 
 
-def test_the_interval_of_equal_values_is_that_value_and_one_value_has_none() -> None:
-    assert bootstrap_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
-    assert bootstrap_interval([0.5]) is None
-    assert bootstrap_interval([]) is None
+@pytest.mark.parametrize("pairs", [6, 7, 10])
+def test_p_is_that_of_all_sign_flips(pairs: int) -> None:
+    draw = np.random.default_rng(pairs)
+    for _ in range(40):
+        values, against = draw.normal(0.5, 1.0, pairs), float(draw.normal())
+        assert found(values, against).p == pytest.approx(by_enumeration(values, against))
+        counts = draw.integers(-2, 4, pairs).astype(float)
+        assert found(counts).p == pytest.approx(by_enumeration(counts, 0.0))
 
 
-def test_the_interval_covers_the_mean_about_as_often_as_it_says() -> None:
-    draw = np.random.default_rng(1)
-    samples = draw.normal(1.0, 1.0, (60, 30))
-    found = [bootstrap_interval(list(sample)) for sample in samples]
-    covered = sum(one is not None and one[0] < 1.0 < one[1] for one in found)
-    assert 50 <= covered <= 60
+def test_six_equal_signs_are_the_first_that_suffice() -> None:
+    one = found([0.9, 1.0, 1.1, 1.2, 0.8, 1.05])
+    assert (one.test, one.p) == (Method.FLIPS, 2 / 2**6)
+    assert (one.low, one.high) == (0.8, 1.2)  # six: between the smallest and the largest
 
 
-@pytest.mark.parametrize(
-    ("values", "two_sided", "one_sided"),
-    [
-        ([1.0], 1.0, 1 / 2),
-        ([1.0, 2.0], 2 / 4, 1 / 4),
-        # Sums of ±1 ±2 ±3: 6, 4, 2, 0, 0, -2, -4, -6; observed is 4.
-        ([-1.0, 2.0, 3.0], 4 / 8, 2 / 8),
-        ([-1.0, -2.0, -3.0], 2 / 8, 8 / 8),
-        ([1.0] * 6, 2 / 64, 1 / 64),
-        ([0.0, 0.0], 1.0, 1.0),
-    ],
-)
-def test_sign_flips_by_hand(values: list[float], two_sided: float, one_sided: float) -> None:
-    assert sign_flip_p(values) == two_sided
-    assert sign_flip_p(values, one_sided=True) == one_sided
+def test_few_pairs_are_students() -> None:
+    for values in (SKEWED[:2], SKEWED[:5]):
+        one, theirs = found(values), stats.ttest_1samp(values, 0)
+        interval = theirs.confidence_interval(0.95)
+        assert one.test is Method.STUDENT
+        assert one.p == pytest.approx(float(theirs.pvalue))
+        assert (one.low, one.high) == pytest.approx((interval.low, interval.high))
 
 
-def test_sign_flips_are_scipys_permutations() -> None:
-    theirs: Any = cast("Any", stats).permutation_test(
-        (np.array(SKEWED), np.zeros(len(SKEWED))),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
-        n_resamples=np.inf,
-        vectorized=True,
-    )
-    assert sign_flip_p(SKEWED) == pytest.approx(theirs.pvalue)
+@pytest.mark.parametrize("step", [0.0, 0.5])
+@pytest.mark.parametrize("pairs", [2, 5, 6, 9])
+def test_the_interval_excludes_a_value_exactly_where_p_is_small(pairs: int, step: float) -> None:
+    draw = np.random.default_rng(pairs)
+    for _ in range(20):
+        for values in (draw.normal(0.6, 1.0, pairs), draw.integers(-1, 3, pairs) * (step or 1)):
+            for against in (0.0, 0.3):
+                one = estimate(list(map(float, values)), against, step)
+                assert one is None or (one.low <= against <= one.high) is (one.p > 0.05)
 
 
-def test_many_pairs_are_sampled_and_come_near_the_exact_test() -> None:
-    draw = np.random.default_rng(3)
-    values = list(draw.normal(0.4, 1.0, 21))
-    assert sign_flip_p(values) == sign_flip_p(values)
-    exact = float((np.abs(_all_flips(np.array(values))) >= abs(sum(values)) - 1e-9).mean())
-    assert sign_flip_p(values) == pytest.approx(exact, abs=0.005)
-    assert sign_flip_p([1.0] * 30) == pytest.approx(1e-5, rel=1e-3)  # never 0
+def test_half_a_step_more_is_asked_for() -> None:
+    values = [0.5, 1.0, 0.5, 1.0, 0.5, 1.0]
+    assert found(values, step=1.0).p == 1.0 or found(values, step=1.0).low <= 0
+    assert found(values, step=0.5).low == pytest.approx(0.25)
+    assert found([1.0] * 3, step=1.0).p > 0.05  # equal differences show no certainty
+
+
+def test_without_spread_or_seeds_there_is_no_estimate() -> None:
+    assert estimate([0.5, 0.5, 0.5]) is None
+    assert estimate([0.5]) is None
+    assert estimate([]) is None
+    assert found([0.5] * 6).p == 2 / 2**6  # of which the sign-flip test needs none
+
+
+def test_many_pairs_are_sampled_and_come_near_the_exact_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(3).normal(0.4, 1.0, 21)
+    sampled = found(values)
+    assert found(values) == sampled
+    assert (sampled.low <= 0 <= sampled.high) is (sampled.p > 0.05)
+    assert found([1.0] * 30).p == pytest.approx(2e-5, rel=0.01)  # never 0
+    monkeypatch.setattr(statistics, "MOST_EXACT", 21)
+    exact = found(values)
+    assert sampled.p == pytest.approx(exact.p, abs=0.005)
+    assert (sampled.low, sampled.high) == pytest.approx((exact.low, exact.high), abs=0.02)
+
+
+def share_covered(values: Floats, mean: float, step: float = 0.0) -> float:
+    inside = [one.low <= mean <= one.high for row in values if (one := estimate(row, 0.0, step))]
+    return sum(inside) / len(values)
+
+
+@pytest.mark.parametrize("pairs", range(3, 13))
+def test_95_percent_intervals_contain_the_mean_in_94_of_100_simulations(pairs: int) -> None:
+    draw, samples = np.random.default_rng(200 + pairs), 1000
+    least = 0.94 - 2 * math.sqrt(0.94 * 0.06 / samples)  # two standard errors of the simulation
+    normal = draw.normal(1.0, 2.0, (samples, pairs))
+    assert share_covered(normal, 1.0) >= least
+    skewed = draw.gamma(16, 0.25, (samples, pairs))  # skewness 0.5
+    assert share_covered(skewed, 4.0) >= least
+    for spread in (0.5, 1.5):
+        tied = np.rint(draw.normal(0.3, spread, (samples, pairs)))
+        counts = np.arange(-30, 31)
+        shares = np.diff(stats.norm.cdf((np.append(counts, 31) - 0.5 - 0.3) / spread))
+        assert share_covered(tied, float(counts @ shares), 1.0) >= least
+
+
+def test_the_simulation_would_find_intervals_that_are_too_narrow() -> None:
+    values = np.random.default_rng(1).normal(0.0, 1.0, (400, 6))
+    percentile = [
+        np.quantile(row[np.random.default_rng(0).integers(0, 6, (999, 6))].mean(1), (0.025, 0.975))
+        for row in values
+    ]
+    assert np.mean([low <= 0 <= high for low, high in percentile]) < 0.92
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03], 3) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.02, None, 0.6], 3) == [pytest.approx(0.06), None, 1.0]
-    assert holm([None], 4) == [None]
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.02, None, 0.6]) == [pytest.approx(0.06), None, 1.0]
+    assert holm([None] * 4) == [None] * 4
 
 
 def test_holm_is_more_lenient_than_bonferroni_and_never_above_1() -> None:
     ps = [0.001, 0.02, 0.03, 0.9]
-    corrected = [one for one in holm(ps, 4) if one is not None]
+    corrected = [one for one in holm(ps) if one is not None]
     assert corrected == sorted(corrected)
     assert all(p <= mine <= min(1, 4 * p) for p, mine in zip(ps, corrected, strict=True))
 
 
-@pytest.mark.parametrize("family", [1, 2, 4, 12])
-def test_fewer_pairs_than_the_least_cannot_reach_the_level(family: int) -> None:
-    least = least_pairs(family)
-    assert sign_flip_p([1.0] * least) * family <= 0.05
-    assert sign_flip_p([1.0] * (least - 1)) * family > 0.05
-    assert least_pairs(1) == 6
+def test_the_detectable_difference_is_the_textbooks() -> None:
+    # One-sample t test, 34 pairs, 80 % power, 5 % two-sided: 0.5 standard deviations.
+    assert detectable_difference(34, 1.0) == pytest.approx(0.5, abs=0.01)
+    assert detectable_difference(34, 2.0) == 2 * detectable_difference(34, 1.0)
+    assert found(SKEWED).detectable == detectable_difference(10, float(np.std(SKEWED, ddof=1)))
 
 
-def test_pairs_needed_are_those_of_the_textbook() -> None:
-    # One-sample t test, effect 0.5 standard deviations, 80 % power, 5 % two-sided: 34.
-    assert pairs_needed(0.5, 1.0, 1) == 34
-    assert pairs_needed(-1.0, 2.0, 1) == 34
-    assert pairs_needed(0.2, 1.0, 1) == 199
-    needed = pairs_needed(0.5, 1.0, 4)
-    assert needed is not None
-    assert needed > 34
+@pytest.mark.parametrize("pairs", [3, 10])
+def test_a_detectable_difference_is_found_in_four_of_five_simulations(pairs: int) -> None:
+    means = detectable_difference(pairs, 1.0)
+    samples = np.random.default_rng(4).normal(means, 1.0, (4000, pairs))
+    small = np.asarray(stats.ttest_1samp(samples, 0, axis=1).pvalue) <= 0.05
+    assert float(small.mean()) == pytest.approx(0.8, abs=0.02)
 
 
-def test_pairs_needed_where_it_is_certain_or_cannot_be_told() -> None:
-    assert pairs_needed(0.0, 1.0, 1) is None
-    assert pairs_needed(0.0, 0.0, 1) is None
-    assert pairs_needed(0.01, 1.0, 1) is None
-    assert pairs_needed(2.0, 0.0, 1) == pairs_needed(1e9, 1.0, 1) == 6
-    assert (pairs_needed(0.09, 1.0, 1) or 0) <= MOST_SEEDS
+def test_an_interval_over_test_images_covers_new_images_and_seeds() -> None:
+    """Networks that err on independent images of a population: a new test set each time."""
+    draw, images, covered = np.random.default_rng(5), 400, 0
+    for _ in range(300):
+        hard = draw.random(images)  # how hard an image is for both
+        right = [
+            [(draw.random(images) < level + 0.1 * (hard < 0.5)).mean() for _ in range(6)]
+            for level in (0.85, 0.80)
+        ]
+        first, second = (100 * np.array(one) for one in right)
+        low, high = with_test_images(
+            found(first - second, step=100 / images), (first.mean(), second.mean()), images
+        )
+        covered += low <= 5.0 <= high
+    assert covered / 300 >= 0.94
 
 
-def test_the_power_is_what_simulation_finds() -> None:
-    draw = np.random.default_rng(4)
-    samples = draw.normal(0.5, 1.0, (4000, pairs_needed(0.5, 1.0, 1) or 0))
-    found = np.asarray(stats.ttest_1samp(samples, 0, axis=1).pvalue) <= 0.05
-    assert float(found.mean()) == pytest.approx(0.8, abs=0.02)
-
-
-@pytest.mark.parametrize(("count", "mean"), [(2, 2 / math.sqrt(math.pi)), (4, 2.0588)])
-def test_expected_range_of_normal_numbers(count: int, mean: float) -> None:
-    assert expected_range(count) == pytest.approx(mean, abs=1e-4)
-
-
-def test_steadiness_by_hand() -> None:
-    # Two networks, two seeds: means 1 and 4, standard deviation √2 of both.
-    found = steadiness(np.array([[0.0, 3.0], [2.0, 5.0]]))
-    assert found.means_range == 3
-    assert found.allowed == pytest.approx(math.sqrt(2) * 2 / math.sqrt(math.pi))
-    assert found.excess == pytest.approx(found.means_range - found.allowed)
-    assert found.p == pytest.approx(0.5, abs=0.02)  # 2 of the 4 exchanges
-
-
-def test_steadiness_tells_what_moves_from_what_does_not() -> None:
-    values = np.random.default_rng(5).normal(75, 0.4, (10, 4))
-    still = steadiness(values)
-    assert still.high < 0
-    assert still.p > 0.05
-    moved = steadiness(values + np.array([3.0, 0, 0, 0]))
-    assert moved.low > 0
-    assert moved.p <= 0.001
-    assert steadiness(values) == still
+def test_an_interval_over_test_images_by_hand() -> None:
+    one = Estimate(2.0, 1.0, 4.0, 0.03, Method.FLIPS, 1.0)
+    low, high = with_test_images(one, (94.0, 92.0), 1000)
+    half = 100 * 1.959964 * math.sqrt((0.06 + 0.08 - 0.02**2) / 1000)
+    assert low == pytest.approx(2 - math.hypot(1, half))
+    assert high == pytest.approx(2 + math.hypot(2, half))
 
 
 def test_share_interval_by_hand() -> None:

@@ -16,6 +16,7 @@ from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import (
     RECORD_FIELDS,
     ClaimVerdict,
+    Epoch,
     Evidence,
     Verdict,
     verdict_records,
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     """Ten seeds of Table 5's networks and one of Table 8's, all of the demo."""
     database = open_database(str(tmp_path / "runs.db"), create=True)
     as_printed(database, ["table5-depth"], 10, request=DEMO)
-    as_printed(database, ["table8-diverge", "table8-trains"], 1, request=DEMO)
+    as_printed(database, ["table8-diverge", "table8-trains"], 4, request=DEMO)
     database.close()
     return tmp_path
 
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 def test_nothing_run_is_no_error(tmp_path: Path) -> None:
     done = cli("claims", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "27 claims: 6 supported, 0 refuted, 0 undecided, 21 not run." in done.stderr
+    assert "30 claims: 6 supported, 1 refuted, 0 undecided, 23 not run." in done.stderr
     assert "dia-repro run all" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -114,36 +115,72 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
     ("evidence", "text"),
     [
         (
-            Evidence("a − b", -0.5, "points", -1.0, 0.25, 7, 0.0625, False),
-            "a − b\n−0.50 [−1.00, +0.25] points, n=7, p=0.062",
+            Evidence(
+                "a − b",
+                -0.5,
+                "points",
+                7,
+                in_favour=False,
+                low=-1.0,
+                high=0.25,
+                p=0.0625,
+                p_corrected=0.125,
+            ),
+            "a − b\n−0.50 [−1.00, +0.25] points, n=7, p=0.062, 0.12 after Holm",
         ),
         (
-            Evidence("a", 100.0, "% diverged", None, None, 1, None, True),
-            "a\n100 % diverged, n=1",
+            Evidence(
+                "a − b",
+                1.5,
+                "points",
+                3,
+                in_favour=True,
+                low=1.0,
+                high=2.0,
+                p=0.01,
+                images_low=-0.5,
+                images_high=3.5,
+                test="Student's t",
+            ),
+            (
+                "a − b\n+1.50 [+1.00, +2.00] points, n=3, p=0.01 (Student's t), "
+                "with other test images, too: [−0.50, +3.50] at most"
+            ),
         ),
+        (Evidence("a", 100.0, "% diverged", 1, in_favour=True), "a\n100 % diverged, n=1"),
         (
-            Evidence("a − b", 0.1, "points", 0.1, 0.1, 25, 1e-5, True, note="so"),
+            Evidence(
+                "a − b", 0.1, "points", 25, in_favour=True, low=0.1, high=0.1, p=1e-5, note="so"
+            ),
             "a − b\n+0.10 [+0.10, +0.10] points, n=25, p<0.001, so",
         ),
         (
-            Evidence("a − b", -0.001, "points", -0.3, 0.0049, 2, None, False),
+            Evidence("a − b", -0.001, "points", 2, in_favour=False, low=-0.3, high=0.0049),
             "a − b\n0.00 [−0.30, 0.00] points, n=2",
         ),
+        (Evidence("a − b", 0.0, "MMAC", 0, in_favour=True), "a − b\n0 MMAC"),
         (
-            Evidence("a − b", 0.0, "MMAC", None, None, 0, None, True),
-            "a − b\n0 MMAC",
-        ),
-        (
-            Evidence("a − b", -0.4, "% of layers", float("-inf"), 10.2, 1, None, True),
+            Evidence("a − b", -0.4, "% of layers", 1, in_favour=True, low=float("-inf"), high=10.2),
             "a − b\n0 [−inf, +10] % of layers, n=1",
         ),
-        (Evidence("a", None, "points", None, None, 0, None, None), "–"),
-        (Evidence("a", None, "points", None, None, 0, None, None, note="so"), "so"),
+        (Evidence("a", None, "points", 0, in_favour=None), "–"),
+        (Evidence("a", None, "points", 0, in_favour=None, note="so"), "so"),
     ],
 )
 def test_evidence_in_words(evidence: Evidence, text: str) -> None:
     verdict = ClaimVerdict(
-        "c", "table1", "t", "p", Verdict.UNDECIDED, (evidence,), 0, "r", None, "", papers_own=True
+        claim="c",
+        artifact="table1",
+        text="t",
+        where="p",
+        verdict=Verdict.UNDECIDED,
+        evidence=(evidence,),
+        main=0,
+        reason="r",
+        by=Epoch.BEST,
+        otherwise=None,
+        conditions="",
+        papers_own=True,
     )
     (record,) = verdict_records([verdict])
     assert describe_evidence(record) == text

@@ -185,7 +185,7 @@ SHORT = [{**RECORD, "quantiles": [1.0]}, {**RECORD, "histogram": [1]}, {**RECORD
 def test_sound_analyses_are_read(analysed: Callable[[str, str], tuple[Database, int]]) -> None:
     """What the cases above and below are variants of."""
     database, run = analysed(SETTINGS, '{"layers": 2, "samples": 1, "shares": [[1], [1]]}')
-    assert stored_integrations(database, [run])[run][1].shares[2].shape == (2, 1)
+    assert stored_integrations(database, [run])[run][Source.TRAINED, 1][0].shares[2].shape == (2, 1)
     uid = run_detail(database, run).summary.uid
     writer.ensure_analysis(database, uid, GRADIENTS_SETTINGS, "{}")
     writer.record_part(database, uid, GRADIENTS_SETTINGS, 0, json.dumps([RECORD]), 1.0)

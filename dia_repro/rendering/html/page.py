@@ -13,8 +13,8 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from dia_repro.artifacts.explanation import Findings
-from dia_repro.claims.verdicts import ClaimVerdict
-from dia_repro.rendering.claims import effect_with_interval, with_more_seeds
+from dia_repro.claims.verdicts import ClaimVerdict, verdict_records
+from dia_repro.rendering.claims import effect_with_interval, explained, p_values, with_images
 from dia_repro.rendering.escaping import template
 from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html import overview
@@ -119,7 +119,10 @@ def make_page(report: Report) -> str:
         zip=zip,
         sort_key=sort_key,
         effect_with_interval=effect_with_interval,
-        with_more_seeds=with_more_seeds,
+        explained=explained,
+        p_values=p_values,
+        with_images=with_images,
+        records_of=lambda verdict: verdict_records([verdict]),
     )
 
 

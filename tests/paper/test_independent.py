@@ -1,0 +1,49 @@
+"""Results of others, beside the paper's."""
+
+from __future__ import annotations
+
+import pytest
+
+from dia_repro.artifacts.table3 import TABLE3
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.models.counting import count
+from dia_repro.paper import claim, independent, independent_row, tally
+
+
+def test_how_often_each_attention_is_better() -> None:
+    assert len(independent()) == 84
+    found = tally("dia-lstm", "se")
+    assert (found.above, found.equal, found.below, found.pairs) == (8, 2, 14, 24)
+    assert tally("dia-lstm", "none").above == 14
+    assert tally("se", "none").pairs == 30  # also at depth 272, which has no DIA
+
+
+def test_a_row_of_table_3() -> None:
+    expected = {"original": 79.56, "SENet": 80.05, "DIANet": 80.47}
+    assert independent_row("ResNet164 CIFAR100") == expected
+    assert independent_row("WRN52-4 CIFAR100") == {}
+
+
+@pytest.mark.parametrize("attention", ["none", "se", "dia-lstm"])
+def test_networks_of_the_same_name_are_the_papers(attention: str) -> None:
+    """By their number of parameters."""
+    columns = {"none": "original", "se": "SENet", "dia-lstm": "DIANet"}
+    theirs = {
+        one.row: one.parameters
+        for one in independent()
+        if one.attention == attention and one.network == "ResNet164"
+    }
+    entry = next(
+        one
+        for one in TABLE3.entries
+        if (one.row, one.column) == ("ResNet164 CIFAR100", columns[attention])
+    )
+    spec = entry.spec(Request(Protocol.PAPER))
+    ours = count(spec.model, spec.data.classes, spec.data.image_size).parameters
+    assert ours == theirs["ResNet164 CIFAR100"]
+
+
+def test_claims_on_table_3_name_them() -> None:
+    assert "above SENet in 8 of 24 pairs" in claim("table3-senet").elsewhere
+    assert claim("table5-depth").elsewhere == ""
