@@ -16,7 +16,7 @@ import dia_repro
 from dia_repro.errors import ABSENT
 from dia_repro.plugins import VARIABLE
 from tests.helpers import Result, clean_environment, cli, copy_package, write_folder
-from tests.own_kind import ARTIFACT, SECTION, TEST, UNIT, write_eca
+from tests.own_kind import ARTIFACT, PAGE, TEST, UNIT, write_eca
 
 SMALL = ARTIFACT.replace("(20, 56)", "(11,)")
 CONTROL = '''"""A control: DIANet20."""
@@ -48,7 +48,7 @@ def shown(mine: Path, *arguments: str) -> dict[tuple[str, str], str]:
 
 @pytest.mark.slow
 def test_eca_is_trained_next_to_table_5_by_one_command(mine: Path) -> None:
-    assert "dia-repro run table5 --attention eca:kernel=5" in SECTION
+    assert "dia-repro run table5 --attention eca:kernel=5" in PAGE
     write_folder(mine.parent / "pets", {"train": 8, "val": 4})
     data = ("--dataset", "folder:pets", "--image-size", "8")
     chosen = ("table5", "--attention", "eca:kernel=5", *data)
