@@ -251,6 +251,8 @@ def _caption(learning: Learning) -> Iterator[str]:
         crowded = max(len(one.lines) for one in networks) > MOST_THIN
         seeds = f"Shade: span of seeds, where over {MOST_THIN}" if crowded else "Thin: one seed"
         yield f"{seeds}; thick: mean of those that finished ({span})."
+    if learning.value.seeds.named:
+        yield f"{learning.value.seeds.words.capitalize()}."
     if all(len(panel.networks) == 1 for panel in learning.panels) and len(counts) > 1:
         yield "Grey: the other rows."
     if _diverges(learning.panels):

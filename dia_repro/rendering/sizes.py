@@ -192,6 +192,9 @@ def _caption(sizes: Sizes) -> Iterator[str]:
         seeds = f"{low} seed" if low == high == 1 else f"{high} seeds, ± standard deviation"
         seeds = f"{low}–{seeds}" if low < high else seeds
         yield f"Filled: ours ({seeds}), the highest accuracy over epochs."
+    named = dict.fromkeys(value.seeds.words for value in sizes.values if value.seeds.named)
+    if named:
+        yield f"Ours: {'; '.join(named)}."
     if any(mark.diverged for mark in marks):
         yield "×: all runs diverged."
     yield "Grey lines: one network; r: of DIANet164."

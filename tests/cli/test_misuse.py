@@ -19,7 +19,8 @@ DEMO = ("--protocol", "demo")
     [
         (["run", "tabel5", *DEMO], 2, "did you mean 'table5'?"),
         (["run", "table5", "--seeds", "0", *DEMO], 2, "--seeds"),
-        (["run", "table5", "--seeds", "many", *DEMO], 2, "--seeds"),
+        (["run", "table5", "--seeds", "many", *DEMO], 2, "--seeds': seeds are a number"),
+        (["plan", "table5", "--seeds", "9-5", *DEMO], 2, "--seeds': a range of seeds begins"),
         (["run", "table5", "--jobs", "0", *DEMO], 2, "--jobs"),
         (["plan", "table5", "--price", "inf", *DEMO], 2, "--price"),
         (["run", "table5", "--protocol", "dmo"], 2, "'paper', 'demo'"),

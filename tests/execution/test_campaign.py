@@ -19,6 +19,7 @@ from dia_repro.execution.messages import Outcome
 from dia_repro.execution.options import Resources, Selection, command_line, options_of
 from dia_repro.execution.requests import NoSuchNetworkError, narrowed
 from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
 from tests.helpers import clean_environment, copy_package, write_folder
@@ -104,7 +105,7 @@ def test_a_summary_says_how_to_go_on() -> None:
 def test_the_text_of_a_command_chooses_the_same() -> None:
     selection = Selection(
         Protocol.DEMO,
-        3,
+        Seeds.of(3),
         ("DIANet 164", "SENet"),
         dataset="folder:my pets",
         image_size=16,
