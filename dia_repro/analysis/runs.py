@@ -22,7 +22,7 @@ class NoRunError(AbsentError):
 
 
 def finished_spec(run: RunDetail) -> Spec:
-    """Return the spec of a finished run.
+    """Return the spec of a finished run, whose attention need not be registered here.
 
     Raises:
         NotAnalysableError: it is not finished.
@@ -31,7 +31,7 @@ def finished_spec(run: RunDetail) -> Spec:
         raise NotAnalysableError(
             f"run {run.summary.id} is {run.summary.state}: it has no trained network"
         )
-    return Spec.from_json(run.spec_json)
+    return Spec.from_stored(run.spec_json)
 
 
 def best_runs(
@@ -51,7 +51,7 @@ def best_runs(
         NoRunError: there is none.
     """
     columns = {entry.model: entry.column for entry in figure.entries}
-    all_specs = map(Spec.from_json, all_spec_json(database))
+    all_specs = map(Spec.from_stored, all_spec_json(database))
     specs = {spec.spec_id: spec for spec in all_specs if spec.model in columns}
     groups: dict[tuple[object, ...], dict[str, RunSummary]] = defaultdict(dict)
     for spec_id, runs in runs_of(database, specs).items():

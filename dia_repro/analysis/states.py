@@ -52,13 +52,14 @@ def check_run(run: RunDetail) -> Spec:
 
     Raises:
         NotAnalysableError: it is not finished, or has no DIA unit.
+        InvalidSpecError: its unit has options that this version lacks.
     """
     spec = finished_spec(run)
     if spec.model.attention.kind != "dia-lstm":
         raise NotAnalysableError(
             f"run {run.summary.id} has no DIA unit: its attention is {spec.model.attention.kind}"
         )
-    return spec
+    return Spec.from_json(run.spec_json)  # whose network can be built
 
 
 def collect(
@@ -117,7 +118,7 @@ def _last_state(run: RunDetail, folder: Folder, spec: Spec) -> dict[str, Any]:
                 f"the checkpoint of run {number} is damaged: {folder.shown(names[0])}"
             )
         raise NoWeightsError(f"the checkpoint of run {number} in {folder} is gone")
-    identity = {"spec_id": spec.spec_id, "seed": run.summary.seed}
+    identity = {"spec_id": run.summary.spec_id, "seed": run.summary.seed}
     if loaded.content.get(checkpoint.RUN, identity) != identity:
         raise NoWeightsError(f"{folder.shown(loaded.name)} belongs to another run than {number}")
     if len(loaded.content["history"]) < spec.recipe.epochs:

@@ -19,6 +19,7 @@ from typing import Literal
 from dia_repro.artifacts.metrics import METRICS, contributions
 from dia_repro.data import DataChoice
 from dia_repro.experiments.attention import AttentionSpec
+from dia_repro.experiments.backbones import ImpossibleNetworkError
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.spec import ModelSpec, Spec
@@ -214,14 +215,20 @@ class TableArtifact:
     ) -> list[tuple[tuple[str, str], Entry]]:
         """Return the networks with an attention by cell, those with the same backbone once."""
         added: dict[tuple[str, str], Entry] = {}
+        impossible: ImpossibleNetworkError | None = None
         for entry in self.entries:
             in_row = self.attention_in == "row"
-            cell = (name, entry.column) if in_row else (entry.row, name)
-            model = entry.model.model_copy(update={"attention": attention})
+            row, column = cell = (name, entry.column) if in_row else (entry.row, name)
             if entry.shown:
-                row, column = cell
+                try:
+                    model = entry.model.with_attention(attention)
+                except ImpossibleNetworkError as error:  # others may have the stage
+                    impossible = error
+                    continue
                 new = replace(entry, row=row, column=column, model=model, compared_with=None)
                 added.setdefault(cell, new)
+        if impossible and not added:
+            raise impossible
         return list(added.items())
 
     def specs(self, request: Request) -> dict[tuple[str, str], Spec]:

@@ -11,7 +11,7 @@ from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import ABSENT, UsageError
-from dia_repro.experiments.names import FOLDER, DataLocation, folder_path
+from dia_repro.experiments.names import FOLDER, LARGEST_SIDE, DataLocation, folder_path
 from dia_repro.processors import cores
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def pack(
         typer.Option(
             "--side",
             min=0,
-            max=4096,
+            max=LARGEST_SIDE,
             help="Shorter side that larger images are reduced to, in pixels; 0 leaves all sizes.",
         ),
     ] = 256,

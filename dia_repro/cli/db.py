@@ -134,15 +134,13 @@ def check(
 
 
 def _say_conflicts(merged: Merged, sources: Sequence[Database]) -> None:
-    from dia_repro.experiments.describe import describe_data, describe_model
-    from dia_repro.experiments.spec import Spec
+    from dia_repro.experiments.describe import describe_stored
     from dia_repro.results.queries import spec_json
 
-    specs: dict[str, Spec] = {}
+    specs: dict[str, str] = {}
     for source in sources:
         wanted = {one.spec_id for one in merged.conflicts if one.source == source.name}
-        specs |= {key: Spec.from_json(text) for key, text in spec_json(source, wanted).items()}
+        specs |= spec_json(source, wanted)
     for conflict in merged.conflicts:
-        spec = specs[conflict.spec_id]
-        name = f"{describe_model(spec.model)} on {describe_data(spec.data)}, seed {conflict.seed}"
-        notice(f"Conflict with {conflict.source}: {name}: {conflict.reason}")
+        name = describe_stored(conflict.spec_id, specs[conflict.spec_id])
+        notice(f"Conflict with {conflict.source}: {name}, seed {conflict.seed}: {conflict.reason}")

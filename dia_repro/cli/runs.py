@@ -138,6 +138,7 @@ def remove(
 
     Example: dia-repro runs rm 3 4 --only-checkpoints
     """
+    from dia_repro.experiments.describe import describe_stored
     from dia_repro.results.queries import run_detail
 
     database = open_results(db)
@@ -146,10 +147,10 @@ def remove(
     store = reachable_store(database, checkpoints)
     what = "the checkpoints of " if only_checkpoints else ""
     for detail in details:
-        record = _record(database, detail.summary.id)
+        run = detail.summary
         notice(
-            f"Run {record['run']}: {record['network']} on {record['data']}, seed {record['seed']}, "
-            f"{record['state']}, {record['epochs_done']} epochs"
+            f"Run {run.id}: {describe_stored(run.spec_id, detail.spec_json)}, seed {run.seed}, "
+            f"{run.state}, {run.epochs} epochs"
         )
     confirm(f"Remove {what}{len(numbers)} runs for good?", yes=yes)
     from dia_repro.execution.maintenance import remove_run

@@ -95,7 +95,7 @@ class Watcher:
         from dia_repro.experiments.describe import describe_data, describe_model
         from dia_repro.experiments.spec import Spec
 
-        spec, (silent, begun) = Spec.from_json(run.spec_json), self.look(run)
+        spec, (silent, begun) = Spec.from_stored(run.spec_json), self.look(run)
         left = seconds_left(run, spec.recipe.epochs, begun)
         return {
             "run": run.id,

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from PIL import ExifTags, Image
 
@@ -128,6 +128,20 @@ def read_file(
     if len(content) != found.st_size:
         raise UnfitImageError(f"{len(content):,} bytes instead of {found.st_size:,}")
     return content
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Return an opened file.
+
+    Raises:
+        OSError: it cannot be opened.
+        UnfitImageError: it is no regular file.
+    """
+    file = open(path, "rb", opener=open_at_once)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UnfitImageError("not a regular file")
+    return file
 
 
 def open_at_once(path: str, flags: int) -> int:

@@ -29,7 +29,7 @@ from dia_repro.atomic import flush_file, publish, write_file
 from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.decoding import reduced
 from dia_repro.data.image_folder import Files
-from dia_repro.data.opening import FORMATS, in_threads, open_rgb, upright
+from dia_repro.data.opening import FORMATS, MOST_BYTES, in_threads, open_rgb, upright
 from dia_repro.data.registry import DataError, OnProgress
 from dia_repro.data.sources.packed import (
     FORMAT,
@@ -38,6 +38,7 @@ from dia_repro.data.sources.packed import (
     MANIFEST,
     Manifest,
     Pack,
+    holds,
     label_of,
     open_pack,
     row_type,
@@ -158,11 +159,12 @@ def _write(job: Job, partial: Path, on_progress: OnProgress | None) -> None:
     """Append the images that are not there yet, then say what the pack is."""
     train, test = job.splits
     names = np.concatenate((train.paths, test.paths))
+    labels = np.concatenate((train.labels, test.labels))
     name_bytes = names.dtype.itemsize
     total = len(names)
     _forget_another(job, partial)
     with open_both(partial) as (images, index):
-        done = _whole(images, index, name_bytes)
+        done = _whole(images, index, names, labels)
         for first in range(done, total, BLOCK):
             numbers = range(first, min(first + BLOCK, total))
             start = images.tell()
@@ -174,6 +176,7 @@ def _write(job: Job, partial: Path, on_progress: OnProgress | None) -> None:
             _check_room(partial, size * (total - numbers.stop))
     digest = hashlib.sha256((partial / INDEX).read_bytes()).hexdigest()
     write_file(partial / MANIFEST, job.manifest(name_bytes, digest).to_json().encode())
+    open_pack(partial)  # which refuses what is not whole
 
 
 Row = tuple[int, int, int, bytes, bytes]
@@ -231,14 +234,29 @@ def open_both(partial: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         yield images, index
 
 
-def _whole(images: IO[bytes], index: IO[bytes], name_bytes: int) -> int:
-    """Return how many images are there, and cut off what is behind them."""
-    kind = row_type(name_bytes)
-    content = index.read()
-    rows = np.frombuffer(content[: len(content) // kind.itemsize * kind.itemsize], kind)
-    ends = rows["start"] + rows["size"]
-    done = int((ends <= images.seek(0, io.SEEK_END)).sum())  # fewer after a loss of power
-    images.truncate(int(ends[done - 1]) if done else 0)
+def _whole(images: IO[bytes], index: IO[bytes], names: np.ndarray, labels: np.ndarray) -> int:
+    """Return how many images are there, and cut off what is behind them.
+
+    A loss of power, or a disk, can leave less, zeros or anything else at the end of either file:
+    each image is compared with its row, and its row with what it should be.
+
+    Args:
+        names: (N,) of all images that are to be packed.
+        labels: (N,) of them.
+    """
+    kind, done, end = row_type(names.dtype.itemsize), 0, 0
+    for name, label in zip(names, labels, strict=True):
+        content = index.read(kind.itemsize)
+        if len(content) < kind.itemsize:
+            break
+        row = np.frombuffer(content, kind)[0]
+        size = int(row["size"])
+        if (row["start"], row["label"], row["name"]) != (end, label, name):
+            break
+        if not 0 < size <= MOST_BYTES or not holds(row, images.read(size)):
+            break
+        done, end = done + 1, end + size
+    images.truncate(end)
     index.truncate(done * kind.itemsize)
     for file in (images, index):
         file.seek(0, io.SEEK_END)

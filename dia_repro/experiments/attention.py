@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic_core import PydanticCustomError, from_json
 
@@ -25,12 +27,19 @@ from dia_repro import plugins
 from dia_repro.errors import AbsentError, UsageError
 
 StageNumber = Annotated[int, Field(ge=1, le=4)]
-Count = Annotated[int, Field(ge=1)]
+# In any order and however often named they are the same experiment.
+Stages = Annotated[
+    tuple[StageNumber, ...], Field(min_length=1), AfterValidator(lambda x: tuple(sorted(set(x))))
+]
+# A column of a database or DataFrame holds no more.
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # -0.0 equals 0.0 but is written otherwise: adding 0.0 leaves one of them.
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 # Between the options of a kind, but not within the brackets of one.
 LONGEST_SHOWN = 100  # characters of a refused text
 BETWEEN_OPTIONS = re.compile(r",(?![^\[]*\])")
+# Validation context of a spec that a database has, whose attention need not be known here.
+AS_STORED = {"as": "stored"}
 
 
 class KindNotRegisteredError(AbsentError):
@@ -52,9 +61,13 @@ class AttentionSpec(Frozen):
 
     Attributes:
         titles: name in tables of each kind that has these options.
+        added: options that are younger than results of the kind, each with the value that those
+            results stand for. A spec with that value is written without the option, so that it
+            stays the same experiment.
     """
 
     titles: ClassVar[dict[str, str]] = {}
+    added: ClassVar[dict[str, object]] = {}
     kind: str
 
     @property
@@ -87,6 +100,21 @@ class AttentionSpec(Frozen):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by kind: another process finds the class of a kind of one's own by its name."""
         return make_attention, (self.model_dump(),)
+
+
+class StoredAttention(AttentionSpec):
+    """Attention of a spec in a database: any kind with any options, registered or not.
+
+    It can be listed, but no network can be built of it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+    @property
+    def changed(self) -> dict[str, object]:
+        """Return all options: their defaults are not known."""
+        return dict(self.model_extra or {})
 
 
 class NoAttention(AttentionSpec):
@@ -131,7 +159,7 @@ class DIALSTMAttention(AttentionSpec):
     reduction: Count = 4
     activation: Literal["sigmoid", "tanh", "relu"] = "sigmoid"
     cells: Count = 1
-    stages: Annotated[tuple[StageNumber, ...], Field(min_length=1)] | None = None
+    stages: Stages | None = None
     extraction: Literal["gap", "bn+gap"] = "gap"
 
     @property
@@ -144,12 +172,13 @@ class DIALSTMAttention(AttentionSpec):
         return " ".join(parts)
 
 
-# The options of each known kind.
-KINDS: dict[str, type[AttentionSpec]] = {
+# The options of the paper's kinds, and of each known kind.
+PAPERS_KINDS: dict[str, type[AttentionSpec]] = {
     kind: options
     for options in (NoAttention, SEAttention, DIALSTMAttention)
     for kind in options.titles
 }
+KINDS = dict(PAPERS_KINDS)
 
 
 def options_of(kind: object) -> type[AttentionSpec]:
@@ -210,23 +239,33 @@ def parse_attention(text: str) -> AttentionSpec:
         ) from error
 
 
-def _validate(value: object, info: Any) -> AttentionSpec:
-    """Accept an instance of a registered kind, or its fields."""
+def _validate(value: object, info: ValidationInfo) -> AttentionSpec:
+    """Accept an instance of a registered kind, or its fields; of a stored spec any kind."""
     if isinstance(value, AttentionSpec):
         if type(value) is not options_of(value.kind):
             raise KindNotRegisteredError(f"attention kind {value.kind!r} is registered anew")
         return value
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         raise PydanticCustomError("attention", "attention needs a kind")
-    options = options_of(value["kind"])
     try:
+        if info.context is AS_STORED:
+            return _stored(value)
+        options = options_of(value["kind"])
         if info.mode == "json":  # where a tuple is written as a list
-            return options.model_validate_json(json.dumps(value))
+            return options.model_validate_json(json.dumps({**options.added, **value}))
         return options.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".replace("{", "{{")
         raise PydanticCustomError("attention", message.replace("}", "}}")) from error
+
+
+def _stored(fields: dict[str, Any]) -> AttentionSpec:
+    """Return the attention of a spec in a database, without a look at the registry."""
+    text = json.dumps(fields)
+    with suppress(KeyError, ValidationError):  # another's kind, or options of another version
+        return PAPERS_KINDS[fields["kind"]].model_validate_json(text)
+    return StoredAttention.model_validate_json(text)
 
 
 Attention = Annotated[SerializeAsAny[AttentionSpec], BeforeValidator(_validate)]

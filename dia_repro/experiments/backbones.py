@@ -28,10 +28,12 @@ class BackboneSpec(Frozen):
 
     Attributes:
         template: name of a network by its options.
+        stages: their number.
         stride: by how much a network divides an image's side from its first to its last layer.
     """
 
     template: ClassVar[str] = ""
+    stages: ClassVar[int]
     stride: ClassVar[int]
     family: str
 
@@ -55,13 +57,11 @@ class CIFARBackbone(BackboneSpec):
     """Network for 32×32 images: three stages with equally many blocks.
 
     Attributes:
-        stages: their number.
         layers: convolutions in a block.
         outside: layers outside the blocks (2 in 9n+2).
     """
 
-    stride = 4
-    stages: ClassVar[int] = 3
+    stages, stride = 3, 4
     layers: ClassVar[int] = 3
     outside: ClassVar[int] = 2
     depth: Count
@@ -137,7 +137,7 @@ class ImageNetBackbone(BackboneSpec):
         conv_bias: whether convolutions have a bias, as some of the paper's #P need.
     """
 
-    stride = 32
+    stages, stride = 4, 32
     family: Literal["resnet34", "resnet50", "resnet152", "resnext50"]
     conv_bias: bool = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dia_repro.experiments.spec import DataSpec, ModelSpec, RecipeSpec
+from dia_repro.experiments.spec import DataSpec, InvalidSpecError, ModelSpec, RecipeSpec, Spec
 
 
 def describe_data(data: DataSpec) -> str:
@@ -23,6 +23,15 @@ def describe_model(model: ModelSpec) -> str:
     parts += [] if model.norm else ["no norm"]
     parts += [] if model.skip else ["no skip"]
     return " ".join(parts)
+
+
+def describe_stored(spec_id: str, text: str) -> str:
+    """Return the network and data of a database's spec, or its id where it cannot be read."""
+    try:
+        spec = Spec.from_stored(text)
+    except InvalidSpecError:
+        return f"spec {spec_id}, which cannot be read"
+    return f"{describe_model(spec.model)} on {describe_data(spec.data)}"
 
 
 def describe_recipe(recipe: RecipeSpec) -> str:

@@ -10,6 +10,8 @@ from dia_repro.errors import UsageError
 
 # How the names of a user's own data begin.
 FOLDER, PACKED = "folder:", "packed:"
+# To which the shorter sides of packed images may be reduced, in pixels.
+LARGEST_SIDE = 4096
 # Of gradients (Figure 6): recorded quantiles, and bins of a histogram by powers of ten.
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LOWEST, HIGHEST, BINS_PER_DECADE = -12, 4, 10

@@ -4,19 +4,27 @@ Two experiments are the same exactly when their canonical JSON is: keys sorted, 
 every field written out. Machine, device, worker count and seed are no part of it. Fields that
 only some networks have live in the variant that has them, so that no two specs differ in a
 field that changes nothing.
+
+Every option of an attention kind is written, also where it has its default: were defaults left
+out, a default that changes later would silently give older results another meaning. What a
+database has is read without a registry (`Spec.from_stored`), and its text alone gives its id: a
+run stays listed and sound when its kind is not registered, or has other options since. An option
+that a kind gets later does not change older ids if it is declared so (`AttentionSpec.added`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from dia_repro.errors import UsageError
 from dia_repro.experiments.attention import (
+    AS_STORED,
     Attention,
+    AttentionSpec,
     Count,
     DIALSTMAttention,
     Frozen,
@@ -27,6 +35,7 @@ from dia_repro.experiments.attention import (
 from dia_repro.experiments.backbones import (
     Backbone,
     ImageNetBackbone,
+    ImpossibleNetworkError,
     PreResNetBackbone,
     ResNetBackbone,
     ResNeXtBackbone,
@@ -49,6 +58,7 @@ __all__ = [
     "SEAttention",
     "Spec",
     "WRNBackbone",
+    "spec_id_of",
 ]
 
 FORMAT = 1
@@ -58,6 +68,11 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 class InvalidSpecError(UsageError):
     """A spec has an unknown, missing or ill-typed field."""
+
+
+def spec_id_of(canonical: str) -> str:
+    """Return the id of a spec by its canonical JSON."""
+    return f"{FORMAT}-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
 
 
 class DataSpec(Frozen):
@@ -90,6 +105,32 @@ class ModelSpec(Frozen):
     norm: bool = True
     skip: bool = True
 
+    @model_validator(mode="after")
+    def _as_usual(self) -> Self:
+        """Give options that change nothing on this network their defaults."""
+        attention = self.attention
+        if isinstance(attention, DIALSTMAttention):
+            every = tuple(range(1, self.backbone.stages + 1))
+            usual: dict[str, object] = {"stages": None} if attention.stages == every else {}
+            usual |= {} if self.norm else {"extraction": "gap"}
+            object.__setattr__(self, "attention", attention.model_copy(update=usual))
+        return self
+
+    def with_attention(self, attention: AttentionSpec) -> ModelSpec:
+        """Return the network with another attention.
+
+        Raises:
+            ImpossibleNetworkError: it lacks a stage that is to have attention.
+        """
+        stages, there = getattr(attention, "stages", None) or (1,), self.backbone.stages
+        if max(stages) > there:
+            raise ImpossibleNetworkError(
+                f"stage {max(stages)} is to have attention, of {there} stages"
+            )
+        return ModelSpec(
+            backbone=self.backbone, attention=attention, norm=self.norm, skip=self.skip
+        )
+
 
 class RecipeSpec(Frozen):
     """How a network is trained: SGD with momentum, the rate cut by `gamma` at milestones.
@@ -104,7 +145,10 @@ class RecipeSpec(Frozen):
     lr: Rate
     momentum: Rate
     weight_decay: Rate
-    milestones: tuple[Annotated[int, Field(ge=0)], ...]
+    milestones: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...],
+        AfterValidator(lambda epochs: tuple(sorted(epochs))),
+    ]
     gamma: Rate
 
     def rate_in(self, epoch: int) -> float:
@@ -122,25 +166,45 @@ class Spec(Frozen):
     precision: Precision
 
     def canonical_json(self) -> str:
-        """Every field, keys sorted, no white space."""
+        """Return every field, keys sorted, no white space."""
         fields = self.model_dump(mode="json")
+        attention = self.model.attention
+        for name, earlier in attention.added.items():
+            if getattr(attention, name) == earlier:
+                del fields["model"]["attention"][name]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property
     def spec_id(self) -> str:
         """Format version, a dash, and 16 hexadecimal digits of the canonical JSON's SHA-256."""
-        digest = hashlib.sha256(self.canonical_json().encode()).hexdigest()
-        return f"{FORMAT}-{digest[:16]}"
+        return spec_id_of(self.canonical_json())
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        """The spec that a canonical (or any equivalent) JSON text describes.
+        """Return the spec that a canonical (or any equivalent) JSON text describes.
 
         Raises:
             InvalidSpecError: a field is unknown, missing or ill-typed; the message names it.
+            KindNotRegisteredError: its attention kind is not known here.
         """
+        return cls._read(text, None)
+
+    @classmethod
+    def from_stored(cls, text: str) -> Spec:
+        """Return the spec of a database's row, as it was written, to be listed or checked.
+
+        Its attention may be of a kind, or have options, that are not known here: no network is
+        built of it.
+
+        Raises:
+            InvalidSpecError: another field is unknown, missing or ill-typed.
+        """
+        return cls._read(text, AS_STORED)
+
+    @classmethod
+    def _read(cls, text: str, context: object) -> Spec:
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(text, context=context)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the text"

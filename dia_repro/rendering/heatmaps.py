@@ -54,7 +54,7 @@ def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
         states = STATES[one.settings.source]
         title = f"stage {one.settings.stage}, {states}"
         rows.setdefault(states, []).append(Panel(title, one.matrix))
-    spec = Spec.from_json(run.spec_json)
+    spec = Spec.from_stored(run.spec_json)
     papers = spec.data.dataset == FIGURE5.entries[0].dataset
     epochs = "1 epoch" if spec.recipe.epochs == 1 else f"{spec.recipe.epochs} epochs"
     settings = found[0].settings

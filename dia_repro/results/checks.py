@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from dia_repro.experiments.spec import InvalidSpecError, Spec
+from dia_repro.experiments.spec import InvalidSpecError, Spec, spec_id_of
 from dia_repro.results.backends import network_file_system, sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.parts import check_parts, first_reason
@@ -168,11 +168,11 @@ def id_problems(session: Session) -> Iterator[str]:
     """Say which ids are not what they should be; paths of checkpoints are made of them."""
     for row in session.scalars(select(SpecRow)):
         try:
-            known = Spec.from_json(row.json).spec_id
+            Spec.from_stored(row.json)
         except InvalidSpecError as error:
             yield f"spec {_shown(row.spec_id)} cannot be read: {error}"
             continue
-        if known != row.spec_id:
+        if spec_id_of(row.json) != row.spec_id:
             yield f"spec {_shown(row.spec_id)} is not what its spec_id says"
     for number, uid in session.execute(select(RunRow.id, RunRow.uid)):
         if not UID.fullmatch(uid):
@@ -258,7 +258,7 @@ def _mixed_parameters(session: Session) -> Iterator[str]:
 
 def _spec(content: str) -> Spec | None:
     try:
-        return Spec.from_json(content)
+        return Spec.from_stored(content)
     except InvalidSpecError:
         return None
 

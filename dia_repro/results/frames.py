@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from dia_repro.experiments.describe import describe_data, describe_model
-from dia_repro.experiments.spec import Spec
+from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.queries import select_runs
 from dia_repro.results.schema import Base, EpochRow, ProvenanceRow, Real, RunRow, SpecRow
@@ -179,7 +179,7 @@ def rows_of(
         last: how many of the last runs.
 
     Raises:
-        DatabaseError: a run has no spec.
+        DatabaseError: a run has no spec, or one that cannot be read.
     """
     source, bulk = SOURCES[table].__table__, {"yield_per": BATCH}
     if table is not RUNS:
@@ -187,11 +187,12 @@ def rows_of(
         query = query if chosen is None else query.where(chosen)
         yield from session.execute(query, execution_options=bulk).partitions()
         return
-    specs = {row.spec_id: _spec_values(row.json) for row in session.scalars(select(SpecRow))}
+    texts = {row.spec_id: row.json for row in session.scalars(select(SpecRow))}
+    specs: dict[str, Row] = {}
     query, own = select_runs(*source.columns, chosen=chosen, last=last), len(source.columns)
     for batch in session.execute(query, execution_options=bulk).partitions():
-        if missing := {run.spec_id for run in batch} - specs.keys():
-            raise DatabaseError(f"spec {min(missing)} is gone: see 'dia-repro db check'")
+        for spec_id in {run.spec_id for run in batch} - specs.keys():
+            specs[spec_id] = _spec_values(spec_id, texts.get(spec_id))
         yield [(*run[:own], *specs[run.spec_id], *run[own:]) for run in batch]
 
 
@@ -207,10 +208,16 @@ def records_of(
     return [dict(zip(table.names, row, strict=True)) for row in chain.from_iterable(batches)]
 
 
-def _spec_values(text: str) -> Row:
-    """Return the values of an experiment, in the order of `SPEC`."""
-    spec = Spec.from_json(text)
-    known = dict(_leaves("", json.loads(spec.canonical_json())))
+def _spec_values(spec_id: str, text: str | None) -> Row:
+    """Return the values of an experiment as the database has them, in the order of `SPEC`."""
+    if text is None:
+        raise DatabaseError(f"spec {spec_id} is gone: see 'dia-repro db check'")
+    try:
+        spec = Spec.from_stored(text)
+    except InvalidSpecError as error:
+        reason = f"spec {spec_id} cannot be read: {error}: see 'dia-repro db check'"
+        raise DatabaseError(reason) from error
+    known = dict(_leaves("", json.loads(text)))
     own = [path for path, value in known.items() if not _has_column(path, value)]
     others = {path: known.pop(path) for path in own}
     known["network"], known["data"] = describe_model(spec.model), describe_data(spec.data)
@@ -226,7 +233,8 @@ def _has_column(path: str, value: object) -> bool:
         return column is not None
     types = {"integer": (int,), "number": (int, float), "boolean": (bool,), "text": (str,)}
     is_number = not isinstance(value, bool) or column.type == "boolean"
-    return isinstance(value, types[column.type]) and is_number
+    fits = not isinstance(value, int) or abs(value) < 2**63
+    return isinstance(value, types[column.type]) and is_number and fits
 
 
 def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:

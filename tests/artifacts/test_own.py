@@ -24,6 +24,7 @@ from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import Verdict
 from dia_repro.experiments.attention import NoAttention, parse_attention
+from dia_repro.experiments.backbones import ImpossibleNetworkError
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.spec import DIALSTMAttention
 from dia_repro.rendering.grid import make_grid
@@ -169,6 +170,14 @@ def test_the_same_network_is_added_once_and_another_one_has_another_name() -> No
     assert table8.paper.columns == ("original", "SENet", "DIANet", "dia-lstm r=4")
     bare = ARTIFACTS["table1"].with_attention(NoAttention())
     assert bare.paper.rows == ("Org", "SE", "DIA-SE", "original")
+
+
+def test_a_stage_that_only_some_networks_have_is_added_to_these() -> None:
+    (table3,) = choose(["table3"], ["dia-lstm:stages=[4]"])
+    added = table3.entries[len(ARTIFACTS["table3"].entries) :]
+    assert {type(entry.model.backbone).__name__ for entry in added} == {"ImageNetBackbone"}
+    with pytest.raises(ImpossibleNetworkError, match="stage 4 is to have attention, of 3 stages"):
+        choose(["table5"], ["dia-lstm:stages=[4]"])
 
 
 def test_artifacts_say_what_is_drawn() -> None:

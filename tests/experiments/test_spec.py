@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dia_repro.experiments.backbones import ImpossibleNetworkError
 from dia_repro.experiments.spec import (
     DataSpec,
     DIALSTMAttention,
@@ -32,7 +33,7 @@ rates = st.one_of(
     st.sampled_from([0.0, -0.0, 0.1, 1e-4]),
     st.floats(min_value=0.0, allow_nan=False, allow_infinity=False),
 )
-stages = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+stages = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple)
 attentions = st.one_of(
     st.builds(NoAttention),
     st.builds(
@@ -197,6 +198,41 @@ def test_zero_has_one_sign() -> None:
         for rate in (0.0, -0.0)
     ]
     assert recipes[0].model_dump_json() == recipes[1].model_dump_json()
+
+
+RESNET, IMAGENET = ResNetBackbone(depth=11), ImageNetBackbone(family="resnet34")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "written", "usual"),
+    [
+        (RESNET, {"stages": (3, 1)}, {"stages": (1, 3)}),
+        (RESNET, {"stages": (1, 1, 3)}, {"stages": (1, 3)}),
+        (RESNET, {"stages": (2, 1, 3)}, {}),
+        (IMAGENET, {"stages": (1, 2, 3, 4)}, {}),
+        (IMAGENET, {"stages": (3, 2, 1)}, {"stages": (1, 2, 3)}),
+        (RESNET, {"stages": (1,), "extraction": "bn+gap", "norm": False}, {"stages": (1,)}),
+    ],
+)
+def test_one_network_is_one_spec(
+    backbone: Any, written: dict[str, Any], usual: dict[str, Any]
+) -> None:
+    norm = written.pop("norm", True)
+    one, other = (
+        ModelSpec(backbone=backbone, attention=DIALSTMAttention(**options), norm=norm)
+        for options in (written, usual)
+    )
+    assert one == other
+    assert one.model_dump_json() == other.model_dump_json()
+    assert ModelSpec.model_validate_json(one.model_dump_json()) == one
+
+
+def test_attention_at_a_stage_that_is_not_there_is_refused() -> None:
+    fourth = DIALSTMAttention(stages=(4,))
+    with pytest.raises(ImpossibleNetworkError, match="stage 4 is to have attention, of 3 stages"):
+        ModelSpec(backbone=RESNET, attention=NoAttention()).with_attention(fourth)
+    large = ModelSpec(backbone=IMAGENET, attention=NoAttention())
+    assert large.with_attention(fourth).attention == fourth
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"data": NaN}'])

@@ -8,8 +8,10 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from inspect import Parameter, Signature, signature
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from torch import nn
@@ -160,12 +162,56 @@ def test_options_of_the_papers_kinds_are_typed_as_text() -> None:
     assert one.label == "dia-lstm r=8 tanh stages 1,3"
 
 
+class Size(StrEnum):
+    LARGE = "large"
+
+
 def unit(signature: str) -> type[nn.Module]:
     program = f"class Own(nn.Module):\n    def __init__(self, channels{signature}): ..."
-    names: dict[str, type[nn.Module]] = {"nn": nn}  # type: ignore[dict-item]
+    names: dict[str, Any] = {"nn": nn, "Literal": Literal, "Size": Size}
     exec(program, names)
     names["Own"].__module__ = "own"
-    return names["Own"]
+    own: type[nn.Module] = names["Own"]
+    return own
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "equal"),
+    [
+        ("float", "1.0", ["1", "1.0"]),
+        ("float", "1", ["1", "1.0"]),
+        ("float", "-0.0", ["-0.0", "0", "0.0"]),
+        ("tuple[float, ...]", "(-0.0, 1)", ["[0, 1.0]", "[-0.0, 1]"]),
+        ("float | None", "None", ["null"]),
+        ("int | Literal['auto']", "'auto'", ["auto", '"auto"']),
+        ("tuple[tuple[int, str], ...] | None", "((1, 'a'),)", ['[[1, "a"]]']),
+        ("Size", "Size.LARGE", ["large"]),
+    ],
+)
+def test_equal_options_are_one_experiment(annotation: str, default: str, equal: list[str]) -> None:
+    register("own")(unit(f", size: {annotation} = {default}"))
+    ids = {spec_with(f"own:size={value}").spec_id for value in equal}
+    assert ids == {spec_with("own").spec_id}
+
+
+def test_results_are_found_when_their_kind_has_an_option_more() -> None:
+    register("own")(unit(", size: int = 3"))
+    before = spec_with("own")
+    del KINDS["own"], UNITS["own"]
+    added = {"groups": 1}
+    register("own", added=added)(unit(", size: int = 3, groups: int = 2"))
+    same, other = spec_with("own:groups=1"), spec_with("own")
+    assert same.spec_id == before.spec_id != other.spec_id
+    read = Spec.from_json(before.canonical_json())
+    assert read == same
+    assert read.model.attention.model_dump() == {"kind": "own", "size": 3, "groups": 1}
+    assert Spec.from_json(other.canonical_json()) == other
+
+
+@pytest.mark.parametrize("added", [{"size": "x"}, {"groups": 1}, {"size": float("nan")}])
+def test_added_options_have_values_that_the_kind_takes(added: dict[str, object]) -> None:
+    with pytest.raises(RegistrationError, match=f"option '{next(iter(added))}': "):
+        register("own", added=added)(unit(", size: float = 3"))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +225,18 @@ def unit(signature: str) -> type[nn.Module]:
         ("own", ", size=3", "'size' needs a type and a default"),
         ("own", ", size: int", "'size' needs a type and a default"),
         ("own", ", size: int = 'x'", "default of option 'size': Input should be"),
-        ("own", ", size: object = print", "cannot be written as JSON"),
+        ("own", ", size: object = print", "option 'size' has the type object, whose equal"),
+        ("own", ", size: frozenset[int] = frozenset()", r"has the type frozenset\[int\]"),
+        ("own", ", size: list[int] = []", r"has the type list\[int\]"),
+        ("own", ", size: int | float = 3", r"has the type int \| float"),
+        ("own", ", size: int | bool = 3", r"has the type int \| bool"),
+        ("own", ", size: Literal[1, True] = 1", r"has the type .*Literal\[1, True\]"),
+        ("own", ", size: tuple[int | float, ...] = ()", "has the type tuple"),
+        ("own", ", size: tuple[int, ...] | tuple[float, ...] = ()", "has the type tuple"),
+        ("own", ", size: tuple = ()", "has the type tuple"),
+        ("own", ", size: dict[str, int] = {}", "has the type dict"),
+        ("own", ", size: float = float('nan')", "default of option 'size': .*nan is not a finite"),
+        ("own", ", size: tuple[float] = (float('inf'),)", "inf is not a finite"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(kind: str, signature: str, words: str) -> None:

@@ -86,6 +86,13 @@ def test_stages_that_the_network_lacks_are_refused(name: str) -> None:
         build(name, attention="dia-lstm", stages=(1, 4))
 
 
+@pytest.mark.parametrize("kind", ["se", "dia-se", "dia-lstm"])
+def test_a_reduction_that_leaves_no_channel_is_refused(kind: str) -> None:
+    build("resnet11", attention=kind, reduction=64)
+    with pytest.raises(ValueError, match="reduction 65 leaves none of a stage's 64 channels"):
+        build("resnet11", attention=kind, reduction=65)
+
+
 def test_errors_are_value_errors_and_lead_to_an_exit_code() -> None:
     with pytest.raises(ValueError, match="settles depth") as settled:
         build("resnet164", depth=83)

@@ -17,10 +17,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dia_repro.data.dataset import RESIZE_RATIO, StreamedDataset
 from dia_repro.data.opening import (
@@ -28,6 +28,7 @@ from dia_repro.data.opening import (
     UnfitImageError,
     in_threads,
     open_at_once,
+    open_regular,
     read_file,
 )
 from dia_repro.data.registry import (
@@ -41,14 +42,21 @@ from dia_repro.data.registry import (
     own_images,
     register,
 )
-from dia_repro.experiments.names import FOLDER, PACKED, DataLocation
+from dia_repro.experiments.names import FOLDER, LARGEST_SIDE, PACKED, DataLocation
 from dia_repro.experiments.spec import DataSpec
 
 FORMAT = 2
 MANIFEST, INDEX, IMAGES = "pack.json", "index", "images"
-MOST_INDEX_BYTES = 1 << 34  # a hundred million images
+MOST_MANIFEST_BYTES = 1 << 24  # a hundred thousand classes with long names
+ROWS_AT_A_TIME = 1 << 14
 DEFAULT_SIDE = 224  # that networks see of images that were not resized
 AGAIN = "delete it and pack the images again"
+
+
+def _distinct(classes: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in classes or len(set(classes)) < len(classes):
+        raise ValueError("a class has no name, or that of another")
+    return classes
 
 
 class Manifest(BaseModel):
@@ -59,7 +67,7 @@ class Manifest(BaseModel):
         source_hash: content hash of that.
         side: what the shorter side was reduced to, in pixels; 0 for images as they are.
         quality: of the JPEG files that were written anew.
-        classes: names, in order of their labels.
+        classes: names, each another, in order of their labels; both splits have images of each.
         train, test: number of images.
         name_bytes: width of a name in the index.
         index_hash: SHA-256 of the index, which holds those of the images.
@@ -69,12 +77,12 @@ class Manifest(BaseModel):
     format: Literal[2] = 2
     source: str
     source_hash: str
-    side: int = Field(ge=0)
+    side: int = Field(ge=0, le=LARGEST_SIDE)
     quality: int = Field(ge=1, le=100)
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
     train: int = Field(ge=1)
     test: int = Field(ge=1)
-    name_bytes: int = Field(ge=1, le=1 << 16)
+    name_bytes: int = Field(ge=1, le=1 << 12)
     index_hash: str
 
     @property
@@ -103,6 +111,12 @@ def row_type(name_bytes: int) -> np.dtype[Any]:
     """Return the type of a row of the index: an image's position, label, digest and name."""
     numbers = [(name, "<i8") for name in ("start", "size", "label")]
     return np.dtype([*numbers, ("sha256", "V32"), ("name", f"S{name_bytes}")])
+
+
+def holds(row: np.void, content: bytes) -> bool:
+    """Return whether these are the bytes of a row's image."""
+    digest: bytes = row["sha256"].tobytes()
+    return hashlib.sha256(content).digest() == digest
 
 
 class ImagesFile:
@@ -148,7 +162,7 @@ class PackedSplit:
         """
         row = self.rows[index]
         content = self.images.read(int(row["start"]), int(row["size"]))
-        if hashlib.sha256(content).digest() != row["sha256"].tobytes():
+        if not holds(row, content):
             raise DataError(
                 f"{self.describe(index)} is damaged: its bytes are not those that were packed; "
                 f"{AGAIN}"
@@ -185,17 +199,12 @@ def open_pack(root: Path) -> Pack:
         if not (root / MANIFEST).is_file():
             raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
         manifest = _manifest(root / MANIFEST)
-        index = read_file(root / INDEX, most=MOST_INDEX_BYTES)
+        rows = _index(root / INDEX, manifest)
         images = ImagesFile(root / IMAGES)
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
     except UnfitImageError as error:
         raise DataError(f"{root} is damaged ({error}): {AGAIN}") from error
-    if hashlib.sha256(index).hexdigest() != manifest.index_hash:
-        raise DataError(f"{root / INDEX} is damaged: its bytes are not those written; {AGAIN}")
-    rows = np.frombuffer(index, row_type(manifest.name_bytes)) if _fits(index, manifest) else None
-    if rows is None or not _consistent(rows, manifest):
-        raise DataError(f"{root / INDEX} is damaged: {AGAIN}")
     total = int(rows["size"].sum())
     if len(images) != total:
         raise DataError(
@@ -212,7 +221,7 @@ def open_pack(root: Path) -> Pack:
 
 def _manifest(path: Path) -> Manifest:
     try:
-        fields = json.loads(read_file(path))
+        fields = json.loads(read_file(path, most=MOST_MANIFEST_BYTES))
         written = fields.get("format")
         if isinstance(written, int) and written != FORMAT:
             other = "a newer" if written > FORMAT else "an earlier"
@@ -221,7 +230,8 @@ def _manifest(path: Path) -> Manifest:
                 f"{AGAIN}"
             )
         digest = fields.pop("content_hash")
-        manifest = Manifest.model_validate_json(json.dumps(fields))
+        # Not as JSON, where names of folders that are no UTF-8 would be refused.
+        manifest = Manifest.model_validate({**fields, "classes": tuple(fields["classes"])})
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: {AGAIN}") from error
     if digest != manifest.content_hash:
@@ -229,17 +239,47 @@ def _manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _fits(index: bytes, manifest: Manifest) -> bool:
-    rows = manifest.train + manifest.test
-    return len(index) == rows * row_type(manifest.name_bytes).itemsize
+def _index(path: Path, manifest: Manifest) -> np.ndarray:
+    """Return the rows of an index, (N,).
+
+    It is read in parts, so that a hostile file is noticed before it fills the memory.
+
+    Raises:
+        DataError: they are not those that were written, or none that dia-repro writes.
+        OSError, UnfitImageError: it cannot be read.
+    """
+    kind, end = row_type(manifest.name_bytes), 0
+    digest, parts = hashlib.sha256(), []
+    with open_regular(path) as file:
+        fits = os.fstat(file.fileno()).st_size == (manifest.train + manifest.test) * kind.itemsize
+        while fits and (content := file.read(ROWS_AT_A_TIME * kind.itemsize)):
+            whole = len(content) % kind.itemsize == 0
+            rows = np.frombuffer(content, kind) if whole else None
+            if rows is None or not _consistent(rows, end, manifest):
+                raise DataError(f"{path} is damaged: {AGAIN}")
+            end = int(rows["start"][-1] + rows["size"][-1])
+            digest.update(content)
+            parts.append(rows)
+    if not fits or digest.hexdigest() != manifest.index_hash:
+        raise DataError(f"{path} is damaged: its bytes are not those written; {AGAIN}")
+    rows = np.concatenate(parts)
+    every = np.arange(len(manifest.classes))
+    for split in (rows[: manifest.train], rows[manifest.train :]):
+        if not np.array_equal(np.unique(split["label"]), every):
+            raise DataError(f"{path} is damaged: {AGAIN}")
+    return rows
 
 
-def _consistent(rows: np.ndarray, manifest: Manifest) -> bool:
-    """Return whether images follow each other, none too large, and each is of a class."""
+def _consistent(rows: np.ndarray, end: int, manifest: Manifest) -> bool:
+    """Return whether images follow each other, none too large, and each is of a class.
+
+    Args:
+        end: where the image before them ends.
+    """
     sizes, labels = rows["size"], rows["label"]
     if sizes.min() < 1 or sizes.max() > MOST_BYTES:
         return False
-    follow = np.array_equal(rows["start"], np.cumsum(sizes) - sizes)
+    follow = np.array_equal(rows["start"], end + np.cumsum(sizes) - sizes)
     return bool(follow and labels.min() >= 0 and labels.max() < len(manifest.classes))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dia_repro.models.attention.registry import register
+from dia_repro.models.attention.registry import reduced, register
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 STACK_DROPOUT = 0.1
@@ -23,7 +23,7 @@ CellState = tuple[Tensor, Tensor]
 
 
 def _reduced(channels: int, reduction: int) -> nn.Sequential:
-    inner = channels // reduction
+    inner = reduced(channels, reduction)
     return nn.Sequential(
         nn.Linear(channels, inner), nn.ReLU(inplace=True), nn.Linear(inner, 4 * channels)
     )

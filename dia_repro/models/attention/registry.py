@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -18,7 +19,8 @@ from dia_repro.experiments.attention import (
     KindNotRegisteredError,
     options_of,
 )
-from dia_repro.experiments.backbones import FAMILIES
+from dia_repro.experiments.backbones import FAMILIES, ImpossibleNetworkError
+from dia_repro.experiments.own_options import OwnOptions, has_one_text
 from dia_repro.plugins import Source, source_of
 
 # Options that say where units are, not what they are.
@@ -26,13 +28,26 @@ PLACEMENT = {"kind", "stages", "extraction"}
 KIND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # Other arguments of `build`, and methods of pydantic's.
 TAKEN = PLACEMENT | {"name", "classes", "attention", "norm", "skip"}
-TAKEN |= {"label", "heading", "changed", "titles", "text"}
+TAKEN |= {"label", "heading", "changed", "titles", "text", "added"}
 
 Unit = TypeVar("Unit", bound=type[nn.Module])
 
 
 class RegistrationError(UsageError):
     """An attention kind cannot be registered: its name or an option clashes, or has no type."""
+
+
+def reduced(channels: int, reduction: int) -> int:
+    """Return C/r, rounded down: the width of a unit's bottleneck.
+
+    Raises:
+        ImpossibleNetworkError: nothing is left.
+    """
+    if reduction > channels:
+        raise ImpossibleNetworkError(
+            f"reduction {reduction} leaves none of a stage's {channels} channels"
+        )
+    return channels // reduction
 
 
 @dataclass(frozen=True)
@@ -53,11 +68,19 @@ class Registered:
 UNITS: dict[str, Registered] = {}
 
 
-def register(kind: str, *, title: str = "", shared: bool = False) -> Callable[[Unit], Unit]:
+def register(
+    kind: str,
+    *,
+    title: str = "",
+    shared: bool = False,
+    added: Mapping[str, object] | None = None,
+) -> Callable[[Unit], Unit]:
     """Register a module as the unit of an attention kind.
 
     Its constructor takes the channels C first. Further arguments are the kind's options, each with
-    a type and a default: they enter the spec and its hash, `build` and `--attention`. Its `forward`
+    a type and a default: they enter the spec and its hash, `build` and `--attention`. A type is
+    bool, int, float, str, a StrEnum, a Literal, a tuple of these, or one of these or None: their
+    values can be compared, and equal ones have one text. Its `forward`
     takes a block's pooled features (B, C) and the state that the block before returned (None at
     the first block of a stage), and returns channel weights (B, C) and the next state.
 
@@ -65,10 +88,14 @@ def register(kind: str, *, title: str = "", shared: bool = False) -> Callable[[U
         kind: name in specs and commands, e.g. "eca".
         title: name in tables, e.g. "ECA"; by default the kind in capitals.
         shared: whether the blocks of a stage share one unit; else each block has its own.
+        added: options that the kind got when there were results already, each with the value that
+            gives what those results were trained with; it never changes again, whatever the
+            default. Without it, results that lack the option are another experiment.
 
     Raises:
         RegistrationError: the kind is registered already, its name is not made of lower-case
-            letters, digits and hyphens, or an option clashes or has no type or default.
+            letters, digits and hyphens, or an option clashes, has no default, or has no type or
+            another one.
     """
 
     def add(unit: Unit) -> Unit:
@@ -81,7 +108,7 @@ def register(kind: str, *, title: str = "", shared: bool = False) -> Callable[[U
             if kind in KINDS and not again:
                 by = f" by {known.source.name}" if known and known.source else ""
                 raise RegistrationError(f"attention kind {kind!r} is registered already{by}")
-            KINDS[kind] = _options(kind, title or kind.upper(), unit)
+            KINDS[kind] = _options(kind, title or kind.upper(), unit, dict(added or {}))
         UNITS[kind] = Registered(unit, shared, source)
         return unit
 
@@ -100,7 +127,9 @@ def unit_of(kind: str) -> Registered | None:
     return UNITS.get(kind)
 
 
-def _options(kind: str, title: str, unit: type[nn.Module]) -> type[AttentionSpec]:
+def _options(
+    kind: str, title: str, unit: type[nn.Module], added: dict[str, object]
+) -> type[AttentionSpec]:
     """Return the class of a kind's options, read from the unit's constructor."""
     if not KIND_NAME.fullmatch(kind):
         raise RegistrationError(
@@ -120,14 +149,20 @@ def _options(kind: str, title: str, unit: type[nn.Module]) -> type[AttentionSpec
             raise RegistrationError(
                 f"attention kind {kind!r}: option {name!r} needs a type and a default"
             )
+        if not has_one_text(hints[name]):
+            raise RegistrationError(
+                f"attention kind {kind!r}: option {name!r} has the type "
+                f"{inspect.formatannotation(hints[name])}, whose equal values can be written in "
+                "several ways: use bool, int, float, str, Literal, a tuple of these, or None"
+            )
         fields[name] = (hints[name], parameter.default)
     try:
         options: type[AttentionSpec] = create_model(
-            f"{unit.__name__}Options", __base__=AttentionSpec, __module__=unit.__module__, **fields
+            f"{unit.__name__}Options", __base__=OwnOptions, __module__=unit.__module__, **fields
         )
-        options.titles = {kind: title}
+        options.titles, options.added = {kind: title}, added
         usual = options(kind=kind)
-        options.model_validate_json(usual.model_dump_json(warnings=False))
+        options.model_validate_json(json.dumps({**usual.model_dump(mode="json"), **added}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RegistrationError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dia_repro.models.attention.registry import register
+from dia_repro.models.attention.registry import reduced, register
 
 
 @register("se")
@@ -27,8 +27,9 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16, *, bias: bool = True) -> None:
         super().__init__()
-        self.squeeze = nn.Linear(channels, channels // reduction, bias=bias)
-        self.excite = nn.Linear(channels // reduction, channels, bias=bias)
+        inner = reduced(channels, reduction)
+        self.squeeze = nn.Linear(channels, inner, bias=bias)
+        self.excite = nn.Linear(inner, channels, bias=bias)
 
     def forward(self, pooled: Tensor, state: None = None) -> tuple[Tensor, None]:
         """(B, C) pooled features → (B, C) channel weights in (0, 1), and no state."""

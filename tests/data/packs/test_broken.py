@@ -59,13 +59,15 @@ def rewrite(**fields: object) -> Callable[[Path], None]:
         (INDEX, flip, r"index is damaged: its bytes are not those written"),
         (INDEX, Path.unlink, r"cannot read .*index"),
         (INDEX, pipe, r"is damaged \(not a regular file\)"),
-        (INDEX, lambda path: os.truncate(path, 1 << 42), r"is damaged \(4,398,046,511,104 bytes"),
+        (INDEX, lambda path: os.truncate(path, 1 << 42), r"its bytes are not those written"),
+        (MANIFEST, lambda path: os.truncate(path, 1 << 28), "pack.json is damaged"),
         (MANIFEST, cut, "pack.json is damaged"),
         (MANIFEST, lambda path: path.write_text("[1]"), "pack.json is damaged"),
         (MANIFEST, lambda path: path.write_text("[" * 100_000), "pack.json is damaged"),
         (MANIFEST, lambda path: path.write_bytes(b"\xff"), "pack.json is damaged"),
         (MANIFEST, rewrite(format=3), r"by a newer dia-repro \(format 3, not 2\)"),
         (MANIFEST, rewrite(format=1), r"by an earlier dia-repro .*: delete it and pack"),
+        (MANIFEST, rewrite(classes=["made-up0", 1]), "pack.json is damaged"),
         (MANIFEST, rewrite(side=95), "changed by hand"),
         (MANIFEST, rewrite(more=1), "pack.json is damaged"),
         (MANIFEST, rewrite(content_hash=None), "changed by hand"),
@@ -119,22 +121,63 @@ def of_no_class(rows: np.ndarray) -> None:
     rows["label"][3] = 2
 
 
+def of_one_class(rows: np.ndarray) -> None:
+    rows["label"][:TRAIN] = 0
+
+
 def overlapping(rows: np.ndarray) -> None:
     rows["start"][1] = 0
 
 
-@pytest.mark.parametrize("change", [outside, below, huge, negative, of_no_class, overlapping])
+@pytest.mark.parametrize(
+    "change", [outside, below, huge, negative, of_no_class, of_one_class, overlapping]
+)
 def test_a_hostile_index_is_refused_whatever_its_hash(
     packed: Path, change: Callable[[np.ndarray], None]
 ) -> None:
-    fields = json.loads((packed / MANIFEST).read_text())
-    rows = np.fromfile(packed / INDEX, row_type(fields["name_bytes"]))
+    rows = np.fromfile(packed / INDEX, row_type(open_pack(packed).manifest.name_bytes))
     change(rows)
     (packed / INDEX).write_bytes(rows.tobytes())
+    describe(packed, index_hash=hashlib.sha256(rows.tobytes()).hexdigest())
+    with pytest.raises(DataError, match=r"index is damaged: delete it"):
+        open_pack(packed)
+
+
+def describe(packed: Path, **changed: object) -> None:
+    """Write another description of a pack, with its hash."""
+    fields = json.loads((packed / MANIFEST).read_text())
     del fields["content_hash"]
-    fields["index_hash"] = hashlib.sha256(rows.tobytes()).hexdigest()
-    manifest = Manifest.model_validate_json(json.dumps(fields))
+    values = {**fields, "classes": tuple(fields["classes"]), **changed}
+    manifest = Manifest.model_construct(**values)  # whatever they are
     (packed / MANIFEST).write_text(manifest.to_json())
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"side": 10**6}, "pack.json is damaged"),
+        ({"classes": ()}, "pack.json is damaged"),
+        ({"classes": ("made-up0", "made-up0")}, "pack.json is damaged"),
+        ({"classes": ("", "made-up0")}, "pack.json is damaged"),
+        ({"classes": ("a", "b", "c")}, "index is damaged"),  # one without images
+        ({"name_bytes": 1 << 16}, "pack.json is damaged"),
+        ({"train": 10**12}, "index is damaged"),
+    ],
+)
+def test_a_hostile_description_is_refused_whatever_its_hash(
+    packed: Path, changed: dict[str, object], words: str
+) -> None:
+    describe(packed, **changed)
+    with pytest.raises(DataError, match=words):
+        open_pack(packed)
+
+
+def test_a_sparse_index_of_gigabytes_is_not_read(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = row_type(open_pack(packed).manifest.name_bytes).itemsize
+    os.truncate(packed / INDEX, width * (10**9 + 1))
+    describe(packed, train=10**9, test=1)
     with pytest.raises(DataError, match=r"index is damaged: delete it"):
         open_pack(packed)
 

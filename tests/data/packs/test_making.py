@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import resource
@@ -10,6 +11,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +85,68 @@ def test_what_was_interrupted_continues_after_the_last_whole_images(
     assert files(wanted.target) == files(whole.target)
     assert {*files(wanted.target)} == {MANIFEST, IMAGES, INDEX}
     assert len(made.train) == TRAIN
+
+
+def interrupted(wanted: Job) -> Path:
+    """Pack, and leave it as if the process had been killed before the pack had its name."""
+    pack(wanted)
+    partial = wanted.target.rename(wanted.target.with_name("pack.partial"))
+    (partial / MANIFEST).unlink()
+    facts = [packing.FORMAT, wanted.manifest(1, "").content_hash]
+    (partial / packing.JOB).write_text(json.dumps(facts))
+    return partial
+
+
+@pytest.mark.parametrize("file", [IMAGES, INDEX])
+@pytest.mark.parametrize("kept", [0, 0.5, 0.9])
+def test_zeros_at_an_end_are_not_taken_for_images(images: Path, file: str, kept: float) -> None:
+    """As a loss of power, or a disk, leaves them."""
+    wanted = job(images)
+    partial = interrupted(wanted)
+    whole = files(partial)
+    size = len(whole[file])
+    os.truncate(partial / file, int(size * kept))
+    os.truncate(partial / file, size)
+    made, found = pack(wanted)
+    assert not found
+    assert len(made.train) == TRAIN
+    after = files(wanted.target)
+    assert {name: after[name] for name in (IMAGES, INDEX)} == {
+        name: whole[name] for name in (IMAGES, INDEX)
+    }
+
+
+def test_nothing_is_converted_again_that_is_whole(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(images)
+    interrupted(wanted)
+    monkeypatch.setattr(packing, "packed_jpeg", None)
+    assert len(pack(wanted)[0].train) == TRAIN
+
+
+def test_a_pack_that_is_not_whole_is_not_published(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(images)
+    block = packing._block
+
+    def misplaced(*arguments: Any) -> list[packing.Row]:
+        return [(row[0] + 1, *row[1:]) for row in block(*arguments)]
+
+    monkeypatch.setattr(packing, "_block", misplaced)
+    with pytest.raises(DataError, match=r"partial/index is damaged"):
+        pack(wanted)
+    assert not wanted.target.exists()
+
+
+def test_classes_need_not_be_named_in_utf_8(images: Path) -> None:
+    for path in images.glob("*/made-up1"):
+        folder = os.fsencode(path)
+        os.rename(folder, folder[:-1] + b"\xff")  # noqa: PTH104 - a name in bytes
+    wanted = job(images)
+    assert pack(wanted)[0].manifest.classes[1] == os.fsdecode(b"made-up\xff")
+    assert pack(wanted)[1]
 
 
 def test_images_of_another_job_are_not_continued(images: Path) -> None:
