@@ -33,7 +33,7 @@ _DRAW: dict[Init, Callable[[nn.Conv2d], object]] = {
 
 @dataclass(frozen=True)
 class Variation:
-    """What is otherwise than in the experiment.
+    """Changes to an experiment.
 
     Attributes:
         init: own is the network's; fan-in He's with the number of inputs, normal; xavier Glorot's,
@@ -84,7 +84,8 @@ def initial_steps(
     """
     if variation.classes is not None:
         dataset = cut(dataset, spec.data.classes, variation.classes)
-        spec = _with_classes(spec, variation.classes)
+        data = spec.data.model_copy(update={"classes": variation.classes})
+        spec = spec.model_copy(update={"data": data})
     trainer = Trainer(spec, seed, dataset, device)
     if variation.init is not Init.OWN:
         with torch.no_grad(), global_seed(seed, "init"):
@@ -159,7 +160,3 @@ def _cut_images(images: Images, parts: int) -> Images:
         indices = (images.labels == one).nonzero().flatten()
         labels[indices] += torch.arange(len(indices)) % parts
     return replace(images, labels=labels)
-
-
-def _with_classes(spec: Spec, classes: int) -> Spec:
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"classes": classes})})

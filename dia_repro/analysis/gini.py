@@ -38,7 +38,7 @@ class TooFewSamplesError(UsageError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the result of an analysis depends on, besides the run.
+    """Settings that the result of an analysis depends on, besides the run.
 
     Attributes:
         stage: from 1.

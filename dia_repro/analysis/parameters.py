@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ class ParameterCount:
 
 @dataclass(frozen=True)
 class UnitCost:
-    """What one stage's unit costs, by the paper's formulas and in real modules.
+    """Parameters of one stage's unit, by the paper's formulas and in real modules.
 
     "Implementation of DIA unit": a standard LSTM costs 8N², DIA-LSTM 10N²/r, biases apart.
 
@@ -104,27 +105,14 @@ def _count(entry: Entry, printed: PaperCell) -> ParameterCount:
 
 
 def unit_costs() -> list[UnitCost]:
-    """The paper's formulas against real modules, for each stage width and ratio of Table 4."""
-    costs = []
-    for n in STAGE_WIDTHS:
-        for r in RATIOS:
-            with torch.device("meta"):
-                lstm, dia = nn.LSTMCell(n, n), DIALSTM(n, r)
-            lstm_weights, lstm_biases = _weights_and_biases(lstm)
-            dia_weights, dia_biases = _weights_and_biases(dia)
-            costs.append(
-                UnitCost(
-                    channels=n,
-                    reduction=r,
-                    lstm_formula=8 * n**2,
-                    lstm_weights=lstm_weights,
-                    lstm_biases=lstm_biases,
-                    dia_formula=10 * n**2 // r,
-                    dia_weights=dia_weights,
-                    dia_biases=dia_biases,
-                )
-            )
-    return costs
+    """Return the paper's formulas and real modules, for each stage width and ratio of Table 4."""
+    return [_unit_cost(n, r) for n, r in product(STAGE_WIDTHS, RATIOS)]
+
+
+def _unit_cost(n: int, r: int) -> UnitCost:
+    with torch.device("meta"):
+        lstm, dia = _weights_and_biases(nn.LSTMCell(n, n)), _weights_and_biases(DIALSTM(n, r))
+    return UnitCost(n, r, 8 * n**2, *lstm, 10 * n**2 // r, *dia)
 
 
 def _weights_and_biases(module: nn.Module) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class NoWeightsError(AbsentError):
 
 
 class Source(StrEnum):
-    """Where hidden states come from."""
+    """Origin of hidden states."""
 
     TRAINED = "trained"
     INITIAL = "initial"  # the same network before training

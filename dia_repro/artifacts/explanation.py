@@ -18,7 +18,7 @@ from dia_repro.results.schema import DONE, State
 
 @dataclass(frozen=True)
 class RunBehind:
-    """A run that a cell looks at."""
+    """A run of a cell's experiments, with its history."""
 
     run: RunSummary
     history: History
@@ -51,12 +51,18 @@ class Experiment:
 
     @property
     def words(self) -> str:
-        """What `--only` needs to choose this network alone among the artifact's."""
+        """Return the words with which `--only` chooses this network alone."""
         return " ".join(self.entry.label.replace(",", " ").split())
+
+    @property
+    def best_run(self) -> RunSummary | None:
+        """Return the finished run with the highest accuracy, the first of several."""
+        finished = [one.run for one in self.runs if one.run.state is State.FINISHED]
+        return max(finished, key=lambda run: (run.best_top1 or 0.0, -run.id), default=None)
 
 
 @dataclass(frozen=True)
-class ExplainedFigure:
+class ExplainedValue:
     """A cell and how it is computed.
 
     Attributes:
@@ -70,40 +76,40 @@ class ExplainedFigure:
 
     @property
     def is_change(self) -> bool:
-        """Whether it says how the network differs from another one."""
+        """Return whether the value is a difference from another network's."""
         return METRICS[self.cell.metric].sign != 0
 
     @property
     def used(self) -> frozenset[int]:
-        """Numbers of the runs behind the mean, those it is compared with included."""
+        """Return numbers of the runs behind the mean, those it is compared with included."""
         runs = [run for one in self.contributions for run in (*one.runs, *one.compared)]
         return frozenset(run.id for run in runs)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the figures in one cell of an artifact come from.
+    """The values in one cell of an artifact, with the runs that they come from.
 
     Attributes:
         value: the whole artifact.
         own: the experiment in that cell.
-        compared: the one that changes are counted from; None where no figure is a change.
+        compared: the one that changes are counted from; None where no value is a change.
     """
 
     value: TableValue
-    figures: tuple[ExplainedFigure, ...]
+    values: tuple[ExplainedValue, ...]
     own: Experiment
     compared: Experiment | None
 
     @property
     def experiments(self) -> tuple[Experiment, ...]:
-        """Those whose runs matter."""
+        """Return the experiments whose runs matter."""
         return (self.own,) if self.compared is None else (self.own, self.compared)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What there is to show of an artifact.
+    """All that the database has on an artifact.
 
     Attributes:
         experiments: by (row, column), those that it only compares with included; in its order.
@@ -114,30 +120,35 @@ class Findings:
 
     @property
     def behind(self) -> tuple[RunBehind, ...]:
-        """All runs with their histories, each once."""
+        """Return all runs with their histories, each once."""
         experiments = self.experiments.values()
         return tuple({of.run.id: of for one in experiments for of in one.runs}.values())
 
     @property
     def runs(self) -> tuple[RunSummary, ...]:
-        """All runs, each once."""
+        """Return all runs, each once."""
         return tuple(one.run for one in self.behind)
 
     @property
     def needed(self) -> int:
-        """How many runs a complete artifact rests on."""
+        """Return the number of runs of a complete artifact."""
         return len({one.spec.spec_id for one in self.experiments.values()}) * self.value.seeds
 
     @property
     def done(self) -> int:
-        """How many of those have a result: they finished, or diverged."""
+        """Return how many of those have a result: they finished, or diverged."""
         by_spec = {one.spec.spec_id: one for one in self.experiments.values()}.values()
         with_result = (sum(r.run.state in DONE for r in one.runs) for one in by_spec)
         return sum(min(count, self.value.seeds) for count in with_result)
 
     @property
+    def state(self) -> str:
+        """Return whether it is complete, partial or missing."""
+        return "complete" if self.done >= self.needed else "partial" if self.done else "missing"
+
+    @property
     def diverged(self) -> int:
-        """How many diverged."""
+        """Return how many runs diverged."""
         return sum(run.state is State.DIVERGED for run in self.runs)
 
 
@@ -190,8 +201,8 @@ def explain(
     against = [behind.run for behind in compared.runs] if compared else []
     return Explanation(
         value=value,
-        figures=tuple(
-            ExplainedFigure(
+        values=tuple(
+            ExplainedValue(
                 cell,
                 _how(cell, compared.entry if compared else None),
                 tuple(contributions(cell.metric, runs, against)),
@@ -204,7 +215,7 @@ def explain(
 
 
 def precision_said(entry: Entry, request: Request) -> bool:
-    """Whether a machine with or without a GPU would train something else if it is not named."""
+    """Return whether a machine with or without a GPU would train another spec by default."""
     defaults = (GPU_PRECISION[request.protocol], Precision.FP32)
     silent = (replace(request, precision=one, precision_asked=False) for one in defaults)
     return any(entry.spec(one) != entry.spec(request) for one in silent)

@@ -9,11 +9,5 @@ FIGURE5 = TableArtifact(
     name="figure5",
     row_heading="Network",
     drawings=(Drawing.ACCURACY, Drawing.HEATMAP),
-    entries=(
-        Entry(
-            row="DIANet164",
-            column=DIANET,
-            model=dianet164(),
-        ),
-    ),
+    entries=(Entry("DIANet164", DIANET, dianet164()),),
 )

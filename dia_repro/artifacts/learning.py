@@ -27,7 +27,7 @@ AT_STEP = re.compile(r"at step (\d+) of epoch (\d+)")
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a run diverged.
+    """Epoch and step at which a run diverged.
 
     Attributes:
         moment: in epochs; where the step is not known, the middle of the epoch, and where it is
@@ -71,12 +71,12 @@ class NetworkLines:
 
     @property
     def divergences(self) -> tuple[Divergence, ...]:
-        """Of the runs that diverged."""
+        """Return the divergences of the runs that diverged."""
         return tuple(line.divergence for line in self.lines if line.divergence)
 
     @property
     def seen(self) -> bool:
-        """Whether there is something to draw."""
+        """Return whether there is something to draw."""
         return any(len(line.points) or line.divergence for line in self.lines)
 
 
@@ -90,7 +90,7 @@ class LearningPanel:
 
     @property
     def seen(self) -> bool:
-        """Whether there is something to draw."""
+        """Return whether there is something to draw."""
         return any(one.seen for one in self.networks)
 
 
@@ -104,12 +104,12 @@ class Learning:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to draw at all."""
+        """Return whether there is nothing to draw at all."""
         return not any(panel.seen for panel in self.panels)
 
 
 def learning(findings: Findings, measure: Measure) -> Learning:
-    """The curves of every run behind a table, in any state, a panel for each of its rows."""
+    """Return the curves of every run behind a table, in any state, a panel for each of its rows."""
     value = findings.value
     by_row: dict[str, list[Experiment]] = {row: [] for row in value.artifact.paper.rows}
     for one in findings.experiments.values():
@@ -132,7 +132,7 @@ def learning(findings: Findings, measure: Measure) -> Learning:
 def _network(
     findings: Findings, experiments: Sequence[Experiment], measure: Measure
 ) -> NetworkLines:
-    """Of cells of the table that are one experiment."""
+    """Return the lines of cells that are one experiment."""
     first, headings = experiments[0], findings.value.artifact.headings
     lines = [_line(behind, first.spec, measure) for behind in first.runs]
     finished = [line.points for line in lines if line.state is State.FINISHED]
@@ -174,7 +174,7 @@ def _share_of_epoch(step: int, spec: Spec) -> float:
 
 
 def mean(lines: Sequence[Points]) -> Points:
-    """The mean of lines over the epochs that all of them have: over fewer it would jump."""
+    """Return the mean of lines over the epochs that all of them have: over fewer it would jump."""
     if not lines:
         return np.empty((0, 2))
     common = reduce(np.intersect1d, (points[:, 0] for points in lines))

@@ -13,7 +13,7 @@ class UnknownCellError(UsageError):
 
 
 def find_entry(artifact: TableArtifact, first: str, second: str) -> Entry:
-    """The network at a row and a column, given in either order.
+    """Return the network at a row and a column, given in either order.
 
     Case and punctuation do not matter, and a part of a name will do where only one has it. A
     name that is given whole is meant even if it is part of another.
@@ -46,7 +46,7 @@ def find_entry(artifact: TableArtifact, first: str, second: str) -> Entry:
 
 
 def find_metric(artifact: TableArtifact, metrics: Iterable[str], name: str) -> str:
-    """The metric of a cell by its name or a part of it.
+    """Return the metric of a cell by its name or a part of it.
 
     Args:
         metrics: those that the cell has.
@@ -63,7 +63,7 @@ def find_metric(artifact: TableArtifact, metrics: Iterable[str], name: str) -> s
 
 
 def _matching(name: str, known: Mapping[str, Iterable[str]]) -> list[str]:
-    """Of names with their spellings, those that are meant: the one that fits whole, or in part."""
+    """Return the names that are meant, of names with their spellings: the whole fit, or parts."""
     wanted = _plain(name)
     spelt = {one: {_plain(spelling) for spelling in spellings} for one, spellings in known.items()}
     whole = [one for one, spellings in spelt.items() if wanted in spellings]

@@ -20,7 +20,7 @@ PRECISIONS = (Precision.TF32, Precision.FP32, Precision.BF16)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user has fixed; None leaves the choice to what the database holds.
+    """Choices that the user has fixed; None leaves one to the database's content.
 
     Attributes:
         data: other data than the artifact's own; None for its own.
@@ -34,7 +34,7 @@ class Wanted:
 
 
 def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) -> Request:
-    """The request that most runs in the database answer, within what the user has fixed.
+    """Return the request that most runs in the database answer, within what the user has fixed.
 
     One request is chosen for the whole artifact: its cells never mix protocols or precisions.
     Runs with a result count before runs under way, and a protocol before a precision.
@@ -45,7 +45,7 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
 def best_covered_by_all(
     artifacts: Sequence[TableArtifact], database: Database, wanted: Wanted
 ) -> Request:
-    """As `best_covered`, the same request for several artifacts."""
+    """Return the same request for several artifacts, chosen as by `best_covered`."""
     asked = wanted.precision is not None
     candidates = [
         Request(protocol, precision, wanted.data, precision_asked=asked, epochs=wanted.epochs)

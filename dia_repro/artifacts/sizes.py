@@ -13,7 +13,6 @@ from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table4 import TABLE4
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.experiments.describe import describe_data
-from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import Database, one_state
 
 TABLES: tuple[TableArtifact, ...] = (TABLE3, TABLE4, TABLE5)
@@ -41,7 +40,7 @@ class Mark:
 
     @property
     def diverged(self) -> bool:
-        """Whether there is no accuracy to show."""
+        """Return whether there is no accuracy to show."""
         return not math.isfinite(self.top1)
 
 
@@ -60,7 +59,7 @@ class SizePanel:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is drawn.
+    """Accuracy against parameters of ours and the paper's networks.
 
     Attributes:
         values: Tables 3 to 5 under one request.
@@ -70,11 +69,6 @@ class Sizes:
     values: tuple[TableValue, ...]
     comparable: bool
     panels: tuple[SizePanel, ...]
-
-    @property
-    def request(self) -> Request:
-        """Protocol, precision and data of ours."""
-        return self.values[0].request
 
 
 @one_state

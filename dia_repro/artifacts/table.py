@@ -54,7 +54,7 @@ class Entry:
         dataset: data that it is trained on in the paper.
         compared_with: (row, column) of the entry against which changes count; in an artifact of
             one's own, also the network that this one is claimed to be more accurate than.
-        augment: whether training images are varied.
+        augment: whether training images are augmented.
         numerics_matter: whether fp32 is trained unless the user asks for less.
         shown: False for a network that the table needs only to compare with.
     """
@@ -71,15 +71,15 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """A name for people, e.g. "DIANet ResNet164"."""
+        """Return a name for people, e.g. "DIANet ResNet164"."""
         return f"{self.column} {self.row}"
 
     def data(self, request: Request) -> DataChoice:
-        """What it is trained on, under a request."""
+        """Return the data that it is trained on, under a request."""
         return choose_data(self.model, self.dataset, request)
 
     def spec(self, request: Request) -> Spec:
-        """The experiment behind this cell of the table, under a request."""
+        """Return the experiment behind this cell of the table, under a request."""
         if self.numerics_matter and not request.precision_asked:
             request = replace(request, precision=Precision.FP32)
         return make_spec(self.model, self.network, self.dataset, request, augment=self.augment)
@@ -87,7 +87,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a table: the paper's, and ours with what it rests on.
+    """One value of a table: the paper's, and ours with the runs behind it.
 
     Attributes:
         metric: a metric of the paper's tables, or `top1_last` for the last epoch; `top1` is the
@@ -100,7 +100,7 @@ class Cell:
         diverged: runs that ended in a loss that is not finite.
         status: `complete`, `partial`, `diverged` or `missing`.
         runs: numbers of the runs that were looked at.
-        uids: the runs behind the figure, by the names that they keep across databases, in the
+        uids: the runs behind the value, by the names that they keep across databases, in the
             order of their seeds: those that make up the mean, and those that diverged.
         compared_uids: the runs that a change is counted from.
     """
@@ -232,17 +232,17 @@ class TableArtifact:
         return list(added.items())
 
     def specs(self, request: Request) -> dict[tuple[str, str], Spec]:
-        """The experiment behind each (row, column)."""
+        """Return the experiment behind each (row, column)."""
         return {(entry.row, entry.column): entry.spec(request) for entry in self.entries}
 
     def as_usual(self, request: Request) -> Request:
-        """The request without its length where that is what each network has anyway."""
+        """Return the request without its length where that is what each network has anyway."""
         usual = replace(request, epochs=None)
         return usual if self.specs(usual) == self.specs(request) else request
 
     @one_state
     def compute(self, database: Database, request: Request, seeds: int | None = None) -> TableValue:
-        """The table from what the database holds.
+        """Return the table from what the database holds.
 
         Args:
             request: protocol, precision and data: only runs of exactly these specs count.
@@ -316,7 +316,7 @@ class TableArtifact:
 
 @dataclass(frozen=True)
 class TableValue:
-    """A table of the paper with our figures, ready to be drawn.
+    """A table of the paper with our values, ready to be drawn.
 
     Attributes:
         specs: the experiment at each (row, column).
@@ -349,7 +349,7 @@ class TableValue:
         return any(cell.paper is not None for cell in self.cells)
 
     def find(self, row: str, column: str, metric: str) -> Cell | None:
-        """Our figure in that cell, if the table has one."""
+        """Return our value in that cell, if the table has one."""
         key = (row, column, metric)
         return next((c for c in self.cells if (c.row, c.column, c.metric) == key), None)
 

@@ -18,11 +18,6 @@ TABLE1 = TableArtifact(
     attention_in="row",
     best_of="column",
     entries=tuple(
-        Entry(
-            row=row,
-            column="ResNet164",
-            model=resnet(164, attention),
-        )
-        for row, attention in ATTENTIONS.items()
+        Entry(row, "ResNet164", resnet(164, attention)) for row, attention in ATTENTIONS.items()
     ),
 )

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from dia_repro.artifacts.networks import CIFAR_FAMILIES, COLUMNS, IMAGENET_FAMILIES, Family
+from dia_repro.artifacts.networks import CIFAR_FAMILIES, COLUMNS, IMAGENET_FAMILIES
 from dia_repro.artifacts.table import Entry, TableArtifact
 
-
-def _rows() -> Iterator[tuple[str, str, Family]]:
-    for label, dataset in (("CIFAR100", "cifar100"), ("CIFAR10", "cifar10")):
-        for name, family in CIFAR_FAMILIES.items():
-            yield f"{name} {label}", dataset, family
-    for name, family in IMAGENET_FAMILIES.items():
-        yield f"{name} ImageNet", "imagenet", family
-
+DATASETS = (
+    ("CIFAR100", "cifar100", CIFAR_FAMILIES),
+    ("CIFAR10", "cifar10", CIFAR_FAMILIES),
+    ("ImageNet", "imagenet", IMAGENET_FAMILIES),
+)
 
 TABLE3 = TableArtifact(
     name="table3",
@@ -22,13 +17,14 @@ TABLE3 = TableArtifact(
     best_of="row",
     entries=tuple(
         Entry(
-            row=row,
-            column=column,
-            model=family.model(column),
+            f"{name} {label}",
+            column,
+            family.model(column),
             network=family.network,
             dataset=dataset,
         )
-        for row, dataset, family in _rows()
+        for label, dataset, families in DATASETS
+        for name, family in families.items()
         for column in COLUMNS
     ),
 )

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from dia_repro.artifacts.networks import dianet164, resnet
 from dia_repro.artifacts.table import Entry, TableArtifact
-from dia_repro.experiments.spec import ModelSpec, NoAttention
+from dia_repro.experiments.spec import NoAttention
 
 RATIOS = (1, 4, 8, 16)
-COLUMN, ORIGINAL = "DIANet164", ("original", "ResNet164")
-
-
-def _entry(row: str, column: str, model: ModelSpec, *, shown: bool = True) -> Entry:
-    return Entry(
-        row=row,
-        column=column,
-        model=model,
-        compared_with=ORIGINAL if shown else None,
-        shown=shown,
-    )
-
+ORIGINAL = ("original", "ResNet164")
 
 TABLE4 = TableArtifact(
     name="table4",
     row_heading="Ratio",
     attention_in="row",
     entries=(
-        *(_entry(f"r={r}", COLUMN, dianet164(reduction=r)) for r in RATIOS),
-        _entry(*ORIGINAL, resnet(164, NoAttention()), shown=False),
+        *(
+            Entry(f"r={r}", "DIANet164", dianet164(reduction=r), compared_with=ORIGINAL)
+            for r in RATIOS
+        ),
+        Entry(*ORIGINAL, resnet(164, NoAttention()), shown=False),
     ),
 )

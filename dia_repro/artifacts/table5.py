@@ -15,9 +15,9 @@ TABLE5 = TableArtifact(
     headings={DIANET: "DIANet (r=4)"},
     entries=tuple(
         Entry(
-            row=f"ResNet{depth}",
-            column=column,
-            model=resnet(depth, attention),
+            f"ResNet{depth}",
+            column,
+            resnet(depth, attention),
             compared_with=(f"ResNet{depth}", SENET) if column == DIANET else None,
         )
         for depth in DEPTHS

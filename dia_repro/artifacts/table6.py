@@ -13,9 +13,9 @@ TABLE6 = TableArtifact(
     attention_in="row",
     entries=tuple(
         Entry(
-            row=f"{activation}, {cells} cell{'s' if cells > 1 else ''}",
-            column="DIANet164",
-            model=dianet164(activation=activation.lower(), cells=cells),
+            f"{activation}, {cells} cell{'s' if cells > 1 else ''}",
+            "DIANet164",
+            dianet164(activation=activation.lower(), cells=cells),
         )
         for activation, cells in VARIANTS
     ),

@@ -20,12 +20,7 @@ TABLE8 = TableArtifact(
     best_of="row",
     drawings=(Drawing.ACCURACY, Drawing.LOSS),
     entries=tuple(
-        Entry(
-            row=f"ResNet{depth}",
-            column=column,
-            model=resnet(depth, attention, norm=False),
-            numerics_matter=True,
-        )
+        Entry(f"ResNet{depth}", column, resnet(depth, attention, norm=False), numerics_matter=True)
         for depth in DEPTHS
         for column, attention in ATTENTIONS.items()
     ),

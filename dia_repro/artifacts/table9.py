@@ -15,9 +15,9 @@ TABLE9 = TableArtifact(
     best_of="column",
     entries=tuple(
         Entry(
-            row=row,
-            column=column,
-            model=RESNET164.model(model),
+            row,
+            column,
+            RESNET164.model(model),
             network=RESNET164.network,
             dataset=dataset,
             augment=False,

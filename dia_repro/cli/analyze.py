@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, watch
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from dia_repro.analysis.divergence_probe import InitialSteps, Variation
     from dia_repro.analysis.gini import Integration
     from dia_repro.experiments.spec import Spec
-    from dia_repro.results.database import Database
 
 STAGE_COLUMNS = (
     Column("states", field("states")),
@@ -42,17 +42,6 @@ GRADIENT_COLUMNS = (
     Column("median", field("q50", "{:.3g}"), right=True),
     Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
 )
-STEP_FIELDS = (
-    "network",
-    "data",
-    "seed",
-    "init",
-    "rate",
-    "classes",
-    "spread",
-    "diverged_at",
-    "losses",
-)
 STEP_COLUMNS = (
     Column("network", field("network")),
     Column("seed", field("seed"), right=True),
@@ -68,43 +57,27 @@ app = typer.Typer(help="What trained networks look like inside.", no_args_is_hel
 
 
 @app.command()
+@options.with_options
 def gini(
-    stage: Annotated[
-        int | None, typer.Option("--stage", min=1, help="By default all that have a DIA unit.")
-    ] = None,
+    forests: Forests,
+    stage: Annotated[int | None, Option(min=1, help="By default all that have a DIA unit.")] = None,
     run: Annotated[
-        int | None,
-        typer.Option("--run", help="Its number; by default the best of Figure 5's network."),
+        int | None, Option(help="Its number; by default the best of Figure 5's network.")
     ] = None,
-    samples: Annotated[
-        int, typer.Option("--samples", min=1, help="Test images; all where there are fewer.")
-    ] = Forests.samples,
-    trees: Annotated[
-        int, typer.Option("--trees", min=1, help="Of each random forest.")
-    ] = Forests.trees,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of the choice of images and of the forests.")
-    ] = 0,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Threads; by default one for each core.")
+        int | None, Option(min=1, help="Threads; by default one for each core.")
     ] = None,
     controls: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--controls/--no-controls",
             help="Also before training, and with the states of each layer shuffled across images: "
             "what the method shows where nothing is learned.",
         ),
     ] = True,
-    library: Annotated[
-        bool,
-        typer.Option(
-            "--library", help="Have scikit-learn grow the trees: the same estimator, slower."
-        ),
-    ] = False,
     figures: Annotated[
-        Path, typer.Option("--figures", help="Folder for figure5.pdf, .png and .csv.")
-    ] = Path("figures"),
+        Path, Option(help="Folder for figure5.pdf, .png and .csv.")
+    ] = options.FIGURES,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -116,9 +89,16 @@ def gini(
 
     Example: dia-repro analyze gini --stage 3
     """
-    forests = Forests(samples, trees, seed, library)
     found = draw_integration(
-        open_at(db), data, figures, checkpoints, run, stage, jobs, forests, controls=controls
+        options.open_results(db, must_exist=False),
+        data,
+        figures,
+        checkpoints,
+        run,
+        stage,
+        jobs,
+        forests,
+        controls=controls,
     )
     records = [_summary(one) for one in found]
     emit(format_, list(records[0]), records, listing(STAGE_COLUMNS, records))
@@ -140,25 +120,17 @@ def _summary(one: Integration) -> dict[str, object]:
     }
 
 
-def open_at(db: str) -> Database:
-    """Return the results database, which may not be there yet."""
-    from dia_repro.results.database import open_database
-
-    return open_database(db, create=False)
-
-
 @app.command()
 def gradients(
     run: Annotated[
         list[int] | None,
-        typer.Option(
-            "--run",
-            help="Numbers of runs to compare; by default the best of each of Figure 6's networks.",
+        Option(
+            help="Numbers of runs to compare; by default the best of each of Figure 6's networks."
         ),
     ] = None,
     figures: Annotated[
-        Path, typer.Option("--figures", help="Folder for figure6.pdf, .png and .csv.")
-    ] = Path("figures"),
+        Path, Option(help="Folder for figure6.pdf, .png and .csv.")
+    ] = options.FIGURES,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -170,7 +142,7 @@ def gradients(
     """
     from dia_repro.rendering.histograms import GRADIENT_FIELDS, gradient_records
 
-    found = draw_gradients(open_at(db), figures, run or [])
+    found = draw_gradients(options.open_results(db, must_exist=False), figures, run or [])
     records = list(gradient_records(found))
     moments = {one.run.summary.id: one.moments for one in found}
     ends = [record for record in records if record["epochs"] in moments[record["run"]]]
@@ -183,23 +155,17 @@ def gradients(
 def start(
     artifacts: options.Artifacts,
     selection: options.Selection,
-    steps: Annotated[
-        int, typer.Option("--steps", min=1, help="At most; a divergence is the last one.")
-    ] = 12,
+    steps: Annotated[int, Option(min=1, help="At most; a divergence is the last one.")] = 12,
     init: Annotated[
         Init,
-        typer.Option(
-            "--init",
+        Option(
             help="Start convolutions otherwise: fan-in, He's by the number of inputs; xavier, "
-            "Glorot's; torch, what torch does by itself.",
+            "Glorot's; torch, what torch does by itself."
         ),
     ] = Init.OWN,
-    rate: Annotated[
-        float | None, typer.Option("--rate", min=0, max=1000, help="Another learning rate.")
-    ] = None,
+    rate: Annotated[float | None, Option(min=0, max=1000, help="Another learning rate.")] = None,
     classes: Annotated[
-        int | None,
-        typer.Option("--classes", min=2, help="Cut the data's classes, in turn, into so many."),
+        int | None, Option(min=2, help="Cut the data's classes, in turn, into so many.")
     ] = None,
     device: options.DeviceOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -233,7 +199,7 @@ def start(
     texts = records
     if format_ is options.Format.CSV:
         texts = [one | {"losses": " ".join(map(str, one["losses"]))} for one in records]
-    emit(format_, STEP_FIELDS, texts, listing(STEP_COLUMNS, records))
+    emit(format_, list(records[0]), texts, listing(STEP_COLUMNS, records))
 
 
 def _steps_record(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
@@ -22,7 +23,7 @@ app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="The data set: cifar10 or cifar100.")],
+    name: Annotated[str, Argument(help="The data set: cifar10 or cifar100.")],
     data: options.DataFolder = options.DEFAULT_DATA,
 ) -> None:
     """Download a data set and verify its checksums.
@@ -44,10 +45,7 @@ def fetch(
 @app.command()
 def check(
     name: Annotated[
-        str,
-        typer.Argument(
-            help="cifar10, cifar100, imagenet, folder:PATH for your own, or packed:PATH."
-        ),
+        str, Argument(help="cifar10, cifar100, imagenet, folder:PATH for your own, or packed:PATH.")
     ],
     data: options.DataFolder = options.DEFAULT_DATA,
 ) -> None:
@@ -70,31 +68,26 @@ def check(
 
 @app.command()
 def pack(
-    name: Annotated[str, typer.Argument(help="imagenet, or folder:PATH for your own.")],
+    name: Annotated[str, Argument(help="imagenet, or folder:PATH for your own.")],
     side: Annotated[
         int,
-        typer.Option(
-            "--side",
+        Option(
             min=0,
             max=LARGEST_SIDE,
             help="Shorter side that larger images are reduced to, in pixels; 0 leaves all sizes.",
         ),
     ] = 256,
     quality: Annotated[
-        int,
-        typer.Option("--quality", min=50, max=100, help="Of JPEG files that are compressed again."),
+        int, Option(min=50, max=100, help="Of JPEG files that are compressed again.")
     ] = 90,
     workers: Annotated[
-        int | None,
-        typer.Option("--workers", min=1, help="Cores that convert; by default all."),
+        int | None, Option(min=1, help="Cores that convert; by default all.")
     ] = None,
     skip_damaged: Annotated[
-        bool,
-        typer.Option("--skip-damaged", help="Leave out those images that are damaged."),
+        bool, Option("--skip-damaged", help="Leave out those images that are damaged.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder to write; by default one in packed/ of --data."),
+        Path | None, Option(help="Folder to write; by default one in packed/ of --data.")
     ] = None,
     data: options.DataFolder = options.DEFAULT_DATA,
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from dia_repro.cli import options
 from dia_repro.cli.options import reachable_store
@@ -38,7 +39,7 @@ def upgrade(db: options.DatabaseOption = options.DEFAULT_DATABASE) -> None:
 
 @app.command()
 def backup(
-    target: Annotated[Path, typer.Argument(help="SQLite file that is to be made.")],
+    target: Annotated[Path, Argument(help="SQLite file that is to be made.")],
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
     """Copy the database, as it is at this moment, into a new SQLite file.
@@ -59,11 +60,10 @@ def backup(
 @app.command()
 def merge(
     others: Annotated[
-        list[str], typer.Argument(help="Databases whose results are added; they stay as they are.")
+        list[str], Argument(help="Databases whose results are added; they stay as they are.")
     ],
     skip_conflicts: Annotated[
-        bool,
-        typer.Option("--skip-conflicts", help="Where runs conflict, keep ours and take the rest."),
+        bool, Option("--skip-conflicts", help="Where runs conflict, keep ours and take the rest.")
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
@@ -98,8 +98,7 @@ def merge(
 @app.command()
 def check(
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Mark runs that only claim to be running as interrupted."),
+        bool, Option("--repair", help="Mark runs that only claim to be running as interrupted.")
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,

@@ -38,10 +38,7 @@ def doctor(
 
     Example: dia-repro doctor
     """
-    records = [
-        {"check": check, "status": status, "detail": detail}
-        for check, status, detail in _checks(db, data, checkpoints)
-    ]
+    records = [dict(zip(FIELDS, found, strict=True)) for found in _checks(db, data, checkpoints)]
     emit(format_, FIELDS, records, listing(COLUMNS, records))
     bad = [record for record in records if record["status"] == "bad"]
     absent = [str(record["check"]) for record in records if record["status"] == "absent"]
@@ -78,7 +75,7 @@ def _checks(db: str, data: Path, checkpoints: str | None) -> Iterator[tuple[str,
 
 
 def _tried(probe: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-    """What a probe says; an error of it is why no run can be trained."""
+    """Return a probe's verdict; an error of it means that no run can be trained."""
     try:
         return probe()
     except DiaReproError as error:

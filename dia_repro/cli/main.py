@@ -11,22 +11,20 @@ from functools import cache
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 import dia_repro
 from dia_repro import interrupts
 from dia_repro.cli import (
     analyze,
-    claims,
     data,
     db,
     doctor,
-    explain,
     params,
-    plan,
     report,
+    results,
     run,
     runs,
-    tables,
 )
 from dia_repro.cli.environment import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
@@ -74,22 +72,18 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Reproduces DIANet: Dense-and-Implicit Attention Network (AAAI 2020).
-
-    It trains the networks behind each table of the paper, keeps every result with its
-    provenance, and draws the tables with the paper's figures beside ours.
-    """
+    """Take the options of the program itself; its help is in `app`."""
 
 
 app.command()(run.run)
-app.command()(plan.plan)
-app.command()(tables.show)
-app.command()(claims.claims)
+app.command()(run.plan)
+app.command()(results.show)
+app.command()(results.claims)
 app.command()(report.report)
-app.command()(explain.explain)
+app.command()(results.explain)
 app.add_typer(runs.app, name="runs")
 app.command()(params.params)
 app.add_typer(data.app, name="data")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-import typer
+from typer import Argument, Option
 
 from dia_repro.execution.options import (
     DEFAULT_DATA,
@@ -23,6 +23,8 @@ from dia_repro.execution.options import (
 if TYPE_CHECKING:
     from dia_repro.results.database import Database
     from dia_repro.training.store import Store
+
+FIGURES = Path("figures")  # default folder of pictures
 
 __all__ = ["DEFAULT_DATA", "DEFAULT_DATABASE", "Device", "Resources", "Selection"]
 
@@ -38,21 +40,20 @@ class Format(StrEnum):
 
 
 Artifacts = Annotated[
-    list[str], typer.Argument(help="Tables or figures of the paper, e.g. table5; or all.")
+    list[str], Argument(help="Tables or figures of the paper, e.g. table5; or all.")
 ]
 AnyArtifacts = Annotated[
-    list[str] | None,
-    typer.Argument(help="Tables or figures of the paper, e.g. table5; by default all."),
+    list[str] | None, Argument(help="Tables or figures of the paper, e.g. table5; by default all.")
 ]
 DatabaseOption = Annotated[
     str,
-    typer.Option(
+    Option(
         "--db", envvar="DIA_REPRO_DB", help="Results database: a SQLite file or a database URL."
     ),
 ]
 CheckpointsOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--checkpoints",
         envvar="DIA_REPRO_CHECKPOINTS",
         help="Folder of the weights, or a URL such as s3://BUCKET/FOLDER, that all machines "
@@ -60,15 +61,13 @@ CheckpointsOption = Annotated[
     ),
 ]
 DataFolder = Annotated[
-    Path,
-    typer.Option("--data", envvar="DIA_REPRO_DATA", help="Folder that holds downloaded data sets."),
+    Path, Option("--data", envvar="DIA_REPRO_DATA", help="Folder that holds downloaded data sets.")
 ]
 DeviceOption = Annotated[
-    Device | None,
-    typer.Option("--device", help="By default the GPU if there is one."),
+    Device | None, Option("--device", help="By default the GPU if there is one.")
 ]
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="table for people; csv or json for programs.")
+    Format, Option("--format", help="table for people; csv or json for programs.")
 ]
 # What some commands do without: annotate a parameter `Annotated[Selection, COUNTED]`, for example.
 EXPLAINED = frozenset(one.name for one in fields(Selection)) - {"only"}
@@ -116,7 +115,7 @@ def _options_of(group: type, kept: frozenset[str] | None) -> Iterator[inspect.Pa
             continue
         several = one.default == ()
         kind = list[str] | None if several else hints[one.name]
-        option = typer.Option(flag(one.name), **one.metadata)
+        option = Option(flag(one.name), **one.metadata)
         yield inspect.Parameter(
             one.name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -129,15 +128,15 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def open_results(location: str) -> Database:
-    """Open a database to show its results; only the default one need not exist yet.
+def open_results(location: str, *, must_exist: bool = True) -> Database:
+    """Return a database to show its results; the default one need not exist yet.
 
     Raises:
-        NoDatabaseError: the one that was named does not exist.
+        NoDatabaseError: the one that was named must exist, and does not.
     """
     from dia_repro.results.database import open_database, open_existing
 
-    if location == DEFAULT_DATABASE:
+    if location == DEFAULT_DATABASE or not must_exist:
         return open_database(location, create=False)
     return open_existing(location)
 

@@ -17,6 +17,7 @@ from dia_repro.cli.environment import environment_of
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import notice, stderr, watch
 from dia_repro.errors import DiaReproError
+from dia_repro.execution.options import option
 from dia_repro.interrupts import Interrupted
 from dia_repro.processors import cores
 from dia_repro.rendering.records import to_csv
@@ -29,10 +30,8 @@ if TYPE_CHECKING:
     from dia_repro.analysis.gradients import RecordedRun
     from dia_repro.analysis.stored import Analyst
     from dia_repro.artifacts.explanation import Findings
-    from dia_repro.artifacts.sizes import Sizes
     from dia_repro.results.database import Database
 
-SIZES = "accuracy-parameters"
 V = TypeVar("V")
 Files = dict[str, bytes]  # by kind
 
@@ -43,18 +42,14 @@ class Forests:
 
     Heatmaps of two seeds agree: Spearman's rank correlation over the cells of a stage is 0.957 or
     more (DIANet164, demo protocol; with 60 trees 0.942). 100 trees are scikit-learn's default.
-
-    Attributes:
-        samples: test images.
-        trees: of each forest.
-        seed: of the choice of images and of the forests.
-        library: whether scikit-learn grows the trees.
     """
 
-    samples: int = 200
-    trees: int = 100
-    seed: int = 0
-    library: bool = False
+    samples: int = option("Test images; all where there are fewer.", 200, min=1)
+    trees: int = option("Of each random forest.", 100, min=1)
+    seed: int = option("Of the choice of images and of the forests.", 0, min=0)
+    library: bool = option(
+        "Have scikit-learn grow the trees: the same estimator, slower.", default=False
+    )
 
 
 class DrawingError(DiaReproError):
@@ -89,8 +84,13 @@ def drawing() -> Iterator[Pictures]:
     Raises:
         DrawingError: one of them was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores(), 4), context, initializer=_leave_signals) as pool:
+    pool = ProcessPoolExecutor(
+        min(cores(), 4),
+        multiprocessing.get_context("spawn"),
+        signal.signal,
+        (signal.SIGINT, signal.SIG_IGN),  # the process that waits for the others ends them
+    )
+    with pool:
         try:
             yield Pictures(pool)
         except BrokenProcessPool as error:
@@ -101,10 +101,6 @@ def drawing() -> Iterator[Pictures]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _leave_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for us ends us
 
 
 def _files(how: Callable[[V], Figure], value: V) -> Files:
@@ -129,13 +125,6 @@ def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
         found = learning(findings, measure)
         if not found.empty:
             pictures.draw(figures / f"{artifact.name}-{name}", draw_learning, found)
-
-
-def draw_accuracies(pictures: Pictures, figures: Path, sizes: Sizes) -> None:
-    """Begin to draw accuracy against parameters."""
-    from dia_repro.rendering.sizes import draw_sizes
-
-    pictures.draw(figures / SIZES, draw_sizes, sizes)
 
 
 def draw_integration(

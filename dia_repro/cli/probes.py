@@ -85,7 +85,7 @@ def shared_memory() -> Verdict:
 
 
 def open_files() -> Verdict:
-    """As many open files as a run in each core takes."""
+    """Open as many files as a run in each core takes."""
     needed = OPEN_FILES + OPEN_FILES_OF_A_WORKER * cores()
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ def open_files() -> Verdict:
 
 
 def compiled_code() -> Verdict:
-    """Where compiled functions are kept."""
+    """Return where compiled functions are kept."""
     from dia_repro.analysis import tree_kernel
 
     folder = tree_kernel.grow.stats.cache_path
@@ -108,7 +108,7 @@ def compiled_code() -> Verdict:
 
 
 def cannot_compute(device: torch.device) -> str | None:
-    """Say why a device cannot compute what networks do; None if it can."""
+    """Return why a device cannot compute what networks do; None if it can."""
     import torch
     from torch.nn import functional
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -31,10 +30,7 @@ class RunProgress:
     """
 
     def __init__(
-        self,
-        jobs: Sequence[Job],
-        weights: Mapping[int, int],
-        console: Console | None = None,
+        self, jobs: Sequence[Job], weights: Mapping[int, int], console: Console | None = None
     ) -> None:
         self.console = console or stderr()
         self.live = self.console.is_terminal
@@ -62,12 +58,7 @@ class RunProgress:
         self.bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.bars.stop()
 
     def on_message(self, job: Job, message: Message) -> None:
@@ -82,7 +73,7 @@ class RunProgress:
         self.bars.update(self.total, completed=self.share, detail=self._overall())
 
     def on_stopping(self) -> None:
-        """Say that the signal has come through."""
+        """Print that the signal was received."""
         self._print("Stopping: runs under way save what they have. Once more to kill them.")
 
     def _on_progress(self, job: Job, message: Progress) -> None:
@@ -144,7 +135,7 @@ class Terminal(Dialogue):
     """Dialogue with the person at the terminal, on standard error."""
 
     def notice(self, text: str) -> None:
-        """Say a line that is no part of the data."""
+        """Print a line that is no part of the data."""
         output.notice(text)
 
     def confirm(self, question: str, *, yes: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Group
 from rich.text import Text
+from typer import Argument, Option
 
 from dia_repro.cli import options
 from dia_repro.cli.options import open_results, reachable_store
@@ -34,7 +35,7 @@ LIST_COLUMNS = (
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("best %", field("best_top1", "{:.2f}"), right=True),
     Column("last %", field("last_top1", "{:.2f}"), right=True),
-    Column("time", lambda r: duration(r["seconds"]), right=True),
+    Column("time", field("seconds", duration), right=True),
     Column("note", lambda r: r["reason"] or r["owner"] or ""),
 )
 EPOCH_COLUMNS = (
@@ -44,7 +45,7 @@ EPOCH_COLUMNS = (
     Column("train %", field("train_top1", "{:.2f}"), right=True),
     Column("test loss", field("test_loss", "{:.4f}"), right=True),
     Column("test %", field("test_top1", "{:.2f}"), right=True),
-    Column("time", lambda r: duration(r["seconds"]), right=True),
+    Column("time", field("seconds", duration), right=True),
 )
 
 
@@ -52,8 +53,7 @@ EPOCH_COLUMNS = (
 def list_(
     last: Annotated[
         int | None,
-        typer.Option(
-            "--last",
+        Option(
             min=1,
             max=10**9,  # that a database can be asked for
             help=f"Only so many of the last ones; by default {LISTED} in the table, all as csv "
@@ -85,7 +85,7 @@ def list_(
 
 @app.command("show")
 def show(
-    run: Annotated[int, typer.Argument(help="The run's number, from runs list.")],
+    run: Annotated[int, Argument(help="The run's number, from runs list.")],
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -121,14 +121,12 @@ def show(
 
 @app.command("rm")
 def remove(
-    runs: Annotated[list[int], typer.Argument(help="Their numbers, from runs list.")],
+    runs: Annotated[list[int], Argument(help="Their numbers, from runs list.")],
     only_checkpoints: Annotated[
         bool,
-        typer.Option(
-            "--only-checkpoints", help="Keep their figures in the database; free the disk."
-        ),
+        Option("--only-checkpoints", help="Keep their figures in the database; free the disk."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
 ) -> None:
@@ -165,14 +163,13 @@ def remove(
 @app.command()
 def export(
     folder: Annotated[
-        Path, typer.Argument(help="Folder for runs.csv, epochs.csv, attempts.csv, schema.json.")
+        Path, Argument(help="Folder for runs.csv, epochs.csv, attempts.csv, schema.json.")
     ],
     format_: Annotated[
-        FileFormat,
-        typer.Option("--format", help="csv, json, or parquet (needs the extra parquet)."),
+        FileFormat, Option("--format", help="csv, json, or parquet (needs the extra parquet).")
     ] = FileFormat.CSV,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of an earlier export.")
+        bool, Option("--overwrite", help="Replace the files of an earlier export.")
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:

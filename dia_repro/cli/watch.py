@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
+from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import duration, emit, stdout
@@ -49,19 +48,9 @@ COLUMNS = (
     Column("epoch", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("top-1 %", field("last_top1", "{:.2f}"), right=True),
     Column("curve", field("curve")),
-    Column("left", lambda r: _duration(r["seconds_left"]), right=True),
-    Column("", lambda r: _silence(r["silent_seconds"])),
+    Column("left", field("seconds_left", duration), right=True),
+    Column("", field("silent_seconds", lambda seconds: f"silent for {duration(seconds)}")),
 )
-
-
-@dataclass
-class _Seen:
-    """What was last seen of a run, and since when, by this process's monotonic clock."""
-
-    beats: int | None
-    epochs: int
-    beat_at: float
-    epoch_at: float
 
 
 class Watcher:
@@ -71,7 +60,8 @@ class Watcher:
     """
 
     def __init__(self) -> None:
-        self.seen: dict[int, _Seen] = {}
+        # By what is watched of a run: its last value, and when it was first seen.
+        self.seen: dict[tuple[int, str], tuple[object, float]] = {}
 
     def look(self, run: UnderWay) -> tuple[float | None, float]:
         """Note what is new of a run.
@@ -80,15 +70,19 @@ class Watcher:
             Seconds since its last heartbeat or epoch was seen, once they are too many, else None;
             seconds since its last epoch was seen, 0 at the first look.
         """
-        moment, epochs = time.monotonic(), len(run.top1)
-        seen = self.seen.setdefault(run.id, _Seen(run.beats, epochs, moment, moment))
-        if (run.beats, epochs) != (seen.beats, seen.epochs):
-            seen.beat_at = moment
-        if epochs != seen.epochs:
-            seen.epoch_at = moment
-        seen.beats, seen.epochs = run.beats, epochs
-        quiet = moment - seen.beat_at
-        return quiet if quiet > BEATS_MISSING_SECONDS else None, moment - seen.epoch_at
+        epochs = len(run.top1)
+        quiet = self._unchanged((run.id, "sign of life"), (run.beats, epochs))
+        silent = quiet if quiet > BEATS_MISSING_SECONDS else None
+        return silent, self._unchanged((run.id, "epoch"), epochs)
+
+    def _unchanged(self, what: tuple[int, str], value: object) -> float:
+        """Return the seconds since a value was first seen, by this process's monotonic clock."""
+        moment = time.monotonic()
+        known, since = self.seen.get(what, (None, moment))
+        if known != value:
+            since = moment
+            self.seen[what] = value, since
+        return moment - since
 
     def record(self, run: UnderWay, *, plain: bool = False) -> Record:
         """A run as the table shows it."""
@@ -127,11 +121,9 @@ def seconds_left(run: UnderWay, epochs: int, begun: float) -> float | None:
 
 
 def watch(
-    every: Annotated[
-        float, typer.Option("--every", min=0.1, max=3600, help="Seconds between two looks.")
-    ] = 2.0,
+    every: Annotated[float, Option(min=0.1, max=3600, help="Seconds between two looks.")] = 2.0,
     forever: Annotated[
-        bool, typer.Option("--forever", help="Go on when no run is running or pending.")
+        bool, Option("--forever", help="Go on when no run is running or pending.")
     ] = False,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
@@ -162,6 +154,7 @@ def _watch(db: str, every: float, *, forever: bool) -> None:
     from dia_repro.results.database import DatabaseError
 
     console, watcher = stdout(), Watcher()
+    plain = not console.encoding.lower().startswith("utf")
     view: RenderableType = Text()
     # The second signal ends a look that does not come back.
     with Live(console=console, auto_refresh=False) as live, Signals(raise_at=2) as signals:
@@ -169,7 +162,7 @@ def _watch(db: str, every: float, *, forever: bool) -> None:
             over, problem = False, Text()
             try:
                 found = _look(db)
-                records = [watcher.record(run, plain=_plain(console)) for run in found.under_way]
+                records = [watcher.record(run, plain=plain) for run in found.under_way]
                 view, over = _view(found, records), found.over
             except DatabaseError as error:  # busy or out of reach: at the next look it may be back
                 problem = Text(str(error), style="dim")
@@ -206,15 +199,3 @@ def _view(found: Activity, records: list[Record]) -> RenderableType:
     if not records:
         return heading
     return Group(heading, Text(), listing(COLUMNS, records))
-
-
-def _plain(console: Console) -> bool:
-    return not console.encoding.lower().startswith("utf")
-
-
-def _duration(seconds: float | None) -> str:
-    return "" if seconds is None else duration(seconds)
-
-
-def _silence(seconds: float | None) -> str:
-    return "" if seconds is None else f"silent for {duration(seconds)}"

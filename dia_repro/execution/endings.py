@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from dia_repro import interrupts
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome
+from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.results import writer
 from dia_repro.results.database import Database, VanishedError
 from dia_repro.results.leases import Lease
 
+# A step, a checkpoint and the end of an attempt take seconds. A database that others write to is
+# waited for as long as `interrupts.STOPPING_SECONDS` each time, a network may be slow. Less than
+# `slurm.SECONDS_TO_SAVE`, after which Slurm kills the task.
+SECONDS_TO_STOP = 60.0
 OnMessage = Callable[[Job, Message], None]
 
 
@@ -67,6 +73,52 @@ def cause_of_death(exit_code: int | None) -> str:
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return f"the training process was killed by {name}{hint}"
     return f"the training process ended with exit code {exit_code}"
+
+
+@dataclass
+class Pace:
+    """How long a worker that is asked to stop may take: longer where its steps are.
+
+    Attributes:
+        patience: seconds from being asked, in addition to its longest pause so far between two
+            reports of progress: as long as a step, or a batch of a test, may take again.
+        asked: when it was first asked, by `time.monotonic`; None before.
+    """
+
+    patience: float
+    asked: float | None = None
+    longest: float = 0.0
+    _heard: float | None = None
+
+    def hear(self, message: Message) -> None:
+        """Take note of a message."""
+        if isinstance(message, Progress):
+            now = time.monotonic()
+            self.longest = max(self.longest, now - (self._heard or now))
+            self._heard = now
+
+    def ask(self) -> None:
+        """Take note that the worker is asked to stop."""
+        self.asked = self.asked or time.monotonic()
+
+    @property
+    def allowed(self) -> float:
+        """Return the seconds from being asked that the worker may take."""
+        return self.patience + self.longest
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the worker was to have stopped by now."""
+        return self.asked is not None and time.monotonic() - self.asked > self.allowed
+
+    @property
+    def ended(self) -> Ended:
+        """Return how a worker ended that was killed since it did not stop."""
+        return Ended(
+            Outcome.INTERRUPTED,
+            f"did not stop within {self.allowed:.0f} seconds and was killed: "
+            "it goes on from its last checkpoint",
+        )
 
 
 class Supervisor:

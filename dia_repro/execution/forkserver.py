@@ -77,9 +77,14 @@ def send_signal(process: BaseProcess, number: int) -> None:
             os.kill(process.pid, number)
 
 
-def join(process: BaseProcess) -> None:
-    """Wait for the end of a process, of which the server tells."""
+def join(process: BaseProcess, on_wait: Callable[[], object] = lambda: None) -> None:
+    """Wait for the end of a process, of which the server tells.
+
+    Args:
+        on_wait: called several times a second.
+    """
     while process.exitcode is None:
+        on_wait()
         process.join(WAIT_SECONDS)
         resume()
 

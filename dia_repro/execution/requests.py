@@ -68,7 +68,7 @@ def _is_folder(path: Path) -> bool:
 
 def _recorded_data(dataset: str, size: int | None, database: Database) -> DataChoice:
     """Return data that runs of the database were trained on."""
-    data = {Spec.from_json(text).data for text in all_spec_json(database)}
+    data = {Spec.from_stored(text).data for text in all_spec_json(database)}
     found = {
         own_images(dataset, one.classes, one.image_size, one.content_hash)
         for one in data

@@ -13,7 +13,7 @@ from dia_repro.paper.independent import tallied
 
 
 class Kind(StrEnum):
-    """How a claim is tested.
+    """Kind of test of a claim.
 
     The first five are decided by accuracy over seeds, the next two by whether trainings diverge,
     the next four by counting networks, and the last four by analyses.
@@ -100,7 +100,7 @@ class Claim:
 
 
 def equal_within() -> float:
-    """How near two accuracies are "about equal", in percentage points.
+    """Return the largest difference of accuracies that are "about equal", in percentage points.
 
     It is the largest spread between seeds that the paper prints (Table 1): networks that are
     nearer to each other than that cannot be told apart by training each once.
@@ -147,11 +147,11 @@ def _comparisons(
     """Yield the comparisons of a claim, labelled by what they have in common."""
 
     def compare(label: str, first: Sequence[str], second: Sequence[str]) -> Comparison:
-        keys = (
+        one, two = (
             CellKey(other[0] if other else table.artifact, row, column)
             for row, column, *other in (first, second)
         )
-        return Comparison(entry.get("label", label), *keys)
+        return Comparison(entry.get("label", label), one, two)
 
     if "columns" in entry:
         one, two = entry["columns"]
@@ -163,8 +163,8 @@ def _comparisons(
     for one, two in entry.get("gain_rows", ()):
         column, baseline = entry["gain_columns"]
         gains = compare(f"gain of {one} − gain of {two}", (one, column), (two, column))
-        cells = (CellKey(table.artifact, row, baseline) for row in (one, two))
-        yield replace(gains, baselines=tuple(cells))
+        first, second = (CellKey(table.artifact, row, baseline) for row in (one, two))
+        yield replace(gains, baselines=(first, second))
     if "every_two_of" in entry:
         column = entry["every_two_of"]
         for one, two in combinations(rows, 2):

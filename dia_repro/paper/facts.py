@@ -51,7 +51,7 @@ class PaperCell:
 
     @property
     def decimals(self) -> int:
-        """How many decimals the paper prints."""
+        """Return the number of decimals that the paper prints."""
         return len(self.printed.partition(".")[2])
 
 
@@ -111,42 +111,27 @@ def read_toml(name: str) -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
-def _table(artifact: str, entry: dict[str, Any]) -> PaperTable:
-    keys = [tuple(key.split(" / ")) for key in entry["columns"]]
-    cells = tuple(
-        PaperCell(artifact, row, column, metric, printed)
-        for row, figures in entry["rows"].items()
-        for (column, metric), printed in zip(keys, figures, strict=True)
-    )
-    columns = tuple(dict.fromkeys(column for column, _ in keys))
-    return PaperTable(artifact, entry["title"], tuple(entry["rows"]), columns, cells)
-
-
 @cache
 def tables() -> dict[str, PaperTable]:
     """Tables 1 and 3 to 9 by artifact name, in the paper's order."""
-    return {
-        artifact: _table(artifact, entry) for artifact, entry in read_toml("values.toml").items()
-    }
+    return {name: _table(name, entry) for name, entry in read_toml("values.toml").items()}
 
 
 @cache
 def figures() -> dict[str, PaperTable]:
     """Figures 5 and 6 by artifact name: their networks, of which the paper prints no accuracy."""
-    return {
-        artifact: PaperTable(
-            artifact,
-            entry["title"],
-            tuple(entry["rows"]),
-            tuple(entry["columns"]),
-            tuple(
-                PaperCell(artifact, row, column, "top1", "")
-                for row in entry["rows"]
-                for column in entry["columns"]
-            ),
-        )
-        for artifact, entry in read_toml("figures.toml").items()
-    }
+    return {name: _table(name, entry) for name, entry in read_toml("figures.toml").items()}
+
+
+def _table(artifact: str, entry: dict[str, Any]) -> PaperTable:
+    keys = [tuple(key.split(" / ")) for key in entry["columns"]]
+    cells = tuple(
+        PaperCell(artifact, row, column, metric, printed)
+        for row, values in entry["rows"].items()
+        for (column, metric), printed in zip(keys, values, strict=True)
+    )
+    columns = tuple(dict.fromkeys(column for column, _ in keys))
+    return PaperTable(artifact, entry["title"], tuple(entry["rows"]), columns, cells)
 
 
 @cache

@@ -83,10 +83,11 @@ def independent_row(row: str) -> dict[str, float]:
 
 def tallied(first: str, second: str) -> str:
     """Return in words how often others found the first attention better than the second."""
-    found = tally(first, second)
+    found, pair = tally(first, second), f"{COLUMNS[first]} is above {COLUMNS[second]}"
+    rest = f"equal in {found.equal}, below in {found.below}"
     return (
-        f"elsewhere ({SOURCE}) {COLUMNS[first]} is above {COLUMNS[second]} in {found.above} of "
-        f"{found.pairs} pairs of network and data set, equal in {found.equal}, below in {found.below}"
+        f"elsewhere ({SOURCE}) {pair} in {found.above} of {found.pairs} pairs of network and "
+        f"data set, {rest}"
     )
 
 

@@ -8,6 +8,13 @@ from dia_repro.artifacts import Cell, TableValue
 from dia_repro.rendering.records import Record
 from dia_repro.results.frames import ATTEMPTS, RUNS, Column, Table, optional
 
+
+def _from(table: Table, *names: str, nullable: bool = False) -> tuple[Column, ...]:
+    """Return columns of another table."""
+    known = {column.name: column for column in table.columns}
+    return tuple(replace(known[name], nullable=nullable) for name in names)
+
+
 _CELL = (
     Column("artifact", "text", "Table or figure of the paper."),
     Column("row", "text", "Row of the cell, in the paper's words."),
@@ -27,8 +34,7 @@ CELLS = Table(
     "One record a cell of a table: the paper's value and ours.",
     (
         *_CELL,
-        Column("dataset", "text", "Name of the data set."),
-        Column("precision", "text", "Arithmetic: fp32, tf32 or bf16."),
+        *_from(RUNS, "dataset", "precision"),
         Column("spec_id", "text", "The experiment, as in runs."),
         Column("runs", "text", "Uids of the runs behind our value, spaces between."),
         Column("compared_runs", "text", "Uids of the runs that a change is counted from."),
@@ -67,14 +73,6 @@ CLAIMS = Table(
         Column("runs", "text", "Uids of the runs behind the comparison, spaces between."),
     ),
 )
-
-
-def _from(table: Table, *names: str) -> tuple[Column, ...]:
-    """Return columns of another table; a cell without runs has no values of them."""
-    known = {column.name: column for column in table.columns}
-    return tuple(replace(known[name], nullable=True) for name in names)
-
-
 EXPLANATIONS = Table(
     "explanations",
     "One record for each value of a cell and each run that it could come from.",
@@ -83,17 +81,23 @@ EXPLANATIONS = Table(
         Column("how", "text", "How the value is computed, in a sentence."),
         Column("compared", "boolean", "Whether the run is of the network compared with."),
         Column("spec_id", "text", "The experiment, as in runs."),
-        Column("network", "text", "The network in short words."),
-        Column("dataset", "text", "Name of the data set."),
-        Column("precision", "text", "Arithmetic: fp32, tf32 or bf16."),
-        Column("epochs", "integer", "Length of the whole training.", "epochs"),
-        *_from(RUNS, "run", "uid", "seed", "state", "reason"),
+        *_from(RUNS, "network", "dataset", "precision", "epochs"),
+        *_from(RUNS, "run", "uid", "seed", "state", "reason", nullable=True),
         optional("used", "boolean", "Whether the value rests on the run."),
         optional("epoch", "integer", "Epoch that the run's value is of, counted from 1."),
         optional("value", "number", "What the run contributes, in `unit`."),
-        *_from(RUNS, "epochs_done"),
+        *_from(RUNS, "epochs_done", nullable=True),
         optional("attempts", "integer", "Attempts at the run; what follows is of the last."),
-        *_from(ATTEMPTS, "host", "device", "torch", "git_commit", "git_clean", "ended_at"),
+        *_from(
+            ATTEMPTS,
+            "host",
+            "device",
+            "torch",
+            "git_commit",
+            "git_clean",
+            "ended_at",
+            nullable=True,
+        ),
     ),
 )
 

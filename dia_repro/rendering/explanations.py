@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dia_repro.artifacts.explanation import (
     Experiment,
-    ExplainedFigure,
+    ExplainedValue,
     Explanation,
     RunBehind,
 )
@@ -73,7 +73,7 @@ def explanation_records(explanation: Explanation, commands: Mapping[str, str]) -
         commands: by spec_id, what would train each experiment.
     """
     records: list[Record] = []
-    for figure in explanation.figures:
+    for figure in explanation.values:
         cell = asdict(figure.cell)
         known = {name: cell[name] for name in OF_CELL} | {"how": figure.how}
         for experiment in explanation.experiments:
@@ -95,7 +95,7 @@ def explanation_records(explanation: Explanation, commands: Mapping[str, str]) -
     return records
 
 
-def _run_record(one: RunBehind, figure: ExplainedFigure) -> dict[str, object]:
+def _run_record(one: RunBehind, figure: ExplainedValue) -> dict[str, object]:
     metric = figure.cell.metric
     return _run(one) | {
         "uid": one.run.uid,
@@ -126,14 +126,14 @@ def to_people(explanation: Explanation, commands: Mapping[str, str]) -> Renderab
     own = explanation.own
     environment = f"{protocol_name(explanation.value.request)} on {own.spec.data.dataset}"
     title = f"{explanation.value.artifact.label}, {own.entry.label} ({environment})"
-    values = listing(VALUE_COLUMNS, [_value_texts(one) for one in explanation.figures])
+    values = listing(VALUE_COLUMNS, [_value_texts(one) for one in explanation.values])
     parts: list[RenderableType] = [Text(title, style="bold"), Text(), values]
     for experiment in explanation.experiments:
         parts += [Text(), *_experiment_texts(explanation, experiment, commands)]
     return Group(*parts)
 
 
-def _value_texts(figure: ExplainedFigure) -> Record:
+def _value_texts(figure: ExplainedValue) -> Record:
     cell = figure.cell
     form = CHANGE if cell.metric == "params_delta" else ".2f"
     ours = MISSING if cell.ours_mean is None else signed(cell.ours_mean, form)
@@ -152,7 +152,7 @@ def _experiment_texts(
     role = "Compared with " if experiment is explanation.compared else "Runs of "
     yield Text(f"{role}{experiment.entry.label}", style="bold")
     if experiment.runs:
-        metrics = {one.cell.metric for one in explanation.figures}
+        metrics = {one.cell.metric for one in explanation.values}
         yield listing(RUN_COLUMNS, [_run_texts(metrics, experiment, r) for r in experiment.runs])
     else:
         yield Text("There are none yet.")

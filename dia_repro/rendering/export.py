@@ -6,10 +6,8 @@ Parquet the number itself. Numbers are written with as many digits as give the s
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -138,28 +136,25 @@ def write_table(
 
 def _write_csv(file: IO[bytes], table: Table, frames: Iterator[pd.DataFrame]) -> Iterator[int]:
     texts = [column.name for column in table.columns if column.type == "text"]
-    with _as_text(file) as text:
-        for number, part in enumerate(frames):
-            part[texts] = part[texts].map(without_formula, na_action="ignore")
-            part.to_csv(
-                text, header=not number, index=False, lineterminator="\n", date_format=MOMENT
-            )
-            yield len(part)
+    for number, part in enumerate(frames):
+        part[texts] = part[texts].map(without_formula, na_action="ignore")
+        csv = part.to_csv(header=not number, index=False, lineterminator="\n", date_format=MOMENT)
+        file.write(csv.encode())
+        yield len(part)
 
 
 def _write_json(file: IO[bytes], table: Table, frames: Iterator[pd.DataFrame]) -> Iterator[int]:
     times = [column.name for column in table.columns if column.type == "time"]
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
     separator = "[\n"
-    with _as_text(file) as text:
-        for part in frames:
-            for name in times:
-                part[name] = part[name].dt.strftime(MOMENT)
-            for record in part.astype(object).where(part.notna(), None).to_dict("records"):
-                text.write(separator + encode(plain(record)))
-                separator = ",\n"
-            yield len(part)
-        text.write("[]\n" if separator == "[\n" else "\n]\n")
+    for part in frames:
+        for name in times:
+            part[name] = part[name].dt.strftime(MOMENT)
+        for record in part.astype(object).where(part.notna(), None).to_dict("records"):
+            file.write((separator + encode(plain(record))).encode())
+            separator = ",\n"
+        yield len(part)
+    file.write(b"[]\n" if separator == "[\n" else b"\n]\n")
 
 
 def _write_parquet(file: IO[bytes], table: Table, frames: Iterator[pd.DataFrame]) -> Iterator[int]:
@@ -193,13 +188,3 @@ WRITERS = {
     FileFormat.JSON: _write_json,
     FileFormat.PARQUET: _write_parquet,
 }
-
-
-@contextmanager
-def _as_text(file: IO[bytes]) -> Iterator[io.TextIOWrapper]:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    try:
-        yield text
-        text.flush()
-    finally:
-        text.detach()  # the file is its opener's to close

@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
-    """As `atomic.replacing`, with an error for people.
+    """Replace files as `atomic.replacing` does, with an error for people.
 
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full.

@@ -73,7 +73,7 @@ CONTEXT = "0.8"  # grey of what is there to compare with
 
 @dataclass(frozen=True)
 class Look:
-    """How one network's lines and points are drawn."""
+    """Colour, line and marker of one network."""
 
     colour: str
     line: Literal["solid"] | tuple[int, tuple[float, ...]]

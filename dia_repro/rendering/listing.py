@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
@@ -40,11 +40,7 @@ def listing(columns: Sequence[Column], records: Sequence[Record]) -> Table:
     return table
 
 
-def field(name: str, form: str = "{}") -> Callable[[Record], str]:
-    """Return how a value of a record is written; empty where there is none."""
-
-    def text(record: Record) -> str:
-        value = record[name]
-        return "" if value is None else form.format(value)
-
-    return text
+def field(name: str, form: str | Callable[[Any], str] = "{}") -> Callable[[Record], str]:
+    """Return how a value of a record is written: by a format, or by a function; None is empty."""
+    write = form.format if isinstance(form, str) else form
+    return lambda record: "" if record[name] is None else write(record[name])

@@ -15,7 +15,7 @@ from sqlalchemy import event
 from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact
 from dia_repro.artifacts.explanation import (
     Experiment,
-    ExplainedFigure,
+    ExplainedValue,
     Explanation,
     explain,
     gather,
@@ -23,7 +23,7 @@ from dia_repro.artifacts.explanation import (
 from dia_repro.artifacts.lookup import UnknownCellError, find_entry
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
-from dia_repro.cli.explain import training_command
+from dia_repro.cli.results import training_command
 from dia_repro.execution.options import Selection
 from dia_repro.execution.requests import chosen_entries
 from dia_repro.experiments.names import Precision, Protocol
@@ -67,7 +67,7 @@ def counted(path: Path, experiment: Experiment) -> list[int]:
     return [p for _, state, p in runs.values() if state in ("finished", "diverged")]
 
 
-def recomputed(path: Path, found: Explanation, figure: ExplainedFigure) -> list[float]:
+def recomputed(path: Path, found: Explanation, figure: ExplainedValue) -> list[float]:
     """The values behind a cell, from the rows of the runs that are named for it."""
     metric, own = figure.cell.metric, found.own
     if metric.startswith("params"):
@@ -110,7 +110,7 @@ def test_every_cell_leads_back_to_the_epochs_of_its_runs(
     walked = 0
     for entry in (one for one in artifact.entries if one.shown):
         found = explain(artifact, database, DEMO, entry)
-        for figure in found.figures:
+        for figure in found.values:
             cell, values = figure.cell, recomputed(path, found, figure)
             # As text: nan is not equal to itself.
             assert repr(cell) == repr(table.find(entry.row, entry.column, cell.metric))
@@ -147,7 +147,7 @@ def test_a_change_lists_the_runs_it_is_counted_from(path: Path, database: Databa
         runs_in(path, artifact.specs(DEMO)["none", "DIANet164"].spec_id)
     )
     assert explain(artifact, database, DEMO, entry, metric="top1").compared is None
-    (fall,) = explain(artifact, database, DEMO, entry, metric="top1_drop").figures
+    (fall,) = explain(artifact, database, DEMO, entry, metric="top1_drop").values
     assert "DIANet164 none" in fall.how
 
 
@@ -160,7 +160,7 @@ def test_records_have_the_stated_fields_and_name_every_run(database: Database) -
     own = {one.run.id for one in found.own.runs}
     assert found.compared is not None
     theirs = {one.run.id for one in found.compared.runs}
-    for figure in found.figures:
+    for figure in found.values:
         named = {one["run"] for one in records if one["metric"] == figure.cell.metric}
         assert named == (own | theirs if figure.cell.metric == "params_delta" else own)
     used = {one["run"] for one in records if one["metric"] == "top1" and one["used"]}

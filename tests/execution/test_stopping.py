@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from dia_repro.execution import worker
-from dia_repro.execution.endings import cause_of_death
+from dia_repro.execution.endings import Pace, cause_of_death
+from dia_repro.execution.executors import local
 from dia_repro.execution.executors.local import LocalExecutor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import (
@@ -25,6 +26,7 @@ from dia_repro.execution.messages import (
     Ended,
     Job,
     Message,
+    Notice,
     Outcome,
     Progress,
     describe_owner,
@@ -39,6 +41,8 @@ from dia_repro.training.provenance import collect
 from tests.execution.tiny_runs import make_jobs
 from tests.helpers import choose, tiny_spec, write_folder
 
+STEP = Progress(0, 1, 0, 1, None)
+LINGERING_SECONDS = 40  # longer than the tests below may take
 Train = Callable[[Job, Connection], None]
 
 
@@ -71,9 +75,9 @@ def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -
     def on_message(_order: Job, message: Message) -> None:
         if isinstance(message, Progress) and not stuck:
             (active,) = executor._active
-            stuck.extend(children_of(active.process.pid or 0))
-            for number in stuck:
-                os.kill(number, signal.SIGSTOP)  # as on a drive that does not answer
+            # The process that decodes images: the last one that it has started.
+            stuck.append(children_of(active.process.pid or 0)[-1])
+            os.kill(stuck[0], signal.SIGSTOP)  # as on a drive that does not answer
             threading.Timer(1.0, interrupt).start()
 
     def interrupt() -> None:
@@ -82,7 +86,7 @@ def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -
 
     executor = LocalExecutor(database, Slots.on_cpu(1), on_message)
     ended = executor.run([job])[job.run_id]
-    assert len(stuck) == 1
+    assert stuck
     assert time.monotonic() - asked[0] < 10
     assert ended == Ended(Outcome.INTERRUPTED)
     assert state(database, job) == (State.INTERRUPTED, None, None)
@@ -128,6 +132,22 @@ def early(job: Job, connection: Connection) -> None:
     _take(job, connection)
 
 
+def parent(job: Job, connection: Connection) -> None:
+    """A deaf worker with a process of its own, which has the connection open when it is killed."""
+    if not os.fork():
+        time.sleep(LINGERING_SECONDS)
+        os._exit(0)
+    deaf(job, connection)
+
+
+def lingering(job: Job, connection: Connection) -> None:
+    """A worker that has ended but for a thread, such as a plugin may have started."""
+    connection.send(STEP)
+    connection.send(Ended(Outcome.INTERRUPTED))
+    threading.Thread(target=time.sleep, args=(LINGERING_SECONDS,)).start()
+    connection.close()
+
+
 def killed(job: Job, connection: Connection) -> None:
     """A worker that the kernel kills for want of memory once it is asked to stop."""
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
@@ -140,36 +160,76 @@ def _take(job: Job, connection: Connection) -> None:
     lease = take(database, job.run_id, describe_owner(os.getpid()), "somewhere", known)
     database.close()
     connection.send(Begun(lease))
-    connection.send(Progress(0, 1, 0, 1, None))
+    connection.send(STEP)
     time.sleep(60)
 
 
 @pytest.mark.parametrize(
-    ("train", "signals", "expected", "says"),
+    ("train", "signals", "patience", "expected", "says"),
     [
-        (deaf, 2, Outcome.INTERRUPTED, "stopped at once by a second signal"),
-        (early, 1, Outcome.INTERRUPTED, "stopped before it could save anything"),
-        (killed, 1, Outcome.FAILED, "killed by SIGKILL (out of memory?)"),
+        (deaf, 2, 60, Outcome.INTERRUPTED, "stopped at once by a second signal"),
+        (deaf, 1, 1, Outcome.INTERRUPTED, "did not stop within 1 seconds and was killed"),
+        (parent, 1, 1, Outcome.INTERRUPTED, "did not stop within 1 seconds and was killed"),
+        (early, 1, 60, Outcome.INTERRUPTED, "stopped before it could save anything"),
+        (killed, 1, 60, Outcome.FAILED, "killed by SIGKILL (out of memory?)"),
     ],
 )
 def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
-    tmp_path: Path, train: Train, signals: int, expected: Outcome, says: str
+    tmp_path: Path, train: Train, signals: int, patience: float, expected: Outcome, says: str
 ) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
+    begun: list[float] = []
 
     def on_message(_order: Job, message: Message) -> None:
         if isinstance(message, Progress):
+            begun.append(time.monotonic())
             for number in range(signals):
                 wait = 0.2 + 0.8 * number
                 threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    executor = LocalExecutor(database, Slots.on_cpu(1), on_message, train=train)
+    executor = LocalExecutor(database, Slots.on_cpu(1), on_message, train=train, patience=patience)
     ended = executor.run([job])[job.run_id]
+    assert time.monotonic() - begun[0] < LINGERING_SECONDS
     assert ended.outcome is expected
     assert says in (ended.detail or "")
     found, reason, owner = state(database, job)
     assert (found.value, owner) == (expected.value, None)
     assert (reason is None) == (expected is Outcome.INTERRUPTED)
+
+
+def test_a_worker_that_lingers_after_its_last_word_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "EXIT_SECONDS", 0.5)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
+    begun: list[float] = []
+
+    def on_message(_order: Job, _message: Message) -> None:
+        begun.append(time.monotonic())
+
+    ended = LocalExecutor(database, Slots.on_cpu(1), on_message, train=lingering).run([job])
+    assert time.monotonic() - begun[0] < LINGERING_SECONDS
+    assert ended == {job.run_id: Ended(Outcome.INTERRUPTED)}
+
+
+def test_slow_steps_give_a_worker_more_time_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace = Pace(60)
+
+    def is_over_after(seconds: float) -> bool:
+        now[0] += seconds
+        return pace.is_over
+
+    for pause, message in ((900, Notice("loaded")), (5, STEP), (300, STEP), (5, STEP)):
+        now[0] += pause
+        pace.hear(message)
+    assert not is_over_after(1000)
+    pace.ask()
+    assert not is_over_after(359)
+    pace.ask()  # again
+    assert is_over_after(2)
+    assert "within 360 seconds" in str(pace.ended.detail)
 
 
 class StrayError(Exception):

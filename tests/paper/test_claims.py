@@ -33,7 +33,7 @@ def cell(place: CellKey, metric: str = "top1") -> PaperCell | None:
 
 
 def places(one: Claim) -> list[CellKey]:
-    return [*one.cells, *(p for pair in one.comparisons for p in (pair.first, pair.second))]
+    return [*one.cells, *(p for pair in one.comparisons for p in pair.cells)]
 
 
 def of_kind(*kinds: Kind) -> list[Claim]:
@@ -41,7 +41,7 @@ def of_kind(*kinds: Kind) -> list[Claim]:
 
 
 def test_every_claim_has_a_name_of_its_own_and_says_where_it_stands() -> None:
-    assert len({one.name for one in ALL}) == len(ALL) == 27
+    assert len({one.name for one in ALL}) == len(ALL) == 30
     for one in ALL:
         assert one.name.startswith(f"{one.artifact}-")
         assert one.artifact[:-1].capitalize() + " " + one.artifact[-1] in one.where
@@ -79,7 +79,7 @@ def test_the_paper_prints_them_nearer_than_its_seeds_are(one: Claim) -> None:
     assert equal_within() == 0.43
     for pair in one.comparisons:
         difference = printed(pair.first, "top1") - printed(pair.second, "top1")
-        assert abs(difference) < equal_within()
+        assert abs(difference) < one.spreads * equal_within()
 
 
 def test_the_paper_prints_nan_where_it_says_divergence_and_nowhere_else() -> None:
@@ -90,8 +90,29 @@ def test_the_paper_prints_nan_where_it_says_divergence_and_nowhere_else() -> Non
     assert diverging == {place for place in table if math.isnan(printed(place, "top1"))}
 
 
-def test_the_row_left_out_is_the_one_that_the_paper_prints_the_other_way() -> None:
-    left_in = {pair.first.row for pair in claim("table3-senet-original").comparisons}
-    (left_out,) = set(tables()["table3"].rows) - left_in
-    se, original = (CellKey("table3", left_out, column) for column in ("SENet", "original"))
-    assert printed(se, "top1") == pytest.approx(printed(original, "top1") - 0.01)
+def test_the_paper_prints_the_larger_gain_first() -> None:
+    (one,) = of_kind(Kind.GAIN)
+    for pair in one.comparisons:
+        assert pair.baselines is not None
+        gains = [
+            printed(cell, "top1") - printed(baseline, "top1")
+            for cell, baseline in zip(pair.cells[:2], pair.baselines, strict=True)
+        ]
+        assert gains[0] > gains[1], pair.label
+
+
+def test_the_paper_prints_what_is_to_be_reached() -> None:
+    (one,) = of_kind(Kind.REACHES)
+    assert min(printed(cell, "top1") for cell in one.cells) >= one.at_least
+    assert max(printed(cell, "top1") for cell in one.cells) < one.at_least + 3
+
+
+def test_the_papers_savings_are_not_those_of_its_own_table() -> None:
+    """Which is why counting refutes the sentence: see its note."""
+    (one,) = of_kind(Kind.SAVES)
+    saved = [
+        100 * (1 - printed(pair.first, "params") / printed(pair.second, "params"))
+        for pair in one.comparisons
+    ]
+    assert [percent > 0 for percent in saved] == [False, False, True, True]
+    assert saved[-1] == pytest.approx(one.between[1], abs=0.1)

@@ -10,7 +10,9 @@ from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.cli.report import write_page
+from dia_repro.cli.results import Chosen
 from dia_repro.data import DataChoice, own_images
+from dia_repro.execution.options import Selection
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import ProvenanceRow, RunRow
@@ -54,7 +56,7 @@ def page(
     path: Path,
     wanted: Wanted | None = None,
     names: Sequence[str] = tuple(ARTIFACTS),
-    drawn: Mapping[str, Sequence[Path]] | None = None,
+    drawn: Mapping[str, Path] | None = None,
 ) -> str:
     """The page of these artifacts, written to a path and read again."""
     wanted = wanted or Wanted()
@@ -64,7 +66,9 @@ def page(
         value = artifact.compute(database, best_covered(artifact, database, wanted))
         findings[name] = gather(database, value)
     claims = evaluate_claims(database, wanted)
-    write_page(path, database, wanted, None, findings, claims, drawn or {})
+    chosen = Chosen((), Selection(), database, path.parent)
+    chosen.wanted = wanted
+    write_page(path, chosen, findings, claims, drawn or {})
     return path.read_text(encoding="utf-8")
 
 
@@ -74,9 +78,9 @@ def hostile_page(folder: Path) -> str:
     return page(database, folder / "hostile.html", Wanted(data=DataChoice(HOSTILE_DATA, None)))
 
 
-def pictures(folder: Path) -> dict[str, list[Path]]:
+def pictures(folder: Path) -> dict[str, Path]:
     """Figures 5 and 6 as files, of one pixel each."""
     files = {name: folder / f"{name}.png" for name in ("figure5", "figure6")}
     for file in files.values():
         file.write_bytes(PIXEL)
-    return {name: [file] for name, file in files.items()}
+    return files

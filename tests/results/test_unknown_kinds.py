@@ -13,6 +13,9 @@ from dia_repro.analysis.runs import best_runs, finished_spec
 from dia_repro.analysis.states import check_run
 from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.errors import ABSENT
+from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.options import Selection
+from dia_repro.execution.requests import find_data
 from dia_repro.experiments.attention import KindNotRegisteredError, NoAttention
 from dia_repro.experiments.spec import InvalidSpecError, Spec, spec_id_of
 from dia_repro.results import writer
@@ -137,6 +140,16 @@ def test_figures_of_known_kinds_are_made(other: Database) -> None:
         lease = begin(other, number)
         writer.end(other, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
     assert [one.summary.id for one in best_runs(other, FIGURE6).values()] == [run + 1]
+
+
+def test_data_that_runs_had_are_found(other: Database, place: Path) -> None:
+    digest = "0" * 64
+    own = f'"content_hash":"{digest}","dataset":"folder:pets"'
+    text = KNOWN.replace('"content_hash":null,"dataset":"digits"', own)
+    writer.ensure_runs(other, {spec_id_of(text): text}, [0])
+    found = find_data(Selection(dataset="folder:pets"), place, Dialogue(), other)
+    assert found
+    assert found.spec.content_hash == digest
 
 
 def test_a_network_of_them_cannot_be_built(other: Database) -> None:

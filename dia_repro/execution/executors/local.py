@@ -6,7 +6,8 @@ A worker that dies takes down no other.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -14,7 +15,14 @@ from multiprocessing.process import BaseProcess
 
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.dialogue import Dialogue, Listener
-from dia_repro.execution.endings import OnMessage, Signals, Supervisor, cause_of_death
+from dia_repro.execution.endings import (
+    SECONDS_TO_STOP,
+    OnMessage,
+    Pace,
+    Signals,
+    Supervisor,
+    cause_of_death,
+)
 from dia_repro.execution.executors import Executor, register
 from dia_repro.execution.machine import Slots, find_machine
 from dia_repro.execution.messages import (
@@ -29,6 +37,7 @@ from dia_repro.results.database import Database
 from dia_repro.results.leases import Lease
 
 POLL_SECONDS = 0.5
+EXIT_SECONDS = 30.0  # from a worker's last word to its end: CUDA takes seconds to give memory back
 # What multiprocessing gives where the server that a process was forked from is gone.
 UNKNOWN_EXIT_CODE = 255
 
@@ -66,9 +75,14 @@ class _Worker:
     job: Job
     process: BaseProcess
     connection: Connection
+    pace: Pace
     lease: Lease | None = None
     ended: Ended | None = None
-    asked_to_stop: bool = False
+
+    def stop(self) -> None:
+        """Ask it to save and end."""
+        self.pace.ask()
+        ask_to_end(self.process)
 
 
 class LocalExecutor(Supervisor):
@@ -79,6 +93,7 @@ class LocalExecutor(Supervisor):
         slots: where jobs go, each to a worker process of its own; a job that finds no room
             lets those after it pass.
         train: what a worker process does; sends messages and ends with one `Ended`.
+        patience: seconds that a worker may take, once it is asked to stop, before it is killed.
     """
 
     def __init__(
@@ -88,9 +103,10 @@ class LocalExecutor(Supervisor):
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         train: Callable[[Job, Connection], None] = worker.main,
+        patience: float = SECONDS_TO_STOP,
     ) -> None:
         super().__init__(database, on_message, on_stopping)
-        self.slots, self.train = slots, train
+        self.slots, self.train, self.patience = slots, train, patience
         self._signals = Signals()
         self._active: list[_Worker] = []
 
@@ -108,7 +124,7 @@ class LocalExecutor(Supervisor):
         active = self._active
         ended: dict[int, Ended] = {}
         forkserver.start()
-        with self._signals, _ending(active):
+        with self._signals, self._none_left_behind():
             while active or (waiting and not self._winding_up):
                 self.stopping = self._signals.stop
                 while not self._winding_up and (placed := self._place(waiting)):
@@ -128,11 +144,20 @@ class LocalExecutor(Supervisor):
     def stop_now(self) -> None:
         """Have the runs under way saved, and wait until they are; may be called by a signal."""
         self.stopping = True
-        for one in list(self._active):
-            one.asked_to_stop = True
-            ask_to_end(one.process)
-        for one in list(self._active):
-            forkserver.join(one.process)
+        active = list(self._active)
+        for one in active:
+            one.stop()
+        for one in active:
+            forkserver.join(one.process, lambda: self._kill_late(active))
+
+    @contextmanager
+    def _none_left_behind(self) -> Iterator[None]:
+        """Where something goes wrong in this process, workers save and end."""
+        try:
+            yield
+        finally:
+            if self._active:
+                self.stop_now()
 
     @property
     def _winding_up(self) -> bool:
@@ -148,28 +173,35 @@ class LocalExecutor(Supervisor):
         return None
 
     def _stop(self, active: list[_Worker]) -> None:
-        """Ask each worker once to save and end; kill them if it is to be at once."""
-        asked = [one for one in active if not one.asked_to_stop]
+        """Ask each worker once to save and end."""
+        asked = [one for one in active if one.pace.asked is None]
         for one in asked:
-            one.asked_to_stop = True
-            ask_to_end(one.process)
-        for one in active if self._signals.kill else ():
-            forkserver.send_signal(one.process, signal.SIGKILL)
+            one.stop()
+        self._kill_late(active)
         if asked and self.stopping:
             self.on_stopping()
 
+    def _kill_late(self, workers: Iterable[_Worker]) -> None:
+        """Kill workers whose time to stop is over, or all of them if it is to be at once."""
+        for one in workers:
+            if self._signals.kill or one.pace.is_over:
+                forkserver.send_signal(one.process, signal.SIGKILL)
+
     def _start(self, job: Job) -> _Worker:
-        return _Worker(job, *forkserver.start_process(self.train, job))
+        return _Worker(job, *forkserver.start_process(self.train, job), Pace(self.patience))
 
     def _listen(self, one: _Worker) -> bool:
         """Take what a worker has said; True when it will say no more."""
+        # A process of its own, such as one that decodes images, may keep the connection open.
+        dead = one.process.exitcode not in (None, UNKNOWN_EXIT_CODE)
         while True:
             try:
                 if not one.connection.poll():
-                    return False
+                    return dead
                 message = one.connection.recv()
             except (EOFError, OSError):
                 return True
+            one.pace.hear(message)
             match message:
                 case Ended():
                     one.ended = message
@@ -179,7 +211,14 @@ class LocalExecutor(Supervisor):
                     self.on_message(one.job, message)
 
     def _settle(self, one: _Worker) -> Ended:
-        forkserver.join(one.process)
+        deadline = time.monotonic() + EXIT_SECONDS
+
+        def insist() -> None:
+            # Its last word is said, but a thread of a plugin may go on.
+            if self._signals.kill or time.monotonic() > deadline:
+                forkserver.send_signal(one.process, signal.SIGKILL)
+
+        forkserver.join(one.process, insist)
         one.connection.close()
         silent = one.ended is None
         one.ended = one.ended or self._died(one)
@@ -192,9 +231,12 @@ class LocalExecutor(Supervisor):
     def _died(self, one: _Worker) -> Ended:
         """How a worker ended that could not say so."""
         code = one.process.exitcode
-        if self._signals.kill and code in (-signal.SIGKILL, UNKNOWN_EXIT_CODE):
+        killed = code in (-signal.SIGKILL, UNKNOWN_EXIT_CODE)
+        if self._signals.kill and killed:
             return Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
-        if (one.asked_to_stop or self._signals.stop) and code == -signal.SIGTERM:
+        if one.pace.is_over and killed:
+            return one.pace.ended
+        if (one.pace.asked or self._signals.stop) and code == -signal.SIGTERM:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
         return Ended(Outcome.FAILED, cause_of_death(code))
 
@@ -203,13 +245,3 @@ def ask_to_end(process: BaseProcess) -> None:
     """Send SIGTERM to a process, and SIGCONT, without which one that is stopped never takes it."""
     forkserver.send_signal(process, signal.SIGTERM)
     forkserver.send_signal(process, signal.SIGCONT)
-
-
-@contextmanager
-def _ending(active: list[_Worker]) -> Iterator[None]:
-    """Leave no worker behind when something here goes wrong: it saves and ends."""
-    try:
-        yield
-    finally:
-        for one in active:
-            ask_to_end(one.process)

@@ -9,6 +9,7 @@ is an actor on the machine of whoever started the runs.
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -19,7 +20,13 @@ from ray.exceptions import RayError, TaskCancelledError
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import worker
 from dia_repro.execution.dialogue import Dialogue, Listener
-from dia_repro.execution.endings import OnMessage, Signals, Supervisor
+from dia_repro.execution.endings import (
+    SECONDS_TO_STOP,
+    OnMessage,
+    Pace,
+    Signals,
+    Supervisor,
+)
 from dia_repro.execution.executors import Executor, register
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import (
@@ -220,6 +227,7 @@ class RayExecutor(Supervisor):
         database, on_message, on_stopping: see `Supervisor`.
         share: what each run takes.
         attempt: what a task does with its job; `worker.attempt` or the like.
+        patience: seconds that a run may take, once it is asked to stop, before it is killed.
     """
 
     def __init__(
@@ -229,9 +237,11 @@ class RayExecutor(Supervisor):
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         attempt: Callable[..., Ended] = worker.attempt,
+        patience: float = SECONDS_TO_STOP,
     ) -> None:
         super().__init__(database, on_message, on_stopping)
         self.share, self.attempt = share, attempt
+        self._paces: defaultdict[int, Pace] = defaultdict(lambda: Pace(patience))
         self._asked_to_stop = self._killed = False
         self._begun: set[int] = set()
         self._leases: dict[int, Lease] = {}
@@ -312,6 +322,7 @@ class RayExecutor(Supervisor):
     def _listen(self, relay: Any, by_run: dict[int, Job]) -> None:
         messages, self._begun = ray.get(relay.collect.remote())
         for run, message in messages:
+            self._paces[run].hear(message)
             if isinstance(message, Begun):
                 self._leases[run] = message.lease
             else:
@@ -326,9 +337,11 @@ class RayExecutor(Supervisor):
             for one, job in waiting.items():
                 if job.run_id not in self._begun:
                     ray.cancel(one)  # it waits for room
-        if kill:
-            self._killed = True
-            for one in waiting:
+        self._killed = self._killed or kill
+        for one, job in waiting.items():
+            pace = self._paces[job.run_id]
+            pace.ask()
+            if kill or pace.is_over:
                 ray.cancel(one, force=True)
 
     def _settle(self, task: Any, job: Job) -> Ended | None:
@@ -339,8 +352,10 @@ class RayExecutor(Supervisor):
         except RayError as error:
             reason = f"its task was lost: {str(error).strip().splitlines()[0]}"
             ended = Ended(Outcome.FAILED, reason)
-            if self._killed:
-                ended = Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
+            pace = self._paces[job.run_id]
+            if self._killed or pace.is_over:
+                at_once = Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
+                ended = at_once if self._killed else pace.ended
                 self.record(job, self._leases.get(job.run_id), ended, killed=True)
         if ended is not None and ended.outcome is Outcome.FAILED:
             self.record(job, self._leases.get(job.run_id), ended, killed=False)

@@ -1,5 +1,1 @@
 """The report as one page that needs nothing but itself; its values are computed elsewhere."""
-
-from dia_repro.rendering.html.page import Commands, Picture, Report, make_page
-
-__all__ = ["Commands", "Picture", "Report", "make_page"]

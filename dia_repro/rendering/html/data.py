@@ -15,7 +15,7 @@ from dia_repro.rendering.explanations import describe_experiment
 from dia_repro.rendering.grid import Grid
 
 if TYPE_CHECKING:
-    from dia_repro.rendering.html.page import Commands
+    from dia_repro.rendering.html.page import Shown
 
 # Values on a page in all. One takes some six bytes, and a page should stay below 5 MB.
 MOST_VALUES = 240_000
@@ -25,13 +25,9 @@ DIGITS = 4
 COLOURS = 8  # that the style sheet has for curves
 
 
-def page_data(
-    shown: Sequence[tuple[Findings, Grid]], commands: Mapping[tuple[str, str, str], Commands]
-) -> dict[str, Any]:
+def page_data(artifacts: Sequence[Shown], grids: Sequence[Grid]) -> dict[str, Any]:
     """Return all of it, with an experiment that several artifacts share once."""
-    known = {
-        one.spec.spec_id: one for findings, _ in shown for one in findings.experiments.values()
-    }
+    known = {one.spec.spec_id: one for of in artifacts for one in of.findings.experiments.values()}
     values = sum(
         len(one.history.epochs) * len(one.history.measures)
         for experiment in known.values()
@@ -42,10 +38,8 @@ def page_data(
     return {
         "every": every,
         "specs": specs,
-        "cells": dict(
-            pair for findings, grid in shown for pair in _cells(findings, grid, commands)
-        ),
-        "charts": {findings.value.artifact.name: _chart(findings, specs) for findings, _ in shown},
+        "cells": dict(chain.from_iterable(map(_cells, artifacts, grids))),
+        "charts": {one.name: _chart(one.findings, specs) for one in artifacts},
     }
 
 
@@ -94,11 +88,9 @@ def _rounded(value: float) -> float | None:
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def _cells(
-    findings: Findings, grid: Grid, commands: Mapping[tuple[str, str, str], Commands]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _cells(shown: Shown, grid: Grid) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each cell of the table that has a network, by its key in the page."""
-    artifact = findings.value.artifact
+    findings, artifact = shown.findings, shown.findings.value.artifact
     for (row, column), experiment in findings.experiments.items():
         entry = experiment.entry
         if not entry.shown:
@@ -106,7 +98,7 @@ def _cells(
         at, group = artifact.paper.rows.index(row), artifact.paper.columns.index(column)
         texts = [cell.text for cell in grid.rows[at].groups[group]]
         compared = findings.experiments.get(entry.compared_with) if entry.compared_with else None
-        typed = commands[artifact.name, row, column]
+        typed = shown.commands[row, column]
         yield (
             f"{artifact.name}-{at + 1}-{group + 1}",
             {

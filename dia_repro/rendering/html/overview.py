@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dia_repro.artifacts import TableValue
 from dia_repro.artifacts.explanation import Findings
 from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.rendering.explanations import commit_text
@@ -16,41 +16,12 @@ from dia_repro.results.schema import ProvenanceRow
 VERDICTS = {"supported": "✓", "refuted": "✕", "undecided": "?", "not run": "○"}
 
 
-@dataclass(frozen=True)
-class Glance:
-    """A line of the overview.
-
-    Attributes:
-        environment: protocol, data and precision that are shown.
-        state: complete, partial or missing.
-    """
-
-    name: str
-    label: str
-    title: str
-    environment: str
-    done: int
-    needed: int
-    diverged: int
-    state: str
-
-
-def glance(findings: Findings) -> Glance:
-    """Return how complete an artifact is."""
-    value, done, needed = findings.value, findings.done, findings.needed
+def conditions(value: TableValue) -> str:
+    """Return the protocol, data and precision of an artifact that is shown."""
     specs = value.specs.values()
     data = ", ".join(dict.fromkeys(spec.data.dataset for spec in specs))
     precision = ", ".join(dict.fromkeys(spec.precision for spec in specs))
-    return Glance(
-        name=value.artifact.name,
-        label=value.artifact.label,
-        title=value.artifact.paper.title,
-        environment=f"{value.request.protocol.value} protocol, {data}, {precision}",
-        done=done,
-        needed=needed,
-        diverged=findings.diverged,
-        state="complete" if done >= needed else "partial" if done else "missing",
-    )
+    return f"{value.request.protocol.value} protocol, {data}, {precision}"
 
 
 def provenance(findings: Iterable[Findings]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ OTHERS = "uPlot"  # other people's code is in a folder of its own
 
 @dataclass(frozen=True)
 class Commands:
-    """What to type for one cell of an artifact: to train it, and to see where it comes from."""
+    """Commands for one cell of an artifact: to train its experiment, and to explain it."""
 
     train: str
     explain: str
@@ -54,26 +54,41 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """An artifact that a page shows whole.
+
+    Attributes:
+        command: trains all that it needs.
+        commands: for each (row, column).
+        pictures: of the paper's figure, from our runs.
+    """
+
+    findings: Findings
+    command: str
+    commands: Mapping[tuple[str, str], Commands]
+    pictures: Sequence[Picture] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the artifact's name."""
+        return self.findings.value.artifact.name
+
+
+@dataclass(frozen=True)
 class Report:
     """The content of a page.
 
     Attributes:
         version: of this package.
         findings: of every artifact, for the overview.
-        detailed: names of those that are shown whole.
-        commands: for each (artifact, row, column) of these.
-        whole: by artifact, the command that trains all that it needs.
-        pictures: by artifact.
+        shown: those that are shown whole.
         beside: pictures that the paper does not have.
     """
 
     version: str
-    findings: tuple[Findings, ...]
-    detailed: tuple[str, ...]
-    commands: Mapping[tuple[str, str, str], Commands]
-    whole: Mapping[str, str]
-    claims: tuple[ClaimVerdict, ...] = ()
-    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
+    findings: Sequence[Findings]
+    shown: Sequence[Shown]
+    claims: Sequence[ClaimVerdict] = ()
     beside: Sequence[Picture] = ()
 
 
@@ -83,19 +98,20 @@ def make_page(report: Report) -> str:
     The same report gives the same bytes. Nothing is loaded, and no script but the page's own
     runs, whatever names the database holds.
     """
-    shown = [one for one in report.findings if one.value.artifact.name in report.detailed]
-    drawn = [(one, make_grid(one.value)) for one in shown]
+    shown = [one.findings for one in report.shown]
+    grids = [make_grid(one.value) for one in shown]
     scripts, styles = _contents(SCRIPTS), _contents(STYLES)
     return template("page.html.j2").render(
         report=report,
-        glances=[overview.glance(one) for one in report.findings],
-        artifacts=[_artifact(report, *one) for one in drawn],
+        detailed=[one.name for one in report.shown],
+        artifacts=[*map(_artifact, report.shown, grids)],
+        conditions=overview.conditions,
         provenance=overview.provenance(shown),
         newest=overview.newest(shown),
         states=overview.states(shown),
         tally=overview.tally(report.claims),
         marks=overview.VERDICTS,
-        data=as_script(page_data(drawn, report.commands)),
+        data=as_script(page_data(report.shown, grids)),
         scripts=[Markup(text) for text in scripts],  # noqa: S704
         styles=[Markup(text) for text in styles],  # noqa: S704
         policy=_policy(scripts, styles),
@@ -110,11 +126,11 @@ def make_page(report: Report) -> str:
     )
 
 
-def _artifact(report: Report, findings: Findings, grid: Grid) -> dict[str, Any]:
+def _artifact(shown: Shown, grid: Grid) -> dict[str, Any]:
     """Return what the template of an artifact needs."""
-    name = findings.value.artifact.name
-    heading = f"{findings.value.artifact.label}. {findings.value.artifact.paper.title}"
-    entries = [one.entry for one in findings.experiments.values() if one.entry.shown]
+    findings, artifact = shown.findings, shown.findings.value.artifact
+    heading = f"{artifact.label}. {artifact.paper.title}"
+    entries = [entry for entry in artifact.entries if entry.shown]
     cells = [
         cell
         for row in grid.rows
@@ -123,16 +139,16 @@ def _artifact(report: Report, findings: Findings, grid: Grid) -> dict[str, Any]:
         if heading_.whose == "ours"
     ]
     return {
-        "name": name,
+        "name": artifact.name,
         "heading": heading,
         "warning": grid.title.removeprefix(heading).strip(" ()"),
         "grid": grid,
         "kinds": {one.whose for one in grid.headings} | {c.cell.status for c in cells if c.cell},
         "has_runs": bool(findings.runs),
         "has_curves": any(one.history.epochs for one in findings.behind),
-        "command": report.whole[name],
-        "commands": [(one.label, report.commands[name, one.row, one.column]) for one in entries],
-        "pictures": report.pictures.get(name, ()),
+        "command": shown.command,
+        "commands": [(one.label, shown.commands[one.row, one.column]) for one in entries],
+        "pictures": shown.pictures,
     }
 
 

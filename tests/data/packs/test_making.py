@@ -24,7 +24,7 @@ from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.image_folder import scan
 from dia_repro.data.packing import Job, pack
 from dia_repro.data.sources import imagenet
-from dia_repro.data.sources.packed import IMAGES, INDEX, MANIFEST, open_pack
+from dia_repro.data.sources.packed import FORMAT, IMAGES, INDEX, MANIFEST, open_pack
 from dia_repro.experiments.names import DataLocation
 from tests.data.packs import TEST, TRAIN, chosen, job
 from tests.helpers import write_folder
@@ -92,7 +92,7 @@ def interrupted(wanted: Job) -> Path:
     pack(wanted)
     partial = wanted.target.rename(wanted.target.with_name("pack.partial"))
     (partial / MANIFEST).unlink()
-    facts = [packing.FORMAT, wanted.manifest(1, "").content_hash]
+    facts = [FORMAT, wanted.manifest(1, "").content_hash]
     (partial / packing.JOB).write_text(json.dumps(facts))
     return partial
 
