@@ -33,7 +33,7 @@ class StartedCell(DIALSTMCell):
         super().__init__(channels, reduction, "sigmoid")
         root = math.sqrt(start)
         self.bias = math.log(root / (1 - root))
-        last: nn.Linear = self.from_input[-1]  # type: ignore[index, assignment]
+        last: nn.Linear = self.from_input[-1]  # type: ignore[index]
         with torch.no_grad():
             last.bias[3 * channels :] += self.bias
 
