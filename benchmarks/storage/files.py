@@ -23,7 +23,7 @@ from dia_repro.rendering.files import write_bytes
 from dia_repro.results import writer
 from dia_repro.results.queries import all_runs
 from dia_repro.training import checkpoint
-from dia_repro.training.store import Folder, Store
+from dia_repro.training.store import Store
 
 CUTS = 64
 EPOCHS = 3
@@ -33,7 +33,7 @@ def damaged_checkpoints(flips: int) -> CheckResult:
     """Cut the newest of two checkpoints at each 1/64 of its length, and flip single bits in it."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Folder(Store(Path(name)), "run")
+        folder = Store(Path(name), "run")
         weights = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
         previous = checkpoint.save(folder, {"weights": weights}, 1, 0)
         newest = checkpoint.save(folder, {"weights": weights + 1}, 2, 0)
@@ -56,7 +56,7 @@ def _flipped(content: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-def _passed_over(folder: Folder, newest: str, previous: str, content: bytes) -> bool:
+def _passed_over(folder: Store, newest: str, previous: str, content: bytes) -> bool:
     folder.write(newest, content)
     loaded = checkpoint.load_newest(folder)
     return loaded is not None and (loaded.name, loaded.damaged) == (previous, (newest,))

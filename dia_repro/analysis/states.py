@@ -22,7 +22,7 @@ from dia_repro.models.stage import Stage
 from dia_repro.results.queries import RunDetail
 from dia_repro.training import checkpoint
 from dia_repro.training.probing import check_reachable
-from dia_repro.training.store import Folder
+from dia_repro.training.store import Store
 from dia_repro.training.trainer import TEST_BATCH, Trainer
 
 
@@ -63,7 +63,7 @@ def check_run(run: RunDetail) -> Spec:
 
 
 def collect(
-    run: RunDetail, data: DataLocation, folder: Folder, samples: int, seed: int, source: Source
+    run: RunDetail, data: DataLocation, folder: Store, samples: int, seed: int, source: Source
 ) -> dict[int, States]:
     """Return hidden states on some of the test images, chosen at random, in evaluation mode.
 
@@ -101,15 +101,15 @@ def collect(
 def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
     """Return the data set with some of its test images."""
     random = np.random.default_rng(seed)
-    chosen = random.permutation(dataset.test_images)[:samples]
+    chosen = random.permutation(len(dataset.test))[:samples]
     if isinstance(dataset, StreamedDataset):
         return dataset.with_test_images(chosen)
     return replace(dataset, test=Images(dataset.test.pixels[chosen], dataset.test.labels[chosen]))
 
 
-def _last_state(run: RunDetail, folder: Folder, spec: Spec) -> dict[str, Any]:
+def _last_state(run: RunDetail, folder: Store, spec: Spec) -> dict[str, Any]:
     number = run.summary.id
-    check_reachable(folder.store)
+    check_reachable(folder)
     loaded = checkpoint.load_newest(folder)
     if loaded is None:
         names = checkpoint.sorted_names(folder)

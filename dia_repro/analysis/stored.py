@@ -29,7 +29,7 @@ from dia_repro.results.queries import (
     analysis_settings,
     run_detail,
 )
-from dia_repro.training.store import Folder
+from dia_repro.training.store import Store
 
 STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
 _SETTINGS = TypeAdapter(Settings)
@@ -115,7 +115,7 @@ class Analyst:
     database: Database
     run: RunDetail
     data: DataLocation
-    folder: Folder
+    folder: Store
     jobs: int
     circumstances: str
     _states: dict[tuple[int, int, Source], dict[int, States]] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -77,31 +78,23 @@ def sizes(database: Database, wanted: Wanted, seeds: int | None = None) -> Sizes
     request = best_covered_by_all(TABLES, database, wanted)
     values = tuple(table.compute(database, request, seeds) for table in TABLES)
     comparable = all(value.comparable for value in values)
-    paper: dict[str, dict[Mark, None]] = {}
-    ours: dict[str, dict[str, Mark]] = {}
-    for table, value in zip(TABLES, values, strict=True):
-        for entry in table.entries:
+    paper: dict[str, dict[Mark, None]] = defaultdict(dict)  # each mark once, in their order
+    ours: dict[str, dict[str, Mark]] = defaultdict(dict)
+    for value in values:
+        for entry in value.artifact.entries:
             spec = value.specs[entry.row, entry.column]
             data = entry.dataset if comparable else describe_data(spec.data)
             for mark in _paper(entry, value):
-                paper.setdefault(entry.dataset, {})[mark] = None
+                paper[entry.dataset][mark] = None
             for mark in _ours(entry, value):
-                ours.setdefault(data, {}).setdefault(spec.spec_id, mark)
-    panels = _panels(
-        {data: tuple(marks) for data, marks in paper.items()},
-        {data: tuple(marks.values()) for data, marks in ours.items()},
-        comparable=comparable,
-    )
-    return Sizes(values, comparable, panels)
-
-
-def _panels(
-    paper: dict[str, tuple[Mark, ...]], ours: dict[str, tuple[Mark, ...]], *, comparable: bool
-) -> tuple[SizePanel, ...]:
-    if comparable:
-        return tuple(SizePanel(data, marks, ours.get(data, ())) for data, marks in paper.items())
-    own = [SizePanel(data, (), marks) for data, marks in ours.items()]
-    return (*own, *(SizePanel(data, marks, ()) for data, marks in paper.items()))
+                ours[data].setdefault(spec.spec_id, mark)
+    own = {data: tuple(marks.values()) for data, marks in ours.items()}
+    panels = [
+        SizePanel(data, tuple(marks), own.pop(data, ()) if comparable else ())
+        for data, marks in paper.items()
+    ]
+    panels = [*(SizePanel(data, (), marks) for data, marks in own.items()), *panels]
+    return Sizes(values, comparable, tuple(panels))
 
 
 def _names(entry: Entry) -> tuple[str, str]:

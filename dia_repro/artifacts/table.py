@@ -204,32 +204,29 @@ class TableArtifact:
         for attention in kinds:
             for name in (attention.heading, attention.label):
                 added = self._with_attention(attention, name)
-                if all(entries.get(cell, entry).model == entry.model for cell, entry in added):
+                if all(entries.get(cell, new).model == new.model for cell, new in added.items()):
                     break  # else a column of that name has other options
-            entries |= {cell: entry for cell, entry in added if cell not in entries}
+            entries |= {cell: new for cell, new in added.items() if cell not in entries}
         both = (*self.attention, *kinds)
         return replace(self, entries=tuple(entries.values()), attention=both)
 
-    def _with_attention(
-        self, attention: AttentionSpec, name: str
-    ) -> list[tuple[tuple[str, str], Entry]]:
+    def _with_attention(self, attention: AttentionSpec, name: str) -> dict[tuple[str, str], Entry]:
         """Return the networks with an attention by cell, those with the same backbone once."""
         added: dict[tuple[str, str], Entry] = {}
         impossible: ImpossibleNetworkError | None = None
-        for entry in self.entries:
-            in_row = self.attention_in == "row"
-            row, column = cell = (name, entry.column) if in_row else (entry.row, name)
-            if entry.shown:
-                try:
-                    model = entry.model.with_attention(attention)
-                except ImpossibleNetworkError as error:  # others may have the stage
-                    impossible = error
-                    continue
-                new = replace(entry, row=row, column=column, model=model, compared_with=None)
-                added.setdefault(cell, new)
+        in_row = self.attention_in == "row"
+        for entry in (entry for entry in self.entries if entry.shown):
+            row, column = (name, entry.column) if in_row else (entry.row, name)
+            try:
+                model = entry.model.with_attention(attention)
+            except ImpossibleNetworkError as error:  # others may have the stage
+                impossible = error
+                continue
+            new = replace(entry, row=row, column=column, model=model, compared_with=None)
+            added.setdefault((row, column), new)
         if impossible and not added:
             raise impossible
-        return list(added.items())
+        return added
 
     def specs(self, request: Request) -> dict[tuple[str, str], Spec]:
         """Return the experiment behind each (row, column)."""

@@ -125,7 +125,7 @@ def _data_check(name: str, data: Path) -> tuple[str, str]:
             dataset = load(known_data(name).spec, DataLocation(data), on_progress)
     except DiaReproError as error:
         return "absent", str(error)
-    return "ok", f"{dataset.training_images:,} + {dataset.test_images:,} images in {data}"
+    return "ok", f"{len(dataset.train):,} + {len(dataset.test):,} images in {data}"
 
 
 def _disk_check(path: Path) -> tuple[str, str]:

@@ -155,10 +155,10 @@ def checkpoints(store: Store) -> Verdict:
     """A lock and a small file where weights are kept, which are removed again."""
     from dia_repro.execution.leasing import acquire_lock, lock_location
     from dia_repro.training.probing import probe
-    from dia_repro.training.store import Folder, Store
+    from dia_repro.training.store import Store
 
     root = store.root
-    lock_location(Folder(store, ""))
+    lock_location(store)
     if root is None:
         with probe(store):
             return "ok", f"can be written to {store.name}"

@@ -55,16 +55,6 @@ class Dataset:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    @property
-    def training_images(self) -> int:
-        """Number of training images."""
-        return len(self.train)
-
-    @property
-    def test_images(self) -> int:
-        """Number of test images."""
-        return len(self.test)
-
     def digest(self) -> str:
         """Return the SHA-256 of all pixels and labels, which provenance records."""
         digest = hashlib.sha256()
@@ -125,16 +115,6 @@ class StreamedDataset:
     classes: tuple[str, ...] = ()
     upright: bool = True
     packed: bool = False
-
-    @property
-    def training_images(self) -> int:
-        """Number of training images."""
-        return len(self.train)
-
-    @property
-    def test_images(self) -> int:
-        """Number of test images."""
-        return len(self.test)
 
     def with_test_images(self, indices: np.ndarray) -> StreamedDataset:
         """Return it with some of its test images only."""

@@ -15,24 +15,13 @@ from torchvision.transforms.functional import center_crop, hflip, resized_crop
 from torchvision.transforms.v2.functional import resize  # the older one computes in floats
 
 from dia_repro.data.dataset import RESIZE_RATIO, StreamedDataset
-from dia_repro.data.opening import open_rgb, upright
-from dia_repro.data.registry import DataError
+from dia_repro.data.opening import decoded_again, open_rgb, upright
 
 # The longer side, as a multiple of the shorter one, beyond which the ends are cut off before an
 # image is resized: they would grow beyond all memory, and be cut off afterwards anyway.
 LONGEST = 16
 # Of a random crop: its share of the image's area, and its width by its height.
 AREA, SHAPE = [0.08, 1.0], [3 / 4, 4 / 3]
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """Stands for an image, or a batch, that cannot be read.
-
-    An exception would come out of a worker process with its whole traceback for a message.
-    """
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,6 @@ class Wanted:
     seed: int | None
 
 
-Example = tuple[np.ndarray, int]
 Picture = TypeVar("Picture", Image.Image, Tensor)
 
 
@@ -64,19 +52,19 @@ class Decoded:
     def __init__(self, dataset: StreamedDataset) -> None:
         self.dataset, self.size = dataset, dataset.image_size
 
-    def __getitem__(self, wanted: Wanted) -> Example | Unreadable:
+    def __getitem__(self, wanted: Wanted) -> tuple[np.ndarray, int]:
+        """Return an image and its label.
+
+        Raises:
+            DataError: it has changed, or cannot be decoded any more.
+        """
         split = self.dataset.train if wanted.training else self.dataset.test
-        try:
+        with decoded_again(split, wanted.index):
             content = io.BytesIO(split.read(wanted.index))
             if self.dataset.packed:
                 pixels = from_jpeg(content, self.size, wanted.seed)
             else:
                 pixels = from_file(content, self.size, wanted.seed, turn=self.dataset.upright)
-        except DataError as error:  # it is not the one that was looked at
-            return Unreadable(str(error))
-        except Exception as error:  # decoders raise what they like
-            reason = f"{split.describe(wanted.index)} cannot be decoded any more: {error}"
-            return Unreadable(reason.splitlines()[0])
         return pixels, int(split.labels[wanted.index])
 
 

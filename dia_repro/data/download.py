@@ -6,7 +6,9 @@ import fcntl
 import gzip
 import hashlib
 import http.client
+import io
 import os
+import shutil
 import tarfile
 import tempfile
 import zlib
@@ -14,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -147,47 +149,29 @@ def unpack(archive: Path, folder: Path, wanted: Mapping[str, str]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
-        unpacked: set[Path] = set()
+        unpacked = {Path(temporary, Path(name).name): md5 for name, md5 in wanted.items()}
         try:
-            with gzip.open(archive) as raw, _open_tar(raw) as tar:
+            with gzip.open(archive) as raw, tarfile.open(fileobj=_Bounded(raw), mode="r|") as tar:
                 for member in tar:
-                    if member.name in wanted:
-                        unpacked.add(_member(tar, member, Path(temporary), wanted[member.name]))
+                    if member.name in wanted and (content := tar.extractfile(member)):
+                        with content, Path(temporary, Path(member.name).name).open("wb") as file:
+                            shutil.copyfileobj(content, file)
         except ARCHIVE_ERRORS as error:
             raise DownloadError(f"{archive} cannot be unpacked: {error}") from error
-        missing = {Path(name).name for name in wanted} - {path.name for path in unpacked}
-        if missing:
-            raise DownloadError(f"{archive} has no {min(missing)}")
+        for path, md5 in unpacked.items():
+            if md5_of(path) != md5:
+                raise DownloadError(f"{archive} has no file {path.name} with the MD5 sum {md5}")
         for path in unpacked:
             path.replace(folder / path.name)
 
 
-def _member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, md5: str) -> Path:
-    content = tar.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise tarfile.ExtractError(f"{member.name} in it is not a file")
-    target = folder / Path(member.name).name
-    digest = hashlib.md5(usedforsecurity=False)
-    with content, target.open("wb") as file:
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-            file.write(chunk)
-    if digest.hexdigest() != md5:
-        raise tarfile.ExtractError(f"{member.name} in it has not the MD5 sum {md5}")
-    return target
-
-
-def _open_tar(raw: gzip.GzipFile) -> tarfile.TarFile:
-    return tarfile.open(fileobj=cast("IO[bytes]", _Bounded(raw)), mode="r|")
-
-
-class _Bounded:
+class _Bounded(io.RawIOBase):
     """A stream that ends in an error where it would go on without end."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self.stream, self.left = stream, MOST_BYTES
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         content = self.stream.read(size)
         self.left -= len(content)
         if self.left < 0:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from dia_repro.data.opening import Facts, facts_of, read_file
-from dia_repro.data.registry import DataError
+from dia_repro.data.registry import DataError, reading
 
 TEST_NAMES = ("test", "val")
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe")
@@ -36,6 +36,7 @@ UNUSED = (
 LEAST_CLASSES = 2
 
 FolderId = tuple[int, int]  # device and inode: what a folder is, whatever it is called
+Image = tuple[str, str, Facts]  # its folder, name and facts
 
 
 @dataclass(frozen=True)
@@ -153,16 +154,17 @@ def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
         DataError: it is not there, cannot be read, is not laid out in splits and classes, has an
             empty class, only one, or one without test images.
     """
-    if not is_folder(root):
-        raise DataError(f"there is no folder {root}")
-    tests = tuple(name for name in test_names if is_folder(root / name))
-    if not is_folder(root / "train") or not tests:
-        wanted = " (or ".join(f"{name}/CLASS/" for name in test_names)
-        closing = ")" * (len(test_names) - 1)
-        raise DataError(f"{root} needs train/CLASS/ and {wanted}{closing} with images")
     unused: Counter[str] = Counter()
-    classes, train = _split(root, "train", unused)
-    tested, test = _split(root, tests[0], unused)
+    with reading(root):
+        if not root.is_dir():
+            raise DataError(f"there is no folder {root}")
+        tests = tuple(name for name in test_names if (root / name).is_dir())
+        if not (root / "train").is_dir() or not tests:
+            wanted = " (or ".join(f"{name}/CLASS/" for name in test_names)
+            closing = ")" * (len(test_names) - 1)
+            raise DataError(f"{root} needs train/CLASS/ and {wanted}{closing} with images")
+        classes, train = _split(root, "train", unused)
+        tested, test = _split(root, tests[0], unused)
     unknown, untested = sorted({*tested} - {*classes}), sorted({*classes} - {*tested})
     if unknown:
         raise DataError(f"{root / tests[0]} has a class that train/ lacks: {unknown[0]}")
@@ -179,27 +181,16 @@ def sample(root: Path, count: int, classes: int = 20) -> Files:
     Raises:
         DataError: there is none, or a folder cannot be read.
     """
-    folders = [Path(entry.path) for entry in _entries(root / "train") if entry.is_dir()]
-    chosen = random.sample(folders, min(classes, len(folders)))
-    found: list[tuple[str, str, Facts]] = []
-    for folder in chosen:
-        inside = _images(folder, set(), Counter())
-        found += random.sample(inside, min(-(-count // len(chosen)), len(inside)))
+    found: list[Image] = []
+    with reading(root):
+        folders = [Path(entry.path) for entry in _entries(root / "train") if entry.is_dir()]
+        chosen = random.sample(folders, min(classes, len(folders)))
+        for folder in chosen:
+            inside = _images(folder, set(), Counter())
+            found += random.sample(inside, min(-(-count // len(chosen)), len(inside)))
     if not found:
         raise DataError(f"there are no images in {root / 'train'}")
     return _files(root, [found])
-
-
-def is_folder(path: Path) -> bool:
-    """Return whether a folder is there.
-
-    Raises:
-        DataError: that cannot be found out.
-    """
-    try:
-        return path.is_dir()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _split(root: Path, name: str, unused: Counter[str]) -> tuple[list[str], Files]:
@@ -219,7 +210,7 @@ def _split(root: Path, name: str, unused: Counter[str]) -> tuple[list[str], File
     return classes, _files(root, images)
 
 
-def _files(root: Path, images: Sequence[Sequence[tuple[str, str, Facts]]]) -> Files:
+def _files(root: Path, images: Sequence[Sequence[Image]]) -> Files:
     """Return the images of each class as one split."""
     every = [found for of_class in images for found in of_class]
     return Files(
@@ -230,11 +221,9 @@ def _files(root: Path, images: Sequence[Sequence[tuple[str, str, Facts]]]) -> Fi
     )
 
 
-def _images(
-    folder: Path, above: set[FolderId], unused: Counter[str]
-) -> list[tuple[str, str, Facts]]:
-    """Return folder, name and facts of the images in a folder and those in it, in this order."""
-    found: list[tuple[str, str, Facts]] = []
+def _images(folder: Path, above: set[FolderId], unused: Counter[str]) -> list[Image]:
+    """Return the images in a folder and those in it, in order."""
+    found: list[Image] = []
     entered = set(above)
     links = [str(folder)]
     for link in links:  # which grows: what is there itself comes before what links lead to
@@ -251,24 +240,14 @@ def _images(
                 elif entry.is_file():
                     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - of millions
                     if suffix in SUFFIXES:
-                        found.append((here, entry.name, _facts(entry)))
+                        found.append((here, entry.name, facts_of(entry.stat())))
                     elif suffix in UNUSED:
                         unused[suffix] += 1
     return sorted(found)
 
 
-def _facts(entry: os.DirEntry[str]) -> Facts:
-    try:
-        return facts_of(entry.stat())
-    except OSError as error:
-        raise DataError(f"cannot read {entry.path}: {error.strerror or error}") from error
-
-
 def _folder_id(path: Path) -> FolderId:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    status = path.stat()
     return status.st_dev, status.st_ino
 
 
@@ -276,22 +255,12 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return what is in a folder and not hidden, by name.
 
     Raises:
-        DataError: the folder cannot be read, or a link in it leads nowhere.
+        DataError: a link in it leads nowhere.
+        OSError: the folder cannot be read.
     """
-    try:
-        with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
+    with os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in shown:
-        if entry.is_symlink() and not _leads_somewhere(entry):
+        if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - of millions
             raise DataError(f"{entry.path} is a link that leads nowhere: mend or delete it")
     return sorted(shown, key=lambda entry: entry.name)
-
-
-def _leads_somewhere(entry: os.DirEntry[str]) -> bool:
-    try:
-        entry.stat()
-    except OSError:
-        return False
-    return True

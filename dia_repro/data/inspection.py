@@ -16,9 +16,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictInt, model_validator
 
 from dia_repro.atomic import write_file
-from dia_repro.data.image_folder import Files, ImageFolder
+from dia_repro.data.image_folder import ImageFolder
 from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_file, upright
-from dia_repro.data.registry import DataError, OnProgress
+from dia_repro.data.registry import DataError, OnProgress, reading
 
 
 def _text(value: object) -> str:
@@ -182,9 +182,8 @@ class _Look:
 def _look(path: Path, facts: list[int]) -> _Look | str:
     """Return what is known of an image, or what is wrong with it."""
     try:
-        content = read_file(path, facts, "the images were listed")
-    except OSError as error:  # not the image's fault, and not to be remembered
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        with reading(path):  # not the image's fault, and not to be remembered
+            content = read_file(path, facts, "the images were listed")
     except UnfitImageError as error:
         return _reason(error)
     try:
@@ -231,12 +230,8 @@ def sound(folder: ImageFolder, inspection: Inspection, *, skip_damaged: bool) ->
     names = frozenset(damaged)
     train, test = folder.train.without(names), folder.test.without(names)
     for split, kept in (("train", train), (folder.test_names[0], test)):
-        _check_classes(folder, split, kept)
+        left = set(kept.labels.tolist())
+        for label, name in enumerate(folder.classes):
+            if label not in left:
+                raise DataError(f"{folder.root / split / name} has no image that can be decoded")
     return replace(folder, train=train, test=test)
-
-
-def _check_classes(folder: ImageFolder, split: str, kept: Files) -> None:
-    left = set(kept.labels.tolist())
-    for label, name in enumerate(folder.classes):
-        if label not in left:
-            raise DataError(f"{folder.root / split / name} has no image that can be decoded")

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import io
 import math
+import multiprocessing
 import os
 import re
 import stat
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
-from contextlib import suppress
-from itertools import islice
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.pool import IMapIterator, ThreadPool
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Semaphore
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from PIL import ExifTags, Image
@@ -27,9 +26,11 @@ from PIL import ExifTags, Image
 from dia_repro.data.registry import DataError, OnProgress
 from dia_repro.processors import cores
 
-if TYPE_CHECKING:  # the second one is loaded where there is a TIFF file
+if TYPE_CHECKING:  # Pillow loads the plugin where there is a TIFF file
     from PIL.ImageFile import ImageFile
     from PIL.TiffImagePlugin import TiffImageFile
+
+    from dia_repro.data.dataset import Split
 
 # What Pillow may take a file for. The JPEG and GIF decoders are safe, and collections from the web
 # have GIF files named .jpg; others start programs (EPS) or depend on how Pillow was built.
@@ -190,6 +191,22 @@ def upright(opened: tuple[Image.Image, int]) -> Image.Image:
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
+@contextmanager
+def decoded_again(split: Split, index: int) -> Iterator[None]:
+    """Context in which an image that could be decoded before is read and decoded.
+
+    Raises:
+        DataError: it has changed, or cannot be decoded any more.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise what they like
+        reason = f"{split.describe(index)} cannot be decoded any more: {error}"
+        raise DataError(reason.splitlines()[0]) from error
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
@@ -272,49 +289,35 @@ def in_threads(
         on_progress: called with items done and items in all, now and then and several times a
             second while an item is waited for; may raise.
     """
-    jobs: SimpleQueue[tuple[Future[Result], Item] | None] = SimpleQueue()
-    started = [
-        Thread(target=_serve, args=(work, jobs), daemon=True)
-        for _ in range(min(threads or cores(), len(items)))
-    ]
-    for thread in started:
-        thread.start()
+    say = on_progress or (lambda _done, _of: None)
+    room, over = Semaphore(AHEAD), Event()
+
+    def given() -> Iterator[Item]:
+        for item in items:
+            room.acquire()
+            if over.is_set():
+                return
+            yield item
+
+    pool = ThreadPool(min(threads or cores(), len(items)) or 1)
     try:
-        yield from _results(jobs, items, on_progress or (lambda _done, _of: None))
+        results = pool.imap(work, given())
+        for done in range(1, len(items) + 1):
+            yield _next(results, partial(say, done - 1, len(items)))
+            room.release()
+            if done % PROGRESS == 0 or done == len(items):
+                say(done, len(items))
+        pool.close()
+        pool.join()  # a process that forks should have no other threads
     finally:
-        with suppress(Empty):
-            while True:
-                jobs.get_nowait()
-        for _ in started:
-            jobs.put(None)
-    for thread in started:  # a process that forks should have no other threads
-        thread.join()
+        over.set()
+        room.release()
+        pool.terminate()
 
 
-def _results(
-    jobs: SimpleQueue[tuple[Future[Result], Item] | None],
-    items: Sequence[Item],
-    on_progress: OnProgress,
-) -> Iterator[Result]:
-    pending: deque[Future[Result]] = deque()
-    given = iter(items)
-    for done in range(1, len(items) + 1):
-        for item in islice(given, AHEAD - len(pending)):
-            pending.append(Future())
-            jobs.put((pending[-1], item))
-        while wait([pending[0]], LOOK_SECONDS).not_done:
-            on_progress(done - 1, len(items))
-        yield pending.popleft().result()
-        if done % PROGRESS == 0 or done == len(items):
-            on_progress(done, len(items))
-
-
-def _serve(
-    work: Callable[[Item], Result], jobs: SimpleQueue[tuple[Future[Result], Item] | None]
-) -> None:
-    while (job := jobs.get()) is not None:
-        future, item = job
+def _next(results: IMapIterator[Result], on_wait: Callable[[], object]) -> Result:
+    while True:
         try:
-            future.set_result(work(item))
-        except BaseException as error:  # raised where the result is taken
-            future.set_exception(error)
+            return results.next(LOOK_SECONDS)
+        except multiprocessing.TimeoutError:
+            on_wait()

@@ -29,7 +29,7 @@ from dia_repro.atomic import flush_file, publish, write_file
 from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.decoding import reduced
 from dia_repro.data.image_folder import Files
-from dia_repro.data.opening import FORMATS, MOST_BYTES, in_threads, open_rgb, upright
+from dia_repro.data.opening import FORMATS, MOST_BYTES, decoded_again, in_threads, open_rgb, upright
 from dia_repro.data.registry import DataError, OnProgress
 from dia_repro.data.sources.packed import (
     FORMAT,
@@ -85,8 +85,8 @@ class Job:
             side=self.side,
             quality=self.quality,
             classes=self.source.classes,
-            train=self.source.training_images,
-            test=self.source.test_images,
+            train=len(self.source.train),
+            test=len(self.source.test),
             name_bytes=name_bytes,
             index_hash=index_hash,
         )
@@ -191,14 +191,9 @@ def _block(
 
     def convert(number: int) -> tuple[bytes, int, bytes]:
         split, place = (train, number) if number < len(train) else (test, number - len(train))
-        try:
+        with decoded_again(split, place):
             content = split.read(place, "packing began")
             content = packed_jpeg(content, job.side, job.quality, turn=job.source.upright)
-        except DataError:  # it is not the one that was looked at
-            raise
-        except Exception as error:  # decoders raise what they like
-            reason = f"{split.describe(place)} cannot be decoded any more: {error}"
-            raise DataError(reason) from error
         return content, int(split.labels[place]), bytes(split.paths[place])
 
     def say(done: int, _of: int) -> None:

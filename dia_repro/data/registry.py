@@ -6,7 +6,8 @@ imported by quick commands: what takes long (torch, torchvision) it imports wher
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -26,6 +27,20 @@ OnProgress = Callable[[int, int], object]  # of images (or bytes) done, and in a
 
 class DataError(AbsentError):
     """A data set is missing, damaged or not the one it should be."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Context in which files that cannot be read are a `DataError`.
+
+    Args:
+        path: what is shown where the system names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        shown = error.filename or path
+        raise DataError(f"cannot read {shown}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -200,8 +215,8 @@ def check_data(name: str, location: DataLocation, on_progress: OnProgress | None
         return source.check(location.folder, location, on_progress)
     dataset = source.load(known_data(name).spec, location, on_progress)
     there = (
-        f"{name} in {location.root} is complete: {dataset.training_images:,} training and "
-        f"{dataset.test_images:,} test images"
+        f"{name} in {location.root} is complete: {len(dataset.train):,} training and "
+        f"{len(dataset.test):,} test images"
     )
     return Findings((there,))
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dia_repro.data.augmentation import Normalisation
 from dia_repro.data.dataset import WHOLE, Batch, OnWait, StreamedDataset, go_on
-from dia_repro.data.registry import DataError
 
 if TYPE_CHECKING:
     from dia_repro.data.decoding import Wanted
@@ -69,7 +68,7 @@ class StreamedData:
             DataError: an image has changed, or cannot be decoded any more.
             RuntimeError: other batches were begun meanwhile.
         """
-        count = self.dataset.training_images
+        count = len(self.dataset.train)
         permutation = torch.randperm(count, generator=order)
         seeds = torch.randint(2**62, (count,), generator=variation)
         left = permutation[start * batch_size :]
@@ -86,7 +85,7 @@ class StreamedData:
             DataError: an image has changed, or cannot be decoded any more.
             RuntimeError: other batches were begun meanwhile.
         """
-        order = torch.arange(self.dataset.test_images)
+        order = torch.arange(len(self.dataset.test))
         yield from self._batches(order, None, batch_size, on_wait, training=False)
 
     def _batches(
@@ -120,7 +119,7 @@ class StreamedData:
 
     def _decoded(self, wanted: Iterable[list[Wanted]], on_wait: OnWait) -> Iterator[Part]:
         """Yield parts of batches: by workers, which live as long as this, or in this process."""
-        from dia_repro.data.decoding import Decoded, Unreadable  # brings torchvision
+        from dia_repro.data.decoding import Decoded  # brings torchvision
         from dia_repro.data.workers import DecodingWorkers, decode_part
 
         decoded = Decoded(self.dataset)
@@ -131,10 +130,7 @@ class StreamedData:
             return
         for part in wanted:
             pixels = np.empty((len(part), decoded.size, decoded.size, 3), np.uint8)
-            labels = decode_part(decoded, part, pixels)
-            if isinstance(labels, Unreadable):
-                raise DataError(labels.reason)
-            yield pixels, labels
+            yield pixels, decode_part(decoded, part, pixels)
 
 
 def _wanted(

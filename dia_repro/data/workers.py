@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from dia_repro.data.decoding import Decoded, Unreadable, Wanted
+from dia_repro.data.decoding import Decoded, Wanted
 from dia_repro.data.registry import DataError
 
 PREFETCHED = 24  # parts under way or waiting, at least: three of ImageNet's batches
 LOOK_SECONDS = 0.2  # how often whoever waits looks up
 
 Part = tuple[np.ndarray, list[int]]  # (B, S, S, 3) uint8, and labels
+Reply = list[int] | DataError
 
 
 class DecodingWorkers:
@@ -108,16 +109,16 @@ class DecodingWorkers:
     def _receive(self, on_wait: Callable[[], object]) -> Part:
         slot = self._asked[0]
         reply = self._reply(on_wait)
-        if isinstance(reply, Unreadable):
-            raise DataError(reply.reason)
+        if isinstance(reply, DataError):
+            raise reply
         return self._pixels[slot, : len(reply)], reply
 
-    def _reply(self, on_wait: Callable[[], object]) -> list[int] | Unreadable:
+    def _reply(self, on_wait: Callable[[], object]) -> Reply:
         process, connection = self._of(self._asked[0])
         try:
             while not connection.poll(LOOK_SECONDS):
                 on_wait()
-            reply: list[int] | Unreadable = connection.recv()
+            reply: Reply = connection.recv()
         except (EOFError, OSError) as error:
             process.join()
             code = process.exitcode or 0
@@ -161,20 +162,21 @@ def _serve(
     with suppress(EOFError, OSError):
         while True:
             slot, part = connection.recv()
-            connection.send(decode_part(decoded, part, pixels[slot]))
+            try:
+                reply: Reply = decode_part(decoded, part, pixels[slot])
+            except DataError as error:
+                reply = error
+            connection.send(reply)
 
 
-def decode_part(decoded: Decoded, part: list[Wanted], pixels: np.ndarray) -> list[int] | Unreadable:
-    """Decode images into (B, S, S, 3) uint8.
+def decode_part(decoded: Decoded, part: list[Wanted], pixels: np.ndarray) -> list[int]:
+    """Decode images into (B, S, S, 3) uint8, and return their labels.
 
-    Returns:
-        Their labels, or the first one that cannot be read.
+    Raises:
+        DataError: one cannot be read.
     """
     labels = []
     for target, wanted in zip(pixels, part, strict=False):
-        example = decoded[wanted]
-        if isinstance(example, Unreadable):
-            return example
-        target[:], label = example
+        target[:], label = decoded[wanted]
         labels.append(label)
     return labels

@@ -54,7 +54,7 @@ from dia_repro.training.provenance import (
     package_files,
     peak_memory,
 )
-from dia_repro.training.store import CheckpointError, Folder
+from dia_repro.training.store import CheckpointError, Store
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 REPORT_SECONDS = 0.5
@@ -124,7 +124,7 @@ class Attempt:
         finally:  # now, for a worker of Ray's lives on
             lock.release()
 
-    def _run_locked(self, folder: Folder, uid: str) -> Ended:
+    def _run_locked(self, folder: Store, uid: str) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
         summary = self.run_store.summary(self.job.run_id)
         ended = self._nothing_to_do(summary, uid)
@@ -175,7 +175,7 @@ class Attempt:
             raise ChangedError(f"run {summary.id} is another one than a moment ago")
         return Ended(Outcome.DONE_BEFORE) if summary.state in DONE else None
 
-    def _retain(self, folder: Folder, best: int | None) -> None:
+    def _retain(self, folder: Store, best: int | None) -> None:
         try:
             if not checkpoint.retain(folder, self.job.keep, best):
                 self._notice(f"weights of its best epoch ({best}) are gone: the last ones stay")
@@ -209,15 +209,8 @@ class Attempt:
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
     def _provenance(self, dataset: AnyDataset, epochs: int) -> dict[str, Any]:
-        found = collect(
-            self.device,
-            self.job.command,
-            self.digest,
-            dataset.test_images,
-            epochs,
-            self.spec.model.attention,
-            decodes=is_streamed(self.spec.data),
-        )
+        data = (self.digest, len(dataset.test))
+        found = collect(self.environment, self.device, self.job.command, *data, epochs)
         commit = (found.git_commit, found.git_clean)
         if commit != code_at_start() or found.code_sha256 != package_files():
             self._notice("the code's checkout has changed since its process began: not clean")
@@ -230,7 +223,7 @@ class Attempt:
 
         return load(self.spec.data, self.job.data, on_progress)
 
-    def _take(self, summary: RunSummary, folder: Folder, provenance: dict[str, Any]) -> Lease:
+    def _take(self, summary: RunSummary, folder: Store, provenance: dict[str, Any]) -> Lease:
         """Take up the run, whose lock is ours."""
         owner, lock = describe_owner(os.getpid()), lock_id(lock_location(folder))
         run_id, seen = summary.id, (summary.uid, summary.epochs)
@@ -250,7 +243,7 @@ class Attempt:
         self,
         summary: RunSummary,
         lease: Lease,
-        folder: Folder,
+        folder: Store,
         loaded: checkpoint.Loaded | None,
         history: list[dict[str, float]],
     ) -> None:
@@ -274,7 +267,7 @@ class Attempt:
         lease: Lease,
         dataset: AnyDataset,
         loaded: checkpoint.Loaded | None,
-        folder: Folder,
+        folder: Store,
     ) -> tuple[State, str | None, int | None]:
         """Return how it ended, why, and the best epoch."""
         with process_group(self.job, self.send, self.should_stop) as group:
@@ -283,7 +276,7 @@ class Attempt:
             return self._train_with(trainer, lease, loaded, folder)
 
     def _train_with(
-        self, trainer: Trainer, lease: Lease, loaded: checkpoint.Loaded | None, folder: Folder
+        self, trainer: Trainer, lease: Lease, loaded: checkpoint.Loaded | None, folder: Store
     ) -> tuple[State, str | None, int | None]:
         saved = trainer.group.from_first(loaded.content if loaded else None)
         if saved is not None:
@@ -333,7 +326,7 @@ class Attempt:
         if self.device.type == "cuda":  # steps on a CPU are always eager
             self._notice(f"execution mode: {self.step}")
 
-    def _save(self, trainer: Trainer, lease: Lease, folder: Folder) -> None:
+    def _save(self, trainer: Trainer, lease: Lease, folder: Store) -> None:
         """Keep what is trained, also where the database is out of reach.
 
         Raises:

@@ -22,7 +22,7 @@ from dia_repro.results.backends import ForeignDatabaseError, network_file_system
 from dia_repro.results.database import DatabaseError, LockedError
 from dia_repro.results.leases import Lease, Owner, TakenOverError
 from dia_repro.training.environment import own_folder
-from dia_repro.training.store import CheckpointError, Folder
+from dia_repro.training.store import CheckpointError, Store
 
 LOCK, IDENTITY = "lock", "lock-id"
 # A process killed a moment ago keeps its locks until the kernel has torn it down.
@@ -32,7 +32,7 @@ HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS, LOOKS = 60.0, 10
 
 
-def lock_location(folder: Folder) -> Path:
+def lock_location(folder: Store) -> Path:
     """Return the folder on this machine where a run's lock is.
 
     It is the folder of its checkpoints, unless that is in an object store or on a network file
@@ -43,7 +43,7 @@ def lock_location(folder: Folder) -> Path:
         CheckpointError: that folder cannot be made.
         SharedFolderError: other users can write in that folder.
     """
-    root = folder.store.root
+    root = folder.root
     if root is not None and network_file_system(root) is None:
         return root / folder.path
     try:

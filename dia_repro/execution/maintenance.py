@@ -15,14 +15,14 @@ from dia_repro.results.leases import Owner
 from dia_repro.results.queries import RunSummary, UnknownRunError, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import run_folder, sorted_names
-from dia_repro.training.store import Folder, Store
+from dia_repro.training.store import Store
 
 
 class BusyRunError(UsageError):
     """The run is being trained."""
 
 
-def folder_of(store: Store, run: RunSummary) -> Folder:
+def folder_of(store: Store, run: RunSummary) -> Store:
     """Where a run keeps its checkpoints."""
     return run_folder(store, run.spec_id, run.seed, run.uid)
 
@@ -69,7 +69,7 @@ def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
     known = {folder_of(store, run).path for run in all_runs(database)}
     for path, size in store.run_folders().items():
         if path not in known:
-            folder = Folder(store, path)
+            folder = store.part(path)
             what = f"{folder} belongs to no run of this database ({size / 1e6:,.1f} MB)"
             yield Finding(what, bad=False)
 

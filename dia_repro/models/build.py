@@ -19,7 +19,7 @@ from dia_repro.experiments.backbones import FAMILIES, IMAGENET_NAMES, Backbone, 
 from dia_repro.experiments.spec import ModelSpec
 from dia_repro.models.attention import AttentionFactory
 from dia_repro.models.blocks import Options
-from dia_repro.models.network import BACKBONES, StagedNetwork
+from dia_repro.models.network import StagedNetwork, architecture
 
 EXAMPLES = ("resnet164", "preresnet164", "wrn52-4", "resnext101-8x32d", *IMAGENET_NAMES.values())
 # Options of a backbone that its name settles in each family that has them.
@@ -43,8 +43,8 @@ def from_spec(model: ModelSpec, classes: int) -> StagedNetwork:
         KindNotRegisteredError: the attention kind is not known here.
     """
     options = Options(norm=model.norm, skip=model.skip)
-    architecture = BACKBONES[type(model.backbone)](model.backbone, options)
-    return StagedNetwork(architecture, AttentionFactory(model.attention), classes)
+    parts = architecture(model.backbone, options)
+    return StagedNetwork(parts, AttentionFactory(model.attention), classes)
 
 
 def build(

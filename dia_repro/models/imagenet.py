@@ -13,7 +13,7 @@ from torch import nn
 
 from dia_repro.experiments.backbones import ImageNetBackbone
 from dia_repro.models.blocks import Bottleneck, Geometry, Options, ResidualBlock
-from dia_repro.models.network import Architecture, StagePlan, backbone
+from dia_repro.models.network import Architecture, StagePlan, architecture
 from dia_repro.models.resnet import EXPANSION, BasicBlock, expanded
 
 STEM = 64
@@ -36,7 +36,7 @@ NETWORKS = {
 }
 
 
-@backbone(ImageNetBackbone)
+@architecture.register
 def imagenet(spec: ImageNetBackbone, options: Options) -> Architecture:
     """Return one of `NETWORKS`, for images of any size from 32 pixels."""
     make, depths = NETWORKS[spec.family]
@@ -47,8 +47,7 @@ def imagenet(spec: ImageNetBackbone, options: Options) -> Architecture:
 
     return Architecture(
         stem=[
-            nn.Conv2d(3, STEM, 7, stride=2, padding=3, bias=options.conv_bias),
-            *options.bn(STEM),
+            *options.conv_bn(3, STEM, 7, 2),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),
         ],

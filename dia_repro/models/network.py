@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import singledispatch
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -66,18 +67,10 @@ class Architecture:
     initialise: Callable[[nn.Module], None] = initialise_he
 
 
-Maker = TypeVar("Maker", bound=Callable[[Any, Options], Architecture])
-BACKBONES: dict[type[BackboneSpec], Callable[[Any, Options], Architecture]] = {}
-
-
-def backbone(spec: type[BackboneSpec]) -> Callable[[Maker], Maker]:
-    """Register a function as the maker of the architecture that a backbone's spec describes."""
-
-    def add(make: Maker) -> Maker:
-        BACKBONES[spec] = make
-        return make
-
-    return add
+@singledispatch
+def architecture(spec: BackboneSpec, _options: Options) -> Architecture:
+    """Return the architecture that a backbone's spec describes; each family registers its own."""
+    raise NotImplementedError(f"no backbone is registered for {type(spec).__name__}")
 
 
 class StagedNetwork(nn.Module):

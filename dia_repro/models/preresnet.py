@@ -11,7 +11,7 @@ from torch import nn
 
 from dia_repro.experiments.backbones import PreResNetBackbone
 from dia_repro.models.blocks import Geometry, Options, ResidualBlock
-from dia_repro.models.network import Architecture, backbone, three_stages
+from dia_repro.models.network import Architecture, architecture, three_stages
 
 PLANES = (16, 32, 64)
 EXPANSION = 4
@@ -36,7 +36,7 @@ class PreActivationBottleneck(ResidualBlock):
         super().__init__(layers, shortcut, options, out, relu=False)
 
 
-@backbone(PreResNetBackbone)
+@architecture.register
 def preresnet(spec: PreResNetBackbone, options: Options) -> Architecture:
     """Return a CIFAR PreResNet's architecture."""
     return Architecture(

@@ -12,7 +12,7 @@ from torch import nn
 
 from dia_repro.experiments.backbones import ResNetBackbone
 from dia_repro.models.blocks import Bottleneck, Geometry, Options, ResidualBlock, projection
-from dia_repro.models.network import Architecture, backbone, three_stages
+from dia_repro.models.network import Architecture, architecture, three_stages
 
 PLANES = (16, 32, 64)
 EXPANSION = 4
@@ -36,7 +36,7 @@ def expanded(geometry: Geometry, options: Options) -> Bottleneck:
     return Bottleneck(geometry, options, geometry.width, geometry.width * EXPANSION)
 
 
-@backbone(ResNetBackbone)
+@architecture.register
 def resnet(spec: ResNetBackbone, options: Options) -> Architecture:
     """Return a CIFAR ResNet's architecture."""
     make = BasicBlock if spec.block == "basic" else expanded

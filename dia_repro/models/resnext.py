@@ -12,7 +12,7 @@ from torch import nn
 
 from dia_repro.experiments.backbones import ResNeXtBackbone
 from dia_repro.models.blocks import Bottleneck, Geometry, Options
-from dia_repro.models.network import Architecture, backbone, three_stages
+from dia_repro.models.network import Architecture, architecture, three_stages
 
 STEM = 32
 PLANES = (32, 64, 128)
@@ -34,7 +34,7 @@ def initialise_kaiming(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-@backbone(ResNeXtBackbone)
+@architecture.register
 def resnext(spec: ResNeXtBackbone, options: Options) -> Architecture:
     """Return a CIFAR ResNeXt's architecture; stages have as many channels as their width."""
 

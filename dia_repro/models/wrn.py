@@ -16,7 +16,7 @@ from dia_repro.models.blocks import Geometry, Options, ResidualBlock
 from dia_repro.models.network import (
     Architecture,
     StagedNetwork,
-    backbone,
+    architecture,
     initialise_he,
     three_stages,
 )
@@ -52,7 +52,7 @@ def initialise(network: nn.Module) -> None:
     nn.init.zeros_(cast("StagedNetwork", network).classifier.bias)
 
 
-@backbone(WRNBackbone)
+@architecture.register
 def wrn(spec: WRNBackbone, options: Options) -> Architecture:
     """Return a wide ResNet's architecture."""
     return Architecture(

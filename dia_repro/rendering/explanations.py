@@ -18,7 +18,7 @@ from dia_repro.artifacts.metrics import METRICS
 from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.cells import EXPLANATIONS
-from dia_repro.rendering.grid import CHANGE, MISSING, accuracy, protocol_name, signed
+from dia_repro.rendering.grid import CHANGE, accuracy, number, protocol_name
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record
 
@@ -136,12 +136,12 @@ def to_people(explanation: Explanation, commands: Mapping[str, str]) -> Renderab
 def _value_texts(figure: ExplainedValue) -> Record:
     cell = figure.cell
     form = CHANGE if cell.metric == "params_delta" else ".2f"
-    ours = MISSING if cell.ours_mean is None else signed(cell.ours_mean, form)
+    is_accuracy = cell.metric.startswith("top1")
     return {
         "metric": cell.metric,
         "unit": cell.unit,
-        "paper": "" if cell.paper is None else signed(cell.paper, form),
-        "ours": accuracy(cell) if cell.metric.startswith("top1") else ours,
+        "paper": number(cell, form, ours=False),
+        "ours": accuracy(cell) if is_accuracy else number(cell, form, ours=True),
         "how": figure.how,
     }
 

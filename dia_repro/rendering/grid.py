@@ -133,23 +133,23 @@ def _text(cells: Mapping[str, Cell], heading: Heading) -> str:
         return _difference(cell)
     ours = heading.whose == "ours"
     changes = (
-        _number(cells.get(metric), form, ours=ours)
+        number(cells.get(metric), form, ours=ours)
         for metric, form in CHANGES.get(heading.metric, ())
     )
     change = next(filter(None, changes), "")
     measured = ours and heading.metric.startswith("top1")
-    text = accuracy(cell) if measured else _number(cell, ".2f", ours=ours)
+    text = accuracy(cell) if measured else number(cell, ".2f", ours=ours)
     return f"{text} ({change})" if change and change != MISSING else text
 
 
-def _number(cell: Cell | None, form: str, *, ours: bool) -> str:
+def number(cell: Cell | None, form: str, *, ours: bool) -> str:
     """Return a cell's value, ours or the paper's; empty where there is nothing to show."""
-    number = None if cell is None else cell.ours_mean if ours else cell.paper
-    if ours and cell is not None and (number is None or not math.isfinite(number)):
-        return MISSING
-    if number is None:
+    if cell is None:
         return ""
-    return signed(number, form)
+    value = cell.ours_mean if ours else cell.paper
+    if ours and (value is None or not math.isfinite(value)):
+        return MISSING
+    return "" if value is None else signed(value, form)
 
 
 def signed(number: float, form: str) -> str:

@@ -149,8 +149,8 @@ def frame(
         across: how many entries of the legend stand side by side.
     """
     columns = figure.get_figwidth() / COLUMN_INCHES
-    title = wrapped(title, int(TITLE_CHARACTERS * columns))
-    caption = wrapped(caption, int(CHARACTERS * columns))
+    title = "\n".join(textwrap.wrap(title, int(TITLE_CHARACTERS * columns)))
+    caption = "\n".join(textwrap.wrap(caption, int(CHARACTERS * columns)))
     above = 2 + (title.count("\n") + 1) * LARGE * LINE_HEIGHT
     legend = -(-len(handles) // across) * (SMALL * LINE_HEIGHT + 2)
     below = 3 + (caption.count("\n") + 1 if caption else 0) * SMALL * LINE_HEIGHT
@@ -187,11 +187,6 @@ def fix_layout(figure: Figure) -> None:
     for axes in figure.axes:
         left, bottom, width, height = axes.get_position(original=True).bounds
         axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
-
-
-def wrapped(text: str, characters: int) -> str:
-    """Return text in lines of so many characters."""
-    return "\n".join(textwrap.wrap(text, characters))
 
 
 def literal_texts(figure: Figure) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from dia_repro.atomic import PARTIAL
 from dia_repro.experiments.names import Keep
-from dia_repro.training.store import CheckpointError, Folder, Store
+from dia_repro.training.store import CheckpointError, Store
 
 KEEP = 2
 RUN = "run"  # in a checkpoint: whose it is, by spec_id and seed
@@ -44,7 +44,7 @@ class Loaded:
     damaged: tuple[str, ...] = field(default=())
 
 
-def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Folder:
+def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Store:
     """Return the folder of a run's checkpoints; copies of a database name the same one.
 
     Raises:
@@ -54,11 +54,11 @@ def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Folder:
         raise CheckpointError(
             f"run {uid!r} of spec {spec_id!r} was not made by dia-repro: see 'dia-repro db check'"
         )
-    return Folder(store, f"{spec_id}/seed-{seed}-{uid[:8]}")
+    return store.part(f"{spec_id}/seed-{seed}-{uid[:8]}")
 
 
 def save(
-    folder: Folder, content: dict[str, Any], epoch: int, step: int, *, spare: int | None = None
+    folder: Store, content: dict[str, Any], epoch: int, step: int, *, spare: int | None = None
 ) -> str:
     """Write a checkpoint and keep `KEEP` files in all.
 
@@ -89,7 +89,7 @@ def save(
     return name
 
 
-def retain(folder: Folder, keep: Keep, best: int | None) -> bool:
+def retain(folder: Store, keep: Keep, best: int | None) -> bool:
     """Remove what is no longer needed of a run that is done, damaged files too.
 
     Args:
@@ -109,7 +109,7 @@ def retain(folder: Folder, keep: Keep, best: int | None) -> bool:
     return keep is not Keep.BEST or any(_parse(name)[:2] == (best, 0) for name in kept)
 
 
-def load_newest(folder: Folder) -> Loaded | None:
+def load_newest(folder: Store) -> Loaded | None:
     """Return the newest checkpoint whose bytes match its name, None without one.
 
     Raises:
@@ -139,7 +139,7 @@ def _load(content: bytes, shown: str) -> dict[str, Any]:
     return loaded
 
 
-def put_aside(folder: Folder, name: str) -> None:
+def put_aside(folder: Store, name: str) -> None:
     """Rename a damaged checkpoint, which would otherwise count among those that are kept.
 
     It stays until the run is done.
@@ -148,7 +148,7 @@ def put_aside(folder: Folder, name: str) -> None:
     folder.remove(name)
 
 
-def sorted_names(folder: Folder) -> list[str]:
+def sorted_names(folder: Store) -> list[str]:
     """A run's checkpoints, newest first; unfinished writes are none."""
     return _sorted(folder.names())
 

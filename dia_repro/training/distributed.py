@@ -20,13 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import RecipeSpec, Spec
 from dia_repro.models.network import StagedNetwork
-from dia_repro.training.numerics import numerics, use_device
+from dia_repro.training.numerics import use_device
 from dia_repro.training.step import TrainingStep
 
 # A process that waits so long for another gives up; a checkpoint takes seconds.
@@ -114,6 +113,8 @@ class SharedStep(TrainingStep):
     process, and of ImageNet's networks arithmetic takes the time, not launches.
     """
 
+    reduction = "sum"
+
     def __init__(
         self,
         model: StagedNetwork,
@@ -134,9 +135,7 @@ class SharedStep(TrainingStep):
 
     def train_eagerly(self, images: Tensor, labels: Tensor) -> None:
         """As `TrainingStep.train_eagerly`; images (B_part, 3, H, W), of which there may be none."""
-        with numerics(self.precision, self.device):
-            logits = self.model(images)
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
+        loss, logits = self._loss(images, labels)
         sums = self._sums(loss, logits, labels)
         self._forget_gradients()
         (loss * self.group.size / sums[2]).backward()
@@ -146,9 +145,7 @@ class SharedStep(TrainingStep):
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> None:
         """As `TrainingStep.evaluate`."""
-        with numerics(self.precision, self.device):
-            logits = self.model(images)
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
+        loss, logits = self._loss(images, labels)
         self.tally.count(*self._sums(loss, logits, labels))
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 
 from dia_repro.errors import AbsentError, DiaReproError
@@ -39,7 +40,7 @@ def check_reachable(store: Store) -> None:
     Raises:
         NoStoreError: it cannot be read, or nobody answers.
     """
-    _in_time(store, lambda: store.names(""))
+    _in_time(store, store.names)
 
 
 def check_shared(store: Store, name: str) -> None:
@@ -50,7 +51,7 @@ def check_shared(store: Store, name: str) -> None:
     """
 
     def look() -> None:
-        if name not in store.names(""):
+        if name not in store.names():
             raise NoStoreError(
                 f"{store.name} is not the one of the machine that started this: "
                 "name a folder that all nodes share, or a URL, with --checkpoints"
@@ -62,18 +63,18 @@ def check_shared(store: Store, name: str) -> None:
 
 
 def _in_time(store: Store, action: Callable[[], object]) -> None:
-    problems: list[DiaReproError] = []
+    answer: Future[object] = Future()
 
     def act() -> None:
         try:
-            action()
-        except DiaReproError as error:
-            problems.append(error)
+            answer.set_result(action())
+        except Exception as error:  # raised where the answer is waited for
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=act, name="probe", daemon=True)
-    thread.start()
-    thread.join(ANSWER_SECONDS)
-    if thread.is_alive():
+    threading.Thread(target=act, name="probe", daemon=True).start()
+    if wait([answer], ANSWER_SECONDS).not_done:
         raise NoStoreError(f"{store.name} gives no answer within {ANSWER_SECONDS:.0f} seconds")
-    for problem in problems:
-        raise NoStoreError(str(problem)) from problem
+    try:
+        answer.result()
+    except DiaReproError as error:
+        raise NoStoreError(str(error)) from error

@@ -127,7 +127,7 @@ class Environment:
             deterministic,
             processes,
             device,
-            torch=str(torch.__version__),
+            torch=str(torch.__version__),  # a class of torch's own: who reads it would load torch
             package=package_version(attention),
             code=f"{(commit or 'unknown')[:12]}{'' if clean in (None, True) else ' and changes'}",
             files=files_at_start()[:12],
@@ -183,39 +183,32 @@ def package_version(attention: AttentionSpec | None = None) -> str:
 
 
 def collect(
+    environment: Environment,
     device: torch.device,
     command: str,
     data_sha256: str,
     test_images: int,
     from_epoch: int,
-    attention: AttentionSpec | None = None,
-    *,
-    decodes: bool = False,
 ) -> Provenance:
-    """Return the environment of this process, on that device and with a network's attention.
-
-    Args:
-        decodes: whether images are decoded while it is trained.
-    """
-    on_cpu = device.type == "cpu"
+    """Return the provenance of an attempt that this process makes on a device."""
     commit, clean = code_state()
     return Provenance(
         host=socket.gethostname(),
-        device=device_name(device),
-        threads=torch.get_num_threads(),
+        device=environment.device,
+        threads=environment.threads,
         python=platform.python_version(),
-        torch=str(torch.__version__),  # a class of torch's own: who reads it would load torch
+        torch=environment.torch,
         cuda=torch.version.cuda if device.type == "cuda" else None,
-        package=package_version(attention),
+        package=environment.package,
         git_commit=commit,
         git_clean=clean,
         code_sha256=files_at_start(),
-        pillow=version("pillow") if decodes else None,
+        pillow=environment.pillow,
         command=command,
         data_sha256=data_sha256,
         test_images=test_images,
         from_epoch=from_epoch,
-        deterministic=on_cpu or torch.are_deterministic_algorithms_enabled(),
+        deterministic=device.type == "cpu" or environment.deterministic,
     )
 
 

@@ -30,9 +30,12 @@ class TrainingStep:
 
     Attributes:
         tally: sums over the batches since it was cleared.
+        reduction: of the loss over a batch.
         how: execution mode, with the reason where it is not the fastest; empty where it is not
             known before the first step.
     """
+
+    reduction = "mean"
 
     def __init__(
         self,
@@ -82,13 +85,17 @@ class TrainingStep:
 
     def train_eagerly(self, images: Tensor, labels: Tensor) -> None:
         """As `train`, one operation at a time in any case: hooks are called."""
-        with numerics(self.precision, self.device):
-            logits = self.model(images)
-            loss = functional.cross_entropy(logits, labels)
+        loss, logits = self._loss(images, labels)
         self._forget_gradients()
         loss.backward()
         self._move()
         self.tally.add(loss, logits, labels)
+
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss () and the logits (B, classes)."""
+        with numerics(self.precision, self.device):
+            logits = self.model(images)
+            return functional.cross_entropy(logits, labels, reduction=self.reduction), logits
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
@@ -115,9 +122,7 @@ class TrainingStep:
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> None:
         """Count a batch in `tally`; the network is in evaluation mode."""
-        with numerics(self.precision, self.device):
-            logits = self.model(images)
-            loss = functional.cross_entropy(logits, labels)
+        loss, logits = self._loss(images, labels)
         self.tally.add(loss, logits, labels)
 
 

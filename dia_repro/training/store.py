@@ -15,7 +15,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -37,19 +37,21 @@ class CheckpointError(DiaReproError):
 
 @dataclass(frozen=True)
 class Store:
-    """The checkpoints of all runs; files have relative names, `spec/run/file`.
+    """The checkpoints of all runs, or one run's part of them; files have relative names.
 
     A connection belongs to its process: only the location is sent to others.
 
     Attributes:
         location: a folder, or a URL of a kind that fsspec knows. The latter may hold a password,
             which is never shown.
+        path: of a run's part, `spec/run`; empty for the whole.
     """
 
     location: Path | str = field(repr=False)
+    path: str = ""
 
     def __str__(self) -> str:
-        return self.name
+        return self.shown()
 
     @property
     def name(self) -> str:
@@ -61,9 +63,17 @@ class Store:
         """Folder on this machine's file systems; None where it has none."""
         return self.location if isinstance(self.location, Path) else None
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the files right in a folder; none where there is no such folder."""
-        with self._reaching("read", folder) as (files, place):
+    def part(self, path: str) -> Store:
+        """Return a run's part of the whole store."""
+        return replace(self, path=path)
+
+    def shown(self, name: str = "") -> str:
+        """Return the location of a file, for people."""
+        return "/".join(filter(None, (self.name, self.path, name)))
+
+    def names(self) -> list[str]:
+        """Return the names of the files right in it; none where it is not there."""
+        with self._reaching("read", "") as (files, place):
             files.invalidate_cache()
             try:
                 found = files.ls(place, detail=False)
@@ -71,17 +81,17 @@ class Store:
                 return []
             return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in found]
 
-    def read(self, path: str) -> bytes:
+    def read(self, name: str) -> bytes:
         """Return a file's bytes."""
-        with self._reaching("read", path) as (files, place):
+        with self._reaching("read", name) as (files, place):
             return bytes(files.cat_file(place))
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes) -> None:
         """Make a file, or put other bytes in its place; folders are made if need be.
 
         An object store is asked afterwards whether it has all of it.
         """
-        with self._reaching("write", path) as (files, place):
+        with self._reaching("write", name) as (files, place):
             if self.root:
                 write_file(Path(place), content)
                 return
@@ -90,34 +100,34 @@ class Store:
             except FileNotFoundError:
                 if urlsplit(str(self.location)).scheme == S3:
                     raise  # there are no folders, so that it is the bucket that is not there
-                self._make_folders(path)
+                self._make_folders(name)
                 files.pipe_file(place, content)
             files.invalidate_cache()
             size = files.info(place)["size"]
             if size != len(content):
                 raise OSError(f"of {len(content)} bytes it has {size}")
 
-    def remove(self, path: str) -> None:
+    def remove(self, name: str) -> None:
         """Remove a file, which need not be there, or a folder, as some disks make everywhere.
 
         Raises:
             CheckpointError: it cannot be removed, or leads out of the store's folder.
         """
-        self._check_inside(path)
-        with self._reaching("write", path) as (files, place), suppress(FileNotFoundError):
+        self._check_inside(name)
+        with self._reaching("write", name) as (files, place), suppress(FileNotFoundError):
             if self.root:
                 files.rm(place, recursive=True)
             else:
                 files.rm_file(place)
 
-    def remove_folder(self, folder: str) -> None:
+    def remove_all(self) -> None:
         """Remove what is left of a folder whose files are gone; object stores have none.
 
         Raises:
             CheckpointError: it cannot be removed, or leads out of the store's folder.
         """
-        self._check_inside(folder)
-        with self._reaching("write", folder) as (files, place), suppress(FileNotFoundError):
+        self._check_inside("")
+        with self._reaching("write", "") as (files, place), suppress(FileNotFoundError):
             files.invalidate_cache()
             if files.isdir(place):
                 files.rm(place, recursive=True)
@@ -137,15 +147,19 @@ class Store:
 
     def absolute(self) -> Store:
         """Return the same store for a process with another working folder."""
-        return Store(self.root.absolute()) if self.root else self
+        return replace(self, location=self.root.absolute()) if self.root else self
 
-    def _check_inside(self, path: str) -> None:
-        """See that a path does not lead out of the store's folder, as by a symbolic link."""
+    def _within(self, name: str) -> str:
+        """Return a file's name from the whole store's folder on."""
+        return "/".join(filter(None, (self.path, name)))
+
+    def _check_inside(self, name: str) -> None:
+        """See that a name does not lead out of the store's folder, as by a symbolic link."""
         if self.root is None:
             return
-        whole = self.root / path
+        whole = self.root / self._within(name)
         inside = whole.parent.resolve().is_relative_to(self.root.resolve())
-        if not inside or ".." in Path(path).parts:
+        if not inside or ".." in Path(self._within(name)).parts:
             raise CheckpointError(f"{whole} leads out of {self.root}: nothing was removed")
 
     def _connect(self, path: str) -> tuple[Any, str]:
@@ -162,18 +176,19 @@ class Store:
             files, root = url_to_fs(self.location)
         return files, f"{root.rstrip('/')}/{path}".rstrip("/")
 
-    def _make_folders(self, path: str) -> None:
-        """Make the folders above a path, one by one below one that is there."""
+    def _make_folders(self, name: str) -> None:
+        """Make the folders above a file, one by one below one that is there."""
         files, root = self._connect("")
-        parts = path.split("/")[:-1]
+        parts = self._within(name).split("/")[:-1]
         for folder in (root, *("/".join([root, *parts[:end]]) for end in range(1, len(parts) + 1))):
             if "/" in folder.strip("/"):
                 with suppress(FileExistsError):
                     files.mkdir(folder, create_parents=False)
 
     @contextmanager
-    def _reaching(self, what: str, path: str) -> Iterator[tuple[Any, str]]:
+    def _reaching(self, what: str, name: str) -> Iterator[tuple[Any, str]]:
         """Connect; the errors of every kind of storage become `CheckpointError`, in one line."""
+        path = self._within(name)
         try:
             yield self._connect(path)
         except Exception as error:
@@ -218,45 +233,6 @@ def _s3(url: str) -> tuple[Any, str]:
         allow_delayed_open=True,  # small objects in one put
     )
     return ArrowFSWrapper(client), f"{bucket}{parts.path}"
-
-
-@dataclass(frozen=True)
-class Folder:
-    """One run's part of a store.
-
-    Attributes:
-        path: relative, `spec/run`.
-    """
-
-    store: Store
-    path: str
-
-    def __str__(self) -> str:
-        return self.shown("").rstrip("/")
-
-    def shown(self, name: str) -> str:
-        """Return the location of one of its files, for people."""
-        return f"{self.store.name}/{self.path}/{name}"
-
-    def names(self) -> list[str]:
-        """Return the names of its files."""
-        return self.store.names(self.path)
-
-    def read(self, name: str) -> bytes:
-        """Return a file's bytes."""
-        return self.store.read(f"{self.path}/{name}")
-
-    def write(self, name: str, content: bytes) -> None:
-        """Make or replace a file."""
-        self.store.write(f"{self.path}/{name}", content)
-
-    def remove(self, name: str) -> None:
-        """Remove a file, which need not be there."""
-        self.store.remove(f"{self.path}/{name}")
-
-    def remove_all(self) -> None:
-        """Remove it with what is left in it."""
-        self.store.remove_folder(self.path)
 
 
 def store_at(location: str) -> Store:

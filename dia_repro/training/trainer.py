@@ -16,18 +16,12 @@ from dia_repro.data.batches import batches_of, check_batches
 from dia_repro.data.dataset import AnyDataset, Batch, OnWait, go_on
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
+from dia_repro.training import seeding
 from dia_repro.training.captured import fast_step
 from dia_repro.training.distributed import ALONE, Group, SharedStep, check_group
 from dia_repro.training.gradients import Record, recorded
 from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
-from dia_repro.training.seeding import (
-    derive_seed,
-    generator,
-    global_seed,
-    random_state,
-    restore_random_state,
-)
 from dia_repro.training.step import TrainingStep, to_device
 
 TEST_BATCH = 512
@@ -69,6 +63,7 @@ class Trainer:
         history: metrics of the epochs that are done.
         gradients: where a network without skips is trained, what `training.gradients` recorded
             of each stage, by the number of epochs that were done then.
+        position: steps done in the epoch under way.
         parameters: #P of the network.
     """
 
@@ -84,9 +79,9 @@ class Trainer:
         check_precision(spec.precision, device)
         check_group(spec, group)
         self.group = group
-        check_batches(spec, dataset.training_images)
+        check_batches(spec, len(dataset.train))
         self.spec, self.seed, self.device = spec, seed, device
-        with global_seed(seed, "weights"):
+        with seeding.global_seed(seed, "weights"):
             model = from_spec(spec.model, spec.data.classes)
         self.model = to_device(model, device)
         self.parameters = count_parameters(model)
@@ -96,21 +91,16 @@ class Trainer:
             self.step: TrainingStep = SharedStep(self.model, *arithmetic, group)
         else:
             self.step = fast_step(self.model, *arithmetic)
-        self.steps_per_epoch = math.ceil(dataset.training_images / spec.recipe.batch_size)
+        self.steps_per_epoch = math.ceil(len(dataset.train) / spec.recipe.batch_size)
         self.history: list[EpochMetrics] = []
         self.gradients: dict[int, list[Record]] = {}
-        self._position = 0
+        self.position = 0
         self._seconds = 0.0
 
     @property
     def finished(self) -> bool:
         """Whether every epoch of the recipe is done."""
         return len(self.history) >= self.spec.recipe.epochs
-
-    @property
-    def position(self) -> int:
-        """Steps done in the epoch under way."""
-        return self._position
 
     def run_epoch(self, on_step: Callable[[int], bool] | None = None) -> EpochMetrics:
         """Train to the end of the epoch under way, then evaluate on the whole test set.
@@ -126,12 +116,12 @@ class Trainer:
         epoch = len(self.history)
         lr = self.spec.recipe.rate_in(epoch)
         self.step.set_rate(lr)
-        if self._position == 0:
+        if self.position == 0:
             self.begin_epoch(epoch)
         self.model.train()
 
         def look_up() -> None:
-            if on_step is not None and on_step(self._position):
+            if on_step is not None and on_step(self.position):
                 self._seconds = time.perf_counter() - started
                 raise Stopped
 
@@ -142,7 +132,7 @@ class Trainer:
         seconds = time.perf_counter() - started
         values = (trained.loss, trained.top1, tested.loss, tested.top1)
         self.history.append(EpochMetrics(epoch + 1, lr, *values, seconds))
-        self._position, self._seconds = 0, 0.0
+        self.position, self._seconds = 0, 0.0
         return self.history[-1]
 
     def state(self) -> dict[str, Any]:
@@ -150,8 +140,8 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "momentum": self.step.momentum,
-            "random": random_state(self.device),
-            "position": self._position,
+            "random": seeding.random_state(self.device),
+            "position": self.position,
             "seconds": self._seconds,
             "tally": self.step.tally.sums,
             "history": [asdict(metrics) for metrics in self.history],
@@ -162,8 +152,8 @@ class Trainer:
         """Go on from what `state` gave, on this or another device."""
         self.model.load_state_dict(state["model"])
         self.step.load_momentum(state["momentum"])
-        restore_random_state(state["random"], self.device)
-        self._position, self._seconds = state["position"], state["seconds"]
+        seeding.restore_random_state(state["random"], self.device)
+        self.position, self._seconds = state["position"], state["seconds"]
         self.step.tally.sums.copy_(state["tally"])
         self.history = [EpochMetrics(**entry) for entry in state["history"]]
         self.gradients = state.get("gradients", {})  # of an earlier version's checkpoint
@@ -172,15 +162,15 @@ class Trainer:
 
     def begin_epoch(self, epoch: int) -> None:
         """Draw anew what an epoch (counted from 0) draws, and start its sums."""
-        self._position = 0
+        self.position = 0
         self._draw_dropout(epoch)
         self.step.tally.clear()
         self.model.train()
 
     def _draw_dropout(self, epoch: int) -> None:
-        rank, step = self.group.rank, self._position
+        rank, step = self.group.rank, self.position
         others = f" of process {rank} from step {step}" if rank else ""
-        torch.manual_seed(derive_seed(self.seed, f"dropout{others}", epoch))
+        torch.manual_seed(seeding.derive_seed(self.seed, f"dropout{others}", epoch))
 
     def batches(self, epoch: int, on_wait: OnWait = go_on) -> Iterator[Batch]:
         """Those of an epoch, counted from 0, that are not done: images and labels.
@@ -190,9 +180,9 @@ class Trainer:
         """
         return self.data.training_batches(
             self.spec.recipe.batch_size,
-            generator(self.seed, "order", epoch),
-            generator(self.seed, "variation", epoch),
-            start=self._position,
+            seeding.generator(self.seed, "order", epoch),
+            seeding.generator(self.seed, "variation", epoch),
+            start=self.position,
             on_wait=on_wait,
         )
 
@@ -202,14 +192,14 @@ class Trainer:
         Raises:
             Diverged: a loss was not finite; on a GPU it is looked for only now and then.
         """
-        if self._position == 0 and not self.spec.model.skip:
+        if self.position == 0 and not self.spec.model.skip:
             with recorded(list(self.model.stages)) as records:
                 self.step.train_eagerly(images, labels)
             self.gradients[len(self.history)] = records
         else:
             self.step.train(images, labels)
-        self._position += 1
-        if self.device.type == "cpu" or self._position % LOOK_EVERY == 0:
+        self.position += 1
+        if self.device.type == "cpu" or self.position % LOOK_EVERY == 0:
             self._check(self.step.tally.read())
 
     @torch.no_grad()
@@ -244,7 +234,7 @@ class Trainer:
         half = len(trained)
         self._check(Sums.of(sums[:half]))
         if not weights_are_finite:
-            raise Diverged(len(self.history) + 1, self._position, float("nan"))
+            raise Diverged(len(self.history) + 1, self.position, float("nan"))
         return Sums.of(sums[:half]), Sums.of(sums[half:])
 
     def _check(self, sums: Sums) -> None:

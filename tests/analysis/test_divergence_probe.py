@@ -41,7 +41,7 @@ def test_they_are_those_of_the_run(digits: Dataset) -> None:
     epoch = trainer.run_epoch()
     assert len(found.losses) == trainer.steps_per_epoch
     sizes = [spec.recipe.batch_size] * (len(found.losses) - 1)
-    sizes.append(digits.training_images - sum(sizes))
+    sizes.append(len(digits.train) - sum(sizes))
     mean = sum(n * loss for n, loss in zip(sizes, found.losses, strict=True)) / sum(sizes)
     assert mean == pytest.approx(epoch.train_loss, rel=1e-9)
     assert found.diverged_at is None

@@ -32,7 +32,7 @@ def from_files(mode: Mode = Mode.FILES) -> Task:
 
 def test_the_files_are_of_a_photographs_size(tmp_path: Path) -> None:
     dataset = image_files("photographs", 32, 3, 2, tmp_path)
-    assert (dataset.training_images, dataset.test_images) == (3, 2)
+    assert (len(dataset.train), len(dataset.test)) == (3, 2)
     for path in tmp_path.glob("*/*/*.jpg"):
         assert 90e3 < path.stat().st_size < 130e3
         with Image.open(path) as image:

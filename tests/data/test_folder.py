@@ -116,7 +116,7 @@ def test_damaged_images_are_named_and_refused_unless_told_otherwise(
     kept = choose(folder, None, root, skip_damaged=True)
     assert kept.training_images == 11
     dataset = load(kept.spec, DataLocation(root, folder, skip_damaged=True))
-    assert (dataset.training_images, dataset.test_images) == (11, 5)
+    assert (len(dataset.train), len(dataset.test)) == (11, 5)
     for name in ("train/cat/2.png", "test/dog/0.png"):
         (folder / name).unlink()
     assert choose(folder, None, root).spec == kept.spec
@@ -148,7 +148,7 @@ def test_a_folder_laid_out_otherwise_is_refused_in_a_sentence(
 
 def test_val_serves_where_there_is_no_test(tmp_path: Path, root: Path) -> None:
     folder = write_folder(tmp_path / "other", {"train": 2, "val": 1})
-    assert loaded(folder, root).test_images == 2
+    assert len(loaded(folder, root).test) == 2
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def small_imagenet(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("small_imagenet")
 def test_imagenet_is_streamed_at_224_pixels(root: Path) -> None:
     dataset = load(known_data("imagenet").spec, DataLocation(root))
-    assert (dataset.training_images, dataset.test_images) == (8, 4)
+    assert (len(dataset.train), len(dataset.test)) == (8, 4)
     data = batches_of(dataset, "resized-crop-flip", CPU, 0)
     (batch,) = data.test_batches(8)
     assert batch[0].shape == (4, 3, 224, 224)

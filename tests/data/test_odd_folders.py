@@ -114,7 +114,7 @@ def test_names_need_not_be_utf8(folder: Path, root: Path) -> None:
     dataset = load(choice.spec, DataLocation(root, folder))
     assert sum(len(labels) for _, labels in batches(dataset)) == 6
     small = choose(folder, 12, root)
-    assert load(small.spec, DataLocation(root, folder)).training_images == 6
+    assert len(load(small.spec, DataLocation(root, folder)).train) == 6
     with open(odd, "wb"):  # noqa: PTH123 - of bytes
         pass
     with pytest.raises(DataError, match=r"1 damaged") as caught:
@@ -373,7 +373,7 @@ def test_imagenets_own_test_folder_is_no_obstacle(
     folder = write_folder(root / "imagenet", {"train": 2, "val": 1})
     (folder / "test").mkdir()
     Image.new("RGB", (12, 12)).save(folder / "test" / "0.png")
-    assert load(known_data("imagenet").spec, DataLocation(root)).test_images == 2
+    assert len(load(known_data("imagenet").spec, DataLocation(root)).test) == 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])

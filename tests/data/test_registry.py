@@ -56,7 +56,7 @@ from dia_repro.experiments.names import DataLocation
 
 dataset = load(known_data("stripes").spec, DataLocation(Path.cwd()))
 assert len(dataset.digest()) == 64
-print(dataset.training_images)
+print(len(dataset.train))
 """
 
 

@@ -95,10 +95,10 @@ def test_ids_that_are_not_ours_are_no_paths(spec_id: str, uid: str, tmp_path: Pa
 @pytest.mark.parametrize(
     "remove",
     [
-        lambda store: store.remove_folder(f"{SPEC_ID}/seed-0-01234567"),
+        lambda store: store.part(f"{SPEC_ID}/seed-0-01234567").remove_all(),
         lambda store: store.remove(f"{SPEC_ID}/seed-0-01234567/thesis.txt"),
-        lambda store: store.remove_folder("../elsewhere"),
-        lambda store: store.remove_folder(f"{SPEC_ID}/.."),
+        lambda store: store.part("../elsewhere").remove_all(),
+        lambda store: store.part(f"{SPEC_ID}/..").remove_all(),
     ],
 )
 def test_nothing_is_removed_outside_the_store(
@@ -118,7 +118,7 @@ def test_nothing_is_removed_outside_the_store(
 def test_a_store_may_itself_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").mkdir(parents=True)
     (tmp_path / "checkpoints").symlink_to(tmp_path / "disk", target_is_directory=True)
-    Store(tmp_path / "checkpoints").remove_folder(f"{SPEC_ID}/seed-0-01234567")
+    Store(tmp_path / "checkpoints", f"{SPEC_ID}/seed-0-01234567").remove_all()
     assert not (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").exists()
 
 

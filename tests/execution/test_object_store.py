@@ -24,7 +24,7 @@ from dia_repro.results.queries import RunDetail, all_runs
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import load_newest, sorted_names
 from dia_repro.training.environment import SharedFolderError
-from dia_repro.training.store import Folder, Store
+from dia_repro.training.store import Store
 from dia_repro.training.trainer import Trainer
 from tests.execution.test_local import details, figures, start, wait_until
 from tests.execution.tiny_runs import make_jobs
@@ -52,7 +52,7 @@ def train(
     return ended, [one.text for one in said if isinstance(one, Notice)]
 
 
-def weights(folder: Folder) -> dict[str, torch.Tensor]:
+def weights(folder: Store) -> dict[str, torch.Tensor]:
     loaded = load_newest(folder)
     assert loaded is not None
     found: dict[str, torch.Tensor] = loaded.content["model"]
@@ -165,7 +165,7 @@ def test_the_lock_is_no_network_file_systems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its server may keep the lock of a machine that is gone, and no other could go on."""
-    folder = Folder(Store(tmp_path), "1-abc/seed-0-123")
+    folder = Store(tmp_path, "1-abc/seed-0-123")
     assert lock_location(folder) == tmp_path / "1-abc/seed-0-123"
     monkeypatch.setattr(leasing, "network_file_system", lambda path: "nfs4")
     assert not lock_location(folder).is_relative_to(tmp_path)
@@ -192,8 +192,8 @@ def test_locks_are_not_put_where_others_can_write(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     spoil(tmp_path / f"dia-repro-{os.getuid()}", how)
     with pytest.raises(SharedFolderError, match=f"dia-repro-{os.getuid()} is a link, another"):
-        lock_location(Folder(Store(bucket), "1-abc/seed-0-123"))
-    assert lock_location(Folder(Store(tmp_path), "x")) == tmp_path / "x"
+        lock_location(Store(bucket, "1-abc/seed-0-123"))
+    assert lock_location(Store(tmp_path, "x")) == tmp_path / "x"
 
 
 def test_run_is_refused_where_its_lock_is_not_safe(bucket: str, tmp_path: Path) -> None:
@@ -220,13 +220,13 @@ def test_folder_of_locks_is_one_for_all_processes_and_private(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = os.umask(0)
     try:
-        places = [lock_location(Folder(Store(bucket), "1-abc/seed-0-123")) for _ in range(2)]
+        places = [lock_location(Store(bucket, "1-abc/seed-0-123")) for _ in range(2)]
         lock = acquire_lock(places[0])
     finally:
         os.umask(before)
     assert lock is not None
     lock.release()
-    assert places[0] == places[1] == lock_location(Folder(Store(bucket), "1-abc/seed-0-123"))
+    assert places[0] == places[1] == lock_location(Store(bucket, "1-abc/seed-0-123"))
     assert (tmp_path / f"dia-repro-{os.getuid()}").stat().st_mode & 0o777 == 0o700
 
 
@@ -269,7 +269,7 @@ def test_orders_are_sent_without_a_connection(bucket: str, tmp_path: Path) -> No
     import pickle
 
     database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1, bucket)
-    job.checkpoints.names("")
+    job.checkpoints.names()
     sent: Job = pickle.loads(pickle.dumps(job))
     assert sent == job
     database.close()

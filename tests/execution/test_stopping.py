@@ -37,7 +37,7 @@ from dia_repro.results.database import Database, open_database
 from dia_repro.results.leases import take
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
-from dia_repro.training.provenance import collect
+from dia_repro.training.provenance import Environment, collect
 from tests.execution.tiny_runs import make_jobs
 from tests.helpers import choose, tiny_spec, write_folder
 
@@ -156,7 +156,8 @@ def killed(job: Job, connection: Connection) -> None:
 
 def _take(job: Job, connection: Connection) -> None:
     database = open_database(job.database, create=False)
-    known = asdict(collect(torch.device("cpu"), "tiny", "0" * 64, 10, 0))
+    environment = Environment.here(1, "cpu", deterministic=True, processes=1)
+    known = asdict(collect(environment, torch.device("cpu"), "tiny", "0" * 64, 10, 0))
     lease = take(database, job.run_id, describe_owner(os.getpid()), "somewhere", known)
     database.close()
     connection.send(Begun(lease))

@@ -17,7 +17,7 @@ import torch
 
 from dia_repro.experiments.names import Keep
 from dia_repro.training.checkpoint import load_newest, retain, save, sorted_names
-from dia_repro.training.store import CheckpointError, Folder, Store
+from dia_repro.training.store import CheckpointError, Store
 from tests.helpers import clean_environment
 
 
@@ -25,7 +25,7 @@ def content(epoch: int) -> dict[str, object]:
     return {"model": {"w": torch.full((100,), float(epoch))}, "history": [{"epoch": epoch}]}
 
 
-def loaded_epoch(folder: Folder) -> int:
+def loaded_epoch(folder: Store) -> int:
     newest = load_newest(folder)
     assert newest is not None
     epoch = newest.content["history"][0]["epoch"]
@@ -33,22 +33,22 @@ def loaded_epoch(folder: Folder) -> int:
     return int(epoch)
 
 
-def epochs(folder: Folder) -> list[int]:
+def epochs(folder: Store) -> list[int]:
     return [int(name.split("-")[1]) for name in sorted_names(folder)]
 
 
 @pytest.fixture(params=["disk", "memory", "s3"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A run's folder in each kind of store; the one in memory stands for all that fsspec knows."""
     store: Store = Store(tmp_path / "store")
     if request.param == "memory":
         store = Store(f"memory://{secrets.token_hex(8)}")
     elif request.param == "s3":
         store = Store(f"{request.getfixturevalue('bucket')}/project")
-    return Folder(store, "1-abc/seed-0-123")
+    return store.part("1-abc/seed-0-123")
 
 
-def test_the_newest_is_loaded_and_the_one_before_kept(folder: Folder) -> None:
+def test_the_newest_is_loaded_and_the_one_before_kept(folder: Store) -> None:
     assert load_newest(folder) is None
     for epoch in (1, 2, 3):
         save(folder, content(epoch), epoch, 0)
@@ -56,7 +56,7 @@ def test_the_newest_is_loaded_and_the_one_before_kept(folder: Folder) -> None:
     assert epochs(folder) == [3, 2]
 
 
-def test_a_step_within_an_epoch_is_newer_than_its_start(folder: Folder) -> None:
+def test_a_step_within_an_epoch_is_newer_than_its_start(folder: Store) -> None:
     save(folder, content(7), 7, 0)
     save(folder, content(8), 7, 120)
     assert loaded_epoch(folder) == 8
@@ -67,7 +67,7 @@ def test_a_step_within_an_epoch_is_newer_than_its_start(folder: Folder) -> None:
     [(Keep.LAST, 1, [4]), (Keep.BEST, 1, [1]), (Keep.BEST, 2, [4]), (Keep.NONE, 1, [])],
 )
 def test_what_stays_of_a_run_that_is_done(
-    keep: Keep, best: int, left: list[int], folder: Folder
+    keep: Keep, best: int, left: list[int], folder: Store
 ) -> None:
     for epoch in (1, 2, 3, 4):
         save(folder, content(epoch), epoch, 0, spare=1)
@@ -76,7 +76,7 @@ def test_what_stays_of_a_run_that_is_done(
     assert epochs(folder) == left
 
 
-def test_truncated_anywhere_the_one_before_is_used(folder: Folder) -> None:
+def test_truncated_anywhere_the_one_before_is_used(folder: Store) -> None:
     save(folder, content(1), 1, 0)
     name = save(folder, content(2), 2, 0)
     whole = folder.read(name)
@@ -90,7 +90,7 @@ def test_truncated_anywhere_the_one_before_is_used(folder: Folder) -> None:
     assert loaded_epoch(folder) == 2
 
 
-def test_any_flipped_bit_is_found(folder: Folder) -> None:
+def test_any_flipped_bit_is_found(folder: Store) -> None:
     save(folder, content(1), 1, 0)
     name = save(folder, content(2), 2, 0)
     whole = folder.read(name)
@@ -103,7 +103,7 @@ def test_any_flipped_bit_is_found(folder: Folder) -> None:
         assert loaded_epoch(folder) == 1
 
 
-def test_unfinished_and_foreign_files_are_no_checkpoints(folder: Folder) -> None:
+def test_unfinished_and_foreign_files_are_no_checkpoints(folder: Store) -> None:
     folder.write("epoch-0009-step-00000-abc.partial", b"half")
     folder.write("epoch-nine.pt", b"other")
     assert load_newest(folder) is None
@@ -111,7 +111,7 @@ def test_unfinished_and_foreign_files_are_no_checkpoints(folder: Folder) -> None
     assert loaded_epoch(folder) == 1
 
 
-def test_code_in_a_checkpoint_is_not_run(folder: Folder, tmp_path: Path) -> None:
+def test_code_in_a_checkpoint_is_not_run(folder: Store, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (tmp_path / "pwned",))
@@ -122,10 +122,10 @@ def test_code_in_a_checkpoint_is_not_run(folder: Folder, tmp_path: Path) -> None
     assert not (tmp_path / "pwned").exists()
 
 
-def test_folders_of_runs_are_found_with_their_bytes_and_removed(folder: Folder) -> None:
-    store = folder.store
+def test_folders_of_runs_are_found_with_their_bytes_and_removed(folder: Store) -> None:
+    store = folder.part("")
     assert store.run_folders() == {}
-    other = Folder(store, "1-abc/seed-1-456")
+    other = store.part("1-abc/seed-1-456")
     folder.write("a", b"123")
     folder.write("b", b"4567")
     other.write("a", b"1")
@@ -143,12 +143,12 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(CheckpointError, match="cannot write a checkpoint"):
-        save(Folder(Store(blocked), "run"), content(1), 1, 0)
+        save(Store(blocked, "run"), content(1), 1, 0)
 
 
 def test_what_cannot_be_read_is_not_taken_for_missing(tmp_path: Path) -> None:
     """Else a run would start again from the first epoch."""
-    folder = Folder(Store(tmp_path), "run")
+    folder = Store(tmp_path, "run")
     name = save(folder, content(1), 1, 0)
     (tmp_path / "run" / name).unlink()
     (tmp_path / "run" / name).mkdir()
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_not_taken_for_missing(tmp_path: Path) -> None:
         load_newest(folder)
 
 
-def put(folder: Folder, epoch: int, content: bytes) -> str:
+def put(folder: Store, epoch: int, content: bytes) -> str:
     """A file whose bytes match its name."""
     name = f"epoch-{epoch:04d}-step-00000-{hashlib.sha256(content).hexdigest()[:32]}.pt"
     folder.write(name, content)
@@ -173,7 +173,7 @@ def with_a_class() -> bytes:
 @pytest.mark.parametrize(
     "refused", [b"", b"no checkpoint", pickle.dumps([1]), with_a_class()], ids=range(4)
 )
-def test_sound_file_that_torch_refuses_is_an_error(folder: Folder, refused: bytes) -> None:
+def test_sound_file_that_torch_refuses_is_an_error(folder: Store, refused: bytes) -> None:
     """What matches its name was written so; it is not damage, and is not passed over."""
     save(folder, content(1), 1, 0)
     name = put(folder, 2, refused)
@@ -183,7 +183,7 @@ def test_sound_file_that_torch_refuses_is_an_error(folder: Folder, refused: byte
     assert sorted(folder.names()) == before
 
 
-def test_sound_file_without_training_state_is_an_error(folder: Folder) -> None:
+def test_sound_file_without_training_state_is_an_error(folder: Store) -> None:
     buffer = io.BytesIO()
     torch.save([1], buffer)
     name = put(folder, 1, buffer.getvalue())
@@ -192,7 +192,7 @@ def test_sound_file_without_training_state_is_an_error(folder: Folder) -> None:
 
 
 def test_environment_that_stops_torch_is_not_damage(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
+    folder: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = save(folder, content(1), 1, 0)
     with monkeypatch.context() as context:
@@ -208,9 +208,9 @@ import resource, sys
 from pathlib import Path
 from dia_repro.training.checkpoint import load_newest
 from dia_repro.training.store import Store
-from dia_repro.training.store import CheckpointError, Folder
+from dia_repro.training.store import CheckpointError, Store
 
-folder = Folder(Store(Path.cwd()), "run")
+folder = Store(Path.cwd(), "run")
 load_newest(folder)  # imports what it needs
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 # Room for the file's bytes, and not for its tensors in addition.
@@ -224,7 +224,7 @@ except CheckpointError as error:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and limits memory as Linux does")
 def test_lack_of_memory_is_not_damage(tmp_path: Path) -> None:
-    folder = Folder(Store(tmp_path), "run")
+    folder = Store(tmp_path, "run")
     size = 256 * 2**20
     name = save(folder, {"w": torch.zeros(size // 4)}, 1, 0)
     done = subprocess.run(

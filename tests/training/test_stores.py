@@ -82,9 +82,9 @@ def test_without_its_package_the_extra_is_named() -> None:
 def test_a_probe_leaves_nothing(bucket: str, tmp_path: Path) -> None:
     for store in (Store(tmp_path / "made"), Store(bucket)):
         with probe(store) as mark:
-            assert store.names("") == [mark]
+            assert store.names() == [mark]
             check_shared(store, mark)
-        assert store.names("") == []
+        assert store.names() == []
 
 
 def test_a_folder_that_another_machine_does_not_share_is_found_out(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_bucket_that_is_not_there_is_not_made(bucket: str) -> None:
         probe(missing),
     ):
         pass
-    assert Store(bucket).names("") == []
+    assert Store(bucket).names() == []
     with pytest.raises(CheckpointError, match="bucket"):
         missing.write("x", b"x")
 
@@ -154,6 +154,6 @@ def test_a_full_disk_is_told_and_leaves_no_debris() -> None:
             store.write("old", b"old")
             with pytest.raises(CheckpointError, match="No space left"):
                 store.write("new", bytes(2_000_000))
-            assert store.names("") == ["old"]
+            assert store.names() == ["old"]
     except NotRunnable as reason:
         pytest.skip(str(reason))

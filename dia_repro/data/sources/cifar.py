@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro.data.dataset import Dataset, Images, as_images
 from dia_repro.data.download import DownloadError, download, md5_of, unpack
-from dia_repro.data.registry import DataError, OnProgress, register_known
+from dia_repro.data.registry import DataError, OnProgress, reading, register_known
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
@@ -90,10 +90,8 @@ def _expected(loader: type[CIFAR10], root: Path) -> list[tuple[Path, str]]:
 
 def _verify(name: str, loader: type[CIFAR10], root: Path) -> None:
     how = f"get it with 'dia-repro data fetch {name} --data {root}'"
-    try:
+    with reading(root):
         found = {path: (md5_of(path), md5) for path, md5 in _expected(loader, root)}
-    except OSError as error:
-        raise DataError(f"cannot read {name} in {root}: {error.strerror or error}") from error
     missing = [path for path, (md5, _) in found.items() if md5 is None]
     if len(missing) == len(found):
         raise DataError(f"{name} is not in {root / loader.base_folder}: {how}")

@@ -10,22 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from dia_repro.data import registry
 from dia_repro.data.dataset import AnyDataset, Dataset, Images, StreamedDataset, as_images
 from dia_repro.data.image_folder import Files, scan
 from dia_repro.data.image_folder import sample as sample_folder
 from dia_repro.data.inspection import MEMORY, inspect, sound
-from dia_repro.data.opening import in_threads, open_rgb, upright
-from dia_repro.data.registry import (
-    DataChoice,
-    DataError,
-    Findings,
-    OnProgress,
-    Source,
-    is_streamed,
-    own_folder,
-    own_images,
-    register,
-)
+from dia_repro.data.opening import decoded_again, in_threads, open_rgb, upright
+from dia_repro.data.registry import DataChoice, DataError, Findings, OnProgress
 from dia_repro.experiments.names import FOLDER, DataLocation
 from dia_repro.experiments.spec import DataSpec
 
@@ -58,7 +49,9 @@ def choose_folder(
     own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
     size = image_size or own or DEFAULT_SIDE
     try:
-        spec = own_images(FOLDER + path.name, len(kept.classes), size, inspection.content_hash)
+        spec = registry.own_images(
+            FOLDER + path.name, len(kept.classes), size, inspection.content_hash
+        )
     except ValueError as error:  # nothing, a line break, bytes that are no UTF-8
         raise DataError(f"no experiment can be named after {str(path)!r}: rename it") from error
     return DataChoice(spec, len(kept.train), path)
@@ -88,14 +81,14 @@ def load(
     Raises:
         DataError: they are not there, or not the same any more.
     """
-    path = own_folder(spec, location)
+    path = registry.own_folder(spec, location)
     found = scan(path)
     inspection = inspect(found, location.root / MEMORY, on_progress)
     digest = inspection.content_hash
     if digest != spec.content_hash:
         raise DataError(f"the images in {path} have changed since the run was asked for")
     kept = sound(found, inspection, skip_damaged=location.skip_damaged)
-    if is_streamed(spec):
+    if registry.is_streamed(spec):
         return StreamedDataset(
             spec.dataset, kept.train, kept.test, spec.image_size, digest, kept.classes
         )
@@ -106,7 +99,7 @@ def load(
 
 def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDataset:
     """Return a few random training images."""
-    files = sample_folder(own_folder(spec, location), count)
+    files = sample_folder(registry.own_folder(spec, location), count)
     return StreamedDataset(spec.dataset, files, files, spec.image_size, "")
 
 
@@ -135,13 +128,8 @@ def _decode(split: Files, size: int, on_progress: OnProgress | None) -> Images:
     pixels = np.empty((len(split), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        try:
+        with decoded_again(split, index):
             image = upright(open_rgb(io.BytesIO(split.read(index))))
-        except DataError:  # it is not the one that was looked at
-            raise
-        except Exception as error:  # decoders raise what they like
-            reason = f"{split.describe(index)} cannot be decoded any more: {error}"
-            raise DataError(reason) from error
         if image.size != (size, size):
             # The middle first: a very long image would grow beyond all memory.
             image = middle(image, size)
@@ -183,4 +171,4 @@ def _statistics(
     return (red, green, blue), (r, g, b)
 
 
-register(Source(FOLDER, load, choose=choose_folder, check=check, sample=sample))
+registry.register(registry.Source(FOLDER, load, choose=choose_folder, check=check, sample=sample))

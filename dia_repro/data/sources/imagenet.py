@@ -9,10 +9,10 @@ say of how the camera was held: so does everybody whose results these are compar
 from __future__ import annotations
 
 from dia_repro.data.dataset import StreamedDataset
-from dia_repro.data.image_folder import is_folder, scan
 from dia_repro.data.image_folder import sample as sample_folder
+from dia_repro.data.image_folder import scan
 from dia_repro.data.inspection import MEMORY, inspect, sound
-from dia_repro.data.registry import DataError, OnProgress, register_known
+from dia_repro.data.registry import DataError, OnProgress, reading, register_known
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
@@ -30,7 +30,9 @@ def load(
         DataError: it is not there, not complete, or has damaged images.
     """
     path = location.root / FOLDER
-    if not is_folder(path):
+    with reading(path):
+        there = path.is_dir()
+    if not there:
         raise DataError(
             f"imagenet is not in {path}: put its train/ and val/ there, a folder a class "
             "(or a link to where they are)"

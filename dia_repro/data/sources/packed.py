@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from dia_repro.data import registry
 from dia_repro.data.dataset import RESIZE_RATIO, StreamedDataset
 from dia_repro.data.opening import (
     MOST_BYTES,
@@ -31,17 +32,7 @@ from dia_repro.data.opening import (
     open_regular,
     read_file,
 )
-from dia_repro.data.registry import (
-    LARGEST_LIKE_CIFAR,
-    DataChoice,
-    DataError,
-    Findings,
-    OnProgress,
-    Source,
-    own_folder,
-    own_images,
-    register,
-)
+from dia_repro.data.registry import DataChoice, DataError, Findings, OnProgress, reading
 from dia_repro.experiments.names import FOLDER, LARGEST_SIDE, PACKED, DataLocation
 from dia_repro.experiments.spec import DataSpec
 
@@ -194,15 +185,14 @@ def open_pack(root: Path) -> Pack:
         DataError: it is no pack, not complete, damaged, or of another version.
     """
     try:
-        if not root.is_dir():
-            raise DataError(f"there is no pack {root}: 'dia-repro data pack' makes one")
-        if not (root / MANIFEST).is_file():
-            raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
-        manifest = _manifest(root / MANIFEST)
-        rows = _index(root / INDEX, manifest)
-        images = ImagesFile(root / IMAGES)
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
+        with reading(root):
+            if not root.is_dir():
+                raise DataError(f"there is no pack {root}: 'dia-repro data pack' makes one")
+            if not (root / MANIFEST).is_file():
+                raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
+            manifest = _manifest(root / MANIFEST)
+            rows = _index(root / INDEX, manifest)
+            images = ImagesFile(root / IMAGES)
     except UnfitImageError as error:
         raise DataError(f"{root} is damaged ({error}): {AGAIN}") from error
     total = int(rows["size"].sum())
@@ -304,12 +294,13 @@ def choose_packed(
         raise DataError(
             f"{path} holds images of {manifest.side} pixels, too few for --image-size {size}"
         )
-    if size <= LARGEST_LIKE_CIFAR:
+    held = registry.LARGEST_LIKE_CIFAR
+    if size <= held:
         raise DataError(
-            f"packed images are for more than {LARGEST_LIKE_CIFAR} pixels: smaller ones are held "
+            f"packed images are for more than {held} pixels: smaller ones are held "
             "in memory decoded, and trained on from where they were"
         )
-    spec = own_images(manifest.name, len(manifest.classes), size, manifest.content_hash)
+    spec = registry.own_images(manifest.name, len(manifest.classes), size, manifest.content_hash)
     return DataChoice(spec, len(pack.train), path)
 
 
@@ -321,7 +312,7 @@ def load(
     Raises:
         DataError: they are not there, damaged, or not the same.
     """
-    folder = own_folder(spec, location)
+    folder = registry.own_folder(spec, location)
     pack = open_pack(folder)
     digest = pack.manifest.content_hash
     if digest != spec.content_hash:
@@ -360,4 +351,4 @@ def check(path: Path, _location: DataLocation, on_progress: OnProgress | None) -
     return Findings((there,))
 
 
-register(Source(PACKED, load, choose=choose_packed, check=check))
+registry.register(registry.Source(PACKED, load, choose=choose_packed, check=check))

@@ -80,9 +80,8 @@ class Executor(ABC):
         from dia_repro.data import load
         from dia_repro.execution.leasing import lock_location
         from dia_repro.training.probing import probe
-        from dia_repro.training.store import Folder
 
-        lock_location(Folder(store, ""))
+        lock_location(store)
         for spec in dict.fromkeys(data):
             with dialogue.watch(f"Looking through {spec.dataset}") as on_progress:
                 load(spec, location, on_progress)

@@ -220,6 +220,11 @@ def _train(
         return attempt(job, channel.send, lambda: channel.stop_requested, run_store)
 
 
+def _first_line(error: RayError) -> str:
+    """Return what an error says, or its name: a cancelled task's says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class RayExecutor(Supervisor):
     """Gives all jobs to the cluster at once, which works on as many as it has room for.
 
@@ -259,7 +264,7 @@ class RayExecutor(Supervisor):
         try:
             ended = self._work(jobs)
         except RayError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = _first_line(error)
             raise ClusterError(
                 f"the Ray cluster is gone: {reason} Runs are kept to their last epoch: "
                 "the same command goes on"
@@ -347,10 +352,10 @@ class RayExecutor(Supervisor):
     def _settle(self, task: Any, job: Job) -> Ended | None:
         try:
             ended = cast("Ended | None", ray.get(task))
-        except TaskCancelledError:
-            return None
         except RayError as error:
-            reason = f"its task was lost: {str(error).strip().splitlines()[0]}"
+            if isinstance(error, TaskCancelledError) and job.run_id not in self._begun:
+                return None
+            reason = f"its task was lost: {_first_line(error)}"
             ended = Ended(Outcome.FAILED, reason)
             pace = self._paces[job.run_id]
             if self._killed or pace.is_over:

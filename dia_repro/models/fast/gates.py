@@ -5,6 +5,8 @@ Gates stand side by side as i, f, g, o, (B, 4C).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -69,12 +71,9 @@ def _backward_numba(
     from dia_repro.models.fast import kernels
 
     d, g_c_before = torch.empty_like(gates), torch.empty_like(c)
-    kept = tuple(t.contiguous() for t in (g_h, g_next, g_c, gates, c, s))
-    g_1, g_2, g_3, gates_at, *kept_at = (t.data_ptr() for t in kept)
-    shape, results = (len(c), 1, c.shape[1]), (d.data_ptr(), g_c_before.data_ptr())
-    kernels.gates_backward(
-        shape, (g_1, g_2, g_3), gates_at, (kept_at[0], kept_at[1]), *results, activation
-    )
+    kept = [t.contiguous() for t in (g_h, g_next, g_c, gates, c, s)]
+    addresses = tuple(t.data_ptr() for t in (*kept, d, g_c_before))
+    kernels.gates_backward((len(c), 1, c.shape[1]), addresses, activation)
     return d, g_c_before
 
 
@@ -90,7 +89,7 @@ def _forward_op(
 
 
 @_forward_op.register_fake
-def _(before: Tensor, c: Tensor, _activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(before: Tensor, c: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return torch.empty_like(c), torch.empty_like(c), torch.empty_like(before), torch.empty_like(c)
 
 
@@ -106,15 +105,8 @@ def _backward_op(
 
 
 @_backward_op.register_fake
-def _(
-    _g_h: Tensor,
-    _g_next: Tensor,
-    _g_c: Tensor,
-    gates: Tensor,
-    c: Tensor,
-    _s: Tensor,
-    _activation: int,
-) -> tuple[Tensor, Tensor]:
+def _(*arguments: Any) -> tuple[Tensor, Tensor]:
+    _, _, _, gates, c, _, _ = arguments
     return torch.empty_like(gates), torch.empty_like(c)
 
 

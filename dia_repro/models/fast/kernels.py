@@ -1,9 +1,9 @@
 """Passes over a block's activations on a CPU, each reading what it needs once.
 
-All take the addresses of float32 arrays (`…_at`), since making an array of a tensor costs more than
-a small pass does. `shape` is that of the activations, (B, P, C): images, pixels, channels, channels
-last and contiguous. Statistics and BN's own vectors are (C,), vectors of an image (B, C). `bn_at`
-is the address of each of BN's vectors: mean, 1/√(variance + ε), γ and δ.
+All take the addresses of float32 arrays (`places`, `…_at`), since making an array of a tensor costs
+more than a small pass does. `shape` is that of the activations, (B, P, C): images, pixels,
+channels, channels last and contiguous. Statistics and BN's own vectors are (C,), vectors of an
+image (B, C). `bn_at` is the address of each of BN's vectors: mean, 1/√(variance + ε), γ and δ.
 
 Values that are not finite go through as in torch: relu(nan) is nan. Sums go image by image, so
 results do not depend on the number of threads.
@@ -82,22 +82,20 @@ def vectors(addresses: Any, channels: Any) -> Any:
 
 @compiled
 def moments(
-    shape: Shape,
-    u_at: int,
-    running_at: tuple[int, int],
-    momentum: float,
-    eps: float,
-    pooled_at: int,
-    bn_at: Addresses,
+    shape: Shape, places: tuple[int, ...], bn_at: Addresses, momentum: float, eps: float
 ) -> None:
     """Means over pixels; BN's mean and 1/√(variance + ε) over images and pixels.
 
     Moves BN's running mean and variance. Deviations are summed from the first pixel's value: no
     cancellation where the mean is large.
+
+    Args:
+        places: addresses of u, BN's running mean and variance, and the means over pixels, (B, C).
     """
     images, pixels, channels = shape
+    u_at, running_mean_at, running_var_at, pooled_at = places
     u, pooled = at(u_at, shape), at(pooled_at, (images, channels))
-    running_mean, running_var = at(running_at[0], channels), at(running_at[1], channels)
+    running_mean, running_var = at(running_mean_at, channels), at(running_var_at, channels)
     mean, inverse, _, _ = vectors(bn_at, channels)
     squares = np.empty((images, channels), np.float32)
     start = u[0, 0].copy()
@@ -129,17 +127,20 @@ def moments(
 @compiled
 def add(
     shape: Shape,
-    u_at: int,
+    places: tuple[int, ...],
     bn_at: Addresses,
-    h_at: int,
     scaled: bool,
-    x_at: int,
     added: bool,
     relu: bool,
-    y_at: int,
 ) -> None:
-    """Y = [relu]([x +] [h ·] BN(u)), with h (B, C) where `scaled`."""
+    """Y = [relu]([x +] [h ·] BN(u)).
+
+    Args:
+        places: addresses of u, of h (B, C), read where `scaled`, of x, read where `added`, and
+            of y.
+    """
     images, pixels, channels = shape
+    u_at, h_at, x_at, y_at = places
     u, x, y = at(u_at, shape), at(x_at, shape), at(y_at, shape)
     h = np.ones((images, channels), np.float32)
     if scaled:
@@ -162,22 +163,16 @@ def add(
 
 
 @compiled
-def add_backward(
-    shape: Shape,
-    g_at: int,
-    y_at: int,
-    u_at: int,
-    bn_at: Addresses,
-    relu: bool,
-    g_x_at: int,
-    sums_at: int,
-    g_h_at: int,
-) -> None:
+def add_backward(shape: Shape, places: tuple[int, ...], bn_at: Addresses, relu: bool) -> None:
     """Gradients of x (before the ReLU) and of h; of each image Σg and Σg·(u - μ), (2, B, C).
 
     Without a ReLU the gradient of x is g, and is not written.
+
+    Args:
+        places: addresses of g, y and u, and of the results: gradient of x, sums, gradient of h.
     """
     images, pixels, channels = shape
+    g_at, y_at, u_at, g_x_at, sums_at, g_h_at = places
     g, y, u, g_x = at(g_at, shape), at(y_at, shape), at(u_at, shape), at(g_x_at, shape)
     sums, g_h = at(sums_at, (2, images, channels)), at(g_h_at, (images, channels))
     mean, inverse, weight, bias = vectors(bn_at, channels)
@@ -205,11 +200,8 @@ def add_backward(
 @compiled
 def norm_backward(
     shape: Shape,
-    g_x_at: int,
-    u_at: int,
+    places: tuple[int, ...],
     bn_at: Addresses,
-    sums_at: int,
-    image_at: tuple[int, int, int],
     scaled: bool,
     g_at: tuple[int, int, int],
 ) -> None:
@@ -219,18 +211,19 @@ def norm_backward(
     projection on BN's input.
 
     Args:
-        image_at: of means of u over pixels, h and g_pooled, (B, C); h and g_pooled are read only
-            where `scaled`.
+        places: addresses of g_x, u and the sums of `add_backward`; of means of u over pixels, h
+            and g_pooled, (B, C); h and g_pooled are read only where `scaled`.
         g_at: of the gradients.
     """
     images, pixels, channels = shape
+    g_x_at, u_at, sums_at, pooled_at, h_at, g_pooled_at = places
     g_x, u, g_u = at(g_x_at, shape), at(u_at, shape), at(g_at[0], shape)
     g_weight, g_bias = at(g_at[1], channels), at(g_at[2], channels)
     sums, vector = at(sums_at, (2, images, channels)), (images, channels)
-    pooled = at(image_at[0], vector)
+    pooled = at(pooled_at, vector)
     h, g_pooled = np.ones(vector, np.float32), np.zeros(vector, np.float32)
     if scaled:
-        h, g_pooled = at(image_at[1], vector), at(image_at[2], vector)
+        h, g_pooled = at(h_at, vector), at(g_pooled_at, vector)
     mean, inverse, weight, _ = vectors(bn_at, channels)
     count = images * pixels
     shift, tilt = np.empty(channels, np.float32), np.empty(channels, np.float32)
@@ -254,35 +247,22 @@ def norm_backward(
 
 
 @compiled
-def gates_backward(
-    shape: Shape,
-    g_at: tuple[int, int, int],
-    gates_at: int,
-    kept_at: tuple[int, int],
-    d_at: int,
-    g_c_before_at: int,
-    activation: int,
-) -> None:
-    """Backward of eq. 1's elementwise part, (B, C) each.
+def gates_backward(shape: Shape, places: tuple[int, ...], activation: int) -> None:
+    """Backward of eq. 1's elementwise part.
 
     Args:
-        g_at: of the gradients of h_t from its own block and from the next one, and of c_t from
-            the next one.
-        gates_at: of σ(i), σ(f), tanh(g), σ(o), (B, 4C).
-        kept_at: of c_{t-1}, and of the output activation of c_t.
-        d_at: of the result, the gradient before the gates' activations, (B, 4C).
-        g_c_before_at: of the result for c_{t-1}.
+        places: addresses, (B, C) each but for (*), (B, 4C): of the gradients of h_t from its own
+            block and from the next one, and of c_t from the next one; of σ(i), σ(f), tanh(g) and
+            σ(o) (*); of c_{t-1}, and the output activation of c_t; of the results, which are the
+            gradients before the gates' activations (*) and of c_{t-1}.
         activation: a value of `gates.ACTIVATIONS`.
     """
     images, _, channels = shape
-    vector = (images, channels)
-    gates, d = at(gates_at, (images, 4 * channels)), at(d_at, (images, 4 * channels))
-    g_h, g_next, g_c = at(g_at[0], vector), at(g_at[1], vector), at(g_at[2], vector)
-    c_before, s, g_c_before = (
-        at(kept_at[0], vector),
-        at(kept_at[1], vector),
-        at(g_c_before_at, vector),
-    )
+    vector, of_gates = (images, channels), (images, 4 * channels)
+    g_h_at, g_next_at, g_c_at, gates_at, c_at, s_at, d_at, g_c_before_at = places
+    g_h, g_next, g_c = at(g_h_at, vector), at(g_next_at, vector), at(g_c_at, vector)
+    gates, c_before, s = at(gates_at, of_gates), at(c_at, vector), at(s_at, vector)
+    d, g_c_before = at(d_at, of_gates), at(g_c_before_at, vector)
     one = np.float32(1)
     for b in prange(images):
         for k in range(channels):

@@ -67,10 +67,8 @@ class _Normalised:
         if bn.training:
             self.pooled = u.new_empty(images, channels)
             self.bn = torch.empty_like(bias), torch.empty_like(bias), weight, bias
-            (pooled,) = _at(self.pooled)
-            self.kernels.moments(
-                self.shape, *_at(u), _at(*running), bn.momentum, bn.eps, pooled, _at(*self.bn)
-            )
+            places = _at(u, *running, self.pooled)
+            self.kernels.moments(self.shape, places, _at(*self.bn), bn.momentum, bn.eps)
         else:
             self.bn = running[0], (running[1] + bn.eps).rsqrt(), weight, bias
 
@@ -87,9 +85,8 @@ class _Normalised:
         # Any address will do for what is not read.
         scale = self.u if self.h is None else self.h
         shortcut = self.u if x is None else _channels_last(x)
-        u_at, h_at, x_at, y_at = _at(self.u, scale, shortcut, y)
-        scaled, added = h is not None, x is not None
-        self.kernels.add(self.shape, u_at, _at(*self.bn), h_at, scaled, x_at, added, relu, y_at)
+        places, which = _at(self.u, scale, shortcut, y), (h is not None, x is not None, relu)
+        self.kernels.add(self.shape, places, _at(*self.bn), *which)
         return y
 
     def add_backward(self, g: Tensor, y: Tensor, *, relu: bool) -> tuple[Tensor, Tensor]:
@@ -98,31 +95,19 @@ class _Normalised:
         self.g_x = torch.empty_like(self.u) if relu else g
         self.sums = self.u.new_empty(2, *self.pooled.shape)
         g_h = torch.empty_like(self.pooled)
-        results = _at(self.g_x, self.sums, g_h)
-        self.kernels.add_backward(self.shape, *_at(g, y, self.u), _at(*self.bn), relu, *results)
+        places = _at(g, y, self.u, self.g_x, self.sums, g_h)
+        self.kernels.add_backward(self.shape, places, _at(*self.bn), relu)
         return self.g_x, g_h
 
     def backward(self, g_pooled: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of u, γ and δ, from `add_backward`'s and, with h, from that of GAP(BN(u))."""
         pooled = self.pooled
         h, g_pooled = (pooled if t is None else t.contiguous() for t in (self.h, g_pooled))
-        results = (
-            torch.empty_like(self.u),
-            torch.empty_like(self.bn[0]),
-            torch.empty_like(self.bn[0]),
-        )
-        g_x_at, u_at, sums_at = _at(self.g_x, self.u, self.sums)
-        of_images = _at(pooled, h, g_pooled)
-        self.kernels.norm_backward(
-            self.shape,
-            g_x_at,
-            u_at,
-            _at(*self.bn),
-            sums_at,
-            of_images,
-            self.h is not None,
-            _at(*results),
-        )
+        mean = self.bn[0]
+        results = torch.empty_like(self.u), torch.empty_like(mean), torch.empty_like(mean)
+        given = _at(self.g_x, self.u, self.sums, pooled, h, g_pooled)
+        scaled = self.h is not None
+        self.kernels.norm_backward(self.shape, given, _at(*self.bn), scaled, _at(*results))
         del self.g_x  # autograd, now its only owner, adds the branch's gradient to it in place
         return results
 
