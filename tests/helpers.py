@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import md5
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,8 +21,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dia_repro
 from dia_repro.cli.main import main
 from dia_repro.data import DataChoice
+from dia_repro.data.dataset import Dataset, Images
+from dia_repro.data.sources.digits import load_digits
 from dia_repro.data.sources.folder import choose_folder
 from dia_repro.execution import forkserver
 from dia_repro.experiments.names import DataLocation
@@ -103,13 +106,20 @@ def _run(
 
 
 class Program:
-    """A program in a session of its own, forked like a command; used like a `subprocess.Popen`."""
+    """A program in a session of its own, forked like a command; used like a `subprocess.Popen`.
 
-    def __init__(self, module: str, *arguments: str, cwd: Path, **environment: str) -> None:
+    Args:
+        log: path of the file that is its standard error, if another one than that which is read.
+    """
+
+    def __init__(
+        self, module: str, *arguments: str, cwd: Path, log: str = "", **environment: str
+    ) -> None:
         self._folder = TemporaryDirectory()
-        self._outputs = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        folder = Path(self._folder.name)
+        self._outputs = [folder / "stdout", Path(log or folder / "stderr")]
         # What libraries read when they are loaded has an effect in a new process alone.
-        plain = all(name.startswith("DIA_REPRO_") for name in environment)
+        plain = all(name.startswith(("DIA_REPRO_", "AWS_", "TMPDIR")) for name in environment)
         self._process = forkserver.CONTEXT.Process(
             target=_command,
             args=(module, arguments, cwd, clean_environment(**environment), self._outputs, plain),
@@ -168,7 +178,7 @@ def _command(
     os.environ.clear()
     os.environ.update(environment)
     for number, path in enumerate(outputs, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY), number)
     tempfile.tempdir = None  # of the process that it was forked from
     sys.argv = ["dia-repro", *arguments]
     nested.forget()
@@ -185,6 +195,17 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """This process's environment without settings of dia-repro's own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DIA_REPRO_")}
     return {**kept, **extra}
+
+
+def copy_package(folder: Path) -> Path:
+    """Copy the package into a folder, to be changed there, and return the copy.
+
+    With what Python and numba have compiled, which is what a changed copy needs longest for. Files
+    that another test's process is writing there have names of their own.
+    """
+    unfinished = shutil.ignore_patterns("*.pyc.*", "*.tmp.*")
+    package = Path(dia_repro.__file__).parent
+    return Path(shutil.copytree(package, folder / package.name, ignore=unfinished))
 
 
 def can_mount() -> bool:
@@ -210,6 +231,15 @@ def with_mounts(*mounts: str) -> list[str]:
 def read_only(folder: Path) -> str:
     """The shell command that makes a folder read-only, for `with_mounts`."""
     return f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+
+
+def few_digits(training: int, test: int) -> Dataset:
+    """The first of the digits, for tests that ask nothing of what is learned."""
+    whole = load_digits()
+    train = Images(whole.train.pixels[:training], whole.train.labels[:training])
+    return replace(
+        whole, train=train, test=Images(whole.test.pixels[:test], whole.test.labels[:test])
+    )
 
 
 def one_line(text: str) -> bool:

@@ -1,13 +1,12 @@
-"""An attention kind of one's own, as the README shows it, in the files of a user's folder."""
+"""The attention kind of docs/own-attention.md, in the files of a user's folder."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("\n## An attention kind or an artifact of your own\n")[1].split("\n## ")[0]
-UNIT, ARTIFACT = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+PAGE = (Path(__file__).parents[1] / "docs" / "own-attention.md").read_text(encoding="utf-8")
+UNIT, ARTIFACT, _ = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 TEST = """import torch
 from dia_repro.models import build
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,10 +15,9 @@ import pytest
 import dia_repro
 from dia_repro.errors import ABSENT
 from dia_repro.plugins import VARIABLE
-from tests.helpers import Result, clean_environment, cli
-from tests.own_kind import ARTIFACT, SECTION, TEST, UNIT, write_eca
+from tests.helpers import Result, clean_environment, cli, copy_package, write_folder
+from tests.own_kind import ARTIFACT, PAGE, TEST, UNIT, write_eca
 
-PACKAGE = Path(dia_repro.__file__).parent
 SMALL = ARTIFACT.replace("(20, 56)", "(11,)")
 CONTROL = '''"""A control: DIANet20."""
 from dia_repro.artifacts.networks import resnet
@@ -50,18 +48,21 @@ def shown(mine: Path, *arguments: str) -> dict[tuple[str, str], str]:
 
 @pytest.mark.slow
 def test_eca_is_trained_next_to_table_5_by_one_command(mine: Path) -> None:
-    assert "dia-repro run table5 --attention eca:kernel=5" in SECTION
-    attention = ("--attention", "eca:kernel=5")
-    done = train(mine, "run", "table5", *attention, "--only", "ResNet83", *QUICK)
+    assert "dia-repro run table5 --attention eca:kernel=5" in PAGE
+    write_folder(mine.parent / "pets", {"train": 8, "val": 4})
+    data = ("--dataset", "folder:pets", "--image-size", "8")
+    chosen = ("table5", "--attention", "eca:kernel=5", *data)
+    done = train(mine, "run", *chosen, "--only", "ResNet83", *QUICK)
     assert done.returncode == 0, done.stderr
-    cells = shown(mine, "table5", *attention)
+    cells = shown(mine, *chosen)
     trained = {column for (row, column), top1 in cells.items() if top1}
     assert trained == {"SENet", "DIANet", "ECA kernel=5"}
-    report = train(mine, "report", "table5", *attention, "--epochs", "1")
+    report = train(mine, "report", *chosen, "--epochs", "1")
     assert report.returncode == 0, report.stderr
     assert "ECA kernel=5" in (mine.parent / "tables" / "table5.md").read_text()
     assert "ECA kernel=5" in (mine.parent / "report.html").read_text()
-    explained = train(mine, "explain", "table5", "ECA", "83", *attention, "--epochs", "1")
+    artifact, *options = chosen
+    explained = train(mine, "explain", artifact, "ECA", "83", *options, "--epochs", "1")
     assert "eca kernel=5" in explained.stdout
 
 
@@ -96,8 +97,7 @@ def test_a_kind_without_its_plugin_is_one_line(tmp_path: Path) -> None:
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
     """Return a copy of the package, to change."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    return Path(shutil.copytree(PACKAGE, tmp_path / "dia_repro", ignore=ignored))
+    return copy_package(tmp_path)
 
 
 def python(scratch: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The results that the repository holds: made of the runs beside them by the README's commands."""
+"""The repository's results are those of its runs, by the commands in docs/results.md."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import all_runs, run_detail, spec_json
 from dia_repro.results.schema import State
 from tests.helpers import cli
-from tests.test_readme import README, ROOT
+from tests.test_readme import RESULTS, ROOT
 
 FOLDERS = ("tables", "figures")
 # What draws pictures, and the page that has them in it: others place a line elsewhere by a hair.
 DRAWN_BY = {"matplotlib": "3.11.2", "numpy": "2.4.6"}
 DRAWN = {".pdf", ".png", ".svg", ".html"}
-# Options of the claims in each of the README's tables, and the artifacts whose claims it has.
+# Options of the claims in each of the page's tables, and the artifacts whose claims it has.
 CLAIMS = {
     "demo": (("--protocol", "demo"), ("",)),
     "cifar10-jpeg": (("--dataset", "folder:cifar10-jpeg", "--epochs", "2"), ("table8", "figure6")),
@@ -31,7 +31,7 @@ CLAIMS = {
 
 
 def commands() -> list[list[str]]:
-    found = re.search(r"<!-- published -->\n```sh\n(.*?)```", README, re.DOTALL)
+    found = re.search(r"<!-- published -->\n```sh\n(.*?)```", RESULTS, re.DOTALL)
     assert found is not None
     lines = found[1].replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True) for line in lines]
@@ -72,7 +72,7 @@ def test_tables_and_figures_are_those_of_the_runs_byte_for_byte(folder: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
-def test_the_readmes_verdicts_are_those_of_the_runs(name: str, folder: Path) -> None:
+def test_published_verdicts_are_those_of_the_runs(name: str, folder: Path) -> None:
     options, artifacts = CLAIMS[name]
     done = cli("claims", *options, "--format", "json", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_the_readmes_verdicts_are_those_of_the_runs(name: str, folder: Path) -> 
         f"| {one['text']} | {one['verdict']} | {describe_evidence(one).replace(chr(10), ': ')} |"
         for one in chosen.values()
     ]
-    table = README.split(f"<!-- claims: {name} -->\n")[1].split("\n\n")[0].splitlines()
+    table = RESULTS.split(f"<!-- claims: {name} -->\n")[1].split("\n\n")[0].splitlines()
     assert table[2:] == rows, "\n".join(["it should be:", *rows])
 
 

@@ -1,4 +1,4 @@
-"""What the README shows and says runs, and is as it says."""
+"""What the README and the pages in docs/ show runs, and is as they say."""
 
 from __future__ import annotations
 
@@ -16,13 +16,31 @@ from dia_repro.cli.reference import reference
 from tests.helpers import cli
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
+}
+README, RESULTS = PAGES["README.md"], PAGES["docs/results.md"]
+BLOCKS = re.findall(r"```python\n(.*?)```", "\n".join(PAGES.values()), re.DOTALL)
+LONGEST = 170  # lines of the README: a stranger reads no more
 
 
-def section(heading: str) -> str:
-    """From a heading to the next one."""
-    return README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", PAGES[page]):
+        address, _, heading = (target[0] or target[1]).partition("#")
+        if address.startswith("http"):
+            continue
+        path = ((ROOT / page).parent / address).resolve() if address else ROOT / page
+        assert path.exists(), address
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in anchors, (address, heading)
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "register_" not in block])
@@ -39,7 +57,7 @@ def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_the_quick_tour_runs_line_by_line(tmp_path: Path) -> None:
-    found = re.search(r"<!-- tour -->\n```sh\n(.*?)```", section("Quick tour"), re.DOTALL)
+    found = re.search(r"<!-- tour -->\n```sh\n(.*?)```", PAGES["docs/tutorial.md"], re.DOTALL)
     assert found is not None
     lines = found[1].splitlines()
     assert len(lines) > 5
@@ -82,7 +100,7 @@ def test_every_command_is_in_the_reference_once() -> None:
 def test_symptoms_are_messages_of_the_program() -> None:
     package = Path(dia_repro.__file__).parent
     sources = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
-    symptoms = re.findall(r"^\| `(.*?)`", section("Troubleshooting"), re.MULTILINE)
+    symptoms = re.findall(r"^\| `(.*?)`", PAGES["docs/troubleshooting.md"], re.MULTILINE)
     assert len(symptoms) > 10
     for symptom in symptoms:
         # A figure in a message is written where it is made.

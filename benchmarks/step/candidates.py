@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.step.images import image_files, packed_dataset, random_images
-from benchmarks.step.reference import ReferenceLoop
 from dia_repro.experiments.spec import Spec
 from dia_repro.training.captured import CapturedStep
 from dia_repro.training.step import TrainingStep
@@ -76,6 +75,8 @@ def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
         return _from_files(task), wait, f"decoded by {task.threads}"
     dataset = random_images(task.spec, task.training_images, task.test_images)
     if task.mode is Mode.REFERENCE:
+        from benchmarks.step.reference import ReferenceLoop  # brings torchvision
+
         return ReferenceLoop(task.spec, dataset, device).steps(), wait, "reference"
     trainer = Trainer(task.spec, 0, dataset, device, task.threads)
     if task.mode is Mode.SYNTHETIC_AMP:

@@ -10,7 +10,6 @@ import torch
 from benchmarks.photographs import write_photographs
 from dia_repro.data.dataset import Dataset, Images, StreamedDataset
 from dia_repro.data.image_folder import scan
-from dia_repro.data.packing import Job, pack
 from dia_repro.experiments.spec import Spec
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -47,5 +46,7 @@ def image_files(
 
 def packed_dataset(files: StreamedDataset, target: Path, workers: int) -> StreamedDataset:
     """Pack the same images into a folder, and return them from there."""
+    from dia_repro.data.packing import Job, pack  # brings torchvision
+
     packed, _ = pack(Job(files, target, PACKED_SIDE, PACKED_QUALITY, workers))
     return replace(files, train=packed.train, test=packed.test, packed=True)

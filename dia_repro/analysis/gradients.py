@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -105,4 +105,4 @@ def records_of(database: Database, run_id: int) -> dict[int, list[Record]]:
     parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
     with database.translated():
         found = gradient_records(parts)
-    return {epochs: [asdict(record) for record in stages] for epochs, stages in found.items()}
+    return {epochs: [vars(record) for record in stages] for epochs, stages in found.items()}

@@ -9,6 +9,7 @@ from dia_repro.artifacts.metrics import METRICS, Contribution, contributions
 from dia_repro.artifacts.table import Cell, Entry, TableArtifact, TableValue
 from dia_repro.experiments.names import Precision
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database, one_state
 from dia_repro.results.histories import History, histories
@@ -41,7 +42,7 @@ class Experiment:
     Attributes:
         precision_said: whether a command has to name the precision to get this very spec on
             any machine; else it is the default with and without a GPU.
-        runs: all there are, by seed.
+        runs: those of the seeds that are shown, by seed.
     """
 
     entry: Entry
@@ -132,14 +133,14 @@ class Findings:
     @property
     def needed(self) -> int:
         """Return the number of runs of a complete artifact."""
-        return len({one.spec.spec_id for one in self.experiments.values()}) * self.value.seeds
+        return len({one.spec.spec_id for one in self.experiments.values()}) * len(self.value.seeds)
 
     @property
     def done(self) -> int:
         """Return how many of those have a result: they finished, or diverged."""
         by_spec = {one.spec.spec_id: one for one in self.experiments.values()}.values()
         with_result = (sum(r.run.state in DONE for r in one.runs) for one in by_spec)
-        return sum(min(count, self.value.seeds) for count in with_result)
+        return sum(with_result)
 
     @property
     def state(self) -> str:
@@ -160,7 +161,8 @@ def gather(database: Database, value: TableValue) -> Findings:
     experiments = {}
     for entry in value.artifact.entries:
         spec = value.specs[entry.row, entry.column]
-        by_seed = sorted(found[spec.spec_id], key=lambda run: run.seed)
+        shown = (run for run in found[spec.spec_id] if value.seeds.shows(run.seed))
+        by_seed = sorted(shown, key=lambda run: run.seed)
         behind = tuple(RunBehind(run, known[run.id]) for run in by_seed)
         said = precision_said(entry, value.request)
         experiments[entry.row, entry.column] = Experiment(entry, spec, said, behind)
@@ -175,14 +177,14 @@ def explain(
     entry: Entry,
     *,
     metric: str | None = None,
-    seeds: int | None = None,
+    seeds: Seeds | None = None,
 ) -> Explanation:
     """Return where the values of a network in an artifact come from, as a table shows them.
 
     Args:
         entry: the network, one that the artifact shows.
         metric: one of its values, by name or part of it; None for all.
-        seeds: how many seeds a cell should have at least.
+        seeds: as of `TableArtifact.compute`.
 
     Raises:
         UnknownCellError: no value of the network is called `metric`.

@@ -14,6 +14,7 @@ from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table4 import TABLE4
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.experiments.describe import describe_data
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.results.database import Database, one_state
 
 TABLES: tuple[TableArtifact, ...] = (TABLE3, TABLE4, TABLE5)
@@ -73,7 +74,7 @@ class Sizes:
 
 
 @one_state
-def sizes(database: Database, wanted: Wanted, seeds: int | None = None) -> Sizes:
+def sizes(database: Database, wanted: Wanted, seeds: Seeds | None = None) -> Sizes:
     """Tables 3 to 5 under the one request that most of their runs answer."""
     request = best_covered_by_all(TABLES, database, wanted)
     values = tuple(table.compute(database, request, seeds) for table in TABLES)

@@ -22,6 +22,7 @@ from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.backbones import ImpossibleNetworkError
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request, choose_data, make_spec
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database, one_state
@@ -238,26 +239,33 @@ class TableArtifact:
         return usual if self.specs(usual) == self.specs(request) else request
 
     @one_state
-    def compute(self, database: Database, request: Request, seeds: int | None = None) -> TableValue:
+    def compute(
+        self, database: Database, request: Request, seeds: Seeds | None = None
+    ) -> TableValue:
         """Return the table from what the database holds.
 
         Args:
             request: protocol, precision and data: only runs of exactly these specs count.
-            seeds: how many seeds a cell should have at least, from seed 0 on; it should have
-                those of any other cell, too.
+            seeds: those that a cell should have at least; it should have those of any other
+                cell, too, unless they were chosen: then runs of other seeds are left out.
         """
         request = self.as_usual(request)
         specs = self.specs(request)
-        found = runs_of(database, (spec.spec_id for spec in specs.values()))
-        expected = max(seeds or 1, *(run.seed + 1 for runs in found.values() for run in runs), 1)
-        mixed = mixed_environments(database, found)
+        everything = runs_of(database, (spec.spec_id for spec in specs.values()))
+        asked = seeds or Seeds(())
+        found = {
+            spec_id: tuple(run for run in runs if asked.shows(run.seed))
+            for spec_id, runs in everything.items()
+        }
+        expected = asked.joined(run.seed for runs in found.values() for run in runs)
+        mixed = mixed_environments(database, found, asked.numbers if asked.chosen else None)
         if other := _other_seeds(found.values()):
             mixed.between["seeds"] = other
         cells = tuple(
             cell
             for entry in self.entries
             if entry.shown
-            for cell in self._entry_cells(entry, specs, found, expected, request.protocol)
+            for cell in self._entry_cells(entry, specs, found, len(expected), request.protocol)
         )
         return TableValue(self, request, specs, expected, cells, mixed)
 
@@ -317,14 +325,14 @@ class TableValue:
 
     Attributes:
         specs: the experiment at each (row, column).
-        seeds: how many a cell should have.
+        seeds: those that a cell should have; runs of others are left out if they were chosen.
         mixed: environments, and seeds, that its runs differ in.
     """
 
     artifact: TableArtifact
     request: Request
     specs: dict[tuple[str, str], Spec]
-    seeds: int
+    seeds: Seeds
     cells: tuple[Cell, ...]
     mixed: Differences = field(default_factory=Differences)
 

@@ -39,8 +39,8 @@ def with_controls(
             else (claim, replace(one, verdict=Verdict.NOT_RUN))
             for claim, one in mine
         ]
-        nothing = all(one.verdict is Verdict.NOT_RUN for _, one in [*known, (None, verdict)])
-        sentence = "" if nothing or not known else f" {controls_sentence(known)}"
+        answered = any(one.verdict is not Verdict.NOT_RUN for _, one in known)
+        sentence = f" {controls_sentence(known)}" if answered else ""
         said.append(replace(verdict, reason=f"{verdict.reason}{sentence}"))
     return tuple(said)
 
@@ -49,7 +49,7 @@ def controls_sentence(known: Sequence[tuple[Claim, ClaimVerdict]]) -> str:
     """Return e.g. "Controls: SE diverges (4 of 4 networks): attention alone is not the reason.".
 
     Args:
-        known: questions of controls with their verdicts; one at least.
+        known: questions of controls with their verdicts; one at least has been run.
     """
     found: dict[str, list[str]] = defaultdict(list)
     open_: dict[Verdict, list[str]] = defaultdict(list)
@@ -61,9 +61,6 @@ def controls_sentence(known: Sequence[tuple[Claim, ClaimVerdict]]) -> str:
                 found[follows].append(f"{what} ({_counted(claim, verdict)})")
             case Verdict.UNDECIDED | Verdict.NOT_RUN as answer:
                 open_[answer].append(control.tried)
-    if len(open_[Verdict.NOT_RUN]) == len(known):
-        artifacts = dict.fromkeys(claim.artifact for claim, _ in known)
-        return f"Controls not run: {', '.join(artifacts)}."
     parts = [f"{', '.join(whats)}: {follows}" for follows, whats in found.items()]
     parts += [f"{answer}: {', '.join(tried)}" for answer, tried in open_.items() if tried]
     return f"Controls: {'; '.join(parts)}."

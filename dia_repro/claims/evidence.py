@@ -124,10 +124,11 @@ class ClaimRuns:
         means = None
         if accuracies and (seeds := row.differences):
             means = fmean(first[seed] for seed in seeds), fmean(second[seed] for seed in seeds)
+        labels = ", ".join(other.label for other in same)
         return replace(
             row,
             diverged=(self.diverged(*sides[0]), self.diverged(*sides[1])),
-            note=f"the same networks as {', '.join(one.label for one in same)}" if same else "",
+            note=f"the same networks as {labels}" if labels and row.differences else "",
             accuracies=means,
         )
 

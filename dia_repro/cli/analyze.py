@@ -197,7 +197,7 @@ def start(
     entries = chosen_entries(chosen, selection.only)
     specs = list(dict.fromkeys(entry.spec(request) for _, entry in entries))
     location = DataLocation(data, own.folder if own else None, selection.skip_damaged)
-    variation, seeds = Variation(init, rate, classes), range(selection.seeds or 1)
+    variation, seeds = Variation(init, rate, classes), selection.trained_seeds
     records = []
     with watch("Initial steps") as on_progress:
         for one in probe(specs, seeds, location, steps, machine.cores, machine.device, variation):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from dia_repro.execution.options import (
     DEFAULT_DATA,
@@ -17,6 +17,7 @@ from dia_repro.execution.options import (
     Device,
     Resources,
     Selection,
+    brief,
     flag,
 )
 
@@ -72,7 +73,7 @@ FormatOption = Annotated[
 ]
 # What some commands do without: annotate a parameter `Annotated[Selection, COUNTED]`, for example.
 EXPLAINED = frozenset(one.name for one in fields(Selection)) - {"only"}
-JUDGED = frozenset(one.name for one in fields(Selection)) - {"attention"}
+JUDGED = frozenset(one.name for one in fields(Selection)) - {"attention", "seeds"}
 COUNTED = frozenset({"only", "attention"})
 
 
@@ -116,13 +117,28 @@ def _options_of(group: type, kept: frozenset[str] | None) -> Iterator[inspect.Pa
             continue
         several = one.default == ()
         kind = list[str] | None if several else hints[one.name]
-        option = Option(flag(one.name), **one.metadata)
+        metadata = dict(one.metadata)
+        if parser := metadata.pop("parser", None):
+            metadata["parser"] = _explaining(parser)
+        option = Option(flag(one.name), **metadata)
         yield inspect.Parameter(
             one.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None if several else one.default,
             annotation=Annotated[kind, option],
         )
+
+
+def _explaining(parser: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser whose `ValueError` says why: click would only repeat the text."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return parser(text)
+        except ValueError as error:
+            raise BadParameter(f"{error}, not {brief(text)}") from error
+
+    return parsed
 
 
 def _frozen(value: Any) -> Any:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from dia_repro.results.database import Database
 
 V = TypeVar("V")
-Files = dict[str, bytes]  # by kind
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Pictures:
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
-        self._drawn: dict[Path, Future[Files]] = {}
+        self._drawn: dict[Path, Future[dict[str, bytes]]] = {}
 
     def draw(self, path: Path, how: Callable[[V], Figure], value: V) -> None:
         """Begin to draw a value.
@@ -70,8 +69,10 @@ class Pictures:
         Args:
             path: of its files, without a suffix.
         """
+        from dia_repro.rendering.images import draw
+
         with environment(SAFE_PATH):  # it may start a process
-            self._drawn[path] = self._pool.submit(_files, how, value)
+            self._drawn[path] = self._pool.submit(draw, how, value)
 
     def write(self) -> list[Path]:
         """Write every kind of file of each picture, and say so; gives their PNG files."""
@@ -102,13 +103,6 @@ def drawing() -> Iterator[Pictures]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _files(how: Callable[[V], Figure], value: V) -> Files:
-    from dia_repro.rendering.images import KINDS, to_bytes
-
-    figure = how(value)
-    return {kind: to_bytes(figure, kind) for kind in KINDS}
 
 
 def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
@@ -233,10 +227,12 @@ def _say_facts(artifact: str, facts: Sequence[str]) -> None:
 
 
 def _write_figure(path: Path, figure: Figure, csv: str) -> None:
-    _write(path, {**_files(lambda drawn: drawn, figure), "csv": csv.encode()})
+    from dia_repro.rendering.images import to_files
+
+    _write(path, {**to_files(figure), "csv": csv.encode()})
 
 
-def _write(path: Path, files: Files) -> Path:
+def _write(path: Path, files: dict[str, bytes]) -> Path:
     from dia_repro.rendering.files import write_bytes
 
     for kind, content in files.items():

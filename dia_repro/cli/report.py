@@ -188,8 +188,11 @@ def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
         image_size=data.image_size if data and data.content_hash is not None else None,
         attention=tuple(attention.text for attention in artifact.attention),
     )
-    explained = replace(selection, protocol=value.request.protocol)
-    whole = replace(explained, seeds=value.seeds if value.seeds > 1 else None)
+    seeds = value.seeds
+    explained = replace(
+        selection, protocol=value.request.protocol, seeds=seeds if seeds.chosen else None
+    )
+    whole = replace(explained, seeds=seeds if seeds.numbers != (0,) else None)
     alt = f"{artifact.label}. {artifact.paper.title}, from our runs"
     return Shown(
         findings,

@@ -159,7 +159,7 @@ def training_command(
     chosen = replace(
         selection,
         protocol=None if protocol is Protocol.PAPER else protocol,
-        seeds=None if value.seeds == 1 else value.seeds,
+        seeds=None if value.seeds.numbers == (0,) else value.seeds,
         only=(experiment.words,),
         precision=Precision(experiment.spec.precision) if experiment.precision_said else None,
     )

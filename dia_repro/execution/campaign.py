@@ -131,7 +131,7 @@ class Campaign:
             NoSuchNetworkError: no network has the words of `only`.
             BatchError: runs that would fail half-way through their first epoch.
         """
-        seeds = self.selection.seeds or 1
+        seeds = self.selection.trained_seeds
         runs = plan_runs(self._results, self.chosen, self.request, seeds, self.selection.only)
         for run in runs:
             if not run.done and run.training_images:

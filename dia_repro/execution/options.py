@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from dia_repro.errors import UsageError
 from dia_repro.execution import executors
 from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.seeds import METAVAR, Seeds
 
 Options = TypeVar("Options")
 
@@ -60,11 +61,12 @@ class Selection:
         "paper: its data and schedule, where runs are trained the default; demo: handwritten "
         "digits, minutes on a CPU. Results are shown of the one that the database has runs of."
     )
-    seeds: int | None = option(
-        "Number of seeds: each network is trained with seeds 0 to N-1, by default with 0 alone. "
-        "Of results: how many a cell should have at least; it should have those of any other, too.",
-        min=1,
-        max=1000,
+    seeds: Seeds | None = option(
+        "Seeds that each network is trained with: 5 are seeds 0 to 4, 5-9 and 0,3 (or 0-2,7) are "
+        "these alone; by default 0. Of results: 5 is how many a cell should have at least, and it "
+        "should have those of any other; 5-9 and 0,3 leave out the results of other seeds.",
+        parser=Seeds.of,
+        metavar=METAVAR,
     )
     only: tuple[str, ...] = option(
         "Only networks whose name has all these words, e.g. 'DIANet ResNet83'; may be repeated.", ()
@@ -98,6 +100,11 @@ class Selection:
         "Arithmetic of training; by default tf32 for the paper's protocol on a GPU, fp32 "
         "otherwise. Results are shown of the one that the database has most runs of, never mixed."
     )
+
+    @property
+    def trained_seeds(self) -> tuple[int, ...]:
+        """Seeds of the runs that a command trains."""
+        return (self.seeds or Seeds()).numbers
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,8 @@ def options_of(kind: type[Options], values: Any) -> Options:
     except ValidationError as error:
         wrong = error.errors()[0]
         name = ".".join(map(str, wrong["loc"])) or kind.__name__.lower()
-        raise UsageError(f"{name}: {wrong['msg']}, not {brief(wrong['input'])}") from error
+        why = wrong["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{name}: {why}, not {brief(wrong['input'])}") from error
     for one in fields(options) if is_dataclass(options) else ():
         _check_range(one.name, getattr(options, one.name), one.metadata)
     return options

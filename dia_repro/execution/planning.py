@@ -110,13 +110,13 @@ def plan_runs(
     database: Database,
     artifacts: Iterable[TableArtifact],
     request: Request,
-    seeds: int,
+    seeds: Sequence[int],
     only: Sequence[str] = (),
 ) -> list[PlannedRun]:
     """Each run that the artifacts need, once, in their order.
 
     Args:
-        seeds: runs of each spec, with seeds 0 to seeds - 1.
+        seeds: those that each spec is trained with.
         only: leave out networks whose names lack the words of all of these.
 
     Raises:
@@ -134,9 +134,7 @@ def plan_runs(
         by_seed = {run.seed: run for run in known[spec.spec_id]}
         images = entry.data(request).training_images or 0
         names = tuple(dict.fromkeys(needed_by[spec]))
-        planned += [
-            PlannedRun(names, images, spec, seed, by_seed.get(seed)) for seed in range(seeds)
-        ]
+        planned += [PlannedRun(names, images, spec, seed, by_seed.get(seed)) for seed in seeds]
     return planned
 
 

@@ -26,6 +26,7 @@ from dia_repro.training.environment import forget_settings
 from dia_repro.training.probing import check_shared, probe
 from dia_repro.training.store import Store
 
+LOCAL = "local"  # without it Ray joins any cluster that runs on this machine
 CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 120.0
 # Bytes of a temporary folder in which Ray's sockets have paths that are short enough.
@@ -142,7 +143,7 @@ def connect(address: str | None) -> Cluster:
     try:
         with _silent():  # it would say that it was told to be silent
             ray.init(
-                address=address,
+                address=address or LOCAL,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 include_dashboard=False if address is None else None,

@@ -120,7 +120,8 @@ def p_values(record: Record) -> str:
         return ""
     student = " (Student's t)" if record["test"].startswith("Student") else ""
     corrected = record["p_corrected"]
-    holm = "" if corrected is None else f", {_p(corrected).lstrip('=')} after Holm"
+    known = corrected is None or corrected == record["p"]
+    holm = "" if known else f", {_p(corrected).lstrip('=')} after Holm"
     return f"{_p(record['p'])}{student}{holm}"
 
 

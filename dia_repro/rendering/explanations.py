@@ -124,8 +124,11 @@ def to_people(explanation: Explanation, commands: Mapping[str, str]) -> Renderab
         commands: by spec_id.
     """
     own = explanation.own
-    environment = f"{protocol_name(explanation.value.request)} on {own.spec.data.dataset}"
-    title = f"{explanation.value.artifact.label}, {own.entry.label} ({environment})"
+    value = explanation.value
+    environment = f"{protocol_name(value.request)} on {own.spec.data.dataset}"
+    if value.seeds.named:
+        environment += f", {value.seeds.words}"
+    title = f"{value.artifact.label}, {own.entry.label} ({environment})"
     values = listing(VALUE_COLUMNS, [_value_texts(one) for one in explanation.values])
     parts: list[RenderableType] = [Text(title, style="bold"), Text(), values]
     for experiment in explanation.experiments:

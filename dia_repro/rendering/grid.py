@@ -224,9 +224,8 @@ def protocol_name(request: Request) -> str:
 
 
 def _notes(value: TableValue) -> tuple[str, ...]:
-    seeds = f"{value.seeds} seeds" if value.seeds > 1 else "1 seed"
     ours = (
-        f"Ours: {_conditions(value)}, {seeds}. "
+        f"Ours: {_conditions(value)}, {value.seeds.words}. "
         "best: highest test accuracy over epochs, which is what the authors report; "
         "last: after the last epoch; mean±standard deviation (runs), "
         "or (runs/seeds) where some are missing."

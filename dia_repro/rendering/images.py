@@ -12,14 +12,14 @@ import io
 import logging
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dia_repro.artifacts.networks import DIANET, ORIGINAL, SENET
 from dia_repro.errors import UsageError
@@ -60,6 +60,7 @@ check_settings()
 # Warnings are of the user's own settings, which are not used, and of caches that cannot be written.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
+V = TypeVar("V")
 KINDS = ("pdf", "png", "svg")
 STYLE = "assets/dia-repro.mplstyle"
 COLUMN_INCHES = 3.3  # of a paper with two columns
@@ -179,7 +180,9 @@ def frame(
 def fix_layout(figure: Figure) -> None:
     """Lay out a figure's panels once and for all, not anew for each file."""
     literal_texts(figure)
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     # Not "none": that would leave a placeholder, for which each file is drawn twice.
     figure.set_layout_engine(None)
     # The layout's solver adds up in an order that differs between processes, and with it the last
@@ -200,6 +203,16 @@ def literal_texts(figure: Figure) -> None:
         if text not in numbers:
             text.set_parse_math(False)
             text.set_text(visible(text.get_text()))
+
+
+def draw(how: Callable[[V], Figure], value: V) -> dict[str, bytes]:
+    """Return the files of a value's picture by kind; what a process that draws has to import."""
+    return to_files(how(value))
+
+
+def to_files(figure: Figure) -> dict[str, bytes]:
+    """Return a figure's files by kind."""
+    return {kind: to_bytes(figure, kind) for kind in KINDS}
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines
@@ -134,11 +133,12 @@ def _draw(
 
 def _draw_network(axes: Axes, one: NetworkLines, look: Look) -> None:
     if len(one.lines) > MOST_THIN:
-        points = pd.DataFrame(np.concatenate([line.points for line in one.lines]))
-        span = points.groupby(0)[1].agg(["min", "max"])
-        axes.fill_between(
-            span.index, span["min"], span["max"], color=look.colour, alpha=0.25, lw=0, zorder=2
-        )
+        when, figures = np.concatenate([line.points for line in one.lines]).T
+        epochs, group = np.unique(when, return_inverse=True)
+        least, most = np.full((2, len(epochs)), np.nan)
+        np.fmin.at(least, group, figures)
+        np.fmax.at(most, group, figures)
+        axes.fill_between(epochs, least, most, color=look.colour, alpha=0.25, lw=0, zorder=2)
     elif len(one.lines) > 1 or (one.lines and not one.finished):
         # One line with gaps, not one for each seed: matplotlib takes its time for every line.
         thin = np.concatenate([part for line in one.lines for part in (line.points, GAP)])
@@ -251,6 +251,8 @@ def _caption(learning: Learning) -> Iterator[str]:
         crowded = max(len(one.lines) for one in networks) > MOST_THIN
         seeds = f"Shade: span of seeds, where over {MOST_THIN}" if crowded else "Thin: one seed"
         yield f"{seeds}; thick: mean of those that finished ({span})."
+    if learning.value.seeds.named:
+        yield f"{learning.value.seeds.words.capitalize()}."
     if all(len(panel.networks) == 1 for panel in learning.panels) and len(counts) > 1:
         yield "Grey: the other rows."
     if _diverges(learning.panels):

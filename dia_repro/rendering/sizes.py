@@ -153,30 +153,31 @@ def place_label(axes: Axes, label: Annotation, taken: Sequence[Bbox]) -> Bbox:
     Returns:
         The label's own box, in pixels.
     """
-    from matplotlib.text import Text
-
     whole = axes.get_window_extent()
+    # Without its line, which may hide anything, and takes most of the time to measure.
+    line = label.arrowprops, label.arrow_patch
+    label.arrowprops = label.arrow_patch = None
 
     def moved(offset: tuple[float, float]) -> Bbox:
         across, _ = offset
         label.set(position=offset, ha="left" if across > 0 else "right" if across else "center")
-        label.get_window_extent()  # updates its position; with its line, which may hide anything
-        return Text.get_window_extent(label)
+        return label.get_window_extent()
 
     def cost(offset: tuple[float, float]) -> float:
         box = moved(offset)
         outside = box.width * box.height - _overlap(box, whole)
         return sum(_overlap(box, one) for one in taken) + 10 * outside
 
-    return moved(min(OFFSETS, key=cost))
+    box = moved(min(OFFSETS, key=cost))
+    label.arrowprops, label.arrow_patch = line
+    return box
 
 
 def _overlap(box: Bbox, other: Bbox) -> float:
     """Return the area that two boxes share."""
-    from matplotlib.transforms import Bbox
-
-    both = Bbox.intersection(box, other)
-    return both.width * both.height if both else 0.0
+    across = min(box.x1, other.x1) - max(box.x0, other.x0)
+    up = min(box.y1, other.y1) - max(box.y0, other.y0)
+    return across * up if across > 0 and up > 0 else 0.0
 
 
 def _caption(sizes: Sizes) -> Iterator[str]:
@@ -191,6 +192,9 @@ def _caption(sizes: Sizes) -> Iterator[str]:
         seeds = f"{low} seed" if low == high == 1 else f"{high} seeds, ± standard deviation"
         seeds = f"{low}–{seeds}" if low < high else seeds
         yield f"Filled: ours ({seeds}), the highest accuracy over epochs."
+    named = dict.fromkeys(value.seeds.words for value in sizes.values if value.seeds.named)
+    if named:
+        yield f"Ours: {'; '.join(named)}."
     if any(mark.diverged for mark in marks):
         yield "×: all runs diverged."
     yield "Grey lines: one network; r: of DIANet164."

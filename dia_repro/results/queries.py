@@ -186,10 +186,15 @@ class Differences:
     between: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def mixed_environments(database: Database, spec_ids: Iterable[str]) -> Differences:
+def mixed_environments(
+    database: Database, spec_ids: Iterable[str], seeds: Iterable[int] | None = None
+) -> Differences:
     """Return what differs between the runs of some specs that have a result.
 
     A clean checkout and an execution mode that are not known differ from none.
+
+    Args:
+        seeds: those of the runs; None for all.
     """
     columns = [getattr(ProvenanceRow, name) for name in ENVIRONMENT]
     chosen = (
@@ -198,6 +203,8 @@ def mixed_environments(database: Database, spec_ids: Iterable[str]) -> Differenc
         .where(RunRow.spec_id.in_(set(spec_ids)), RunRow.state.in_(DONE))
         .distinct()
     )
+    if seeds is not None:
+        chosen = chosen.where(RunRow.seed.in_(tuple(seeds)))
     with database.reading() as session:
         rows = [tuple(row) for row in session.execute(chosen)]
     found = Differences()

@@ -54,7 +54,7 @@ def fill(path: Path, specs: Iterable[Spec], fates: str) -> Database:
                     add(database, spec, seed, top1, state)
                 else:
                     ended.append(Course(spec, seed, top1, state, reason))
-    _write(database, ended)
+    record(database, ended)
     return database
 
 
@@ -82,7 +82,7 @@ def add(
     """A run with these test accuracies; its training loss is `loss` in every epoch."""
     course = Course(spec, seed, list(top1), state, reason, loss)
     if state is not State.RUNNING:
-        return _write(database, [course])[0]
+        return record(database, [course])[0]
     known = {spec.spec_id: spec.canonical_json()}
     run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
     lease = begin(database, run)
@@ -91,7 +91,7 @@ def add(
     return run
 
 
-def _write(database: Database, courses: Sequence[Course]) -> list[int]:
+def record(database: Database, courses: Sequence[Course]) -> list[int]:
     """The rows that their trainings would have left, in one transaction."""
     moment, numbers = now(), []
     with database.writing() as session:

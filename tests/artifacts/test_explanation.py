@@ -28,6 +28,7 @@ from dia_repro.execution.options import Selection
 from dia_repro.execution.requests import chosen_entries
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.rendering.explanations import EXPLANATION_FIELDS, explanation_records
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import all_runs, run_detail
@@ -252,7 +253,7 @@ def test_the_command_trains_this_very_spec_and_no_other(request_: Request, tmp_p
     """On a machine with a GPU and on one without."""
     empty = open_database(str(tmp_path / "runs.db"), create=False)
     for artifact, entry in ALL_ENTRIES:
-        found = explain(artifact, empty, request_, entry, seeds=2)
+        found = explain(artifact, empty, request_, entry, seeds=Seeds.of(2))
         for experiment in found.experiments:
             epochs = Selection(epochs=request_.epochs)
             text = training_command(found.value, experiment, epochs)

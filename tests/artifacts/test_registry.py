@@ -22,6 +22,7 @@ from dia_repro.rendering.grid import make_grid
 from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
+from tests.artifacts.courses import Course, record
 from tests.artifacts.test_table5 import DEMO, PAPER, add
 
 
@@ -61,8 +62,8 @@ def test_it_is_drawn_from_complete_and_from_empty_databases(
             assert to_markdown(grid)
             assert all(ord(character) < 128 for character in to_latex(grid))
             assert to_terminal(grid)
-            for spec in set(artifact.specs(request).values()):
-                add(database, spec, seed, [60.0, 50.0])
+            specs = set(artifact.specs(request).values())
+            record(database, [Course(spec, seed, [60.0, 50.0]) for spec in specs])
 
 
 @pytest.mark.slow

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from dia_repro.artifacts import ARTIFACTS, TableValue, UnknownArtifactError, choose
+from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.data import known_data
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import ResNetBackbone, Spec
+from dia_repro.rendering.grid import make_grid
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import State
@@ -107,15 +110,35 @@ def test_a_cell_lacks_the_seeds_that_another_has(database: Database) -> None:
     for seed in (0, 1, 2):
         add(database, specs["ResNet164", "SENet"], seed, [70.0])
         add(database, specs["ResNet164", "DIANet"], seed + 3, [71.0])
-    for seeds in (None, 2):
+    for seeds in (None, Seeds.of(2)):
         value = TABLE5.compute(database, PAPER, seeds)
         one = cell(value, row="ResNet164")
-        assert (value.seeds, one.n, one.n_expected, one.status) == (6, 3, 6, "partial")
+        assert (len(value.seeds), one.n, one.n_expected, one.status) == (6, 3, 6, "partial")
         assert value.mixed.between["seeds"] == ("0 1 2", "3 4 5")
-    assert TABLE5.compute(database, PAPER, 7).seeds == 7
+    assert TABLE5.compute(database, PAPER, Seeds.of(7)).seeds == Seeds.of(7)
     for seed in (3, 4, 5):
         add(database, specs["ResNet164", "SENet"], seed, [70.0])
     assert "seeds" not in TABLE5.compute(database, PAPER).mixed.between  # 3 of 6 says enough
+
+
+def test_chosen_seeds_are_shown_alone_and_named(database: Database) -> None:
+    """Runs of seeds 5 to 7 are complete without 0 to 4, which nothing asked for."""
+    spec = TABLE5.specs(PAPER)["ResNet83", "SENet"]
+    for seed, top1 in ((5, 70.0), (6, 72.0), (7, 80.0)):
+        add(database, spec, seed, [top1])
+    every, chosen = (
+        TABLE5.compute(database, PAPER),
+        TABLE5.compute(database, PAPER, Seeds.of("5,6")),
+    )
+    assert (cell(every).n, cell(every).status) == (3, "complete")
+    assert (cell(chosen).ours_mean, cell(chosen).n, cell(chosen).n_expected) == (71.0, 2, 2)
+    assert cell(chosen).runs == (1, 2)
+    assert any("seeds 5 to 7. " in note for note in make_grid(every).notes)
+    assert any("seeds 5 and 6. " in note for note in make_grid(chosen).notes)
+    assert gather(database, every).state == "partial"  # the other networks have none
+    assert gather(database, chosen).done == 2
+    lacking = TABLE5.compute(database, PAPER, Seeds.of("6-8"))
+    assert (cell(lacking).n, cell(lacking).n_expected, cell(lacking).status) == (2, 3, "partial")
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.FAILED, State.INTERRUPTED])

@@ -18,31 +18,40 @@ import pytest
 from dia_repro.analysis.gradients import distinct_labels
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.artifacts.figure6 import FIGURE6
-from dia_repro.execution.executors.local import LocalExecutor
-from dia_repro.execution.machine import Slots
+from dia_repro.execution import attempt
+from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.messages import Outcome
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.spec import ResNetBackbone
 from dia_repro.results.database import open_database
 from tests.artifacts.courses import add
-from tests.execution.tiny_runs import make_jobs, report
-from tests.helpers import Program, Result, cli, one_line
+from tests.execution.tiny_runs import make_jobs
+from tests.helpers import Program, Result, cli, few_digits, one_line
 
 FEW = ("--samples", "24", "--trees", "2")
+SHALLOW = 5  # the run of DIANet56: six layers a stage, and fifteen numbers in a panel
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with DIANet164 after one epoch, and Figure 6's networks after two."""
+    """A folder with DIANet164, Figure 6's networks and DIANet56 after epochs of one step."""
     folder = tmp_path_factory.mktemp("trained")
     specs = [
         spec
         for artifact, epochs in ((FIGURE5, 1), (FIGURE6, 2))
         for spec in artifact.specs(Request(Protocol.DEMO, epochs=epochs)).values()
     ]
-    database, orders = make_jobs(folder, specs, 1)
-    ended = LocalExecutor(database, Slots.on_cpu(2), report).run(orders)
-    assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
+    model = specs[0].model.model_copy(update={"backbone": ResNetBackbone(depth=56)})
+    specs.append(specs[0].model_copy(update={"model": model}))
+    database, jobs = make_jobs(folder, specs, 1)
+    assert jobs[-1].run_id == SHALLOW
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempt, "load", lambda *_: few_digits(64, 64))
+        for job in jobs:
+            ended = Attempt(job, lambda _: None, lambda: False).run()
+            assert ended.outcome is Outcome.FINISHED, ended
+    database.close()
     return folder
 
 
@@ -70,25 +79,26 @@ def gini(folder: Path, *arguments: str) -> Result:
 
 @pytest.mark.slow
 def test_it_draws_writes_keeps_and_answers_again_at_once(folder: Path) -> None:
-    done = gini(folder, "--format", "json")
+    command = ("--run", str(SHALLOW), "--format", "json")
+    done = gini(folder, *command)
     assert done.returncode == 0, done.stderr
     summaries = json.loads(done.stdout)
     assert len(summaries) == 9
-    assert {one["layers"] for one in summaries} == {18}
+    assert {one["layers"] for one in summaries} == {6}
     assert (folder / "figures" / "figure5.pdf").read_bytes().startswith(b"%PDF")
     assert (folder / "figures" / "figure5.png").read_bytes().startswith(b"\x89PNG")
     cells = list(csv.DictReader((folder / "figures" / "figure5.csv").open()))
-    assert len(cells) == 9 * 17 * 18 / 2
-    last = ("trained", "3", "18")
+    assert len(cells) == 9 * 5 * 6 / 2
+    last = ("trained", "3", "6")
     row = [one for one in cells if (one["states"], one["stage"], one["target"]) == last]
-    assert [int(one["source"]) for one in row] == list(range(1, 18))
+    assert [int(one["source"]) for one in row] == list(range(1, 6))
     assert max(float(one["value"]) for one in row) == 1
     assert sum(float(one["share"]) for one in row) == pytest.approx(1)
 
     kinds = ("pdf", "png", "svg")
     pictures = [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in kinds]
     shutil.rmtree(folder / "runs-checkpoints")  # no longer needed
-    again = gini(folder, "--format", "json")
+    again = gini(folder, *command)
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert pictures == [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in kinds]
 
@@ -115,7 +125,8 @@ def parts(folder: Path) -> dict[tuple[int, int], str]:
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_fitted_and_the_rest_is_done_later(folder: Path) -> None:
-    command = ("analyze", "gini", "--stage", "2", "--no-controls", "--samples", "60")
+    few = ("--no-controls", "--samples", "60", "--trees", "40")
+    command = ("analyze", "gini", "--stage", "2", *few)
     before = parts(folder)
     process = Program("dia_repro.cli.main", *command, cwd=folder)
     while len(parts(folder)) < len(before) + 2:

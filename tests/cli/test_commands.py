@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.cli import main as entry
 from dia_repro.cli.environment import own_command
 from dia_repro.data.sources.cifar import loader_of
+from dia_repro.execution import estimates
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
@@ -36,15 +38,23 @@ CELL_HEADER = (
 )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A working folder whose database has all of Table 5's demo runs, as if trained here."""
-    database = open_database(str(tmp_path / "runs.db"), create=True)
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that has all of Table 5's demo runs, as if trained here."""
+    path = tmp_path_factory.mktemp("filled") / "runs.db"
+    database = open_database(str(path), create=True)
     for number, spec in enumerate(TABLE5.specs(DEMO).values()):
         add(database, spec, 0, [90.0 + number, 89.0 + number], parameters=1_000_000 + number)
     database.close()
-    with sqlite3.connect(tmp_path / "runs.db") as connection:
+    with sqlite3.connect(path) as connection:
         connection.execute("update provenance set device = ?", (device_name(torch.device("cpu")),))
+    return path
+
+
+@pytest.fixture
+def folder(filled: Path, tmp_path: Path) -> Path:
+    """Return a working folder with that database."""
+    shutil.copy(filled, tmp_path)
     return tmp_path
 
 
@@ -216,11 +226,11 @@ def small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attributes = write_cifar(tmp_path / "data", loader_of("cifar100"))
     small = type("Small", (loader_of("cifar100"),), attributes)
     monkeypatch.setattr(datasets, "CIFAR100", small)
+    monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 1e-3)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["dia-repro", "run", "table5", "--device", "cpu"])
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_cifar")
 def test_long_runs_on_a_cpu_need_somebody_to_ask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -232,7 +242,6 @@ def test_long_runs_on_a_cpu_need_somebody_to_ask(
     assert not (tmp_path / "runs.db").exists()
 
 
-@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_cifar")
 def test_somebody_who_says_no_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dia_repro.execution import estimates
 from tests.fuzz.commands import run_command
 from tests.helpers import cli, one_line
 
@@ -18,7 +19,8 @@ DEMO = ("--protocol", "demo")
     [
         (["run", "tabel5", *DEMO], 2, "did you mean 'table5'?"),
         (["run", "table5", "--seeds", "0", *DEMO], 2, "--seeds"),
-        (["run", "table5", "--seeds", "many", *DEMO], 2, "--seeds"),
+        (["run", "table5", "--seeds", "many", *DEMO], 2, "--seeds': seeds are a number"),
+        (["plan", "table5", "--seeds", "9-5", *DEMO], 2, "--seeds': a range of seeds begins"),
         (["run", "table5", "--jobs", "0", *DEMO], 2, "--jobs"),
         (["plan", "table5", "--price", "inf", *DEMO], 2, "--price"),
         (["run", "table5", "--protocol", "dmo"], 2, "'paper', 'demo'"),
@@ -84,12 +86,12 @@ def test_settings_come_from_the_environment_unless_a_flag_says_otherwise(tmp_pat
     assert "here/cifar-10-batches-py" in result.stderr
 
 
-@pytest.mark.slow
 def test_no_gpu_and_the_papers_protocol_tell_the_cost_and_how_to_get_the_data(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = cli("run", "table5", "--device", "cpu", cwd=tmp_path)
-    assert result.returncode == 3
+    monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 0.1)
+    result = run_command("run", "table5", "--device", "cpu", cwd=tmp_path)
+    assert result.code == 3
     cost, complaint = result.stderr.strip().splitlines()
     assert "the 8 runs would take about" in cost
     assert " h (" in cost

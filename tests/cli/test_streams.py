@@ -6,6 +6,7 @@ import os
 import pty
 import resource
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
-from tests.helpers import clean_environment, write_folder
+from tests.helpers import Program, clean_environment, write_folder
 
 COMMAND = f"{sys.executable} -m dia_repro"
 
@@ -37,8 +38,19 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-@pytest.mark.parametrize(("words", "code"), [("show table5", 0), ("show nothing", 2)])
+ALL_CLOSED = ">&- 2>&- <&-"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "closed"),
+    [
+        *(("show table5", 0, closed) for closed in (">&-", "2>&-", "<&-", ALL_CLOSED)),
+        ("show nothing", 2, "2>&-"),
+        ("show nothing", 2, ALL_CLOSED),
+        pytest.param("show nothing", 2, ">&-", marks=pytest.mark.exhaustive),
+        pytest.param("show nothing", 2, "<&-", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_closed_streams_change_no_exit_code(
     words: str, code: int, closed: str, tmp_path: Path
 ) -> None:
@@ -103,31 +115,39 @@ def test_closed_terminal_ends_output_and_spares_the_log(number: int, tmp_path: P
     }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "log", [pytest.param("2>&1 | true", marks=pytest.mark.exhaustive), "2>/dev/full"]
-)
-def test_training_goes_on_without_its_log(log: str, tmp_path: Path) -> None:
+OPTIONS = "--protocol demo --dataset folder:pets --image-size 8 --yes --only 'SENet ResNet83'"
+
+
+@pytest.mark.exhaustive
+def test_training_goes_on_without_a_reader_of_its_log(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
-    options = "--protocol demo --dataset folder:pets --image-size 8 --epochs 2 --yes"
-    result = shell(f"{COMMAND} run table5 {options} --only 'SENet ResNet83' {log}", tmp_path)
+    result = shell(f"{COMMAND} run table5 {OPTIONS} --epochs 2 2>&1 | true", tmp_path)
     assert result.returncode == 0, result.stderr
-    with closing(open_database(str(tmp_path / "runs.db"), create=False)) as database:
-        assert [run.state for run in all_runs(database)] == [State.FINISHED]
+    assert states(tmp_path) == [State.FINISHED]
+
+
+@pytest.mark.slow
+def test_training_goes_on_where_its_log_has_no_room(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", {"train": 8, "val": 4})
+    words = shlex.split(f"run table5 {OPTIONS} --epochs 2")
+    with Program("dia_repro.cli.main", *words, cwd=tmp_path, log="/dev/full") as process:
+        assert process.wait(timeout=300) == 0
+    assert states(tmp_path) == [State.FINISHED]
+
+
+def states(folder: Path) -> list[State]:
+    with closing(open_database(str(folder / "runs.db"), create=False)) as database:
+        return [run.state for run in all_runs(database)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("terminal", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_log_that_nobody_reads_holds_up_no_stop(terminal: bool, tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
-    options = "--protocol demo --dataset folder:pets --image-size 8 --epochs 9999 --yes"
+    words = shlex.split(f"run table5 {OPTIONS} --epochs 9999")
     ours, theirs = pty.openpty() if terminal else os.pipe()
-    with subprocess.Popen(
-        [*COMMAND.split(), "run", "table5", *options.split(), "--only", "SENet ResNet83"],
-        cwd=tmp_path,
-        stderr=theirs,
-        env=clean_environment(),
-    ) as process:
+    log = f"/proc/{os.getpid()}/fd/{theirs}"
+    with Program("dia_repro.cli.main", *words, cwd=tmp_path, log=log) as process:
         text = b""
         while b"top-1" not in text and select.select([ours], [], [], 120)[0]:
             text += os.read(ours, 1024)
@@ -137,9 +157,9 @@ def test_log_that_nobody_reads_holds_up_no_stop(terminal: bool, tmp_path: Path) 
         try:
             assert process.wait(timeout=60) == 130
         finally:
-            process.kill()
-    with closing(open_database(str(tmp_path / "runs.db"), create=False)) as database:
-        assert [run.state for run in all_runs(database)] == [State.INTERRUPTED]
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+    assert states(tmp_path) == [State.INTERRUPTED]
     os.close(ours)
     os.close(theirs)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import dia_repro
 from dia_repro.data import (
     DataChoice,
     DataError,
@@ -22,9 +20,8 @@ from dia_repro.data import (
 )
 from dia_repro.errors import UsageError
 from dia_repro.experiments.names import FOLDER, PACKED, DataLocation
-from tests.helpers import clean_environment
+from tests.helpers import clean_environment, copy_package
 
-PACKAGE = Path(dia_repro.__file__).parent
 # A data source of one's own, complete: what a user writes.
 STRIPES = '''
 """Stripes, across in one class and down in the other."""
@@ -47,45 +44,50 @@ register_known(
     "stripes", classes=2, image_size=32, augmentation="none", training_images=40, load=load
 )
 '''
-# Its only other file: a test of it, here as a program.
+# Its only other file: a test of it, here as a program, and commands in the same process after it.
 TEST = """
+import shlex
+import sys
 from pathlib import Path
 
+from dia_repro.cli.main import main
 from dia_repro.data import known_data, load
 from dia_repro.experiments.names import DataLocation
 
 dataset = load(known_data("stripes").spec, DataLocation(Path.cwd()))
 assert len(dataset.digest()) == 64
 print(len(dataset.train))
+for command in (
+    "data check stripes",
+    "run table5 --protocol demo --epochs 1 --only 'SENet ResNet83' --dataset stripes",
+    "runs list --format csv",
+):
+    sys.argv = ["dia-repro", *shlex.split(command)]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0, command
 """
 
 
 @pytest.mark.slow
 def test_a_source_in_one_file_and_its_test_is_known_to_every_command(tmp_path: Path) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "dia_repro", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "dia_repro" / "data" / "sources" / "stripes.py").write_text(STRIPES)
+    (copy_package(tmp_path) / "data" / "sources" / "stripes.py").write_text(STRIPES)
     (tmp_path / "test_stripes.py").write_text(TEST)
-
-    def python(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env=clean_environment(PYTHONPATH=str(tmp_path)),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
-
-    assert python("test_stripes.py") == "40\n"
-    command = ("-m", "dia_repro")
-    assert "stripes in data is complete: 40 training and 40 test images" in python(
-        *command, "data", "check", "stripes"
+    done = subprocess.run(
+        [sys.executable, "test_stripes.py"],
+        cwd=tmp_path,
+        env=clean_environment(PYTHONPATH=str(tmp_path), CUDA_VISIBLE_DEVICES=""),
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    run = ("run", "table5", "--protocol", "demo", "--epochs", "1", "--only", "SENet ResNet83")
-    python(*command, *run, "--dataset", "stripes", "--device", "cpu")
-    assert "stripes" in python(*command, "runs", "list", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    assert "stripes in data is complete: 40 training and 40 test images" in done.stderr
+    images, *_, run = done.stdout.splitlines()
+    assert images == "40"
+    assert "stripes" in run
+    assert "finished" in run
 
 
 def test_shipped_sources_are_registered() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +19,17 @@ from dia_repro.execution.messages import Outcome
 from dia_repro.execution.options import Resources, Selection, command_line, options_of
 from dia_repro.execution.requests import NoSuchNetworkError, narrowed
 from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import all_runs
-from tests.helpers import clean_environment
+from tests.helpers import clean_environment, copy_package, write_folder
 
 NARROW = {"protocol": "demo", "only": ["SENet ResNet83"], "epochs": 1}
 SCRIPT = """
 import dia_repro
-summary = dia_repro.run("table5", protocol="demo", only=["SENet ResNet83"], epochs=1, jobs=1)
+data = {"dataset": "folder:pets", "image_size": 8}
+only = ["SENet ResNet83"]
+summary = dia_repro.run("table5", protocol="demo", only=only, epochs=1, jobs=1, **data)
 print(summary.outcomes["finished"], summary.needed, summary.database, summary.exit_code)
 """
 
@@ -35,6 +37,7 @@ print(summary.outcomes["finished"], summary.needed, summary.database, summary.ex
 @pytest.mark.slow
 def test_a_script_trains_by_one_call(tmp_path: Path) -> None:
     """Without `if __name__ == "__main__"`: workers do not import the script."""
+    write_folder(tmp_path / "pets", {"train": 4, "val": 2})
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, "script.py"],
@@ -102,7 +105,7 @@ def test_a_summary_says_how_to_go_on() -> None:
 def test_the_text_of_a_command_chooses_the_same() -> None:
     selection = Selection(
         Protocol.DEMO,
-        3,
+        Seeds.of(3),
         ("DIANet 164", "SENet"),
         dataset="folder:my pets",
         image_size=16,
@@ -141,9 +144,7 @@ def test_only_narrows_what_is_shown() -> None:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the package, to be changed."""
-    package = Path(dia_repro.__file__).parent
-    shutil.copytree(package, tmp_path / "dia_repro", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path / "dia_repro"
+    return copy_package(tmp_path)
 
 
 def run_copy(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

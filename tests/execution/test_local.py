@@ -35,7 +35,7 @@ from dia_repro.training.store import Store
 from tests.execution.tiny_runs import DATABASE, make_jobs, report
 from tests.helpers import Program, clean_environment, tiny_spec
 
-EPOCHS = 5
+EPOCHS = 4
 ROOT = Path(__file__).parents[2]
 
 

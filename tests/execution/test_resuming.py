@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ from dia_repro.training.metrics import EpochMetrics
 from dia_repro.training.store import CheckpointError, Store
 from dia_repro.training.trainer import Trainer
 from tests.execution.tiny_runs import make_jobs
-from tests.helpers import tiny_spec
+from tests.helpers import few_digits, tiny_spec
 
+FEW = few_digits(5 * 128, 100)
 ELSEWHERE = "another processor"
 
 
@@ -65,12 +67,32 @@ def train(job: Job, until: int | None = None, steps: int | None = None) -> tuple
     return ended, [message.text for message in said if isinstance(message, Notice)]
 
 
-@pytest.fixture
-def begun(tmp_path: Path) -> tuple[Database, Job]:
-    """A run that was stopped after its first epoch, which it trained with one thread."""
-    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=2)], 1)
+@pytest.fixture(scope="module", autouse=True)
+def few_images() -> Iterator[None]:
+    """Epochs of five steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempt, "load", lambda *_: FEW)
+        yield
+
+
+@pytest.fixture(scope="module")
+def stopped(few_images: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that was stopped after its first epoch, trained with one thread."""
+    folder = tmp_path_factory.mktemp("stopped")
+    before = torch.get_num_threads()
+    database, (job,) = make_jobs(folder, [tiny_spec(epochs=2)], 1)
     ended, _ = train(job, until=1)
+    database.close()
+    torch.set_num_threads(before)
     assert ended.outcome is Outcome.INTERRUPTED
+    return folder
+
+
+@pytest.fixture
+def begun(stopped: Path, tmp_path: Path) -> tuple[Database, Job]:
+    """Return that run, in a folder that is the test's own."""
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=2)], 1)
     return database, job
 
 
@@ -161,11 +183,12 @@ def test_other_data_than_the_experiments_are_refused(
 ) -> None:
     """As with another copy of ImageNet on another machine, whose spec has no hash."""
     database, job = begun
+    known = FEW.digest()[:12]
     monkeypatch.setattr(Dataset, "digest", lambda _self: "f" * 64)
     with pytest.raises(OtherDataError, match="was trained on other data"):
         train(job)
     _, (_, other) = make_jobs(Path(job.database).parent, [tiny_spec(epochs=2)], 2)
-    with pytest.raises(OtherDataError, match=r"SHA-256 ffffffffffff… instead of b629d018c2b6…"):
+    with pytest.raises(OtherDataError, match=f"SHA-256 ffffffffffff… instead of {known}…"):
         train(other)
     assert len(run_detail(database, job.run_id).epochs) == 1
 

@@ -122,7 +122,7 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     request = request_to_train(Selection(), gpu, None)
     assert request.precision is Precision.TF32
     database = open_database(str(tmp_path / "runs.db"), create=True)
-    planned = planning.plan_runs(database, [TABLE5], request, 1)
+    planned = planning.plan_runs(database, [TABLE5], request, (0,))
     with pytest.raises(AbsentError, match="estimated on a machine that has one"):
         with_estimates(planned, database, gpu, 1)
     jobs = planning.make_jobs(planned, database, gpu, 1, DataLocation(tmp_path), "test")
@@ -142,7 +142,7 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]
 
     # Nor are times refused any more: two seconds an epoch were seen of the first.
-    planned = planning.plan_runs(database, [TABLE5], request, 1)
+    planned = planning.plan_runs(database, [TABLE5], request, (0,))
     on_one, on_four = (with_estimates(planned, database, gpu, 1, gpus) for gpus in (1, 4))
     seconds = [one.seconds or 0 for one in on_one]
     assert seconds[0] == pytest.approx(2 * 179, rel=0.05)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import typer
 
-from dia_repro.cli import main
+from dia_repro.cli import main, pictures
 from tests.helpers import clean_environment
 
 HANGS_AFTER_SECONDS = 60
@@ -58,6 +59,11 @@ def run_command(
         buffer: Any = stream.buffer
         texts.append(buffer.getvalue().decode())
     return Outcome(code, *texts)
+
+
+def draw_here(patch: pytest.MonkeyPatch) -> None:
+    """Have this process draw: new ones import for seconds what is here."""
+    patch.setattr(pictures, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
 
 
 @contextlib.contextmanager

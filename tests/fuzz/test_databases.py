@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dia_repro.execution import estimates
 from dia_repro.results import writer
 from dia_repro.results.database import open_database
-from tests.fuzz.commands import check_outcome, run_command
+from tests.fuzz.commands import check_outcome, draw_here, run_command
 from tests.fuzz.settings import fuzz, quick, thorough
 from tests.helpers import tiny_spec
 
@@ -34,6 +34,7 @@ COMMANDS = [
 def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """A database with a run."""
     monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 1e-3)
+    draw_here(monkeypatch)
     path = tmp_path / "sound.db"
     spec = tiny_spec()
     database = open_database(str(path), create=True)

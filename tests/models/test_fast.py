@@ -102,6 +102,8 @@ def first_losses(count: int, *, use_fast: bool) -> list[float]:
     # At a rate of 0.01 rounding alone drives two trainings apart: 0.2 % after fifty steps, be it
     # the fast passes' rounding or that of another memory layout.
     spec = tiny_spec(attention=DIALSTMAttention(), epochs=9, lr=0.0003)
+    recipe = spec.recipe.model_copy(update={"batch_size": 16})
+    spec = spec.model_copy(update={"recipe": recipe})
     trainer = Trainer(spec, 0, load_digits(), torch.device("cpu"))
     assert isinstance(trainer.model, StagedNetwork)
     trainer.model.use_fast(use_fast)

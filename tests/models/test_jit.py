@@ -103,7 +103,7 @@ def test_without_a_folder_nothing_is_kept(source: Path, monkeypatch: pytest.Monk
     [
         {"XDG_CACHE_HOME": ""},
         {"HOME": "~"},
-        pytest.param({"HOME": "home"}, marks=pytest.mark.slow),
+        pytest.param({"HOME": "home"}, marks=pytest.mark.exhaustive),
         {"NUMBA_CACHE_DIR": "kept", "XDG_CACHE_HOME": "/dev/null"},
     ],
     ids=lambda variables: next(iter(variables)),

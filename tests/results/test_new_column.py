@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
-import dia_repro
 from dia_repro.results.database import open_database
 from dia_repro.results.migrations import REVISION
+from tests.helpers import copy_package
 from tests.results.rows import ensure
 
 SCHEMA_LINE = '    remark: Mapped[str | None] = described("A remark on the run.")\n'
@@ -65,9 +64,7 @@ with dia_repro.open_results(path) as results:
 def test_a_new_column_takes_three_files(tmp_path: Path) -> None:
     with closing(open_database(str(tmp_path / "runs.db"), create=True)) as database:
         ensure(database, seeds=2)
-    package = tmp_path / "dia_repro"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(dia_repro.__file__).parent, package, ignore=ignored)
+    package = copy_package(tmp_path)
     schema = package / "results" / "schema.py"
     before = '    created_at: Mapped[datetime] = described("When the run'
     text = schema.read_text(encoding="utf-8")

@@ -15,13 +15,22 @@ from dia_repro.experiments.spec import NoAttention, RecipeSpec
 from dia_repro.training.numerics import PrecisionError
 from dia_repro.training.seeding import derive_seed, generator, global_seed
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
-from tests.helpers import tiny_spec
+from tests.helpers import few_digits, tiny_spec
 
 CPU = torch.device("cpu")
 
 
 def trainer(seed: int = 0, **options: object) -> Trainer:
     return Trainer(tiny_spec(**options), seed, load_digits(), CPU)  # type: ignore[arg-type]
+
+
+def short(seed: int = 0) -> Trainer:
+    """Epochs of twelve small steps, the last of them smaller."""
+    spec = tiny_spec()
+    recipe = spec.recipe.model_copy(update={"batch_size": 16})
+    return Trainer(
+        spec.model_copy(update={"recipe": recipe}), seed, few_digits(11 * 16 + 9, 40), CPU
+    )
 
 
 def weights(one: Trainer) -> list[torch.Tensor]:
@@ -76,7 +85,7 @@ def test_a_step_is_sgd_with_momentum_and_decay_on_every_parameter() -> None:
 
 
 def test_same_seed_same_weights_other_seed_others() -> None:
-    one, again, other = trainer(0), trainer(0), trainer(1)
+    one, again, other = short(0), short(0), short(1)
     assert same(weights(one), weights(again))
     assert not same(weights(one), weights(other))
     for each in (one, again, other):
@@ -104,7 +113,7 @@ def test_every_epoch_has_an_order_and_a_variation_of_its_own() -> None:
 
 
 def test_randomness_outside_does_not_matter() -> None:
-    one, again = trainer(), trainer()
+    one, again = short(), short()
     one.run_epoch()
     one.run_epoch()
     torch.manual_seed(12345)
@@ -125,7 +134,7 @@ def test_randomness_outside_does_not_matter() -> None:
 def test_a_training_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(
     stop_at: int,
 ) -> None:
-    whole, first, second = trainer(), trainer(), trainer()
+    whole, first, second = short(), short(), short()
     for _ in range(3):
         whole.run_epoch()
     first.run_epoch()
@@ -228,8 +237,8 @@ def test_global_seed_leaves_the_global_state_as_it_was() -> None:
 def test_a_stop_in_the_evaluation_changes_nothing(
     batches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dia_repro.training.trainer.TEST_BATCH", 100)  # four of them
-    whole, first, second = trainer(), trainer(), trainer()
+    monkeypatch.setattr("dia_repro.training.trainer.TEST_BATCH", 10)  # four of them
+    whole, first, second = short(), short(), short()
     asked = 0
 
     def on_step(done: int) -> bool:

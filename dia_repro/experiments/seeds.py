@@ -1,0 +1,135 @@
+"""Seeds of choice: `5` are seeds 0 to 4, `5-9` a range, `0,3` a list, `0-2,7` both."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import Any
+
+MOST_SEEDS = 1000
+HIGHEST_SEED = 2**31 - 1  # that a database's column holds
+FORMS = "seeds are a number of them such as 5, a range such as 5-9, or a list such as 0,3"
+METAVAR = "5|5-9|0,3"
+COUNT, PART = re.compile("[0-9]{1,10}"), re.compile("([0-9]{1,10})(?:-([0-9]{1,10}))?")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds that networks are trained with, and that results are shown of.
+
+    Attributes:
+        numbers: in rising order, each once.
+        chosen: whether they were named one by one or as a range. Results of other seeds are then
+            left out; where their number N was given, seeds 0 to N-1 are the least.
+    """
+
+    numbers: tuple[int, ...] = (0,)
+    chosen: bool = False
+
+    @classmethod
+    def of(cls, value: object) -> Seeds:
+        """Return the seeds that a number of seeds, a text of the command line or a list means.
+
+        Raises:
+            ValueError: it means none, too many, or a number that no seed can have.
+        """
+        match value:
+            case Seeds():
+                return value
+            case str() if COUNT.fullmatch(value.strip()):
+                return cls(_first(int(value)))
+            case str():
+                return cls(_checked(_named(value)), chosen=True)
+            case bool() | bytes() | Mapping():
+                raise ValueError(FORMS)
+            case Iterable():
+                return cls(_checked(map(_whole, value)), chosen=True)
+            case _:
+                return cls(_first(_whole(value)))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
+        """Return how pydantic makes seeds of plain values: by `of`."""
+        from pydantic_core import core_schema  # later: `dia-repro --help` does without it
+
+        return core_schema.no_info_plain_validator_function(cls.of)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __str__(self) -> str:
+        """Return the text that `of` reads."""
+        if not self.named:
+            return str(len(self))
+        parts = [str(low) if low == high else f"{low}-{high}" for low, high in self._ranges()]
+        text = ",".join(parts)
+        return f"{text}-{text}" if COUNT.fullmatch(text) else text  # 5 alone would be 0 to 4
+
+    @property
+    def named(self) -> bool:
+        """Whether a caption names them: others are left out, or they are not 0 to N-1."""
+        return self.chosen or self.numbers != tuple(range(len(self)))
+
+    @property
+    def words(self) -> str:
+        """What a caption says: "5 seeds", or "seeds 0 to 2 and 7" where it names them."""
+        seeds = "seeds" if len(self) > 1 else "seed"
+        if not self.named:
+            return f"{len(self)} {seeds}"
+        parts: list[str] = []
+        for low, high in self._ranges():
+            parts += [f"{low} to {high}"] if high - low > 1 else map(str, range(low, high + 1))
+        *most, last = parts
+        return f"{seeds} {', '.join(most)} and {last}" if most else f"{seeds} {last}"
+
+    def shows(self, seed: int) -> bool:
+        """Return whether results of a seed are shown."""
+        return not self.chosen or seed in self.numbers
+
+    def joined(self, others: Iterable[int]) -> Seeds:
+        """Return these seeds with those that results have, none of which is left out."""
+        return Seeds(tuple(sorted({*self.numbers, *others})) or (0,), self.chosen)
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the first and last of each range without gaps."""
+        places = enumerate(self.numbers)
+        for _, group in groupby(places, key=lambda pair: pair[1] - pair[0]):
+            run = [number for _, number in group]
+            yield run[0], run[-1]
+
+
+def _named(text: str) -> Iterator[int]:
+    for part in text.split(","):
+        found = PART.fullmatch(part.strip())
+        if found is None:
+            raise ValueError(FORMS)
+        low, high = int(found[1]), int(found[2] or found[1])
+        if high < low:
+            raise ValueError(f"a range of seeds begins with the lower one: {high}-{low}")
+        yield from range(low, high + 1)
+
+
+def _whole(value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(FORMS) from None
+
+
+def _first(count: int) -> tuple[int, ...]:
+    if not 1 <= count <= MOST_SEEDS:
+        raise ValueError(f"the number of seeds is 1 to {MOST_SEEDS}")
+    return tuple(range(count))
+
+
+def _checked(numbers: Iterable[int]) -> tuple[int, ...]:
+    """Return seeds in order, each once; no more of them are made than there may be."""
+    found = sorted(set(islice(numbers, MOST_SEEDS + 1)))
+    if not 1 <= len(found) <= MOST_SEEDS:
+        raise ValueError(f"the number of seeds is 1 to {MOST_SEEDS}")
+    if found[0] < 0 or found[-1] > HIGHEST_SEED:
+        raise ValueError(f"a seed is 0 to {HIGHEST_SEED}")
+    return tuple(found)
