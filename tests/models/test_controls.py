@@ -209,7 +209,7 @@ def test_attention_starts_at_its_start_where_the_gates_see_nothing(start: float)
             nn.init.zeros_(weight)
     root = start**0.5
     drawn = unit("dia-lstm:reduction=2")  # the same biases, but for the output gate's
-    i, f, g, o = (drawn.cells[0].from_input[2].bias + drawn.cells[0].from_hidden[2].bias).chunk(4)  # type: ignore[index, union-attr, operator]
+    i, f, g, o = (drawn.cells[0].from_input[2].bias + drawn.cells[0].from_hidden[2].bias).chunk(4)  # type: ignore[index, union-attr]
     bias = torch.tensor(root / (1 - root)).log()
     c = torch.zeros(C)
     for h in walk(one):
