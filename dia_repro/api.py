@@ -12,6 +12,7 @@ What each column of results means, its unit and its dtype: `results.columns()`.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
@@ -35,6 +36,7 @@ from dia_repro.execution.options import (
 from dia_repro.execution.requests import find_data, names_of_claims, narrowed, wanted
 from dia_repro.experiments.names import Keep
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
+from dia_repro.results.comparison import DIFFERENCES, compare_runs
 from dia_repro.results.database import Database, open_existing
 from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, Table, frame_of, read
 
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from dia_repro.execution.plan import Plan
 
 Location = str | os.PathLike[str]
-TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS)
+TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS, DIFFERENCES)
 
 
 def open_results(location: Location = DEFAULT_DATABASE) -> Results:
@@ -155,6 +157,17 @@ def _check_names(names: Iterable[object]) -> None:
             raise UsageError(f"a name is a text such as 'table5', not {brief(name)}")
 
 
+def _run_number(value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise UsageError(f"a run has a number such as 1, not {brief(value)}") from None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
 class Results:
     """The results in a database; a context manager that closes it.
 
@@ -204,6 +217,20 @@ class Results:
     def attempts(self) -> pd.DataFrame:
         """Return one row an attempt at a run, with its environment; `run` as in `runs`."""
         return self._read(ATTEMPTS)
+
+    def diff(self, a: int, b: int) -> pd.DataFrame:
+        """Return one row each field of two runs, values as texts; `differs` marks what differs.
+
+        Args:
+            a, b: numbers of the runs, `run` as in `runs`.
+
+        Raises:
+            UsageError: there is no such run.
+        """
+        found = [asdict(one) for one in compare_runs(self.database, *map(_run_number, (a, b)))]
+        texts = ({name: _text(one[name]) for name in ("a", "b")} for one in found)
+        records = [one | text for one, text in zip(found, texts, strict=True)]
+        return frame_of(DIFFERENCES, records)
 
     def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
         """Return one row a cell of an artifact: the paper's value and ours.

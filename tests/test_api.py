@@ -58,6 +58,7 @@ def test_columns_have_the_documented_dtypes(results: Results) -> None:
         "cells": results.cells("table5", protocol="demo"),
         "claims": results.claims(protocol="demo"),
         "explanations": results.explain("table5", "DIANet", "164", protocol="demo"),
+        "differences": results.diff(1, 2),
     }
     assert list(frames) == list(dict.fromkeys(documented["table"]))
     for name, frame in frames.items():

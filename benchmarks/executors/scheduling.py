@@ -25,7 +25,7 @@ from benchmarks.measurements import BenchmarkError, Measurement
 from benchmarks.step.suites import resnet
 from dia_repro.errors import displayed
 from dia_repro.execution import forkserver
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Job, Message, Outcome
 from dia_repro.experiments.names import DataLocation
@@ -100,7 +100,7 @@ def local(simulation: Simulation) -> Iterator[Measurement]:
     def make(database: Database, on_message: OnMessage) -> _Executor:
         slots = Slots.on_cpu(simulation.slots)
         train = partial(simulated.main, simulation.load)
-        return LocalExecutor(database, slots, on_message, train=train)
+        return LocalSupervisor(database, slots, on_message, train=train)
 
     forkserver.start()
     yield from _measure(simulation, "local", make)
@@ -121,13 +121,13 @@ def on_ray(simulation: Simulation) -> Iterator[Measurement]:
     from dia_repro.execution.ray_nodes import Share, connect  # says so where Ray is missing
 
     with _cluster(simulation.slots) as address:
-        from dia_repro.execution.executors.ray import RayExecutor
+        from dia_repro.execution.executors.ray import RaySupervisor
 
         connect(address)
 
         def make(database: Database, on_message: OnMessage) -> _Executor:
             attempt = partial(simulated.attempt, simulation.load)
-            return RayExecutor(database, Share(0, 1), on_message, attempt=attempt)
+            return RaySupervisor(database, Share(0, 1), on_message, attempt=attempt)
 
         yield from _measure(simulation, "Ray", make)
 

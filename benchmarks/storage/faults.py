@@ -17,7 +17,7 @@ from benchmarks.measurements import CheckResult
 from benchmarks.storage.tiny import Outcome as Left
 from benchmarks.storage.tiny import orders_for, outcomes, silent, spec_of
 from dia_repro.execution import forkserver, worker
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Job, Outcome
 from dia_repro.results import backends, migrations
@@ -57,7 +57,7 @@ def killed_trainings(kills: int) -> CheckResult:
 
 def _train(folder: Path, seeds: int) -> dict[int, Left]:
     database, orders = orders_for(folder, seeds, EPOCHS)
-    LocalExecutor(database, Slots.on_cpu(2), silent).run(orders)
+    LocalSupervisor(database, Slots.on_cpu(2), silent).run(orders)
     try:
         return outcomes(database)
     finally:
@@ -107,7 +107,9 @@ def broken_among(runs: int) -> CheckResult:
     """Runs of which some raise, take all memory, crash or are killed; the others finish."""
     with tempfile.TemporaryDirectory() as folder:
         database, orders = orders_for(Path(folder), runs, 1)
-        ended = LocalExecutor(database, Slots.on_cpu(2), silent, train=_train_or_break).run(orders)
+        ended = LocalSupervisor(database, Slots.on_cpu(2), silent, train=_train_or_break).run(
+            orders
+        )
         states = [run.state for run in all_runs(database)]
         reasons = [run.reason for run in all_runs(database) if run.state is State.FAILED]
         database.close()

@@ -15,7 +15,7 @@ import torch
 from benchmarks.measurements import CheckResult, NotRunnable
 from benchmarks.storage.tiny import Outcome, orders_for, outcomes, silent
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.maintenance import folder_of
 from dia_repro.execution.planning import checkpoint_store
@@ -108,10 +108,10 @@ def full_disk(size: int = 8_000_000) -> CheckResult:
             loaded = checkpoint.load_newest(runs_folder)
             whole = loaded is not None and loaded.name == old and table.read_bytes() == b"old\n"
             runs_folder.remove(old)
-            ended = LocalExecutor(database, Slots.on_cpu(1), silent).run(orders)
+            ended = LocalSupervisor(database, Slots.on_cpu(1), silent).run(orders)
             said.append(str(ended[run.id].detail))
         debris = list(folder.rglob("*partial*"))
-        LocalExecutor(database, Slots.on_cpu(1), silent).run(orders)
+        LocalSupervisor(database, Slots.on_cpu(1), silent).run(orders)
         same = all(one.same(expected[seed]) for seed, one in outcomes(database).items())
         database.close()
     clear = all((text and "\n" not in text and "space" in text) or "full" in text for text in said)
@@ -126,7 +126,7 @@ def full_disk(size: int = 8_000_000) -> CheckResult:
 
 def _trained(folder: Path) -> dict[int, Outcome]:
     database, orders = orders_for(folder, 1, EPOCHS)
-    LocalExecutor(database, Slots.on_cpu(1), silent).run(orders)
+    LocalSupervisor(database, Slots.on_cpu(1), silent).run(orders)
     try:
         return outcomes(database)
     finally:

@@ -119,6 +119,43 @@ def show(
         )
 
 
+@app.command()
+def diff(
+    a: Annotated[int, Argument(help="Number of a run, from runs list.")],
+    b: Annotated[int, Argument(help="Number of the run to compare it with.")],
+    every: Annotated[
+        bool, Option("--all", help="Also what is equal; what differs is marked with *.")
+    ] = False,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Compare two runs: experiment, result, environment of the last attempt, and last epoch.
+
+    Metrics that differ name the first epoch in which they do.
+
+    Example: dia-repro runs diff 1 4
+    """
+    from dataclasses import asdict
+
+    from dia_repro.results.comparison import DIFFERENCES, compare_runs
+
+    database = open_results(db)
+    found = compare_runs(database, a, b)
+    differing = sum(one.differs for one in found)
+    records = [asdict(one) for one in found if every or one.differs]
+    columns = [
+        Column("", lambda r: "*" if every and r["differs"] else ""),
+        Column("section", field("section")),
+        Column("field", field("field")),
+        Column(f"run {a}", field("a")),
+        Column(f"run {b}", field("b")),
+        Column("from epoch", field("from_epoch"), right=True),
+    ]
+    emit(format_, DIFFERENCES.names, records, listing(columns, records))
+    rest = "" if every else " --all shows the others."
+    notice(f"{differing} of {len(found)} fields differ.{rest}")
+
+
 @app.command("rm")
 def remove(
     runs: Annotated[list[int], Argument(help="Their numbers, from runs list.")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -121,7 +122,7 @@ class Pace:
         )
 
 
-class Supervisor:
+class Supervisor(ABC):
     """Base of what gives runs to workers, and records the ends that these cannot record.
 
     Args:
@@ -144,9 +145,9 @@ class Supervisor:
         self.stopping = False
         self.gone: VanishedError | None = None
 
+    @abstractmethod
     def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
         """Work through the jobs; return how each that was started ended, by run number."""
-        raise NotImplementedError
 
     def record(self, job: Job, lease: Lease | None, ended: Ended, *, killed: bool) -> None:
         """Record a failure, or the interruption of a run whose process was told to end at once.

@@ -30,6 +30,7 @@ from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
 from dia_repro.training.provenance import device_name
 from tests.artifacts.test_table5 import DEMO, add
+from tests.fuzz.commands import run_command
 from tests.helpers import Program, clean_environment, cli, one_line, write_cifar
 
 CELL_HEADER = (
@@ -49,6 +50,24 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with sqlite3.connect(path) as connection:
         connection.execute("update provenance set device = ?", (device_name(torch.device("cpu")),))
     return path
+
+
+def test_runs_diff_shows_what_differs_and_all_on_request(filled: Path) -> None:
+    compared = ("runs", "diff", "1", "2", "--format", "json")
+    found = json.loads(run_command(*compared, cwd=filled.parent).stdout)
+    assert all(one["differs"] for one in found)
+    spec = {one["field"]: (one["a"], one["b"]) for one in found if one["section"] == "spec"}
+    attention = [json.loads(text)["model"]["attention"] for text in _specs(filled)]
+    assert spec["attention"] == (attention[0]["kind"], attention[1]["kind"])
+    every = json.loads(run_command(*compared, "--all", cwd=filled.parent).stdout)
+    assert [one for one in every if one["differs"]] == found
+    assert {one["field"] for one in every} > {"dataset", "torch", "lr"}
+
+
+def _specs(path: Path) -> list[str]:
+    query = "select json from specs join runs using (spec_id) order by runs.id"
+    with sqlite3.connect(path) as connection:
+        return [text for (text,) in connection.execute(query)]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.results.database import open_database
 from tests.execution.tiny_runs import make_jobs, report
@@ -21,7 +21,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two trained runs."""
     folder = tmp_path_factory.mktemp("trained")
     database, orders = make_jobs(folder, [tiny_spec(epochs=1)], 2)
-    LocalExecutor(database, Slots.on_cpu(2), report).run(orders)
+    LocalSupervisor(database, Slots.on_cpu(2), report).run(orders)
     return folder
 
 

@@ -44,6 +44,7 @@ DEMO = ("--protocol", "demo")
         (["runs", "list", "--last", "9" * 25], 2, "--last"),
         (["show", "table99"], 2, "table99"),
         (["runs", "show", "7"], 2, "no run 7"),
+        (["runs", "diff", "7", "8"], 2, "no run 7"),
         (["show", "table5", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
         (["report", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
         (["claims", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),

@@ -12,7 +12,7 @@ import time
 from multiprocessing import forkserver
 from pathlib import Path
 
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Job, Message, Progress
 from tests.execution.tiny_runs import make_jobs
@@ -40,7 +40,7 @@ def between_runs() -> None:
             os.killpg(0, signal.SIGINT)  # as a terminal sends Ctrl-C to all of them
 
     database, jobs = make_jobs(Path.cwd(), [tiny_spec(epochs=2)], 2)
-    ended = LocalExecutor(database, Slots.on_cpu(1), on_message).run(jobs)
+    ended = LocalSupervisor(database, Slots.on_cpu(1), on_message).run(jobs)
     Path(f"/proc/{known[1]}/status").read_text()  # it is still there
     print(*(one.outcome.value for one in ended.values()))
 
@@ -66,7 +66,7 @@ def under_runs(number: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     database, jobs = make_jobs(Path.cwd(), [tiny_spec(epochs=900)], 3)
-    executor = LocalExecutor(database, Slots.on_cpu(2), on_message)
+    executor = LocalSupervisor(database, Slots.on_cpu(2), on_message)
     ended = executor.run(jobs)
     print(*(one.outcome.value for one in ended.values()))
     print(*ended.values(), file=sys.stderr)

@@ -24,7 +24,7 @@ from dia_repro.execution.estimates import (
     wall_seconds,
     with_estimates,
 )
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Outcome
 from dia_repro.execution.planning import PlannedRun, longest_first, make_jobs, plan_runs
@@ -162,7 +162,7 @@ def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
         jobs = make_jobs(open_runs, fresh, machine, machine.threads(cores()), location, "test")
         begun = time.monotonic()
         slots = machine.slots(len(jobs))
-        ended = LocalExecutor(fresh, slots, report).run(jobs)
+        ended = LocalSupervisor(fresh, slots, report).run(jobs)
         actual = time.monotonic() - begun
         fresh.close()
         assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}

@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 
 from dia_repro.execution import forkserver
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.leasing import acquire_lock
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.maintenance import folder_of
@@ -84,7 +84,7 @@ def finish(folder: Path, seeds: int = 1, workers: int = 2) -> str:
             notices.append(message.text)
 
     database, jobs = make_jobs(folder, [tiny_spec(epochs=EPOCHS)], seeds)
-    LocalExecutor(database, Slots.on_cpu(workers), listen).run(jobs)
+    LocalSupervisor(database, Slots.on_cpu(workers), listen).run(jobs)
     return "\n".join(notices)
 
 
@@ -237,7 +237,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     wait_until(lambda: details_started(tmp_path))
     owner = details(tmp_path)[0].summary.owner
     database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=epochs)], 1)
-    assert LocalExecutor(database, Slots.on_cpu(1), report).run(jobs) == {
+    assert LocalSupervisor(database, Slots.on_cpu(1), report).run(jobs) == {
         1: Ended(Outcome.BUSY, owner)
     }
     first.communicate(timeout=120)
@@ -245,7 +245,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
     assert detail.summary.state is State.FINISHED
     assert [row["epoch"] for row in detail.epochs] == list(range(1, epochs + 1))
     assert len(detail.provenance) == 1
-    assert LocalExecutor(database, Slots.on_cpu(1), report).run(jobs) == {
+    assert LocalSupervisor(database, Slots.on_cpu(1), report).run(jobs) == {
         1: Ended(Outcome.DONE_BEFORE)
     }
 
@@ -290,7 +290,7 @@ def run_orders(folder: Path, **changes: object) -> dict[int, Ended]:
     diverging = tiny_spec(lr=1e6, norm=False, attention=NoAttention())
     database, jobs = make_jobs(folder, [tiny_spec(epochs=1), diverging], 2)
     broken = replace(jobs[0], **changes)  # type: ignore[arg-type]
-    return LocalExecutor(database, Slots.on_cpu(2), report).run([broken, *jobs[1:]])
+    return LocalSupervisor(database, Slots.on_cpu(2), report).run([broken, *jobs[1:]])
 
 
 def test_one_bad_run_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_divergence_is_a_result_with_its_place(tmp_path: Path) -> None:
 )
 def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=4)], 1)
-    LocalExecutor(database, Slots.on_cpu(1), report).run([replace(job, keep=keep)])
+    LocalSupervisor(database, Slots.on_cpu(1), report).run([replace(job, keep=keep)])
     (run,) = all_runs(database)
     known = [epoch["test_top1"] for epoch in run_detail(database, run.id).epochs]
     best = known.index(run.best_top1) + 1
@@ -336,7 +336,7 @@ def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> 
             killed.append(int(summary.owner.split()[1]))
             os.kill(killed[0], signal.SIGKILL)
 
-    ended = LocalExecutor(database, Slots.on_cpu(2), kill_the_long_one).run(jobs)
+    ended = LocalSupervisor(database, Slots.on_cpu(2), kill_the_long_one).run(jobs)
     assert ended[1].outcome is Outcome.FINISHED
     assert ended[2].outcome is Outcome.FAILED
     summary = details(tmp_path)[1].summary
@@ -353,5 +353,5 @@ def test_an_error_in_what_is_said_ends_the_executor(tmp_path: Path) -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        LocalExecutor(database, Slots.on_cpu(1), refuse).run(jobs)
+        LocalSupervisor(database, Slots.on_cpu(1), refuse).run(jobs)
     wait_until(lambda: details(tmp_path)[0].summary.state is State.INTERRUPTED)

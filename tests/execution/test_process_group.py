@@ -13,7 +13,7 @@ import torch
 
 from dia_repro.errors import UsageError
 from dia_repro.execution.attempt import NOT_EQUAL
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Machine, NoGPUError, Slots
 from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.experiments.names import DataLocation
@@ -26,7 +26,7 @@ from tests.fuzz.commands import run_command
 from tests.helpers import choose, one_line, tiny_spec, write_folder
 
 SPEC = tiny_spec(attention=DIALSTMAttention(reduction=4, stages=(1, 2, 3)), epochs=3)
-OnMessage = Callable[[LocalExecutor, Message], None]
+OnMessage = Callable[[LocalSupervisor, Message], None]
 
 
 class Shared:
@@ -44,7 +44,7 @@ class Shared:
             if then is not None:
                 then(executor, message)
 
-        executor = LocalExecutor(self.database, Slots.on_cpu(1), on_message)
+        executor = LocalSupervisor(self.database, Slots.on_cpu(1), on_message)
         job = replace(self.job, processes=processes)
         return executor.run([job])[job.run_id]
 
@@ -79,12 +79,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     return run
 
 
-def stop_after_an_epoch(executor: LocalExecutor, message: Message) -> None:
+def stop_after_an_epoch(executor: LocalSupervisor, message: Message) -> None:
     if isinstance(message, Progress) and message.epochs >= 1:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def stop_in_an_epoch(executor: LocalExecutor, message: Message) -> None:
+def stop_in_an_epoch(executor: LocalSupervisor, message: Message) -> None:
     if isinstance(message, Progress) and message.steps:
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -134,7 +134,7 @@ def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None
     run = Shared(tmp_path)
     killed: list[int] = []
 
-    def kill_the_second(executor: LocalExecutor, message: Message) -> None:
+    def kill_the_second(executor: LocalSupervisor, message: Message) -> None:
         if isinstance(message, Progress) and message.epochs >= 1 and not killed:
             (worker,) = (one.process.pid for one in executor._active)
             assert worker is not None
@@ -167,7 +167,7 @@ def test_nobody_outlives_the_first_process(tmp_path: Path) -> None:
     run = Shared(tmp_path)
     left: list[int] = []
 
-    def kill_the_first(executor: LocalExecutor, message: Message) -> None:
+    def kill_the_first(executor: LocalSupervisor, message: Message) -> None:
         if isinstance(message, Progress) and message.epochs >= 1 and not left:
             (worker,) = (one.process.pid for one in executor._active)
             assert worker is not None
@@ -179,7 +179,7 @@ def test_nobody_outlives_the_first_process(tmp_path: Path) -> None:
     wait_until(lambda: not any(map(is_running, left)))
 
 
-def worker_of(executor: LocalExecutor) -> int:
+def worker_of(executor: LocalSupervisor) -> int:
     (worker,) = (one.process.pid for one in executor._active)
     assert worker is not None
     return worker
@@ -218,7 +218,7 @@ def test_run_with_a_stopped_process_saves_and_ends(which: str, tmp_path: Path, l
     run = Shared(tmp_path)
     left: list[int] = []
 
-    def stop_one(executor: LocalExecutor, message: Message) -> None:
+    def stop_one(executor: LocalSupervisor, message: Message) -> None:
         if isinstance(message, Progress) and message.epochs >= 1 and not left:
             worker = worker_of(executor)
             left.extend([worker, *children_of(worker)])
@@ -240,7 +240,7 @@ def test_run_whose_server_is_stopped_finishes(tmp_path: Path, limit: None) -> No
     run = Shared(tmp_path)
     left: list[int] = []
 
-    def stop_the_server(executor: LocalExecutor, message: Message) -> None:
+    def stop_the_server(executor: LocalSupervisor, message: Message) -> None:
         if isinstance(message, Progress) and message.epochs >= 1 and not left:
             worker = worker_of(executor)
             left.extend([worker, *children_of(worker)])

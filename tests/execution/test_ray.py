@@ -22,7 +22,7 @@ import torch
 
 import dia_repro
 from dia_repro.data import known_data
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Job, Message, Outcome, Progress
 from dia_repro.experiments.names import DataLocation
@@ -104,7 +104,7 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     runs = 5  # two that end, and three under way when one node is killed
     import ray
 
-    from dia_repro.execution.executors.ray import RayExecutor
+    from dia_repro.execution.executors.ray import RaySupervisor
     from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes, connect
 
     found = connect(cluster.address)
@@ -133,7 +133,7 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
             if len(ends) == 2:
                 threading.Thread(target=cluster.remove_node, args=(victim, False)).start()
 
-    ended = RayExecutor(database, Share(0, 1), listen).run(jobs)
+    ended = RaySupervisor(database, Share(0, 1), listen).run(jobs)
     # One whose node was lost after its end, and before it was told, is found done by the next task.
     assert {one.outcome for one in ended.values()} <= {Outcome.FINISHED, Outcome.DONE_BEFORE}
     assert {run.state for run in all_runs(database)} == {State.FINISHED}
@@ -151,7 +151,7 @@ COUNT_THREADS = (
     "import sys\n"
     "from pathlib import Path\n"
     "from dia_repro.execution.messages import Ended, Outcome\n"
-    "from dia_repro.execution.executors.ray import RayExecutor\n"
+    "from dia_repro.execution.executors.ray import RaySupervisor\n"
     "from dia_repro.execution.ray_nodes import Share\n"
     "import ray\n"
     "from tests.execution.tiny_runs import make_jobs, report\n"
@@ -166,7 +166,7 @@ COUNT_THREADS = (
     "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,\n"
     f"    object_store_memory={STORE_BYTES})\n"
     "database, jobs = make_jobs(Path.cwd(), [tiny_spec()], 1)\n"
-    "ended = RayExecutor(database, Share(0, 2), report, attempt=count).run(jobs)\n"
+    "ended = RaySupervisor(database, Share(0, 2), report, attempt=count).run(jobs)\n"
     "print(*(one.detail for one in ended.values()))\n"
 )
 
@@ -251,7 +251,7 @@ def has_epochs(location: Path | str) -> Callable[[], bool]:
 def serial_rows(folder: Path, runs: int, epochs: int) -> dict[int, list[tuple[Any, ...]]]:
     folder.mkdir()
     database, jobs = make_jobs(folder, [tiny_spec(epochs=epochs)], runs)
-    LocalExecutor(database, Slots.on_cpu(2), report).run(jobs)
+    LocalSupervisor(database, Slots.on_cpu(2), report).run(jobs)
     database.close()
     return rows(folder / DATABASE)
 
@@ -459,7 +459,7 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
     tmp_path: Path,
 ) -> None:
     """All nodes have a run; one is killed when all have done two epochs."""
-    from dia_repro.execution.executors.ray import RayExecutor
+    from dia_repro.execution.executors.ray import RaySupervisor
     from dia_repro.execution.ray_nodes import Share, check_nodes, connect
 
     runs, epochs = 3, 8
@@ -478,7 +478,7 @@ def test_a_lost_nodes_run_goes_on_from_the_object_store(
         if victims and len(done) == runs and min(done.values()) >= 2:
             threading.Thread(target=cluster.remove_node, args=(victims.pop(), False)).start()
 
-    ended = RayExecutor(database, Share(0, 1), listen).run(jobs)
+    ended = RaySupervisor(database, Share(0, 1), listen).run(jobs)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     assert not victims
     attempts = [run_detail(database, job.run_id).provenance for job in jobs]

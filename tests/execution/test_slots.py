@@ -13,7 +13,7 @@ from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.execution import planning
 from dia_repro.execution.estimates import with_estimates
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Machine, Slots
 from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome
 from dia_repro.execution.options import Selection
@@ -108,7 +108,7 @@ def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) ->
         if isinstance(message, Notice):
             went[job.run_id] = message.text
 
-    ended = LocalExecutor(database, slots, listen, train=say_where).run(jobs)
+    ended = LocalSupervisor(database, slots, listen, train=say_where).run(jobs)
     assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
     assert (len(went), set(went.values())) == (6, set(GPUS))
     assert slots.seen[:3] == [(60,), (60,), (60, 30)], "the third of 60 waits, 30 passes"

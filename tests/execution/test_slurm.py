@@ -18,7 +18,7 @@ import pytest
 
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Job, Notice, Outcome
 from dia_repro.execution.options import Resources
@@ -254,7 +254,7 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
 
     (tmp_path / "serial").mkdir()
     serial, again = make_jobs(tmp_path / "serial", [spec], 2)
-    LocalExecutor(serial, Slots.on_cpu(1), lambda *_: None).run(again)
+    LocalSupervisor(serial, Slots.on_cpu(1), lambda *_: None).run(again)
     for ours, theirs in zip(jobs, again, strict=True):
         assert figures(database, ours.run_id) == figures(serial, theirs.run_id)
 
@@ -262,7 +262,7 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
 @pytest.mark.exhaustive
 def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
-    submitted = submitit.LocalExecutor(tmp_path / "jobs").submit(on_slurm.Task(job))
+    submitted = submitit.LocalSupervisor(tmp_path / "jobs").submit(on_slurm.Task(job))
     assert submitted.result() == "finished"
     assert "epoch 1/1" in submitted.stdout()
     assert states(database) == [State.FINISHED]

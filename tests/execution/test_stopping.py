@@ -19,7 +19,7 @@ from PIL import Image
 from dia_repro.execution import worker
 from dia_repro.execution.endings import Pace, cause_of_death
 from dia_repro.execution.executors import local
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import (
     Begun,
@@ -84,7 +84,7 @@ def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -
         asked.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
-    executor = LocalExecutor(database, Slots.on_cpu(1), on_message)
+    executor = LocalSupervisor(database, Slots.on_cpu(1), on_message)
     ended = executor.run([job])[job.run_id]
     assert stuck
     assert time.monotonic() - asked[0] < 10
@@ -100,12 +100,12 @@ def test_a_run_whose_images_are_replaced_fails_and_records_no_such_epoch(tmp_pat
             for path in (tmp_path / "photos" / "train").rglob("*.png"):
                 Image.new("RGB", (80, 80)).save(path)
 
-    ended = LocalExecutor(database, Slots.on_cpu(1), on_message).run([job])[job.run_id]
+    ended = LocalSupervisor(database, Slots.on_cpu(1), on_message).run([job])[job.run_id]
     assert ended.outcome is Outcome.FAILED
     assert (ended.detail or "").endswith(".png has changed since the run began: start again")
     assert state(database, job) == (State.FAILED, ended.detail, None)
     assert len(run_detail(database, job.run_id).epochs) < 3
-    again = LocalExecutor(database, Slots.on_cpu(1), lambda *_: None).run([job])[job.run_id]
+    again = LocalSupervisor(database, Slots.on_cpu(1), lambda *_: None).run([job])[job.run_id]
     assert "have changed since the run was asked for" in (again.detail or "")
 
 
@@ -188,7 +188,9 @@ def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
                 wait = 0.2 + 0.8 * number
                 threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    executor = LocalExecutor(database, Slots.on_cpu(1), on_message, train=train, patience=patience)
+    executor = LocalSupervisor(
+        database, Slots.on_cpu(1), on_message, train=train, patience=patience
+    )
     ended = executor.run([job])[job.run_id]
     assert time.monotonic() - begun[0] < LINGERING_SECONDS
     assert ended.outcome is expected
@@ -208,7 +210,7 @@ def test_a_worker_that_lingers_after_its_last_word_is_killed(
     def on_message(_order: Job, _message: Message) -> None:
         begun.append(time.monotonic())
 
-    ended = LocalExecutor(database, Slots.on_cpu(1), on_message, train=lingering).run([job])
+    ended = LocalSupervisor(database, Slots.on_cpu(1), on_message, train=lingering).run([job])
     assert time.monotonic() - begun[0] < LINGERING_SECONDS
     assert ended == {job.run_id: Ended(Outcome.INTERRUPTED)}
 
@@ -255,7 +257,7 @@ def test_stopped_worker_is_continued_and_ends(tmp_path: Path, how: str) -> None:
         else:
             raise StrayError
 
-    executor = LocalExecutor(database, Slots.on_cpu(1), on_message)
+    executor = LocalSupervisor(database, Slots.on_cpu(1), on_message)
     rescue = threading.Timer(20, lambda: os.kill(found[0], signal.SIGCONT))
     with pytest.raises(StrayError) if how == "error" else nullcontext():
         executor.run([job])

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Job, Message, Notice
 from dia_repro.execution.planning import checkpoint_store
@@ -24,7 +24,7 @@ from dia_repro.results.database import Database, open_database
 from tests.helpers import tiny_spec
 
 if TYPE_CHECKING:
-    from dia_repro.execution.executors.ray import RayExecutor
+    from dia_repro.execution.executors.ray import RaySupervisor
 
 DATABASE = "runs.db"
 
@@ -72,13 +72,15 @@ def main() -> None:
     address, location = [*sys.argv[4:], None, None][:2]
     place, specs = os.environ.get("DIA_REPRO_CHECKPOINTS"), [tiny_spec(epochs=epochs)]
     database, jobs = make_jobs(Path.cwd(), specs, seeds, place, location)
-    executor: LocalExecutor | RayExecutor = LocalExecutor(database, Slots.on_cpu(workers), report)
+    executor: LocalSupervisor | RaySupervisor = LocalSupervisor(
+        database, Slots.on_cpu(workers), report
+    )
     if address:
-        from dia_repro.execution.executors.ray import RayExecutor
+        from dia_repro.execution.executors.ray import RaySupervisor
         from dia_repro.execution.ray_nodes import Share, connect
 
         connect(address)
-        executor = RayExecutor(database, Share(0, 1), report)
+        executor = RaySupervisor(database, Share(0, 1), report)
     print("started", flush=True)
     for run, ended in executor.run(jobs).items():
         print(run, ended.outcome.value, ended.detail or "", flush=True)

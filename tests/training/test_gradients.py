@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from dia_repro.data.sources.digits import load_digits
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.experiments.names import BINS_PER_DECADE, HIGHEST, LOWEST, QUANTILES
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
@@ -136,7 +136,7 @@ def test_a_training_that_stops_and_goes_on_has_all_records() -> None:
 
 def test_records_go_to_the_database(tmp_path: Path) -> None:
     database, orders = make_jobs(tmp_path, [without_skips()], 1)
-    LocalExecutor(database, Slots.on_cpu(1), lambda _order, _message: None).run(orders)
+    LocalSupervisor(database, Slots.on_cpu(1), lambda _order, _message: None).run(orders)
     (run,) = all_runs(database)
     parts = analysis_parts(database, run.id, GRADIENTS_SETTINGS)
     assert sorted(parts) == [0, 1]

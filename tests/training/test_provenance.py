@@ -115,14 +115,14 @@ def test_a_commit_meanwhile_is_not_the_codes(started: tuple[Path, str]) -> None:
 SCRIPT = """
 import subprocess, sys
 from pathlib import Path
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from tests.execution.tiny_runs import make_jobs, report
 from tests.helpers import tiny_spec
 if __name__ == "__main__":
     database, orders = make_jobs(Path.cwd(), [tiny_spec(epochs=1)], 2)
     for order in orders:
-        LocalExecutor(database, Slots.on_cpu(1), report).run([order])
+        LocalSupervisor(database, Slots.on_cpu(1), report).run([order])
         subprocess.run(sys.argv[1:], check=True)
 """
 

@@ -88,6 +88,7 @@ class Executor(ABC):
         with probe(store):
             pass
 
+    @abstractmethod
     def work(
         self,
         database: Database,
@@ -100,13 +101,26 @@ class Executor(ABC):
         Args:
             weights: cost of each run, by its number, in any unit.
         """
+
+
+class WaitingExecutor(Executor):
+    """Base of an executor that waits for its runs."""
+
+    @abstractmethod
+    def supervisor(self, database: Database, runs: int, listener: Listener) -> Supervisor:
+        """Return what gives runs to workers and receives their messages."""
+
+    def work(
+        self,
+        database: Database,
+        jobs: Sequence[Job],
+        weights: Mapping[int, int],
+        dialogue: Dialogue,
+    ) -> Worked:
+        """Train runs and wait for them."""
         with dialogue.progress(jobs, weights) as listener:
             working = self.supervisor(database, len(jobs), listener)
             return Worked(working.run(jobs), working.stopping)
-
-    def supervisor(self, database: Database, runs: int, listener: Listener) -> Supervisor:
-        """Return what gives runs to workers, and hears them; for executors that wait."""
-        raise NotImplementedError
 
 
 _REGISTERED: dict[str, Any] = {}  # subclasses, each with a constructor of its own

@@ -23,7 +23,7 @@ from dia_repro.execution.endings import (
     Supervisor,
     cause_of_death,
 )
-from dia_repro.execution.executors import Executor, register
+from dia_repro.execution.executors import WaitingExecutor, register
 from dia_repro.execution.machine import Slots, find_machine
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
@@ -43,7 +43,7 @@ UNKNOWN_EXIT_CODE = 255
 
 
 @register("local")
-class Local(Executor):
+class Local(WaitingExecutor):
     """Worker processes of this machine: by default one for each GPU, or each core of a CPU."""
 
     options = frozenset({"jobs", "per_gpu", "gpus_per_run"})
@@ -60,10 +60,10 @@ class Local(Executor):
         """Return one run for each GPU, or each core of a CPU, unless options say otherwise."""
         return self._slots(runs).total
 
-    def supervisor(self, database: Database, runs: int, listener: Listener) -> LocalExecutor:
+    def supervisor(self, database: Database, runs: int, listener: Listener) -> LocalSupervisor:
         """Return what keeps the slots of so many runs busy."""
         slots = self._slots(runs)
-        return LocalExecutor(database, slots, listener.on_message, listener.on_stopping)
+        return LocalSupervisor(database, slots, listener.on_message, listener.on_stopping)
 
     def _slots(self, runs: int) -> Slots:
         asked = self.resources
@@ -85,7 +85,7 @@ class _Worker:
         ask_to_end(self.process)
 
 
-class LocalExecutor(Supervisor):
+class LocalSupervisor(Supervisor):
     """Keeps all slots busy until every job is done, or a signal says stop.
 
     Args:

@@ -27,7 +27,7 @@ from dia_repro.execution.endings import (
     Signals,
     Supervisor,
 )
-from dia_repro.execution.executors import Executor, register
+from dia_repro.execution.executors import WaitingExecutor, register
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.messages import (
     STOPPED_AT_ONCE,
@@ -64,7 +64,7 @@ RETRIES = 3
 
 
 @register("ray")
-class Ray(Executor):
+class Ray(WaitingExecutor):
     """Tasks of a Ray cluster, each with the same share of a node."""
 
     options = frozenset({"per_gpu", "gpus_per_run", "address"})
@@ -98,10 +98,10 @@ class Ray(Executor):
         with dialogue.watch("Looking at the cluster's nodes"):
             check_nodes(self.cluster, self.share, data, location, store)
 
-    def supervisor(self, database: Database, runs: int, listener: Listener) -> RayExecutor:
+    def supervisor(self, database: Database, runs: int, listener: Listener) -> RaySupervisor:
         """Return what gives runs to the cluster, however many there are."""
         del runs
-        return RayExecutor(database, self.share, listener.on_message, listener.on_stopping)
+        return RaySupervisor(database, self.share, listener.on_message, listener.on_stopping)
 
 
 @ray.remote
@@ -225,7 +225,7 @@ def _first_line(error: RayError) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-class RayExecutor(Supervisor):
+class RaySupervisor(Supervisor):
     """Gives all jobs to the cluster at once, which works on as many as it has room for.
 
     Args:

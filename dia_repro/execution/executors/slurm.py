@@ -23,7 +23,7 @@ from submitit.slurm.slurm import SlurmExecutor
 from dia_repro.errors import AbsentError, DiaReproError, UsageError
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.executors import Executor, Worked, register
-from dia_repro.execution.executors.local import LocalExecutor
+from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Machine, Slots
 from dia_repro.execution.messages import Job, Message, Outcome, describe
 from dia_repro.execution.options import Device, Resources
@@ -311,7 +311,7 @@ class Task:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.executor: LocalExecutor | None = None
+        self.executor: LocalSupervisor | None = None
 
     def __call__(self) -> str:
         """Train, and say how it ended.
@@ -326,7 +326,7 @@ class Task:
             raise UnfitTaskError(f"{self.job.label} needs {self.job.processes} GPUs of {gpus}")
         database = open_database(self.job.database, create=False)
         slots = Slots([self.job.device], 1)
-        self.executor = LocalExecutor(database, slots, _say)
+        self.executor = LocalSupervisor(database, slots, _say)
         ended = self.executor.run([self.job]).get(self.job.run_id)
         if ended is not None and ended.outcome is Outcome.FAILED:
             raise UnfitTaskError(f"{self.job.label} failed: {ended.detail}")
