@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dia_repro.artifacts import TableArtifact, choose
-from dia_repro.artifacts.selection import Wanted, best_covered
+from dia_repro.artifacts.selection import Wanted, best_covered, usual_names
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.options import (
@@ -265,7 +265,8 @@ class Results:
         """Return one row for each comparison of each claim, with the claim's verdict.
 
         Args:
-            artifacts: names; only claims on these, by default on all.
+            artifacts: names; only claims on these, by default on all, and on the
+                controls that have runs.
             by: `best` or `last`, the epoch whose test accuracy counts.
             selection: as of `cells`; `only` leaves the claims on networks that it names. Claims
                 are judged by every seed there is, on the artifacts' own networks: neither `seeds`
@@ -283,9 +284,11 @@ class Results:
         if foreign := {"seeds", "attention"} & selection.keys():
             raise UsageError(f"claims take no {min(foreign)}: every seed counts, of any network")
         selected = options_of(Selection, selection)
-        chosen = narrowed(choose(artifacts or ["all"]), selected.only)
+        wanted = self._wanted(selected)
+        names = artifacts or usual_names(self.database, wanted)
+        chosen = narrowed(choose(names), selected.only)
         about = names_of_claims(chosen, selected.only)
-        verdicts = evaluate_claims(self.database, self._wanted(selected), Epoch(by))
+        verdicts = evaluate_claims(self.database, wanted, Epoch(by))
         return frame_of(CLAIMS, verdict_records(one for one in verdicts if one.claim in about))
 
     def explain(

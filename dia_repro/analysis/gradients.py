@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dia_repro.analysis.runs import NotAnalysableError, best_runs, finished_spec
+from dia_repro.artifacts.controls import SKIPS
 from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.names import BINS_PER_DECADE, LOWEST
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database, one_state
@@ -19,7 +21,7 @@ from dia_repro.results.parts import gradient_records
 from dia_repro.results.queries import RunDetail, analysis_parts, run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS
 
-LABELS = {entry.model: entry.column for entry in FIGURE6.entries}
+LABELS = {entry.model: entry.column for entry in (*SKIPS.entries, *FIGURE6.entries)}
 Record = dict[str, Any]
 
 
@@ -44,15 +46,17 @@ class RecordedRun:
 
 
 @one_state
-def recorded_runs(database: Database, run_ids: Sequence[int]) -> list[RecordedRun]:
-    """Return the runs asked for; by default the best one of each of Figure 6's networks.
+def recorded_runs(
+    database: Database, run_ids: Sequence[int], figure: TableArtifact = FIGURE6
+) -> list[RecordedRun]:
+    """Return the runs asked for; by default the best one of each of a figure's networks.
 
     Raises:
         NotAnalysableError: a run asked for is not finished, or has recorded no gradients.
         NoRunError, UnknownRunError: there is no such run.
     """
     runs = [run_detail(database, number) for number in run_ids] or best_runs(
-        database, FIGURE6, lambda run, spec: bool(whole_records(database, run.id, spec))
+        database, figure, lambda run, spec: bool(whole_records(database, run.id, spec))
     ).values()
     return [_recorded(database, run) for run in runs]
 

@@ -1,4 +1,4 @@
-"""Registry of artifacts: the paper's tables and figures, and one's own."""
+"""Registry of artifacts: the paper's tables and figures, controls, and one's own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from dia_repro import plugins
+from dia_repro.artifacts.controls import CONTROLS
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.artifacts.figure6 import FIGURE6
 from dia_repro.artifacts.table import Cell, Drawing, Entry, TableArtifact, TableValue
@@ -23,6 +24,7 @@ from dia_repro.experiments.attention import parse_attention
 
 __all__ = [
     "ARTIFACTS",
+    "CONTROLS",
     "ArtifactError",
     "Cell",
     "Drawing",
@@ -30,6 +32,7 @@ __all__ = [
     "TableArtifact",
     "TableValue",
     "UnknownArtifactError",
+    "artifact_named",
     "choose",
     "own_artifacts",
     "register_artifact",
@@ -50,6 +53,8 @@ ARTIFACTS: dict[str, TableArtifact] = {
         FIGURE6,
     )
 }
+# Names that stand for several artifacts.
+GROUPS = {"all": ARTIFACTS, "controls": CONTROLS}
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -62,7 +67,7 @@ class ArtifactError(UsageError):
 
 
 def register_artifact(artifact: TableArtifact) -> TableArtifact:
-    """Register an artifact of one's own; `all` includes it.
+    """Register an artifact of one's own; `all` includes it, as it does not include controls.
 
     Raises:
         ArtifactError: its name is taken or not made of lower-case letters, digits and hyphens, two
@@ -71,9 +76,9 @@ def register_artifact(artifact: TableArtifact) -> TableArtifact:
     name, entries = artifact.name, artifact.entries
     cells = [(entry.row, entry.column) for entry in entries]
     compared = {entry.compared_with for entry in entries if entry.compared_with}
-    if name == "all" or not NAME.fullmatch(name):
+    if name in GROUPS or not NAME.fullmatch(name):
         raise ArtifactError(f"artifact {name!r}: name it with lower-case letters, digits, hyphens")
-    if name in ARTIFACTS and ARTIFACTS[name] != artifact:
+    if name in CONTROLS or (name in ARTIFACTS and ARTIFACTS[name] != artifact):
         raise ArtifactError(f"artifact {name!r} is registered already")
     if len(set(cells)) < len(cells) or not cells or not compared <= set(cells):
         raise ArtifactError(
@@ -90,8 +95,15 @@ def own_artifacts() -> list[TableArtifact]:
     return [artifact for artifact in ARTIFACTS.values() if not artifact.in_paper]
 
 
+def artifact_named(name: str) -> TableArtifact:
+    """Return the artifact of exactly that name."""
+    return CONTROLS[name] if name in CONTROLS else ARTIFACTS[name]
+
+
 def choose(names: Iterable[str], attention: Iterable[str] = ()) -> list[TableArtifact]:
-    """Return artifacts by name, each once, in the order given; `all` stands for all of them.
+    """Return artifacts by name, each once, in the order given.
+
+    `all` stands for the paper's and those of one's own, `controls` for the controls.
 
     Args:
         attention: kinds that networks of the artifacts get in addition to the artifacts' own,
@@ -106,12 +118,12 @@ def choose(names: Iterable[str], attention: Iterable[str] = ()) -> list[TableArt
     plugins.load()
     for name in names:
         key = name.lower()
-        if key == "all":
-            chosen.update(ARTIFACTS)
-        elif key in ARTIFACTS:
-            chosen[key] = ARTIFACTS[key]
+        if key in GROUPS:
+            chosen.update(GROUPS[key])
+        elif key in ARTIFACTS or key in CONTROLS:
+            chosen[key] = artifact_named(key)
         else:
-            known = [*ARTIFACTS, "all"]
+            known = [*ARTIFACTS, *CONTROLS, *GROUPS]
             near = get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
             raise UnknownArtifactError(f"unknown artifact {name!r}: {hint}")

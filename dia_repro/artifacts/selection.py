@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dia_repro.artifacts import ARTIFACTS, CONTROLS
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.data import DataChoice, known_data, own_images
 from dia_repro.experiments.names import Precision, Protocol
@@ -80,6 +81,21 @@ def is_needed(spec: Spec, artifact: TableArtifact) -> bool:
     )
     candidates = [entry for entry in artifact.entries if entry.model == spec.model]
     return any(entry.spec(request) == spec for request in requests for entry in candidates)
+
+
+def usual_names(database: Database, wanted: Wanted) -> list[str]:
+    """Return what is shown where nothing is named: `all`, and the controls that have runs.
+
+    Runs of the paper's networks are none of a control.
+    """
+    papers = {entry.model for artifact in ARTIFACTS.values() for entry in artifact.entries}
+    names = ["all"]
+    for control in CONTROLS.values():
+        request = best_covered(control, database, wanted)
+        own = [entry for entry in control.entries if entry.model not in papers]
+        if states_of(database, (entry.spec(request).spec_id for entry in own)):
+            names.append(control.name)
+    return names
 
 
 def _precisions(protocol: Protocol) -> list[Precision]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
-from dia_repro.artifacts import ARTIFACTS, TableArtifact, own_artifacts
+from dia_repro.artifacts import ARTIFACTS, CONTROLS, TableArtifact, own_artifacts
 from dia_repro.artifacts.selection import Wanted, best_covered
+from dia_repro.claims.controls import with_controls
 from dia_repro.claims.evidence import (
     ClaimRuns,
     cells_of,
@@ -17,10 +18,19 @@ from dia_repro.claims.evidence import (
     judge_by_counting,
 )
 from dia_repro.claims.rules import NO_RESULT, Judgement, judge_equal, judge_order
-from dia_repro.claims.unpaired import judge_divergences
+from dia_repro.claims.unpaired import judge_divergences, judge_trains_too
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Verdict
 from dia_repro.experiments.describe import describe_data
-from dia_repro.paper import CellKey, Claim, Comparison, Kind, all_claims, equal_within
+from dia_repro.paper import (
+    OWN_CLAIM,
+    CellKey,
+    Claim,
+    Comparison,
+    Kind,
+    all_claims,
+    all_controls,
+    equal_within,
+)
 from dia_repro.results.database import Database
 from dia_repro.results.queries import runs_of
 
@@ -43,6 +53,7 @@ ON_RUNS = {
     Kind.GRADIENTS_TRAINED: "the first batch of the last epoch",
     Kind.DIVERGES: "runs whose loss is not finite any more",
     Kind.TRAINS: "runs whose loss is not finite any more",
+    Kind.TRAINS_TOO: "runs whose loss is not finite any more",
     Kind.GAP: "training minus test accuracy in the last epoch",
 }
 
@@ -50,7 +61,7 @@ ON_RUNS = {
 def evaluate_claims(
     database: Database, wanted: Wanted, by: Epoch = Epoch.BEST
 ) -> tuple[ClaimVerdict, ...]:
-    """Judge every claim of the paper, in the paper's order, then those on artifacts of one's own.
+    """Judge every claim of the paper in its order, questions of controls, claims of one's own.
 
     Args:
         database: read only.
@@ -61,25 +72,26 @@ def evaluate_claims(
     claims = every_claim()
     requests = {
         name: artifact.as_usual(best_covered(artifact, database, wanted))
-        for name, artifact in ARTIFACTS.items()
+        for name, artifact in {**ARTIFACTS, **CONTROLS}.items()
     }
     specs = {
         claim.name: {at: entry_at(at).spec(requests[claim.artifact]) for at in cells_of(claim)}
         for claim in claims
     }
     found = runs_of(database, (s.spec_id for of_claim in specs.values() for s in of_claim.values()))
-    return tuple(
+    verdicts = [
         _evaluate(
             database, ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found, by)
         )
         for claim in claims
-    )
+    ]
+    return with_controls(verdicts, claims, requests)
 
 
 def every_claim() -> tuple[Claim, ...]:
-    """Return the paper's claims, then those on artifacts of one's own."""
+    """Return the paper's claims, the questions of controls, those on artifacts of one's own."""
     own = [claim for artifact in own_artifacts() for claim in own_claims(artifact)]
-    return (*all_claims(), *own)
+    return (*all_claims(), *all_controls(), *own)
 
 
 def own_claims(artifact: TableArtifact) -> list[Claim]:
@@ -104,7 +116,7 @@ def own_claims(artifact: TableArtifact) -> list[Claim]:
         Claim(
             name=f"{artifact.name}-{number}",
             artifact=artifact.name,
-            where="no claim of the paper",
+            where=OWN_CLAIM,
             text=f"{first} is more accurate than {second} in {artifact.title or artifact.name}",
             kind=Kind.HIGHER,
             comparisons=tuple(comparisons),
@@ -178,6 +190,8 @@ def _judge(database: Database, runs: ClaimRuns) -> Judgement:
             return judge_equal(runs.rows(), runs.claim.spreads * equal_within())
         case Kind.DIVERGES | Kind.TRAINS:
             return judge_divergences(runs.outcomes(), claimed=kind is Kind.DIVERGES)
+        case Kind.TRAINS_TOO:
+            return judge_trains_too(runs.compared_outcomes())
         case Kind.REACHES if runs.on_papers_data:
             rows, absent = runs.rows_against(runs.claim.at_least), NO_RESULT
         case Kind.REACHES:

@@ -9,9 +9,10 @@ from statistics import fmean
 from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import whole_records
 from dia_repro.analysis.stored import stored_integrations
-from dia_repro.artifacts import ARTIFACTS, Entry
+from dia_repro.artifacts import Entry, artifact_named
 from dia_repro.claims.readings import (
     DENSITY,
+    DIVIDED,
     EARLINESS,
     GRADIENTS,
     Reading,
@@ -37,8 +38,8 @@ POINTS = "points"
 
 
 def entry_at(cell: CellKey) -> Entry:
-    """The network in a cell of the paper."""
-    entries = ARTIFACTS[cell.artifact].entries
+    """Return the network in a cell of the paper or of a control."""
+    entries = artifact_named(cell.artifact).entries
     return next(one for one in entries if (one.row, one.column) == (cell.row, cell.column))
 
 
@@ -159,6 +160,11 @@ class ClaimRuns:
         """Return what became of each cell's runs."""
         return [self._outcomes(cell) for cell in self.claim.cells]
 
+    def compared_outcomes(self) -> list[tuple[Outcomes, Outcomes]]:
+        """Return what became of the runs of both networks of each comparison."""
+        pairs = (pair.cells for pair in self.claim.comparisons)
+        return [(self._outcomes(first), self._outcomes(second)) for first, second in pairs]
+
     def _outcomes(self, cell: CellKey) -> Outcomes:
         spec = self.specs[cell]
         chose = rate_chosen_with(spec.recipe)
@@ -216,7 +222,8 @@ def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:
         if all(both):
             gains[seed] = gradient_gains(*(records[moment(records)] for records in both))
             behind += [first[seed], second[seed]]
-    return _analysis_rows(GRADIENTS, gains, behind, "")
+    rows = _analysis_rows(GRADIENTS, gains, behind, "")
+    return [replace(row, compared=row.compared.replace(DIVIDED, pair.label)) for row in rows]
 
 
 def _finished(runs: ClaimRuns, cell: CellKey) -> dict[int, RunSummary]:

@@ -22,8 +22,9 @@ OTHERS = {"stage 3 − stage 1": 1, "stage 3 − stage 2": 2}
 # Stage 3's heatmap is the densest where nothing is learned, too: what training adds counts.
 CONTROLS = {"trained − before training": Source.INITIAL, "trained − shuffled": Source.SHUFFLED}
 MIDDLE = "middle − main source of the last layer"
+DIVIDED = "DIANet ÷ original"
 RATIOS = {
-    f"stage {stage}: {figure}, DIANet ÷ original": (stage, figure)
+    f"stage {stage}: {figure}, {DIVIDED}": (stage, figure)
     for stage in STAGES
     for figure in ("mean", "variance")
 }

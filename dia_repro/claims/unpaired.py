@@ -12,7 +12,7 @@ Counts are exact: a claim on them holds or does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dia_repro.claims.rules import LEAST_SEEDS, NO_RESULT, Judgement, plural
 from dia_repro.claims.statistics import share_interval
@@ -88,6 +88,28 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     if few := len(done) - len(enough):
         parts.append(f"{plural(few, 'network')} with fewer than {LEAST_SEEDS} seeds")
     return Judgement(Verdict.UNDECIDED, evidence, main, "; ".join(parts))
+
+
+def judge_trains_too(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> Judgement:
+    """Judge whether the first network trains in each comparison whose second one trains.
+
+    The second does if every run of `LEAST_SEEDS` or more trained.
+    """
+    where = [
+        (first, second)
+        for first, second in pairs
+        if second.as_claimed(diverges=False) == second.done >= LEAST_SEEDS
+    ]
+    if where:
+        judged = judge_divergences([first for first, _ in where], claimed=False)
+        known = ", ".join(second.compared for _, second in where)
+        return replace(judged, reason=f"{judged.reason}; compared where all seeds train: {known}")
+    evidence = tuple(_outcome_evidence(first, False) for first, _ in pairs)
+    if not any(first.done for first, _ in pairs):
+        return Judgement(Verdict.NOT_RUN, evidence, None, NO_RESULT)
+    reason = f"nowhere {LEAST_SEEDS} seeds of what it is compared with all train"
+    main = next(index for index, (first, _) in enumerate(pairs) if first.done)
+    return Judgement(Verdict.UNDECIDED, evidence, main, reason)
 
 
 def _outcome_evidence(cell: Outcomes, claimed: bool) -> Evidence:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from dia_repro.paper import CONTROLS_QUESTION, OWN_CLAIM
+
 
 class Verdict(StrEnum):
     """What results say of a claim; see `claims.rules` for the rules."""
@@ -98,6 +100,11 @@ class ClaimVerdict:
     otherwise: Verdict | None
     conditions: str
     papers_own: bool
+
+    @property
+    def of_paper(self) -> bool:
+        """Return whether the paper makes the claim."""
+        return self.where not in (CONTROLS_QUESTION, OWN_CLAIM)
 
     @property
     def main_evidence(self) -> Evidence | None:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, watch
 from dia_repro.cli.pictures import Forests, draw_gradients, draw_integration
 from dia_repro.cli.progress import Terminal
+from dia_repro.errors import UsageError
 from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.rendering.listing import Column, field, listing
 
@@ -122,11 +123,12 @@ def _summary(one: Integration) -> dict[str, object]:
 
 @app.command()
 def gradients(
+    artifact: Annotated[
+        str, Argument(help="Whose networks: figure6, or its control, controls-skips.")
+    ] = "figure6",
     run: Annotated[
         list[int] | None,
-        Option(
-            help="Numbers of runs to compare; by default the best of each of Figure 6's networks."
-        ),
+        Option(help="Numbers of runs to compare; by default the best of each of its networks."),
     ] = None,
     figures: Annotated[
         Path, Option(help="Folder for figure6.pdf, .png and .csv.")
@@ -140,9 +142,14 @@ def gradients(
 
     Example: dia-repro analyze gradients
     """
+    from dia_repro.artifacts import Drawing, choose
     from dia_repro.rendering.histograms import GRADIENT_FIELDS, gradient_records
 
-    found = draw_gradients(options.open_results(db, must_exist=False), figures, run or [])
+    chosen = choose([artifact])[0]
+    if Drawing.HISTOGRAMS not in chosen.drawings:
+        raise UsageError(f"no gradients are drawn of {artifact}: figure6 or controls-skips")
+    results = options.open_results(db, must_exist=False)
+    found = draw_gradients(results, figures, run or [], chosen)
     records = list(gradient_records(found))
     moments = {one.run.summary.id: one.moments for one in found}
     ends = [record for record in records if record["epochs"] in moments[record["run"]]]

@@ -42,10 +42,11 @@ class Format(StrEnum):
 
 
 Artifacts = Annotated[
-    list[str], Argument(help="Tables or figures of the paper, e.g. table5; or all.")
+    list[str], Argument(help="Tables or figures of the paper, e.g. table5; all, or controls.")
 ]
 AnyArtifacts = Annotated[
-    list[str] | None, Argument(help="Tables or figures of the paper, e.g. table5; by default all.")
+    list[str] | None,
+    Argument(help="Tables or figures of the paper, e.g. table5, or controls; by default all."),
 ]
 DatabaseOption = Annotated[
     str,

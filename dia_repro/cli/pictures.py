@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dia_repro.analysis.gini import Integration
     from dia_repro.analysis.gradients import RecordedRun
     from dia_repro.analysis.stored import Analyst
+    from dia_repro.artifacts import TableArtifact
     from dia_repro.artifacts.explanation import Findings
     from dia_repro.results.database import Database
 
@@ -201,18 +202,19 @@ def _announced(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def draw_gradients(
-    database: Database, figures: Path, runs: Sequence[int] = ()
+    database: Database, figures: Path, runs: Sequence[int], artifact: TableArtifact
 ) -> list[RecordedRun]:
-    """Write Figure 6's files from what runs have recorded."""
+    """Write the files of Figure 6, or of its control, from what runs have recorded."""
     from dia_repro.analysis.gradients import recorded_runs
     from dia_repro.claims.readings import gradient_facts
     from dia_repro.rendering import histograms
 
-    found = recorded_runs(database, runs)
+    found = recorded_runs(database, runs, artifact)
     records = list(histograms.gradient_records(found))
     text = to_csv(histograms.GRADIENT_FIELDS, records)
-    _write_figure(figures / "figure6", histograms.draw_gradients(found), text)
-    _say_facts("figure6", gradient_facts(found))
+    figure = histograms.draw_gradients(found, artifact)
+    _write_figure(figures / artifact.name, figure, text)
+    _say_facts(artifact.name, gradient_facts(found))
     return found
 
 

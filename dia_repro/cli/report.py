@@ -57,12 +57,13 @@ def report(
 
     Example: dia-repro report table5
     """
+    from dia_repro.artifacts import ARTIFACTS, Drawing
     from dia_repro.artifacts.explanation import gather
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.claims.evaluate import evaluate_claims
     from dia_repro.rendering.sizes import draw_sizes
 
-    chosen = Chosen(artifacts or ["all"], selection, options.open_results(db), data)
+    chosen = Chosen(artifacts, selection, options.open_results(db), data)
     findings: dict[str, Findings] = {}
     drawn: dict[str, Path] = {}
     with drawing() as pictures:
@@ -71,13 +72,15 @@ def report(
             findings[artifact.name] = found
             draw_curves(pictures, figures, found)
             _write_table(found.value, figures if artifact.is_figure else tables)
-            if artifact.is_figure and _draw(found, chosen, figures, checkpoints):
+            has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
+            if has_picture and _draw(found, chosen, figures, checkpoints):
                 drawn[artifact.name] = figures / f"{artifact.name}.png"
         if any(table.name in findings for table in TABLES):
             values = sizes(chosen.database, chosen.wanted, selection.seeds)
             pictures.draw(figures / SIZES, draw_sizes, values)
         # Meanwhile, for it takes as long.
-        claims = () if no_html else evaluate_claims(chosen.database, chosen.wanted)
+        verdicts = () if no_html else evaluate_claims(chosen.database, chosen.wanted)
+        claims = [one for one in verdicts if one.artifact in {*findings, *ARTIFACTS}]
         beside = pictures.write()
     if not no_html:
         write_page(html, chosen, findings, claims, drawn, beside)
@@ -121,7 +124,7 @@ def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | 
                 case Drawing.HEATMAP:
                     draw_integration(chosen.database, chosen.data, figures, checkpoints, runs[0])
                 case Drawing.HISTOGRAMS:
-                    draw_gradients(chosen.database, figures, runs)
+                    draw_gradients(chosen.database, figures, runs, artifact)
                 case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `draw_curves`
                     pass
                 case _:
@@ -157,8 +160,11 @@ def write_page(
     report = Report(
         version=dia_repro.__version__,
         findings=[
-            detailed.get(name) or gather(chosen.database, chosen.value(artifact))
-            for name, artifact in ARTIFACTS.items()
+            *(
+                detailed.get(name) or gather(chosen.database, chosen.value(artifact))
+                for name, artifact in ARTIFACTS.items()
+            ),
+            *(found for name, found in detailed.items() if name not in ARTIFACTS),
         ],
         shown=[_shown(one, chosen.wanted, drawn.get(name)) for name, one in detailed.items()],
         claims=claims,

@@ -34,20 +34,26 @@ class Chosen:
     """Artifacts that a selection chooses, and the database with their results.
 
     Args:
-        names: of artifacts.
+        names: of artifacts; by default `all`, and the controls that have runs.
         data: folder of downloaded data sets.
     """
 
     def __init__(
-        self, names: Sequence[str], selection: options.Selection, database: Database, data: Path
+        self,
+        names: Sequence[str] | None,
+        selection: options.Selection,
+        database: Database,
+        data: Path,
     ) -> None:
         from dia_repro.artifacts import choose
+        from dia_repro.artifacts.selection import usual_names
         from dia_repro.execution.requests import find_data, narrowed, wanted
 
-        artifacts = choose(names, selection.attention)
+        choose(names or (), selection.attention)  # refused before folders are looked through
         self.selection, self.data, self.database = selection, data, database
         own = find_data(selection, data, Terminal(), database)
         self.wanted = wanted(selection, own)
+        artifacts = choose(names or usual_names(database, self.wanted), selection.attention)
         self.artifacts = narrowed(artifacts, selection.only)
 
     def request(self, artifact: TableArtifact) -> Request:
@@ -171,6 +177,9 @@ def claims(
 ) -> None:
     """Judge each claim of the paper by the runs in the database; trains nothing.
 
+    Questions of controls are judged, too, and named as such: experiments of ours that separate
+    explanations of the paper's results. A claim's reason says what its controls leave of them.
+
     Supported: in every comparison the 95 % interval over paired seeds is on the claim's side.
     Refuted: in one of them it is on the other side, and p ≤ 0.05 after Holm. Three seeds are the
     least that decide; up to five seeds by Student's t test, from six on by sign flips.
@@ -184,14 +193,13 @@ def claims(
     from dia_repro.execution.requests import names_of_claims
     from dia_repro.rendering.claims import claims_table
 
-    asked = artifacts or ["all"]
-    chosen = Chosen(asked, selection, options.open_results(db), data)
+    chosen = Chosen(artifacts, selection, options.open_results(db), data)
     about = names_of_claims(chosen.artifacts, selection.only)
     verdicts = evaluate_claims(chosen.database, chosen.wanted, by)
     verdicts = tuple(verdict for verdict in verdicts if verdict.claim in about)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
-    _sum_up(verdicts, asked, selection)
+    _sum_up(verdicts, artifacts or ["all"], selection)
 
 
 def _sum_up(
@@ -200,9 +208,13 @@ def _sum_up(
     """Print the number of claims with each verdict, and what they rest on."""
     from dia_repro.claims.verdicts import Verdict
 
-    counts = Counter(one.verdict for one in verdicts)
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
-    notice(f"{len(verdicts)} claims: {said}.")
+    papers = [one for one in verdicts if one.of_paper]
+    others = [one for one in verdicts if not one.of_paper]
+    for what, of_kind in (("claims", papers), ("questions beside the paper", others)):
+        counts = Counter(one.verdict for one in of_kind)
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+        if of_kind:
+            notice(f"{len(of_kind)} {what}: {said}.")
     foreign = [o for o in verdicts if not o.papers_own and o.verdict is not Verdict.NOT_RUN]
     if foreign:
         protocols = " and ".join(dict.fromkeys(one.conditions.split(",")[0] for one in foreign))
@@ -210,6 +222,6 @@ def _sum_up(
             f"{len(foreign)} of these verdicts do not rest on the paper's data and schedule "
             f"({protocols}): they show how the claims fare there, not whether the paper holds."
         )
-    if counts[Verdict.NOT_RUN]:
+    if any(one.verdict is Verdict.NOT_RUN for one in verdicts):
         command = command_line("run", *artifacts, options=selection)
         notice(f"What is not run is trained by: {command}")

@@ -172,13 +172,13 @@ class DIALSTMAttention(AttentionSpec):
         return " ".join(parts)
 
 
-# The options of the paper's kinds, and of each known kind.
-PAPERS_KINDS: dict[str, type[AttentionSpec]] = {
+# The options of each kind of this package (`controls` adds its own), and of each known kind.
+SHIPPED: dict[str, type[AttentionSpec]] = {
     kind: options
     for options in (NoAttention, SEAttention, DIALSTMAttention)
     for kind in options.titles
 }
-KINDS = dict(PAPERS_KINDS)
+KINDS = dict(SHIPPED)
 
 
 def options_of(kind: object) -> type[AttentionSpec]:
@@ -264,7 +264,7 @@ def _stored(fields: dict[str, Any]) -> AttentionSpec:
     """Return the attention of a spec in a database, without a look at the registry."""
     text = json.dumps(fields)
     with suppress(KeyError, ValidationError):  # another's kind, or options of another version
-        return PAPERS_KINDS[fields["kind"]].model_validate_json(text)
+        return SHIPPED[fields["kind"]].model_validate_json(text)
     return StoredAttention.model_validate_json(text)
 
 

@@ -41,6 +41,7 @@ from dia_repro.experiments.backbones import (
     ResNeXtBackbone,
     WRNBackbone,
 )
+from dia_repro.experiments.controls import ExtraBN
 
 __all__ = [
     "Attention",
@@ -114,6 +115,8 @@ class ModelSpec(Frozen):
             usual: dict[str, object] = {"stages": None} if attention.stages == every else {}
             usual |= {} if self.norm else {"extraction": "gap"}
             object.__setattr__(self, "attention", attention.model_copy(update=usual))
+        if isinstance(attention, ExtraBN) and not self.norm:
+            object.__setattr__(self, "attention", NoAttention())
         return self
 
     def with_attention(self, attention: AttentionSpec) -> ModelSpec:

@@ -7,7 +7,19 @@ repeats one.
 
 from __future__ import annotations
 
-from dia_repro.paper.claims import CellKey, Claim, Comparison, Kind, all_claims, claim, equal_within
+from dia_repro.paper.claims import (
+    CONTROLS_QUESTION,
+    OWN_CLAIM,
+    CellKey,
+    Claim,
+    Comparison,
+    Control,
+    Kind,
+    all_claims,
+    all_controls,
+    claim,
+    equal_within,
+)
 from dia_repro.paper.facts import (
     UNITS,
     Deviation,
@@ -28,11 +40,14 @@ from dia_repro.paper.independent import (
 )
 
 __all__ = [
+    "CONTROLS_QUESTION",
+    "OWN_CLAIM",
     "SOURCE",
     "UNITS",
     "CellKey",
     "Claim",
     "Comparison",
+    "Control",
     "Deviation",
     "Hyperparameters",
     "IndependentResult",
@@ -40,6 +55,7 @@ __all__ = [
     "PaperCell",
     "PaperTable",
     "all_claims",
+    "all_controls",
     "claim",
     "deviation",
     "equal_within",

@@ -11,11 +11,15 @@ from typing import Any
 from dia_repro.paper.facts import PaperTable, figures, read_toml, tables
 from dia_repro.paper.independent import tallied
 
+# Where claims stand that the paper does not make.
+CONTROLS_QUESTION = "a control's question, not the paper's"
+OWN_CLAIM = "no claim of the paper"
+
 
 class Kind(StrEnum):
     """Kind of test of a claim.
 
-    The first five are decided by accuracy over seeds, the next two by whether trainings diverge,
+    The first five are decided by accuracy over seeds, the next three by whether trainings diverge,
     the next four by counting networks, and the last four by analyses.
     """
 
@@ -26,6 +30,7 @@ class Kind(StrEnum):
     REACHES = "reaches"  # in each cell the network is at least as accurate as the claim says
     DIVERGES = "diverges"  # in each cell the loss becomes infinite
     TRAINS = "trains"  # in no cell it does
+    TRAINS_TOO = "trains too"  # in each comparison whose second network trains the first one does
     FEWER = "fewer parameters"  # in each comparison the first network has fewer
     SAVES = "saves parameters"  # … the first has so many percent fewer
     SAME_COST = "same cost"  # … both take as many multiply-accumulates
@@ -68,8 +73,28 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Control:
+    """What the answer to a control's question says of claims of the paper.
+
+    Attributes:
+        of: names of these claims.
+        tried: in the method's place.
+        if_supported, if_refuted: what is found then, and what follows.
+    """
+
+    of: tuple[str, ...]
+    tried: str
+    if_supported: tuple[str, str]
+    if_refuted: tuple[str, str]
+
+    def answer(self, *, yes: bool) -> tuple[str, str]:
+        """Return what is found, and what follows."""
+        return self.if_supported if yes else self.if_refuted
+
+
+@dataclass(frozen=True)
 class Claim:
-    """A claim of the paper.
+    """A claim of the paper, or a question of a control.
 
     Attributes:
         name: its id.
@@ -83,6 +108,7 @@ class Claim:
         at_least: for kind "reaches", test accuracy in %.
         between: for kind "saves parameters", in %.
         note: what must be known of it, "" if nothing.
+        control: of a control's question; None of a claim.
     """
 
     name: str
@@ -97,6 +123,7 @@ class Claim:
     at_least: float = 0.0
     between: tuple[float, float] = (0.0, 100.0)
     note: str = ""
+    control: Control | None = None
 
 
 def equal_within() -> float:
@@ -111,17 +138,37 @@ def equal_within() -> float:
 
 def all_claims() -> tuple[Claim, ...]:
     """Return all claims, in the paper's order of tables and figures."""
-    return tuple(_claim(entry) for entry in read_toml("claims.toml")["claims"])
+    known = {**tables(), **figures()}
+    entries = read_toml("claims.toml")["claims"]
+    return tuple(_claim(entry, known[entry["name"].partition("-")[0]]) for entry in entries)
+
+
+def all_controls() -> tuple[Claim, ...]:
+    """Return the questions of the controls, which are not the paper's, by artifact."""
+    read = read_toml("controls.toml")
+    return tuple(
+        replace(_claim({"where": CONTROLS_QUESTION, **entry}, table), control=_control(entry))
+        for table in (
+            PaperTable(name, "", tuple(names["rows"]), tuple(names["columns"]), ())
+            for name, names in read["artifacts"].items()
+        )
+        for entry in read["claims"]
+        if entry["name"].startswith(f"{table.artifact}-")
+    )
 
 
 def claim(name: str) -> Claim:
-    """Return the claim of that id."""
-    return next(claim for claim in all_claims() if claim.name == name)
+    """Return the claim, or the question of a control, of that id."""
+    return next(claim for claim in (*all_claims(), *all_controls()) if claim.name == name)
 
 
-def _claim(entry: dict[str, Any]) -> Claim:
-    artifact = entry["name"].partition("-")[0]
-    table = {**tables(), **figures()}[artifact]
+def _control(entry: dict[str, Any]) -> Control:
+    found, refuted = entry["if_supported"], entry["if_refuted"]
+    return Control(tuple(entry["controls"]), entry["tried"], tuple(found), tuple(refuted))
+
+
+def _claim(entry: dict[str, Any], table: PaperTable) -> Claim:
+    artifact = table.artifact
     rows = entry.get("rows", table.rows)
     return Claim(
         name=entry["name"],

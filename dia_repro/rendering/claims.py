@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dia_repro.paper import CONTROLS_QUESTION, OWN_CLAIM
 from dia_repro.rendering.grid import signed
 from dia_repro.rendering.records import Record
 
@@ -37,12 +38,18 @@ def claims_table(records: Sequence[Record]) -> Table:
     for record in _one_each(records):
         verdict, of = str(record["verdict"]), counts[record["claim"]]
         table.add_row(
-            Text.assemble((record["claim"], "bold"), "\n", record["text"], "\n"),
+            Text.assemble((record["claim"], "bold"), "\n", record["text"], _whose(record), "\n"),
             Text(verdict, style=STYLES[verdict]),
             Text(describe_evidence(record) + _of(record, of) + "\n"),
             Text(explained(record) + "\n"),
         )
     return table
+
+
+def _whose(record: Record) -> str:
+    """Return a note where it is no claim of the paper."""
+    where = str(record["where"])
+    return f"\n({where})" if where in (CONTROLS_QUESTION, OWN_CLAIM) else ""
 
 
 def _of(record: Record, comparisons: int) -> str:

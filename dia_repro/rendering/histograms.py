@@ -9,6 +9,7 @@ import numpy as np
 
 from dia_repro.analysis.gradients import RecordedRun, distinct_labels, shares_by_decade
 from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.describe import describe_data
 from dia_repro.experiments.names import BINS_PER_DECADE
 from dia_repro.rendering import images
@@ -27,7 +28,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.4  # inches
 LEAST_SHARE = 5e-4
 
 
-def draw_gradients(found: Sequence[RecordedRun]) -> Figure:
+def draw_gradients(found: Sequence[RecordedRun], artifact: TableArtifact = FIGURE6) -> Figure:
     """Return Figure 6: a row for the first and for the last record, a column for each stage."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -55,7 +56,9 @@ def draw_gradients(found: Sequence[RecordedRun]) -> Figure:
         first.set_ylim(bottom=0)
         first.xaxis.set_major_locator(MaxNLocator(integer=True))
         first.xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
-        images.frame(figure, inches, _title(found), _caption(found), first.get_lines()[::2])
+        images.frame(
+            figure, inches, _title(found, artifact), _caption(found), first.get_lines()[::2]
+        )
     return figure
 
 
@@ -70,11 +73,11 @@ def _draw(axes: Axes, record: dict[str, Any], label: str, look: Look) -> Iterabl
     return list(middles[shares > LEAST_SHARE * BINS_PER_DECADE])
 
 
-def _title(found: Sequence[RecordedRun]) -> str:
+def _title(found: Sequence[RecordedRun], artifact: TableArtifact) -> str:
     specs = [one.spec for one in found]
-    papers = all(spec.data.dataset == FIGURE6.entries[0].dataset for spec in specs)
+    papers = all(spec.data.dataset == artifact.entries[0].dataset for spec in specs)
     return (
-        "Figure 6. Gradients without skip connections: "
+        f"{artifact.label}. Gradients without skip connections: "
         f"{_listed(spec.model.backbone.label for spec in specs)} "
         f"on {_listed(describe_data(spec.data) for spec in specs)}, "
         f"{_listed(str(spec.recipe.epochs) for spec in specs)} epochs"

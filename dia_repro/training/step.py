@@ -16,7 +16,7 @@ from dia_repro.training.numerics import numerics
 
 
 class TrainingStep:
-    """Cross entropy and SGD with momentum; no Nesterov, weight decay on every parameter.
+    """Cross entropy and SGD with momentum; no Nesterov, weight decay on all trained parameters.
 
     Nothing in a step waits for the device: what it sums up is read from `tally` when wanted.
 
@@ -51,7 +51,9 @@ class TrainingStep:
         if isinstance(model, StagedNetwork):
             model.use_fast(not plain)
         self.tally = Tally(device)
-        self._parameters: list[Tensor] = list(model.parameters())
+        self._parameters: list[Tensor] = [
+            weight for weight in model.parameters() if weight.requires_grad
+        ]
         # From the beginning, so that the first step is like all others: 0 · momentum + gradient.
         self.momentum = [torch.zeros_like(each) for each in self._parameters]
         self._momentum, self._decay = recipe.momentum, recipe.weight_decay

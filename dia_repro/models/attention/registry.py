@@ -17,14 +17,17 @@ from dia_repro.experiments.attention import (
     KINDS,
     AttentionSpec,
     KindNotRegisteredError,
+    NoAttention,
     options_of,
 )
 from dia_repro.experiments.backbones import FAMILIES, ImpossibleNetworkError
+from dia_repro.experiments.controls import ExtraBN
 from dia_repro.experiments.own_options import OwnOptions, has_one_text
 from dia_repro.plugins import Source, source_of
 
 # Options that say where units are, not what they are.
 PLACEMENT = {"kind", "stages", "extraction"}
+UNITLESS = {*NoAttention.titles, *ExtraBN.titles}
 KIND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # Other arguments of `build`, and methods of pydantic's.
 TAKEN = PLACEMENT | {"name", "classes", "attention", "norm", "skip"}
@@ -116,13 +119,13 @@ def register(
 
 
 def unit_of(kind: str) -> Registered | None:
-    """Return the unit of a kind; None for `none`.
+    """Return the unit of a kind; None for those without a unit.
 
     Raises:
         KindNotRegisteredError: the kind is not known, or has options but no unit.
     """
     options_of(kind)
-    if kind != "none" and kind not in UNITS:
+    if kind not in UNITLESS and kind not in UNITS:
         raise KindNotRegisteredError(f"attention kind {kind!r} has no registered unit")
     return UNITS.get(kind)
 

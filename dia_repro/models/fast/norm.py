@@ -193,12 +193,18 @@ class _Pool(torch.autograd.Function):
 class _Recalibrate(torch.autograd.Function):
     """[relu]([x +] h·BN(u)), as a function of x and h; u's share is left to `_Pool`.
 
-    h comes from the pooled vector, so autograd calls this backward before that one.
+    It takes the pooled vector, too, from which h need not come: so autograd calls that backward,
+    and calls it after this one.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, h: Tensor, x: Tensor | None, norm: _Normalised | _NormalisedByTorch, relu: bool
+        ctx: Any,
+        h: Tensor,
+        x: Tensor | None,
+        _pooled: Tensor,
+        norm: _Normalised | _NormalisedByTorch,
+        relu: bool,
     ) -> Tensor:
         ctx.norm, ctx.relu, ctx.has_x = norm, relu, x is not None
         y = norm.add(h, x, relu=relu)
@@ -209,7 +215,7 @@ class _Recalibrate(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         (y,) = ctx.saved_tensors
         g_x, g_h = ctx.norm.add_backward(g, y, relu=ctx.relu)
-        return g_h, g_x if ctx.has_x else None, None, None
+        return g_h, g_x if ctx.has_x else None, None, None, None
 
 
 class Recalibration:
@@ -229,8 +235,8 @@ class Recalibration:
         self.pooled: Tensor = _Pool.apply(u, bn.weight, bn.bias, bn, self)
 
     def add(self, h: Tensor, x: Tensor | None, *, relu: bool) -> Tensor:
-        """[relu]([x +] h·BN(u)), with h (B, C) made from `pooled`."""
-        y: Tensor = _Recalibrate.apply(h, x, self.norm, relu)
+        """[relu]([x +] h·BN(u)), with h (B, C), made from `pooled` or not."""
+        y: Tensor = _Recalibrate.apply(h, x, self.pooled, self.norm, relu)
         return y
 
 

@@ -100,7 +100,7 @@ def attend(unit: nn.Module, pooled: Tensor, state: Any) -> tuple[Tensor, Any]:
         pooled: GAP(a_t), (B, C).
         state: what the previous block's call returned, None at the first.
     """
-    if not isinstance(unit, DIALSTM) or len(unit.cells) != 1:
+    if type(unit) is not DIALSTM or len(unit.cells) != 1:  # one derived from it may do otherwise
         return unit(pooled, state)  # type: ignore[no-any-return]
     if state is not None:
         walk, h, c = state

@@ -109,7 +109,14 @@ def make_page(report: Report) -> str:
         provenance=overview.provenance(shown),
         newest=overview.newest(shown),
         states=overview.states(shown),
-        tally=overview.tally(report.claims),
+        claims=[
+            (heading, claims, overview.tally(claims))
+            for heading, claims in (
+                ("What the paper claims", [one for one in report.claims if one.of_paper]),
+                ("What controls ask beside", [one for one in report.claims if not one.of_paper]),
+            )
+            if claims
+        ],
         marks=overview.VERDICTS,
         data=as_script(page_data(report.shown, grids)),
         scripts=[Markup(text) for text in scripts],  # noqa: S704

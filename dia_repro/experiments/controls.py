@@ -1,0 +1,110 @@
+"""Attention kinds of the controls, which the paper did not train: the options of each; no torch.
+
+Each takes one thing away from a DIANet, or gives one thing of it to another network.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from dia_repro.experiments.attention import (
+    KINDS,
+    SHIPPED,
+    AttentionSpec,
+    Count,
+    Rate,
+)
+
+
+class ConstantAttention(AttentionSpec):
+    """A constant in the unit's place.
+
+    Attributes:
+        value: by which each residual branch is multiplied. DIA-LSTM starts near σ(0)·σ(0) = 0.25,
+            SE near σ(0) = 0.5.
+    """
+
+    titles: ClassVar[dict[str, str]] = {"constant": "constant"}
+    kind: Literal["constant"] = "constant"
+    value: Rate = 0.25
+
+    @property
+    def label(self) -> str:
+        """Return e.g. "constant 0.25"."""
+        return f"{self.kind} {self.value:g}"
+
+
+class LSTMVariant(AttentionSpec):
+    """DIA-LSTM that is not trained, or whose weights are not shared.
+
+    Attributes:
+        reduction: r.
+    """
+
+    titles: ClassVar[dict[str, str]] = {
+        "dia-lstm-frozen": "DIA-LSTM frozen",
+        "lstm-per-block": "LSTM per block",
+    }
+    kind: Literal["dia-lstm-frozen", "lstm-per-block"]
+    reduction: Count = 4
+
+    @property
+    def label(self) -> str:
+        """Return e.g. "lstm-per-block r=4"."""
+        return f"{self.kind} r={self.reduction}"
+
+
+class DIALSTMStart(AttentionSpec):
+    """DIA-LSTM that starts near another value than 0.25.
+
+    Attributes:
+        reduction: r.
+        start: attention before training, while the gates see 0.
+    """
+
+    titles: ClassVar[dict[str, str]] = {"dia-lstm-start": "DIA-LSTM from"}
+    kind: Literal["dia-lstm-start"] = "dia-lstm-start"
+    reduction: Count = 4
+    start: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @property
+    def label(self) -> str:
+        """Return e.g. "dia-lstm-start 0.5 r=4"."""
+        return f"{self.kind} {self.start:g} r={self.reduction}"
+
+
+class BranchScale(AttentionSpec):
+    """No unit, but each residual branch multiplied by one learned number of its own.
+
+    Attributes:
+        start: its value before training.
+    """
+
+    titles: ClassVar[dict[str, str]] = {"branch-scale": "branch scale"}
+    kind: Literal["branch-scale"] = "branch-scale"
+    start: Rate = 0.0
+
+    @property
+    def label(self) -> str:
+        """Return e.g. "branch-scale from 0"."""
+        return f"{self.kind} from {self.start:.3g}"
+
+
+class ExtraBN(AttentionSpec):
+    """No unit, but the BN of F_ext = BN + GAP at the end of each residual branch."""
+
+    titles: ClassVar[dict[str, str]] = {"extra-bn": "extra BN"}
+    kind: Literal["extra-bn"] = "extra-bn"
+    extraction: Literal["bn+gap"] = "bn+gap"
+
+    @property
+    def label(self) -> str:
+        """Return "extra-bn"."""
+        return self.kind
+
+
+OPTIONS = (ConstantAttention, LSTMVariant, DIALSTMStart, BranchScale, ExtraBN)
+for _kinds in (SHIPPED, KINDS):
+    _kinds.update({kind: options for options in OPTIONS for kind in options.titles})

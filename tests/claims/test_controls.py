@@ -1,0 +1,194 @@
+"""Questions of controls, and what their answers leave of the paper's explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from dia_repro.artifacts import ARTIFACTS, CONTROLS
+from dia_repro.artifacts.selection import Wanted, usual_names
+from dia_repro.claims.evaluate import evaluate_claims
+from dia_repro.claims.evidence import cells_of
+from dia_repro.claims.verdicts import ClaimVerdict, Verdict, verdict_records
+from dia_repro.experiments.names import Protocol
+from dia_repro.paper import CONTROLS_QUESTION, CellKey, Claim, all_claims, all_controls
+from dia_repro.paper.facts import read_toml
+from dia_repro.rendering.claims import claims_table
+from dia_repro.results.database import Database, open_database
+from tests.claims.results import DEMO, DIVERGED, add, at, noisy
+
+SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
+DEPTHS = ("ResNet83", "ResNet164", "ResNet245", "ResNet326")
+TRAINS, DIVERGES = [70.0, 71.0, 70.5], [DIVERGED] * 3
+QUESTIONS = all_controls()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return open_database(str(tmp_path / "runs.db"), create=True)
+
+
+def verdicts(database: Database) -> dict[str, ClaimVerdict]:
+    return {one.claim: one for one in evaluate_claims(database, Wanted())}
+
+
+def without_norm(database: Database, by_row: Mapping[str, str]) -> None:
+    """Add three seeds a network: by row, a letter a depth: trains, diverges, or not run (-)."""
+    results = {"t": TRAINS, "d": DIVERGES, "-": []}
+    for row, letters in by_row.items():
+        for depth, letter in zip(DEPTHS, letters, strict=True):
+            add(database, at(CellKey("controls-norm", row, depth)), results[letter])
+
+
+@pytest.mark.parametrize("one", QUESTIONS, ids=lambda one: one.name)
+def test_questions_are_about_cells_of_controls_and_claims_of_the_paper(one: Claim) -> None:
+    entries = CONTROLS[one.artifact].entries
+    places = cells_of(one)
+    assert places
+    assert {(p.row, p.column) for p in places} <= {(e.row, e.column) for e in entries}
+    assert one.control is not None
+    assert set(one.control.of) <= {claim.name for claim in all_claims()}
+    assert one.where == CONTROLS_QUESTION
+    assert not one.text.endswith(".")
+
+
+def test_every_control_asks_and_names_differ() -> None:
+    assert {one.artifact for one in QUESTIONS} == set(CONTROLS)
+    names = [one.name for one in (*all_claims(), *QUESTIONS)]
+    assert len(set(names)) == len(names)
+
+
+def test_rows_and_columns_in_the_facts_are_the_artifacts() -> None:
+    known = read_toml("controls.toml")["artifacts"]
+    for name, control in CONTROLS.items():
+        assert set(known[name]["rows"]) == {entry.row for entry in control.entries}
+        assert tuple(known[name]["columns"]) == control.paper.columns
+
+
+def test_without_runs_nothing_is_said_of_controls(database: Database) -> None:
+    found = verdicts(database)
+    assert {found[one.name].verdict for one in QUESTIONS} == {NOT_RUN}
+    assert not any("ontrols" in one.reason for one in found.values())
+    assert usual_names(database, Wanted()) == ["all"]
+
+
+def test_where_a_constant_does_the_same_sharing_need_not_be_the_reason(database: Database) -> None:
+    table8 = {"original": "dddd", "SENet": "dddd", "DIANet": "tttd"}
+    without_norm(database, {**table8, "constant 0.25": "tttd", "DIA-LSTM frozen": "tttt"})
+    found = verdicts(database)
+    constant = found["controls-norm-constant"]
+    assert constant.verdict is SUPPORTED
+    assert [one.compared for one in constant.evidence] == [
+        f"constant 0.25: {depth}" for depth in DEPTHS[:3]
+    ]
+    assert found["table8-trains"].verdict is SUPPORTED
+    assert found["table8-trains"].reason.endswith(
+        " Controls: a constant 0.25 trains too (3 of 3 networks): neither sharing nor the LSTM "
+        "need be the reason; a DIA-LSTM with frozen weights trains too (3 of 3 networks): "
+        "learning need not be the reason; SE diverges (4 of 4 networks): attention alone is not "
+        "the reason; not run: a constant 0.5, DIA-SE, SkipInit, a scale of 1/sqrt(L), a start "
+        "near 0.5, a start near 1."
+    )
+    assert "ontrols" not in found["table8-diverge"].reason
+
+
+def test_where_what_is_shared_trains_alone_sharing_may_be_the_reason(database: Database) -> None:
+    table8 = {"original": "dddd", "SENet": "dddd", "DIANet": "tttd"}
+    without_norm(database, {**table8, "constant 0.25": "dddd", "DIA-SE": "tttd"})
+    reason = verdicts(database)["table8-trains"].reason
+    assert "a constant 0.25 does not (0 of 3 networks): the initial scale alone is not" in reason
+    assert "does not diverge everywhere (1 of 4 networks): sharing may be the reason" in reason
+
+
+def test_answers_with_the_same_consequence_are_said_together(database: Database) -> None:
+    rows = {"DIANet": "tddd", "SkipInit": "tddd", "scale 1/sqrt(L)": "tddd"}
+    without_norm(database, rows)
+    assert (
+        "an original with SkipInit trains too (1 of 1 network), an original scaled by 1/sqrt(L) "
+        "trains too (1 of 1 network): attention need not be the reason"
+    ) in verdicts(database)["table8-trains"].reason
+
+
+@pytest.mark.parametrize(
+    ("dianet", "constant", "verdict", "words"),
+    [
+        ("tttd", "ttdd", REFUTED, "trained with none of 3 seeds"),
+        ("tttd", "tt-d", UNDECIDED, "1 of 3 networks not trained yet"),
+        ("dddd", "tttt", UNDECIDED, "nowhere 3 seeds of what it is compared with all train"),
+        ("----", "----", NOT_RUN, "no run of its networks has a result"),
+        ("tttd", "----", NOT_RUN, "no run of its networks has a result"),
+    ],
+)
+def test_only_depths_at_which_the_method_trains_count(
+    database: Database, dianet: str, constant: str, verdict: Verdict, words: str
+) -> None:
+    without_norm(database, {"DIANet": dianet, "constant 0.25": constant})
+    one = verdicts(database)["controls-norm-constant"]
+    assert one.verdict is verdict
+    assert words in one.reason.lower() or words in one.reason
+
+
+def test_a_seed_that_diverges_takes_its_depth_out(database: Database) -> None:
+    without_norm(database, {"DIANet": "t---", "constant 0.25": "tt--"})
+    mixed = at(CellKey("controls-norm", "DIANet", "ResNet164"))
+    add(database, mixed, [70.0, DIVERGED, 70.0])
+    one = verdicts(database)["controls-norm-constant"]
+    assert one.verdict is SUPPORTED
+    assert len(one.evidence) == 1
+
+
+def test_capacity_says_whether_size_or_sharing_matters(database: Database) -> None:
+    for depth in ("ResNet83", "ResNet164", "ResNet245", "ResNet407"):
+        for row, mean in {
+            "DIANet": 76,
+            "SENet": 74,
+            "SE, as many parameters": 74,
+            "LSTM per block": 78,
+        }.items():
+            spec = at(CellKey("controls-capacity", row, depth))
+            add(database, spec, noisy(mean, 8, spec, 0.05))
+    found = verdicts(database)
+    assert found["controls-capacity-size"].verdict is SUPPORTED
+    assert found["controls-capacity-shared"].verdict is REFUTED
+    assert found["table5-depth"].verdict is SUPPORTED
+    assert (
+        "Controls: DIANet is ahead of SE with as many parameters (4 of 4 comparisons): its size is "
+        "not the reason; DIANet is not ahead of an LSTM per block (0 of 4 comparisons): sharing "
+        "need not be the reason; not run: DIA-SE."
+    ) in found["table5-depth"].reason
+
+
+def test_a_control_under_other_conditions_says_nothing(database: Database) -> None:
+    without_norm(database, {"original": "dddd", "SENet": "dddd", "DIANet": "tttd"})
+    for row in ("constant 0.25", "DIANet"):
+        for depth in DEPTHS:
+            add(database, at(CellKey("controls-norm", row, depth), DEMO), [70.0] * 9)
+    found = verdicts(database)
+    assert found["controls-norm-constant"].verdict is SUPPORTED
+    assert found["controls-norm-constant"].conditions.startswith("demo")
+    assert found["table8-trains"].conditions.startswith("paper")
+    assert "ontrols" not in found["table8-trains"].reason
+
+
+def test_controls_with_runs_of_their_own_are_shown(database: Database) -> None:
+    without_norm(database, {"DIANet": "tttd"})  # Table 8's
+    assert usual_names(database, Wanted()) == ["all"]
+    without_norm(database, {"SkipInit": "t---"})
+    assert usual_names(database, Wanted()) == ["all", "controls-norm"]
+    assert usual_names(database, Wanted(protocol=Protocol.DEMO)) == ["all"]
+
+
+def test_a_question_is_marked_as_none_of_the_papers(database: Database) -> None:
+    found = verdicts(database)
+    marked = {name for name, one in found.items() if not one.of_paper}
+    assert marked == {one.name for one in QUESTIONS}
+    shown = [one for one in found.values() if one.artifact == "controls-skips"]
+    text = " ".join(
+        str(cell)
+        for column in claims_table(verdict_records(shown)).columns
+        for cell in column.cells
+    )
+    assert text.count(CONTROLS_QUESTION) == 2
+    assert set(ARTIFACTS) == {one.artifact for one in found.values() if one.of_paper}
