@@ -28,6 +28,7 @@ from dia_repro.execution.options import (
     DEFAULT_DATA,
     DEFAULT_DATABASE,
     Resources,
+    RunFilter,
     Selection,
     brief,
     command_line,
@@ -206,9 +207,21 @@ class Results:
             self._database.close()
             self._database = None
 
-    def runs(self) -> pd.DataFrame:
-        """Return one row a run: its experiment, state and accuracy."""
-        return self._read(RUNS)
+    def runs(self, **wanted: Any) -> pd.DataFrame:
+        """Return one row a run: its experiment, state and accuracy.
+
+        Args:
+            wanted: fields of `RunFilter`, e.g. `state="finished"`, `artifact=["table5", "table7"]`,
+                `since="2026-11-20"`, `sort="-best_top1"`; by default all runs, oldest first.
+
+        Raises:
+            UsageError: an argument has none of the values that it can have.
+        """
+        if not wanted:
+            return self._read(RUNS)
+        from dia_repro.execution.listing import list_runs
+
+        return frame_of(RUNS, list_runs(self.database, options_of(RunFilter, wanted)).records)
 
     def epochs(self) -> pd.DataFrame:
         """Return one row an epoch of a run; `run` as in `runs`."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from dia_repro.artifacts import ARTIFACTS, CONTROLS
 from dia_repro.artifacts.table import TableArtifact
-from dia_repro.data import DataChoice
+from dia_repro.data import DataChoice, known_data, own_images
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
+from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database
 from dia_repro.results.queries import states_of
 from dia_repro.results.schema import DONE
@@ -60,6 +61,26 @@ def best_covered_by_all(
         return sum(state in DONE for state in states), len(states)
 
     return max(candidates, key=coverage)
+
+
+def is_needed(spec: Spec, artifact: TableArtifact) -> bool:
+    """Return whether an artifact needs an experiment, by any protocol, length and precision.
+
+    On other data than the artifact's own, the artifact needs it if they were asked for.
+    """
+    data, epochs, precision = spec.data, spec.recipe.epochs, Precision(spec.precision)
+    if data.content_hash is None:
+        choice = known_data(data.dataset)
+    else:
+        own = own_images(data.dataset, data.classes, data.image_size, data.content_hash)
+        choice = DataChoice(own, None)
+    requests = (
+        Request(protocol, precision, asked, precision_asked=True, epochs=epochs)
+        for protocol in PROTOCOLS
+        for asked in (None, choice)
+    )
+    candidates = [entry for entry in artifact.entries if entry.model == spec.model]
+    return any(entry.spec(request) == spec for request in requests for entry in candidates)
 
 
 def usual_names(database: Database, wanted: Wanted) -> list[str]:

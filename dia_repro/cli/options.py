@@ -16,6 +16,7 @@ from dia_repro.execution.options import (
     DEFAULT_DATABASE,
     Device,
     Resources,
+    RunFilter,
     Selection,
     brief,
     flag,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 FIGURES = Path("figures")  # default folder of pictures
 
-__all__ = ["DEFAULT_DATA", "DEFAULT_DATABASE", "Device", "Resources", "Selection"]
+__all__ = ["DEFAULT_DATA", "DEFAULT_DATABASE", "Device", "Resources", "RunFilter", "Selection"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

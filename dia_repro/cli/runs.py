@@ -50,14 +50,16 @@ EPOCH_COLUMNS = (
 
 
 @app.command("list")
+@options.with_options
 def list_(
+    wanted: options.RunFilter,
     last: Annotated[
         int | None,
         Option(
             min=1,
             max=10**9,  # that a database can be asked for
-            help=f"Only so many of the last ones; by default {LISTED} in the table, all as csv "
-            "or json.",
+            help=f"Only so many of the last ones, in their order; by default {LISTED} in the "
+            "table (the first ones with --sort), all as csv or json.",
         ),
     ] = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
@@ -67,20 +69,26 @@ def list_(
 
     As csv or json: all columns that runs.csv has in an export.
 
-    Example: dia-repro runs list
+    Example: dia-repro runs list --artifact table5 --state finished --sort -best_top1
     """
-    from dia_repro.results.frames import RUNS, count_rows, records_of
+    from dia_repro.execution.listing import list_runs
+    from dia_repro.results.frames import RUNS
 
     database = open_results(db)
-    if last is None and format_ is options.Format.TABLE:
+    limited, which = last is None and format_ is options.Format.TABLE, "last"
+    if limited and wanted.sort is None:
         last = LISTED
-    with database.reading() as session:
-        records, count = records_of(session, RUNS, last=last), count_rows(session, RUNS)
-    if not records:
+    found = list_runs(database, wanted, last)
+    records = found.records
+    if limited and wanted.sort is not None:
+        records, which = records[:LISTED], "first"
+    if not records and wanted == options.RunFilter():
         notice(f"No runs in {database.name} yet.")
+    elif not records:
+        notice(f"No run in {database.name} has all that was asked for.")
     emit(format_, RUNS.names, records, listing(LIST_COLUMNS, records))
-    if len(records) < count:
-        notice(f"The last {last} of {count:,} runs; --last shows more.")
+    if len(records) < found.matching:
+        notice(f"The {which} {len(records)} of {found.matching:,} runs; --last shows more.")
 
 
 @app.command("show")

@@ -1,7 +1,8 @@
 """Options that several commands and the Python API share, each described once.
 
-A field of `Selection` or `Resources` is an option: its name, type and default, and what `option`
-says of it. `cli.options` makes typer's options of the fields, `command_line` the text of a command.
+A field of `Selection`, `RunFilter` or `Resources` is an option: its name, type and default, and
+what `option` says of it. `cli.options` makes typer's options of the fields, `command_line` the
+text of a command.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,6 +110,38 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class RunFilter:
+    """Runs of a listing, and their order.
+
+    A run has one of the values that an option names, and does so for every option. States,
+    artifacts and columns are checked where runs are looked for.
+    """
+
+    state: tuple[str, ...] = option(
+        "Only runs that are pending, running, finished, diverged, failed or interrupted; may be "
+        "repeated, as the following ones.",
+        (),
+    )
+    artifact: tuple[str, ...] = option(
+        "Only runs of a table or figure, by any protocol and length, e.g. table5.", ()
+    )
+    network: tuple[str, ...] = option(
+        "Only networks whose listed name has all these words, e.g. 'resnet164 dia-lstm'.", ()
+    )
+    dataset: tuple[str, ...] = option("Only runs on these data, e.g. cifar100.", ())
+    host: tuple[str, ...] = option("Only runs that this machine trained, at least in part.", ())
+    since: datetime | None = option(
+        "Only runs of which anything changed since: a date such as 2026-11-20, or a time such as "
+        "2026-11-20T14:30:00 (UTC).",
+        metavar="DATE",
+    )
+    sort: str | None = option(
+        "Column of the csv format to sort by, e.g. best_top1, or -best_top1 for the highest first.",
+        metavar="COLUMN",
+    )
+
+
+@dataclass(frozen=True)
 class Resources:
     """What runs are trained on, and how many at a time."""
 
@@ -153,7 +187,9 @@ def flag(name: str) -> str:
 
 
 def options_of(kind: type[Options], values: Any) -> Options:
-    """Return a `Selection`, `Resources` or one of their values from plain values of Python.
+    """Return a `Selection`, `RunFilter`, `Resources` or a value of theirs from plain values.
+
+    Where there may be several texts, one alone is taken, too.
 
     Raises:
         UsageError: a value of the wrong type, or out of range.
@@ -165,6 +201,12 @@ def options_of(kind: type[Options], values: Any) -> Options:
         raise UsageError(
             f"there is no option {min(others)}: choose from {', '.join(sorted(known))}"
         )
+    if isinstance(values, Mapping) and is_dataclass(kind):  # one text where there may be several
+        several = {one.name for one in fields(kind) if one.default == ()}
+        values = {
+            name: (value,) if name in several and isinstance(value, str) else value
+            for name, value in values.items()
+        }
     try:
         options = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:

@@ -160,9 +160,10 @@ ATTEMPTS = _table("attempts", ProvenanceRow)
 SOURCES = {RUNS: RunRow, EPOCHS: EpochRow, ATTEMPTS: ProvenanceRow}
 
 
-def count_rows(session: Session, table: Table) -> int:
-    """Return how many records a table has."""
-    return session.scalar(select(func.count()).select_from(SOURCES[table])) or 0
+def count_rows(session: Session, table: Table, chosen: ColumnElement[bool] | None = None) -> int:
+    """Return how many records a table has, or how many of them fulfil a condition."""
+    query = select(func.count()).select_from(SOURCES[table])
+    return session.scalar(query if chosen is None else query.where(chosen)) or 0
 
 
 def rows_of(
@@ -176,7 +177,7 @@ def rows_of(
 
     Args:
         chosen: condition on the rows of the database; by default all.
-        last: how many of the last runs.
+        last: how many of the last of these runs.
 
     Raises:
         DatabaseError: a run has no spec, or one that cannot be read.

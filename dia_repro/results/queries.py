@@ -276,10 +276,11 @@ def select_runs(
         columns: of `RunRow`; four are added, as in `RunSummary`: epochs, best_top1, last_top1
             and seconds.
         chosen: condition on `RunRow`; by default all runs.
-        last: how many of the last runs.
+        last: how many of the last of them.
     """
     if last is not None:
-        chosen = RunRow.id.in_(select(RunRow.id).order_by(RunRow.id.desc()).limit(last))
+        newest = select(RunRow.id).order_by(RunRow.id.desc()).limit(last)
+        chosen = RunRow.id.in_(newest if chosen is None else newest.where(chosen))
     # An accuracy is at most 100; what is not finite compares as greater on every backend.
     best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))
     totals_query = select(

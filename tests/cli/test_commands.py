@@ -64,6 +64,15 @@ def test_runs_diff_shows_what_differs_and_all_on_request(filled: Path) -> None:
     assert {one["field"] for one in every} > {"dataset", "torch", "lr"}
 
 
+def test_runs_list_filters_and_sorts(filled: Path) -> None:
+    command = ("runs", "list", "--artifact", "table5", "--sort", "-best_top1", "--format", "json")
+    found = json.loads(run_command(*command, cwd=filled.parent).stdout)
+    assert [one["best_top1"] for one in found] == [90.0 + n for n in reversed(range(len(found)))]
+    assert len(found) == len(set(TABLE5.specs(DEMO).values()))
+    none = run_command("runs", "list", "--state", "failed", cwd=filled.parent)
+    assert (none.code, "No run in" in none.stderr) == (0, True)
+
+
 def _specs(path: Path) -> list[str]:
     query = "select json from specs join runs using (spec_id) order by runs.id"
     with sqlite3.connect(path) as connection:

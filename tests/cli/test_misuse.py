@@ -45,6 +45,8 @@ DEMO = ("--protocol", "demo")
         (["show", "table99"], 2, "table99"),
         (["runs", "show", "7"], 2, "no run 7"),
         (["runs", "diff", "7", "8"], 2, "no run 7"),
+        (["runs", "list", "--state", "done"], 2, "choose from pending"),
+        (["runs", "list", "--since", "yesterday"], 2, "--since"),
         (["show", "table5", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
         (["report", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
         (["claims", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
