@@ -11,13 +11,14 @@ from dia_repro.claims.verdicts import ClaimVerdict, Verdict
 from dia_repro.experiments.protocols import Request
 from dia_repro.paper import Claim, Control, Kind
 
+ANSWERS = (Verdict.SUPPORTED, Verdict.REFUTED)
 OUTCOMES = (Kind.TRAINS_TOO, Kind.DIVERGES)  # that networks are counted by
 
 
 def with_controls(
     verdicts: Sequence[ClaimVerdict], claims: Sequence[Claim], requests: Mapping[str, Request]
 ) -> tuple[ClaimVerdict, ...]:
-    """Return the verdicts, the reasons of those that have controls with a sentence on these.
+    """Return the verdicts; the reasons of those whose controls have answers name these.
 
     A control says something of a claim only under the same protocol, data and number of epochs.
 
@@ -39,7 +40,7 @@ def with_controls(
             else (claim, replace(one, verdict=Verdict.NOT_RUN))
             for claim, one in mine
         ]
-        answered = any(one.verdict is not Verdict.NOT_RUN for _, one in known)
+        answered = any(one.verdict in ANSWERS for _, one in known)
         sentence = f" {controls_sentence(known)}" if answered else ""
         said.append(replace(verdict, reason=f"{verdict.reason}{sentence}"))
     return tuple(said)
@@ -49,7 +50,7 @@ def controls_sentence(known: Sequence[tuple[Claim, ClaimVerdict]]) -> str:
     """Return e.g. "Controls: SE diverges (4 of 4 networks): attention alone is not the reason.".
 
     Args:
-        known: questions of controls with their verdicts; one at least has been run.
+        known: questions of controls with their verdicts; one at least is answered.
     """
     found: dict[str, list[str]] = defaultdict(list)
     open_: dict[Verdict, list[str]] = defaultdict(list)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dia_repro.analysis.gradients import recorded_runs
 from dia_repro.artifacts import ARTIFACTS, CONTROLS
+from dia_repro.artifacts.controls import SKIPS
 from dia_repro.artifacts.selection import Wanted, usual_names
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.evidence import cells_of
@@ -16,8 +18,10 @@ from dia_repro.experiments.names import Protocol
 from dia_repro.paper import CONTROLS_QUESTION, CellKey, Claim, all_claims, all_controls
 from dia_repro.paper.facts import read_toml
 from dia_repro.rendering.claims import claims_table
+from dia_repro.rendering.histograms import draw_gradients
 from dia_repro.results.database import Database, open_database
 from tests.claims.results import DEMO, DIVERGED, add, at, noisy
+from tests.claims.test_evaluate import record
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
 DEPTHS = ("ResNet83", "ResNet164", "ResNet245", "ResNet326")
@@ -170,6 +174,32 @@ def test_a_control_under_other_conditions_says_nothing(database: Database) -> No
     assert found["controls-norm-constant"].conditions.startswith("demo")
     assert found["table8-trains"].conditions.startswith("paper")
     assert "ontrols" not in found["table8-trains"].reason
+
+
+def test_without_an_answer_nothing_is_said(database: Database) -> None:
+    without_norm(database, {"DIANet": "tttd", "SENet": "dd--", "constant 0.25": "t---"})
+    found = verdicts(database)
+    assert found["controls-norm-constant"].verdict is UNDECIDED
+    assert "ontrols" not in found["table8-trains"].reason
+
+
+def test_gradients_of_a_constant_are_figure_6s_control(database: Database) -> None:
+    for column, mean in {"original": 1.0, "constant 0.25": 30.0, "DIANet": 10.0}.items():
+        for run in add(database, at(CellKey("controls-skips", "ResNet56", column)), [60.0] * 8):
+            record(database, run, mean + run / 100, mean + run / 100, mean)
+    found = verdicts(database)
+    control = found["controls-skips-initial"]
+    assert control.verdict is REFUTED
+    assert control.evidence[0].compared == "stage 1: mean, DIANet ÷ constant"
+    assert found["figure6-initial"].verdict is SUPPORTED
+    assert found["figure6-initial"].reason.endswith(
+        "Controls: DIANet's are not larger than a constant's (0 of 6 comparisons): the initial "
+        "scale may be the reason."
+    )
+    runs = recorded_runs(database, (), SKIPS)
+    assert [one.label for one in runs] == ["original", "constant 0.25", "DIANet"]
+    (title, *_) = [text.get_text() for text in draw_gradients(runs, SKIPS).texts]
+    assert title.replace("\n", " ").startswith("controls-skips. Gradients without skip connections")
 
 
 def test_controls_with_runs_of_their_own_are_shown(database: Database) -> None:
