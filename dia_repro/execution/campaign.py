@@ -34,6 +34,7 @@ from dia_repro.execution.planning import (
     plan_runs,
 )
 from dia_repro.execution.requests import find_data, request_to_train
+from dia_repro.execution.schedules import other_lengths
 from dia_repro.experiments.names import DataLocation, Keep, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.backends import network_file_system, sqlite_path
@@ -141,6 +142,7 @@ class Campaign:
     def plan(self) -> Plan:
         """Return what the runs cost; makes a few steps to see how fast this machine is."""
         names = [artifact.name for artifact in self.chosen]
+        self._say_other_lengths()
         return make_plan(self.needed, names, self._results, self.executor, self.location)
 
     def run(
@@ -167,6 +169,7 @@ class Campaign:
         if not open_runs:
             self._say_nothing_to_do(keep)
             return self._summary(Worked({}))
+        self._say_other_lengths()
         if not self._may_start(open_runs, store, yes=yes):
             return self._summary(Worked({}))
         self._prepare(open_runs)
@@ -207,6 +210,11 @@ class Campaign:
         self.dialogue.notice(
             f"Nothing to train: all {len(self.needed)} runs are in {self._results.name}.{told}"
         )
+
+    def _say_other_lengths(self) -> None:
+        open_specs = (run.spec for run in self.needed if not run.done)
+        if sentence := other_lengths(self._results, open_specs):
+            self.dialogue.notice(sentence)
 
     def _may_start(self, open_runs: Sequence[PlannedRun], store: Store, *, yes: bool) -> bool:
         """Look for what is missing, and ask before what is long or loses something."""

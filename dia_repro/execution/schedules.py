@@ -1,0 +1,71 @@
+"""Runs of the same networks over another number of epochs: nothing of them can be reused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from dia_repro.experiments.spec import InvalidSpecError, RecipeSpec, Spec
+from dia_repro.results.database import Database
+from dia_repro.results.queries import all_spec_json, runs_of
+from dia_repro.results.schema import DONE
+
+
+def other_lengths(database: Database, wanted: Iterable[Spec]) -> str | None:
+    """Return a sentence on runs that differ from what is wanted in the number of epochs alone.
+
+    It says why nothing of them is reused: the schedule of the learning rate is set by the number
+    of epochs, and a training over more epochs does not begin as one over fewer goes on.
+
+    Args:
+        wanted: experiments that are to be trained.
+
+    Returns:
+        None if the database has no epoch of such a run.
+    """
+    specs = set(wanted)
+    pairs = [(own, other) for other in _stored(database) for own in specs if _longer(own, other)]
+    found = runs_of(database, {other.spec_id for _, other in pairs})
+    begun = {
+        spec_id: sum(run.epochs > 0 or run.state in DONE for run in runs)
+        for spec_id, runs in found.items()
+    }
+    pairs = [(own, other) for own, other in pairs if begun[other.spec_id]]
+    if not pairs:
+        return None
+    count = sum(begun[spec_id] for spec_id in {other.spec_id for _, other in pairs})
+    parts = [parted for pair in pairs if (parted := _parted(*(one.recipe for one in pair)))]
+    why = "the number of epochs is part of an experiment"
+    if parts:
+        why = f"the learning rate differs from epoch {min(parts)} on"
+    return (
+        f"{database.name} has {count} run{'' if count == 1 else 's'} of these networks over "
+        f"{_lengths(other for _, other in pairs)}. Over {_lengths(own for own, _ in pairs)} it is "
+        f"another experiment, which reuses nothing of them: {why}."
+    )
+
+
+def _stored(database: Database) -> Iterator[Spec]:
+    for text in all_spec_json(database):
+        with suppress(InvalidSpecError):  # it is none of the networks that can be trained here
+            yield Spec.from_stored(text)
+
+
+def _longer(own: Spec, other: Spec) -> bool:
+    """Return whether two experiments differ in the number of epochs, and what follows from it."""
+    length = {"epochs": own.recipe.epochs, "milestones": own.recipe.milestones}
+    as_long = other.model_copy(update={"recipe": other.recipe.model_copy(update=length)})
+    return own.recipe.epochs != other.recipe.epochs and as_long == own
+
+
+def _parted(one: RecipeSpec, other: RecipeSpec) -> int | None:
+    """Return the first epoch, from 1, in which both train and learning rates differ."""
+    both = range(min(one.epochs, other.epochs))
+    return next((e + 1 for e in both if one.rate_in(e) != other.rate_in(e)), None)
+
+
+def _lengths(specs: Iterable[Spec]) -> str:
+    """Return numbers of epochs, e.g. "2 and 8 epochs"."""
+    *most, last = sorted({spec.recipe.epochs for spec in specs})
+    epochs = "epoch" if not most and last == 1 else "epochs"
+    return f"{', '.join(map(str, most))} and {last} {epochs}" if most else f"{last} {epochs}"
