@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 from typer import Option
 
 from dia_repro.cli import options
+from dia_repro.cli.drawing import drawing
 from dia_repro.cli.output import notice, stdout
-from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration, drawing
+from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration
 from dia_repro.cli.results import Chosen, training_command
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
@@ -78,6 +79,7 @@ def report(
         if any(table.name in findings for table in TABLES):
             values = sizes(chosen.database, chosen.wanted, selection.seeds)
             pictures.draw(figures / SIZES, draw_sizes, values)
+        pictures.begin()
         # Meanwhile, for it takes as long.
         verdicts = () if no_html else evaluate_claims(chosen.database, chosen.wanted)
         claims = [one for one in verdicts if one.artifact in {*findings, *ARTIFACTS}]
