@@ -62,8 +62,11 @@ def report(
     from dia_repro.artifacts.explanation import gather
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.claims.evaluate import evaluate_claims
+    from dia_repro.rendering.files import check_target
     from dia_repro.rendering.sizes import draw_sizes
 
+    if not no_html:
+        check_target(html)
     chosen = Chosen(artifacts, selection, options.open_results(db), data)
     findings: dict[str, Findings] = {}
     drawn: dict[str, Path] = {}
