@@ -224,7 +224,7 @@ def test_a_tap_opens_a_sheet_on_a_phone(show: Show, pages: Pages) -> None:
 def test_the_keyboard_reaches_a_cell_its_details_and_the_way_back(show: Show, pages: Pages) -> None:
     shown = show(pages.known)
     focused = "document.activeElement.closest('td')?.dataset.cell ?? null"
-    for _ in range(200):
+    for _ in range(400):
         shown.keyboard.press("Tab")
         if shown.evaluate(focused) == "table5-1-2":
             break
