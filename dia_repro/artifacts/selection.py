@@ -10,6 +10,7 @@ from dia_repro.artifacts.table import TableArtifact
 from dia_repro.data import DataChoice, known_data, own_images
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database
 from dia_repro.results.queries import states_of
@@ -27,12 +28,14 @@ class Wanted:
     Attributes:
         data: other data than the artifact's own; None for its own.
         epochs: another length than the protocol's; None for its own.
+        seeds: those whose results are shown; None for all.
     """
 
     protocol: Protocol | None = None
     precision: Precision | None = None
     data: DataChoice | None = None
     epochs: int | None = None
+    seeds: Seeds | None = None
 
 
 def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) -> Request:
@@ -49,6 +52,7 @@ def best_covered_by_all(
 ) -> Request:
     """Return the same request for several artifacts, chosen as by `best_covered`."""
     asked = wanted.precision is not None
+    alone = wanted.seeds.numbers if wanted.seeds and wanted.seeds.chosen else None
     candidates = [
         Request(protocol, precision, wanted.data, precision_asked=asked, epochs=wanted.epochs)
         for protocol in ((wanted.protocol,) if wanted.protocol else PROTOCOLS)
@@ -57,7 +61,7 @@ def best_covered_by_all(
 
     def coverage(request: Request) -> tuple[int, int]:
         specs = [spec for one in artifacts for spec in one.specs(request).values()]
-        states = states_of(database, (spec.spec_id for spec in specs))
+        states = states_of(database, (spec.spec_id for spec in specs), alone)
         return sum(state in DONE for state in states), len(states)
 
     return max(candidates, key=coverage)

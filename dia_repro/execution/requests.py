@@ -111,7 +111,7 @@ def request_to_train(selection: Selection, machine: Machine, data: DataChoice | 
 
 def wanted(selection: Selection, data: DataChoice | None) -> Wanted:
     """Return what a selection fixes of results to show; the database decides the rest."""
-    return Wanted(selection.protocol, selection.precision, data, selection.epochs)
+    return Wanted(selection.protocol, selection.precision, data, selection.epochs, selection.seeds)
 
 
 def chosen_entries(

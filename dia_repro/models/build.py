@@ -66,7 +66,8 @@ def build(
             cardinality); for ImageNet's: `resnet34`, `resnet50`, `resnet152`,
             `resnext50-32x4d`.
         classes: outputs of the classifier.
-        attention: `none`, `se`, `dia-se`, `dia-lstm`, or a registered kind.
+        attention: `none`, `se`, `dia-se`, `dia-lstm`, a control's kind such as `constant`, or a
+            registered kind.
         norm: False leaves out every BN (Table 8).
         skip: False leaves out every shortcut (Figure 6).
         options: of the attention: `reduction`; `bias` (se, dia-se); `activation`, `cells`,

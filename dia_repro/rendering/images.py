@@ -69,6 +69,7 @@ LINE_HEIGHT, POINTS_PER_INCH = 1.3, 72  # of the size of the text
 CHARACTERS, TITLE_CHARACTERS = 55, 48  # of small text and of titles that fit into a column
 COLUMN_DPI, WIDE_DPI = 300, 150  # of PNG, for pictures of a column and wider ones
 BLACK, BLUE, ORANGE, GREEN, SKY = "#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9"
+VERMILION, PURPLE = "#D55E00", "#CC79A7"
 CONTEXT = "0.8"  # grey of what is there to compare with
 
 
@@ -104,6 +105,8 @@ LOOKS |= {"Org": LOOKS[ORIGINAL], "SE": LOOKS[SENET], "ResNet164": LOOKS[ORIGINA
 OTHER_LOOKS = (
     Look(GREEN, (0, (5.0, 1.2, 1.0, 1.2)), "^"),
     Look(SKY, (0, (2.5, 1.0)), "v"),
+    Look(VERMILION, (0, (6.0, 1.5)), "<"),
+    Look(PURPLE, (0, (1.0, 2.0)), ">"),
 )
 LOOKS |= {"DIANet164": LOOKS[DIANET], "DIA-SE": OTHER_LOOKS[0]}
 

@@ -92,9 +92,13 @@ def all_runs(database: Database) -> tuple[RunSummary, ...]:
     return _summaries(database)
 
 
-def states_of(database: Database, spec_ids: Iterable[str]) -> tuple[State, ...]:
-    """Return the states of all runs of these specs."""
+def states_of(
+    database: Database, spec_ids: Iterable[str], seeds: Iterable[int] | None = None
+) -> tuple[State, ...]:
+    """Return the states of the runs of these specs, with these seeds or with any."""
     chosen = select(RunRow.state).where(RunRow.spec_id.in_(set(spec_ids)))
+    if seeds is not None:
+        chosen = chosen.where(RunRow.seed.in_(tuple(seeds)))
     with database.reading() as session:
         return tuple(map(State, session.scalars(chosen)))
 

@@ -137,6 +137,13 @@ def test_chosen_seeds_are_shown_alone_and_named(database: Database) -> None:
     assert any("seeds 5 and 6. " in note for note in make_grid(chosen).notes)
     assert gather(database, every).state == "partial"  # the other networks have none
     assert gather(database, chosen).done == 2
+    for number in (0, 1, 2, 3):  # more runs, of other seeds: not what is asked for
+        add(database, TABLE5.specs(DEMO)["ResNet83", "SENet"], number, [50.0])
+    covered = {
+        text: best_covered(TABLE5, database, Wanted(seeds=Seeds.of(text))).protocol
+        for text in ("5-7", "0-3", "4")
+    }
+    assert covered == {"5-7": Protocol.PAPER, "0-3": Protocol.DEMO, "4": Protocol.DEMO}
     lacking = TABLE5.compute(database, PAPER, Seeds.of("6-8"))
     assert (cell(lacking).n, cell(lacking).n_expected, cell(lacking).status) == (2, 3, "partial")
 

@@ -184,6 +184,8 @@ def test_networks_differ_without_colour() -> None:
     assert len({look.colour for look in chosen}) == 5
     assert looks([("r=4", "DIANet164")]) == [LOOKS["DIANet"]]
     assert looks([("CIFAR-10",)]) == [OTHER_LOOKS[0]]
+    depths = looks([(f"ResNet{depth}",) for depth in (83, 164, 245, 326, 407)])
+    assert all(len({str(getattr(one, part)) for one in depths}) == 5 for part in ("line", "marker"))
     greys = sorted(_lightness(LOOKS[name].colour) for name in ("original", "SENet", "DIANet"))
     assert all(b - a > 0.15 for a, b in pairwise(greys))
 
