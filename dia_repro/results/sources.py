@@ -55,11 +55,11 @@ def attempts_behind(session: Session, spec_ids: Iterable[str] | None = None) -> 
 
 def numbers_of_test_images(session: Session) -> dict[str, set[int]]:
     """Return the numbers of test images that attempts record, by the hash of their data."""
-    columns = (ProvenanceRow.data_sha256, ProvenanceRow.test_images)
-    recorded = select(*columns).where(ProvenanceRow.test_images.is_not(None)).distinct()
+    recorded = select(ProvenanceRow.data_sha256, ProvenanceRow.test_images).distinct()
     found: dict[str, set[int]] = {}
     for data_sha256, images in session.execute(recorded):
-        found.setdefault(data_sha256, set()).add(images)
+        if images is not None:
+            found.setdefault(data_sha256, set()).add(images)
     return found
 
 

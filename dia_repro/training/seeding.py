@@ -10,7 +10,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
     Only plain values and tensors: NumPy's arrays are not loaded from a checkpoint.
     """
-    name, keys, *rest = np.random.get_state(legacy=True)
+    name, keys, *rest = cast("Any", np.random.get_state())
     states = {
         "cpu": torch.get_rng_state(),
         "numpy": (name, keys.tolist(), *rest),
