@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -12,17 +14,24 @@ from typing import IO
 PARTIAL = ".partial"  # how the name of a file ends that is being written
 
 
+class NoFileError(OSError):
+    """Something else than a file has the name, such as a folder or a device."""
+
+
 @contextmanager
 def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
     """Open new files that replace old ones at the end: all of them, or none on an error.
 
     Args:
-        paths: in one folder, which is made where there is none.
+        paths: in one folder, which is made where there is none. Of a link, the file that it names
+            is replaced.
 
     Raises:
+        NoFileError: one is no file, but a folder, a device or the like.
         OSError: the folder cannot be made or written to, or the disk is full.
     """
-    partials = [path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}") for path in paths]
+    paths = [target_of(path) for path in paths]
+    partials = [_partial(path) for path in paths]
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -50,12 +59,34 @@ def write_file(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def target_of(path: Path) -> Path:
+    """Return the path of the file that is written under a name: that which a link names.
+
+    Raises:
+        NoFileError: something else than a file is there.
+        OSError: there cannot be such a file, as its name is too long.
+    """
+    with suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
+            raise NoFileError(errno.EEXIST, f"it is a {kind}", str(path))
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _partial(path: Path) -> Path:
+    """Return a name for a file while it is written; never too long where its own is not."""
+    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{PARTIAL}")
+
+
 def publish(partial: Path, path: Path) -> None:
     """Give a file or folder whose bytes are on the disk its name, which then is there as well.
 
     Raises:
+        NoFileError: something has that name that is no file.
         OSError: it cannot be renamed.
     """
+    target_of(path)  # of a device, root would take the place
     partial.replace(path)
     number = os.open(path.parent, os.O_RDONLY)
     try:

@@ -67,7 +67,7 @@ def load() -> None:
 
     Raises:
         AbsentPluginError: a file or folder is not there.
-        PluginError: one cannot be imported.
+        PluginError: one cannot be read or imported.
     """
     for point in entry_points(group=GROUP):
         _once(point.value, f"plugin {point.name} ({point.value})", point.load)
@@ -77,9 +77,16 @@ def load() -> None:
 
 
 def paths() -> list[Path]:
-    """Return the absolute paths that `DIA_REPRO_PLUGINS` names."""
+    """Return the absolute paths that `DIA_REPRO_PLUGINS` names.
+
+    Raises:
+        PluginError: one begins with an unknown user's home.
+    """
     named = os.environ.get(VARIABLE, "").split(os.pathsep)
-    return [Path(text).expanduser().absolute() for text in named if text]
+    try:
+        return [Path(text).expanduser().absolute() for text in named if text]
+    except RuntimeError as error:
+        raise PluginError(f"{VARIABLE}={os.environ[VARIABLE]}: {error}") from error
 
 
 def use(value: str) -> None:
@@ -89,8 +96,19 @@ def use(value: str) -> None:
 
 
 def setting() -> str:
-    """Return `DIA_REPRO_PLUGINS` with absolute paths, for other processes; "" where it is unset."""
-    return os.pathsep.join(map(str, paths()))
+    """Return `DIA_REPRO_PLUGINS` with absolute paths, for other processes; "" where it is unset.
+
+    Raises:
+        PluginError: one cannot be named there.
+    """
+    named = list(map(str, paths()))
+    for path in named:
+        if os.pathsep in path:
+            raise PluginError(
+                f"{VARIABLE} cannot name {path} to other processes, since {os.pathsep!r} separates "
+                "paths in it: move the plugin to another folder"
+            )
+    return os.pathsep.join(named)
 
 
 def source_of(registered: object) -> Source | None:
@@ -102,9 +120,14 @@ def source_of(registered: object) -> Source | None:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(p for p in path.glob("*.py") if not p.name.startswith(IGNORED))
-    if not path.exists():
+    try:
+        if path.is_dir():
+            files = [file for file in path.iterdir() if file.suffix == ".py"]
+            return sorted(file for file in files if not file.name.startswith(IGNORED))
+        there = path.exists()
+    except OSError as error:
+        raise PluginError(f"{VARIABLE} names {path}: {error.strerror}") from error
+    if not there:
         raise AbsentPluginError(f"{VARIABLE} names {path}, and there is no such file or folder")
     return [path]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sqlite3
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 
 import dia_repro
+from dia_repro import plugins
 from dia_repro.errors import ABSENT
 from dia_repro.plugins import VARIABLE
-from tests.helpers import Result, clean_environment, cli, copy_package, write_folder
+from tests.helpers import Result, clean_environment, cli, copy_package, one_line, write_folder
 from tests.own_kind import ARTIFACT, PAGE, TEST, UNIT, write_eca
 
 SMALL = ARTIFACT.replace("(20, 56)", "(11,)")
@@ -83,6 +85,41 @@ def test_an_own_artifact_is_trained_counted_and_judged(mine: Path) -> None:
     assert packages == {version, f"{version} with eca.py sha256:{digest}"}
     without = cli("show", "shallow", cwd=mine.parent)
     assert "unknown artifact 'shallow'" in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("~nosuchuser/x", "~nosuchuser/x: "),
+        ("a" * 300, ": File name too long"),
+        ("refused", "refused: Permission denied"),
+    ],
+)
+def test_paths_that_cannot_be_read_are_named_with_the_variable(
+    value: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "refused").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, value)
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read every folder
+    with pytest.raises(plugins.PluginError, match=f"^{VARIABLE}.*{re.escape(words)}") as caught:
+        plugins.load()
+    assert one_line(f"{caught.value}\n")
+
+
+def test_a_path_with_a_separator_is_not_given_to_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would take it for two."""
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv(VARIABLE, "mine")
+    with pytest.raises(plugins.PluginError, match=f"{VARIABLE} cannot name .*a:b/mine"):
+        plugins.setting()
 
 
 def test_a_kind_without_its_plugin_is_one_line(tmp_path: Path) -> None:

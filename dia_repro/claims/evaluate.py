@@ -31,7 +31,7 @@ from dia_repro.paper import (
     all_controls,
     equal_within,
 )
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import runs_of
 
 __all__ = ["ClaimVerdict", "Evidence", "Verdict", "evaluate_claims"]
@@ -58,6 +58,7 @@ ON_RUNS = {
 }
 
 
+@one_state
 def evaluate_claims(
     database: Database, wanted: Wanted, by: Epoch = Epoch.BEST
 ) -> tuple[ClaimVerdict, ...]:
@@ -97,17 +98,21 @@ def every_claim() -> tuple[Claim, ...]:
 def own_claims(artifact: TableArtifact) -> list[Claim]:
     """Return a claim for each two networks that an artifact of one's own compares.
 
-    It says that a network is more accurate than the one it is compared with; where their columns
-    differ, in all rows that compare the same two.
+    It says that a network is more accurate than the one it is compared with; where only their
+    columns or only their rows differ, in all rows or columns that compare the same two.
     """
     pairs: dict[tuple[str, str], list[Comparison]] = {}
     for entry in artifact.entries:
         if entry.compared_with is None:
             continue
         (row, column), (other_row, other_column) = (entry.row, entry.column), entry.compared_with
-        by_column = row == other_row
-        names = (column, other_column) if by_column else (row, other_row)
-        label = f"{row if by_column else column}: {names[0]} − {names[1]}"
+        if row == other_row:
+            names, where = (column, other_column), f"{row}: "
+        elif column == other_column:
+            names, where = (row, other_row), f"{column}: "
+        else:
+            names, where = (f"{column} {row}", f"{other_column} {other_row}"), ""
+        label = f"{where}{names[0]} − {names[1]}"
         first, second = (
             CellKey(artifact.name, *cell) for cell in ((row, column), entry.compared_with)
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import whole_records
+from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import stored_integrations
 from dia_repro.artifacts import Entry, artifact_named
 from dia_repro.claims.readings import (
@@ -113,13 +115,14 @@ class ClaimRuns:
     def _row(self, pair: Comparison, *same: Comparison) -> Row:
         first, second = self.values(pair.first), self.values(pair.second)
         sides = [pair.first], [pair.second]
-        accuracies = self.claim.kind in (Kind.HIGHER, Kind.EQUAL)
+        accuracies = self.claim.kind is Kind.HIGHER
         if pair.baselines:
             first, second = (
                 paired_differences(ours, self.values(baseline))
                 for ours, baseline in zip((first, second), pair.baselines, strict=True)
             )
-            sides = [pair.first, pair.baselines[0]], [pair.second, pair.baselines[1]]
+            # A seed is lost in favour of the first where it or the other's baseline diverged.
+            sides = [pair.first, pair.baselines[1]], [pair.second, pair.baselines[0]]
         row = self._compared(pair.label, paired_differences(first, second), pair.cells)
         means = None
         if accuracies and (seeds := row.differences):
@@ -144,16 +147,18 @@ class ClaimRuns:
 
     def _compared(self, label: str, differences: dict[int, float], cells: Sequence[CellKey]) -> Row:
         done = [run for cell in cells for run in self.done(cell)]
-        images = {run.test_images for run in done if run.seed in differences}
-        known = (images.pop() or 0) if len(images) == 1 else 0
+        paired = (run for run in done if run.seed in differences)
+        sizes = sorted({run.test_images for run in paired if run.test_images})
+        images = sizes[0] if len(sizes) == 1 else 0
         return Row(
             compared=label,
             unit=POINTS,
             differences=differences,
             begun=bool(done),
             runs=tuple(r for r in done if r.seed in differences or r.state is State.DIVERGED),
-            step=100 / known if known else 0.0,
-            images=known,
+            step=100 / images if images else 0.0,
+            images=images,
+            invalid=f"test sets of {' and '.join(map(str, sizes))} images" if sizes[1:] else "",
         )
 
     def outcomes(self) -> list[Outcomes]:
@@ -179,6 +184,7 @@ class ClaimRuns:
             done=len(runs),
             runs=tuple(runs),
             note="" if chose is None else f"seed {chose} chose the learning rate: not counted",
+            excluded=len(runs) < len(self.done(cell)),
         )
 
 
@@ -190,25 +196,30 @@ def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
     kept = stored_integrations(database, (run.id for run in finished.values()))
     gains = {seed: read(kept[run.id]) for seed, run in finished.items() if run.id in kept}
     behind = [run for seed, run in finished.items() if gains.get(seed)]
-    analyses = [same for of_run in kept.values() for same in of_run.values()]
-    note, step = _forests(analyses) if analyses else ("", 0.0)
-    return _analysis_rows(reading, gains, behind, note, step if early else 0.0)
+    forests = [same for of_run in kept.values() if (same := of_run.get((Source.TRAINED, 1)))]
+    shown = forests or [same for of_run in kept.values() for same in of_run.values()]
+    rows = _analysis_rows(reading, gains, behind, _forests(shown) if shown else "")
+    # One layer more or less, averaged over forests, is the smallest step of an early source.
+    steps = [100 / (same[0].layers - 1) / len(same) for same in forests] if early else []
+    diverged = runs.diverged(runs.claim.cells[0])
+    return [replace(row, step=max(steps, default=0.0), diverged=(diverged, 0)) for row in rows]
 
 
-def _forests(analyses: Sequence[Sequence[Integration]]) -> tuple[str, float]:
-    """Return the forests' settings in words, and the step of `earliness`: one layer, in %.
+def _forests(analyses: Sequence[Sequence[Integration]]) -> str:
+    """Return the forests' settings in words.
 
     Args:
         analyses: each with the same settings but the forests' seed.
     """
-    settings, forests = analyses[0][0].settings, max(map(len, analyses))
-    note = f"{settings.samples} images, {plural(forests, 'forest')} of {settings.trees} trees"
-    layers = max(one.layers for same in analyses for one in same if one.settings.stage == 1)
-    return note, 100 / (layers - 1) / forests
+    first, counts = analyses[0][0], sorted({len(same) for same in analyses})
+    forests = (
+        plural(counts[0], "forest") if not counts[1:] else f"{counts[0]} to {counts[-1]} forests"
+    )
+    return f"{first.samples} images, {forests} of {first.settings.trees} trees"
 
 
 def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:
-    """Of Figure 6: DIANet against the original, for each seed that both were trained with."""
+    """Return Figure 6's rows: DIANet against the original, for each seed of both."""
     moment = min if runs.claim.kind is Kind.GRADIENTS_INITIAL else max
     pair = runs.claim.comparisons[0]
     specs = runs.specs[pair.first], runs.specs[pair.second]
@@ -222,8 +233,24 @@ def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:
         if all(both):
             gains[seed] = gradient_gains(*(records[moment(records)] for records in both))
             behind += [first[seed], second[seed]]
-    rows = _analysis_rows(GRADIENTS, gains, behind, "")
-    return [replace(row, compared=row.compared.replace(DIVIDED, pair.label)) for row in rows]
+    diverged = runs.diverged(pair.first), runs.diverged(pair.second)
+    rows = []
+    for row in _analysis_rows(GRADIENTS, gains, behind, ""):
+        values = row.differences
+        ours, theirs = (
+            sum(math.isnan(value) or value == lost for value in values.values())
+            for lost in (-math.inf, math.inf)
+        )
+        rows.append(
+            replace(
+                row,
+                compared=row.compared.replace(DIVIDED, pair.label),
+                differences={seed: one for seed, one in values.items() if math.isfinite(one)},
+                diverged=diverged,
+                vanished=(ours, theirs),
+            )
+        )
+    return rows
 
 
 def _finished(runs: ClaimRuns, cell: CellKey) -> dict[int, RunSummary]:
@@ -235,7 +262,6 @@ def _analysis_rows(
     gains: Mapping[int, Mapping[str, float]],
     behind: Sequence[RunSummary],
     note: str,
-    step: float = 0.0,
 ) -> list[Row]:
     return [
         Row(
@@ -243,9 +269,8 @@ def _analysis_rows(
             unit=reading.unit,
             differences={seed: of_one[label] for seed, of_one in gains.items() if label in of_one},
             begun=bool(behind),
-            runs=tuple(behind),
+            runs=tuple(run for run in behind if label in gains[run.seed]),
             note=note,
-            step=step,
         )
         for label in reading.labels
     ]

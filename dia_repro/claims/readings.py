@@ -6,7 +6,8 @@ Each value is of one trained network or pair, and above 0 where the network has 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -51,20 +52,31 @@ def density_gains(kept: Analyses) -> dict[str, float]:
 
     Density is the mean cell, averaged over the forests' seeds. What is not analysed is left out.
     """
-    gaps = {source: dict(_gaps(kept, source)) for source in Source}
-    trained = gaps[Source.TRAINED]
-    above_controls = {
-        f"{gap}, {control}": trained[gap] - gaps[source][gap]
-        for control, source in CONTROLS.items()
-        for gap in trained.keys() & gaps[source].keys()
+    trained = _gaps(kept, Source.TRAINED)
+    gains = {gap: fmean(gaps[gap] for gaps in trained.values()) for gap in OTHERS if trained}
+    for control, source in CONTROLS.items():
+        others = _gaps(kept, source)
+        if common := trained.keys() & others.keys():
+            for gap in OTHERS:
+                differences = (trained[seed][gap] - others[seed][gap] for seed in sorted(common))
+                gains[f"{gap}, {control}"] = fmean(differences)
+    return gains
+
+
+def _gaps(kept: Analyses, source: Source) -> dict[int, dict[str, float]]:
+    """Return stage 3's density minus that of other stages, by seed of the forests.
+
+    A seed also chooses the images, so only stages with the same seed are compared.
+    """
+    density: dict[int, dict[int, float]] = defaultdict(dict)
+    for stage in STAGES:
+        for one in kept.get((source, stage), ()):
+            density[one.settings.seed][stage] = one.density()
+    return {
+        seed: {gap: of[3] - of[other] for gap, other in OTHERS.items()}
+        for seed, of in density.items()
+        if len(of) == len(STAGES)
     }
-    return trained | above_controls
-
-
-def _gaps(kept: Analyses, source: Source) -> Iterator[tuple[str, float]]:
-    if all((source, stage) in kept for stage in STAGES):
-        density = {stage: fmean(one.density() for one in kept[source, stage]) for stage in STAGES}
-        yield from ((label, density[3] - density[other]) for label, other in OTHERS.items())
 
 
 def earliness(kept: Analyses) -> dict[str, float]:
@@ -81,16 +93,22 @@ def earliness(kept: Analyses) -> dict[str, float]:
 def gradient_gains(
     dianet: Sequence[Mapping[str, Any]], original: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """DIANet's mean and variance over the original's, as powers of ten, for each stage.
+    """Return DIANet's mean and variance over the original's, as powers of ten, for each stage.
 
-    A ratio is left out where one of the two vanished or is not finite.
+    Where a value is 0 or not finite there is no ratio: -inf if it is DIANet's, inf if it is the
+    original's, nan if both are.
     """
     return {
-        label: math.log10(ours / theirs)
-        for label, (stage, figure) in RATIOS.items()
-        if 0 < (ours := dianet[stage - 1][figure]) < math.inf
-        and 0 < (theirs := original[stage - 1][figure]) < math.inf
+        label: _log_ratio(dianet[stage - 1][value], original[stage - 1][value])
+        for label, (stage, value) in RATIOS.items()
     }
+
+
+def _log_ratio(ours: float, theirs: float) -> float:
+    sound = tuple(0 < value < math.inf for value in (ours, theirs))
+    if all(sound):
+        return math.log10(ours / theirs)
+    return math.nan if not any(sound) else math.inf if sound[0] else -math.inf
 
 
 def integration_facts(found: Sequence[Integration]) -> list[str]:
@@ -121,7 +139,11 @@ def gradient_facts(found: Sequence[RecordedRun]) -> list[str]:
     for index, moment in enumerate(("at initialisation", "at the last record")):
         ours = dianet.records[dianet.moments[index]]
         theirs = original.records[original.moments[index]]
-        gains = gradient_gains(ours, theirs)
+        gains = {
+            label: gain
+            for label, gain in gradient_gains(ours, theirs).items()
+            if math.isfinite(gain)
+        }
         ratios = [f"{label} {10**gain:.2g}" for label, gain in gains.items()]
         if gains.keys() < RATIOS.keys():
             ratios.append("the others vanished or are not finite")

@@ -20,7 +20,7 @@ pair. To keep this from helping a network, a network with a diverged run cannot 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -41,7 +41,9 @@ class Row:
         differences: by seed; above 0 where the first has what the claim says of it.
         begun: whether either network has a result.
         diverged: runs of the first and of the second that did.
+        vanished: seeds whose difference is lost since a value of the first, or of the second, is 0.
         note: what else must be known.
+        invalid: why no verdict may rest on it, "" if one may.
         step: smallest step of a difference (one test image, in points); 0 if there is none.
         accuracies: mean test accuracy of both over these seeds, %, if it is accuracies that differ.
         images: in the test set; 0 if it is not accuracies that differ.
@@ -53,7 +55,9 @@ class Row:
     begun: bool
     runs: tuple[RunSummary, ...] = ()
     diverged: tuple[int, int] = (0, 0)
+    vanished: tuple[int, int] = (0, 0)
     note: str = ""
+    invalid: str = ""
     step: float = 0.0
     accuracies: tuple[float, float] | None = None
     images: int = 0
@@ -62,6 +66,12 @@ class Row:
     def values(self) -> list[float]:
         """The differences in the order of seeds."""
         return [self.differences[seed] for seed in sorted(self.differences)]
+
+    @property
+    def lost(self) -> tuple[int, int]:
+        """Seeds without a difference because of the first, and because of the second."""
+        (first, second), vanished = self.diverged, self.vanished
+        return first + vanished[0], second + vanished[1]
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class _Measured:
 
     @property
     def p(self) -> float | None:
-        """The p for what the row may decide; 1 where it may decide nothing."""
+        """The p for what the row may decide; None where it may decide nothing."""
         return self.found.p if self.found and self.may_decide else None
 
     @property
@@ -100,10 +110,12 @@ class _Measured:
         return bool(self.in_favour) and small(self.p)
 
     @property
-    def weakness(self) -> tuple[bool, float]:
+    def weakness(self) -> tuple[int, float]:
         """Larger for a row that speaks less for the claim."""
-        p = 1.0 if self.found is None else self.found.p
-        return (not self.in_favour, p if self.in_favour else 1 - p)
+        p = 1.0 if self.p is None else self.p
+        if self.in_favour:
+            return (0 if self.supports else 1, p)
+        return (2, 1 - p)
 
 
 def judge_order(rows: Sequence[Row]) -> Judgement:
@@ -126,22 +138,26 @@ def _order(row: Row) -> _Measured:
     if not row.values:
         return _Measured(row)
     in_favour = fmean(row.values) > 0
-    better = row.diverged[0 if in_favour else 1]
-    return _measure(row, in_favour, 0.0, spoilt=better > 0)
+    better = row.lost[0 if in_favour else 1]
+    return _measured(row, in_favour, estimate(row.values, 0.0, row.step), spoilt=better > 0)
 
 
 def _equal(row: Row, margin: float) -> _Measured:
     if not row.values:
         return _Measured(row)
     effect = fmean(row.values)
-    # Of the two margins the one that is nearer: the other is rejected with a smaller p.
-    nearer = margin if effect > 0 else -margin
-    return _measure(row, abs(effect) < margin, nearer, spoilt=any(row.diverged))
+    if len(row.values) > 1:
+        row = replace(row, note="; ".join(filter(None, (row.note, "p against the margin"))))
+    below, above = (estimate(row.values, bound, row.step) for bound in (-margin, margin))
+    if abs(effect) >= margin:
+        return _measured(row, False, above if effect > 0 else below, spoilt=any(row.lost))
+    found = max(filter(None, (below, above)), key=lambda one: one.p, default=None)
+    return _measured(row, True, found, spoilt=any(row.lost))
 
 
-def _measure(row: Row, in_favour: bool, against: float, *, spoilt: bool) -> _Measured:
-    found = estimate(row.values, against, row.step)
-    return _Measured(row, in_favour, found, len(row.values) >= LEAST_SEEDS and not spoilt)
+def _measured(row: Row, in_favour: bool, found: Estimate | None, *, spoilt: bool) -> _Measured:
+    enough = len(row.values) >= LEAST_SEEDS
+    return _Measured(row, in_favour, found, enough and not spoilt and not row.invalid)
 
 
 def _judge(measured: Sequence[_Measured], clear: str) -> Judgement:
@@ -151,7 +167,7 @@ def _judge(measured: Sequence[_Measured], clear: str) -> Judgement:
         _evidence(one, p if len(measured) > 1 and not one.in_favour else None)
         for one, p in zip(measured, corrected, strict=True)
     )
-    if not any(one.row.differences or any(one.row.diverged) for one in measured):
+    if not any(one.row.differences or any(one.row.lost) for one in measured):
         reason = NO_PAIR if any(one.row.begun for one in measured) else NO_RESULT
         return Judgement(Verdict.NOT_RUN, evidence, None, reason)
     refuting = [i for i, one in enumerate(measured) if not one.in_favour and small(corrected[i])]
@@ -159,7 +175,8 @@ def _judge(measured: Sequence[_Measured], clear: str) -> Judgement:
     begun = next((index for index, one in enumerate(measured) if one.row.begun), None)
     main = max(refuting or seen, key=lambda index: measured[index].weakness, default=begun)
     if refuting and main is not None:
-        level = f"p ≤ {LEVEL:g}{' after Holm' if len(measured) > 1 else ''}"
+        after = " after Holm" if len(measured) > 1 else ""
+        level = f"p ≤ {LEVEL:g}{after}{_students([measured[main]])}"
         reason = f"{measured[main].row.compared} is {clear} on the other side ({level})"
         return Judgement(Verdict.REFUTED, evidence, main, reason)
     if all(one.supports for one in measured):
@@ -195,6 +212,9 @@ def _evidence(one: _Measured, corrected: float | None) -> Evidence:
     notes = [row.note] if row.note else []
     for count, which in zip(row.diverged, ("first", "second"), strict=True):
         notes += [f"{plural(count, 'run')} of the {which} diverged"] if count else []
+    for count, which in zip(row.vanished, ("first", "second"), strict=True):
+        notes += [f"{plural(count, 'seed')}: 0 or not finite for the {which}"] if count else []
+    notes += [row.invalid] if row.invalid else []
     effect = fmean(row.values) if row.values else None
     return Evidence(
         compared=row.compared,
@@ -206,11 +226,11 @@ def _evidence(one: _Measured, corrected: float | None) -> Evidence:
         runs=tuple(run.id for run in row.runs),
         uids=tuple(run.uid for run in row.runs),
         note="; ".join(notes),
-        **_estimated(row, found),
+        **_estimated(row, found, decides=one.may_decide),
     )
 
 
-def _estimated(row: Row, found: Estimate | None) -> dict[str, Any]:
+def _estimated(row: Row, found: Estimate | None, *, decides: bool) -> dict[str, Any]:
     if found is None:
         return {}
     images = {}
@@ -222,7 +242,7 @@ def _estimated(row: Row, found: Estimate | None) -> dict[str, Any]:
         "high": found.high,
         "p": found.p,
         "test": found.test.value,
-        "detectable": found.detectable,
+        "detectable": found.detectable if decides else None,
         **images,
     }
 
@@ -231,18 +251,27 @@ def _why_undecided(measured: Sequence[_Measured], clear: str) -> str:
     """Return one sentence, what weighs most first."""
     family = len(measured)
     diverged = [one for one in measured if any(one.row.diverged) and not one.supports]
-    sound = [one for one in measured if not any(one.row.diverged)]
+    vanished = [one for one in measured if any(one.row.vanished) and not one.supports]
+    invalid = [one for one in measured if one.row.invalid]
+    sound = [one for one in measured if not any(one.row.lost) and not one.row.invalid]
     none = sum(not one.row.differences for one in sound)
     few = [n for one in sound if 0 < (n := len(one.row.differences)) < LEAST_SEEDS]
     enough = [one for one in sound if len(one.row.differences) >= LEAST_SEEDS]
     contrary = sum(not one.in_favour and small(one.p) for one in enough)
-    unclear = sum(not one.supports for one in enough) - contrary
+    without = sum(one.found is None for one in enough)
+    unclear = sum(not one.supports for one in enough) - contrary - without
     parts = []
     if none:
         has = "has" if none == 1 else "have"
         parts.append(f"{_some(none, family)} {has} no seed with both sides")
     if diverged:
-        parts.append(f"in {_some(len(diverged), family)} runs diverged, which have no accuracy")
+        parts.append(f"in {_some(len(diverged), family)} runs diverged, which have no value")
+    if vanished:
+        parts.append(f"in {_some(len(vanished), family)} values are 0 or not finite")
+    if invalid:
+        parts.append(f"{_some(len(invalid), family)}: {invalid[0].row.invalid}")
+    if without:
+        parts.append(f"{_some(without, family)} cannot be estimated: all values are equal")
     if few:
         seeds = f"{plural(min(few), 'seed')} in {_some(len(few), family)}"
         parts.append(f"{seeds}, {LEAST_SEEDS} needed")

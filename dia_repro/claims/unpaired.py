@@ -31,6 +31,7 @@ class Outcomes:
         guessing: runs that finished, no better than guessing.
         done: those, and the runs that trained.
         note: what else must be known, "" if nothing.
+        excluded: whether there are runs that are not counted.
     """
 
     compared: str
@@ -39,6 +40,7 @@ class Outcomes:
     done: int
     runs: tuple[RunSummary, ...] = ()
     note: str = ""
+    excluded: bool = False
 
     def as_claimed(self, *, diverges: bool) -> int:
         """Return how many runs did what is claimed."""
@@ -66,7 +68,8 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     said = "diverged" if claimed else "trained"
     done = [index for index, cell in enumerate(cells) if cell.done]
     if not done:
-        return Judgement(Verdict.NOT_RUN, evidence, None, NO_RESULT)
+        noted = next((cell.note for cell in cells if cell.excluded), "")
+        return Judgement(Verdict.NOT_RUN, evidence, None, noted or NO_RESULT)
     enough = [index for index in done if cells[index].done >= LEAST_SEEDS]
     against = [index for index in enough if evidence[index].in_favour is False]
     if against:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from dia_repro.cli.drawing import write_picture
 from dia_repro.cli.environment import environment_of
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import notice, stderr, watch
-from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import option
 from dia_repro.interrupts import Interrupted
-from dia_repro.processors import cores
 from dia_repro.rendering.records import to_csv
-from dia_repro.training.environment import SAFE_PATH, environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,9 +25,8 @@ if TYPE_CHECKING:
     from dia_repro.analysis.stored import Analyst
     from dia_repro.artifacts import TableArtifact
     from dia_repro.artifacts.explanation import Findings
+    from dia_repro.cli.drawing import Pictures
     from dia_repro.results.database import Database
-
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -50,59 +43,6 @@ class Forests:
     library: bool = option(
         "Have scikit-learn grow the trees: the same estimator, slower.", default=False
     )
-
-
-class DrawingError(DiaReproError):
-    """A process that draws has ended before its picture was drawn."""
-
-
-class Pictures:
-    """Pictures that other processes draw; `write` waits for them."""
-
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self._pool = pool
-        self._drawn: dict[Path, Future[dict[str, bytes]]] = {}
-
-    def draw(self, path: Path, how: Callable[[V], Figure], value: V) -> None:
-        """Begin to draw a value.
-
-        Args:
-            path: of its files, without a suffix.
-        """
-        from dia_repro.rendering.images import draw
-
-        with environment(SAFE_PATH):  # it may start a process
-            self._drawn[path] = self._pool.submit(draw, how, value)
-
-    def write(self) -> list[Path]:
-        """Write every kind of file of each picture, and say so; gives their PNG files."""
-        return [_write(path, future.result()) for path, future in self._drawn.items()]
-
-
-@contextmanager
-def drawing() -> Iterator[Pictures]:
-    """Processes that draw, as many as there are cores for.
-
-    Raises:
-        DrawingError: one of them was killed.
-    """
-    pool = ProcessPoolExecutor(
-        min(cores(), 4),
-        multiprocessing.get_context("spawn"),
-        signal.signal,
-        (signal.SIGINT, signal.SIG_IGN),  # the process that waits for the others ends them
-    )
-    with pool:
-        try:
-            yield Pictures(pool)
-        except BrokenProcessPool as error:
-            raise DrawingError(
-                "a process that draws pictures was killed (out of memory?): "
-                "the same command draws them again"
-            ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
@@ -229,13 +169,4 @@ def _say_facts(artifact: str, facts: Sequence[str]) -> None:
 def _write_figure(path: Path, figure: Figure, csv: str) -> None:
     from dia_repro.rendering.images import to_files
 
-    _write(path, {**to_files(figure), "csv": csv.encode()})
-
-
-def _write(path: Path, files: dict[str, bytes]) -> Path:
-    from dia_repro.rendering.files import write_bytes
-
-    for kind, content in files.items():
-        write_bytes(path.with_name(f"{path.name}.{kind}"), content)
-    notice(f"Written: {path}.{{{','.join(files)}}}")
-    return path.with_name(f"{path.name}.png")
+    write_picture(path, {**to_files(figure), "csv": csv.encode()})

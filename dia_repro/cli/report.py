@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 from typer import Option
 
 from dia_repro.cli import options
+from dia_repro.cli.drawing import drawing
 from dia_repro.cli.output import notice, stdout
-from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration, drawing
+from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration
 from dia_repro.cli.results import Chosen, training_command
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
@@ -61,8 +62,11 @@ def report(
     from dia_repro.artifacts.explanation import gather
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.claims.evaluate import evaluate_claims
+    from dia_repro.rendering.files import check_target
     from dia_repro.rendering.sizes import draw_sizes
 
+    if not no_html:
+        check_target(html)
     chosen = Chosen(artifacts, selection, options.open_results(db), data)
     findings: dict[str, Findings] = {}
     drawn: dict[str, Path] = {}
@@ -78,6 +82,7 @@ def report(
         if any(table.name in findings for table in TABLES):
             values = sizes(chosen.database, chosen.wanted, selection.seeds)
             pictures.draw(figures / SIZES, draw_sizes, values)
+        pictures.begin()
         # Meanwhile, for it takes as long.
         verdicts = () if no_html else evaluate_claims(chosen.database, chosen.wanted)
         claims = [one for one in verdicts if one.artifact in {*findings, *ARTIFACTS}]

@@ -25,7 +25,7 @@ FORMS = {
     "% diverged": ".0f",
     "of a cell": "+.3f",
     "% of layers": "+.0f",
-    "powers of ten": "+.2f",
+    "powers of ten": "+.3f",
 }
 
 

@@ -8,11 +8,27 @@ from pathlib import Path
 from typing import IO
 
 from dia_repro import atomic
-from dia_repro.errors import DiaReproError
+from dia_repro.errors import DiaReproError, UsageError
 
 
 class OutputError(DiaReproError):
     """A table or figure cannot be written."""
+
+
+class TargetError(UsageError):
+    """There cannot be a file of that name."""
+
+
+def check_target(path: Path) -> None:
+    """Refuse a name that a file cannot have, before anything is computed.
+
+    Raises:
+        TargetError: it is too long, or that of a folder, a device or the like.
+    """
+    try:
+        atomic.target_of(path)
+    except OSError as error:
+        raise TargetError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -35,11 +51,14 @@ def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
     """Replace files as `atomic.replacing` does, with an error for people.
 
     Raises:
+        TargetError: one is no file, but a folder, a device or the like.
         OutputError: the folder cannot be made or written to, or the disk is full.
     """
     try:
         with atomic.replacing(paths) as files:
             yield files
+    except atomic.NoFileError as error:
+        raise TargetError(f"cannot write {error.filename}: {error.strerror}") from error
     except OSError as error:
         where = paths[0] if len(paths) == 1 else f"to {paths[0].parent}"
         raise OutputError(f"cannot write {where}: {error.strerror or error}") from error

@@ -150,7 +150,7 @@ def _table(name: str, source: type[Base], *more: Column) -> Table:
         )
         for column in source.__table__.columns
     )
-    meaning, *_ = (source.__doc__ or "").splitlines()
+    meaning = (source.__doc__ or "").partition("\n")[0]  # python -OO keeps none
     return Table(name, meaning, (*columns, *more))
 
 

@@ -171,7 +171,7 @@ def test_where_all_diverge_no_order_is_decided(database: Database) -> None:
     found = verdicts(database)
     for name in ORDERS:
         assert found[name].verdict is UNDECIDED
-        assert "diverged, which have no accuracy" in found[name].reason
+        assert "diverged, which have no value" in found[name].reason
         assert main(found[name]).effect is None
         assert main(found[name]).note == (
             "10 runs of the first diverged; 10 runs of the second diverged"
@@ -314,6 +314,7 @@ def analyse_stages(
     shares: dict[int, float],
     trees: int = 1,
     source: str = "trained",
+    seed: int = 0,
 ) -> None:
     for stage, share in shares.items():
         settings = {
@@ -322,7 +323,7 @@ def analyse_stages(
             "source": source,
             "samples": 20,
             "trees": trees,
-            "seed": 0,
+            "seed": seed,
             "library": False,
         }
         analyse(database, run, settings, gini_parts(share))
@@ -422,16 +423,60 @@ def test_gradients_without_their_last_record_do_not_count(database: Database) ->
         assert verdicts(database)[name].verdict is NOT_RUN
 
 
-def test_gradients_that_vanished_make_no_pair(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("scales", "vanished", "verdict"),
+    [
+        ((3.0, 1.0), None, SUPPORTED),
+        ((3.0, 1.0), 0, UNDECIDED),  # DIANet's gradients are 0 with a seed: not the larger ones
+        ((3.0, 1.0), 1, SUPPORTED),
+        ((1.0, 3.0), 0, REFUTED),
+        ((1.0, 3.0), 1, REFUTED),  # by the other stages
+    ],
+)
+def test_a_network_whose_gradients_vanish_cannot_have_the_larger_ones(
+    database: Database, scales: tuple[float, float], vanished: int | None, verdict: Verdict
+) -> None:
     pair = claim("figure6-initial").comparisons[0]
-    for place, scale in ((pair.first, 3.0), (pair.second, 1.0)):
-        for run in add(database, at(place), [60.0] * 10):
-            first = 0.0 if run == 11 else scale + run / 1000  # the original's of seed 0
-            second = 0.0 if run == 1 else 2 * scale + run / 1000  # DIANet's of seed 0
-            record(database, run, first, second, scale + run / 1000)
+    for network, place in enumerate((pair.first, pair.second)):
+        for seed, run in enumerate(add(database, at(place), [60.0] * 10)):
+            value = scales[network] + seed * (network + 1) / 1000
+            record(database, run, 0.0 if (network, seed) == (vanished, 0) else value, value, value)
     one = verdicts(database)["figure6-initial"]
+    assert one.verdict is verdict
+    lost = vanished is not None
+    assert [e.n for e in one.evidence] == [10 - lost, 10 - lost, 10, 10, 10, 10]
+    assert [len(e.runs) for e in one.evidence[::2]] == [20, 20, 20]
+    assert ("0 or not finite for the" in one.evidence[0].note) is lost
+
+
+def test_a_network_that_diverges_cannot_have_the_larger_gradients(database: Database) -> None:
+    pair = claim("figure6-trained").comparisons[0]
+    for network, place in enumerate((pair.first, pair.second)):
+        accuracies = [60.0] * 8 + ([DIVERGED] if network == 0 else [60.0])
+        for seed, run in enumerate(add(database, at(place), accuracies)):
+            value = (3.0 if network == 0 else 1.0) + seed * (network + 1) / 1000
+            record(database, run, value, value, value)
+    one = verdicts(database)["figure6-trained"]
+    assert one.verdict is UNDECIDED
+    assert "1 run of the first diverged" in main(one).note
+
+
+def test_one_stage_that_is_analysed_is_not_all(database: Database) -> None:
+    for run in add(database, at(claim("figure5-stage3").cells[0]), [76.0] * 8):
+        analyse_stages(database, run, {3: 0.6})
+    found = verdicts(database)
+    assert found["figure5-stage3"].verdict is found["figure5-early"].verdict is NOT_RUN
+
+
+def test_forests_of_other_seeds_are_not_averaged(database: Database) -> None:
+    for run in add(database, at(claim("figure5-stage3").cells[0]), [76.0] * 8):
+        for source, third in (("trained", 0.6), ("initial", 0.4), ("shuffled", 0.4)):
+            shares = {1: 0.3 + run / 100, 2: 0.3, 3: third + run / 50}
+            analyse_stages(database, run, shares, source=source)
+        analyse_stages(database, run, {3: 0.01}, seed=1)  # as an interrupted analysis leaves it
+    one = verdicts(database)["figure5-stage3"]
     assert one.verdict is SUPPORTED
-    assert [e.n for e in one.evidence] == [9, 9, 9, 9, 10, 10]
+    assert "20 images, 1 forest of 1 trees" in main(one).note
 
 
 def test_other_data_are_judged_and_said(database: Database) -> None:
@@ -466,9 +511,7 @@ def test_steps_and_test_images_come_from_what_runs_recorded(database: Database) 
     shift = [1.5, 1.2, 1.8, 1.4, 1.6, 1.5]
     for place, accuracies in ((pair.first, [75 + one for one in shift]), (pair.second, [75.0] * 6)):
         for run in add(database, at(place), accuracies):
-            attempt = {**PROVENANCE, "test_images": 400}
-            with database.writing() as session:
-                session.add(ProvenanceRow(run_id=run, started_at=MOMENT, **attempt))
+            recorded(database, run, 400)
     one = main(verdicts(database)["table1-accuracy"])
     assert (one.low, one.high) == pytest.approx((1.2 - 0.125, 1.8 + 0.125))
     assert (one.images_low or 1) < 0
@@ -533,6 +576,47 @@ def test_overfitting_is_training_minus_test_accuracy_of_the_last_epoch(
     one = verdicts(database)["table9-overfitting"]
     assert one.verdict is verdict
     assert one.evidence[0].effect == pytest.approx(10 - gap, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "verdict"),
+    [(0, SUPPORTED), (1, UNDECIDED)],  # a lost baseline of the second hides gains of the second
+)
+def test_a_gain_over_a_baseline_that_diverges(
+    database: Database, baseline: int, verdict: Verdict
+) -> None:
+    specs: dict[str, tuple[Spec, float, bool]] = {}
+    for pair in claim("table3-gain").comparisons:
+        assert pair.baselines is not None
+        for side, gain in ((0, 3.0), (1, 1.0)):
+            ours, other = at(pair.cells[side]), at(pair.baselines[side])
+            specs.setdefault(ours.spec_id, (ours, 70 + gain, False))
+            specs.setdefault(other.spec_id, (other, 70.0, side == baseline))
+    for spec, mean, diverges in specs.values():
+        accuracies = noisy(mean, 8, spec, 0.1)
+        add(database, spec, [*accuracies, DIVERGED if diverges else mean])
+    assert verdicts(database)["table3-gain"].verdict is verdict
+
+
+def test_runs_that_do_not_say_their_test_set_take_that_of_the_others(database: Database) -> None:
+    pair = claim("table1-accuracy").comparisons[0]
+    numbers = add(database, at(pair.first), [75.01, 75.01, 75.01, 75.02])
+    numbers += add(database, at(pair.second), [75.0] * 4)
+    for run in numbers[1:]:
+        recorded(database, run, 10_000)
+    one = verdicts(database)["table1-accuracy"]
+    assert one.verdict is UNDECIDED
+    assert main(one).images_low is not None
+    recorded(database, numbers[0], 9_000)
+    other = verdicts(database)["table1-accuracy"]
+    assert other.verdict is UNDECIDED
+    assert "test sets of 9000 and 10000 images" in other.reason
+
+
+def recorded(database: Database, run: int, images: int) -> None:
+    attempt = {**PROVENANCE, "test_images": images}
+    with database.writing() as session:
+        session.add(ProvenanceRow(run_id=run, started_at=MOMENT, **attempt))
 
 
 def test_the_same_database_gives_the_same_verdicts_twice(database: Database) -> None:

@@ -28,7 +28,7 @@ SPREADS = {
 
 
 def integration(
-    stage: int, last_source: int, spread: float, source: Source = Source.TRAINED
+    stage: int, last_source: int, spread: float, source: Source = Source.TRAINED, seed: int = 0
 ) -> Integration:
     """Of five layers; `spread` of the importance falls on others than the main source."""
 
@@ -38,7 +38,7 @@ def integration(
         return shares[None]
 
     shares = {target: row(target - 1, 1) for target in (2, 3, 4)} | {5: row(4, last_source)}
-    return Integration(Settings(stage, source, 10, 1, 0, library=False), 10, shares)
+    return Integration(Settings(stage, source, 10, 1, seed, library=False), 10, shares)
 
 
 def of_run(*sources: Source) -> dict[tuple[Source, int], list[Integration]]:
@@ -60,12 +60,16 @@ def test_density_is_trained_alone_and_minus_its_controls() -> None:
     assert 0 < gains[before] < alone["stage 3 − stage 1"]
 
 
-def test_density_is_averaged_over_forests_and_asks_for_all_stages() -> None:
+def test_density_is_averaged_over_forests_that_all_stages_have() -> None:
     kept = of_run(Source.TRAINED)
-    kept[Source.TRAINED, 3].append(integration(3, 1, 0.2))
-    one, other = (integration(3, 1, spread).density() for spread in (0.6, 0.2))
-    first = kept[Source.TRAINED, 1][0].density()
-    assert density_gains(kept)["stage 3 − stage 1"] == pytest.approx((one + other) / 2 - first)
+    before = density_gains(kept)
+    kept[Source.TRAINED, 3].append(integration(3, 1, 0.2, seed=1))
+    assert density_gains(kept) == before
+    for stage in (1, 2):
+        kept[Source.TRAINED, stage].append(integration(stage, 1, 0.3, seed=1))
+    other = integration(3, 1, 0.2).density() - integration(1, 1, 0.3).density()
+    label = "stage 3 − stage 1"
+    assert density_gains(kept)[label] == pytest.approx((before[label] + other) / 2)
     del kept[Source.TRAINED, 2]
     assert density_gains(kept) == {}
 

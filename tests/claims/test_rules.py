@@ -118,6 +118,33 @@ def test_equal_needs_its_interval_within_the_margin(sign: int) -> None:
         assert (near > margin) is (verdict is REFUTED)
 
 
+def test_equal_needs_both_ends_of_the_interval_within_the_margin() -> None:
+    judged = judge_equal([row("a", [-0.5, 0.36, 0.36, 0.36, 0.36, 0.36])], 0.43)
+    (evidence,) = judged.evidence
+    assert (evidence.low, evidence.high) == pytest.approx((-0.5, 0.36))
+    assert judged.verdict is UNDECIDED
+    assert "p against the margin" in evidence.note
+
+
+def test_a_refutation_by_students_test_says_so() -> None:
+    assert "Student's t" in judge_order([row("a", [-1.0, -1.1, -0.9])]).reason
+
+
+def test_equal_values_without_a_step_cannot_be_estimated() -> None:
+    judged = judge_order([row("a", [1.0] * 3)])
+    assert judged.reason == "the comparison cannot be estimated: all values are equal"
+
+
+def test_what_too_few_seeds_could_find_is_not_said() -> None:
+    assert judge_order([row("a", [1.0, 1.2])]).evidence[0].detectable is None
+    assert judge_order([row("a", UNSURE)]).evidence[0].detectable is not None
+
+
+def test_the_row_that_decides_is_one_that_does_not_support() -> None:
+    judged = judge_order([row("clear", CLEAR), row("few", [1.0, 1.001])])
+    assert main(judged) == "few"
+
+
 def test_the_margin_is_at_least_two_steps() -> None:
     values = [0.3, 0.3, 0.6, 0.3, 0.0, 0.3]  # of a test set of 333 images
     assert judge_equal([row("a", values)], 0.43).verdict is UNDECIDED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from dia_repro.analysis.gini import Settings
 from dia_repro.analysis.gradients import records_of
 from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import stored_integrations
-from dia_repro.cli.pictures import DrawingError, drawing
 from dia_repro.experiments.names import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database, DatabaseError, open_database
@@ -77,16 +75,6 @@ def test_too_little_memory_is_no_bug(cause: str, words: str, tmp_path: Path) -> 
     done = fails(cause, tmp_path)
     assert (done.returncode, one_line(done.stderr)) == (3, True), done.stderr
     assert done.stderr.endswith(f"not enough memory, or too little is allowed: {words}\n")
-
-
-def test_a_killed_drawing_process_is_named() -> None:
-    def draw() -> None:
-        with drawing() as pictures:
-            pictures.draw(Path("picture"), os._exit, 1)
-            pictures.write()
-
-    with pytest.raises(DrawingError, match="was killed"):
-        draw()
 
 
 @pytest.mark.parametrize(

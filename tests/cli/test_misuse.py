@@ -52,6 +52,10 @@ DEMO = ("--protocol", "demo")
         (["claims", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
         (["runs", "list", "--db", "typed_wrong.db"], 2, "there is no database typed_wrong.db"),
         (["report", "table5", "--tables", "/proc/tables"], 1, "cannot write /proc/tables"),
+        (["report", "--html", "/dev/null"], 2, "cannot write /dev/null: it is a device or pipe"),
+        (["report", "--html", "."], 2, "cannot write .: it is a folder"),
+        (["report", "--html", ""], 2, "cannot write .: it is a folder"),
+        (["report", "--html", "x" * 300], 2, "File name too long"),
     ],
 )
 def test_one_line_and_the_right_exit_code(

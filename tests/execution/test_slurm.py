@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -173,6 +174,31 @@ def test_what_is_submitted_before_slurm_refuses_is_named(slurm: Path, tmp_path: 
     assert sorted(path.name for path in slurm.glob("script-*")) == ["script-7", "script-8"]
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_folder_of_jobs_is_made_private(mode: int, tmp_path: Path) -> None:
+    """Jobs have the database's password, and a task runs what it finds in them."""
+    folder = tmp_path / "runs-slurm"
+    folder.mkdir()
+    folder.chmod(mode)
+    on_slurm._make_private(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("fault", ["link", "owner"])
+def test_another_users_folder_of_jobs_is_refused(
+    fault: str, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs-slurm"
+    if fault == "link":
+        folder.symlink_to(tmp_path)
+    else:
+        folder.mkdir()
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    jobs = make_jobs(tmp_path, [tiny_spec()], 1)[1]
+    with pytest.raises(on_slurm.SlurmError, match="is a link or another user's"):
+        submit(jobs, tmp_path)
+
+
 def test_the_size_of_an_array_is_the_clusters(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_ARRAY_SIZE", "250")
     assert on_slurm.max_array_size() == 250
@@ -203,10 +229,11 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path
     assert not set(outer) & set(seen)
 
 
+@pytest.mark.parametrize("name", ["cpus-per-task", "cpus_per_task", "--cpus-per-task"])
 @pytest.mark.parametrize("cpus", ["0", "-1", "x", "9" * 5000, "1" + "0" * 22])
-def test_impossible_cpus_per_task_are_refused(cpus: str) -> None:
+def test_impossible_cpus_per_task_are_refused(name: str, cpus: str) -> None:
     with pytest.raises(UsageError, match="a number from 1 to 9999"):
-        on_slurm.Slurm(Resources(slurm=(f"cpus-per-task={cpus}",)), Dialogue())
+        on_slurm.Slurm(Resources(slurm=(f"{name}={cpus}",)), Dialogue())
 
 
 @pytest.mark.parametrize("text", ["comment=x\n#SBATCH --uid=0", "comment=\x1b[2J", "a\tb", "a=b\r"])

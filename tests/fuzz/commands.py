@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from dia_repro.cli import main, pictures
+from dia_repro.cli import drawing, main
 from tests.helpers import clean_environment
 
 HANGS_AFTER_SECONDS = 60
@@ -63,7 +62,7 @@ def run_command(
 
 def draw_here(patch: pytest.MonkeyPatch) -> None:
     """Have this process draw: new ones import for seconds what is here."""
-    patch.setattr(pictures, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    patch.setattr(drawing, "MOST_PROCESSES", 0)
 
 
 @contextlib.contextmanager

@@ -300,7 +300,14 @@ def choose_packed(
             f"packed images are for more than {held} pixels: smaller ones are held "
             "in memory decoded, and trained on from where they were"
         )
-    spec = registry.own_images(manifest.name, len(manifest.classes), size, manifest.content_hash)
+    try:
+        spec = registry.own_images(
+            manifest.name, len(manifest.classes), size, manifest.content_hash
+        )
+    except ValueError as error:  # a line break
+        raise DataError(
+            f"no experiment can be named after {manifest.source!r}, of which {path} was made"
+        ) from error
     return DataChoice(spec, len(pack.train), path)
 
 

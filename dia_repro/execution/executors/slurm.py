@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ class Submission:
     @property
     def named(self) -> dict[str, str | bool]:
         """The options by the names that `sbatch` has for them."""
-        return {name.lstrip("-").replace("_", "-"): value for name, value in self.options.items()}
+        return {_sbatch_name(name): value for name, value in self.options.items()}
 
     def parameters(self) -> dict[str, Any]:
         """By submitit's names.
@@ -174,7 +175,11 @@ def _name_and_value(text: str) -> tuple[str, str | bool]:
         raise UsageError(f"--slurm {text}: an option of sbatch, as NAME=VALUE or NAME")
     if not text.isprintable():  # a line feed would begin another line of sbatch's script
         raise UsageError(f"--slurm {text!r}: an option of sbatch has no control characters")
-    return name, value if equals else True
+    return _sbatch_name(name), value if equals else True
+
+
+def _sbatch_name(name: str) -> str:
+    return name.lstrip("-").replace("_", "-")
 
 
 def _minutes(text: str) -> int:
@@ -231,8 +236,7 @@ def submit(jobs: Sequence[Job], submission: Submission, folder: Path) -> tuple[s
 def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: Path) -> str:
     """Return the number of the job that does so many tasks."""
     try:
-        # Jobs are kept there, with the database's URL.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(folder)
         executor = SlurmExecutor(folder, max_num_timeout=TIMES_QUEUED_AGAIN)
         executor.update_parameters(**parameters)
         with executor.batch():
@@ -243,6 +247,24 @@ def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: 
         place = error.filename or folder
         raise SlurmError(f"cannot submit to Slurm: {place}: {error.strerror or error}") from error
     return str(submitted[0].job_id).split("_")[0]
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that this user alone can read: jobs are kept there, with a database's password.
+
+    Raises:
+        OSError: it cannot be made.
+        SlurmError: it is another user's, who may have put files there that tasks would load.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise SlurmError(
+            f"{folder} is a link or another user's, and jobs are kept there with the database's "
+            "password: move it away"
+        )
+    if stat.S_IMODE(status.st_mode) & ~stat.S_IRWXU:
+        folder.chmod(stat.S_IRWXU)
 
 
 def _complaint(error: Exception) -> str:

@@ -1,0 +1,108 @@
+"""Processes that draw: what becomes of a picture, and of them, whatever happens to them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from dia_repro.cli import drawing
+from dia_repro.interrupts import Interrupted
+from tests.helpers import clean_environment
+
+SLEEP = "import time; time.sleep(100)"
+STOP = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+
+
+@pytest.mark.parametrize(
+    "program", ["import os; os.kill(os.getpid(), 9)", "raise SystemExit(1)", STOP + "; os._exit(1)"]
+)
+def test_this_process_draws_what_another_has_not(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "PROGRAM", program)
+    with drawing.drawing() as pictures:
+        pictures.draw(tmp_path / "x", Figure, (1, 1))
+        pictures.begin()
+        assert pictures.write() == [tmp_path / "x.png"]
+    assert (tmp_path / "x.svg").stat().st_size > 100
+
+
+@pytest.mark.parametrize(("place", "name"), [(subprocess, "Popen"), (tempfile, "TemporaryFile")])
+def test_this_process_draws_where_no_other_can_start(
+    place: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(place, name, refuse)
+    with drawing.drawing() as pictures:
+        pictures.draw(tmp_path / "x", Figure, (1, 1))
+        pictures.begin()
+        assert pictures.write() == [tmp_path / "x.png"]
+
+
+@pytest.mark.parametrize("program", [SLEEP, f"{STOP}; {SLEEP}"])
+def test_an_interruption_ends_the_processes(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def draw() -> None:
+        with drawing.drawing() as pictures:
+            pictures.draw(tmp_path / "x", Figure, (1, 1))
+            pictures.begin()
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            pictures.write()
+
+    monkeypatch.setattr(drawing, "PROGRAM", program)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    begun, started, start = time.monotonic(), [], subprocess.Popen
+
+    def note(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", note)
+    try:
+        with pytest.raises(Interrupted):
+            draw()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - begun < 20
+    assert started
+    assert all(process.returncode == -signal.SIGKILL for process in started)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it draws to the end")
+def test_a_drawing_process_ends_with_a_killed_parent(tmp_path: Path) -> None:
+    """It holds the other end of a pipe for as long as it lives."""
+    script = (
+        "import os, signal, time\n"
+        "from dia_repro.cli import drawing\n"
+        "drawing.subprocess.DEVNULL = 1\n"
+        "with drawing.drawing() as pictures:\n"
+        "    pictures.draw('x', time.sleep, 100)\n"
+        "    pictures.begin()\n"
+        "    time.sleep({seconds})\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    for seconds in (0, 1):  # before it has imported anything, and while it draws
+        begun = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(seconds=seconds)],
+            capture_output=True,
+            check=False,
+            timeout=60,
+            env=clean_environment(),
+        )
+        assert done.returncode == -signal.SIGKILL
+        assert time.monotonic() - begun < 50
