@@ -18,7 +18,7 @@ from dia_repro.errors import UsageError
 from dia_repro.execution.options import RunFilter
 from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import InvalidSpecError, Spec
-from dia_repro.results.database import Database, DatabaseError
+from dia_repro.results.database import Database
 from dia_repro.results.frames import RUNS, count_rows, records_of
 from dia_repro.results.schema import ProvenanceRow, RunRow, SpecRow, State
 
@@ -110,7 +110,7 @@ def _spec_ids(session: Session, wanted: RunFilter) -> list[str]:
             spec = Spec.from_stored(row.json)
         except InvalidSpecError as error:
             reason = f"spec {row.spec_id} cannot be read: {error}: see 'dia-repro db check'"
-            raise DatabaseError(reason) from error
+            raise InvalidSpecError(reason) from error
         words = set(describe_model(spec.model).lower().split())
         if (
             (not artifacts or any(is_needed(spec, artifact) for artifact in artifacts))

@@ -217,7 +217,7 @@ def _spec_values(spec_id: str, text: str | None) -> Row:
         spec = Spec.from_stored(text)
     except InvalidSpecError as error:
         reason = f"spec {spec_id} cannot be read: {error}: see 'dia-repro db check'"
-        raise DatabaseError(reason) from error
+        raise InvalidSpecError(reason) from error
     known = dict(_leaves("", json.loads(text)))
     own = [path for path, value in known.items() if not _has_column(path, value)]
     others = {path: known.pop(path) for path in own}
