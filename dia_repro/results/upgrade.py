@@ -61,7 +61,11 @@ def upgrade_database(location: str) -> Path | None:
                     copy = _beside(path or Path("runs.db"))
                     _copy_within(connection, path, copy)
                     migrations.migrate(connection)
-                    _check_ids(connection, database.name)
+                    try:
+                        _check_ids(connection, database.name)
+                    except ForeignDatabaseError:
+                        copy.unlink()  # each further try would leave one more
+                        raise
                     return copy
             migrations.check(database.engine, database.name)
             return None

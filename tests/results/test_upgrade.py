@@ -115,6 +115,15 @@ def test_without_room_for_the_copy_nothing_is_changed(
     assert list(old.parent.iterdir()) == [old]
 
 
+def test_a_refused_database_leaves_no_copy(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = old.read_bytes()
+    monkeypatch.setattr(upgrade, "id_problems", lambda _session: iter(["it is not right"]))
+    with pytest.raises(ForeignDatabaseError, match="it is not right; nothing was changed"):
+        upgrade_database(str(old))
+    assert old.read_bytes() == before
+    assert list(old.parent.iterdir()) == [old]
+
+
 def kill_this_process(_file: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
