@@ -63,7 +63,7 @@ def recorded_runs(
 
 def _recorded(database: Database, run: RunDetail) -> RecordedRun:
     number, spec = run.summary.id, finished_spec(run)
-    if not records_of(database, number):
+    if not records_of(database, number, spec):
         raise NotAnalysableError(
             f"run {number} has recorded no gradients: only networks without skips do"
         )
@@ -91,7 +91,7 @@ def shares_by_decade(record: Record) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 def whole_records(database: Database, run_id: int, spec: Spec) -> dict[int, list[Record]]:
     """Return what a run has recorded; nothing where its first or its last record is missing."""
-    records = records_of(database, run_id)
+    records = records_of(database, run_id, spec)
     return records if {0, _last(spec)} <= records.keys() else {}
 
 
@@ -100,9 +100,9 @@ def _last(spec: Spec) -> int:
     return spec.recipe.epochs - 1
 
 
-def records_of(database: Database, run_id: int) -> dict[int, list[Record]]:
+def records_of(database: Database, run_id: int, spec: Spec) -> dict[int, list[Record]]:
     """Return what a run has recorded: of each stage, by the number of epochs done."""
     parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
     with database.translated():
-        found = gradient_records(parts)
+        found = gradient_records(parts, spec.model.backbone.stages)
     return {epochs: [vars(record) for record in stages] for epochs, stages in found.items()}

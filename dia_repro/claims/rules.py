@@ -146,7 +146,8 @@ def _equal(row: Row, margin: float) -> _Measured:
     if not row.values:
         return _Measured(row)
     effect = fmean(row.values)
-    row = replace(row, note="; ".join(filter(None, (row.note, "p against the margin"))))
+    if len(row.values) > 1:
+        row = replace(row, note="; ".join(filter(None, (row.note, "p against the margin"))))
     below, above = (estimate(row.values, bound, row.step) for bound in (-margin, margin))
     if abs(effect) >= margin:
         return _measured(row, False, above if effect > 0 else below, spoilt=any(row.lost))

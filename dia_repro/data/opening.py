@@ -14,6 +14,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.pool import IMapIterator, ThreadPool
@@ -299,11 +300,20 @@ def in_threads(
                 return
             yield item
 
+    def caught(item: Item) -> Future[Result]:
+        """Do the work. A pool's thread ends on what is no `Exception`, and gives no result."""
+        future: Future[Result] = Future()
+        try:
+            future.set_result(work(item))
+        except BaseException as error:  # raised where the result is taken
+            future.set_exception(error)
+        return future
+
     pool = ThreadPool(min(threads or cores(), len(items)) or 1)
     try:
-        results = pool.imap(work, given())
+        results = pool.imap(caught, given())
         for done in range(1, len(items) + 1):
-            yield _next(results, partial(say, done - 1, len(items)))
+            yield _next(results, partial(say, done - 1, len(items))).result()
             room.release()
             if done % PROGRESS == 0 or done == len(items):
                 say(done, len(items))

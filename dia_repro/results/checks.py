@@ -13,6 +13,7 @@ from itertools import chain
 from math import isclose, isfinite
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
@@ -41,7 +42,7 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-from dia_repro.results.sources import contributing, data_hashes
+from dia_repro.results.sources import contributing, data_hashes, numbers_of_test_images
 
 # Versions in which two connections that checkpoint a WAL at once may damage the database.
 FIRST_WITHOUT_WAL_BUG = (3, 51, 3)
@@ -49,7 +50,7 @@ ALSO_WITHOUT_WAL_BUG = ((3, 44, 6), (3, 50, 7))
 UID = re.compile(r"[0-9a-f]{32}")
 LARGEST_SEED = 2**31 - 1
 UNITS = {column.name: column.info["unit"] for column in EpochRow.__table__.columns}
-LEAST_OF_ATTEMPTS = {"threads": 1, "wall_seconds": 0, "peak_memory_bytes": 0}
+LEAST_OF_ATTEMPTS = {"threads": 1, "wall_seconds": 0, "peak_memory_bytes": 0, "test_images": 1}
 ACCURACIES = tuple(name for name, unit in UNITS.items() if unit == "%")
 NOT_NEGATIVE = tuple(name for name, unit in UNITS.items() if unit)
 
@@ -124,6 +125,7 @@ def problems(session: Session) -> Iterator[str]:
             _impossible_values(session),
             _wrong_counts(session),
             _mixed_data(session),
+            _mixed_test_images(session),
             _mixed_parameters(session),
             _unreadable_analyses(session),
         )
@@ -146,13 +148,15 @@ def _wrong_types(session: Session) -> Iterator[str]:
         for column in table.columns:
             wrong = _first_of_another_type(session, table, column)
             if wrong is not None:
-                yield f"row {wrong} of {table.name} has a {column.name} of another type"
+                yield f"row {wrong} of {table.name} has a {column.name} of another type or size"
 
 
 def _first_of_another_type(session: Session, table: Table, column: Column[object]) -> object:
     name = f'"{column.name}"'
+    # Other backends hold 32 bits in an Integer.
     right = {
-        Integer: f"typeof({name}) = 'integer'",
+        BigInteger: f"typeof({name}) = 'integer'",
+        Integer: f"typeof({name}) = 'integer' and {name} between -{2**31} and {2**31 - 1}",
         Boolean: f"typeof({name}) = 'integer' and {name} in (0, 1)",
         Real: f"typeof({name}) in ('real', 'integer') or {name} in ('nan', 'inf', '-inf')",
         DateTime: f"typeof({name}) = 'text' and datetime({name}) is not null",
@@ -272,16 +276,31 @@ def _mixed_data(session: Session) -> Iterator[str]:
             )
 
 
+def _mixed_test_images(session: Session) -> Iterator[str]:
+    """Data have one number of test images; old rows say none."""
+    for data_sha256, counts in numbers_of_test_images(session).items():
+        if len(counts) > 1:
+            numbers = ", ".join(map(str, sorted(counts)))
+            yield f"data {_shown(data_sha256)} have different numbers of test images: {numbers}"
+
+
 def _unreadable_analyses(session: Session) -> Iterator[str]:
-    known = session.execute(select(AnalysisRow.id, AnalysisRow.settings))
-    settings = {row[0]: row[1] for row in known}
-    parts: dict[int, dict[int, str]] = {number: {} for number in settings}
+    """Say which analyses are not what dia-repro writes; those of unreadable specs are left out."""
+    chosen = (
+        select(AnalysisRow.id, AnalysisRow.settings, SpecRow.json)
+        .join(RunRow, RunRow.id == AnalysisRow.run_id)
+        .join(SpecRow, SpecRow.spec_id == RunRow.spec_id)
+    )
+    known = {row[0]: (row[1], _spec(row[2])) for row in session.execute(chosen)}
+    parts: dict[int, dict[int, str]] = {number: {} for number in known}
     columns = (AnalysisPartRow.analysis_id, AnalysisPartRow.part, AnalysisPartRow.content)
     for number, part, content in session.execute(select(*columns)):
-        parts[number][part] = content
-    for number, contents in parts.items():
+        parts.setdefault(number, {})[part] = content
+    for number, (settings, spec) in known.items():
+        if spec is None:
+            continue  # said already
         try:
-            check_parts(settings[number], contents)
+            check_parts(settings, parts[number], spec.model.backbone.stages)
         except ValueError as error:
             yield f"analysis {number} cannot be read: {first_reason(error)}"
 

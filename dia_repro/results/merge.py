@@ -31,7 +31,7 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-from dia_repro.results.sources import attempts_behind, data_hashes
+from dia_repro.results.sources import attempts_behind, data_hashes, numbers_of_test_images
 
 Row = dict[str, Any]
 # What an attempt learns at its end only; by all else it is recognised.
@@ -116,6 +116,7 @@ class _Merge:
 
     def __init__(self, ours: Session, theirs: Session, source: str, merged: Merged) -> None:
         self.ours, self.theirs, self.source, self.merged = ours, theirs, source, merged
+        self.images = numbers_of_test_images(ours)
 
     def run(self) -> None:
         here = set(self.ours.scalars(select(SpecRow.spec_id)))
@@ -165,19 +166,29 @@ class _Merge:
             self._add_analyses(ours["id"], theirs["id"])
 
     def _other_experiment(self, theirs: Row) -> str | None:
-        """Say if a run there and runs of the same spec here cannot be of one experiment."""
+        """Return why a run there and runs here exclude each other, whatever their results."""
+        for run in _rows(self.ours, RunRow, uid=theirs["uid"]):
+            if (run["spec_id"], run["seed"]) != (theirs["spec_id"], theirs["seed"]):
+                return f"has the uid of run {run['id']} here, another spec or seed"
+        attempts = _rows(self.theirs, ProvenanceRow, run_id=theirs["id"])
+        for attempt in attempts:
+            there, known = attempt["test_images"], self.images.get(attempt["data_sha256"], set())
+            if there is not None and known - {there}:
+                return f"has {there} test images, the same data have {min(known - {there})} here"
+        return self._other_data(theirs, attempts) or self._other_size(theirs)
+
+    def _other_data(self, theirs: Row, attempts: Sequence[Row]) -> str | None:
         spec = theirs["spec_id"]
         here = data_hashes(self.ours, spec).get(spec, set())
         behind = attempts_behind(self.theirs, [spec])
-        there = {
-            row["data_sha256"]
-            for row in _rows(self.theirs, ProvenanceRow, run_id=theirs["id"])
-            if row["id"] in behind
-        }
+        there = {row["data_sha256"] for row in attempts if row["id"] in behind}
         if here and there - here:
             return "was trained on other data than runs here"
+        return None
+
+    def _other_size(self, theirs: Row) -> str | None:
         counted = select(RunRow.parameters).where(
-            RunRow.spec_id == spec, RunRow.parameters.is_not(None)
+            RunRow.spec_id == theirs["spec_id"], RunRow.parameters.is_not(None)
         )
         known = theirs["parameters"]
         others = [ours for ours in self.ours.scalars(counted) if known not in (None, ours)]

@@ -72,21 +72,32 @@ def forest_parts(contents: Mapping[int, str]) -> dict[int, ForestPart]:
     return parts
 
 
-def gradient_records(contents: Mapping[int, str]) -> dict[int, list[GradientRecord]]:
-    """Return what a run has recorded: of each stage, by the number of epochs done."""
+def gradient_records(contents: Mapping[int, str], stages: int) -> dict[int, list[GradientRecord]]:
+    """Return what a run has recorded: of each stage, by the number of epochs done.
+
+    Args:
+        stages: number of the network's stages.
+    """
     found = {epochs: _RECORDS.validate_json(contents[epochs]) for epochs in sorted(contents)}
-    if len({len(stages) for stages in found.values()}) > 1 or [] in found.values():
-        raise ValueError("records of gradients are of different numbers of stages")
+    for epochs, records in found.items():
+        if len(records) != stages:
+            raise ValueError(
+                f"part {epochs} has gradients of {len(records)} stages, the network has {stages}"
+            )
     return found
 
 
-def check_parts(settings: str, contents: Mapping[int, str]) -> None:
-    """Raise `ValueError` unless the parts of an analysis are what dia-repro writes."""
+def check_parts(settings: str, contents: Mapping[int, str], stages: int) -> None:
+    """Raise `ValueError` unless the parts of an analysis are what dia-repro writes.
+
+    Args:
+        stages: number of the network's stages.
+    """
     kind = kind_of(settings)
     if kind == "gini":
         forest_parts(contents)
     elif kind == "gradients":
-        gradient_records(contents)
+        gradient_records(contents, stages)
     else:
         raise ValueError(f"an analysis is of an unknown kind, {kind[:40]!r}")
 

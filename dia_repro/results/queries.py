@@ -319,9 +319,11 @@ def _summaries(
     database: Database, chosen: ColumnElement[bool] | None = None
 ) -> tuple[RunSummary, ...]:
     columns = [getattr(RunRow, one.name) for one in fields(RunSummary) if hasattr(RunRow, one.name)]
-    test_images = (
-        select(func.max(ProvenanceRow.test_images))
-        .where(ProvenanceRow.run_id == RunRow.id)
+    test_images = (  # of the last attempt that says: its rows replaced those on other data
+        select(ProvenanceRow.test_images)
+        .where(ProvenanceRow.run_id == RunRow.id, ProvenanceRow.test_images.is_not(None))
+        .order_by(ProvenanceRow.id.desc())
+        .limit(1)
         .scalar_subquery()
         .label("test_images")
     )

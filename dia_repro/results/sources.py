@@ -53,6 +53,16 @@ def attempts_behind(session: Session, spec_ids: Iterable[str] | None = None) -> 
     return found
 
 
+def numbers_of_test_images(session: Session) -> dict[str, set[int]]:
+    """Return the numbers of test images that attempts record, by the hash of their data."""
+    recorded = select(ProvenanceRow.data_sha256, ProvenanceRow.test_images).distinct()
+    found: dict[str, set[int]] = {}
+    for data_sha256, images in session.execute(recorded):
+        if images is not None:
+            found.setdefault(data_sha256, set()).add(images)
+    return found
+
+
 def data_hashes(
     session: Session, spec_id: str | None = None, *, but_lease_of: int | None = None
 ) -> dict[str, set[str]]:

@@ -58,14 +58,10 @@ def upgrade_database(location: str) -> Path | None:
         with database.translated():
             with backends.writers_of(database.engine).begin() as connection:
                 if migrations.found(connection) in EARLIER_REVISIONS:
+                    _check_ids(connection, database.name)  # migrations read specs
                     copy = _beside(path or Path("runs.db"))
                     _copy_within(connection, path, copy)
                     migrations.migrate(connection)
-                    try:
-                        _check_ids(connection, database.name)
-                    except ForeignDatabaseError:
-                        copy.unlink()  # each further try would leave one more
-                        raise
                     return copy
             migrations.check(database.engine, database.name)
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class CapturedStep(TrainingStep):
     def _state(self) -> list[Tensor]:
         return [*self.model.state_dict().values(), *self.momentum, self.tally.sums]
 
-    def _restore(self, copies: list[Tensor], random: dict[str, Tensor]) -> None:
+    def _restore(self, copies: list[Tensor], random: dict[str, Any]) -> None:
         for tensor, copy in zip(self._state(), copies, strict=True):
             tensor.copy_(copy)
         restore_random_state(random, self.device)

@@ -1,15 +1,21 @@
 """Every random draw comes from (seed, purpose, epoch).
 
-So a resumed run sees what an uninterrupted one would have seen.
+So a resumed run sees what an uninterrupted one would have seen. This package draws from torch;
+NumPy's and Python's global generators are seeded for attention kinds of one's own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
+import numpy as np
 import torch
+
+CPU = torch.device("cpu")
 
 
 def derive_seed(seed: int, purpose: str, epoch: int = 0) -> int:
@@ -23,24 +29,46 @@ def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, purpose, epoch))
 
 
+def seed_globally(seed: int, purpose: str, epoch: int = 0) -> None:
+    """Seed the global generators of torch, NumPy and Python, for code that takes no generator."""
+    derived = derive_seed(seed, purpose, epoch)
+    torch.manual_seed(derived)
+    np.random.seed(derived % 2**32)
+    random.seed(derived)
+
+
 @contextmanager
 def global_seed(seed: int, purpose: str) -> Iterator[None]:
-    """Seed torch's global generator inside the block, for code that takes no generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, purpose))
+    """Seed the global generators inside the block; their states come back after it."""
+    states = random_state(CPU)
+    try:
+        seed_globally(seed, purpose)
         yield
+    finally:
+        restore_random_state(states, CPU)
 
 
-def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Return the states of torch's global generators, of the CPU and of a GPU."""
-    states = {"cpu": torch.get_rng_state()}
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Return the states of the global generators, torch's of a GPU too, as a checkpoint can hold.
+
+    Only plain values and tensors: NumPy's arrays are not loaded from a checkpoint.
+    """
+    name, keys, *rest = cast("Any", np.random.get_state())
+    states = {
+        "cpu": torch.get_rng_state(),
+        "numpy": (name, keys.tolist(), *rest),
+        "python": random.getstate(),
+    }
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def restore_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+def restore_random_state(states: dict[str, Any], device: torch.device) -> None:
     """Restore what `random_state` returned, on this or another device."""
+    if "numpy" in states:  # else of an earlier version's checkpoint
+        np.random.set_state(states["numpy"])
+        random.setstate(states["python"])
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

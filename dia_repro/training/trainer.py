@@ -170,7 +170,7 @@ class Trainer:
     def _draw_dropout(self, epoch: int) -> None:
         rank, step = self.group.rank, self.position
         others = f" of process {rank} from step {step}" if rank else ""
-        torch.manual_seed(seeding.derive_seed(self.seed, f"dropout{others}", epoch))
+        seeding.seed_globally(self.seed, f"dropout{others}", epoch)
 
     def batches(self, epoch: int, on_wait: OnWait = go_on) -> Iterator[Batch]:
         """Those of an epoch, counted from 0, that are not done: images and labels.

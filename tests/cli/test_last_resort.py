@@ -21,7 +21,7 @@ from dia_repro.results.database import Database, DatabaseError, open_database
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS
 from tests.helpers import clean_environment, cli, one_line
-from tests.results.rows import begin, ensure
+from tests.results.rows import SPEC, begin, ensure
 
 DEEP = "[" * 100_000
 SETTINGS = Settings(1, Source.TRAINED, 10, 2, 0, False).canonical_json()
@@ -176,19 +176,29 @@ def test_sound_analyses_are_read(analysed: Callable[[str, str], tuple[Database, 
     assert stored_integrations(database, [run])[run][Source.TRAINED, 1][0].shares[2].shape == (2, 1)
     uid = run_detail(database, run).summary.uid
     writer.ensure_analysis(database, uid, GRADIENTS_SETTINGS, "{}")
-    writer.record_part(database, uid, GRADIENTS_SETTINGS, 0, json.dumps([RECORD]), 1.0)
-    assert records_of(database, run) == {0: [RECORD]}
+    writer.record_part(database, uid, GRADIENTS_SETTINGS, 0, json.dumps([RECORD] * 3), 1.0)
+    assert records_of(database, run, SPEC) == {0: [RECORD] * 3}
 
 
 @pytest.mark.parametrize(
-    "part", [DEEP, "", "{}", "[1]", "[]", "[{}]", *(json.dumps([record]) for record in SHORT)]
+    "part",
+    [
+        DEEP,
+        "",
+        "{}",
+        "[1]",
+        "[]",
+        "[{}]",
+        json.dumps([RECORD]),
+        *(json.dumps([record] * 3) for record in SHORT),
+    ],
 )
 def test_gradients_that_cannot_be_read_are_named(
     part: str, analysed: Callable[[str, str], tuple[Database, int]]
 ) -> None:
     database, run = analysed(GRADIENTS_SETTINGS, part)
     with pytest.raises(DatabaseError, match=r"runs\.db is damaged"):
-        records_of(database, run)
+        records_of(database, run, SPEC)
 
 
 def test_spec_nested_too_deeply_is_refused_in_a_line(tmp_path: Path) -> None:

@@ -208,6 +208,12 @@ def test_results_are_found_when_their_kind_has_an_option_more() -> None:
     assert Spec.from_json(other.canonical_json()) == other
 
 
+@pytest.mark.parametrize("value", [(3, 5), [3, 5]])
+def test_an_added_tuple_is_left_out_of_specs(value: object) -> None:
+    register("own", added={"sizes": value})(unit(", sizes: tuple[int, ...] = (1,)"))
+    assert "sizes" not in spec_with("own:sizes=[3,5]").canonical_json()
+
+
 @pytest.mark.parametrize("added", [{"size": "x"}, {"groups": 1}, {"size": float("nan")}])
 def test_added_options_have_values_that_the_kind_takes(added: dict[str, object]) -> None:
     with pytest.raises(RegistrationError, match=f"option '{next(iter(added))}': "):

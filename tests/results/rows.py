@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+from dia_repro.experiments.names import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 from dia_repro.results.leases import Lease, take
@@ -33,6 +36,11 @@ def ensure(database: Database, seeds: int = 1) -> list[int]:
 
 def begin(database: Database, run: int, owner: str = "me", place: str = "here") -> Lease:
     return take(database, run, owner, place, PROVENANCE)
+
+
+def gradients(mean: float, stages: int = 3) -> str:
+    record = {"count": 9, "zeros": 0, "not_finite": 0, "mean": mean, "variance": 1.0}
+    return json.dumps([{**record, "quantiles": [], "histogram": [0] * BINS}] * stages)
 
 
 def epoch(number: int, top1: float = 50.0) -> dict[str, float]:

@@ -19,7 +19,7 @@ from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.results.sources import contributing
 from dia_repro.results.upgrade import upgrade_database
-from tests.results.rows import ANALYSIS, PART, PROVENANCE, begin, ensure, epoch
+from tests.results.rows import ANALYSIS, PART, PROVENANCE, begin, ensure, epoch, gradients
 from tests.results.test_upgrade import VERSIONS
 
 COPY = (
@@ -45,6 +45,9 @@ FALSE = {
     "update provenance set threads = -1 where run_id = 1": "run 1 has an attempt with threads -1",
     "update provenance set wall_seconds = -1 where run_id = 2": "with wall_seconds -1",
     "update provenance set peak_memory_bytes = -1 where run_id = 2": "with peak_memory_bytes -1",
+    "update provenance set test_images = -5 where run_id = 1": "an attempt with test_images -5",
+    "update provenance set test_images = 0 where run_id = 2": "an attempt with test_images 0",
+    "update provenance set test_images = run_id + 8": "different numbers of test images: 9, 10",
     "update runs set state = 'diverged' where id = 1": "run 1 is diverged with 3 epochs of 3",
     "update runs set parameters = 7 where id = 1": "count 2 different numbers of parameters",
     f"{COPY} select run_id, 4, lr, 1, 50, 1, 50, 1 from epochs where run_id = 1 and epoch = 3;; "
@@ -53,6 +56,9 @@ FALSE = {
     'update analyses set settings = \'{"kind": "magic"}\'': "of an unknown kind, 'magic'",
     "update analysis_parts set content = '{'": "analysis 1 cannot be read",
     "update analysis_parts set content = '[{},{},{}]'": "analysis 1 cannot be read",
+    'update analyses set settings = \'{"kind": "gradients"}\';; '
+    f"update analysis_parts set content = '{gradients(1.0, stages=1)}'": "part 4 has gradients of "
+    "1 stages, the network has 3",
     "update analysis_parts set part = 3": "part 3 of an analysis lacks shares",
 }
 
@@ -81,6 +87,8 @@ OF_ANOTHER_TYPE = {
     "update epochs set test_top1 = 'high'": "of epochs has a test_top1",
     "update epochs set seconds = x'00'": "of epochs has a seconds",
     "update provenance set threads = 'many'": "of provenance has a threads",
+    f"update provenance set test_images = {2**63 - 1}": "has a test_images of another type or size",
+    f"update runs set parameters = {2**31} where id = 1": "of runs has a parameters of another",
     "update provenance set git_clean = 7": "of provenance has a git_clean",
     "update provenance set started_at = 'once'": "of provenance has a started_at",
     "update runs set owner = x'00' where id = 1": "row 1 of runs has a owner",
@@ -169,6 +177,11 @@ def test_an_upgrade_refuses_false_ids(tmp_path: Path) -> None:
     with pytest.raises(ForeignDatabaseError, match=r"run 1 has the uid '/../docs'"):
         upgrade_database(str(path))
     assert path.read_bytes() == before
+    with sqlite3.connect(path) as connection:
+        connection.execute("update specs set json = '{'")
+    with pytest.raises(ForeignDatabaseError, match="cannot be read"):
+        upgrade_database(str(path))
+    assert list(tmp_path.iterdir()) == [path]  # no copy
 
 
 OTHER_DATA = {**PROVENANCE, "data_sha256": "1"}

@@ -13,11 +13,11 @@ from sqlalchemy import func, select, text
 
 from dia_repro.results import writer
 from dia_repro.results.database import Database, DatabaseError, open_database
-from dia_repro.results.leases import AlreadyDoneError, ChangedError
+from dia_repro.results.leases import AlreadyDoneError, ChangedError, take
 from dia_repro.results.migrations import REVISION
 from dia_repro.results.queries import UnknownRunError, all_runs, run_detail, runs_of
 from dia_repro.results.schema import Base, EpochRow, State
-from tests.results.rows import SPEC, begin, ensure, epoch
+from tests.results.rows import PROVENANCE, SPEC, begin, ensure, epoch
 
 
 def test_a_spec_and_seed_happen_once(database: Database) -> None:
@@ -64,6 +64,17 @@ def test_others_are_and_keep_their_attempts(database: Database, state: State) ->
     detail = run_detail(database, run)
     assert len(detail.provenance) == 2
     assert detail.summary.reason is None
+
+
+def test_test_images_are_those_of_the_last_attempt_that_says(database: Database) -> None:
+    """The first one ended before an epoch, on other data; the last one is an old row."""
+    (run,) = ensure(database)
+    for recorded in ({"data_sha256": "1", "test_images": 900}, {"test_images": 400}, {}):
+        lease = take(database, run, "me", "here", {**PROVENANCE, **recorded})
+        if recorded != {"data_sha256": "1", "test_images": 900}:
+            writer.record_epoch(database, lease, epoch(all_runs(database)[0].epochs + 1))
+        writer.end(database, lease, State.INTERRUPTED, wall_seconds=1.0, peak_memory_bytes=1)
+    assert all_runs(database)[0].test_images == 400
 
 
 def test_epochs_follow_the_checkpoint(database: Database) -> None:

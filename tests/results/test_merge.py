@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from dia_repro.experiments.names import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import MergeError, merge
 from dia_repro.results.queries import all_runs, analysis_parts, run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS, State
 from dia_repro.results.upgrade import back_up
-from tests.results.rows import ANALYSIS, PART, begin, ensure, epoch
+from tests.results.rows import ANALYSIS, PART, begin, ensure, epoch, gradients
 
 
 @pytest.fixture
@@ -129,6 +127,35 @@ def test_conflicts_are_told_and_nothing_is_taken(
     assert contents(database)[: len(before)] == before
 
 
+@pytest.mark.parametrize("seed_here", [0, 2])
+def test_a_uid_of_another_run_is_a_conflict(
+    seed_here: int, database: Database, other: Database
+) -> None:
+    """Also where the run there would replace one of its own seed here."""
+    mine = train(database, 3, State.FINISHED, seed=seed_here + 1)
+    train(other, 3, State.FINISHED)
+    with other.writing() as session:
+        values = {"uid": run_detail(database, mine).summary.uid}
+        session.execute(text("update runs set uid = :uid"), values)
+    before = contents(database)
+    (conflict,) = merge(database, [other], skip_conflicts=True).conflicts
+    assert conflict.reason == f"has the uid of run {mine} here, another spec or seed"
+    assert contents(database) == before
+
+
+def test_other_numbers_of_test_images_are_a_conflict(database: Database, other: Database) -> None:
+    train(database, 3, State.FINISHED)
+    train(other, 3, State.FINISHED, seed=1)
+    for place, images in ((database, 400), (other, 355)):
+        with place.writing() as session:
+            session.execute(text(f"update provenance set test_images = {images}"))
+    (conflict,) = merge(database, [other], skip_conflicts=True).conflicts
+    assert (conflict.seed, conflict.reason) == (
+        1,
+        "has 355 test images, the same data have 400 here",
+    )
+
+
 def test_the_same_figures_of_two_trainings_are_no_conflict(
     database: Database, other: Database
 ) -> None:
@@ -200,11 +227,6 @@ def record(database: Database, run: int, parts: dict[int, float]) -> None:
     writer.ensure_analysis(database, uid, GRADIENTS_SETTINGS, "{}")
     for part, mean in parts.items():
         writer.record_part(database, uid, GRADIENTS_SETTINGS, part, gradients(mean), 0.0)
-
-
-def gradients(mean: float) -> str:
-    figures = {"count": 9, "zeros": 0, "not_finite": 0, "mean": mean, "variance": 1.0}
-    return json.dumps([{**figures, "quantiles": [], "histogram": [0] * BINS}] * 3)
 
 
 def test_gradients_are_those_of_the_training_that_is_taken(

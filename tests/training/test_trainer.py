@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
+import random
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -13,7 +17,7 @@ from dia_repro.data.batches import ResidentData
 from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.spec import NoAttention, RecipeSpec
 from dia_repro.training.numerics import PrecisionError
-from dia_repro.training.seeding import derive_seed, generator, global_seed
+from dia_repro.training.seeding import derive_seed, generator, global_seed, seed_globally
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 from tests.helpers import few_digits, tiny_spec
 
@@ -123,6 +127,26 @@ def test_randomness_outside_does_not_matter() -> None:
     assert same(weights(one), weights(again))
 
 
+def draws_in(*trainers: Trainer) -> list[tuple[float, float, float]]:
+    """What a forward pass of the trainers could draw, from now on."""
+    found: list[tuple[float, float, float]] = []
+
+    def draw(*_: object) -> None:
+        found.append((np.random.rand(), np.random.randn(), random.gauss()))
+
+    for one in trainers:
+        one.model.register_forward_hook(draw)
+    return found
+
+
+def loaded(state: dict[str, Any]) -> dict[str, Any]:
+    """The state from a checkpoint's bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return dict(torch.load(buffer, weights_only=True))
+
+
 @pytest.mark.parametrize(
     "stop_at",
     [
@@ -134,18 +158,21 @@ def test_randomness_outside_does_not_matter() -> None:
 def test_a_training_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(
     stop_at: int,
 ) -> None:
+    """With the draws of a unit of one's own from NumPy's and Python's generators."""
     whole, first, second = short(), short(), short()
+    drawn, expected = draws_in(first, second), draws_in(whole)
     for _ in range(3):
         whole.run_epoch()
     first.run_epoch()
     with pytest.raises(Stopped):
         first.run_epoch(lambda steps: steps == stop_at)
     state = first.state()
-    torch.manual_seed(99)
-    second.load_state(state)
+    seed_globally(99, "others")
+    second.load_state(loaded(state))
     while not second.finished:
         second.run_epoch()
     assert same(weights(whole), weights(second))
+    assert drawn == expected
     figures = [(m.train_loss, m.train_top1, m.test_loss, m.test_top1) for m in whole.history]
     assert figures == [
         (m.train_loss, m.train_top1, m.test_loss, m.test_top1) for m in second.history
@@ -219,14 +246,17 @@ def test_seeds_differ_by_seed_purpose_and_epoch_and_are_stable() -> None:
 
 
 def test_global_seed_leaves_the_global_state_as_it_was() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
+    def draw() -> tuple[float, ...]:
+        return float(torch.rand(())), np.random.rand(), random.random()
+
+    seed_globally(5, "others")
+    expected = draw()
+    seed_globally(5, "others")
     with global_seed(0, "weights"):
-        inner = torch.rand(3)
-    assert torch.equal(torch.rand(3), expected)
+        inner = draw()
+    assert draw() == expected
     with global_seed(0, "weights"):
-        assert torch.equal(torch.rand(3), inner)
+        assert draw() == inner
     drawn = torch.rand(3, generator=generator(0, "order"))
     assert torch.equal(drawn, torch.rand(3, generator=generator(0, "order")))
 

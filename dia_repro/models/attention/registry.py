@@ -163,9 +163,12 @@ def _options(
         options: type[AttentionSpec] = create_model(
             f"{unit.__name__}Options", __base__=OwnOptions, __module__=unit.__module__, **fields
         )
-        options.titles, options.added = {kind: title}, added
+        options.titles = {kind: title}
         usual = options(kind=kind)
-        options.model_validate_json(json.dumps({**usual.model_dump(mode="json"), **added}))
+        earlier = options.model_validate_json(
+            json.dumps({**usual.model_dump(mode="json"), **added})
+        )
+        options.added = {name: getattr(earlier, name) for name in added}  # a list is a tuple now
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RegistrationError(
