@@ -80,7 +80,7 @@ def template(name: str) -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     formats: dict[str, dict[str, Any]] = {
-        "html": {"autoescape": True},
+        "html": {"autoescape": True, "finalize": _html},
         "md": {"finalize": lambda value: markdown(str(value))},
         "tex": {
             "finalize": lambda value: latex(str(value)),
@@ -101,6 +101,11 @@ def template(name: str) -> Template:
         **formats[name.split(".")[-2]],
     )
     return environment.get_template(name)
+
+
+def _html(value: object) -> object:
+    """Return a value for HTML; what is markup already consists of values that were put in it."""
+    return value if hasattr(value, "__html__") else visible(str(value))
 
 
 def _code(match: re.Match[str]) -> str:

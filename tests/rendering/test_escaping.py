@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from markupsafe import Markup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
@@ -27,10 +28,18 @@ from dia_repro.data import DataChoice, own_images
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.rendering.escaping import CONTROL, latex, markdown, visible, without_formula
+from dia_repro.rendering.escaping import (
+    CONTROL,
+    latex,
+    markdown,
+    template,
+    visible,
+    without_formula,
+)
 from dia_repro.rendering.export import write_table
 from dia_repro.rendering.grid import Grid, GridCell, GridRow, make_grid
 from dia_repro.rendering.heatmaps import Panel, draw_heatmaps
+from dia_repro.rendering.html.data import as_script
 from dia_repro.rendering.images import to_bytes
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.records import FileFormat, to_csv, to_json
@@ -145,6 +154,20 @@ def test_markdown_has_no_markup_but_its_own(grid: Grid) -> None:
     assert cells == (1 + len(grid.groups) * len(grid.headings)) * (len(grid.rows) + 1)
     texts = "".join(token.content for token in found if token.type == "text")
     assert visible(NAME) in texts
+
+
+def test_html_shows_control_characters() -> None:
+    """Raw, marks of direction would show another text than there is."""
+    name = "a\x1b\u202e\r<b>"
+    environment = template("page.html.j2").environment
+    shown = "a\\x1b\\u202e\\x0d&lt;b&gt;"
+    assert (
+        environment.from_string("{{ name }}{{ ours }}").render(name=name, ours=Markup("<i>"))
+        == shown + "<i>"
+    )
+    assert json.loads(as_script({"x": [name, (1, None)]})) == {
+        "x": ["a\\x1b\\u202e\\x0d<b>", [1, None]]
+    }
 
 
 def test_markdown_of_several_lines_is_one() -> None:

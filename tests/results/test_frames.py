@@ -56,3 +56,9 @@ def test_rows_are_read_in_order(
     assert repr(runs["best_top1"].tolist()) == "[30.0, <NA>]"
     assert repr(epochs["test_top1"].tolist()) == "[10.0, nan, 30.0]"
     assert (record["state"], record["epochs_done"], record["best_top1"]) == ("pending", 0, None)
+
+
+def test_tables_need_no_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -OO` keeps none."""
+    monkeypatch.setattr(RunRow, "__doc__", None)
+    assert frames._table("runs", RunRow).meaning == ""

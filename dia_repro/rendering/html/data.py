@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from dia_repro.artifacts.explanation import Experiment, Findings, RunBehind
+from dia_repro.rendering.escaping import visible
 from dia_repro.rendering.explanations import describe_experiment
 from dia_repro.rendering.grid import Grid
 
@@ -142,9 +143,22 @@ def _chart(findings: Findings, drawn: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def as_script(data: dict[str, Any]) -> Markup:
-    """Return JSON that cannot end the element it is in, whatever the database's texts are."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # U+2028 and U+2029 are line ends to old readers of JavaScript.
-    for character in "<>&\u2028\u2029":
+    """Return JSON that cannot end the element it is in, whatever the database's texts are.
+
+    Control characters in texts are as `visible` shows them.
+    """
+    text = json.dumps(_visible(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704
+
+
+def _visible(data: Any) -> Any:
+    match data:
+        case str():
+            return visible(data)
+        case dict():
+            return {name: _visible(value) for name, value in data.items()}
+        case list() | tuple():
+            return [_visible(value) for value in data]
+    return data

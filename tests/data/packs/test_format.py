@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.decoding import centred, from_jpeg, random_crop
 from dia_repro.data.image_folder import scan
 from dia_repro.data.packing import pack, packed_jpeg
-from dia_repro.data.sources.packed import open_pack
+from dia_repro.data.registry import DataError
+from dia_repro.data.sources.packed import MANIFEST, open_pack
 from tests.data.packs import CPU, chosen, job, opened
 
 
@@ -158,3 +160,12 @@ def test_made_up_photographs_are_of_the_usual_size_in_bytes() -> None:
     sizes = [len(jpeg(number)) for number in range(5)]
     assert all(100e3 < size < 120e3 for size in sizes)
     assert len(set(sizes)) > 1
+
+
+def test_a_source_of_two_lines_is_refused(packed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(packed, copy)
+    manifest = open_pack(copy).manifest
+    (copy / MANIFEST).write_text(manifest.model_copy(update={"source": "a\nb"}).to_json())
+    with pytest.raises(DataError, match=r"named after 'a\\nb', of which"):
+        chosen(copy)
