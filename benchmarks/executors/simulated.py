@@ -131,6 +131,8 @@ class _Simulated(Attempt):
 
 
 class _NoData:
+    test = range(1000)  # images, as many as a run records
+
     @staticmethod
     def digest() -> str:
         return "0" * 64
