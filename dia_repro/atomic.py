@@ -23,14 +23,15 @@ def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
     """Open new files that replace old ones at the end: all of them, or none on an error.
 
     Args:
-        paths: in one folder, which is made where there is none. Of a link, the file that it names
-            is replaced.
+        paths: in one folder, which is made where there is none. A link is replaced, not followed:
+            in a folder that others can write to they may have put it there. See `target_of`.
 
     Raises:
         NoFileError: one is no file, but a folder, a device or the like.
         OSError: the folder cannot be made or written to, or the disk is full.
     """
-    paths = [target_of(path) for path in paths]
+    for path in paths:
+        _check_kind(path)
     partials = [_partial(path) for path in paths]
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
@@ -60,18 +61,23 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def target_of(path: Path) -> Path:
-    """Return the path of the file that is written under a name: that which a link names.
+    """Return the file that a user names, which is another one if the name is a link.
 
     Raises:
         NoFileError: something else than a file is there.
         OSError: there cannot be such a file, as its name is too long.
     """
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    _check_kind(target)
+    return target
+
+
+def _check_kind(path: Path) -> None:
     with suppress(FileNotFoundError):
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
             raise NoFileError(errno.EEXIST, f"it is a {kind}", str(path))
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _partial(path: Path) -> Path:
@@ -86,7 +92,7 @@ def publish(partial: Path, path: Path) -> None:
         NoFileError: something has that name that is no file.
         OSError: it cannot be renamed.
     """
-    target_of(path)  # of a device, root would take the place
+    _check_kind(path)  # of a device, root would take the place
     partial.replace(path)
     number = os.open(path.parent, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Files that are replaced: nothing but files, and through links."""
+"""Files that are replaced: nothing but files, and through links only where a user names them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from dia_repro.atomic import NoFileError, publish, write_file
+from dia_repro.rendering.files import TargetError, write_bytes
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(os.devnull)])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
 def test_what_is_no_file_is_not_replaced(make: object, tmp_path: Path) -> None:
     target, new = tmp_path / "x", tmp_path / "new"
     make(target)  # type: ignore[operator]
@@ -25,15 +26,35 @@ def test_what_is_no_file_is_not_replaced(make: object, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_link_stays_and_its_file_is_written(there: bool, tmp_path: Path) -> None:
+def test_a_link_that_a_user_names_stays_and_its_file_is_written(
+    there: bool, tmp_path: Path
+) -> None:
     file, link = tmp_path / "folder" / "file", tmp_path / "link"
     file.parent.mkdir()
     if there:
         file.write_bytes(b"old")
     link.symlink_to("folder/file")
-    write_file(link, b"new")
+    write_bytes(link, b"new")
     assert link.is_symlink()
     assert [path.read_bytes() for path in file.parent.iterdir()] == [b"new"]
+
+
+def test_a_link_to_a_device_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(os.devnull)
+    with pytest.raises(TargetError, match="device"):
+        write_bytes(link, b"new")
+    assert link.is_symlink()
+
+
+def test_other_links_are_replaced_and_not_followed(tmp_path: Path) -> None:
+    """Somebody else may have put them there."""
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_bytes(b"old")
+    link.symlink_to(file)
+    write_file(link, b"new")
+    assert not link.is_symlink()
+    assert (file.read_bytes(), link.read_bytes()) == (b"old", b"new")
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 127])

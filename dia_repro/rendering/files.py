@@ -48,14 +48,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
-    """Replace files as `atomic.replacing` does, with an error for people.
+    """Replace files as `atomic.replacing` does, through links, with an error for people.
 
     Raises:
         TargetError: one is no file, but a folder, a device or the like.
         OutputError: the folder cannot be made or written to, or the disk is full.
     """
     try:
-        with atomic.replacing(paths) as files:
+        targets = [atomic.target_of(path) for path in paths]
+        with atomic.replacing(targets) as files:
             yield files
     except atomic.NoFileError as error:
         raise TargetError(f"cannot write {error.filename}: {error.strerror}") from error
