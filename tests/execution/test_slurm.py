@@ -289,7 +289,7 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
 @pytest.mark.exhaustive
 def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
-    submitted = submitit.LocalSupervisor(tmp_path / "jobs").submit(on_slurm.Task(job))
+    submitted = submitit.LocalExecutor(tmp_path / "jobs").submit(on_slurm.Task(job))
     assert submitted.result() == "finished"
     assert "epoch 1/1" in submitted.stdout()
     assert states(database) == [State.FINISHED]
