@@ -38,7 +38,7 @@ LEVEL = 0.05  # two-sided, of every test; intervals are 1 - LEVEL wide
 POWER = 0.8
 LEAST_FOR_FLIPS = 6  # 2 / 2⁶ is the first below the level
 # Mean, in standard deviations, that the sign-flip test of so many pairs finds with 80 % power, by
-# simulation of normal differences; with more pairs the t test's is within 0.01.
+# simulation of normal differences; with more pairs the t test's is taken.
 FOUND_BY_FLIPS = {6: 1.795, 7: 1.333, 8: 1.2, 9: 1.082, 10: 1.011, 11: 0.934, 12: 0.88}
 MOST_EXACT = 20  # pairs up to which all sign flips are computed: 2²⁰ of them
 SAMPLED_FLIPS = 100_000

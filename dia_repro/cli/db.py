@@ -123,7 +123,7 @@ def check(
         findings += folder_findings(database, store)
         for number, owner in dead_runs(database, store).items():
             freed = repair and free(database, number, owner)
-            what = f"run {number} claims to be running, but nobody trains it"
+            what = f"run {number} is marked running, but no process trains it"
             findings.append(Finding(f"{what}: now interrupted" if freed else what, bad=not freed))
     for finding in findings:
         notice(f"{'bad' if finding.bad else 'note'}: {finding.text}")

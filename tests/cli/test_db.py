@@ -85,7 +85,7 @@ def test_dead_runs_and_folders_of_nobody_are_found_and_mended(folder: Path) -> N
     (folder / "runs-checkpoints" / "1-0000" / "seed-0-abc").mkdir(parents=True)
     done = cli("db", "check", cwd=folder)
     assert done.returncode == 1
-    assert "run 1 claims to be running, but nobody trains it" in done.stderr
+    assert "run 1 is marked running, but no process trains it" in done.stderr
     assert "seed-0-abc belongs to no run" in done.stderr
     mended = cli("db", "check", "--repair", cwd=folder)
     assert (mended.returncode, "run 1" in mended.stderr) == (0, True)
