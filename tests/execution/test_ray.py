@@ -45,10 +45,11 @@ from tests.helpers import (
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
+    from dia_repro.execution.ray_nodes import Cluster as Nodes
+
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
-EPOCHS = 2
 RUNS, LONG = 3, 8  # of what is interrupted
 PACKAGE = Path(dia_repro.__file__).parent
 ROOT = PACKAGE.parent
@@ -151,43 +152,55 @@ def most_at_a_time(location: Path) -> int:
     )
 
 
+def assert_nodes_need_data(found: Nodes, folder: Path) -> None:
+    """Two nodes have the digits, and no CIFAR-10."""
+    from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes
+
+    check_nodes(found, Share(0, 1), [tiny_spec().data], DataLocation(folder), Store(folder))
+    cifar10 = [known_data("cifar10").spec]
+    with pytest.raises(UnfitNodeError, match=r"^node \S+, \S+: cifar10"):
+        check_nodes(found, Share(0, 1), cifar10, DataLocation(folder), Store(folder))
+
+
 @pytest.mark.slow
 def test_a_lost_node_loses_no_run(
     pair: Standing, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """One of two nodes is killed midway: each run finishes once, as in a serial execution."""
-    runs = 3  # one that ends, and two under way when one node is killed
+    runs, epochs = 3, 4  # two runs are under way when one node is killed, and one waits
     import ray
 
     from dia_repro.execution.executors.ray import RaySupervisor
-    from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes, connect
+    from dia_repro.execution.ray_nodes import Share, connect
 
     found = connect(pair.address)
     request.addfinalizer(ray.shutdown)
     assert (len(found.nodes), found.room(Share(0, 1))) == (2, 2)
-    check_nodes(found, Share(0, 1), [tiny_spec().data], DataLocation(tmp_path), Store(tmp_path))
-    cifar10 = [known_data("cifar10").spec]
-    with pytest.raises(UnfitNodeError, match=r"^node \S+, \S+: cifar10"):
-        check_nodes(found, Share(0, 1), cifar10, DataLocation(tmp_path), Store(tmp_path))
-    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
+    assert_nodes_need_data(found, tmp_path)
+    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=epochs)], runs)
     need = 1_500_000_000
     jobs = [replace(job, memory=need) for job in jobs]
     ends: list[int] = []
+    under_way: set[int] = set()
 
     def memory() -> float:
         free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         return free.get("memory", 0.0)
 
     free = [memory()]
-    (victim,) = pair.cluster.worker_nodes
+    victims = [*pair.cluster.worker_nodes]
 
     def listen(job: Job, message: Message) -> None:
         if not ends:
             free.append(memory())
+        if isinstance(message, Progress):
+            under_way.add(job.run_id)
         if isinstance(message, Ended):
             ends.append(job.run_id)
-            if len(ends) == 1:
-                threading.Thread(target=pair.cluster.remove_node, args=(victim, False)).start()
+            under_way.discard(job.run_id)
+        if len(under_way) == 2 and victims:
+            lost = (victims.pop(), False)
+            threading.Thread(target=pair.cluster.remove_node, args=lost).start()
 
     ended = RaySupervisor(database, Share(0, 1), listen).run(jobs)
     # One whose node was lost after its end, and before it was told, is found done by the next task.
@@ -195,9 +208,11 @@ def test_a_lost_node_loses_no_run(
     assert {run.state for run in all_runs(database)} == {State.FINISHED}
     assert free[0] - min(free) >= need, "what it takes is set aside for each"
     assert sorted(ends) == sorted(ended) == sorted(job.run_id for job in jobs)
+    attempts = [len(run_detail(database, job.run_id).provenance) for job in jobs]
+    assert sorted(attempts) == [1, 1, 2], "the lost node had a run"
     database.close()
     assert most_at_a_time(tmp_path / DATABASE) <= 2, "a processor was lent to a second run"
-    assert rows(tmp_path / DATABASE) == serial_rows(tmp_path / "serial", runs, EPOCHS)
+    assert rows(tmp_path / DATABASE) == serial_rows(tmp_path / "serial", runs, epochs)
     assert len(rows(tmp_path / DATABASE)) == runs
 
 
