@@ -128,6 +128,7 @@ class StagedNetwork(nn.Module):
 
             deterministic = torch.are_deterministic_algorithms_enabled()
             torch._inductor.config.deterministic = deterministic
+            torch._inductor.config.combo_kernels = True  # launches are what small layers wait for
             # The compiler counts the versions of a function, and all networks share the block's:
             # those of networks trained before in this process would use up the limit.
             torch._dynamo.reset()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,15 @@ from dia_repro.models import fast
 from dia_repro.models.blocks import ResidualBlock
 
 BlockFunction = Callable[[ResidualBlock, Tensor, Any], tuple[Tensor, Any]]
+StageFunction = Callable[[Sequence[ResidualBlock], Tensor], Tensor]
+
+
+def in_order(block: BlockFunction, blocks: Sequence[ResidualBlock], x: Tensor) -> Tensor:
+    """Return the output of blocks that are run by a function one after the other."""
+    state: Any = None
+    for each in blocks:
+        x, state = block(each, x, state)
+    return x
 
 
 class Stage(nn.Module):
@@ -26,7 +36,7 @@ class Stage(nn.Module):
 
     Attributes:
         fast: whether to go by `dia_repro.models.fast`.
-        compiled: the plain block, compiled, which goes before; None to do without.
+        compiled: the blocks by compiled code, which goes before; None to do without.
     """
 
     def __init__(self, blocks: list[ResidualBlock], unit: nn.Module | None = None) -> None:
@@ -34,16 +44,15 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.unit = unit
         self.fast = False
-        self.compiled: BlockFunction | None = None
+        self.compiled: StageFunction | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
-        own = self._fast_block if self.fast and fast.suits(self) else self._block
-        one = self.compiled or own
-        state: Any = None
-        for block in cast("list[ResidualBlock]", self.blocks):
-            x, state = one(block, x, state)
-        return x
+        blocks = list(cast("Iterable[ResidualBlock]", self.blocks))
+        if self.compiled is not None:
+            return self.compiled(blocks, x)
+        by_hand = self.fast and fast.suits(self)
+        return in_order(self._fast_block if by_hand else self._block, blocks, x)
 
     def _attention(self, block: ResidualBlock) -> nn.Module | None:
         return block.attention if self.unit is None else self.unit
@@ -79,5 +88,13 @@ class Stage(nn.Module):
         return recalibration.add(h, carried, relu=block.relu), state
 
     def compile_blocks(self, **options: Any) -> None:
-        """Compile the plain block; stages and blocks of one shape share what comes out."""
-        self.compiled = torch.compile(self._block, dynamic=False, fullgraph=True, **options)
+        """Compile the blocks; stages and blocks of one shape share what comes out.
+
+        Args:
+            options: for `torch.compile`.
+        """
+        if fast.walks(self.unit):
+            self.compiled = fast.WalkedStage(self.unit, **options)
+        else:
+            block = torch.compile(self._block, dynamic=False, fullgraph=True, **options)
+            self.compiled = partial(in_order, block)

@@ -98,9 +98,10 @@ def numerics(precision: str, device: torch.device) -> Iterator[None]:
     """Compute inside the block as a precision says.
 
     fp32: float32 throughout. tf32: matrix products and convolutions may round their inputs to
-    10 bits. bf16: autocast, with weights and statistics in float32.
+    10 bits. bf16: autocast, with weights and statistics in float32; what autocast leaves in float32
+    is computed as in tf32.
     """
-    tf32 = precision == "tf32"
+    tf32 = precision in ("tf32", "bf16")
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext():

@@ -64,6 +64,17 @@ def random_state(device: torch.device) -> dict[str, Any]:
     return states
 
 
+def renew_generator(device: torch.device) -> None:
+    """Give a GPU's global generator a new state, which the caller seeds.
+
+    A capture that failed leaves the old one capturing, and torch refuses to draw from it.
+    """
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        fresh = torch.Generator(device)
+        torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())
+
+
 def restore_random_state(states: dict[str, Any], device: torch.device) -> None:
     """Restore what `random_state` returned, on this or another device."""
     if "numpy" in states:  # else of an earlier version's checkpoint

@@ -86,12 +86,13 @@ class Trainer:
         self.model = to_device(model, device)
         self.parameters = count_parameters(model)
         self.data = batches_of(dataset, spec.data.augmentation, device, workers, group.part)
+        self.steps_per_epoch = math.ceil(len(dataset.train) / spec.recipe.batch_size)
         arithmetic = (spec.recipe, spec.precision, device)
         if group.size > 1:
             self.step: TrainingStep = SharedStep(self.model, *arithmetic, group)
         else:
-            self.step = fast_step(self.model, *arithmetic)
-        self.steps_per_epoch = math.ceil(len(dataset.train) / spec.recipe.batch_size)
+            steps = spec.recipe.epochs * self.steps_per_epoch
+            self.step = fast_step(self.model, *arithmetic, steps)
         self.history: list[EpochMetrics] = []
         self.gradients: dict[int, list[Record]] = {}
         self.position = 0

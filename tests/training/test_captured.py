@@ -18,7 +18,7 @@ from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention
 from dia_repro.models import from_spec
 from dia_repro.models.network import StagedNetwork
-from dia_repro.training.captured import CapturedStep
+from dia_repro.training.captured import CapturedStep, fast_step
 from dia_repro.training.step import TrainingStep
 from tests.helpers import tiny_spec
 
@@ -212,3 +212,36 @@ def test_a_failing_evaluation_is_told_beside_the_mode_of_training(
     step.model.eval()
     step.evaluate(*batch(40))
     assert step.how.startswith("compiled and captured; evaluation: eager, not captured (")
+
+
+def test_a_failed_capture_leaves_none_of_the_graphs_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They read the random numbers' old state, which is not seeded any more."""
+    cuda = FakeCUDA(monkeypatch)
+    step = step_under(cuda)
+    step.train(*batch(SPEC.recipe.batch_size))
+    cuda.fails = ("captured",)
+    step.train(*batch(33))
+    assert step.how.startswith("compiled and captured; other batches: eager, not captured")
+    captures = len(cuda.captures)
+    step.train(*batch(SPEC.recipe.batch_size))
+    step.train(*batch(33))
+    assert len(cuda.captures) == captures + 1
+
+
+@pytest.mark.parametrize(("steps", "compiled"), [(4_999, False), (5_000, True)])
+def test_short_runs_are_not_compiled(
+    monkeypatch: pytest.MonkeyPatch, steps: int, compiled: bool
+) -> None:
+    cuda = FakeCUDA(monkeypatch)
+    monkeypatch.setattr("dia_repro.training.captured.TrainingStep.__init__", prepared)
+    step = fast_step(from_spec(SPEC.model, 10), SPEC.recipe, "fp32", torch.device("cuda"), steps)
+    assert isinstance(step, CapturedStep)
+    assert step._compiled is compiled
+    assert not cuda.captures
+
+
+def prepared(step: TrainingStep, *arguments: Any) -> None:
+    """A step whose tensors are on no device."""
+    step.model, _, step.precision, step.device = arguments

@@ -66,11 +66,12 @@ def losses(step: TrainingStep, trainer: Trainer, count: int) -> list[float]:
     return found[:count]
 
 
+@pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_captured_steps_have_the_plain_ones_losses(compiled: bool) -> None:
+def test_captured_steps_have_the_plain_ones_losses(compiled: bool, norm: bool) -> None:
     found = {}
     for plain in (True, False):
-        spec = tiny_spec(attention=DIALSTMAttention(), lr=0.0003)
+        spec = tiny_spec(attention=DIALSTMAttention(), lr=0.0003, norm=norm)
         trainer = Trainer(spec, 0, load_digits(), torch.device("cuda"))
         arguments = (trainer.model, spec.recipe, "fp32", trainer.device)
         step = (
@@ -102,7 +103,9 @@ def test_capturing_changes_nothing_but_speed() -> None:
 def test_deterministic_trainings_agree_to_the_bit() -> None:
     program = (
         "import torch\n"
+        "from dia_repro.training import captured\n"
         "from dia_repro.training.numerics import prepare_process\n"
+        "captured.COMPILED_FROM = 0\n"
         "prepare_process(1, torch.device('cuda'), deterministic=True)\n"
         "from dia_repro.data.sources.digits import load_digits\n"
         "from dia_repro.training.trainer import Trainer\n"
@@ -142,6 +145,8 @@ def test_a_run_on_the_second_gpu_leaves_the_first_alone() -> None:
         "from dia_repro.training.numerics import prepare_process\n"
         "device = torch.device('cuda:1')\n"
         "prepare_process(1, device)\n"
+        "from dia_repro.training import captured\n"
+        "captured.COMPILED_FROM = 0\n"
         "from dia_repro.data.sources.digits import load_digits\n"
         "from dia_repro.training.trainer import Trainer\n"
         "from tests.helpers import tiny_spec\n"
@@ -188,6 +193,7 @@ def test_a_failing_capture_is_followed_by_one_that_works() -> None:
             output.sum().item()
 
     trainer.model.stages[0].register_forward_hook(read)
+    unharmed = Trainer(tiny_spec(), 0, load_digits(), torch.device("cuda"))
     before = torch.cuda.current_stream()
     trainer.run_epoch()
     assert failed
@@ -196,10 +202,14 @@ def test_a_failing_capture_is_followed_by_one_that_works() -> None:
     step._graphs.clear()
     trainer.run_epoch()
     assert step.how == "captured"
+    for _ in range(2):  # dropout is drawn as it would have been
+        unharmed.run_epoch()
+    assert trainer.history[1].train_loss == pytest.approx(unharmed.history[1].train_loss, rel=1e-2)
 
 
 def test_networks_that_follow_each_other_are_all_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dia_repro.models.network.COMPILED_VERSIONS", 6)
+    monkeypatch.setattr("dia_repro.training.captured.COMPILED_FROM", 0)
     for reduction in (4, 8, 16):
         spec = tiny_spec(attention=DIALSTMAttention(reduction=reduction))
         trainer = Trainer(spec, 0, load_digits(), torch.device("cuda"))

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from dia_repro.models.fast.norm import Recalibration, norm_add, run
-from dia_repro.models.fast.unit import attend
+from dia_repro.models.fast.segments import WalkedStage
+from dia_repro.models.fast.unit import attend, walks
 
-__all__ = ["Recalibration", "attend", "norm_add", "run", "suits"]
+__all__ = ["Recalibration", "WalkedStage", "attend", "norm_add", "run", "suits", "walks"]
 
 
 def suits(module: nn.Module) -> bool:

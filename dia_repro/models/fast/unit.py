@@ -7,7 +7,7 @@ projections are one product of the stacked halves.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,14 @@ class _Step(torch.autograd.Function):
         return None, g_y, d_inner[:, walk.inner :] @ walk.h1[0], g_c_before
 
 
+def walks(unit: nn.Module | None) -> TypeGuard[DIALSTM]:
+    """Return whether a walk is written for a unit: DIA-LSTM with one cell.
+
+    One derived from it may do otherwise.
+    """
+    return type(unit) is DIALSTM and len(unit.cells) == 1
+
+
 def attend(unit: nn.Module, pooled: Tensor, state: Any) -> tuple[Tensor, Any]:
     """What `unit(pooled, state)` gives; by a walk where one is written for the unit.
 
@@ -100,7 +108,7 @@ def attend(unit: nn.Module, pooled: Tensor, state: Any) -> tuple[Tensor, Any]:
         pooled: GAP(a_t), (B, C).
         state: what the previous block's call returned, None at the first.
     """
-    if type(unit) is not DIALSTM or len(unit.cells) != 1:  # one derived from it may do otherwise
+    if not walks(unit):
         return unit(pooled, state)  # type: ignore[no-any-return]
     if state is not None:
         walk, h, c = state
