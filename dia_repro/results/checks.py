@@ -117,7 +117,7 @@ def problems(session: Session) -> Iterator[str]:
 
     What is of another type would stop the search for the rest, which is then left out.
     """
-    basic = [*_foreign_objects(session), *_wrong_types(session)]
+    basic = [*foreign_objects(session), *_wrong_types(session)]
     yield from basic
     if not basic:
         yield from chain(
@@ -131,7 +131,7 @@ def problems(session: Session) -> Iterator[str]:
         )
 
 
-def _foreign_objects(session: Session) -> Iterator[str]:
+def foreign_objects(session: Session) -> Iterator[str]:
     """Views and triggers: reading them runs code of another author."""
     if session.get_bind().dialect.name != "sqlite":
         return

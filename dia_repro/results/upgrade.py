@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ from dia_repro.atomic import flush_file
 from dia_repro.errors import UsageError, displayed
 from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError
-from dia_repro.results.checks import id_problems
+from dia_repro.results.checks import foreign_objects, id_problems
 from dia_repro.results.database import Database, DatabaseError, LockedError
 from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.schema import Real
@@ -58,7 +59,7 @@ def upgrade_database(location: str) -> Path | None:
         with database.translated():
             with backends.writers_of(database.engine).begin() as connection:
                 if migrations.found(connection) in EARLIER_REVISIONS:
-                    _check_ids(connection, database.name)  # migrations read specs
+                    _check_own(connection, database.name)  # migrations read specs
                     copy = _beside(path or Path("runs.db"))
                     _copy_within(connection, path, copy)
                     migrations.migrate(connection)
@@ -69,9 +70,9 @@ def upgrade_database(location: str) -> Path | None:
         database.close()
 
 
-def _check_ids(connection: Connection, name: str) -> None:
+def _check_own(connection: Connection, name: str) -> None:
     with Session(connection) as session:
-        problem = next(id_problems(session), None)
+        problem = next(chain(foreign_objects(session), id_problems(session)), None)
     if problem:
         raise ForeignDatabaseError(f"{name}: {problem}; nothing was changed")
 
