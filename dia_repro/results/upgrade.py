@@ -43,7 +43,8 @@ def upgrade_database(location: str) -> Path | None:
         The copy that was made before, a SQLite file; None where nothing was to be done.
 
     Raises:
-        ForeignDatabaseError: there is none, it holds other tables, or is of a newer version.
+        ForeignDatabaseError: there is none, it holds other tables, views or triggers, or is of a
+            newer version.
         BackupError: the copy cannot be made; nothing was changed.
         DatabaseError: it cannot be read or written.
     """
@@ -57,6 +58,7 @@ def upgrade_database(location: str) -> Path | None:
     try:
         with database.translated():
             with backends.writers_of(database.engine).begin() as connection:
+                migrations.check_objects(connection, database.name)
                 if migrations.found(connection) in EARLIER_REVISIONS:
                     _check_ids(connection, database.name)  # migrations read specs
                     copy = _beside(path or Path("runs.db"))
