@@ -36,6 +36,8 @@ CONNECT_SECONDS = 10
 KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 KEEPALIVE |= {"tcp_user_timeout": 60_000}
 SMALLEST_PAGE = 512
+# Instructions of SQLite's between two moments in which Python runs handlers of signals: about 2 ms.
+INSTRUCTIONS = 100_000
 LOCKED = ("database is locked", "due to lock timeout")  # SQLite's words, PostgreSQL's
 # Number of the advisory lock that PostgreSQL's writers take; no other program uses it.
 WRITE_LOCK = 0x_D1A_2020
@@ -193,6 +195,12 @@ def is_locked(error: Exception) -> bool:
     return any(sign in reason for sign in LOCKED)
 
 
+def is_interrupted(error: DBAPIError) -> bool:
+    """Return whether a signal ended a statement of SQLite's."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return bool(code == sqlite3.SQLITE_INTERRUPT)
+
+
 def writers_of(engine: Engine) -> Engine:
     """Return the engine for transactions that hold the write lock from their start."""
     return engine.execution_options(immediate=True)
@@ -243,6 +251,8 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say
+        # A handler that raises `Interrupted` in it ends the statement.
+        connection.set_progress_handler(lambda: 0, INSTRUCTIONS)
         connection.execute("pragma foreign_keys = on")
         connection.execute("pragma cache_spill = off")  # only a commit has to wait for readers
         _patiently(lambda: connection.execute("pragma synchronous = full"))  # reads the schema

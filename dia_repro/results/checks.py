@@ -117,7 +117,7 @@ def problems(session: Session) -> Iterator[str]:
 
     What is of another type would stop the search for the rest, which is then left out.
     """
-    basic = [*foreign_objects(session), *_wrong_types(session)]
+    basic = [*_wrong_types(session)]
     yield from basic
     if not basic:
         yield from chain(
@@ -129,15 +129,6 @@ def problems(session: Session) -> Iterator[str]:
             _mixed_parameters(session),
             _unreadable_analyses(session),
         )
-
-
-def foreign_objects(session: Session) -> Iterator[str]:
-    """Views and triggers: reading them runs code of another author."""
-    if session.get_bind().dialect.name != "sqlite":
-        return
-    wanted = "select type, name from sqlite_master where type in ('view', 'trigger')"
-    for kind, name in session.execute(text(wanted)):
-        yield f"it has a {kind}, {_shown(str(name))}"
 
 
 def _wrong_types(session: Session) -> Iterator[str]:

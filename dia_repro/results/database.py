@@ -91,6 +91,8 @@ class Database:
         try:
             yield
         except DBAPIError as error:
+            if backends.is_interrupted(error):
+                raise interrupts.Interrupted from error
             message = f"database {self.name}: {_reason(error)}"
             if any(sign in message for sign in NOT_A_DATABASE):
                 raise ForeignDatabaseError(message) from error
@@ -136,7 +138,8 @@ def open_database(location: str, *, create: bool) -> Database:
         create: make it where there is none; otherwise what is missing reads as empty.
 
     Raises:
-        ForeignDatabaseError: it holds other tables, or is of an older or newer version.
+        ForeignDatabaseError: it holds other tables, views or triggers, or is of an older or newer
+            version.
         DatabaseError: it cannot be opened.
         UsageError: the location is neither a path nor a URL of a kind that is known.
     """
@@ -148,6 +151,8 @@ def open_database(location: str, *, create: bool) -> Database:
     database = Database(backends.make_engine(location, create=create), location)
     try:
         with database.translated():
+            with database.engine.connect() as connection:
+                migrations.check_objects(connection, database.name)
             if create:
                 migrations.create_if_empty(database.engine)
             elif not migrations.table_names(database.engine):

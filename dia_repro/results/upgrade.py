@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,7 +20,7 @@ from dia_repro.atomic import flush_file
 from dia_repro.errors import UsageError, displayed
 from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError
-from dia_repro.results.checks import foreign_objects, id_problems
+from dia_repro.results.checks import id_problems
 from dia_repro.results.database import Database, DatabaseError, LockedError
 from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.schema import Real
@@ -44,7 +43,8 @@ def upgrade_database(location: str) -> Path | None:
         The copy that was made before, a SQLite file; None where nothing was to be done.
 
     Raises:
-        ForeignDatabaseError: there is none, it holds other tables, or is of a newer version.
+        ForeignDatabaseError: there is none, it holds other tables, views or triggers, or is of a
+            newer version.
         BackupError: the copy cannot be made; nothing was changed.
         DatabaseError: it cannot be read or written.
     """
@@ -58,8 +58,9 @@ def upgrade_database(location: str) -> Path | None:
     try:
         with database.translated():
             with backends.writers_of(database.engine).begin() as connection:
+                migrations.check_objects(connection, database.name)
                 if migrations.found(connection) in EARLIER_REVISIONS:
-                    _check_own(connection, database.name)  # migrations read specs
+                    _check_ids(connection, database.name)  # migrations read specs
                     copy = _beside(path or Path("runs.db"))
                     _copy_within(connection, path, copy)
                     migrations.migrate(connection)
@@ -70,9 +71,9 @@ def upgrade_database(location: str) -> Path | None:
         database.close()
 
 
-def _check_own(connection: Connection, name: str) -> None:
+def _check_ids(connection: Connection, name: str) -> None:
     with Session(connection) as session:
-        problem = next(chain(foreign_objects(session), id_problems(session)), None)
+        problem = next(id_problems(session), None)
     if problem:
         raise ForeignDatabaseError(f"{name}: {problem}; nothing was changed")
 

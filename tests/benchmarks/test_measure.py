@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.measurements import BenchmarkError, Measurement, Series, Window,
 from benchmarks.step.candidates import Mode, Task, stream
 from benchmarks.step.images import image_files
 from benchmarks.step.measure import take_turns
+from dia_repro.execution import forkserver
 from dia_repro.experiments.spec import PreResNetBackbone
 from tests.fuzz.commands import run_command
 from tests.helpers import benchmarks, one_line, tiny_spec
@@ -40,7 +42,10 @@ def test_the_files_are_of_a_photographs_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_groups_take_turns() -> None:
+def test_groups_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates are forked, which spares three interpreters the import of torch."""
+    forkserver.start()
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: forkserver.CONTEXT)
     seen: list[int] = []
     tasks = ([task(Mode.OURS)] * 2, [task(Mode.PLAIN)])
     both, plain = take_turns(tasks, 2, 0.1, lambda: seen.append(1))

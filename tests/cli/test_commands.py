@@ -178,7 +178,7 @@ def test_only_narrows_by_whole_words(folder: Path) -> None:
 
 def test_only_takes_names_as_they_are_listed(tmp_path: Path) -> None:
     for words in ("DIANet ResNext101,8x32 CIFAR10", "ResNext101,8x32"):
-        done = cli("plan", "table3", "--protocol", "demo", "--only", words, cwd=tmp_path)
+        done = cli("show", "table3", "--protocol", "demo", "--only", words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
 

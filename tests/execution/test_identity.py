@@ -27,15 +27,8 @@ from tests.results.rows import begin
 
 SPEC_ID, UID = "1-0123456789abcdef", "0123456789abcdef" * 2
 IDENTIFY = """
-import sys
 from pathlib import Path
-from dia_repro.execution.leasing import acquire_lock, lock_location, lock_id
-from dia_repro.execution.planning import checkpoint_store
-from dia_repro.execution.maintenance import dead_runs, folder_of
-from dia_repro.results.database import open_database
-from dia_repro.results.queries import run_detail
-from dia_repro.results.schema import State
-from dia_repro.results.writer import free
+from dia_repro.execution.leasing import acquire_lock, lock_id
 folder = Path("/mnt/checkpoints")
 lock = acquire_lock(folder)
 print(folder.stat().st_ino, lock_id(folder))

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,30 +45,84 @@ from tests.helpers import (
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
+    from dia_repro.execution.ray_nodes import Cluster as Nodes
+
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
-EPOCHS = 2
 RUNS, LONG = 3, 8  # of what is interrupted
 PACKAGE = Path(dia_repro.__file__).parent
 ROOT = PACKAGE.parent
 STORE_BYTES = 80 * 1024**2  # the least that Ray takes
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings() -> Iterator[None]:
+    """Ray gives its workers the lowest priority: next to other tests they would get no core."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        patch.setenv("RAY_worker_niceness", "0")
+        yield
+
+
+def start_cluster() -> Cluster:
+    """Start a cluster of one node with a processor."""
+    from ray.cluster_utils import Cluster
+
+    return Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """Three nodes with a processor each."""
     import ray
-    from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
-    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    made = start_cluster()
     for _ in range(2):
-        made.add_node(**node)
+        made.add_node(**NODE)
     yield made
     ray.shutdown()
     made.shutdown()  # type: ignore[no-untyped-call]
+
+
+@dataclass
+class Standing:
+    """A cluster of one node that tests share, started again once a test has shut it down."""
+
+    running: Cluster | None = None
+
+    @property
+    def cluster(self) -> Cluster:
+        self.running = self.running or start_cluster()
+        return self.running
+
+    @property
+    def address(self) -> str:
+        address: str = self.cluster.address
+        return address
+
+    def shut_down(self) -> None:
+        running, self.running = self.running, None
+        if running is not None:
+            running.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def standing(settings: None) -> Iterator[Standing]:
+    """A cluster that outlives its drivers."""
+    shared = Standing()
+    yield shared
+    shared.shut_down()
+
+
+@pytest.fixture
+def pair(standing: Standing) -> Iterator[Standing]:
+    """The same cluster with a second node."""
+    added = standing.cluster.add_node(**NODE)
+    yield standing
+    if added in standing.cluster.worker_nodes:
+        standing.cluster.remove_node(added)
 
 
 def rows(location: Path | str) -> dict[int, list[tuple[Any, ...]]]:
@@ -98,40 +152,55 @@ def most_at_a_time(location: Path) -> int:
     )
 
 
+def assert_nodes_need_data(found: Nodes, folder: Path) -> None:
+    """Two nodes have the digits, and no CIFAR-10."""
+    from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes
+
+    check_nodes(found, Share(0, 1), [tiny_spec().data], DataLocation(folder), Store(folder))
+    cifar10 = [known_data("cifar10").spec]
+    with pytest.raises(UnfitNodeError, match=r"^node \S+, \S+: cifar10"):
+        check_nodes(found, Share(0, 1), cifar10, DataLocation(folder), Store(folder))
+
+
 @pytest.mark.slow
-def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
-    """One of three nodes is killed midway: each run finishes once, as in a serial execution."""
-    runs = 5  # two that end, and three under way when one node is killed
+def test_a_lost_node_loses_no_run(
+    pair: Standing, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """One of two nodes is killed midway: each run finishes once, as in a serial execution."""
+    runs, epochs = 3, 4  # two runs are under way when one node is killed, and one waits
     import ray
 
     from dia_repro.execution.executors.ray import RaySupervisor
-    from dia_repro.execution.ray_nodes import Share, UnfitNodeError, check_nodes, connect
+    from dia_repro.execution.ray_nodes import Share, connect
 
-    found = connect(cluster.address)
-    assert (len(found.nodes), found.room(Share(0, 1))) == (3, 3)
-    check_nodes(found, Share(0, 1), [tiny_spec().data], DataLocation(tmp_path), Store(tmp_path))
-    cifar10 = [known_data("cifar10").spec]
-    with pytest.raises(UnfitNodeError, match=r"^node \S+, \S+, \S+: cifar10"):
-        check_nodes(found, Share(0, 1), cifar10, DataLocation(tmp_path), Store(tmp_path))
-    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=EPOCHS)], runs)
+    found = connect(pair.address)
+    request.addfinalizer(ray.shutdown)
+    assert (len(found.nodes), found.room(Share(0, 1))) == (2, 2)
+    assert_nodes_need_data(found, tmp_path)
+    database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=epochs)], runs)
     need = 1_500_000_000
     jobs = [replace(job, memory=need) for job in jobs]
     ends: list[int] = []
+    under_way: set[int] = set()
 
     def memory() -> float:
         free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         return free.get("memory", 0.0)
 
     free = [memory()]
-    victim = cluster.worker_nodes.copy().pop()
+    victims = [*pair.cluster.worker_nodes]
 
     def listen(job: Job, message: Message) -> None:
         if not ends:
             free.append(memory())
+        if isinstance(message, Progress):
+            under_way.add(job.run_id)
         if isinstance(message, Ended):
             ends.append(job.run_id)
-            if len(ends) == 2:
-                threading.Thread(target=cluster.remove_node, args=(victim, False)).start()
+            under_way.discard(job.run_id)
+        if len(under_way) == 2 and victims:
+            lost = (victims.pop(), False)
+            threading.Thread(target=pair.cluster.remove_node, args=lost).start()
 
     ended = RaySupervisor(database, Share(0, 1), listen).run(jobs)
     # One whose node was lost after its end, and before it was told, is found done by the next task.
@@ -139,9 +208,11 @@ def test_a_lost_node_loses_no_run(cluster: Cluster, tmp_path: Path) -> None:
     assert {run.state for run in all_runs(database)} == {State.FINISHED}
     assert free[0] - min(free) >= need, "what it takes is set aside for each"
     assert sorted(ends) == sorted(ended) == sorted(job.run_id for job in jobs)
+    attempts = [len(run_detail(database, job.run_id).provenance) for job in jobs]
+    assert sorted(attempts) == [1, 1, 2], "the lost node had a run"
     database.close()
-    assert most_at_a_time(tmp_path / DATABASE) <= 3, "a processor was lent to a second run"
-    assert rows(tmp_path / DATABASE) == serial_rows(tmp_path / "serial", runs, EPOCHS)
+    assert most_at_a_time(tmp_path / DATABASE) <= 2, "a processor was lent to a second run"
+    assert rows(tmp_path / DATABASE) == serial_rows(tmp_path / "serial", runs, epochs)
     assert len(rows(tmp_path / DATABASE)) == runs
 
 
@@ -187,19 +258,6 @@ def test_node_gives_a_run_the_threads_of_its_share(tmp_path: Path) -> None:
     )
     cores = min(2, len(os.sched_getaffinity(0)))
     assert driver.stdout.splitlines()[-1:] == [f"(2, {cores}) []"], driver.stderr
-
-
-@pytest.fixture(scope="module")
-def standing() -> Iterator[str]:
-    """The address of a cluster of two nodes with a processor each, which outlives its drivers."""
-    from ray.cluster_utils import Cluster
-
-    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
-    first = {**node, "include_dashboard": False, "node_name": "first"}
-    made = Cluster(initialize_head=True, head_node_args=first)
-    made.add_node(**node, node_name="second")
-    yield made.address
-    made.shutdown()  # type: ignore[no-untyped-call]
 
 
 def start(folder: Path, *command: object) -> subprocess.Popen[str]:
@@ -261,13 +319,13 @@ def serial_rows(folder: Path, runs: int, epochs: int) -> dict[int, list[tuple[An
     "backend", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 )
 def test_a_killed_driver_is_followed_by_another(
-    backend: str, standing: str, tmp_path: Path, request: pytest.FixtureRequest
+    backend: str, pair: Standing, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Its tasks die with it; the next on the same cluster finishes each run, as if undisturbed."""
     location = str(tmp_path / DATABASE)
     if backend == "postgres":
         location = request.getfixturevalue("postgres")
-    command = ("tests.execution.tiny_runs", RUNS, 0, LONG, standing, location)
+    command = ("tests.execution.tiny_runs", RUNS, 0, LONG, pair.address, location)
     driver = start(tmp_path, *command)
     wait_until(has_epochs(location), driver)
     driver.kill()
@@ -283,10 +341,10 @@ def test_a_killed_driver_is_followed_by_another(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_ends_a_driver_as_it_does_without_ray(
-    times: int, standing: str, tmp_path: Path
+    times: int, pair: Standing, tmp_path: Path
 ) -> None:
     command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
-    options = ("--epochs", 2, "--seeds", 3, "--executor", "ray", "--address", standing)
+    options = ("--epochs", 2, "--seeds", 3, "--executor", "ray", "--address", pair.address)
     driver = start(tmp_path, *command, *options)
     wait_until(has_epochs(tmp_path / DATABASE), driver)
     for _ in range(times):
@@ -318,7 +376,7 @@ def test_a_database_that_vanishes_is_one_line(
     data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 6)
     where: tuple[str | int, ...] = ("--jobs", 2)
     if executor == "ray":
-        where = ("--executor", "ray", "--address", request.getfixturevalue("standing"))
+        where = ("--executor", "ray", "--address", request.getfixturevalue("pair").address)
     driver = run_on(executor, tmp_path, *command, *data, *where)
     wait_until(has_epochs(tmp_path / DATABASE), driver)
     (tmp_path / DATABASE).rename(tmp_path / "elsewhere.db")
@@ -335,28 +393,9 @@ def test_a_database_that_vanishes_is_one_line(
     assert [(run.state, run.epochs) for run in finished] == [(State.FINISHED, 6)] * 2, output
 
 
-@pytest.mark.slow
-def test_a_cluster_that_is_gone_is_one_line(tmp_path: Path) -> None:
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    images = write_folder(tmp_path / "pets", {"train": 8, "val": 4})
-    command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
-    data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 9999)
-    where = ("--executor", "ray", "--address", cluster.address)
-    driver = start(tmp_path, *command, *data, "--seeds", 2, *where)
-    wait_until(has_epochs(tmp_path / DATABASE), driver)
-    cluster.shutdown()  # type: ignore[no-untyped-call]
-    output, _ = driver.communicate(timeout=120)
-    complaints = [line for line in output.splitlines() if not re.search(r": epoch|to train", line)]
-    assert (driver.returncode, len(complaints)) == (3, 1), output
-    assert complaints[0].startswith("dia-repro: the Ray cluster is gone"), output
-
-
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_what_nodes_report_is_not_printed(standing: str, tmp_path: Path) -> None:
+def test_what_nodes_report_is_not_printed(standing: Standing, tmp_path: Path) -> None:
     """Such as that a task is begun again; for a process that has not joined by `connect` it is."""
     code = """
 import sys, time, ray
@@ -371,7 +410,7 @@ time.sleep(5)
 """
     printed = {}
     for who in ("ours", "Ray's"):
-        command = [sys.executable, "-c", code, standing, who]
+        command = [sys.executable, "-c", code, standing.address, who]
         environment = clean_environment(PYTHONPATH=str(ROOT), RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         printed[who] = done.stdout
@@ -409,8 +448,7 @@ def test_faulty_nodes_are_all_named(cluster: Cluster, tmp_path: Path) -> None:
     other = shutil.copytree(PACKAGE, tmp_path / "other" / "dia_repro") / "__init__.py"
     other.write_text('__version__ = "9.9"\n', encoding="utf-8")
     photos = write_folder(tmp_path / "photos", {"train": 4, "test": 2})
-    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
-    cluster.add_node(**node, node_name="old", env_vars={"PYTHONPATH": str(other.parents[1])})
+    cluster.add_node(**NODE, node_name="old", env_vars={"PYTHONPATH": str(other.parents[1])})
     cluster.add_node(num_cpus=0, object_store_memory=STORE_BYTES, node_name="idle")
     ray.init(cluster.address, log_to_driver=False)
     with blind_node(cluster.address, "blind", photos) as process:
@@ -445,8 +483,8 @@ def test_a_share_fits_the_nodes_that_have_gpus() -> None:
         Cluster((Node("f", "f", 0, 0),)).share(0)
 
 
-def test_gpus_that_a_cluster_has_not_are_one_line(standing: str, tmp_path: Path) -> None:
-    options = ("--executor", "ray", "--address", standing, "--device", "cuda")
+def test_gpus_that_a_cluster_has_not_are_one_line(standing: Standing, tmp_path: Path) -> None:
+    options = ("--executor", "ray", "--address", standing.address, "--device", "cuda")
     done = cli("run", "table5", "--protocol", "demo", *options, cwd=tmp_path)
     assert (done.returncode, one_line(done.stderr)) == (3, True), done.stderr
     assert "no node of the cluster has a GPU" in done.stderr
@@ -513,3 +551,18 @@ def test_misuse_is_one_line(
     assert (done.returncode, one_line(done.stderr)) == (code, True), done.stderr
     assert words in done.stderr
     assert not (tmp_path / "runs.db").exists()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_gone_is_one_line(standing: Standing, tmp_path: Path) -> None:
+    images = write_folder(tmp_path / "pets", {"train": 8, "val": 4})
+    command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
+    data = ("--dataset", f"folder:{images}", "--image-size", 8, "--yes", "--epochs", 9999)
+    where = ("--executor", "ray", "--address", standing.address)
+    driver = start(tmp_path, *command, *data, "--seeds", 2, *where)
+    wait_until(has_epochs(tmp_path / DATABASE), driver)
+    standing.shut_down()
+    output, _ = driver.communicate(timeout=120)
+    complaints = [line for line in output.splitlines() if not re.search(r": epoch|to train", line)]
+    assert (driver.returncode, len(complaints)) == (3, 1), output
+    assert complaints[0].startswith("dia-repro: the Ray cluster is gone"), output

@@ -92,8 +92,6 @@ OF_ANOTHER_TYPE = {
     "update provenance set git_clean = 7": "of provenance has a git_clean",
     "update provenance set started_at = 'once'": "of provenance has a started_at",
     "update runs set owner = x'00' where id = 1": "row 1 of runs has a owner",
-    "create view more as select * from runs": "it has a view, 'more'",
-    "create trigger one after insert on runs begin delete from runs; end": "it has a trigger",
 }
 
 

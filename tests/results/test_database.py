@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
 from dia_repro.errors import DiaReproError, UsageError
+from dia_repro.interrupts import Interrupted
 from dia_repro.results import writer
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import DatabaseError, open_database
@@ -50,6 +55,66 @@ def newer(path: Path) -> None:
 
 def text_file(path: Path) -> None:
     path.write_text("these are not the bytes you are looking for\n" * 100)
+
+
+def execute(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(statement)
+
+
+CODE = {
+    "alter table epochs rename to e; create view epochs as select * from e": "view, 'epochs'",
+    "create trigger one after insert on runs begin delete from runs; end": "trigger, 'one'",
+    # As of a module that not every SQLite has.
+    "pragma writable_schema = on; insert into sqlite_master values "
+    "('table', 'found', 'found', 0, 'create virtual table found using any')": "virtual table, 'fo",
+    "alter table runs add column big as (zeroblob(9))": "generated column, 'runs.big'",
+}
+
+
+@pytest.mark.parametrize("statement", CODE)
+def test_code_of_another_author_is_refused_unread(statement: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    add_run(str(path))
+    execute(path, statement)
+    before = path.read_bytes()
+    for opened in (
+        lambda: open_database(str(path), create=False),
+        lambda: open_database(str(path), create=True),
+        lambda: upgrade_database(str(path)),
+    ):
+        with pytest.raises(ForeignDatabaseError, match=f"it has a {CODE[statement]}"):
+            opened()
+    assert path.read_bytes() == before
+
+
+def test_a_view_alone_is_no_empty_database(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    execute(path, "create view runs as select 1")
+    for create in (False, True):
+        with pytest.raises(ForeignDatabaseError, match="it has a view, 'runs'"):
+            open_database(str(path), create=create)
+
+
+def raise_interrupted(_number: int, _frame: object) -> None:
+    raise Interrupted
+
+
+def test_a_signal_ends_a_long_statement(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    add_run(str(path))
+    database = open_database(str(path), create=False)
+    long = "with recursive c(x) as (select 1 union all select x + 1 from c where x < 30000000) "
+    before, begun = signal.signal(signal.SIGALRM, raise_interrupted), time.process_time()
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Interrupted), database.reading() as session:
+            session.execute(text(f"{long} select count(*) from c"))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.process_time() - begun < 1, "seconds where it goes on to its end"
+    assert len(all_runs(database)) == 1
+    database.close()
 
 
 def truncated(path: Path) -> None:

@@ -94,22 +94,6 @@ def test_what_came_up_is_a_database_like_any_other(old: Path) -> None:
     assert first["test_loss"] == math.inf
 
 
-@pytest.mark.parametrize("kind", ["view", "trigger"])
-def test_a_database_with_code_of_another_author_is_refused(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "old.db"
-    path.write_bytes((VERSIONS / f"{EARLIER_REVISIONS[0]}.db").read_bytes())
-    made = {
-        "view": "create view other as select * from runs",
-        "trigger": "create trigger other after update on runs begin delete from runs; end",
-    }
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(made[kind])
-    before = path.read_bytes()
-    with pytest.raises(ForeignDatabaseError, match=f"it has a {kind}, 'other'; nothing was"):
-        upgrade_database(str(path))
-    assert path.read_bytes() == before
-
-
 @pytest.mark.parametrize(
     ("data", "images"),
     [

@@ -5,6 +5,7 @@ Each file in `versions` is named by the version that it brings a database to.
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -14,6 +15,29 @@ from dia_repro.results.backends import ForeignDatabaseError, writers_of
 VERSIONS = Path(__file__).parent / "versions"
 *EARLIER_REVISIONS, REVISION = sorted(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))
 TABLE = "alembic_version"
+
+
+def check_objects(connection: Connection, name: str) -> None:
+    """Raise `ForeignDatabaseError` where reading or writing a SQLite file runs another's code.
+
+    A query of it may never end. dia-repro makes tables and their indexes alone. What a PostgreSQL
+    server runs is up to its owner.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    # What is no table with pages of its own; then columns that are computed.
+    objects = "select type, name from sqlite_master where coalesce(rootpage, 0) = 0"
+    columns = (
+        "select 'generated column', m.name || '.' || x.name from sqlite_master m "
+        "join pragma_table_xinfo(m.name) x where m.type = 'table' and x.hidden in (2, 3)"
+    )
+    for wanted in (objects, columns):
+        for kind, found in connection.execute(text(wanted)):
+            known = "virtual table" if kind == "table" else kind
+            raise ForeignDatabaseError(
+                f"{name} is not a dia-repro database: it has a {known}, "
+                f"{reprlib.repr(str(found))}; nothing was changed"
+            )
 
 
 def create_if_empty(engine: Engine) -> None:
