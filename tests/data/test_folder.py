@@ -15,6 +15,7 @@ from PIL import Image
 from dia_repro.data import DataError, known_data, load
 from dia_repro.data.batches import batches_of
 from dia_repro.data.dataset import WHOLE, Dataset, StreamedDataset
+from dia_repro.data.decoded import KEPT
 from dia_repro.data.decoding import augmented, centred
 from dia_repro.data.image_folder import scan
 from dia_repro.data.inspection import Inspection, inspect
@@ -104,6 +105,57 @@ def test_a_second_look_is_remembered_until_a_file_changes(folder: Path, root: Pa
     assert inspect(scan(folder), root) == first
     truncate(folder / "test" / "dog" / "1.png")
     assert inspect(scan(folder), root).damaged == ("test/dog/1.png",)
+
+
+def no_decoding(*_: object) -> np.ndarray:
+    raise AssertionError("decoded again")
+
+
+def test_pixels_are_kept_until_an_image_changes(
+    folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other_side = loaded(folder, root), loaded(folder, root, 16)
+    with monkeypatch.context() as patched:
+        patched.setattr("dia_repro.data.sources.folder._decode", no_decoding)
+        for size, before in ((None, first), (16, other_side)):
+            again = loaded(folder, root, size)
+            assert isinstance(before, Dataset)
+            assert isinstance(again, Dataset)
+            assert torch.equal(again.train.pixels, before.train.pixels)
+            assert torch.equal(again.test.labels, before.test.labels)
+            assert (again.digest(), again.mean) == (before.digest(), before.mean)
+    Image.new("RGB", (12, 12), "red").save(folder / "train" / "cat" / "0.png")
+    changed = loaded(folder, root)
+    assert isinstance(changed, Dataset)
+    assert isinstance(first, Dataset)
+    assert not torch.equal(changed.train.pixels, first.train.pixels)
+    assert len(list((root / KEPT).iterdir())) == 2
+
+
+@pytest.mark.parametrize("harm", ["a byte", "half", "a folder", "another version"])
+def test_kept_pixels_that_are_damaged_or_old_are_decoded_again(
+    harm: str, folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = loaded(folder, root)
+    (kept,) = (root / KEPT).iterdir()
+    content = bytearray(kept.read_bytes())
+    match harm:
+        case "a byte":
+            content[len(content) // 2] ^= 1
+            kept.write_bytes(content)
+        case "half":
+            del content[len(content) // 2 :]
+            kept.write_bytes(content)
+        case "a folder":
+            kept.unlink()
+            kept.mkdir()
+        case _:
+            monkeypatch.setattr("dia_repro.data.decoded.decoders", lambda: "another decoder")
+    again = loaded(folder, root)
+    assert isinstance(first, Dataset)
+    assert isinstance(again, Dataset)
+    assert torch.equal(again.train.pixels, first.train.pixels)
+    assert kept.is_dir() or kept.read_bytes() != bytes(content)
 
 
 def test_damaged_images_are_named_and_refused_unless_told_otherwise(

@@ -68,7 +68,8 @@ def test_under_autocast_the_unit_stays_in_float32() -> None:
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), plain(images), rtol=0.05, atol=0.05)
     found.float().sum().backward()
-    assert all(weight.grad.dtype == torch.float32 for weight in network.parameters())
+    gradients = [weight.grad for weight in network.parameters()]
+    assert all(each is not None and each.dtype == torch.float32 for each in gradients)
 
 
 def test_a_stack_of_cells_is_compiled_block_by_block() -> None:

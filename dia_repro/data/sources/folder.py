@@ -12,6 +12,7 @@ from PIL import Image
 
 from dia_repro.data import registry
 from dia_repro.data.dataset import AnyDataset, Dataset, Images, StreamedDataset, as_images
+from dia_repro.data.decoded import decoded
 from dia_repro.data.image_folder import Files, scan
 from dia_repro.data.image_folder import sample as sample_folder
 from dia_repro.data.inspection import MEMORY, inspect, sound
@@ -92,7 +93,16 @@ def load(
         return StreamedDataset(
             spec.dataset, kept.train, kept.test, spec.image_size, digest, kept.classes
         )
-    train, test = (_decode(one, spec.image_size, on_progress) for one in (kept.train, kept.test))
+    side, splits = spec.image_size, (kept.train, kept.test)
+    pixels = decoded(
+        location.root,
+        path,
+        (len(kept.train) + len(kept.test), side, side, 3),
+        digest,
+        lambda: np.concatenate([_decode(split, side, on_progress) for split in splits]),
+    )
+    of_training, of_test = np.split(pixels, [len(kept.train)])
+    train, test = _images(of_training, kept.train), _images(of_test, kept.test)
     mean, std = _statistics(train.pixels)
     return Dataset(spec.dataset, train, test, mean, std)
 
@@ -122,9 +132,8 @@ def check(path: Path, location: DataLocation, on_progress: OnProgress | None) ->
     return Findings((*said, *found.remarks, *inspection.remarks, there), damaged)
 
 
-def _decode(split: Files, size: int, on_progress: OnProgress | None) -> Images:
-    import torch
-
+def _decode(split: Files, size: int, on_progress: OnProgress | None) -> np.ndarray:
+    """Return a split's pixels, (N, H, W, 3) uint8."""
     pixels = np.empty((len(split), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
@@ -137,6 +146,12 @@ def _decode(split: Files, size: int, on_progress: OnProgress | None) -> Images:
 
     for _ in in_threads(decode, range(len(split)), on_progress=on_progress):
         pass
+    return pixels
+
+
+def _images(pixels: np.ndarray, split: Files) -> Images:
+    import torch
+
     return as_images(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(split.labels))
 
 
@@ -158,11 +173,12 @@ def _statistics(
     """Return mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
     import torch
 
-    total, squares = torch.zeros(2, 3, dtype=torch.int64)
+    counts = np.zeros((3, 256), dtype=np.int64)
     for part in pixels.split(1000):
-        whole = part.to(torch.int64)
-        total += whole.sum((0, 2, 3))
-        squares += whole.square().sum((0, 2, 3))
+        for channel, values in enumerate(part.unbind(1)):
+            counts[channel] += np.bincount(values.numpy().ravel(), minlength=256)
+    values = np.arange(256)
+    total, squares = (torch.from_numpy(counts @ values**power) for power in (1, 2))
     count = pixels.numel() // 3
     mean = total.double() / count
     std = (squares.double() / count - mean.square()).clamp_min(0).sqrt()

@@ -11,7 +11,8 @@ in u for each image and channel, GAP(BN(u)) in the mean of u, and one pass over 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -103,10 +104,10 @@ class WalkedStage:
 
     def __init__(self, unit: DIALSTM, **options: Any) -> None:
         self._unit = unit
-        self._open, self._between, self._close = (
-            torch.compile(part, dynamic=False, fullgraph=True, **options)
-            for part in (_open, _between, _close)
-        )
+        compiled = partial(torch.compile, dynamic=False, fullgraph=True, **options)
+        self._open: Callable[[ResidualBlock, Tensor], _Open] = compiled(_open)
+        self._between: Callable[[_Open, Tensor, bool, ResidualBlock], _Open] = compiled(_between)
+        self._close: Callable[[_Open, Tensor, bool], Tensor] = compiled(_close)
 
     def __call__(self, blocks: Sequence[ResidualBlock], x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) → (B, C, H, W)."""
@@ -116,7 +117,7 @@ class WalkedStage:
             h, state = self._attend(opened.pooled, state)
             opened = self._between(opened, h, first.relu, following)
         h, _ = self._attend(opened.pooled, state)
-        return self._close(opened, h, first.relu)  # type: ignore[no-any-return]
+        return self._close(opened, h, first.relu)
 
     def _attend(self, pooled: Tensor, state: Any) -> tuple[Tensor, Any]:
         with torch.autocast(pooled.device.type, enabled=False):
