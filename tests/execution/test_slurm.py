@@ -22,7 +22,8 @@ from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Job, Notice, Outcome
-from dia_repro.execution.options import Resources
+from dia_repro.execution.options import Device, Resources
+from dia_repro.interrupts import Interrupted
 from dia_repro.results.database import Database
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import State
@@ -172,6 +173,41 @@ def test_what_is_submitted_before_slurm_refuses_is_named(slurm: Path, tmp_path: 
     assert "Job violates accounting/QOS policy; the first 6 runs are submitted" in complaint
     assert complaint.endswith("as job 7, 8")
     assert sorted(path.name for path in slurm.glob("script-*")) == ["script-7", "script-8"]
+
+
+class Notices(Dialogue):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_signal_ends_an_sbatch_that_hangs(runs: int, slurm: Path, tmp_path: Path) -> None:
+    (slurm / "sbatch").write_text(f"#!/bin/sh\necho $$ > {slurm}/pid\nexec sleep 20\n")
+    database, jobs = make_jobs(tmp_path, [tiny_spec()], runs)
+    dialogue = Notices()
+    executor = on_slurm.Slurm(Resources(device=Device.CPU), dialogue)
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if not (slurm / "pid").exists() or not (slurm / "pid").read_text():
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            return
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(Interrupted):
+            executor.work(database, jobs, {}, dialogue)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert "some may be in the queue" in dialogue.said[-1]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((slurm / "pid").read_text()), 0)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o777])
@@ -375,11 +411,15 @@ def test_what_slurm_refuses_is_said_as_it_says_it(slurm: Path, tmp_path: Path) -
     assert one_line(result.stderr.strip().splitlines()[-1])
 
 
-@pytest.mark.parametrize("answer", ["job 42 on caf\\351", "done"])
-def test_jobs_without_a_readable_number_are_not_called_refused(
-    answer: str, slurm: Path, tmp_path: Path
-) -> None:
-    (slurm / "sbatch").write_text(f"#!/bin/bash\nprintf 'Submitted {answer}\\n'\n")
+def test_the_number_is_read_next_to_bytes_that_are_no_text(slurm: Path, tmp_path: Path) -> None:
+    (slurm / "sbatch").write_text("#!/bin/bash\nprintf 'Submitted job 42 on caf\\351\\n'\n")
+    _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
+    asked = on_slurm.Submission(None, 0, 1)
+    assert on_slurm.submit(jobs, asked, tmp_path / "runs-slurm") == ("42",)
+
+
+def test_jobs_without_a_readable_number_are_not_called_refused(slurm: Path, tmp_path: Path) -> None:
+    (slurm / "sbatch").write_text("#!/bin/bash\necho Submitted\n")
     _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
     with pytest.raises(on_slurm.SlurmError, match="jobs may be submitted: see 'squeue"):
         submit(jobs, tmp_path)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from submitit.core import utils
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission
 from submitit.slurm.slurm import SlurmExecutor
@@ -30,6 +31,7 @@ from dia_repro.execution.messages import Job, Message, Outcome, describe
 from dia_repro.execution.options import Device, Resources
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
+from dia_repro.interrupts import Interrupted
 from dia_repro.rendering.escaping import visible
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database, open_database
@@ -161,7 +163,14 @@ class Slurm(Executor):
     ) -> Worked:
         """Submit the runs, and say how to follow and to stop them."""
         del weights
-        numbers = submit(jobs, self.submission, slurm_folder(database.location))
+        try:
+            numbers = submit(jobs, self.submission, slurm_folder(database.location))
+        except (Interrupted, KeyboardInterrupt):
+            dialogue.notice(
+                "Interrupted while jobs were submitted: some may be in the queue. 'squeue --me' "
+                "lists them, 'scancel NUMBER' stops one."
+            )
+            raise
         dialogue.notice(
             f"Submitted to Slurm as job {', '.join(numbers)}. 'dia-repro runs watch' follows it, "
             f"'scancel {' '.join(numbers)}' stops it; this command again goes on with what is left."
@@ -239,7 +248,7 @@ def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: 
         _make_private(folder)
         executor = SlurmExecutor(folder, max_num_timeout=TIMES_QUEUED_AGAIN)
         executor.update_parameters(**parameters)
-        with executor.batch():
+        with _killable_commands(), executor.batch():
             submitted = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError) as error:
         raise SlurmError(_complaint(error)) from error
@@ -247,6 +256,37 @@ def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: 
         place = error.filename or folder
         raise SlurmError(f"cannot submit to Slurm: {place}: {error.strerror or error}") from error
     return str(submitted[0].job_id).split("_")[0]
+
+
+class _Command(utils.CommandFunction):
+    """A command of submitit's that does not outlast an exception of a signal.
+
+    Submitit's own waits for its end even then, and `sbatch` may wait for a controller for hours.
+    """
+
+    def __call__(self) -> str:
+        """Return what the command prints.
+
+        Raises:
+            FailedJobError: it fails; the message is what it says.
+        """
+        try:
+            done = subprocess.run(
+                self.command, capture_output=True, encoding="utf-8", errors="replace", check=True
+            )
+        except subprocess.CalledProcessError as error:
+            print(error.stderr, end="", file=sys.stderr)  # all of it; the message has one line
+            raise FailedJobError(error.stderr.strip()) from error
+        return done.stdout.strip()
+
+
+@contextmanager
+def _killable_commands() -> Iterator[None]:
+    before, utils.CommandFunction = utils.CommandFunction, _Command
+    try:
+        yield
+    finally:
+        utils.CommandFunction = before
 
 
 def _make_private(folder: Path) -> None:
