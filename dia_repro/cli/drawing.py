@@ -113,8 +113,11 @@ class _Process:
             else:
                 break
         self._drawn.seek(0)
-        drawn: list[Files] = [] if code else pickle.load(self._drawn)
-        return drawn
+        try:
+            drawn = [] if code else pickle.load(self._drawn)
+        except Exception:  # whatever `pickle` makes of what a .pth file has printed
+            return []
+        return drawn if isinstance(drawn, list) else []
 
     def end(self) -> None:
         """Kill it where it still draws: it has nothing to lose."""
@@ -135,6 +138,8 @@ def drawing() -> Iterator[Pictures]:
 
 def draw_all() -> None:
     """Draw what stdin asks for and write it to stdout; what a process of `Pictures` does."""
+    drawn = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # plugins may print when they are imported
     if sys.platform == "linux":  # elsewhere it ends when its pictures are drawn
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != pickle.load(sys.stdin.buffer):
@@ -142,7 +147,8 @@ def draw_all() -> None:
     from dia_repro.rendering.images import draw
 
     tasks: list[Task] = pickle.load(sys.stdin.buffer)
-    pickle.dump([draw(*task) for task in tasks], sys.stdout.buffer)
+    with drawn:
+        pickle.dump([draw(*task) for task in tasks], drawn)
 
 
 def write_picture(path: Path, files: Files) -> Path:

@@ -309,7 +309,7 @@ def in_threads(
             future.set_exception(error)
         return future
 
-    pool = ThreadPool(min(threads or cores(), len(items)) or 1)
+    pool = _pool(min(threads or cores(), len(items)) or 1)
     try:
         results = pool.imap(caught, given())
         for done in range(1, len(items) + 1):
@@ -323,6 +323,16 @@ def in_threads(
         over.set()
         room.release()
         pool.terminate()
+
+
+def _pool(threads: int) -> ThreadPool:
+    try:
+        return ThreadPool(threads)
+    except AttributeError as error:
+        # Python's own: where a thread cannot be started, it would end the others as processes.
+        if isinstance(error.__context__, RuntimeError):
+            raise error.__context__ from None
+        raise
 
 
 def _next(results: IMapIterator[Result], on_wait: Callable[[], object]) -> Result:

@@ -19,6 +19,8 @@ from dia_repro.results.leases import Lease
 # waited for as long as `interrupts.STOPPING_SECONDS` each time, a network may be slow. Less than
 # `slurm.SECONDS_TO_SAVE`, after which Slurm kills the task.
 SECONDS_TO_STOP = 60.0
+# More than a supervisor takes from one look at its workers to the next, unless it does not run.
+LONGEST_TURN = 5.0
 OnMessage = Callable[[Job, Message], None]
 
 
@@ -76,6 +78,23 @@ def cause_of_death(exit_code: int | None) -> str:
     return f"the training process ended with exit code {exit_code}"
 
 
+class OwnTime:
+    """Clock of a supervisor, in seconds, that it reads in each turn of its loop.
+
+    It does not go on while the process is stopped, as by Ctrl-Z: its workers are stopped as well.
+    """
+
+    def __init__(self) -> None:
+        self._seconds, self._read = 0.0, time.monotonic()
+
+    def __call__(self) -> float:
+        """Return the seconds in which the process ran."""
+        now = time.monotonic()
+        self._seconds += min(now - self._read, LONGEST_TURN)
+        self._read = now
+        return self._seconds
+
+
 @dataclass
 class Pace:
     """How long a worker that is asked to stop may take: longer where its steps are.
@@ -83,10 +102,12 @@ class Pace:
     Attributes:
         patience: seconds from being asked, in addition to its longest pause so far between two
             reports of progress: as long as a step, or a batch of a test, may take again.
-        asked: when it was first asked, by `time.monotonic`; None before.
+        clock: of the supervisor.
+        asked: when it was first asked, by that clock; None before.
     """
 
     patience: float
+    clock: OwnTime
     asked: float | None = None
     longest: float = 0.0
     _heard: float | None = None
@@ -94,13 +115,14 @@ class Pace:
     def hear(self, message: Message) -> None:
         """Take note of a message."""
         if isinstance(message, Progress):
-            now = time.monotonic()
-            self.longest = max(self.longest, now - (self._heard or now))
+            now = self.clock()
+            self.longest = max(self.longest, now - (now if self._heard is None else self._heard))
             self._heard = now
 
     def ask(self) -> None:
         """Take note that the worker is asked to stop."""
-        self.asked = self.asked or time.monotonic()
+        if self.asked is None:
+            self.asked = self.clock()
 
     @property
     def allowed(self) -> float:
@@ -110,7 +132,7 @@ class Pace:
     @property
     def is_over(self) -> bool:
         """Return whether the worker was to have stopped by now."""
-        return self.asked is not None and time.monotonic() - self.asked > self.allowed
+        return self.asked is not None and self.clock() - self.asked > self.allowed
 
     @property
     def ended(self) -> Ended:
@@ -131,6 +153,7 @@ class Supervisor(ABC):
         on_stopping: called once when a signal has come and workers are saving.
 
     Attributes:
+        clock: read in each turn; by it workers are given their time.
         stopping: whether a signal has come.
         gone: the error, once the database is gone.
     """
@@ -142,6 +165,7 @@ class Supervisor(ABC):
         on_stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self.database, self.on_message, self.on_stopping = database, on_message, on_stopping
+        self.clock = OwnTime()
         self.stopping = False
         self.gone: VanishedError | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -22,7 +23,14 @@ STOP = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
 
 
 @pytest.mark.parametrize(
-    "program", ["import os; os.kill(os.getpid(), 9)", "raise SystemExit(1)", STOP + "; os._exit(1)"]
+    "program",
+    [
+        "import os; os.kill(os.getpid(), 9)",
+        "raise SystemExit(1)",
+        f"{STOP}; os._exit(1)",
+        "print('no pickle')",
+        "import pickle, sys; pickle.dump(5, sys.stdout.buffer)",
+    ],
 )
 def test_this_process_draws_what_another_has_not(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -33,6 +41,26 @@ def test_this_process_draws_what_another_has_not(
         pictures.begin()
         assert pictures.write() == [tmp_path / "x.png"]
     assert (tmp_path / "x.svg").stat().st_size > 100
+
+
+def test_a_plugin_that_prints_spoils_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (
+        "import os",
+        "from matplotlib.figure import Figure",
+        "os.write(1, b'hello')",
+        "print('hello')",
+        "def figure(size): return Figure(size)",
+    )
+    (tmp_path / "printing_plugin.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin = importlib.import_module("printing_plugin")
+    with drawing.drawing() as pictures:
+        pictures.draw(tmp_path / "x", plugin.figure, (1, 1))
+        pictures.begin()
+        monkeypatch.setattr("dia_repro.rendering.images.draw", None)  # the process has drawn it
+        assert pictures.write() == [tmp_path / "x.png"]
 
 
 @pytest.mark.parametrize(("place", "name"), [(subprocess, "Popen"), (tempfile, "TemporaryFile")])

@@ -9,10 +9,12 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,3 +219,17 @@ def test_results_come_in_order_with_their_progress() -> None:
     assert told == sorted(told)
     assert len(told) >= 1300 // 64
     assert list(in_threads(lambda n: n, [], 3)) == []
+
+
+@pytest.mark.parametrize("started", range(4))
+def test_a_thread_that_cannot_start_is_said(started: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, most = threading._start_new_thread, threading.active_count() + started
+
+    def limited(*arguments: Any) -> int:
+        if threading.active_count() >= most:
+            raise RuntimeError("can't start new thread")
+        return begin(*arguments)
+
+    monkeypatch.setattr(threading, "_start_new_thread", limited)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        list(in_threads(lambda n: n, range(9), 2))

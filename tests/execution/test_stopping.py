@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from dia_repro.execution import worker
-from dia_repro.execution.endings import Pace, cause_of_death
+from dia_repro.execution.endings import OwnTime, Pace, cause_of_death
 from dia_repro.execution.executors import local
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
@@ -218,14 +218,16 @@ def test_a_worker_that_lingers_after_its_last_word_is_killed(
 def test_slow_steps_give_a_worker_more_time_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    pace = Pace(60)
+    pace = Pace(60, OwnTime())
 
-    def is_over_after(seconds: float) -> bool:
-        now[0] += seconds
+    def is_over_after(seconds: int) -> bool:
+        for _ in range(seconds):  # turns of the supervisor
+            now[0] += 1
+            pace.clock()
         return pace.is_over
 
     for pause, message in ((900, Notice("loaded")), (5, STEP), (300, STEP), (5, STEP)):
-        now[0] += pause
+        is_over_after(pause)
         pace.hear(message)
     assert not is_over_after(1000)
     pace.ask()
@@ -233,6 +235,26 @@ def test_slow_steps_give_a_worker_more_time_to_stop(monkeypatch: pytest.MonkeyPa
     pace.ask()  # again
     assert is_over_after(2)
     assert "within 360 seconds" in str(pace.ended.detail)
+
+
+def test_time_in_which_all_processes_are_stopped_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-Z and `fg`: a worker that was saving goes on saving."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace = Pace(60, OwnTime())
+    pace.hear(STEP)
+    now[0] += 3600
+    pace.hear(STEP)
+    assert pace.allowed < 70
+    pace.ask()
+    now[0] += 3600
+    assert not pace.is_over
+    for _ in range(70):
+        now[0] += 1
+        pace.clock()
+    assert pace.is_over
 
 
 class StrayError(Exception):

@@ -126,6 +126,7 @@ class LocalSupervisor(Supervisor):
         forkserver.start()
         with self._signals, self._none_left_behind():
             while active or (waiting and not self._winding_up):
+                self.clock()
                 self.stopping = self._signals.stop
                 while not self._winding_up and (placed := self._place(waiting)):
                     active.append(self._start(placed))
@@ -188,7 +189,9 @@ class LocalSupervisor(Supervisor):
                 forkserver.send_signal(one.process, signal.SIGKILL)
 
     def _start(self, job: Job) -> _Worker:
-        return _Worker(job, *forkserver.start_process(self.train, job), Pace(self.patience))
+        return _Worker(
+            job, *forkserver.start_process(self.train, job), Pace(self.patience, self.clock)
+        )
 
     def _listen(self, one: _Worker) -> bool:
         """Take what a worker has said; True when it will say no more."""

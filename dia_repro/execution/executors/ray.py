@@ -246,7 +246,7 @@ class RaySupervisor(Supervisor):
     ) -> None:
         super().__init__(database, on_message, on_stopping)
         self.share, self.attempt = share, attempt
-        self._paces: defaultdict[int, Pace] = defaultdict(lambda: Pace(patience))
+        self._paces: defaultdict[int, Pace] = defaultdict(lambda: Pace(patience, self.clock))
         self._asked_to_stop = self._killed = False
         self._begun: set[int] = set()
         self._leases: dict[int, Lease] = {}
@@ -291,6 +291,7 @@ class RaySupervisor(Supervisor):
                 done, _ = ray.wait(
                     list(waiting), num_returns=len(waiting), timeout=EXCHANGE_SECONDS
                 )
+                self.clock()
                 self.stopping = signals.stop
                 if self.stopping or self.gone:
                     self._stop(relay, waiting, kill=signals.kill)
