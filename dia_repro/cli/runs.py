@@ -198,8 +198,9 @@ def remove(
     confirm(f"Remove {what}{len(numbers)} runs for good?", yes=yes)
     from dia_repro.execution.maintenance import remove_run
 
+    whole = store.absolute()  # the working folder may be among what is removed
     files = sum(
-        remove_run(database, store, one.summary, only_checkpoints=only_checkpoints)
+        remove_run(database, whole, one.summary, only_checkpoints=only_checkpoints)
         for one in details
     )
     notice(f"Removed {what}{len(numbers)} runs: {files} checkpoints in {store.name}.")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -116,7 +117,7 @@ class Store:
         self._check_inside(name)
         with self._reaching("write", name) as (files, place), suppress(FileNotFoundError):
             if self.root:
-                files.rm(place, recursive=True)
+                _remove_from_disk(Path(place))
             else:
                 files.rm_file(place)
 
@@ -129,7 +130,9 @@ class Store:
         self._check_inside("")
         with self._reaching("write", "") as (files, place), suppress(FileNotFoundError):
             files.invalidate_cache()
-            if files.isdir(place):
+            if self.root:
+                _remove_from_disk(Path(place))
+            elif files.isdir(place):
                 files.rm(place, recursive=True)
 
     def run_folders(self) -> dict[str, int]:
@@ -146,8 +149,8 @@ class Store:
         return dict(sorted(sizes.items()))
 
     def absolute(self) -> Store:
-        """Return the same store for a process with another working folder."""
-        return replace(self, location=self.root.absolute()) if self.root else self
+        """Return the same store for a process with another working folder, or one that is gone."""
+        return replace(self, location=Path(_absolute(self.root))) if self.root else self
 
     def _within(self, name: str) -> str:
         """Return a file's name from the whole store's folder on."""
@@ -167,7 +170,7 @@ class Store:
         if self.root:
             from fsspec.implementations.local import LocalFileSystem
 
-            files, root = LocalFileSystem(), os.path.abspath(self.root)  # noqa: PTH100 - keeps links
+            files, root = LocalFileSystem(), _absolute(self.root)
         elif urlsplit(str(self.location)).scheme == S3:
             files, root = _s3(str(self.location))
         else:
@@ -208,6 +211,19 @@ class Store:
         if isinstance(error, FileNotFoundError) and " " not in text:
             return f"{text or 'it'} is not there"
         return text or type(error).__name__
+
+
+def _absolute(path: Path) -> str:
+    """Return a path without "..", which would lead through a folder that may be removed."""
+    return os.path.abspath(path)  # noqa: PTH100 - keeps links
+
+
+def _remove_from_disk(path: Path) -> None:
+    """Remove a file, a link or a folder, which may be the working folder: fsspec refuses that."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @cache

@@ -135,7 +135,10 @@ def test_runs_are_removed_with_all_that_belongs_to_them(folder: Path) -> None:
     assert cli("runs", "rm", "1", "--only-checkpoints", "--yes", cwd=folder).returncode == 0
     assert len(checkpoints(folder)) == 1
     assert len(cli("runs", "list", "--format", "csv", cwd=folder).stdout.splitlines()) == 3
-    assert cli("runs", "rm", "1", "2", "--yes", cwd=folder).returncode == 0
+    (within,) = (folder / "runs-checkpoints").glob("*/seed-0-*")
+    done = cli("runs", "rm", "1", "2", "--yes", "--db", "../../../runs.db", cwd=within)
+    assert done.returncode == 0, done.stderr
+    assert not within.exists()
     assert checkpoints(folder) == []
     assert len(cli("runs", "list", "--format", "csv", cwd=folder).stdout.splitlines()) == 1
     with closing(sqlite3.connect(folder / "runs.db")) as connection:
