@@ -31,6 +31,7 @@ from dia_repro.execution.options import (
     RunFilter,
     Selection,
     brief,
+    check_text,
     command_line,
     options_of,
 )
@@ -146,9 +147,11 @@ def _campaign(
 
 def _location(value: Location, name: str) -> str:
     try:
-        return os.fsdecode(value)
+        text = os.fsdecode(value)
     except TypeError:
         raise UsageError(f"{name}: a path or a URL, not {brief(value)}") from None
+    check_text(name, text)
+    return text
 
 
 def _check_names(names: Iterable[object]) -> None:

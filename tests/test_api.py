@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,19 @@ def test_wrong_names_are_one_line(results: Results, tmp_path: Path) -> None:
         (UsageError, lambda: results.claims("table5", only=["ResNet84"])),
         (UsageError, lambda: results.claims("table55")),
         (UsageError, lambda: dia_repro.open_results(None)),
+        *(
+            (UsageError, partial(call, name))
+            for name in ("x" * 5000, "a\0b", "\ud800", b"\0")
+            for call in (
+                dia_repro.open_results,
+                lambda name: dia_repro.plan("table5", database=name),
+            )
+        ),
+        *(
+            (UsageError, partial(dia_repro.plan, "table5", dataset=f"{kind}:{name}"))
+            for kind in ("folder", "packed")
+            for name in ("\0", "\ud800")
+        ),
         (UsageError, lambda: dia_repro.plan(5)),
         (UsageError, lambda: dia_repro.plan(["table5"])),
         (UsageError, lambda: dia_repro.plan("table5", database=None)),

@@ -80,10 +80,15 @@ def _condition(session: Session, wanted: RunFilter) -> ColumnElement[bool] | Non
     if wanted.state:
         parts.append(RunRow.state.in_(_states(wanted.state)))
     if wanted.host:
-        on_hosts = select(ProvenanceRow.run_id).where(ProvenanceRow.host.in_(wanted.host))
+        # A name that is not UTF-8 is nowhere in a database.
+        hosts = [name.encode(errors="replace").decode() for name in wanted.host]
+        on_hosts = select(ProvenanceRow.run_id).where(ProvenanceRow.host.in_(hosts))
         parts.append(RunRow.id.in_(on_hosts))
     if wanted.since is not None:
-        since = wanted.since.astimezone(UTC) if wanted.since.tzinfo else wanted.since
+        try:
+            since = wanted.since.astimezone(UTC) if wanted.since.tzinfo else wanted.since
+        except OverflowError:
+            raise UsageError(f"since: {wanted.since} is in no year from 1 to 9999 in UTC") from None
         parts.append(RunRow.changed_at >= since.replace(tzinfo=None))
     if wanted.artifact or wanted.network or wanted.dataset:
         parts.append(RunRow.spec_id.in_(_spec_ids(session, wanted)))

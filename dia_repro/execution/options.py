@@ -8,6 +8,7 @@ text of a command.
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -215,8 +216,23 @@ def options_of(kind: type[Options], values: Any) -> Options:
         why = wrong["msg"].removeprefix("Value error, ")
         raise UsageError(f"{name}: {why}, not {brief(wrong['input'])}") from error
     for one in fields(options) if is_dataclass(options) else ():
-        _check_range(one.name, getattr(options, one.name), one.metadata)
+        value = getattr(options, one.name)
+        _check_range(one.name, value, one.metadata)
+        for text in value if isinstance(value, tuple) else (value,):
+            check_text(one.name, text)
     return options
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise `UsageError` for a text that no command line, file or database can have."""
+    if not isinstance(value, str):
+        return
+    try:
+        fit = b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        fit = False
+    if not fit:
+        raise UsageError(f"{name}: no name has these characters: {brief(value)}")
 
 
 def brief(value: object) -> str:

@@ -45,7 +45,7 @@ class Seeds:
                 return cls(_checked(_named(value)), chosen=True)
             case bool() | bytes() | Mapping():
                 raise ValueError(FORMS)
-            case Iterable():
+            case Iterable() if getattr(value, "ndim", 1):  # numpy's whole numbers may be arrays
                 return cls(_checked(map(_whole, value)), chosen=True)
             case _:
                 return cls(_first(_whole(value)))

@@ -36,6 +36,7 @@ CONNECT_SECONDS = 10
 KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 KEEPALIVE |= {"tcp_user_timeout": 60_000}
 SMALLEST_PAGE = 512
+LONGEST_SHOWN = 100  # characters of a path that cannot be used
 # Instructions of SQLite's between two moments in which Python runs handlers of signals: about 2 ms.
 INSTRUCTIONS = 100_000
 LOCKED = ("database is locked", "due to lock timeout")  # SQLite's words, PostgreSQL's
@@ -100,8 +101,21 @@ def in_memory() -> Engine:
     return engine
 
 
+def exists(path: Path) -> bool:
+    """Return whether a SQLite file is there.
+
+    Raises:
+        UsageError: its name is too long, or a folder above it cannot be searched.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UsageError(f"--db {str(path)[:LONGEST_SHOWN]}: {error.strerror or error}") from error
+
+
 def check_place(path: Path) -> None:
     """Raise `UsageError` where no SQLite file can be."""
+    exists(path)
     if path.is_dir():
         raise ForeignDatabaseError(f"--db {path} is a folder: give a file in it")
     if not path.parent.is_dir():

@@ -189,7 +189,7 @@ def open_existing(location: str) -> Database:
         NoDatabaseError: there is no such file.
     """
     path = sqlite_path(location)
-    if path is not None and not path.exists():
+    if path is not None and not backends.exists(path):
         raise NoDatabaseError(f"there is no database {displayed(location)}")
     return open_database(location, create=False)
 

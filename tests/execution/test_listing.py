@@ -95,6 +95,10 @@ def test_the_last_ones_are_those_of_the_filtered_and_sorted(
         ({"artifact": "tabel5"}, "did you mean 'table5'"),
         ({"network": ""}, "needs words"),
         ({"since": "yesterday"}, "since: "),
+        ({"since": "0001-01-01T00:00:00+14:00"}, "since: .* in no year"),
+        ({"since": "9999-12-31T23:59:59-14:00"}, "since: .* in no year"),
+        ({"host": "a\0b"}, "host: no name has"),
+        ({"dataset": ["\ud800"]}, "dataset: no name has"),
         ({"sort": "best"}, "did you mean 'best_top1'"),
         ({"colour": "red"}, "no option colour"),
     ],
@@ -104,6 +108,11 @@ def test_what_no_run_can_be_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         Results(database).runs(**wanted)
+
+
+def test_a_host_may_be_asked_for_by_any_name(database: Database) -> None:
+    """As a terminal gives what is not UTF-8."""
+    assert len(Results(database).runs(host="\udcff")) == 0
 
 
 @pytest.mark.parametrize(

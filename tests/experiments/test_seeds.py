@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from dia_repro.errors import UsageError
@@ -15,6 +16,8 @@ from dia_repro.experiments.seeds import Seeds
         ("1", (0,), "1", "1 seed"),
         ("5", (0, 1, 2, 3, 4), "5", "5 seeds"),
         (2, (0, 1), "2", "2 seeds"),
+        (np.array(2), (0, 1), "2", "2 seeds"),
+        (np.array([0, 2]), (0, 2), "0,2", "seeds 0 and 2"),
         ("5-9", (5, 6, 7, 8, 9), "5-9", "seeds 5 to 9"),
         ("0,3", (0, 3), "0,3", "seeds 0 and 3"),
         (" 7, 0-2 ,1", (0, 1, 2, 7), "0-2,7", "seeds 0 to 2 and 7"),
@@ -38,6 +41,7 @@ def test_seeds_by_number_range_and_list(
 TEXTS = ["", "0", "many", "9-5", "-1", "1,,2", "1-", "٣", "1001", "2147483648-2147483648"]
 TOO_MANY = ["0-1000", "0,0,0-1000"]  # a number that is repeated takes no other's place
 VALUES = [0, -1, True, 2.5, b"5", [], [-1], ["a"], [0, 2**31], {"a": 1}, range(10**12)]
+VALUES += [np.array(2.5), np.array([2.5])]
 
 
 @pytest.mark.parametrize("value", [*TEXTS, *TOO_MANY, *VALUES])
