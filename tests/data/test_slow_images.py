@@ -14,7 +14,6 @@ import time
 import tracemalloc
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -223,13 +222,13 @@ def test_results_come_in_order_with_their_progress() -> None:
 
 @pytest.mark.parametrize("started", range(4))
 def test_a_thread_that_cannot_start_is_said(started: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin, most = threading._start_new_thread, threading.active_count() + started
+    start, most = threading.Thread.start, threading.active_count() + started
 
-    def limited(*arguments: Any) -> int:
+    def limited(thread: threading.Thread) -> None:
         if threading.active_count() >= most:
             raise RuntimeError("can't start new thread")
-        return begin(*arguments)
+        start(thread)
 
-    monkeypatch.setattr(threading, "_start_new_thread", limited)
+    monkeypatch.setattr(threading.Thread, "start", limited)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         list(in_threads(lambda n: n, range(9), 2))

@@ -282,11 +282,12 @@ class _Command(utils.CommandFunction):
 
 @contextmanager
 def _killable_commands() -> Iterator[None]:
-    before, utils.CommandFunction = utils.CommandFunction, _Command
+    before = utils.CommandFunction
+    utils.CommandFunction = _Command  # type: ignore[misc]
     try:
         yield
     finally:
-        utils.CommandFunction = before
+        utils.CommandFunction = before  # type: ignore[misc]
 
 
 def _make_private(folder: Path) -> None:
