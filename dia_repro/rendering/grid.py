@@ -10,6 +10,7 @@ from typing import Literal
 
 from dia_repro.artifacts import Cell, TableValue
 from dia_repro.experiments.protocols import Request
+from dia_repro.paper.independent import SOURCE, independent_row
 
 MISSING = "–"
 MENTIONED = 3
@@ -239,8 +240,20 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )
-    notes += _mixed(value)
+    notes += [*_elsewhere(value), *_mixed(value)]
     return tuple(notes)
+
+
+def _elsewhere(value: TableValue) -> Iterator[str]:
+    """Yield a sentence with others' test accuracy of the table's networks and data."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for entry in value.artifact.entries:
+        top1 = independent_row(entry.row).get(entry.column)
+        if top1 is not None:
+            found[entry.row].append(f"{entry.column} {top1:.2f}")
+    if found:
+        said = [f"{row}: {', '.join(values)}" for row, values in found.items()]
+        yield f"Elsewhere, not mixed with ours ({SOURCE}; top-1 in %): {'; '.join(said)}."
 
 
 def _mixed(value: TableValue) -> Iterator[str]:
