@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from dia_repro.artifacts import ARTIFACTS, CONTROLS
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.data import DataChoice, known_data, own_images
+from dia_repro.errors import UsageError
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.experiments.seeds import Seeds
-from dia_repro.experiments.spec import Spec
+from dia_repro.experiments.spec import DataSpec, Spec
 from dia_repro.results.database import Database
 from dia_repro.results.queries import states_of
 from dia_repro.results.schema import DONE
@@ -72,19 +73,25 @@ def is_needed(spec: Spec, artifact: TableArtifact) -> bool:
 
     On other data than the artifact's own, the artifact needs it if they were asked for.
     """
-    data, epochs, precision = spec.data, spec.recipe.epochs, Precision(spec.precision)
-    if data.content_hash is None:
-        choice = known_data(data.dataset)
-    else:
-        own = own_images(data.dataset, data.classes, data.image_size, data.content_hash)
-        choice = DataChoice(own, None)
+    epochs, precision = spec.recipe.epochs, Precision(spec.precision)
     requests = (
         Request(protocol, precision, asked, precision_asked=True, epochs=epochs)
         for protocol in PROTOCOLS
-        for asked in (None, choice)
+        for asked in (None, _choice_of(spec.data))
     )
     candidates = [entry for entry in artifact.entries if entry.model == spec.model]
     return any(entry.spec(request) == spec for request in requests for entry in candidates)
+
+
+def _choice_of(data: DataSpec) -> DataChoice | None:
+    """Return the data as a user asks for them; None where no such data are registered here."""
+    if data.content_hash is not None:
+        own = own_images(data.dataset, data.classes, data.image_size, data.content_hash)
+        return DataChoice(own, None)
+    try:
+        return known_data(data.dataset)
+    except UsageError:  # of another version of dia-repro, or of a module that is not loaded
+        return None
 
 
 def usual_names(database: Database, wanted: Wanted) -> list[str]:

@@ -21,6 +21,7 @@ from dia_repro.claims.rules import NO_RESULT, Judgement, judge_equal, judge_orde
 from dia_repro.claims.unpaired import judge_divergences, judge_trains_too
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Verdict
 from dia_repro.experiments.describe import describe_data
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.paper import (
     OWN_CLAIM,
     CellKey,
@@ -67,7 +68,8 @@ def evaluate_claims(
     Args:
         database: read only.
         wanted: protocol, precision, data and epochs where the user has fixed them; for each
-            artifact the rest is what the database holds most runs of.
+            artifact the rest is what the database holds most runs of. Runs of seeds that it leaves
+            out are no evidence.
         by: which epoch's test accuracy counts.
     """
     claims = every_claim()
@@ -80,9 +82,11 @@ def evaluate_claims(
         for claim in claims
     }
     found = runs_of(database, (s.spec_id for of_claim in specs.values() for s in of_claim.values()))
+    seeds = wanted.seeds or Seeds()
     verdicts = [
         _evaluate(
-            database, ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found, by)
+            database,
+            ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found, by, seeds),
         )
         for claim in claims
     ]
@@ -162,7 +166,7 @@ def _sentence(claim: Claim, judged: Judgement, papers_own: bool) -> str:
 
 
 def _conditions(runs: ClaimRuns) -> str:
-    """E.g. "paper protocol, cifar100, fp32, 180 epochs, best accuracy over epochs"."""
+    """Return e.g. "paper protocol, cifar100, fp32, 180 epochs, best accuracy over epochs"."""
     specs = runs.specs.values()
     return ", ".join(
         [
@@ -171,6 +175,7 @@ def _conditions(runs: ClaimRuns) -> str:
             _listed(spec.precision for spec in specs),
             f"{_range(spec.recipe.epochs for spec in specs)} epochs",
             ON_RUNS.get(runs.claim.kind, BY[runs.by]),
+            *([f"{runs.seeds.words} only"] if runs.seeds.chosen else []),
         ]
     )
 

@@ -28,6 +28,7 @@ from dia_repro.claims.unpaired import ABOVE_GUESSING, Counted, Outcomes, judge_c
 from dia_repro.claims.verdicts import Epoch
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request, rate_chosen_with
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import NoAttention, Spec
 from dia_repro.models.counting import Counts, count
 from dia_repro.paper import CellKey, Claim, Comparison, Kind
@@ -37,6 +38,7 @@ from dia_repro.results.schema import DONE, State
 
 MILLION = 1e6
 POINTS = "points"
+ALL_SEEDS = Seeds()
 
 
 def entry_at(cell: CellKey) -> Entry:
@@ -59,6 +61,7 @@ class ClaimRuns:
         specs: the experiment at each of its cells.
         found: runs by spec_id.
         by: which epoch's test accuracy counts.
+        seeds: those whose runs count; by default all.
     """
 
     claim: Claim
@@ -66,6 +69,7 @@ class ClaimRuns:
     specs: Mapping[CellKey, Spec]
     found: Mapping[str, Sequence[RunSummary]]
     by: Epoch = Epoch.BEST
+    seeds: Seeds = ALL_SEEDS
 
     @property
     def on_papers_data(self) -> bool:
@@ -80,7 +84,8 @@ class ClaimRuns:
 
     def done(self, cell: CellKey) -> list[RunSummary]:
         """Return its runs with a result: those that finished and those that diverged."""
-        return [run for run in self.found[self.specs[cell].spec_id] if run.state in DONE]
+        runs = self.found[self.specs[cell].spec_id]
+        return [run for run in runs if run.state in DONE and self.seeds.shows(run.seed)]
 
     def values(self, cell: CellKey) -> dict[int, float]:
         """Return what counts of its finished runs by seed, in % or points.

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 DIGITS = 9  # of percentages: far below one image of the test set, far above rounding
+ROUNDING = 1e-12  # of values that are equal, as a share of their size
 LEVEL = 0.05  # two-sided, of every test; intervals are 1 - LEVEL wide
 POWER = 0.8
 LEAST_FOR_FLIPS = 6  # 2 / 2⁶ is the first below the level
@@ -98,7 +99,9 @@ def estimate(values: Sequence[float], against: float = 0.0, step: float = 0.0) -
     if len(numbers) < 2:
         return None
     slack, effect = step / 2, float(numbers.mean())
-    spread = max(float(numbers.std(ddof=1)), slack)
+    # The mean of equal values is rounded, so that their standard deviation need not be 0.
+    equal = float(np.ptp(numbers)) <= ROUNDING * float(np.abs(numbers).max())
+    spread = max(0.0 if equal else float(numbers.std(ddof=1)), slack)
     if len(numbers) < LEAST_FOR_FLIPS:
         if spread == 0:
             return None

@@ -1,10 +1,11 @@
 """Verdicts on claims that compare no paired seeds: trainings that diverge or not, and counts.
 
-That a network diverges is supported if all its runs did, and refuted if none did; in between it
-depends on the seed and is undecided. That a network trains asks for more than a finite loss: the
-last epoch's test accuracy is above guessing by `ABOVE_GUESSING`. A run that is finite and no better
-than guessing neither diverged nor trained. Three seeds of a network are the least that decide, and
-a seed with which a demonstration's learning rate was chosen is not counted.
+That a network diverges is supported if all its runs did, and refuted if all of them trained; in
+between it is undecided. That a network trains is supported if all its runs did, and refuted if none
+did. To train asks for more than a finite loss: the last epoch's test accuracy is above guessing by
+`ABOVE_GUESSING`. A run that is finite and no better than guessing neither diverged nor trained.
+Three seeds of a network are the least that decide, and a seed with which a demonstration's learning
+rate was chosen is not counted.
 
 Counts are exact: a claim on them holds or does not.
 """
@@ -42,9 +43,21 @@ class Outcomes:
     note: str = ""
     excluded: bool = False
 
+    @property
+    def trained(self) -> int:
+        """Runs that finished, better than guessing."""
+        return self.done - self.diverged - self.guessing
+
     def as_claimed(self, *, diverges: bool) -> int:
         """Return how many runs did what is claimed."""
-        return self.diverged if diverges else self.done - self.diverged - self.guessing
+        return self.diverged if diverges else self.trained
+
+    def against(self, *, diverges: bool) -> int:
+        """Return how many runs speak against the claim.
+
+        A run that only guesses has not diverged, but it is no sign that the network trains either.
+        """
+        return self.trained if diverges else self.diverged + self.guessing
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,7 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
         return Judgement(Verdict.REFUTED, evidence, against[0], reason)
     mixed = [index for index in done if evidence[index].in_favour is None]
     if mixed:
-        cell = cells[mixed[0]]
-        seeds = f"{cell.as_claimed(diverges=claimed)} of {cell.done} seeds"
-        reason = f"it depends on the seed: {cell.compared} {said} with {seeds}"
+        reason = _why_mixed(cells[mixed[0]], claimed)
         return Judgement(Verdict.UNDECIDED, evidence, mixed[0], reason)
     main = min(done, key=lambda index: (evidence[index].in_favour is True, cells[index].done))
     if len(enough) == len(cells):
@@ -91,6 +102,16 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     if few := len(done) - len(enough):
         parts.append(f"{plural(few, 'network')} with fewer than {LEAST_SEEDS} seeds")
     return Judgement(Verdict.UNDECIDED, evidence, main, "; ".join(parts))
+
+
+def _why_mixed(cell: Outcomes, claimed: bool) -> str:
+    as_claimed = cell.as_claimed(diverges=claimed)
+    if cell.guessing and not as_claimed:
+        seeds = f"{cell.guessing} of {cell.done} seeds"
+        return f"{cell.compared} neither diverged nor trained with {seeds}"
+    said = "diverged" if claimed else "trained"
+    seeds = f"{as_claimed} of {cell.done} seeds"
+    return f"it depends on the seed: {cell.compared} {said} with {seeds}"
 
 
 def judge_trains_too(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> Judgement:
@@ -118,7 +139,8 @@ def judge_trains_too(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> Judgement:
 def _outcome_evidence(cell: Outcomes, claimed: bool) -> Evidence:
     interval = share_interval(cell.diverged, cell.done)
     low, high = (100 * interval[0], 100 * interval[1]) if interval else (None, None)
-    as_claimed = cell.as_claimed(diverges=claimed)
+    as_claimed, against = cell.as_claimed(diverges=claimed), cell.against(diverges=claimed)
+    all_alike = bool(cell.done) and cell.done in (as_claimed, against)
     notes = [f"{plural(cell.guessing, 'run')} no better than guessing"] if cell.guessing else []
     return Evidence(
         compared=cell.compared,
@@ -127,7 +149,7 @@ def _outcome_evidence(cell: Outcomes, claimed: bool) -> Evidence:
         low=low,
         high=high,
         n=cell.done,
-        in_favour=as_claimed > 0 if cell.done and as_claimed in (0, cell.done) else None,
+        in_favour=as_claimed > 0 if all_alike else None,
         runs=tuple(run.id for run in cell.runs),
         uids=tuple(run.uid for run in cell.runs),
         note="; ".join([*notes, *([cell.note] if cell.note else [])]),

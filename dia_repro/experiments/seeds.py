@@ -6,7 +6,7 @@ import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 MOST_SEEDS = 1000
@@ -126,8 +126,13 @@ def _first(count: int) -> tuple[int, ...]:
 
 
 def _checked(numbers: Iterable[int]) -> tuple[int, ...]:
-    """Return seeds in order, each once; no more of them are made than there may be."""
-    found = sorted(set(islice(numbers, MOST_SEEDS + 1)))
+    """Return seeds in order, each once; no more different ones are made than there may be."""
+    different: set[int] = set()
+    for number in numbers:
+        different.add(number)
+        if len(different) > MOST_SEEDS:
+            break
+    found = sorted(different)
     if not 1 <= len(found) <= MOST_SEEDS:
         raise ValueError(f"the number of seeds is 1 to {MOST_SEEDS}")
     if found[0] < 0 or found[-1] > HIGHEST_SEED:

@@ -213,7 +213,8 @@ class Trainer:
             look_up: called after each batch and while images are waited for; may raise `Stopped`.
 
         Raises:
-            Stopped: by `look_up`; the trainer's state is that after the last step.
+            Stopped: by `look_up`; the trainer's state is that after the last step, with the
+                random numbers that the test batches have used to be drawn again.
             Diverged: a loss of the epoch, or a weight, is not finite.
         """
         tally = self.step.tally
@@ -224,12 +225,14 @@ class Trainer:
         finite = get_total_norm(weights, math.inf).isfinite()
         self.model.eval()
         tally.clear()
+        drawn = seeding.random_state(self.device)
         try:
             for images, labels in self.data.test_batches(TEST_BATCH, look_up):
                 self.step.evaluate(images, labels)
                 look_up()
         except Stopped:
             tally.sums.copy_(trained)
+            seeding.restore_random_state(drawn, self.device)
             raise
         *sums, weights_are_finite = torch.cat((trained, tally.sums, finite[None])).tolist()
         half = len(trained)

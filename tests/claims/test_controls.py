@@ -25,7 +25,7 @@ from tests.claims.test_evaluate import record
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
 DEPTHS = ("ResNet83", "ResNet164", "ResNet245", "ResNet326")
-TRAINS, DIVERGES = [70.0, 71.0, 70.5], [DIVERGED] * 3
+TRAINS, DIVERGES, GUESSES = [70.0, 71.0, 70.5], [DIVERGED] * 3, [1.0] * 3
 QUESTIONS = all_controls()
 
 
@@ -39,8 +39,8 @@ def verdicts(database: Database) -> dict[str, ClaimVerdict]:
 
 
 def without_norm(database: Database, by_row: Mapping[str, str]) -> None:
-    """Add three seeds a network: by row, a letter a depth: trains, diverges, or not run (-)."""
-    results = {"t": TRAINS, "d": DIVERGES, "-": []}
+    """Add three seeds a network: by row, a letter a depth: trains, diverges, guesses, or -."""
+    results = {"t": TRAINS, "d": DIVERGES, "g": GUESSES, "-": []}
     for row, letters in by_row.items():
         for depth, letter in zip(DEPTHS, letters, strict=True):
             add(database, at(CellKey("controls-norm", row, depth)), results[letter])
@@ -104,6 +104,14 @@ def test_where_what_is_shared_trains_alone_sharing_may_be_the_reason(database: D
     reason = verdicts(database)["table8-trains"].reason
     assert "a constant 0.25 does not (0 of 3 networks): the initial scale alone is not" in reason
     assert "does not diverge everywhere (1 of 4 networks): sharing may be the reason" in reason
+
+
+def test_a_control_that_only_guesses_is_no_reason(database: Database) -> None:
+    without_norm(database, {"DIANet": "tttd", "DIA-SE": "gggg", "SENet": "gggg"})
+    found = verdicts(database)
+    assert found["controls-norm-dia-se"].verdict is UNDECIDED
+    assert found["controls-norm-se"].verdict is found["table8-diverge"].verdict is UNDECIDED
+    assert "may be the reason" not in found["table8-trains"].reason
 
 
 def test_answers_with_the_same_consequence_are_said_together(database: Database) -> None:

@@ -15,6 +15,7 @@ from dia_repro.claims.statistics import detectable_difference
 from dia_repro.claims.verdicts import Epoch
 from dia_repro.data import known_data
 from dia_repro.experiments.names import BINS, Protocol
+from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import Spec
 from dia_repro.paper import CellKey, Kind, all_claims, all_controls, claim
 from dia_repro.results.database import Database, open_database
@@ -152,6 +153,22 @@ def test_one_side_alone_is_not_run(database: Database) -> None:
     one = verdicts(database)["table1-accuracy"]
     assert one.verdict is NOT_RUN
     assert "no two of a comparison with the same seed" in one.reason
+
+
+def test_seeds_that_are_left_out_are_no_evidence(database: Database) -> None:
+    """With seeds 0 to 2 DIANet is behind at every depth, with the others ahead."""
+    for place in cells_of(claim("table5-depth")):
+        ours = [70.0, 70.2, 70.1, 80.0, 80.2, 80.1] if place.column == "DIANet" else [75.0] * 6
+        add(database, at(place), ours)
+    few, others = (
+        {one.claim: one for one in evaluate_claims(database, Wanted(seeds=Seeds.of(seeds)))}
+        for seeds in ("0-2", "3-5")
+    )
+    assert few["table5-depth"].verdict is REFUTED
+    assert others["table5-depth"].verdict is SUPPORTED
+    assert few["table5-depth"].conditions.endswith(", seeds 0 to 2 only")
+    assert main(verdicts(database)["table5-depth"]).n == 6
+    assert "seeds" not in verdicts(database)["table5-depth"].conditions
 
 
 def test_only_seeds_of_both_are_compared(database: Database) -> None:

@@ -170,14 +170,19 @@ def outcomes(diverged: int, trained: int, guessing: int = 0) -> Outcomes:
         (outcomes(2, 0), UNDECIDED, UNDECIDED),
         (outcomes(0, 1), UNDECIDED, UNDECIDED),
         (outcomes(2, 1), UNDECIDED, UNDECIDED),
-        (outcomes(0, 0, 3), REFUTED, REFUTED),  # finite, and no better than guessing
-        (outcomes(0, 2, 1), REFUTED, UNDECIDED),
+        (outcomes(0, 0, 3), UNDECIDED, REFUTED),  # finite, and no better than guessing
+        (outcomes(0, 2, 1), UNDECIDED, UNDECIDED),
         (outcomes(0, 0), NOT_RUN, NOT_RUN),
     ],
 )
 def test_divergence_and_training(cell: Outcomes, diverges: Verdict, trains: Verdict) -> None:
     assert judge_divergences([cell], claimed=True).verdict is diverges
     assert judge_divergences([cell], claimed=False).verdict is trains
+
+
+def test_guessing_is_no_sign_against_a_divergence() -> None:
+    judged = judge_divergences([outcomes(0, 0, 3)], claimed=True)
+    assert judged.reason == "a neither diverged nor trained with 3 of 3 seeds"
 
 
 def test_a_network_without_enough_seeds_leaves_the_others_open() -> None:

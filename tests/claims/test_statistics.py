@@ -98,6 +98,8 @@ def test_without_spread_or_seeds_there_is_no_estimate() -> None:
     assert estimate([0.5, 0.5, 0.5]) is None
     assert estimate([0.5]) is None
     assert estimate([]) is None
+    for count in range(2, 6):  # whose standard deviation is 1.7e-17 by rounding
+        assert [estimate([value] * count) for value in (0.1, 0.28, 0.3)] == [None] * 3
     assert found([0.5] * 6).p == 2 / 2**6  # of which the sign-flip test needs none
 
 

@@ -125,3 +125,10 @@ def test_an_artifact_needs_its_specs_by_any_request(request_: Request) -> None:
         if spec.data.augmentation != "none"
     ]
     assert not any(is_needed(spec, TABLE5) for spec in others)
+
+
+@pytest.mark.parametrize("name", ["of-another-version", "folder:unknown", "of-a-plugin:path"])
+def test_an_experiment_on_data_that_are_unknown_here_is_not_needed(name: str) -> None:
+    spec = TABLE5.entries[0].spec(PAPER)
+    other = spec.data.model_copy(update={"dataset": name})
+    assert not is_needed(spec.model_copy(update={"data": other}), TABLE5)

@@ -21,6 +21,7 @@ from dia_repro.experiments.seeds import Seeds
         ("0-1", (0, 1), "0-1", "seeds 0 and 1"),
         ([5], (5,), "5-5", "seed 5"),
         (range(3, 7), (3, 4, 5, 6), "3-6", "seeds 3 to 6"),
+        (",".join(["3"] * 1001 + ["0"]), (0, 3), "0,3", "seeds 0 and 3"),  # repeated: no other
     ],
 )
 def test_seeds_by_number_range_and_list(
@@ -34,11 +35,12 @@ def test_seeds_by_number_range_and_list(
     assert command_line("run", options=selection) == f"dia-repro run --seeds {text}"
 
 
-TEXTS = ["", "0", "many", "9-5", "-1", "1,,2", "1-", "٣", "0-1000", "1001", "2147483648-2147483648"]
+TEXTS = ["", "0", "many", "9-5", "-1", "1,,2", "1-", "٣", "1001", "2147483648-2147483648"]
+TOO_MANY = ["0-1000", "0,0,0-1000"]  # a number that is repeated takes no other's place
 VALUES = [0, -1, True, 2.5, b"5", [], [-1], ["a"], [0, 2**31], {"a": 1}, range(10**12)]
 
 
-@pytest.mark.parametrize("value", [*TEXTS, *VALUES])
+@pytest.mark.parametrize("value", [*TEXTS, *TOO_MANY, *VALUES])
 def test_impossible_seeds_are_one_line(value: object) -> None:
     with pytest.raises(UsageError, match=r"^seeds: [^\n]*, not ") as refused:
         options_of(Selection, {"seeds": value})

@@ -179,6 +179,24 @@ def test_a_training_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(
     ]
 
 
+def test_an_evaluation_that_is_stopped_draws_the_same_again() -> None:
+    """For a unit of one's own whose forward pass draws from torch, NumPy and Python."""
+    one = trainer()
+    draw: list[tuple[float, float, float]] = []
+
+    def forward(*_: object) -> None:
+        draw.append((torch.rand(()).item(), np.random.rand(), random.random()))
+
+    def stop() -> None:
+        raise Stopped
+
+    one.model.register_forward_hook(forward)
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            one.evaluate(stop)
+    assert draw[0] == draw[1]
+
+
 def test_a_divergence_ends_at_the_first_loss_that_is_not_finite() -> None:
     one = trainer(lr=1e6, norm=False, attention=NoAttention(), milestones=())
     steps = []
