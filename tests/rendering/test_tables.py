@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
-from dia_repro.artifacts import TableValue
+from dia_repro.artifacts import TableValue, choose
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.data import known_data
 from dia_repro.experiments.names import Protocol
@@ -37,6 +37,17 @@ def database(tmp_path: Path) -> Database:
     add(database, specs["ResNet83", "DIANet"], 0, [77.5], parameters=1_111_508)
     add(database, specs["ResNet164", "DIANet"], 0, [1.0], State.DIVERGED)
     return database
+
+
+def test_others_results_stand_below_the_table_of_their_networks(tmp_path: Path) -> None:
+    empty = open_database(str(tmp_path / "empty.db"), create=True)
+    table3, table5, extraction = (
+        " ".join(make_grid(artifact.compute(empty, PAPER)).notes)
+        for artifact in choose(["table3", "table5", "controls-extraction"])
+    )
+    assert "ResNet164 CIFAR10: original 96.32, SENet 96.61, DIANet 96.50;" in table3
+    assert "PreResNet164 CIFAR10: original 96.36, DIANet 96.44." in extraction
+    assert "Elsewhere" not in table5
 
 
 @pytest.fixture
