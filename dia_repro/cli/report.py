@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 from typer import Option
 
 from dia_repro.cli import options
-from dia_repro.cli.drawing import drawing
+from dia_repro.cli.drawing import Pictures, drawing
 from dia_repro.cli.output import notice, stdout
 from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration
 from dia_repro.cli.results import Chosen, training_command
@@ -65,8 +65,7 @@ def report(
 
     Example: dia-repro report table5
     """
-    from dia_repro.artifacts import ARTIFACTS, Drawing
-    from dia_repro.artifacts.explanation import gather
+    from dia_repro.artifacts import ARTIFACTS
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.claims.evaluate import evaluate_claims
     from dia_repro.rendering.files import check_target
@@ -76,17 +75,8 @@ def report(
         check_target(html)
     chosen = Chosen(artifacts, selection, options.open_results(db), data)
     _check_replaced(chosen, tables, figures, replace_others=replace_others)
-    findings: dict[str, Findings] = {}
-    drawn: dict[str, Path] = {}
     with drawing() as pictures:
-        for artifact in chosen.artifacts:
-            found = gather(chosen.database, chosen.compute(artifact))
-            findings[artifact.name] = found
-            draw_curves(pictures, figures, found)
-            _write_table(found.value, layout, _table_of(artifact, tables, figures))
-            has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
-            if has_picture and _draw(found, chosen, figures, checkpoints):
-                drawn[artifact.name] = figures / f"{artifact.name}.png"
+        findings, drawn = _write_artifacts(pictures, chosen, layout, tables, figures, checkpoints)
         if any(table.name in findings for table in TABLES):
             values = sizes(chosen.database, chosen.wanted, selection.seeds)
             pictures.draw(figures / SIZES, draw_sizes, values)
@@ -97,6 +87,31 @@ def report(
         beside = pictures.write()
     if not no_html:
         write_page(html, chosen, findings, claims, drawn, beside)
+
+
+def _write_artifacts(
+    pictures: Pictures,
+    chosen: Chosen,
+    layout: Layout,
+    tables: Path,
+    figures: Path,
+    checkpoints: str | None,
+) -> tuple[dict[str, Findings], dict[str, Path]]:
+    """Write tables and figures; return by artifact what was found, and the figures' PNG files."""
+    from dia_repro.artifacts import Drawing
+    from dia_repro.artifacts.explanation import gather
+
+    findings: dict[str, Findings] = {}
+    drawn: dict[str, Path] = {}
+    for artifact in chosen.artifacts:
+        found = gather(chosen.database, chosen.compute(artifact))
+        findings[artifact.name] = found
+        draw_curves(pictures, figures, found)
+        _write_table(found.value, layout, _table_of(artifact, tables, figures))
+        has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
+        if has_picture and _draw(found, chosen, figures, checkpoints):
+            drawn[artifact.name] = figures / f"{artifact.name}.png"
+    return findings, drawn
 
 
 def _table_of(artifact: TableArtifact, tables: Path, figures: Path) -> Path:
