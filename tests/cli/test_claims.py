@@ -14,6 +14,7 @@ from rich.console import Console
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import (
+    AGAINST_MARGIN,
     RECORD_FIELDS,
     ClaimVerdict,
     Epoch,
@@ -22,7 +23,7 @@ from dia_repro.claims.verdicts import (
     verdict_records,
 )
 from dia_repro.paper import all_claims
-from dia_repro.rendering.claims import claims_table, describe_evidence
+from dia_repro.rendering.claims import claims_table, describe_evidence, explained
 from dia_repro.results.database import open_database
 from tests.claims.results import DEMO, as_printed
 from tests.helpers import cli, one_line
@@ -149,6 +150,22 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
         ),
         (Evidence("a", 100.0, "% diverged", 1, in_favour=True), "a\n100 % diverged, n=1"),
         (
+            Evidence("a", 0.2, "points", 3, in_favour=True, low=0.004, high=0.3, p=0.0499),
+            "a\n+0.20 [+0.004, +0.30] points, n=3, p=0.0499",
+        ),
+        (
+            Evidence("a", -0.2, "points", 3, in_favour=True, low=-0.3, high=-0.0012, p=0.04996),
+            "a\n−0.20 [−0.30, −0.001] points, n=3, p=0.04996",
+        ),
+        (
+            Evidence("a", 1.0, "points", 3, in_favour=True, low=-0.001, high=2.0, p=0.0503),
+            "a\n+1.00 [0.00, +2.00] points, n=3, p=0.0503",
+        ),
+        (
+            Evidence("a", 1.0, "points", 3, in_favour=True, p=0.05),
+            "a\n+1.00 points, n=3, p=0.05",
+        ),
+        (
             Evidence(
                 "a − b", 0.1, "points", 25, in_favour=True, low=0.1, high=0.1, p=1e-5, note="so"
             ),
@@ -168,6 +185,22 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
     ],
 )
 def test_evidence_in_words(evidence: Evidence, text: str) -> None:
+    assert describe_evidence(undecided(evidence)) == text
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        ("", "r 6 seeds would find a difference of 1.50 points (80 % power)."),
+        (AGAINST_MARGIN, "r 6 seeds would find a distance of 1.50 points from the margin"),
+    ],
+)
+def test_what_so_many_seeds_can_find_in_words(note: str, words: str) -> None:
+    one = Evidence("a − b", 0.1, "points", 6, in_favour=True, detectable=1.5, note=note)
+    assert explained(undecided(one)).startswith(words)
+
+
+def undecided(evidence: Evidence) -> dict[str, object]:
     verdict = ClaimVerdict(
         claim="c",
         artifact="table1",
@@ -183,4 +216,4 @@ def test_evidence_in_words(evidence: Evidence, text: str) -> None:
         papers_own=True,
     )
     (record,) = verdict_records([verdict])
-    assert describe_evidence(record) == text
+    return record
