@@ -10,6 +10,7 @@ from typing import Literal
 
 from dia_repro.artifacts import Cell, TableValue
 from dia_repro.experiments.protocols import Request
+from dia_repro.results.queries import Differences
 
 MISSING = "–"
 MENTIONED = 3
@@ -239,13 +240,13 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )
-    notes += _mixed(value)
+    notes += differences_in_words(value.mixed)
     return tuple(notes)
 
 
-def _mixed(value: TableValue) -> Iterator[str]:
-    """Yield a sentence on what a table's runs differ in besides network and seed."""
-    parts = [("Runs of one cell", value.mixed.within), ("Cells", value.mixed.between)]
+def differences_in_words(mixed: Differences) -> Iterator[str]:
+    """Yield a sentence on what runs differ in besides network and seed, if they do."""
+    parts = [("Runs of one cell", mixed.within), ("Cells", mixed.between)]
     said = [f"{what} differ in {_listed(values)}" for what, values in parts if values]
     if said:
         yield f"{'; '.join(said)}: 'explain' says which."

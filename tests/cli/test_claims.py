@@ -25,18 +25,24 @@ from dia_repro.claims.verdicts import (
 from dia_repro.paper import all_claims
 from dia_repro.rendering.claims import claims_table, describe_evidence, explained
 from dia_repro.results.database import open_database
-from tests.claims.results import DEMO, as_printed
+from dia_repro.results.schema import ProvenanceRow
+from tests.claims.results import DEMO, MOMENT, as_printed
 from tests.helpers import cli, one_line
+from tests.results.rows import PROVENANCE
 
 NUMBER = r"[+−]\d+\.\d\d"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten seeds of Table 5's networks and one of Table 8's, all of the demo."""
+    """Ten seeds of Table 5's networks and one of Table 8's, all of the demo, of two versions."""
     database = open_database(str(tmp_path / "runs.db"), create=True)
     as_printed(database, ["table5-depth"], 10, request=DEMO)
     as_printed(database, ["table8-diverge", "table8-trains"], 4, request=DEMO)
+    with database.writing() as session:
+        for run, version in enumerate(("2.11", "2.12"), start=1):
+            attempt = {**PROVENANCE, "torch": version, "started_at": MOMENT, "ended_at": MOMENT}
+            session.add(ProvenanceRow(run_id=run, **attempt))
     database.close()
     return tmp_path
 
@@ -61,6 +67,7 @@ def test_the_table_fits_100_columns_and_has_every_claim_with_its_evidence(folder
     assert "(the one of 4 that" in depth
     words = " ".join(done.stderr.split())
     assert "do not rest on the paper's data and schedule (demo protocol)" in words
+    assert words.endswith("Runs of one cell differ in torch (2.11, 2.12): 'explain' says which.")
 
 
 @pytest.mark.parametrize("width", [80, 60])
