@@ -1,4 +1,7 @@
-"""Files that are whole or not there: written under another name, flushed to the disk, renamed."""
+"""Files that are whole or not there: written under another name, flushed to the disk, renamed.
+
+What is written over days has a name that others know, who may put a link there: see `open_own`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ PARTIAL = ".partial"  # how the name of a file ends that is being written
 
 
 class NoFileError(OSError):
-    """Something else than a file has the name, such as a folder or a device."""
+    """Something else than a file has the name, such as a folder, a device or a link."""
 
 
 @contextmanager
@@ -60,6 +63,35 @@ def write_file(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def open_own(path: Path, mode: str) -> IO[bytes]:
+    """Open a file that this program keeps under a name that others know.
+
+    Args:
+        mode: as of `open`, without "w", which would empty a file before it is looked at.
+
+    Raises:
+        NoFileError: it is a link, has another name too, or is no file: others have put it there.
+        OSError: it cannot be opened.
+    """
+    file: IO[bytes] = open(path, mode, opener=_open_own)  # noqa: SIM115
+    return file
+
+
+def _open_own(path: str, flags: int) -> int:
+    try:  # a pipe is not waited for
+        number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NoFileError(errno.EEXIST, "it is a link", path) from error
+    status = os.fstat(number)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+        return number
+    os.close(number)
+    what = "has another name too" if stat.S_ISREG(status.st_mode) else "is a device or pipe"
+    raise NoFileError(errno.EEXIST, f"it {what}", path)
+
+
 def target_of(path: Path) -> Path:
     """Return the file that a user names, which is another one if the name is a link.
 
@@ -89,9 +121,11 @@ def publish(partial: Path, path: Path) -> None:
     """Give a file or folder whose bytes are on the disk its name, which then is there as well.
 
     Raises:
-        NoFileError: something has that name that is no file.
+        NoFileError: something has that name that is no file, or what is to get it is a link.
         OSError: it cannot be renamed.
     """
+    if partial.is_symlink():
+        raise NoFileError(errno.EEXIST, "it is a link", str(partial))
     _check_kind(path)  # of a device, root would take the place
     partial.replace(path)
     number = os.open(path.parent, os.O_RDONLY)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dia_repro.atomic import NoFileError, publish, write_file
+from dia_repro.atomic import NoFileError, open_own, publish, write_file
 from dia_repro.rendering.files import TargetError, write_bytes
 
 
@@ -23,6 +24,27 @@ def test_what_is_no_file_is_not_replaced(make: object, tmp_path: Path) -> None:
         publish(new, target)
     assert target.lstat() == before
     assert sorted(tmp_path.iterdir()) == [new, target]
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link, lambda _, path: os.mkfifo(path)])
+def test_what_others_have_put_there_is_not_written_to(
+    make: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    other, name = tmp_path / "other", tmp_path / "name"
+    other.write_bytes(b"other")
+    make(other, name)
+    with pytest.raises(NoFileError):
+        open_own(name, "rb+").close()
+    assert other.read_bytes() == b"other"
+
+
+def test_links_to_no_file_make_none(tmp_path: Path) -> None:
+    (tmp_path / "name").symlink_to("other")
+    with pytest.raises(NoFileError):
+        open_own(tmp_path / "name", "ab").close()
+    with pytest.raises(NoFileError, match="it is a link"):
+        publish(tmp_path / "name", tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
 
 
 @pytest.mark.parametrize("there", [True, False])

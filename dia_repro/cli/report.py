@@ -16,6 +16,7 @@ from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration
 from dia_repro.cli.results import Chosen, training_command
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
+from dia_repro.rendering.layout import Layout
 
 if TYPE_CHECKING:
     from dia_repro.artifacts import TableValue
@@ -34,6 +35,7 @@ BESIDE = {
 @options.with_options
 def report(
     selection: options.Selection,
+    layout: Layout,
     artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
@@ -54,6 +56,7 @@ def report(
     Beside the paper's figures: learning curves of each artifact's runs, Table 8's training loss
     until it diverges, and accuracy against parameters (Tables 3 to 5).
 
+    --columns, --metrics and --trained choose what Markdown and LaTeX show; CSV has everything.
     All of it, with the runs behind each cell and their learning curves, is in report.html, too.
 
     Example: dia-repro report table5
@@ -75,7 +78,7 @@ def report(
             found = gather(chosen.database, chosen.compute(artifact))
             findings[artifact.name] = found
             draw_curves(pictures, figures, found)
-            _write_table(found.value, figures if artifact.is_figure else tables)
+            _write_table(found.value, layout, figures if artifact.is_figure else tables)
             has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
             if has_picture and _draw(found, chosen, figures, checkpoints):
                 drawn[artifact.name] = figures / f"{artifact.name}.png"
@@ -91,7 +94,7 @@ def report(
         write_page(html, chosen, findings, claims, drawn, beside)
 
 
-def _write_table(value: TableValue, folder: Path) -> None:
+def _write_table(value: TableValue, layout: Layout, folder: Path) -> None:
     """Print a table, and write it in every kind of file."""
     from dia_repro.rendering.cells import CELL_FIELDS, cell_records
     from dia_repro.rendering.files import write_text
@@ -99,7 +102,7 @@ def _write_table(value: TableValue, folder: Path) -> None:
     from dia_repro.rendering.records import to_csv
     from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 
-    artifact, grid = value.artifact, make_grid(value)
+    artifact, grid = value.artifact, make_grid(value, layout)
     stdout().print(to_terminal(grid))
     name = f"{artifact.name}-networks" if artifact.is_figure else artifact.name
     files = {

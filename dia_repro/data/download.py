@@ -20,13 +20,14 @@ from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from dia_repro.atomic import flush_file, publish
+from dia_repro.atomic import NoFileError, flush_file, open_own, publish
 from dia_repro.data.registry import OnProgress
 
 SILENCE_SECONDS = 30.0  # after which a host is given up
 CHUNK = 1 << 20
 # What an archive may unpack to: CIFAR's 186 MB, and room.
 MOST_BYTES = 512 * CHUNK
+MOST_SENT = 256 * CHUNK  # of an archive: CIFAR's 170 MB, and room
 NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)
 ARCHIVE_ERRORS = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, OverflowError)
 
@@ -55,8 +56,8 @@ def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = 
         on_progress: called with bytes that are here and bytes in all (0 if nobody knows).
 
     Raises:
-        DownloadError: the host cannot be reached, broke off, or sent something else, or another
-            process downloads the same file.
+        DownloadError: the host cannot be reached, broke off, or sent something else or too much,
+            another process downloads the same file, or a link has the name of its part.
     """
     part = target.with_name(f"{target.name}.part")
     try:
@@ -65,6 +66,8 @@ def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = 
             flush_file(file)
             _check(part, md5)
             publish(part, target)
+    except NoFileError as error:
+        raise DownloadError(f"{error.filename}: {error.strerror}: delete it") from error
     except NETWORK_ERRORS as error:
         raise DownloadError(str(error) or type(error).__name__) from error
 
@@ -76,7 +79,7 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
     Raises:
         DownloadError: another process has it.
     """
-    with part.open("ab") as file:
+    with open_own(part, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -115,6 +118,9 @@ def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
         length = int(answer.headers.get("Content-Length") or 0)
         total = held + length if length else 0
         while chunk := answer.read(CHUNK):
+            if held + len(chunk) > MOST_SENT:
+                part.truncate(0)
+                raise DownloadError(f"the host sends more than {MOST_SENT / 1e6:,.0f} MB")
             part.write(chunk)
             held += len(chunk)
             if on_progress is not None:

@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from dia_repro.atomic import flush_file, publish, write_file
+from dia_repro.atomic import NoFileError, flush_file, open_own, publish, write_file
 from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.decoding import reduced
 from dia_repro.data.image_folder import Files
@@ -44,7 +44,7 @@ from dia_repro.data.sources.packed import (
     row_type,
 )
 
-JOB, LOCK = "job.json", "lock"
+JOB = "job.json"
 FOLDER = "packed"  # inside the folder of downloaded data sets
 BLOCK = 1024  # images that are on the disk before the index says so
 ORDINARY = ("RGB", "L")  # modes of a JPEG file that every decoder reads alike
@@ -112,25 +112,37 @@ def pack(job: Job, on_progress: OnProgress | None = None) -> tuple[Pack, bool]:
     if job.target.exists():
         return _found(job), True
     partial = job.target.with_name(f"{job.target.name}.partial")
-    with _writing(partial):
-        partial.mkdir(parents=True, exist_ok=True)
-        with _alone(job, partial):
-            _write(job, partial, on_progress)
-            for name in (JOB, LOCK):
-                (partial / name).unlink(missing_ok=True)
-            publish(partial, job.target)
+    with _writing(partial), _alone(job, partial):
+        if job.target.exists():  # another process has made it meanwhile
+            return _found(job), True
+        partial.mkdir(exist_ok=True)
+        if partial.is_symlink():  # others may have put it there, to have other files written
+            raise NoFileError(errno.EEXIST, "it is a link", str(partial))
+        _write(job, partial, on_progress)
+        (partial / JOB).unlink(missing_ok=True)
+        publish(partial, job.target)
     return open_pack(job.target), False
+
+
+def lock_of(partial: Path) -> Path:
+    """Return the lock of a pack that is being written: beside its folder, which gets another name.
+
+    With the lock inside, another process could take it before the folder has that name.
+    """
+    return partial.with_name(f"{partial.name}.lock")
 
 
 @contextmanager
 def _alone(job: Job, partial: Path) -> Iterator[None]:
-    lock = FileLock(partial / LOCK)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_of(partial))
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise DataError(f"{job.target} is being packed by another process") from None
     try:
         yield
+        lock_of(partial).unlink(missing_ok=True)
     finally:
         lock.release()
 
@@ -152,7 +164,8 @@ def _writing(partial: Path) -> Iterator[None]:
             reason = f"no space left; {CONTINUES}"
         else:
             reason = error.strerror or str(error)
-        raise DataError(f"cannot write {partial}: {reason}") from error
+        place = error.filename if isinstance(error, NoFileError) else partial
+        raise DataError(f"cannot write {place}: {reason}") from error
 
 
 def _write(job: Job, partial: Path, on_progress: OnProgress | None) -> None:
@@ -211,7 +224,8 @@ def _forget_another(job: Job, partial: Path) -> None:
     """Remove what an interrupted job left that would have made another pack."""
     facts = json.dumps([FORMAT, job.manifest(1, "").content_hash]).encode()
     try:
-        same = (partial / JOB).read_bytes() == facts
+        with open_own(partial / JOB, "rb") as file:
+            same = file.read() == facts
     except FileNotFoundError:
         same = False
     if not same:
@@ -223,9 +237,9 @@ def _forget_another(job: Job, partial: Path) -> None:
 @contextmanager
 def open_both(partial: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Open images and index, to be continued."""
-    for name in (IMAGES, INDEX):
-        (partial / name).touch()
-    with (partial / IMAGES).open("rb+") as images, (partial / INDEX).open("rb+") as index:
+    with open_own(partial / IMAGES, "ab+") as images, open_own(partial / INDEX, "ab+") as index:
+        for file in (images, index):
+            file.seek(0)
         yield images, index
 
 

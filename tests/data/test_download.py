@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from torchvision import datasets
 
+from dia_repro.atomic import open_own
 from dia_repro.data import DataError, download
 from dia_repro.data.sources.cifar import fetch_cifar, load_cifar, loader_of
 from tests.fuzz.commands import Outcome, files_in, run_command
@@ -270,6 +271,29 @@ def test_a_part_of_something_else_is_thrown_away(
     assert {path.name for path in files_in(root)} == {"train", "test", "meta", ARCHIVE}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_place_of_a_part_is_refused(offer: Offer, root: Path, there: bool) -> None:
+    root.mkdir()
+    other = root.parent / "other"
+    if there:
+        other.write_bytes(b"other")
+    (root / f"{ARCHIVE}.part").symlink_to(other)
+    assert f"{ARCHIVE}.part: it is a link: delete it" in refusal(root)
+    assert not there or other.read_bytes() == b"other"
+    assert other.exists() is there
+
+
+def test_more_than_an_archive_is_not_received(
+    host: Host, offer: Offer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MOST_SENT", len(host.content) - 1)
+    monkeypatch.setattr(download, "CHUNK", 1000)
+    assert "the host sends more than" in refusal(root)
+    assert files_in(root) == {}
+    monkeypatch.setattr(download, "MOST_SENT", len(host.content))
+    assert fetched(root).code == 0
+
+
 def test_ctrl_c_keeps_what_has_come(
     host: Host, offer: Offer, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,15 +369,14 @@ def test_part_that_another_process_has_finished_is_not_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part, target = tmp_path / "x.part", tmp_path / "x"
-    opened = Path.open
 
-    def finished(path: Path, *mode: Any) -> Any:
-        file = opened(path, *mode)
+    def finished(path: Path, mode: str) -> Any:
+        file = open_own(path, mode)
         part.replace(target)  # after it was opened, before it was locked
         return file
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", finished)
+        patch.setattr("dia_repro.data.download.open_own", finished)
         with pytest.raises(download.DownloadError, match="has just ended"):
             download.download("http://127.0.0.1:9/x", target, "0" * 32)
     assert target.read_bytes() == b""

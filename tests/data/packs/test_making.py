@@ -19,6 +19,7 @@ from filelock import FileLock
 from PIL import ExifTags, Image
 
 from benchmarks.photographs import photograph
+from dia_repro import atomic
 from dia_repro.data import DataError, known_data, load, packing
 from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.image_folder import scan
@@ -184,13 +185,50 @@ def test_a_full_disk_is_said_and_nothing_half_is_left(images: Path) -> None:
     assert not pack(wanted)[1]
 
 
+def test_a_pack_is_locked_until_it_has_its_name(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, refused = job(images), list[DataError]()
+
+    def another(partial: Path, target: Path) -> None:
+        if target == wanted.target:
+            with pytest.raises(DataError, match="by another process") as caught:
+                pack(wanted)
+            refused.append(caught.value)
+        atomic.publish(partial, target)
+
+    monkeypatch.setattr("dia_repro.data.packing.publish", another)
+    assert not pack(wanted)[1]
+    assert len(refused) == 1
+    assert {*files(wanted.target)} == {MANIFEST, IMAGES, INDEX}
+    assert not list(images.parent.glob("pack.*")), "no lock is left"
+
+
 def test_two_processes_do_not_write_one_pack(images: Path) -> None:
     wanted = job(images)
     partial = wanted.target.with_name("pack.partial")
-    partial.mkdir()
-    with FileLock(partial / "lock"), pytest.raises(DataError, match="by another process"):
+    with FileLock(packing.lock_of(partial)), pytest.raises(DataError, match="by another process"):
         pack(wanted)
     assert not pack(wanted)[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["pack.partial", "pack.partial.lock", f"pack.partial/{IMAGES}", f"pack.partial/{INDEX}"]
+)
+def test_links_of_others_are_not_followed(images: Path, name: str, tmp_path: Path) -> None:
+    wanted, other = job(images), tmp_path / "other"
+    if name == "pack.partial":
+        other.mkdir()
+    else:
+        other.write_bytes(b"other")
+    if name.startswith("pack.partial/"):
+        interrupted(wanted)
+        (images.parent / name).unlink()
+    (images.parent / name).symlink_to(other)
+    with pytest.raises(DataError, match=r"is a link|symbolic links"):
+        pack(wanted)
+    assert not wanted.target.exists()
+    assert not list(other.iterdir()) if other.is_dir() else other.read_bytes() == b"other"
 
 
 def test_a_disk_that_is_too_small_is_said_before_it_is_full(
