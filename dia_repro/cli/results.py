@@ -196,6 +196,8 @@ def claims(
     from dia_repro.claims.verdicts import RECORD_FIELDS, verdict_records
     from dia_repro.execution.requests import names_of_claims
     from dia_repro.rendering.claims import claims_table
+    from dia_repro.rendering.grid import differences_in_words
+    from dia_repro.results.queries import mixed_environments
 
     chosen = Chosen(artifacts, selection, options.open_results(db), data)
     about = names_of_claims(chosen.artifacts, selection.only)
@@ -204,6 +206,10 @@ def claims(
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
     _sum_up(verdicts, artifacts or ["all"], selection)
+    specs = (spec for one in chosen.artifacts for spec in one.specs(chosen.request(one)).values())
+    mixed = mixed_environments(chosen.database, (spec.spec_id for spec in specs))
+    for sentence in differences_in_words(mixed):
+        notice(sentence)
 
 
 def _sum_up(

@@ -12,6 +12,7 @@ from dia_repro.artifacts import Cell, TableValue
 from dia_repro.experiments.protocols import Request
 from dia_repro.paper.independent import SOURCE, independent_row
 from dia_repro.rendering.layout import WHOLE, Columns, Layout, NothingShownError
+from dia_repro.results.queries import Differences
 
 MISSING = "–"
 MENTIONED = 3
@@ -253,7 +254,7 @@ def _notes(value: TableValue, layout: Layout) -> tuple[str, ...]:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )
-    notes += [*_elsewhere(value), *_mixed(value)]
+    notes += [*_elsewhere(value), *differences_in_words(value.mixed)]
     return tuple(notes)
 
 
@@ -269,9 +270,9 @@ def _elsewhere(value: TableValue) -> Iterator[str]:
         yield f"Elsewhere, not mixed with ours ({SOURCE}; top-1 in %): {'; '.join(said)}."
 
 
-def _mixed(value: TableValue) -> Iterator[str]:
-    """Yield a sentence on what a table's runs differ in besides network and seed."""
-    parts = [("Runs of one cell", value.mixed.within), ("Cells", value.mixed.between)]
+def differences_in_words(mixed: Differences) -> Iterator[str]:
+    """Yield a sentence on what runs differ in besides network and seed, if they do."""
+    parts = [("Runs of one cell", mixed.within), ("Cells", mixed.between)]
     said = [f"{what} differ in {_listed(values)}" for what, values in parts if values]
     if said:
         yield f"{'; '.join(said)}: 'explain' says which."
