@@ -74,12 +74,13 @@ class UnitCost:
 
 
 def parameter_counts(artifacts: Iterable[TableArtifact]) -> list[ParameterCount]:
-    """Return the count of every #P cell of the artifacts, in the paper's order."""
+    """Return the count of every #P cell that the artifacts show, in the paper's order."""
     cells = [
         (entry, printed)
         for artifact in artifacts
         for entry in artifact.entries
-        if (printed := artifact.paper.find(entry.row, entry.column, "params")) is not None
+        if entry.shown
+        and (printed := artifact.paper.find(entry.row, entry.column, "params")) is not None
     ]
     return [_count(entry, printed) for entry, printed in cells]
 

@@ -25,7 +25,7 @@ from statistics import fmean
 from typing import Any
 
 from dia_repro.claims.statistics import LEVEL, Estimate, Method, estimate, holm, with_test_images
-from dia_repro.claims.verdicts import Evidence, Verdict
+from dia_repro.claims.verdicts import AGAINST_MARGIN, Evidence, Verdict
 from dia_repro.results.queries import RunSummary
 
 NO_RESULT = "no run of its networks has a result"
@@ -147,7 +147,7 @@ def _equal(row: Row, margin: float) -> _Measured:
         return _Measured(row)
     effect = fmean(row.values)
     if len(row.values) > 1:
-        row = replace(row, note="; ".join(filter(None, (row.note, "p against the margin"))))
+        row = replace(row, note="; ".join(filter(None, (row.note, AGAINST_MARGIN))))
     below, above = (estimate(row.values, bound, row.step) for bound in (-margin, margin))
     if abs(effect) >= margin:
         return _measured(row, False, above if effect > 0 else below, spoilt=any(row.lost))

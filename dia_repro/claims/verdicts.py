@@ -9,6 +9,8 @@ from typing import Any
 
 from dia_repro.paper import CONTROLS_QUESTION, OWN_CLAIM
 
+AGAINST_MARGIN = "p against the margin"  # note where two networks are to be about equal
+
 
 class Verdict(StrEnum):
     """What results say of a claim; see `claims.rules` for the rules."""
@@ -45,7 +47,8 @@ class Evidence:
         p_corrected: after Holm across the claim's comparisons, which counts where the effect is
             on the other side; None where there is nothing to correct.
         test: the test behind interval and p; "" without one.
-        detectable: the smallest effect that as many seeds find with 80 % power, in its unit.
+        detectable: the smallest effect that as many seeds find with 80 % power, in its unit; where
+            p is against a margin, the smallest distance from it.
         runs: numbers of the runs behind it, in this database.
         uids: the same runs, by the names that they keep across databases.
         note: what else must be known, "" if nothing.

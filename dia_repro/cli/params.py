@@ -57,10 +57,9 @@ def params(
 
     chosen = choose(artifacts or ["all"], selection.attention)
     from dia_repro.analysis.parameters import parameter_counts, unit_costs
-    from dia_repro.execution.requests import is_named, narrowed
+    from dia_repro.execution.requests import narrowed
 
-    chosen, only = narrowed(chosen, selection.only), selection.only
-    counts = [one for one in parameter_counts(chosen) if is_named(f"{one.column} {one.row}", only)]
+    counts = parameter_counts(narrowed(chosen, selection.only))
     networks = [asdict(count) for count in counts]
     units = [asdict(cost) for cost in unit_costs()]
     if format_ is options.Format.CSV:

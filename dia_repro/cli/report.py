@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 from typer import Option
 
 from dia_repro.cli import options
-from dia_repro.cli.drawing import drawing
+from dia_repro.cli.drawing import Pictures, drawing
 from dia_repro.cli.output import notice, stdout
 from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration
 from dia_repro.cli.results import Chosen, training_command
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
+from dia_repro.rendering.layout import Layout
 
 if TYPE_CHECKING:
-    from dia_repro.artifacts import TableValue
+    from dia_repro.artifacts import TableArtifact, TableValue
     from dia_repro.artifacts.explanation import Findings
     from dia_repro.artifacts.selection import Wanted
     from dia_repro.claims.verdicts import ClaimVerdict
@@ -34,6 +35,7 @@ BESIDE = {
 @options.with_options
 def report(
     selection: options.Selection,
+    layout: Layout,
     artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
@@ -48,18 +50,22 @@ def report(
         "report.html"
     ),
     no_html: Annotated[bool, Option("--no-html", help="Write no such page.")] = False,
+    replace_others: Annotated[
+        bool,
+        Option("--replace", help="Replace tables of another protocol, data set or schedule."),
+    ] = False,
 ) -> None:
     """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
 
     Beside the paper's figures: learning curves of each artifact's runs, Table 8's training loss
     until it diverges, and accuracy against parameters (Tables 3 to 5).
 
+    --columns, --metrics and --trained choose what Markdown and LaTeX show; CSV has everything.
     All of it, with the runs behind each cell and their learning curves, is in report.html, too.
 
     Example: dia-repro report table5
     """
-    from dia_repro.artifacts import ARTIFACTS, Drawing
-    from dia_repro.artifacts.explanation import gather
+    from dia_repro.artifacts import ARTIFACTS
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.claims.evaluate import evaluate_claims
     from dia_repro.rendering.files import check_target
@@ -68,17 +74,9 @@ def report(
     if not no_html:
         check_target(html)
     chosen = Chosen(artifacts, selection, options.open_results(db), data)
-    findings: dict[str, Findings] = {}
-    drawn: dict[str, Path] = {}
+    _check_replaced(chosen, tables, figures, replace_others=replace_others)
     with drawing() as pictures:
-        for artifact in chosen.artifacts:
-            found = gather(chosen.database, chosen.compute(artifact))
-            findings[artifact.name] = found
-            draw_curves(pictures, figures, found)
-            _write_table(found.value, figures if artifact.is_figure else tables)
-            has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
-            if has_picture and _draw(found, chosen, figures, checkpoints):
-                drawn[artifact.name] = figures / f"{artifact.name}.png"
+        findings, drawn = _write_artifacts(pictures, chosen, layout, tables, figures, checkpoints)
         if any(table.name in findings for table in TABLES):
             values = sizes(chosen.database, chosen.wanted, selection.seeds)
             pictures.draw(figures / SIZES, draw_sizes, values)
@@ -91,7 +89,59 @@ def report(
         write_page(html, chosen, findings, claims, drawn, beside)
 
 
-def _write_table(value: TableValue, folder: Path) -> None:
+def _write_artifacts(
+    pictures: Pictures,
+    chosen: Chosen,
+    layout: Layout,
+    tables: Path,
+    figures: Path,
+    checkpoints: str | None,
+) -> tuple[dict[str, Findings], dict[str, Path]]:
+    """Write tables and figures; return by artifact what was found, and the figures' PNG files."""
+    from dia_repro.artifacts import Drawing
+    from dia_repro.artifacts.explanation import gather
+
+    findings: dict[str, Findings] = {}
+    drawn: dict[str, Path] = {}
+    for artifact in chosen.artifacts:
+        found = gather(chosen.database, chosen.compute(artifact))
+        findings[artifact.name] = found
+        draw_curves(pictures, figures, found)
+        _write_table(found.value, layout, _table_of(artifact, tables, figures))
+        has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
+        if has_picture and _draw(found, chosen, figures, checkpoints):
+            drawn[artifact.name] = figures / f"{artifact.name}.png"
+    return findings, drawn
+
+
+def _table_of(artifact: TableArtifact, tables: Path, figures: Path) -> Path:
+    """Return where an artifact's table is written, without the suffix."""
+    if artifact.is_figure:
+        return figures / f"{artifact.name}-networks"
+    return tables / artifact.name
+
+
+def _check_replaced(chosen: Chosen, tables: Path, figures: Path, *, replace_others: bool) -> None:
+    """Refuse to write over tables of other experiments, or say that they are replaced."""
+    from dia_repro.rendering.replacing import ReplacedError, is_another
+
+    found = []
+    for artifact in chosen.artifacts:
+        request = artifact.as_usual(chosen.request(artifact))
+        path = _table_of(artifact, tables, figures).with_suffix(".csv")
+        if is_another(path, artifact.specs(request)):
+            found.append(str(path))
+    what = "of another protocol, data set, schedule or precision"
+    if found and not replace_others:
+        raise ReplacedError(
+            f"{', '.join(found)}: results {what} are there. Name other folders with --tables and "
+            "--figures, or add --replace"
+        )
+    if found:
+        notice(f"Replaced, {what}: {', '.join(found)}")
+
+
+def _write_table(value: TableValue, layout: Layout, target: Path) -> None:
     """Print a table, and write it in every kind of file."""
     from dia_repro.rendering.cells import CELL_FIELDS, cell_records
     from dia_repro.rendering.files import write_text
@@ -99,17 +149,16 @@ def _write_table(value: TableValue, folder: Path) -> None:
     from dia_repro.rendering.records import to_csv
     from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 
-    artifact, grid = value.artifact, make_grid(value)
+    grid = make_grid(value, layout)
     stdout().print(to_terminal(grid))
-    name = f"{artifact.name}-networks" if artifact.is_figure else artifact.name
     files = {
         "csv": to_csv(CELL_FIELDS, cell_records(value)),
         "md": to_markdown(grid),
         "tex": to_latex(grid),
     }
     for suffix, text in files.items():
-        write_text(folder / f"{name}.{suffix}", text)
-    notice(f"Written: {folder / name}.{{csv,md,tex}}")
+        write_text(target.with_suffix(f".{suffix}"), text)
+    notice(f"Written: {target}.{{csv,md,tex}}")
 
 
 def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | None) -> bool:

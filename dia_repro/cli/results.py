@@ -17,6 +17,7 @@ from dia_repro.cli.progress import Terminal
 from dia_repro.errors import UsageError
 from dia_repro.execution.options import command_line
 from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.rendering.layout import Layout
 
 if TYPE_CHECKING:
     from dia_repro.artifacts import TableArtifact, TableValue
@@ -82,11 +83,14 @@ class Chosen:
 def show(
     artifacts: options.Artifacts,
     selection: options.Selection,
+    layout: Layout,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
     """Print a table: the paper's figures, and ours from the runs in the database.
+
+    --columns, --metrics and --trained are for people: csv and json have everything.
 
     Example: dia-repro show table5 --format csv
     """
@@ -97,7 +101,7 @@ def show(
     chosen = Chosen(artifacts, selection, options.open_results(db), data)
     for artifact in chosen.artifacts:
         value = chosen.compute(artifact)
-        emit(format_, CELL_FIELDS, cell_records(value), to_terminal(make_grid(value)))
+        emit(format_, CELL_FIELDS, cell_records(value), to_terminal(make_grid(value, layout)))
 
 
 @options.with_options
@@ -192,6 +196,8 @@ def claims(
     from dia_repro.claims.verdicts import RECORD_FIELDS, verdict_records
     from dia_repro.execution.requests import names_of_claims
     from dia_repro.rendering.claims import claims_table
+    from dia_repro.rendering.grid import differences_in_words
+    from dia_repro.results.queries import mixed_environments
 
     chosen = Chosen(artifacts, selection, options.open_results(db), data)
     about = names_of_claims(chosen.artifacts, selection.only)
@@ -200,6 +206,10 @@ def claims(
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
     _sum_up(verdicts, artifacts or ["all"], selection)
+    specs = (spec for one in chosen.artifacts for spec in one.specs(chosen.request(one)).values())
+    mixed = mixed_environments(chosen.database, (spec.spec_id for spec in specs))
+    for sentence in differences_in_words(mixed):
+        notice(sentence)
 
 
 def _sum_up(

@@ -120,17 +120,37 @@ def chosen_entries(
     """Return the networks of artifacts, each with the artifact's name, in their order.
 
     Args:
-        only: leave out networks whose names lack the words of all of these.
+        only: leave out networks whose names lack the words of all of these. A name that is given
+            whole is meant alone in its artifact, even if others have its words, too.
 
     Raises:
         NoSuchNetworkError: one of them fits none.
     """
-    entries = [(artifact.name, entry) for artifact in artifacts for entry in artifact.entries]
+    asked = list(artifacts)
     for words in only:
-        if not any(is_named(entry.label, [words]) for _, entry in entries):
-            labels = ", ".join(dict.fromkeys(repr(entry.label) for _, entry in entries))
-            raise NoSuchNetworkError(f"no network is called {words!r}: there are {labels}")
-    return [(name, entry) for name, entry in entries if is_named(entry.label, only)]
+        if not any(_meant(artifact, [words]) for artifact in asked):
+            labels = (repr(entry.label) for artifact in asked for entry in artifact.entries)
+            known = ", ".join(dict.fromkeys(labels))
+            raise NoSuchNetworkError(f"no network is called {words!r}: there are {known}")
+    found = ((artifact, _meant(artifact, only)) for artifact in asked)
+    return [
+        (artifact.name, entry)
+        for artifact, meant in found
+        for entry in artifact.entries
+        if entry.label in meant
+    ]
+
+
+def _meant(artifact: TableArtifact, only: Sequence[str]) -> set[str]:
+    """Return the names of the networks that are meant in an artifact."""
+    labels = {entry.label for entry in artifact.entries}
+    if not only:
+        return labels
+    meant: set[str] = set()
+    for words in only:
+        whole = {label for label in labels if _words(label) == _words(words)}
+        meant |= whole or {label for label in labels if is_named(label, [words])}
+    return meant
 
 
 def narrowed(artifacts: Sequence[TableArtifact], only: Sequence[str]) -> list[TableArtifact]:
@@ -143,12 +163,14 @@ def narrowed(artifacts: Sequence[TableArtifact], only: Sequence[str]) -> list[Ta
     """
     if not only:
         return list(artifacts)
-    named = {name for name, _ in chosen_entries(artifacts, only)}
+    named: dict[str, set[str]] = {}
+    for name, entry in chosen_entries(artifacts, only):
+        named.setdefault(name, set()).add(entry.label)
     return [
         replace(
             artifact,
             entries=tuple(
-                replace(entry, shown=entry.shown and is_named(entry.label, only))
+                replace(entry, shown=entry.shown and entry.label in named[artifact.name])
                 for entry in artifact.entries
             ),
         )
@@ -184,7 +206,11 @@ def is_named(label: str, only: Sequence[str]) -> bool:
     Raises:
         NoSuchNetworkError: one has no words.
     """
-    known, *wanted = (set(text.lower().replace(",", " ").split()) for text in (label, *only))
+    known, *wanted = map(_words, (label, *only))
     if not all(wanted):
         raise NoSuchNetworkError("--only needs words of a network's name, e.g. 'DIANet ResNet83'")
     return not wanted or any(words <= known for words in wanted)
+
+
+def _words(text: str) -> set[str]:
+    return set(text.lower().replace(",", " ").split())

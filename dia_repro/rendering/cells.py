@@ -67,7 +67,11 @@ CLAIMS = Table(
         optional("p", "number", "p of this comparison alone, two-sided."),
         optional("p_corrected", "number", "p after Holm, where the effect is on the other side."),
         Column("test", "text", "Test behind interval and p; empty where there is none."),
-        optional("detectable", "number", "Smallest effect that n seeds find with 80 % power."),
+        optional(
+            "detectable",
+            "number",
+            "Smallest effect that n seeds find with 80 % power; of an equality, from its margin.",
+        ),
         optional("in_favour", "boolean", "Whether the effect has the claim's direction."),
         Column("note", "text", "What else must be known."),
         Column("runs", "text", "Uids of the runs behind the comparison, spaces between."),

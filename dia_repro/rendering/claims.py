@@ -9,6 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dia_repro.claims.statistics import LEVEL
+from dia_repro.claims.verdicts import AGAINST_MARGIN
 from dia_repro.paper import CONTROLS_QUESTION, OWN_CLAIM
 from dia_repro.rendering.grid import signed
 from dia_repro.rendering.records import Record
@@ -16,6 +18,7 @@ from dia_repro.rendering.records import Record
 # Headings and most characters; with two between columns they fit into 100.
 WIDTHS = {"claim": 29, "verdict": 9, "main evidence": 27, "why": 28}
 STYLES = {"supported": "green", "refuted": "red", "undecided": "yellow", "not run": "dim"}
+EXACT_DIGITS = 17  # with which a floating-point number is written exactly
 # Decimals of an effect, and whether it has a sign, by unit.
 FORMS = {
     "points": "+.2f",
@@ -82,7 +85,15 @@ def effect_with_interval(
 
 
 def _interval(low: float, high: float, form: str) -> str:
-    return f"[{signed(low, form)}, {signed(high, form)}]".replace("-", "−")
+    clear = low > 0 or high < 0
+    bounds = (_bound(low, form, clear), _bound(high, form, clear))
+    return f"[{', '.join(bounds)}]".replace("-", "−")
+
+
+def _bound(number: float, form: str, clear: bool) -> str:
+    """Return an interval's end; one of an interval that excludes 0 is not written as 0."""
+    text = signed(number, form)
+    return text if text.strip("0.") or not clear else f"{number:+.1g}"
 
 
 def explained(record: Record) -> str:
@@ -94,7 +105,12 @@ def explained(record: Record) -> str:
     parts = [str(record["reason"])]
     if record["verdict"] == "undecided" and record["detectable"] is not None:
         size = f"{record['detectable']:{FORMS[record['unit']].lstrip('+')}} {record['unit']}"
-        parts.append(f"{record['n']} seeds would find a difference of {size} (80 % power).")
+        what = (
+            f"a distance of {size} from the margin"
+            if AGAINST_MARGIN in record["note"]
+            else f"a difference of {size}"
+        )
+        parts.append(f"{record['n']} seeds would find {what} (80 % power).")
     if record["otherwise"]:
         other = "last" if record["by"] == "best" else "best"
         parts.append(f"By the {other} epoch: {record['otherwise']}.")
@@ -126,7 +142,11 @@ def p_values(record: Record) -> str:
 
 
 def _p(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"={p:.2g}"
+    """Return a p with two digits, or as many more as show on which side of the level it is."""
+    if p < 0.001:
+        return "<0.001"
+    texts = (f"{p:.{digits}g}" for digits in range(2, EXACT_DIGITS + 1))
+    return f"={next(text for text in texts if float(text) != LEVEL or p == LEVEL)}"
 
 
 def _one_each(records: Sequence[Record]) -> list[Record]:

@@ -10,6 +10,9 @@ from typing import Literal
 
 from dia_repro.artifacts import Cell, TableValue
 from dia_repro.experiments.protocols import Request
+from dia_repro.paper.independent import SOURCE, independent_row
+from dia_repro.rendering.layout import WHOLE, Columns, Layout, NothingShownError
+from dia_repro.results.queries import Differences
 
 MISSING = "–"
 MENTIONED = 3
@@ -92,8 +95,12 @@ class Grid:
     rows: tuple[GridRow, ...]
 
 
-def make_grid(value: TableValue) -> Grid:
-    """Return a table laid out as the paper does it, each of its values next to ours."""
+def make_grid(value: TableValue, layout: Layout = WHOLE) -> Grid:
+    """Return a table laid out as the paper does it, each of its values next to ours.
+
+    Raises:
+        NothingShownError: a layout leaves out all of its columns.
+    """
     artifact = value.artifact
     counted = any(cell.metric == "params" for cell in value.cells)
     headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
@@ -101,9 +108,15 @@ def make_grid(value: TableValue) -> Grid:
         headings = [OWN_PARAMETERS]
     headings += [PAPER, BEST, LAST] if value.printed else [BEST, LAST]
     headings += [DIFFERENCE] if value.comparable and value.printed else []
+    headings = [heading for heading in headings if layout.shows(heading.whose, heading.metric)]
+    if not headings:
+        raise NothingShownError(f"{artifact.name} has no column of {', '.join(layout.metrics)}")
     known: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
     for cell in value.cells:
         known[cell.row, cell.column][cell.metric] = cell
+    trained = {
+        cell.row for cell in value.cells if (cell.n or cell.diverged) and cell.metric == "top1"
+    }
     bold = set(_best(value))
 
     def cells_of(row: str, column: str) -> tuple[GridCell, ...]:
@@ -115,13 +128,14 @@ def make_grid(value: TableValue) -> Grid:
 
     return Grid(
         title=f"{artifact.label}. {artifact.paper.title}{conditions_of(value)}",
-        notes=_notes(value),
+        notes=_notes(value, layout),
         row_heading=artifact.row_heading,
         groups=tuple(artifact.headings.get(column, column) for column in artifact.paper.columns),
         headings=tuple(headings),
         rows=tuple(
             GridRow(row, tuple(cells_of(row, column) for column in artifact.paper.columns))
             for row in artifact.paper.rows
+            if row in trained or not layout.trained
         ),
     )
 
@@ -223,7 +237,8 @@ def protocol_name(request: Request) -> str:
     return f"{request.protocol.value} protocol{cut}"
 
 
-def _notes(value: TableValue) -> tuple[str, ...]:
+def _notes(value: TableValue, layout: Layout) -> tuple[str, ...]:
+    theirs = value.printed and layout.columns is Columns.ALL
     ours = (
         f"Ours: {_conditions(value)}, {value.seeds.words}. "
         "best: highest test accuracy over epochs, which is what the authors report; "
@@ -231,21 +246,33 @@ def _notes(value: TableValue) -> tuple[str, ...]:
         "or (runs/seeds) where some are missing."
     )
     notes = [ours]
-    if any(cell.metric == "params_delta" for cell in value.cells):
+    if theirs and any(cell.metric == "params_delta" for cell in value.cells):
         notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
     if value.artifact.is_figure:
         notes.insert(0, "Test accuracy (%) of the networks that the figure is drawn from.")
-    elif value.printed and not value.comparable:
+    elif theirs and not value.comparable:
         notes.insert(
             0, "The paper's figures are for its own data and schedule: do not compare them."
         )
-    notes += _mixed(value)
+    notes += [*_elsewhere(value), *differences_in_words(value.mixed)]
     return tuple(notes)
 
 
-def _mixed(value: TableValue) -> Iterator[str]:
-    """Yield a sentence on what a table's runs differ in besides network and seed."""
-    parts = [("Runs of one cell", value.mixed.within), ("Cells", value.mixed.between)]
+def _elsewhere(value: TableValue) -> Iterator[str]:
+    """Yield a sentence with others' test accuracy of the table's networks and data."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for entry in value.artifact.entries:
+        top1 = independent_row(entry.row).get(entry.column)
+        if top1 is not None:
+            found[entry.row].append(f"{entry.column} {top1:.2f}")
+    if found:
+        said = [f"{row}: {', '.join(values)}" for row, values in found.items()]
+        yield f"Elsewhere, not mixed with ours ({SOURCE}; top-1 in %): {'; '.join(said)}."
+
+
+def differences_in_words(mixed: Differences) -> Iterator[str]:
+    """Yield a sentence on what runs differ in besides network and seed, if they do."""
+    parts = [("Runs of one cell", mixed.within), ("Cells", mixed.between)]
     said = [f"{what} differ in {_listed(values)}" for what, values in parts if values]
     if said:
         yield f"{'; '.join(said)}: 'explain' says which."

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact
+from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact, choose
 from dia_repro.artifacts.explanation import (
     Experiment,
     ExplainedValue,
@@ -25,7 +25,7 @@ from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
 from dia_repro.cli.results import training_command
 from dia_repro.execution.options import Selection
-from dia_repro.execution.requests import chosen_entries
+from dia_repro.execution.requests import chosen_entries, narrowed
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.experiments.seeds import Seeds
@@ -271,6 +271,23 @@ def test_the_command_trains_this_very_spec_and_no_other(request_: Request, tmp_p
                     epochs=int(given["--epochs"]) if "--epochs" in given else None,
                 )
                 assert chosen.spec(as_parsed) == experiment.spec
+
+
+@pytest.mark.parametrize("name", ["table5", "table9", "controls-norm"])
+def test_the_command_trains_no_other_network_where_attention_is_added(
+    name: str, tmp_path: Path
+) -> None:
+    """Among networks whose names are parts of others'."""
+    kinds = ("se:reduction=4", "se:reduction=4,bias=false", "dia-lstm:reduction=8", "constant")
+    (artifact,) = choose([name], kinds)
+    empty = open_database(str(tmp_path / "runs.db"), create=False)
+    value = artifact.compute(empty, DEMO)
+    for experiment in gather(empty, value).experiments.values():
+        command = shlex.split(training_command(value, experiment, Selection(attention=kinds)))
+        words = command[command.index("--only") + 1]
+        assert [entry for _, entry in chosen_entries([artifact], [words])] == [experiment.entry]
+        (shown,) = narrowed([artifact], [words])
+        assert [entry.label for entry in shown.entries if entry.shown] == [experiment.entry.label]
 
 
 def test_a_precision_is_said_only_where_machines_differ(database: Database) -> None:

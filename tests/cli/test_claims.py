@@ -14,6 +14,7 @@ from rich.console import Console
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import (
+    AGAINST_MARGIN,
     RECORD_FIELDS,
     ClaimVerdict,
     Epoch,
@@ -22,20 +23,26 @@ from dia_repro.claims.verdicts import (
     verdict_records,
 )
 from dia_repro.paper import all_claims
-from dia_repro.rendering.claims import claims_table, describe_evidence
+from dia_repro.rendering.claims import claims_table, describe_evidence, explained
 from dia_repro.results.database import open_database
-from tests.claims.results import DEMO, as_printed
+from dia_repro.results.schema import ProvenanceRow
+from tests.claims.results import DEMO, MOMENT, as_printed
 from tests.helpers import cli, one_line
+from tests.results.rows import PROVENANCE
 
 NUMBER = r"[+−]\d+\.\d\d"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten seeds of Table 5's networks and one of Table 8's, all of the demo."""
+    """Ten seeds of Table 5's networks and one of Table 8's, all of the demo, of two versions."""
     database = open_database(str(tmp_path / "runs.db"), create=True)
     as_printed(database, ["table5-depth"], 10, request=DEMO)
     as_printed(database, ["table8-diverge", "table8-trains"], 4, request=DEMO)
+    with database.writing() as session:
+        for run, version in enumerate(("2.11", "2.12"), start=1):
+            attempt = {**PROVENANCE, "torch": version, "started_at": MOMENT, "ended_at": MOMENT}
+            session.add(ProvenanceRow(run_id=run, **attempt))
     database.close()
     return tmp_path
 
@@ -60,6 +67,7 @@ def test_the_table_fits_100_columns_and_has_every_claim_with_its_evidence(folder
     assert "(the one of 4 that" in depth
     words = " ".join(done.stderr.split())
     assert "do not rest on the paper's data and schedule (demo protocol)" in words
+    assert words.endswith("Runs of one cell differ in torch (2.11, 2.12): 'explain' says which.")
 
 
 @pytest.mark.parametrize("width", [80, 60])
@@ -149,6 +157,22 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
         ),
         (Evidence("a", 100.0, "% diverged", 1, in_favour=True), "a\n100 % diverged, n=1"),
         (
+            Evidence("a", 0.2, "points", 3, in_favour=True, low=0.004, high=0.3, p=0.0499),
+            "a\n+0.20 [+0.004, +0.30] points, n=3, p=0.0499",
+        ),
+        (
+            Evidence("a", -0.2, "points", 3, in_favour=True, low=-0.3, high=-0.0012, p=0.04996),
+            "a\n−0.20 [−0.30, −0.001] points, n=3, p=0.04996",
+        ),
+        (
+            Evidence("a", 1.0, "points", 3, in_favour=True, low=-0.001, high=2.0, p=0.0503),
+            "a\n+1.00 [0.00, +2.00] points, n=3, p=0.0503",
+        ),
+        (
+            Evidence("a", 1.0, "points", 3, in_favour=True, p=0.05),
+            "a\n+1.00 points, n=3, p=0.05",
+        ),
+        (
             Evidence(
                 "a − b", 0.1, "points", 25, in_favour=True, low=0.1, high=0.1, p=1e-5, note="so"
             ),
@@ -168,6 +192,22 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
     ],
 )
 def test_evidence_in_words(evidence: Evidence, text: str) -> None:
+    assert describe_evidence(undecided(evidence)) == text
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        ("", "r 6 seeds would find a difference of 1.50 points (80 % power)."),
+        (AGAINST_MARGIN, "r 6 seeds would find a distance of 1.50 points from the margin"),
+    ],
+)
+def test_what_so_many_seeds_can_find_in_words(note: str, words: str) -> None:
+    one = Evidence("a − b", 0.1, "points", 6, in_favour=True, detectable=1.5, note=note)
+    assert explained(undecided(one)).startswith(words)
+
+
+def undecided(evidence: Evidence) -> dict[str, object]:
     verdict = ClaimVerdict(
         claim="c",
         artifact="table1",
@@ -183,4 +223,4 @@ def test_evidence_in_words(evidence: Evidence, text: str) -> None:
         papers_own=True,
     )
     (record,) = verdict_records([verdict])
-    assert describe_evidence(record) == text
+    return record

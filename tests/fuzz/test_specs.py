@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from dia_repro.experiments.attention import KindNotRegisteredError
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from tests.experiments.test_spec import specs
 from tests.fuzz.settings import fuzz, quick, thorough
@@ -59,10 +60,11 @@ def objects(value: Any) -> list[dict[str, Any]]:
 def spec_or_sentence(text: str) -> None:
     try:
         spec = Spec.from_json(text)
-    except InvalidSpecError as error:
+    except (InvalidSpecError, KindNotRegisteredError) as error:
         message = str(error)
         assert len(message.splitlines()) == 1
-        assert message.startswith("spec field ")
+        unknown = isinstance(error, KindNotRegisteredError)
+        assert message.startswith("attention kind " if unknown else "spec field ")
         assert len(message) < 1000
         return
     again = Spec.from_json(spec.canonical_json())

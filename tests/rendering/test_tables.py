@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
-from dia_repro.artifacts import TableValue
+from dia_repro.artifacts import TableValue, choose
 from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.data import known_data
 from dia_repro.experiments.names import Protocol
@@ -20,6 +20,7 @@ from dia_repro.experiments.protocols import Request
 from dia_repro.rendering.cells import CELL_FIELDS, cell_records
 from dia_repro.rendering.files import OutputError, write_text
 from dia_repro.rendering.grid import Grid, make_grid
+from dia_repro.rendering.layout import Columns, Layout, NothingShownError
 from dia_repro.rendering.records import to_csv, to_json
 from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 from dia_repro.results.database import Database, open_database
@@ -37,6 +38,37 @@ def database(tmp_path: Path) -> Database:
     add(database, specs["ResNet83", "DIANet"], 0, [77.5], parameters=1_111_508)
     add(database, specs["ResNet164", "DIANet"], 0, [1.0], State.DIVERGED)
     return database
+
+
+def test_others_results_stand_below_the_table_of_their_networks(tmp_path: Path) -> None:
+    empty = open_database(str(tmp_path / "empty.db"), create=True)
+    table3, table5, extraction = (
+        " ".join(make_grid(artifact.compute(empty, PAPER)).notes)
+        for artifact in choose(["table3", "table5", "controls-extraction"])
+    )
+    assert "ResNet164 CIFAR10: original 96.32, SENet 96.61, DIANet 96.50;" in table3
+    assert "PreResNet164 CIFAR10: original 96.36, DIANet 96.44." in extraction
+    assert "Elsewhere" not in table5
+
+
+def test_a_layout_leaves_out_columns_and_rows(database: Database) -> None:
+    value = TABLE5.compute(database, PAPER)
+    ours = Layout(Columns.OURS, ("top1",), trained=True)
+    grid = make_grid(value, ours)
+    assert [heading.text for heading in grid.headings] == ["ours, best"]
+    assert [row.name for row in grid.rows] == ["ResNet83", "ResNet164"]
+    assert [cell.text for group in grid.rows[0].groups for cell in group] == [
+        "75.00±1.41 (2)",
+        "77.50 (1/2)",
+    ]
+    assert not any("paper" in note for note in grid.notes[1:])
+    without_top1 = Layout(metrics=("params",))
+    assert {heading.metric for heading in make_grid(value, without_top1).headings} == {"params"}
+    (table9,) = choose(["table9"])
+    with pytest.raises(NothingShownError, match="table9 has no column of params"):
+        make_grid(table9.compute(database, PAPER), without_top1)
+    with pytest.raises(NothingShownError, match="no column shows 'acc', only params, top1"):
+        Layout(metrics=("top1", "acc"))
 
 
 @pytest.fixture
