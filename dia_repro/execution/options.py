@@ -72,7 +72,9 @@ class Selection:
         metavar=METAVAR,
     )
     only: tuple[str, ...] = option(
-        "Only networks whose name has all these words, e.g. 'DIANet ResNet83'; may be repeated.", ()
+        "Only networks whose name has all these words, e.g. 'DIANet ResNet83'; a whole name means "
+        "that network alone; may be repeated.",
+        (),
     )
     attention: tuple[str, ...] = option(
         "Networks with this kind of attention in addition to the artifact's own, e.g. "
