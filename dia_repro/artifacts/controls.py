@@ -12,6 +12,7 @@ from math import sqrt
 from dia_repro.artifacts import figure6, table5, table8
 from dia_repro.artifacts.networks import CIFAR_FAMILIES, DIANET, ORIGINAL, SE16, SENET, resnet
 from dia_repro.artifacts.table import Drawing, Entry, TableArtifact
+from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.controls import (
     BranchScale,
     ConstantAttention,
@@ -19,7 +20,13 @@ from dia_repro.experiments.controls import (
     ExtraBN,
     LSTMVariant,
 )
-from dia_repro.experiments.spec import Attention, DIALSTMAttention, ResNetBackbone, SEAttention
+from dia_repro.experiments.spec import (
+    Attention,
+    DIALSTMAttention,
+    NoAttention,
+    ResNetBackbone,
+    SEAttention,
+)
 
 DIA_SE, CONSTANT = "DIA-SE", "constant 0.25"
 MATCHED_SE, UNSHARED, EXTRA_BN = "SE, as many parameters", "LSTM per block", "extra BN"
@@ -53,6 +60,27 @@ def _of_one_size(depth: int) -> dict[str, Attention]:
         UNSHARED: LSTMVariant(kind="lstm-per-block", reduction=4),
         DIANET: DIALSTMAttention(reduction=4),
     }
+
+
+def initial_scale(attention: AttentionSpec) -> float:
+    """Return what a residual branch is multiplied by at the start, where pre-activations are 0.
+
+    SE gives σ(0) = 1/2, DIA-LSTM with sigmoid σ(0)·σ(0) = 1/4 (eq. 1).
+
+    Raises:
+        TypeError: the attention is none of this file's.
+    """
+    match attention:
+        case NoAttention():
+            return 1.0
+        case SEAttention():
+            return 0.5
+        case DIALSTMAttention(activation="sigmoid") | LSTMVariant():
+            return 0.25
+        case ConstantAttention(value=scale) | BranchScale(start=scale) | DIALSTMStart(start=scale):
+            return scale
+        case _:
+            raise TypeError(f"the initial scale of {attention.kind} is not known")
 
 
 NORM = TableArtifact(

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from dia_repro.claims.verdicts import ClaimVerdict
     from dia_repro.rendering.html.page import Picture, Shown
 
-SIZES = "accuracy-parameters"
+SIZES, SCALE = "accuracy-parameters", "initial-scale"
 BESIDE = {
     SIZES: "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
+    SCALE: "Without batch normalisation: accuracy by the initial scale of residual branches",
     "table8-loss": "Table 8: training loss without batch normalisation, until it diverges",
 }
 
@@ -66,9 +67,11 @@ def report(
     Example: dia-repro report table5
     """
     from dia_repro.artifacts import ARTIFACTS
+    from dia_repro.artifacts.controls import NORM
     from dia_repro.artifacts.sizes import TABLES, sizes
     from dia_repro.claims.evaluate import evaluate_claims
     from dia_repro.rendering.files import check_target
+    from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
     from dia_repro.rendering.sizes import draw_sizes
 
     if not no_html:
@@ -80,6 +83,8 @@ def report(
         if any(table.name in findings for table in TABLES):
             values = sizes(chosen.database, chosen.wanted, selection.seeds)
             pictures.draw(figures / SIZES, draw_sizes, values)
+        if NORM.name in findings and scaled(findings[NORM.name]):
+            pictures.draw(figures / SCALE, draw_initial_scale, findings[NORM.name])
         pictures.begin()
         # Meanwhile, for it takes as long.
         verdicts = () if no_html else evaluate_claims(chosen.database, chosen.wanted)

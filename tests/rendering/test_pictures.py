@@ -9,17 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts.controls import NORM, initial_scale
 from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.learning import Measure, learning
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.models.attention import DIALSTM
 from dia_repro.rendering.heatmaps import Panel, draw_heatmaps
 from dia_repro.rendering.images import (
     COLUMN_INCHES,
@@ -30,9 +33,11 @@ from dia_repro.rendering.images import (
     style,
     to_bytes,
 )
+from dia_repro.rendering.initial_scale import draw_initial_scale
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.sizes import draw_sizes, place_label
 from dia_repro.results.database import open_database
+from dia_repro.results.schema import State
 from tests.artifacts.courses import FATES, add, fill
 
 REQUESTS = (Request(Protocol.DEMO), Request(Protocol.PAPER, Precision.TF32))
@@ -223,3 +228,39 @@ def test_titles_of_heatmaps_fit_in(across: int) -> None:
     box = drawn.get_window_extent()
     assert figure.bbox.x0 <= box.x0
     assert box.x1 <= figure.bbox.x1
+
+
+def test_runs_without_bn_stand_in_the_order_of_their_initial_scale(tmp_path: Path) -> None:
+    database, request = open_database(str(tmp_path / "runs.db"), create=True), REQUESTS[0]
+    specs = NORM.specs(request)
+    rows: dict[str, list[float | None]] = {
+        "original": [None] * 3,
+        "constant 0.25": [30.0, None, 90.0],
+        "SkipInit": [95.0],
+    }
+    for row, accuracies in rows.items():
+        for seed, top1 in enumerate(accuracies):
+            state = State.DIVERGED if top1 is None else State.FINISHED
+            add(database, specs[row, "ResNet83"], seed, [] if top1 is None else [top1], state)
+    add(database, specs["DIANet", "ResNet164"], 0, [80.0])
+    figure = draw_initial_scale(gather(database, NORM.compute(database, request)))
+    (axes,) = figure.axes  # no control has runs at depth 164
+    assert axes.get_title(loc="left") == "ResNet83"
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["original (1)", "constant 0.25 (0.25)", "SkipInit (0)"]
+    drawn: dict[str, list[list[float]]] = {"o": [], "x": []}
+    for line in axes.lines:
+        drawn.get(str(line.get_marker()), []).extend(line.get_xydata().tolist())  # type: ignore[union-attr]
+    assert drawn["o"] == [[30.0, 1.0], [90.0, 1.0], [95.0, 2.0]]
+    assert [height for _, height in drawn["x"]] == [0, 0, 0, 1]
+    check(figure)
+
+
+def test_every_control_without_bn_has_an_initial_scale() -> None:
+    scales = {entry.row: initial_scale(entry.model.attention) for entry in NORM.entries}
+    assert scales["DIANet"] == scales["DIA-LSTM frozen"] == scales["constant 0.25"] == 0.25
+    assert (scales["SENet"], scales["original"], scales["SkipInit"]) == (0.5, 1.0, 0.0)
+    unit = DIALSTM(8)
+    for parameter in unit.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert unit(torch.zeros(1, 8))[0].mean().item() == 0.25
