@@ -24,8 +24,10 @@ FOLDERS = ("tables", "figures")
 DRAWN_BY = {"matplotlib": "3.11.2", "numpy": "2.4.6"}
 DRAWN = {".pdf", ".png", ".svg", ".html"}
 # Options of the claims in each of the page's tables, and the artifacts whose claims it has.
+DEMO = ("--protocol", "demo")
 CLAIMS = {
-    "demo": (("--protocol", "demo"), ("",)),
+    "demo": (DEMO, ("table", "figure")),
+    "controls": (DEMO, ("controls",)),
     "cifar10-jpeg": (("--dataset", "folder:cifar10-jpeg", "--epochs", "2"), ("table8", "figure6")),
 }
 
