@@ -22,11 +22,15 @@ COMPILED_FROM = 5_000
 class CapturedStep(TrainingStep):
     """The same step as one CUDA graph for each batch size: one launch instead of thousands.
 
-    Blocks of the most frequent batch size are compiled where that is possible; block by block,
-    since the blocks of a stage share their code, and a whole network takes minutes to compile.
+    Blocks of the most frequent batch size are compiled where that is possible: one by one, or from
+    one call of the stage's unit to the next (`dia_repro.models.fast.segments`). They share their
+    code, and a whole network takes minutes to compile.
 
     Where a graph cannot be compiled or captured, steps run one operation at a time, and `how`
     says so with the reason.
+
+    Args:
+        compiled: whether to try; a short run ends sooner without, see `fast_step`.
     """
 
     def __init__(
