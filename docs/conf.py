@@ -12,12 +12,23 @@ import dia_repro
 
 PAGES = {
     "Use": (
-        "docs/tutorial", "docs/paper", "docs/own-data", "docs/own-attention", "docs/clusters",
-        "docs/database", "docs/troubleshooting",
+        "docs/tutorial",
+        "docs/paper",
+        "docs/own-data",
+        "docs/own-attention",
+        "docs/clusters",
+        "docs/database",
+        "docs/troubleshooting",
     ),
     "Findings": ("docs/results", "docs/controls", "docs/statistics", "docs/performance"),
-    "Reference": ("Commands <docs/commands>", "docs/api", "benchmarks/README", "CONTRIBUTING", "CHANGELOG"),
-}  # fmt: skip
+    "Reference": (
+        "Commands <docs/commands>",
+        "docs/api",
+        "benchmarks/README",
+        "CONTRIBUTING",
+        "CHANGELOG",
+    ),
+}
 
 project = "dia-repro"
 author = "The dia-repro authors"
