@@ -104,7 +104,8 @@ class StagedNetwork(nn.Module):
                 block.attach(attention, number)
                 channels = block.out_channels
                 members.append(block)
-            self.stages.append(Stage(members, attention.for_stage(number, channels)))
+            unit = attention.make(number, channels, shared=True)
+            self.stages.append(Stage(members, unit))
         self.tail = nn.Sequential(*(architecture.tail(channels) if architecture.tail else []))
         self.classifier = nn.Linear(channels, classes)
         if not self.classifier.weight.is_meta:  # torch would load its compiler to fill nothing

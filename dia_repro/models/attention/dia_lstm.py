@@ -44,11 +44,16 @@ class DIALSTMCell(nn.Module):
 
     def forward(self, y: Tensor, state: CellState) -> CellState:
         """y, h and c, each (B, C), to the new (h, c), each (B, C); eq. 1."""
+        o, c = self.gated(y, state)
+        return o * ACTIVATIONS[self.activation](c), c
+
+    def gated(self, y: Tensor, state: CellState) -> tuple[Tensor, Tensor]:
+        """Return the output gate σ(o) and the new c, each (B, C)."""
         h, c = state
         gates = self.from_input(y) + self.from_hidden(h)
         i, f, g, o = gates.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return o.sigmoid() * ACTIVATIONS[self.activation](c), c
+        return o.sigmoid(), c
 
 
 @register("dia-lstm", shared=True)
@@ -59,7 +64,7 @@ class DIALSTM(nn.Module):
         channels: C, the channels of the stage's residual branches (N in the paper).
         reduction: r of the first cell; C/r is rounded down.
         activation: output activation, a key of `ACTIVATIONS`.
-        cells: how many cells are stacked (Table 6: 1 or 3).
+        cells: number of stacked cells (Table 6: 1 or 3).
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class _Walk:
         self.gathered: list[tuple[Tensor, ...]] = []
 
     def weight_gradients(self) -> tuple[Tensor, ...]:
-        """Of `parameters`, in their order; every block's backward has run."""
+        """Return gradients of `parameters`, in their order; every block's backward has run."""
         d, d_inner, inner, y, h = (torch.cat(part) for part in zip(*self.gathered, strict=True))
         self.gathered.clear()
         of_x, of_h = d_inner[:, : self.inner], d_inner[:, self.inner :]
@@ -93,18 +93,14 @@ class _Step(torch.autograd.Function):
 
 
 def walks(unit: nn.Module | None) -> TypeGuard[DIALSTM]:
-    """Return whether a walk is written for a unit: DIA-LSTM with one cell.
-
-    One derived from it may do otherwise.
-    """
+    """Return whether a walk is written for a unit: DIA-LSTM with one cell, no class derived."""
     return type(unit) is DIALSTM and len(unit.cells) == 1
 
 
 def attend(unit: nn.Module, pooled: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """What `unit(pooled, state)` gives; by a walk where one is written for the unit.
+    """Return `unit(pooled, state)`, by a walk where one is written for the unit.
 
     Args:
-        unit: an attention unit.
         pooled: GAP(a_t), (B, C).
         state: what the previous block's call returned, None at the first.
     """
