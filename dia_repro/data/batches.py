@@ -31,7 +31,7 @@ def batches_of(
     workers: int,
     part: slice = WHOLE,
 ) -> ResidentData | StreamedData:
-    """Return what makes training and test batches of a data set.
+    """Return the maker of training and test batches of a data set.
 
     Args:
         workers: processes that decode images, where they are not held decoded.
@@ -51,7 +51,7 @@ class ResidentData:
 
     Args:
         augmentation: a key of `AUGMENTATIONS`.
-        device: where images are kept and batches are made.
+        device: device of the images and the batches.
         part: images of each batch that are made.
     """
 

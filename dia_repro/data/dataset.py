@@ -42,11 +42,11 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its fixed split, decoded.
+    """Decoded data set with its fixed split.
 
     Attributes:
-        name: as in a spec's `data.dataset`.
-        mean, std: per channel, of pixels scaled to [0, 1].
+        name: `data.dataset` of a spec.
+        mean, std: of each channel, of pixels scaled to [0, 1].
     """
 
     name: str
@@ -96,10 +96,10 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class StreamedDataset:
-    """A data set that stays on disk.
+    """Data set that stays on disk.
 
     Attributes:
-        name: as in a spec's `data.dataset`.
+        name: `data.dataset` of a spec.
         image_size: side of what the network sees, in pixels.
         content_hash: SHA-256 over the names and bytes of all images.
         classes: names of the classes, by label.

@@ -33,10 +33,10 @@ def decoded(
 
     Args:
         root: folder of downloaded data sets.
-        folder: that of the images.
+        folder: folder of the images.
         shape: (N, H, W, 3).
-        content: what tells these images from others that the folder had or will have.
-        decode: gives the pixels, uint8 of that shape.
+        content: hash that tells these images from others that the folder had or will have.
+        decode: returns the pixels, uint8 of that shape.
     """
     name = hashlib.sha256(f"{folder}\0{shape[1]}".encode(errors="surrogateescape")).hexdigest()
     path = root / KEPT / f"{name[:32]}.npz"

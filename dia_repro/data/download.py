@@ -50,9 +50,6 @@ def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = 
 
     What has come of it is kept beside it, and the next download goes on from there.
 
-    Args:
-        on_progress: called with bytes that are here and bytes in all (0 where unknown).
-
     Raises:
         DownloadError: the host cannot be reached, broke off, or sent something else or too much,
             another process downloads the same file, or a link has the name of its part.
@@ -108,7 +105,7 @@ def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
             part.write(chunk)
             held += len(chunk)
             if on_progress is not None:
-                on_progress(held, total)
+                on_progress(held, total)  # 0 where the total is unknown
     if held < total:
         raise DownloadError(
             f"the connection broke off after {held / 1e6:,.1f} of {total / 1e6:,.1f} MB, "
@@ -131,7 +128,7 @@ def unpack(archive: Path, folder: Path, wanted: Mapping[str, str]) -> None:
     """Unpack known files of a .tar.gz, all or none; everything else in it is left alone.
 
     Args:
-        folder: where they go, under their own names without folders.
+        folder: folder of the unpacked files, which keep their names without folders.
         wanted: MD5 sums of the files by their paths in the archive.
 
     Raises:
@@ -156,7 +153,7 @@ def unpack(archive: Path, folder: Path, wanted: Mapping[str, str]) -> None:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in an error where it would go on without end."""
+    """Stream that ends in an error where it would go on without end."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self.stream, self.left = stream, MOST_BYTES

@@ -103,7 +103,7 @@ class Files:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The files of a folder, in order of their paths.
+    """Files of a folder, in order of their paths.
 
     Attributes:
         root: the folder.

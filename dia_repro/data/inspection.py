@@ -28,7 +28,7 @@ MENTIONED = 3
 
 
 class Inspection(BaseModel):
-    """What came out, as it is remembered.
+    """Result, as it is remembered.
 
     Attributes:
         content_hash: SHA-256 over names and bytes of the images that can be decoded: the same
@@ -91,9 +91,7 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
     """Decode every image, or recall what came out when no file has changed since.
 
     Args:
-        memory: the folder in which to remember it; not being able to write there costs time
-            only.
-        on_progress: called with images done and images in all.
+        memory: folder in which to remember it; one that cannot be written to costs time only.
 
     Raises:
         DataError: a file cannot be read.

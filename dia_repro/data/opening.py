@@ -45,7 +45,7 @@ START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 # invalid: libjpeg reads on right after it where it looks for a restart.
 MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 TOO_MANY_PARTS = "too many parts for its size"
-# How EXIF says that the camera was held; 1, or nothing, is upright.
+# Turns that bring an image of each EXIF orientation upright; 1, or none, is upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,7 +66,7 @@ class UnfitImageError(ValueError):
 
 
 class _Counted(io.BytesIO):
-    """A file that can be read only so often: what is made of very many parts takes hours."""
+    """File that can be read only so often: one of very many parts would take hours."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)

@@ -42,13 +42,13 @@ CONTINUES = "what is done is kept, and the same command continues from there"
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be packed, and how.
+    """Packing of one data set.
 
     Attributes:
         source: images in files; damaged ones are left out already.
         target: the pack's folder.
-        side: what the shorter side is reduced to, in pixels; 0 leaves all as they are.
-        quality: of JPEG files that are written anew, 1 to 100.
+        side: shorter side that larger images are reduced to, in pixels; 0 leaves all sizes.
+        quality: quality of JPEG files that are written anew, 1 to 100.
         workers: threads that decode and compress.
     """
 
@@ -68,7 +68,7 @@ class Job:
 
     @property
     def manifest(self) -> Manifest:
-        """What a pack of it says of itself, but for the hash of its index."""
+        """Description of the pack that it makes, without the hash of the index."""
         return Manifest(
             source=self.source.name,
             source_hash=self.source.content_hash,
@@ -81,7 +81,7 @@ class Job:
         )
 
     def makes(self, manifest: Manifest) -> bool:
-        """Return whether it makes a pack of these images, or a part of it."""
+        """Return whether it makes the pack of a description, written whole or not."""
         return self.manifest == manifest.model_copy(update={"index_hash": ""})
 
 
@@ -91,13 +91,7 @@ def default_target(data: Path, source: str, side: int, quality: int) -> Path:
 
 
 def pack(job: Job, on_progress: OnProgress | None = None) -> tuple[Pack, bool]:
-    """Write a pack, or find it there.
-
-    Args:
-        on_progress: called with images done and images in all.
-
-    Returns:
-        The pack, and whether it was there already.
+    """Return a pack, written now or found there, and whether it was there.
 
     Raises:
         DataError: another pack is there, an image cannot be decoded any more, or the disk is full.
@@ -125,7 +119,7 @@ def lock_of(partial: Path) -> Path:
 
 @contextmanager
 def _writing(job: Job, partial: Path) -> Iterator[None]:
-    """Context in which no other process writes the pack, and in which it cannot be written.
+    """Context in which no other process writes the pack, and what cannot be written is named.
 
     Raises:
         DataError: another process writes it, or the disk is full, not writable or the like.
@@ -147,7 +141,7 @@ def _writing(job: Job, partial: Path) -> Iterator[None]:
 
 
 def _write(job: Job, partial: Path, on_progress: OnProgress | None) -> None:
-    """Append the images that are not there yet, then say what the pack is."""
+    """Append the images that are not there yet, then complete the description."""
     partial.mkdir(exist_ok=True)
     if partial.is_symlink():  # others may have put it there, to have other files written
         raise NoFileError(errno.EEXIST, "it is a link", str(partial))
@@ -235,13 +229,10 @@ def _whole(images: IO[bytes], index: IO[bytes], files: Files) -> int:
 
 
 def packed_jpeg(content: bytes, side: int, quality: int, *, turn: bool) -> bytes:
-    """Return an image's file as it goes into a pack.
+    """Return an image's file as it goes into a pack; raises whatever the decoder likes.
 
     Args:
         turn: whether the image is turned as its EXIF data say.
-
-    Raises:
-        Exception: whatever the decoder likes.
     """
     opened = open_rgb(content)
     image = upright(opened) if turn else opened[0]
@@ -261,7 +252,7 @@ def _ordinary(content: bytes) -> bool:
 
 
 def _check_room(folder: Path, needed: float) -> None:
-    """Say that a disk is too small before it is full."""
+    """Refuse to go on, before a disk is full, if it is too small."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(

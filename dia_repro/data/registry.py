@@ -19,7 +19,7 @@ from dia_repro.experiments.spec import DataSpec
 # Up to this side a user's own images are augmented as CIFAR's are, beyond as ImageNet's are.
 LARGEST_LIKE_CIFAR = 64
 
-OnProgress = Callable[[int, int], object]  # of images (or bytes) done, and in all
+OnProgress = Callable[[int, int], object]  # takes images (or bytes) done and in all; may raise
 
 
 class DataError(AbsentError):
@@ -31,7 +31,7 @@ def reading(path: Path) -> Iterator[None]:
     """Context in which files that cannot be read are a `DataError`.
 
     Args:
-        path: what is shown where the system names no file.
+        path: path that is shown where the system names no file.
     """
     try:
         yield
@@ -45,7 +45,7 @@ class DataChoice:
     """Data to train on.
 
     Attributes:
-        spec: what an experiment says of it.
+        spec: description of the data in an experiment.
         training_images: number of training images, for estimates before anything is loaded; None
             for a user's images that are not on this machine.
         folder: folder of a user's own images; None for data that have a name.
@@ -87,8 +87,8 @@ class Source:
     Attributes:
         name: name of the data; one that ends in a colon is followed by the path of a user's images.
         load: returns the images of a spec.
-        known: what an experiment on data of a fixed name is; None for a user's images.
-        choose: the same for a user's images.
+        known: data of a fixed name; None for a user's images.
+        choose: returns the same for a user's images.
         fetch: downloads the data of a name into a folder; None where that is not possible.
         check: verifies a user's images in a folder; by default data are loaded.
         sample: returns at least so many training images; by default all are loaded.
@@ -134,7 +134,7 @@ def register_known(
 
     Args:
         image_size: side in pixels.
-        augmentation: how training images are augmented, as in `DataSpec`.
+        augmentation: augmentation of training images, as in `DataSpec`.
         load, fetch, sample: see `Source`.
     """
     fields = {"classes": classes, "image_size": image_size, "augmentation": augmentation}
@@ -178,9 +178,6 @@ def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
 ) -> AnyDataset:
     """Return the data that an experiment names.
-
-    Args:
-        on_progress: called with images done and images in all, where all are looked through.
 
     Raises:
         DataError: they are not there, damaged, not what they were, or of a source that is not
@@ -228,7 +225,7 @@ def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDatase
 
 
 def own_images(name: str, classes: int, image_size: int, content_hash: str) -> DataSpec:
-    """Return what an experiment says of a user's own images.
+    """Return the description of a user's own images in an experiment.
 
     Args:
         name: `folder:…` or `packed:…`.

@@ -31,7 +31,7 @@ class StreamedData:
 
     Args:
         augmentation: `resized-crop-flip` or `none`.
-        device: where batches are made.
+        device: device of the batches.
         workers: processes that decode; 0 decodes in this one.
         part: images of each batch that are made.
     """

@@ -35,8 +35,8 @@ class Stage(nn.Module):
         unit: the unit that they share, or None (a block may have its own).
 
     Attributes:
-        fast: whether to go by `dia_repro.models.fast`.
-        compiled: the blocks by compiled code, which goes before; None to do without.
+        fast: whether `dia_repro.models.fast` replaces the plain modules.
+        compiled: the blocks as compiled code, which has precedence; None without.
     """
 
     def __init__(self, blocks: list[ResidualBlock], unit: nn.Module | None = None) -> None:

@@ -49,9 +49,6 @@ def loader_of(name: str) -> type[CIFAR10]:
 def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) -> None:
     """Download and unpack the archive into `root`, unless its files are there already.
 
-    Args:
-        on_progress: called with bytes downloaded and bytes in all.
-
     Raises:
         DataError: the download failed, or what came is not the archive.
     """

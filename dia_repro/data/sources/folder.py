@@ -32,10 +32,10 @@ def choose_folder(
     on_progress: OnProgress | None = None,
     remark: Callable[[str], object] = lambda _: None,
 ) -> DataChoice:
-    """Look a folder of images through, and say what an experiment on it is: see `Choose`.
+    """Inspect a folder of images, and return what an experiment on it is: see `Choose`.
 
     Args:
-        path: holds train/CLASS/ and test/CLASS/ or val/CLASS/; its own name is the data's.
+        path: contains train/CLASS/ and test/CLASS/ or val/CLASS/; its own name is the data's.
         image_size: side in pixels; None takes the images' own if all agree, else 32.
     """
     path = resolved(path)
@@ -72,10 +72,6 @@ def load(
 ) -> AnyDataset:
     """Return the images that a spec was made for.
 
-    Args:
-        on_progress: called with images done and images in all, where they are looked through anew
-            or decoded; may raise.
-
     Raises:
         DataError: they are not there, or not the same any more.
     """
@@ -110,7 +106,7 @@ def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDatase
 
 
 def check(path: Path, location: DataLocation, on_progress: OnProgress | None) -> Findings:
-    """Look a folder through; damaged images are findings.
+    """Inspect a folder; damaged images are findings.
 
     Raises:
         DataError: it is not there, or not laid out as it should be.

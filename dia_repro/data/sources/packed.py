@@ -1,12 +1,12 @@
 """Images that were reduced and packed into one large file (`--dataset packed:PATH`).
 
-A pack is a folder of three files, which `packing` writes. `images` holds JPEG files one behind the
-other, those for training first. `index` has a row of fixed width for each of them: size, label,
-SHA-256 and name. `pack.json` says what was packed and how. An image is one read at a known
+A pack is a folder of three files, which `packing` writes. `images` contains JPEG files one after
+the other, those for training first. `index` has a row of fixed width for each of them: size, label,
+SHA-256 and name. `pack.json` describes what was packed and how. An image is one read at a known
 position, and is compared with its SHA-256 whenever it is read.
 
-No database holds the images: one that maps its file into memory (LMDB) kills the process that reads
-a file cut short, and SQLite reads an image in pages of 4 kB, or wastes much of larger pages.
+The format is our own because databases read worse. LMDB maps its file into memory: a file cut short
+kills the process that reads it. SQLite reads an image page by page, in 3 to 10 reads.
 
 Since pixels were resized and compressed again, what is trained on a pack is another experiment
 than on its originals: its name begins with `packed:`, and it carries a hash of the packed images.
@@ -47,17 +47,17 @@ def _distinct(classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Manifest(BaseModel):
-    """What `pack.json` holds, next to a hash of all of it.
+    """Description of a pack, which `pack.json` contains with a hash of all of it.
 
     Attributes:
-        source: what was packed: `imagenet`, or `folder:NAME`.
-        source_hash: content hash of that.
-        side: what the shorter side was reduced to, in pixels; 0 for images as they are.
-        quality: of the JPEG files that were written anew.
+        source: name of the data that were packed: `imagenet`, or `folder:NAME`.
+        source_hash: their content hash.
+        side: shorter side that larger images were reduced to, in pixels; 0 for images as they are.
+        quality: quality of the JPEG files that were written anew.
         classes: names, all different, in order of their labels; both splits have images of each.
         train, test: number of images.
         name_bytes: width of a name in the index.
-        index_hash: SHA-256 of the index, which holds those of the images; "" until it is written.
+        index_hash: SHA-256 of the index, which contains those of the images; "" until it is whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -74,7 +74,7 @@ class Manifest(BaseModel):
 
     @property
     def name(self) -> str:
-        """Name of the data, as in a spec: of what was done to them, wherever they are."""
+        """Name of the data, as in a spec."""
         return PACKED + label_of(self.source, self.side, self.quality)
 
     @property
@@ -108,7 +108,7 @@ def holds(row: np.void, content: bytes) -> bool:
 
 
 class ImagesFile:
-    """The file of all images; each process that it is sent to opens it for itself."""
+    """File of all images; each process that it is sent to opens it for itself."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -127,7 +127,7 @@ class PackedSplit:
 
     Attributes:
         rows: (N,) of the index.
-        starts: (N,) where each image begins.
+        starts: (N,) positions of the images in bytes.
     """
 
     images: ImagesFile
@@ -171,7 +171,7 @@ class PackedSplit:
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack."""
+    """Opened pack."""
 
     manifest: Manifest
     train: PackedSplit
@@ -207,7 +207,7 @@ def open_pack(root: Path) -> Pack:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """Return what a pack, or one that is being written, says of itself.
+    """Return the description of a pack, which may be one that is being written.
 
     Raises:
         DataError: it is damaged, or of another version.
@@ -233,12 +233,7 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def _index(path: Path, manifest: Manifest) -> np.ndarray:
-    """Return the rows of an index, (N,).
-
-    Raises:
-        DataError: they are not those that were written, or none that dia-repro writes.
-        OSError, UnfitImageError: it cannot be read, or is larger than it should be.
-    """
+    """Return the rows of an index, (N,); refuse one that dia-repro does not write."""
     kind, total = row_type(manifest.name_bytes), manifest.train + manifest.test
     content = read_file(path, most=min(total * kind.itemsize, MOST_INDEX_BYTES))
     if len(content) != total * kind.itemsize:
@@ -260,10 +255,9 @@ def choose_packed(
     _on_progress: OnProgress | None = None,
     _remark: object = None,
 ) -> DataChoice:
-    """Open a pack, and say what an experiment on it is: see `Choose`.
+    """Open a pack, and return what an experiment on it is: see `Choose`.
 
     Args:
-        path: its folder.
         image_size: side in pixels of what networks see; None takes 7/8 of the side that images
             were reduced to (224 of 256), or 224 of images as they are.
     """
@@ -293,11 +287,7 @@ def choose_packed(
 def load(
     spec: DataSpec, location: DataLocation, _on_progress: OnProgress | None = None
 ) -> StreamedDataset:
-    """Return the packed images that a spec was made for.
-
-    Raises:
-        DataError: they are not there, damaged, or not the same.
-    """
+    """Return the packed images that a spec was made for, and no others."""
     folder = registry.own_folder(spec, location)
     pack = open_pack(folder)
     digest, classes = pack.manifest.content_hash, pack.manifest.classes
@@ -308,11 +298,7 @@ def load(
 
 
 def check(path: Path, _location: DataLocation, on_progress: OnProgress | None) -> Findings:
-    """Read every byte of a pack.
-
-    Raises:
-        DataError: some are not what was written.
-    """
+    """Read every byte of a pack, and refuse one that is damaged."""
     pack = open_pack(path)
     manifest, total = pack.manifest, len(pack.train) + len(pack.test)
 

@@ -58,7 +58,7 @@ class DIALSTMCell(nn.Module):
 
 @register("dia-lstm", shared=True)
 class DIALSTM(nn.Module):
-    """The unit one stage shares: `cells` stacked LSTM cells.
+    """Unit that the blocks of a stage share: `cells` stacked LSTM cells.
 
     Args:
         channels: C, the channels of the stage's residual branches (N in the paper).
@@ -82,8 +82,8 @@ class DIALSTM(nn.Module):
 
         Args:
             pooled: GAP(a_t), (B, C).
-            state: what the previous block's call returned; None at the first block of a stage,
-                where h and c are zero.
+            state: state that the previous block's call returned; None at the first block of a
+                stage, where h and c are zero.
 
         Returns:
             The attention vector h_t, (B, C), and the state for the next block.

@@ -27,7 +27,7 @@ class _Open(NamedTuple):
     """A block up to its attention.
 
     Attributes:
-        carried: what goes around the branch, (B, C, H, W), or None.
+        carried: output of the shortcut, (B, C, H, W), or None.
         u: the branch without the BN at its end, (B, C, H, W).
         alpha, delta: that BN, both (C,), or None where there is none.
         pooled: GAP of the branch's output, (B, C).
