@@ -18,7 +18,7 @@ from dia_repro.analysis.states import (
     collect,
     stages_with_units,
 )
-from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
 from dia_repro.results.database import Database, one_state

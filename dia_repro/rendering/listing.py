@@ -18,17 +18,17 @@ class Column:
     """A column of a listing.
 
     Attributes:
-        text: how a record's value is written.
-        right: whether it is set flush right, as numbers are.
+        text: function of a record that returns the column's text.
+        right: whether the text is aligned right, as numbers are.
     """
 
     heading: str
-    text: Callable[[Record], str]
+    text: Callable[[Any], str]
     right: bool = False
 
 
-def listing(columns: Sequence[Column], records: Sequence[Record]) -> Table:
-    """Return a table with one line a record, without columns that are empty throughout."""
+def listing(columns: Sequence[Column], records: Sequence[Any]) -> Table:
+    """Return a table with one line for each record, without columns that are empty throughout."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     texts = [[column.text(record) for record in records] for column in columns]
     shown = [pair for pair in zip(columns, texts, strict=True) if any(pair[1]) or not records]
@@ -41,6 +41,6 @@ def listing(columns: Sequence[Column], records: Sequence[Record]) -> Table:
 
 
 def field(name: str, form: str | Callable[[Any], str] = "{}") -> Callable[[Record], str]:
-    """Return how a value of a record is written: by a format, or by a function; None is empty."""
+    """Return the text of a record's value, by a format or a function; None is empty."""
     write = form.format if isinstance(form, str) else form
     return lambda record: "" if record[name] is None else write(record[name])

@@ -8,36 +8,27 @@ from itertools import pairwise
 from statistics import fmean
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*#@"
-GAP = "×"  # where there is no finite figure
 
 
-def sparkline(figures: Sequence[float], width: int, *, plain: bool = False) -> str:
+def sparkline(values: Sequence[float], width: int, *, plain: bool = False) -> str:
     """Return values as blocks from lowest to highest; more than `width` of them are averaged.
+
+    Values that are not finite are left out of averages; a cross stands for those without others.
 
     Args:
         plain: for terminals that know ASCII only.
     """
-    levels = PLAIN if plain else BLOCKS
-    means = [_mean(part) for part in _parts(figures, width)]
-    known = [one for one in means if one is not None]
-    if not known:
-        return (("x" if plain else GAP) * len(means))[:width]
-    low, span = min(known), max(known) - min(known)
+    levels, gap = (PLAIN, "x") if plain else (BLOCKS, "×")
+    count = min(width, len(values))
+    ends = [round(number * len(values) / count) for number in range(count + 1)] if count else []
+    parts = [[value for value in values[a:b] if math.isfinite(value)] for a, b in pairwise(ends)]
+    means = [fmean(part) if part else None for part in parts]
+    known = [mean for mean in means if mean is not None]
+    low, span = (min(known), max(known) - min(known)) if known else (0.0, 0.0)
 
-    def level(figure: float | None) -> str:
-        if figure is None:
-            return "x" if plain else GAP
-        return levels[round((figure - low) / span * (len(levels) - 1))] if span else levels[3]
+    def block(mean: float | None) -> str:
+        if mean is None:
+            return gap
+        return levels[round((mean - low) / span * (len(levels) - 1))] if span else levels[3]
 
-    return "".join(map(level, means))
-
-
-def _parts(figures: Sequence[float], width: int) -> list[Sequence[float]]:
-    count = min(width, len(figures))
-    ends = [round(number * len(figures) / count) for number in range(count + 1)] if count else []
-    return [figures[a:b] for a, b in pairwise(ends)]
-
-
-def _mean(figures: Sequence[float]) -> float | None:
-    known = [figure for figure in figures if math.isfinite(figure)]
-    return fmean(known) if known else None
+    return "".join(map(block, means))

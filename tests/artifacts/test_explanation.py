@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact, choose
-from dia_repro.artifacts.explanation import (
-    Experiment,
-    ExplainedValue,
-    Explanation,
-    explain,
-    gather,
-)
+from dia_repro.artifacts import ARTIFACTS, Cell, Entry, TableArtifact, choose
+from dia_repro.artifacts.explanation import Experiment, Explanation, explain, gather
 from dia_repro.artifacts.lookup import UnknownCellError, find_entry
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
@@ -68,9 +62,9 @@ def counted(path: Path, experiment: Experiment) -> list[int]:
     return [p for _, state, p in runs.values() if state in ("finished", "diverged")]
 
 
-def recomputed(path: Path, found: Explanation, figure: ExplainedValue) -> list[float]:
+def recomputed(path: Path, found: Explanation, cell: Cell) -> list[float]:
     """The values behind a cell, from the rows of the runs that are named for it."""
-    metric, own = figure.cell.metric, found.own
+    metric, own = cell.metric, found.own
     if metric.startswith("params"):
         ours = counted(path, own)
         if metric == "params":
@@ -96,9 +90,9 @@ def recomputed(path: Path, found: Explanation, figure: ExplainedValue) -> list[f
         before = finished(path, found.compared)
         seeds = sorted(ours_by_seed.keys() & before.keys())
         used = {ours_by_seed[seed] for seed in seeds} | {before[seed] for seed in seeds}
-        assert figure.used == used
+        assert cell.used == used
         return [at_its_epoch(before[s]) - at_its_epoch(ours_by_seed[s]) for s in seeds]
-    assert figure.used == set(ours_by_seed.values())
+    assert cell.used == set(ours_by_seed.values())
     return [at_its_epoch(run) for run in ours_by_seed.values()]
 
 
@@ -111,8 +105,8 @@ def test_every_cell_leads_back_to_the_epochs_of_its_runs(
     walked = 0
     for entry in (one for one in artifact.entries if one.shown):
         found = explain(artifact, database, DEMO, entry)
-        for figure in found.values:
-            cell, values = figure.cell, recomputed(path, found, figure)
+        for cell in found.cells:
+            values = recomputed(path, found, cell)
             # As text: nan is not equal to itself.
             assert repr(cell) == repr(table.find(entry.row, entry.column, cell.metric))
             assert cell.n == len(values)
@@ -148,7 +142,7 @@ def test_a_change_lists_the_runs_it_is_counted_from(path: Path, database: Databa
         runs_in(path, artifact.specs(DEMO)["none", "DIANet164"].spec_id)
     )
     assert explain(artifact, database, DEMO, entry, metric="top1").compared is None
-    (fall,) = explain(artifact, database, DEMO, entry, metric="top1_drop").values
+    (fall,) = explain(artifact, database, DEMO, entry, metric="top1_drop").cells
     assert "DIANet164 none" in fall.how
 
 
@@ -161,9 +155,9 @@ def test_records_have_the_stated_fields_and_name_every_run(database: Database) -
     own = {one.run.id for one in found.own.runs}
     assert found.compared is not None
     theirs = {one.run.id for one in found.compared.runs}
-    for figure in found.values:
-        named = {one["run"] for one in records if one["metric"] == figure.cell.metric}
-        assert named == (own | theirs if figure.cell.metric == "params_delta" else own)
+    for cell in found.cells:
+        named = {one["run"] for one in records if one["metric"] == cell.metric}
+        assert named == (own | theirs if cell.metric == "params_delta" else own)
     used = {one["run"] for one in records if one["metric"] == "top1" and one["used"]}
     assert used == {one.run.id for one in found.own.runs if one.run.state == "finished"}
 
