@@ -56,14 +56,12 @@ class NetworkLines:
     """The runs of a network in a panel.
 
     Attributes:
-        names: headings for people; several where columns of a table are the same experiment.
-        columns: the same in the paper's words.
+        columns: columns of the table; several where they are the same experiment.
         lines: runs by seed.
         mean: mean over the runs that finished.
         finished: number of runs that finished.
     """
 
-    names: tuple[str, ...]
     columns: tuple[str, ...]
     row: str
     dataset: str
@@ -125,24 +123,20 @@ def learning(findings: Findings, measure: Measure) -> Learning:
         LearningPanel(
             rows=tuple(rows),
             epochs=max((spec.recipe.epochs for spec in specs), default=1),
-            networks=tuple(_network(findings, by_row[rows[0]][spec], measure) for spec in specs),
+            networks=tuple(_network(by_row[rows[0]][spec], measure) for spec in specs),
         )
         for specs, rows in alike.items()
     ]
     return Learning(value, measure, tuple(panels))
 
 
-def _network(
-    findings: Findings, experiments: Sequence[Experiment], measure: Measure
-) -> NetworkLines:
+def _network(experiments: Sequence[Experiment], measure: Measure) -> NetworkLines:
     """Return the lines of cells that are the same experiment."""
-    first, headings = experiments[0], findings.value.artifact.headings
+    first = experiments[0]
     lines = tuple(_line(behind, first.spec, measure) for behind in first.runs)
     finished = [line.points for line in lines if line.state is State.FINISHED]
-    columns = tuple(one.entry.column for one in experiments)
     return NetworkLines(
-        names=tuple(headings.get(column, column) for column in columns),
-        columns=columns,
+        columns=tuple(experiment.entry.column for experiment in experiments),
         row=first.entry.row,
         dataset=first.spec.data.dataset,
         lines=lines,

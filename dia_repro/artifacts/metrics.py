@@ -73,10 +73,9 @@ class Cell:
     Attributes:
         metric: a key of `METRICS`; `top1` is the best over epochs, as the authors report it.
         paper: nan for a divergence, None where the paper prints nothing.
-        ours_mean: mean over seeds; nan if every run diverged, None without a run.
-        ours_std: standard deviation, n-1 in the denominator; None with fewer than two.
-        n: number of values in the mean.
-        n_expected: number of seeds that were asked for; 1 for a count.
+        ours_mean, ours_std: mean and standard deviation (n-1 in the denominator) over seeds; the
+            mean is nan if every run diverged.
+        n: number of values in the mean; `n_expected` of them, 1 for a count, would be complete.
         diverged: number of runs that ended in a loss that is not finite.
         status: `complete`, `partial`, `diverged` or `missing`.
         runs: uids of the runs in the mean and of those that diverged, by seed, spaces between.
@@ -125,7 +124,10 @@ def make_cell(
         other: name of that experiment's network.
     """
     metric = METRICS[printed.metric]
-    values, ours, theirs = _contributions(metric, runs, compared)
+    behind = _contributions(metric, runs, compared)
+    values = [value for value, _, _ in behind]
+    ours = [run for _, own, _ in behind for run in own]
+    theirs = [run for _, _, others in behind for run in others]
     is_accuracy = metric.epoch is not None
     expected = expected if is_accuracy else 1
     diverged = [run for run in runs if is_accuracy and run.state is State.DIVERGED]
@@ -136,12 +138,12 @@ def make_cell(
         metric=printed.metric,
         unit=printed.unit,
         paper=printed.value if printed.printed else None,
-        ours_mean=statistics.fmean(values) if values else math.nan if diverged else None,
+        ours_mean=_mean(values, diverged),
         ours_std=statistics.stdev(values) if is_accuracy and len(values) > 1 else None,
         n=len(values),
         n_expected=expected,
         diverged=len(diverged),
-        status=_status(len(values), expected, len(diverged)),
+        status=_status(len(values), expected, diverged),
         protocol=protocol.value,
         dataset=spec.data.dataset,
         precision=spec.precision,
@@ -153,20 +155,20 @@ def make_cell(
     )
 
 
-def _contributions(
-    metric: Metric, runs: Runs, compared: Runs
-) -> tuple[list[float], list[RunSummary], list[RunSummary]]:
-    """Return the values behind a cell, in its unit, the runs that have them, and those compared.
+def _contributions(metric: Metric, runs: Runs, compared: Runs) -> list[tuple[float, Runs, Runs]]:
+    """Return the values behind a cell, in its unit, each with its runs and those compared.
 
-    There is a value for each seed of an accuracy, paired by seed where it is a change; at most one
-    value for a count, of all runs that have it.
+    An accuracy has a value for each seed, paired by seed where it is a change; a count has at most
+    one, of all runs that have it.
     """
     ours, theirs = _by_seed(metric, runs), _by_seed(metric, compared)
     if not metric.sign:
-        return [value / metric.scale for value, _ in ours.values()], _runs(ours.values()), []
-    paired = [(ours[key], theirs[key]) for key in ours if key in theirs]
-    values = [metric.sign * (own - other) / metric.scale for (own, _), (other, _) in paired]
-    return values, _runs(own for own, _ in paired), _runs(other for _, other in paired)
+        return [(value / metric.scale, own, ()) for value, own in ours.values()]
+    return [
+        (metric.sign * (value - theirs[seed][0]) / metric.scale, own, theirs[seed][1])
+        for seed, (value, own) in ours.items()
+        if seed in theirs
+    ]
 
 
 def _by_seed(metric: Metric, runs: Runs) -> dict[int | None, tuple[float, list[RunSummary]]]:
@@ -181,16 +183,18 @@ def _by_seed(metric: Metric, runs: Runs) -> dict[int | None, tuple[float, list[R
     return values
 
 
-def _runs(values: Iterable[tuple[float, list[RunSummary]]]) -> list[RunSummary]:
-    return [run for _, runs in values for run in runs]
-
-
 def _uids(runs: Iterable[RunSummary]) -> str:
     # By seed: the order of their numbers is another one after a merge.
     return " ".join(dict.fromkeys(run.uid for run in sorted(runs, key=lambda run: run.seed)))
 
 
-def _status(n: int, expected: int, diverged: int) -> str:
+def _mean(values: Sequence[float], diverged: Runs) -> float | None:
+    if values:
+        return statistics.fmean(values)
+    return math.nan if diverged else None
+
+
+def _status(n: int, expected: int, diverged: Runs) -> str:
     if diverged:
         return "diverged"
     if not n:

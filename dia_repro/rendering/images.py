@@ -40,8 +40,6 @@ os.environ.pop("SOURCE_DATE_EPOCH", None)
 _PACKAGE = find_spec("matplotlib")
 if _PACKAGE is not None and _PACKAGE.origin is not None:
     os.environ["MATPLOTLIBRC"] = str(Path(_PACKAGE.origin).parent / "mpl-data" / "matplotlibrc")
-
-
 _FILE = Path("matplotlibrc")  # read when matplotlib is imported, if it is in the working folder
 try:
     if _FILE.is_file():
@@ -61,6 +59,7 @@ COLUMN_INCHES = 3.3  # of a paper with two columns
 SMALL, LARGE = 7.0, 8.0  # points
 LINE_HEIGHT, POINTS_PER_INCH = 1.3, 72  # of the size of the text
 CHARACTERS, TITLE_CHARACTERS = 55, 48  # of small text and of titles that fit into a column
+LEGEND_COLUMNS = 3
 COLUMN_DPI, WIDE_DPI = 300, 150  # of PNG, for pictures of a column and wider ones
 BLACK, BLUE, ORANGE, GREEN, SKY = "#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9"
 VERMILION, PURPLE = "#D55E00", "#CC79A7"
@@ -131,23 +130,18 @@ def column(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
     return figure, list(panels.flat)
 
 
-def frame(
-    figure: Figure, title: str, caption: str, handles: Sequence[Artist] = (), across: int = 3
-) -> None:
+def frame(figure: Figure, title: str, caption: str, handles: Sequence[Artist] = ()) -> None:
     """Add title and legend above a figure's panels and a caption below, without overlap.
 
     The figure, whose height is that of its panels, gets as much higher. The layout of its panels
     is fixed.
-
-    Args:
-        across: number of entries of the legend side by side.
     """
     inches = figure.get_figheight()
     columns = figure.get_figwidth() / COLUMN_INCHES
     title = "\n".join(textwrap.wrap(title, int(TITLE_CHARACTERS * columns)))
     caption = "\n".join(textwrap.wrap(caption, int(CHARACTERS * columns)))
     above = 2 + (title.count("\n") + 1) * LARGE * LINE_HEIGHT
-    legend = -(-len(handles) // across) * (SMALL * LINE_HEIGHT + 2)
+    legend = -(-len(handles) // LEGEND_COLUMNS) * (SMALL * LINE_HEIGHT + 2)
     below = 3 + (caption.count("\n") + 1 if caption else 0) * SMALL * LINE_HEIGHT
     height = inches * POINTS_PER_INCH + above + legend + below
     figure.set_size_inches(figure.get_figwidth(), height / POINTS_PER_INCH)
@@ -158,7 +152,7 @@ def frame(
             handles=handles,
             loc="upper center",
             bbox_to_anchor=(0.5, 1 - above / height),
-            ncols=across,
+            ncols=LEGEND_COLUMNS,
             handlelength=3,
             columnspacing=1.2,
             borderpad=0.2,

@@ -207,10 +207,12 @@ def _looks(panel: LearningPanel) -> list[Look]:
 
 def _handles(learning: Learning) -> list[Line2D]:
     entries: dict[str, Look] = {}
+    headings = learning.value.artifact.headings
     for panel in learning.seen:
         if len(panel.networks) > 1:
             for network, look in zip(panel.networks, _looks(panel), strict=True):
-                entries.setdefault(", ".join(network.names), look)
+                label = ", ".join(headings.get(column, column) for column in network.columns)
+                entries.setdefault(label, look)
     return [
         look.handle(label, linestyle=look.line, markersize=3) for label, look in entries.items()
     ]

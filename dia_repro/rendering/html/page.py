@@ -24,9 +24,12 @@ from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html.data import as_script, page_data
 from dia_repro.results.schema import ProvenanceRow
 
-SCRIPTS = ("uPlot.iife.min.js", "page.js", "tables.js", "details.js", "curves.js")
-STYLES = ("uPlot.min.css", "page.css", "parts.css")
-OTHERS = "uPlot"  # other people's code is in a folder of its own
+OTHERS, OWN = "assets", "html/assets"  # other people's code is in a folder of its own
+SCRIPTS = (
+    f"{OTHERS}/uPlot.iife.min.js",
+    *(f"{OWN}/{name}.js" for name in ("page", "tables", "details", "curves")),
+)
+STYLES = (f"{OTHERS}/uPlot.min.css", f"{OWN}/page.css", f"{OWN}/parts.css")
 VERDICTS = {"supported": "✓", "refuted": "✕", "undecided": "?", "not run": "○"}
 MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 
@@ -99,7 +102,7 @@ def make_page(
     """
     found = [one.findings for one in shown]
     grids = [make_grid(one.value) for one in found]
-    scripts, styles = _contents(SCRIPTS), _contents(STYLES)
+    scripts, styles = ([_read(path).strip() for path in paths] for paths in (SCRIPTS, STYLES))
     by_paper = {
         "What the paper claims": [claim for claim in claims if claim.of_paper],
         "What controls ask beside": [claim for claim in claims if not claim.of_paper],
@@ -120,7 +123,7 @@ def make_page(
         scripts=[Markup(text) for text in scripts],  # noqa: S704
         styles=[Markup(text) for text in styles],  # noqa: S704
         policy=_policy(scripts, styles),
-        licence=(_folder(OTHERS) / "uPlot.LICENSE").read_text(encoding="utf-8"),
+        licence=_read(f"{OTHERS}/uPlot.LICENSE"),
         zip=zip,
         sort_key=sort_key,
         effect_with_interval=effect_with_interval,
@@ -161,13 +164,8 @@ def sort_key(text: str) -> str:
     return number[1] if number else ""
 
 
-def _contents(names: Sequence[str]) -> list[str]:
-    return [(_folder(name) / name).read_text(encoding="utf-8").strip() for name in names]
-
-
-def _folder(name: str) -> Any:
-    package = files("dia_repro.rendering")
-    return package / "assets" if name.startswith(OTHERS) else package / "html" / "assets"
+def _read(path: str) -> str:
+    return (files("dia_repro.rendering") / path).read_text(encoding="utf-8")
 
 
 def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
