@@ -67,14 +67,14 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(PaperCell):
     """One value of a table: the paper's, and ours with the runs behind it.
 
     Attributes:
-        metric: a key of `METRICS`; `top1` is the best over epochs, as the authors report it.
         paper: nan for a divergence, None where the paper prints nothing.
         ours_mean, ours_std: mean and standard deviation (n-1 in the denominator) over seeds; the
-            mean is nan if every run diverged.
+            mean is nan if every run diverged. Of `top1`, the best over epochs, as the authors
+            report it.
         n: number of values in the mean; `n_expected` of them, 1 for a count, would be complete.
         diverged: number of runs that ended in a loss that is not finite.
         status: `complete`, `partial`, `diverged` or `missing`.
@@ -85,11 +85,6 @@ class Cell:
         how: sentence on how the value is computed.
     """
 
-    artifact: str
-    row: str
-    column: str
-    metric: str
-    unit: str
     paper: float | None
     ours_mean: float | None
     ours_std: float | None
@@ -132,11 +127,7 @@ def make_cell(
     expected = expected if is_accuracy else 1
     diverged = [run for run in runs if is_accuracy and run.state is State.DIVERGED]
     return Cell(
-        artifact=printed.artifact,
-        row=printed.row,
-        column=printed.column,
-        metric=printed.metric,
-        unit=printed.unit,
+        **vars(printed),
         paper=printed.value if printed.printed else None,
         ours_mean=_mean(values, diverged),
         ours_std=statistics.stdev(values) if is_accuracy and len(values) > 1 else None,
