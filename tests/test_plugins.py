@@ -22,7 +22,7 @@ from tests.own_kind import ARTIFACT, PAGE, TEST, UNIT, write_eca
 
 SMALL = ARTIFACT.replace("(20, 56)", "(11,)")
 CONTROL = '''"""A control: DIANet20."""
-from dia_repro.artifacts.networks import resnet
+from dia_repro.artifacts.paper import resnet
 from dia_repro.artifacts.table import Entry, TableArtifact
 from dia_repro.experiments.spec import DIALSTMAttention
 

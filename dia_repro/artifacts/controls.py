@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import sqrt
 
-from dia_repro.artifacts.networks import (
+from dia_repro.artifacts.paper import (
     CIFAR_FAMILIES,
+    DEPTHS,
+    DEPTHS_WITHOUT_BN,
     DIA4,
     DIA_SE16,
     DIANET,
+    FIGURE6,
     ORIGINAL,
     SE16,
     SENET,
     attentions,
     resnet,
 )
-from dia_repro.artifacts.paper import DEPTHS, DEPTHS_WITHOUT_BN, FIGURE6
 from dia_repro.artifacts.table import Drawing, Entry, TableArtifact
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.controls import (

@@ -6,8 +6,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from dia_repro.artifacts.networks import DIANET
-from dia_repro.artifacts.paper import TABLE3, TABLE4, TABLE5
+from dia_repro.artifacts.paper import DIANET, TABLE3, TABLE4, TABLE5
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.artifacts.table import Entry, TableValue
 from dia_repro.experiments.describe import describe_data

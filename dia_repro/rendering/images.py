@@ -21,7 +21,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dia_repro.artifacts.networks import DIANET, ORIGINAL, SENET
+from dia_repro.artifacts.paper import DIANET, ORIGINAL, SENET
 from dia_repro.errors import UsageError
 from dia_repro.rendering.escaping import visible
 

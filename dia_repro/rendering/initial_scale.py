@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro.artifacts.controls import initial_scale
 from dia_repro.artifacts.explanation import Experiment, Findings
-from dia_repro.artifacts.networks import COLUMNS, DIANET
+from dia_repro.artifacts.paper import COLUMNS, DIANET
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import conditions_of
 from dia_repro.results.queries import RunSummary

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dia_repro.artifacts.networks import COLUMNS
+from dia_repro.artifacts.paper import COLUMNS
 from dia_repro.artifacts.sizes import Mark, SizePanel, Sizes
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import conditions_of
