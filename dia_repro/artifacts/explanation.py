@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dia_repro.artifacts.lookup import find_metric
-from dia_repro.artifacts.metrics import METRICS, Cell
+from dia_repro.artifacts.metrics import METRICS
 from dia_repro.artifacts.table import Entry, Position, TableArtifact, TableValue
 from dia_repro.experiments.names import Precision
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
@@ -60,28 +60,6 @@ class Experiment:
         """Return the finished run with the highest accuracy, the first of several."""
         finished = [behind.run for behind in self.runs if behind.run.state is State.FINISHED]
         return max(finished, key=lambda run: (run.best_top1 or 0.0, -run.id), default=None)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The values of a network in an artifact, with the runs that they come from.
-
-    Attributes:
-        value: the whole artifact.
-        cells: the network's values.
-        own: the network's experiment.
-        compared: the experiment that changes are counted from; None where no value is a change.
-    """
-
-    value: TableValue
-    cells: tuple[Cell, ...]
-    own: Experiment
-    compared: Experiment | None
-
-    @property
-    def experiments(self) -> tuple[Experiment, ...]:
-        """Return the experiments whose runs matter."""
-        return (self.own,) if self.compared is None else (self.own, self.compared)
 
 
 @dataclass(frozen=True)
@@ -154,8 +132,11 @@ def explain(
     *,
     metric: str | None = None,
     seeds: Seeds | None = None,
-) -> Explanation:
+) -> Findings:
     """Return where the values of a network in an artifact come from, as a table shows them.
+
+    The cells are only the network's. Its experiment is the first, and the second is the one that
+    changes are counted from, if a cell is a change.
 
     Args:
         entry: the network, one that the artifact shows.
@@ -171,10 +152,12 @@ def explain(
         chosen = find_metric(artifact, [cell.metric for cell in cells], metric)
         cells = [cell for cell in cells if cell.metric == chosen]
     experiments = gather(database, value).experiments
-    compared = None
+    positions = [entry.position]
     if entry.compared_with and any(METRICS[cell.metric].sign for cell in cells):
-        compared = experiments[entry.compared_with]
-    return Explanation(value, tuple(cells), experiments[entry.position], compared)
+        positions.append(entry.compared_with)
+    return Findings(
+        replace(value, cells=tuple(cells)), {name: experiments[name] for name in positions}
+    )
 
 
 def _precision_said(entry: Entry, request: Request) -> bool:

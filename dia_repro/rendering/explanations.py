@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from dia_repro.artifacts.explanation import Experiment, Explanation, RunBehind
+from dia_repro.artifacts.explanation import Findings, RunBehind
 from dia_repro.artifacts.metrics import METRICS, Cell
 from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
 from dia_repro.experiments.spec import Spec
@@ -29,24 +29,25 @@ def commit_text(commit: str | None, clean: bool | None) -> str:
     return "" if commit is None else commit[:SHORT_COMMIT] + CLEANNESS[clean]
 
 
-def explanation_records(explanation: Explanation, commands: Mapping[str, str]) -> list[Record]:
+def explanation_records(found: Findings, commands: Mapping[str, str]) -> list[Record]:
     """Return one record for each value and run behind it, with `EXPLANATION_FIELDS`.
 
     A value whose experiment has no runs has one record all the same, without a run.
 
     Args:
+        found: see `artifacts.explanation.explain`.
         commands: by spec_id, the command that trains each experiment.
     """
     records: list[Record] = []
-    for cell in explanation.cells:
+    for cell in found.value.cells:
         known = {name: getattr(cell, name) for name in OF_CELL}
-        for experiment in explanation.experiments:
-            compared = experiment is explanation.compared
-            if compared and not METRICS[cell.metric].sign:
+        is_change = METRICS[cell.metric].sign != 0
+        for index, experiment in enumerate(found.experiments.values()):
+            if index and not is_change:
                 continue
             spec = experiment.spec
             known |= {
-                "compared": compared,
+                "compared": index > 0,
                 "spec_id": spec.spec_id,
                 "network": describe_model(spec.model),
                 "dataset": spec.data.dataset,
@@ -81,38 +82,36 @@ def _use(behind: RunBehind, cell: Cell) -> dict[str, object]:
     }
 
 
-def to_people(explanation: Explanation, commands: Mapping[str, str]) -> RenderableType:
+def to_people(found: Findings, commands: Mapping[str, str]) -> RenderableType:
     """Return the values, then each experiment with its runs and the command that trains it.
 
     Args:
-        commands: by spec_id.
+        found, commands: as of `explanation_records`.
     """
-    own, value = explanation.own, explanation.value
-    environment = f"{protocol_name(value.request)} on {own.spec.data.dataset}"
+    value, experiments = found.value, list(found.experiments.values())
+    environment = f"{protocol_name(value.request)} on {experiments[0].spec.data.dataset}"
     if value.seeds.named:
         environment += f", {value.seeds.words}"
-    title = f"{value.artifact.label}, {own.entry.label} ({environment})"
-    parts = [Text(title, style="bold"), Text(), listing(VALUE_COLUMNS, explanation.cells)]
-    for experiment in explanation.experiments:
-        parts += [Text(), *_experiment_texts(explanation, experiment, commands)]
+    title = f"{value.artifact.label}, {experiments[0].entry.label} ({environment})"
+    parts: list[RenderableType] = [
+        Text(title, style="bold"),
+        Text(),
+        listing(VALUE_COLUMNS, value.cells),
+    ]
+    taken = {METRICS[cell.metric].value for cell in value.cells}
+    metrics = [name for name in OF_RUNS if METRICS[name].value in taken]
+    for role, experiment in zip(("Runs of", "Compared with"), experiments, strict=False):
+        spec, epochs = experiment.spec, {"epochs": experiment.spec.recipe.epochs}
+        runs = [epochs | _run(behind) | _texts(behind, metrics) for behind in experiment.runs]
+        train = f"To train it: {commands[spec.spec_id]}"
+        parts += [
+            Text(),
+            Text(f"{role} {experiment.entry.label}", style="bold"),
+            listing(RUN_COLUMNS, runs) if runs else Text("There are none yet."),
+            Text(f"Experiment {spec.spec_id}: {describe_experiment(spec)}"),
+            Text(train, no_wrap=True, overflow="ignore"),
+        ]
     return Group(*parts)
-
-
-def _experiment_texts(
-    explanation: Explanation, experiment: Experiment, commands: Mapping[str, str]
-) -> Iterator[RenderableType]:
-    spec = experiment.spec
-    role = "Compared with " if experiment is explanation.compared else "Runs of "
-    yield Text(f"{role}{experiment.entry.label}", style="bold")
-    if experiment.runs:
-        taken = {METRICS[cell.metric].value for cell in explanation.cells}
-        metrics = [name for name in OF_RUNS if METRICS[name].value in taken]
-        runs = [_run(behind) | _texts(behind, metrics) for behind in experiment.runs]
-        yield listing(RUN_COLUMNS, [{"epochs": spec.recipe.epochs, **run} for run in runs])
-    else:
-        yield Text("There are none yet.")
-    yield Text(f"Experiment {spec.spec_id}: {describe_experiment(spec)}")
-    yield Text(f"To train it: {commands[spec.spec_id]}", no_wrap=True, overflow="ignore")
 
 
 def describe_experiment(spec: Spec) -> str:
