@@ -204,10 +204,10 @@ class Attempt:
     def _provenance(self, dataset: AnyDataset, epochs: int) -> dict[str, Any]:
         data = (self.digest, len(dataset.test))
         found = collect(self.environment, self.device, self.job.command, *data, epochs)
-        commit = (found.git_commit, found.git_clean)
-        if commit != code_at_start() or found.code_sha256 != package_files():
+        commit = (found["git_commit"], found["git_clean"])
+        if commit != code_at_start() or found["code_sha256"] != package_files():
             self._notice("the code's checkout has changed since its process began: not clean")
-        return asdict(found)
+        return found
 
     def _load(self) -> AnyDataset:
         def on_progress(_done: int, _of: int) -> None:

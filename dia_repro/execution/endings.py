@@ -182,11 +182,9 @@ class Supervisor(ABC):
         what = "interruption" if killed else "failure"
         try:
             spec_id = job.spec.spec_id  # fails where the spec cannot be read
-            if killed:
-                writer.record_kill(self.database, spec_id, job.seed, lease)
-            elif ended.outcome is Outcome.FAILED:
-                reason = ended.detail or ""
-                writer.record_failure(self.database, spec_id, job.seed, lease, reason)
+            if killed or ended.outcome is Outcome.FAILED:
+                failure = None if killed else ended.detail or ""
+                writer.record_loss(self.database, spec_id, job.seed, lease, failure)
         except DiaReproError as error:
             try:
                 self.database.check_there()
