@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.spec import Spec
-from dia_repro.paper import PaperCell
+from dia_repro.paper.facts import PaperCell
 from dia_repro.results.histories import History
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State

@@ -276,7 +276,10 @@ def _listed(mixed: Mapping[str, Sequence[str]]) -> str:
 
 
 def _conditions(value: TableValue) -> str:
-    data, recipes, precisions = {}, {}, {}  # sets that keep their order
+    # Keys are sets that keep their order.
+    data: dict[str, None] = {}
+    recipes: dict[str, None] = {}
+    precisions: dict[str, None] = {}
     for spec in value.specs.values():
         of, size = spec.data, spec.data.image_size
         augmentation = "not augmented" if of.augmentation == "none" else of.augmentation
