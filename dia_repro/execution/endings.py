@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dia_repro import interrupts
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome, Progress
+from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.results import writer
 from dia_repro.results.database import Database, VanishedError
 from dia_repro.results.leases import Lease
@@ -145,6 +145,16 @@ class Pace:
         )
 
 
+@dataclass(kw_only=True)
+class Supervised:
+    """Run under way, as its supervisor sees it."""
+
+    job: Job
+    pace: Pace
+    lease: Lease | None = None
+    ended: Ended | None = None
+
+
 class Supervisor(ABC):
     """Base of what gives runs to workers, and records the ends that these cannot record.
 
@@ -174,24 +184,43 @@ class Supervisor(ABC):
     def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
         """Work through the jobs; return how each that was started ended, by run number."""
 
-    def record(self, job: Job, lease: Lease | None, ended: Ended, *, killed: bool) -> None:
-        """Record a failure, or the interruption of a run whose process was told to end at once.
+    def hear(self, run: Supervised, message: Message) -> None:
+        """Take a message of a worker, and pass on those that are for people."""
+        run.pace.hear(message)
+        match message:
+            case Ended():
+                run.ended = message
+            case Begun(lease=lease):
+                run.lease = lease
+            case _:
+                self.on_message(run.job, message)
 
-        Where that fails the person is told; once the database is gone, no other run can end well.
+    def close(self, run: Supervised, ended: Ended, *, killed: bool) -> Ended:
+        """Record an end that the worker could not record, and report it.
+
+        Args:
+            killed: whether the worker was killed since it was to stop: that is no failure.
         """
+        if killed or ended.outcome is Outcome.FAILED:
+            self._record(run, ended, killed=killed)
+        if not self.gone:  # or they would all say the same
+            self.on_message(run.job, ended)
+        return ended
+
+    def _record(self, run: Supervised, ended: Ended, *, killed: bool) -> None:
         what = "interruption" if killed else "failure"
         try:
-            spec_id = job.spec.spec_id  # fails where the spec cannot be read
+            spec_id, seed = run.job.spec.spec_id, run.job.seed  # fails where the spec is damaged
             if killed:
-                writer.record_kill(self.database, spec_id, job.seed, lease)
-            elif ended.outcome is Outcome.FAILED:
+                writer.record_kill(self.database, spec_id, seed, run.lease)
+            else:
                 reason = ended.detail or ""
-                writer.record_failure(self.database, spec_id, job.seed, lease, reason)
+                writer.record_failure(self.database, spec_id, seed, run.lease, reason)
         except DiaReproError as error:
             try:
                 self.database.check_there()
-            except VanishedError as gone:
+            except VanishedError as gone:  # no other run can end well
                 self.gone = gone
                 return
-            # As on a full disk: the other runs go on; this one is found dead when it is asked for.
-            self.on_message(job, Notice(f"its {what} could not be recorded: {error}"))
+            # As on a full disk: the other runs go on; this one is found dead by the next command.
+            self.on_message(run.job, Notice(f"its {what} could not be recorded: {error}"))

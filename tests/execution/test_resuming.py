@@ -137,7 +137,7 @@ def test_what_cannot_be_restored_is_said(
     begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, job = begun
-    monkeypatch.setattr(attempt, "device_name", lambda _device: ELSEWHERE)
+    monkeypatch.setattr(provenance, "device_name", lambda _device: ELSEWHERE)
     _, notices = train(job)
     (said,) = [text for text in notices if "bit for bit" in text]
     assert f"goes on with device {ELSEWHERE} instead of" in said

@@ -20,15 +20,15 @@ from dia_repro.execution.endings import (
     OnMessage,
     Pace,
     Signals,
+    Supervised,
     Supervisor,
     cause_of_death,
 )
 from dia_repro.execution.executors import Executor, register
 from dia_repro.execution.machine import Slots, find_machine
-from dia_repro.execution.messages import Begun, Ended, Job, Outcome
+from dia_repro.execution.messages import Ended, Job, Outcome
 from dia_repro.execution.options import Resources
 from dia_repro.results.database import Database
-from dia_repro.results.leases import Lease
 
 POLL_SECONDS = 0.5
 EXIT_SECONDS = 30.0  # after a worker's last message: CUDA takes seconds to give memory back
@@ -65,39 +65,15 @@ class Local(Executor):
 
 
 @dataclass
-class _Worker:
-    job: Job
+class _Worker(Supervised):
     process: BaseProcess
     connection: Connection
-    pace: Pace
-    lease: Lease | None = None
-    ended: Ended | None = None
 
     def stop(self) -> None:
         """Ask it to save and end."""
         self.pace.ask()
         forkserver.send_signal(self.process, signal.SIGTERM)
         forkserver.send_signal(self.process, signal.SIGCONT)  # or a stopped process never takes it
-
-    def listen(self, on_message: OnMessage) -> bool:
-        """Take the messages that are there; return whether they were the last."""
-        # A child of its, such as one that decodes images, may keep the connection open.
-        dead = self.process.exitcode not in (None, UNKNOWN_EXIT_CODE)
-        while True:
-            try:
-                if not self.connection.poll():
-                    return dead
-                message = self.connection.recv()
-            except (EOFError, OSError):
-                return True
-            self.pace.hear(message)
-            match message:
-                case Ended():
-                    self.ended = message
-                case Begun(lease=lease):
-                    self.lease = lease
-                case _:
-                    on_message(self.job, message)
 
 
 class LocalSupervisor(Supervisor):
@@ -163,13 +139,14 @@ class LocalSupervisor(Supervisor):
         self.stopping = self._signals.stop
         while not self._winding_up and (job := self._place(waiting)):
             started = forkserver.start_process(self.train, job)
-            self._active.append(_Worker(job, *started, Pace(self.patience, self.clock)))
+            pace = Pace(self.patience, self.clock)
+            self._active.append(_Worker(*started, job=job, pace=pace))
         if self._winding_up:
             self._stop()
         wait([running.connection for running in self._active], timeout=POLL_SECONDS)
         ended = {}
         for running in list(self._active):
-            if running.listen(self.on_message):
+            if self._listen(running):
                 self._active.remove(running)
                 self.slots.give_back(running.job.device, running.job.memory)
                 ended[running.job.run_id] = self._settle(running)
@@ -199,6 +176,19 @@ class LocalSupervisor(Supervisor):
             if self._signals.kill or running.pace.is_over:
                 forkserver.send_signal(running.process, signal.SIGKILL)
 
+    def _listen(self, running: _Worker) -> bool:
+        """Take the messages that are there; return whether they were the last."""
+        # A child of the worker, such as one that decodes images, may keep the connection open.
+        dead = running.process.exitcode not in (None, UNKNOWN_EXIT_CODE)
+        while True:
+            try:
+                if not running.connection.poll():
+                    return dead
+                message = running.connection.recv()
+            except (EOFError, OSError):
+                return True
+            self.hear(running, message)
+
     def _settle(self, ended: _Worker) -> Ended:
         """Wait for the end of a worker's process, and record how its run ended."""
         deadline = time.monotonic() + EXIT_SECONDS
@@ -212,10 +202,7 @@ class LocalSupervisor(Supervisor):
         ended.connection.close()
         last = ended.ended or self._died(ended)
         killed = ended.ended is None and last.outcome is Outcome.INTERRUPTED
-        self.record(ended.job, ended.lease, last, killed=killed)
-        if not self.gone:  # or they would all say the same
-            self.on_message(ended.job, last)
-        return last
+        return self.close(ended, last, killed=killed)
 
     def _died(self, dead: _Worker) -> Ended:
         """Return how a worker ended that sent no `Ended`."""
