@@ -234,7 +234,7 @@ class Campaign:
         self.dialogue.notice(
             f"{len(lost)} interrupted runs in {self._results.name} have no checkpoint in "
             f"{store.name}: they would start again from the first epoch. If their checkpoints are "
-            "elsewhere, name that place with --checkpoints."
+            "elsewhere, name that folder or URL with --checkpoints."
         )
         return self.dialogue.confirm("Start them again?", yes=yes)
 

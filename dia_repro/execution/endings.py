@@ -96,31 +96,40 @@ class OwnTime:
         return self._seconds
 
 
-@dataclass
-class Pace:
-    """Time that a worker may take to stop once it is asked: more where its steps are longer.
+@dataclass(kw_only=True)
+class Supervised:
+    """Run under way, as its supervisor sees it.
 
     Attributes:
-        patience: seconds, in addition to the longest pause so far between two reports of progress:
-            as long as a step, or a batch of a test, may take again.
+        patience: seconds that its worker may take to stop, in addition to the longest pause so far
+            between two reports of progress: as long as a step, or a batch of a test, may take
+            again.
         clock: the supervisor's.
-        asked: when the worker was first asked, by that clock; None before.
+        asked: when the worker was first asked to stop, by that clock; None before.
     """
 
+    job: Job
     patience: float
     clock: OwnTime
+    lease: Lease | None = None
+    ended: Ended | None = None
     asked: float | None = None
     longest: float = 0.0
     _heard: float | None = None
 
     def hear(self, message: Message) -> None:
         """Take note of a message."""
-        if isinstance(message, Progress):
-            before, self._heard = self._heard, self.clock()
-            if before is not None:
-                self.longest = max(self.longest, self._heard - before)
+        match message:
+            case Ended():
+                self.ended = message
+            case Begun(lease=lease):
+                self.lease = lease
+            case Progress():
+                before, self._heard = self._heard, self.clock()
+                if before is not None:
+                    self.longest = max(self.longest, self._heard - before)
 
-    def ask(self) -> None:
+    def ask_to_stop(self) -> None:
         """Take note that the worker is asked to stop."""
         if self.asked is None:
             self.asked = self.clock()
@@ -131,28 +140,18 @@ class Pace:
         return self.patience + self.longest
 
     @property
-    def is_over(self) -> bool:
+    def is_late(self) -> bool:
         """Return whether the worker has taken longer than it may."""
         return self.asked is not None and self.clock() - self.asked > self.allowed
 
     @property
-    def ended(self) -> Ended:
-        """Return the end of a worker that was killed since it did not stop."""
+    def killed_late(self) -> Ended:
+        """Return the end of a run whose worker was killed since it did not stop."""
         return Ended(
             Outcome.INTERRUPTED,
             f"did not stop within {self.allowed:.0f} seconds and was killed: "
             "it goes on from its last checkpoint",
         )
-
-
-@dataclass(kw_only=True)
-class Supervised:
-    """Run under way, as its supervisor sees it."""
-
-    job: Job
-    pace: Pace
-    lease: Lease | None = None
-    ended: Ended | None = None
 
 
 class Supervisor(ABC):
@@ -186,14 +185,9 @@ class Supervisor(ABC):
 
     def hear(self, run: Supervised, message: Message) -> None:
         """Take a message of a worker, and pass on those that are for people."""
-        run.pace.hear(message)
-        match message:
-            case Ended():
-                run.ended = message
-            case Begun(lease=lease):
-                run.lease = lease
-            case _:
-                self.on_message(run.job, message)
+        run.hear(message)
+        if not isinstance(message, Ended | Begun):
+            self.on_message(run.job, message)
 
     def close(self, run: Supervised, ended: Ended, *, killed: bool) -> Ended:
         """Record an end that the worker could not record, and report it.

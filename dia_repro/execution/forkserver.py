@@ -48,7 +48,7 @@ def start() -> None:
     """
     shorten_sockets()
     forget_settings()
-    # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
+    # A worker that is killed leaves semaphores, which are removed with a useless warning.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({**SAFE_PATH, **quiet, **TRAINING}):
         # SIGHUP would end the tracker; starting it ends the holding back of other signals.

@@ -52,7 +52,7 @@ def database(tmp_path: Path) -> Database:
     return open_database(str(tmp_path / "runs.db"), create=True)
 
 
-def test_networks_between_the_two_that_were_measured_are_between(
+def test_estimates_lie_between_the_measured_networks(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deepest is made twice as slow for its work as the cheapest."""
@@ -87,7 +87,7 @@ def test_networks_between_the_two_that_were_measured_are_between(
     assert asked == [(cores(), 1)], "the dearest would take too long"
 
 
-def test_a_wall_is_that_of_the_slot_that_ends_last(database: Database) -> None:
+def test_wall_time_is_of_the_last_slot(database: Database) -> None:
     planned = [replace(run, seconds=10.0) for run in demo(database)]
     assert len(planned) == 8
     assert wall_seconds(planned, 3) == 30 + START_SECONDS
@@ -138,18 +138,16 @@ def test_stopped_server_does_not_hold_up_calibration(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("jobs", [2, 4, 60])
-def test_more_runs_at_a_time_than_cores_end_no_sooner(jobs: int) -> None:
+def test_more_runs_than_cores_end_no_sooner(jobs: int) -> None:
     machine = Machine(("cpu",), 2)
-    assert at_full_speed(machine, jobs, beside=jobs) == 2
-    assert at_full_speed(machine, 1, beside=1) == 1
-    assert at_full_speed(machine, 8 * jobs, beside=jobs) == 16, "on eight such machines"
-    assert at_full_speed(Machine(("cuda:0",), 2), jobs, beside=jobs) == jobs
+    assert at_full_speed(machine, jobs, together=jobs) == 2
+    assert at_full_speed(machine, 1, together=1) == 1
+    assert at_full_speed(machine, 8 * jobs, together=jobs) == 16, "on eight such machines"
+    assert at_full_speed(Machine(("cuda:0",), 2), jobs, together=jobs) == jobs
 
 
 @pytest.mark.exhaustive
-def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
-    tmp_path: Path, database: Database
-) -> None:
+def test_plan_is_within_30_per_cent_of_actual_time(tmp_path: Path, database: Database) -> None:
     """On a machine that does other things meanwhile, one of three attempts has to be."""
     machine = Machine(("cpu",), cores())
     ratios: list[float] = []

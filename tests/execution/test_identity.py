@@ -35,7 +35,7 @@ print(folder.stat().st_ino, lock_id(folder))
 """
 
 
-def test_a_lock_is_the_same_for_those_whom_it_excludes(tmp_path: Path) -> None:
+def test_lock_id_is_the_same_for_excluded_processes(tmp_path: Path) -> None:
     lock = acquire_lock(tmp_path / "run")
     assert lock is not None
     identity = lock_id(tmp_path / "run")
@@ -142,7 +142,7 @@ def test_copies_of_a_database_share_no_checkpoints(tmp_path: Path) -> None:
     assert len(stores) == len(names)
 
 
-def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
+def test_run_taken_up_meanwhile_is_not_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`db check` watches owners elsewhere for a minute, in which others can begin again."""

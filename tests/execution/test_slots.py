@@ -30,7 +30,7 @@ GPUS = ("cuda:0", "cuda:1")
 ROOM = {"cuda:0": 100, "cuda:1": 100}
 
 
-def test_the_emptiest_device_is_next_until_all_are_full() -> None:
+def test_emptiest_device_is_next() -> None:
     slots = Slots(GPUS, 2)
     assert [slots.take(0) for _ in range(5)] == [*GPUS, *GPUS, None]
     slots.give_back("cuda:1", 0)
@@ -97,7 +97,7 @@ def say_where(job: Job, connection: Connection) -> None:
     connection.send(Ended(Outcome.FINISHED))
 
 
-def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) -> None:
+def test_each_job_goes_to_a_free_device(tmp_path: Path) -> None:
     """The processes are real; what they are told to train on is not used."""
     database, jobs = make_jobs(tmp_path, [tiny_spec()], 6)
     needs = [60, 60, 60, 30, 10, 200]
@@ -117,7 +117,7 @@ def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path) -> None:
+def test_plan_for_a_clusters_gpus_without_a_gpu(tmp_path: Path) -> None:
     gpu = Machine(("cuda:0",), 1)
     request = request_to_train(Selection(), gpu, None)
     assert request.precision is Precision.TF32

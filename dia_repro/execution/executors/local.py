@@ -18,7 +18,6 @@ from dia_repro.execution.endings import (
     SECONDS_TO_STOP,
     STOPPED_AT_ONCE,
     OnMessage,
-    Pace,
     Signals,
     Supervised,
     Supervisor,
@@ -55,7 +54,7 @@ class Local(Executor):
         return self._slots(runs).total
 
     def supervisor(self, database: Database, runs: int, listener: Listener) -> LocalSupervisor:
-        """Return the supervisor of so many runs."""
+        """Return the supervisor of a number of runs."""
         slots = self._slots(runs)
         return LocalSupervisor(database, slots, listener.on_message, listener.on_stopping)
 
@@ -71,7 +70,7 @@ class _Worker(Supervised):
 
     def stop(self) -> None:
         """Ask it to save and end."""
-        self.pace.ask()
+        self.ask_to_stop()
         forkserver.send_signal(self.process, signal.SIGTERM)
         forkserver.send_signal(self.process, signal.SIGCONT)  # or a stopped process never takes it
 
@@ -139,8 +138,8 @@ class LocalSupervisor(Supervisor):
         self.stopping = self._signals.stop
         while not self._winding_up and (job := self._place(waiting)):
             started = forkserver.start_process(self.train, job)
-            pace = Pace(self.patience, self.clock)
-            self._active.append(_Worker(*started, job=job, pace=pace))
+            running = _Worker(*started, job=job, patience=self.patience, clock=self.clock)
+            self._active.append(running)
         if self._winding_up:
             self._stop()
         wait([running.connection for running in self._active], timeout=POLL_SECONDS)
@@ -163,7 +162,7 @@ class LocalSupervisor(Supervisor):
 
     def _stop(self) -> None:
         """Ask each worker once to save and end."""
-        asked = [running for running in self._active if running.pace.asked is None]
+        asked = [running for running in self._active if running.asked is None]
         for running in asked:
             running.stop()
         self._kill_late(self._active)
@@ -173,7 +172,7 @@ class LocalSupervisor(Supervisor):
     def _kill_late(self, workers: Sequence[_Worker]) -> None:
         """Kill workers whose time to stop is over, or all of them after a second signal."""
         for running in workers:
-            if self._signals.kill or running.pace.is_over:
+            if self._signals.kill or running.is_late:
                 forkserver.send_signal(running.process, signal.SIGKILL)
 
     def _listen(self, running: _Worker) -> bool:
@@ -210,8 +209,8 @@ class LocalSupervisor(Supervisor):
         killed = code in (-signal.SIGKILL, UNKNOWN_EXIT_CODE)
         if self._signals.kill and killed:
             return STOPPED_AT_ONCE
-        if dead.pace.is_over and killed:
-            return dead.pace.ended
-        if (dead.pace.asked or self._signals.stop) and code == -signal.SIGTERM:
+        if dead.is_late and killed:
+            return dead.killed_late
+        if (dead.asked or self._signals.stop) and code == -signal.SIGTERM:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
         return Ended(Outcome.FAILED, cause_of_death(code))

@@ -22,7 +22,6 @@ from dia_repro.execution.endings import (
     SECONDS_TO_STOP,
     STOPPED_AT_ONCE,
     OnMessage,
-    Pace,
     Signals,
     Supervised,
     Supervisor,
@@ -43,7 +42,7 @@ from dia_repro.training.store import Store
 EXCHANGE_SECONDS = 0.5
 # Estimated: a process that trains on a GPU has CUDA's libraries, and images on their way to it.
 HOST_BYTES_WITH_GPU = 4_000_000_000
-# After so many lost nodes or killed processes a run counts as failed.
+# Lost nodes or killed processes after which a run counts as failed.
 RETRIES = 3
 
 
@@ -284,7 +283,7 @@ class RaySupervisor(Supervisor):
                 memory=int(min(need, most)),
             )
             placed = job.elsewhere(device=self.share.device, threads=self.share.cpus)
-            run = Supervised(job=job, pace=Pace(self.patience, self.clock))
+            run = Supervised(job=job, patience=self.patience, clock=self.clock)
             tasks[task.remote(placed, relay, through_relay, self.attempt)] = run
         return tasks
 
@@ -298,8 +297,8 @@ class RaySupervisor(Supervisor):
                     ray.cancel(task)  # it waits for room
         self._killed = self._killed or kill
         for task, run in waiting.items():
-            run.pace.ask()
-            if kill or run.pace.is_over:
+            run.ask_to_stop()
+            if kill or run.is_late:
                 ray.cancel(task, force=True)
 
     def _settle(self, task: Any, run: Supervised) -> Ended | None:
@@ -311,7 +310,7 @@ class RaySupervisor(Supervisor):
             if isinstance(error, TaskCancelledError) and run.job.run_id not in self._begun:
                 return None
             ended = Ended(Outcome.FAILED, f"its task was lost: {_first_line(error)}")
-            killed = self._killed or run.pace.is_over
+            killed = self._killed or run.is_late
             if killed:
-                ended = STOPPED_AT_ONCE if self._killed else run.pace.ended
+                ended = STOPPED_AT_ONCE if self._killed else run.killed_late
         return self.close(run, ended, killed=killed) if ended else None
