@@ -1,4 +1,4 @@
-"""Whether data or the training step limits: what is measured, and what is said of it."""
+"""Limit of training on streamed images: its measurement, and its sentence in the plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which GPUs can be used, and that every process trains on its own one."""
+"""GPUs that can be used, and processes that each train on their own GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `plan` says of time, beside what the same runs take."""
+"""Estimates of `plan`, compared with the times that runs take."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_estimates_lie_between_the_measured_networks(
     monkeypatch.setattr(estimates, "seconds_per_image", measured)
     machine = Machine(("cpu",), cores())
     found = with_estimates(planned, database, machine, cores())
-    assert asked == [(1, cores())] * 2, "beside each other, a core each"
+    assert asked == [(1, cores())] * 2, "concurrently, a core each"
 
     def rate(run: PlannedRun) -> float:
         assert run.seconds is not None
@@ -96,11 +96,11 @@ def test_wall_time_is_of_the_last_slot(database: Database) -> None:
 
 
 @pytest.mark.slow
-def test_a_few_steps_are_made_beside_each_other() -> None:
+def test_steps_are_measured_concurrently() -> None:
     alone = seconds_per_image(tiny_spec(), CPU, 1, 1)
     assert 1e-6 < alone < 1
-    beside = seconds_per_image(tiny_spec(), CPU, 1, 2)
-    assert 1e-6 < beside < 1
+    together = seconds_per_image(tiny_spec(), CPU, 1, 2)
+    assert 1e-6 < together < 1
 
 
 def test_steps_that_cannot_be_made_are_one_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Locks and folders are known by what they are, not by names that others can have too."""
+"""Identity of locks and folders: not by names that others can have, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs a listing has, and in which order."""
+"""Runs of a listing, and their order."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def finish(folder: Path, seeds: int = 1, workers: int = 2) -> str:
     folder.mkdir(exist_ok=True)
     notices: list[str] = []
 
-    def listen(_order: Job, message: Message) -> None:
+    def listen(_job: Job, message: Message) -> None:
         if isinstance(message, Notice):
             notices.append(message.text)
 

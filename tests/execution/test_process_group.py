@@ -38,7 +38,7 @@ class Shared:
         self.notices: list[str] = []
 
     def train(self, processes: int, then: OnMessage | None = None) -> Ended:
-        def on_message(_order: Job, message: Message) -> None:
+        def on_message(_job: Job, message: Message) -> None:
             if isinstance(message, Notice):
                 self.notices.append(message.text)
             if then is not None:
@@ -161,7 +161,7 @@ def test_each_process_has_its_own_that_decode_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nobody_outlives_the_first_process(tmp_path: Path) -> None:
+def test_no_process_outlives_the_first(tmp_path: Path) -> None:
     run = Shared(tmp_path)
     left: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Which folder of checkpoints is whose."""
+"""Folders of checkpoints, one for each database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run writes while others write, and what becomes of a database that is taken away."""
+"""Writes of a run while others write, and to a database that was removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.results.rows import PROVENANCE
 
 @contextmanager
 def held(database: Database, seconds: float) -> Iterator[None]:
-    """Somebody else holds the write lock for so long."""
+    """Another writer holds the lock for some seconds."""
     taken = threading.Event()
 
     def hold() -> None:

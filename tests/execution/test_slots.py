@@ -1,4 +1,4 @@
-"""Runs on devices: which one each goes to, and which has to wait."""
+"""Slots: the device that each run goes to, and the runs that wait."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_memory_is_not_given_out_twice() -> None:
     assert slots.take(60) == "cuda:0"
 
 
-def test_what_is_reckoned_too_large_runs_alone() -> None:
+def test_run_estimated_too_large_runs_alone() -> None:
     slots = Slots(["cuda:0"], 2, ROOM)
     assert (slots.take(500), slots.take(1)) == ("cuda:0", None)
     slots.give_back("cuda:0", 500)
     assert (slots.take(1), slots.take(500)) == ("cuda:0", None)
 
 
-def test_places_of_a_machine() -> None:
+def test_slots_of_a_machine() -> None:
     two = Machine(GPUS, 16, tuple(ROOM.items()))
     assert two.slots(9).total == 2
     assert two.slots(1).total == 1

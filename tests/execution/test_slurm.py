@@ -1,4 +1,4 @@
-"""Runs as Slurm tasks: the script that sbatch gets, and what becomes of the tasks.
+"""Runs as Slurm tasks: the script for sbatch, and the tasks.
 
 `sbatch`, `srun` and `scontrol` are scripts that do on this machine what Slurm does with an array:
 each task gets the batch script and its number, and one that is queued again starts anew.

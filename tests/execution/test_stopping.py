@@ -1,4 +1,4 @@
-"""Signals while a run loads data or waits for images, and to workers that do not hear."""
+"""Signals while a run loads data or waits for images, and to workers that ignore them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_run_waiting_for_images_stops_at_first_signal(tmp_path: Path) -> None:
     stuck: list[int] = []
     asked: list[float] = []
 
-    def on_message(_order: Job, message: Message) -> None:
+    def on_message(_job: Job, message: Message) -> None:
         if isinstance(message, Progress) and not stuck:
             (active,) = executor._active
             # The process that decodes images: the last one that it has started.
@@ -94,7 +94,7 @@ def test_run_waiting_for_images_stops_at_first_signal(tmp_path: Path) -> None:
 def test_replaced_images_fail_the_run(tmp_path: Path) -> None:
     database, job = streamed_run(tmp_path)
 
-    def on_message(_order: Job, message: Message) -> None:
+    def on_message(_job: Job, message: Message) -> None:
         if isinstance(message, Progress) and (message.epochs, message.steps) == (1, 0):
             for path in (tmp_path / "photos" / "train").rglob("*.png"):
                 Image.new("RGB", (80, 80)).save(path)
@@ -180,7 +180,7 @@ def test_worker_killed_by_our_signals_is_interrupted(
     database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     begun: list[float] = []
 
-    def on_message(_order: Job, message: Message) -> None:
+    def on_message(_job: Job, message: Message) -> None:
         if isinstance(message, Progress):
             begun.append(time.monotonic())
             for number in range(signals):
@@ -206,7 +206,7 @@ def test_worker_lingering_after_its_end_is_killed(
     database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     begun: list[float] = []
 
-    def on_message(_order: Job, _message: Message) -> None:
+    def on_message(_job: Job, _message: Message) -> None:
         begun.append(time.monotonic())
 
     ended = LocalSupervisor(database, Slots.on_cpu(1), on_message, train=lingering).run([job])
@@ -267,7 +267,7 @@ def test_stopped_worker_is_continued_and_ends(tmp_path: Path, how: str) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=30)], 1)
     found: list[int] = []
 
-    def on_message(_order: Job, message: Message) -> None:
+    def on_message(_job: Job, message: Message) -> None:
         if not isinstance(message, Progress) or found:
             return
         found.append(executor._active[0].process.pid or 0)

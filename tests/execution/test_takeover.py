@@ -1,4 +1,4 @@
-"""A run whose trainer stops breathing goes on elsewhere; the one that comes back writes nothing."""
+"""A run without heartbeats goes on elsewhere; its first process writes nothing when it wakes up."""
 
 from __future__ import annotations
 
