@@ -98,7 +98,11 @@ def start_process(
     begun = time.monotonic()
     while True:
         try:
-            return _started(target, arguments)
+            start()  # Python itself would start the server again without its protection
+            ours, theirs = CONTEXT.Pipe(duplex=False)
+            process = CONTEXT.Process(target=target, args=(*arguments, theirs))
+            with _no_main_file():
+                process.start()
         except (EOFError, ConnectionError) as error:
             if time.monotonic() - begun > KILLED_SECONDS:
                 raise NoProcessError(
@@ -106,18 +110,9 @@ def start_process(
                     "and whether there is memory left"
                 ) from error
             time.sleep(0.1)
-
-
-def _started(
-    target: Callable[..., object], arguments: tuple[object, ...]
-) -> tuple[ForkServerProcess, Connection]:
-    start()  # Python itself would start the server again without its protection
-    ours, theirs = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=target, args=(*arguments, theirs))
-    with _no_main_file():
-        process.start()
-    theirs.close()
-    return process, ours
+        else:
+            theirs.close()
+            return process, ours
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def test_server_that_does_not_stay_alive_is_named(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(forkserver, "_started", fail)
+    monkeypatch.setattr(forkserver, "start", fail)
     monkeypatch.setattr(forkserver, "KILLED_SECONDS", 0)
     with pytest.raises(DiaReproError, match="no process can be started") as caught:
         forkserver.start_process(print)

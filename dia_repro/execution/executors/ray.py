@@ -54,7 +54,8 @@ class Ray(Executor):
 
     def __init__(self, resources: Resources, _dialogue: Dialogue) -> None:
         self.cluster = ray_nodes.connect(resources.address)
-        on_gpus = resources.device is not Device.CPU and self.cluster.gpus > 0
+        gpus_there = any(node.gpus for node in self.cluster.nodes)
+        on_gpus = resources.device is not Device.CPU and gpus_there
         many = resources.per_gpu or resources.gpus_per_run
         if not on_gpus and (many or resources.device is Device.CUDA):
             raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
@@ -273,7 +274,8 @@ class RaySupervisor(Supervisor):
     def _tasks(
         self, jobs: Sequence[Job], relay: Any, *, through_relay: bool
     ) -> dict[Any, Supervised]:
-        most, tasks = ray_nodes.alive().memory(self.share), {}
+        fit = (node for node in ray_nodes.alive().nodes if node.room(self.share))
+        most, tasks = max((node.memory for node in fit), default=0.0), {}
         for job in jobs:
             need = HOST_BYTES_WITH_GPU if self.share.gpus else job.memory
             task = _train.options(
