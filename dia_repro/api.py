@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dia_repro.execution.campaign import Campaign, Summary
-    from dia_repro.execution.plan import Plan
+    from dia_repro.execution.planning import Plan
 
 Location = str | os.PathLike[str]
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS, DIFFERENCES)

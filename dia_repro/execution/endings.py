@@ -163,10 +163,13 @@ class Supervisor(ABC):
         on_stopping: called once when a signal has come and workers are saving.
 
     Attributes:
+        patience: seconds that a worker may take, once it is asked to stop, before it is killed.
         clock: read in each turn; measures the time that workers take to stop.
         stopping: whether a signal has come.
         gone: the error, once the database is gone.
     """
+
+    patience = SECONDS_TO_STOP
 
     def __init__(
         self,

@@ -86,10 +86,8 @@ def start_process(
 ) -> tuple[ForkServerProcess, Connection]:
     """Fork a process that calls `target` with arguments and a connection to send through.
 
-    It may start processes itself. A server that was killed meanwhile is started again.
-
-    Returns:
-        The process, and the connection to receive from it.
+    It may start processes itself. A server that was killed meanwhile is started again. Returns the
+    process, and the connection to receive from it.
 
     Raises:
         NoProcessError: the server does not stay alive.

@@ -45,15 +45,12 @@ class UnfitTaskError(DiaReproError):
 def submit(
     jobs: Sequence[Job], parameters: Mapping[str, Any], folder: Path, *, in_turn: bool = False
 ) -> tuple[str, ...]:
-    """Hand runs to Slurm, in their order: in one job array, or several where one is too large.
+    """Submit runs in one job array, or several where one is too large; return the jobs' numbers.
 
     Args:
         parameters: see `sbatch_parameters`.
         folder: for submitit's files and the tasks' output; all nodes reach it.
         in_turn: whether each array waits for the one before it.
-
-    Returns:
-        The jobs' numbers.
 
     Raises:
         SlurmError: there is no Slurm, or it refuses.

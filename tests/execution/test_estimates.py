@@ -26,6 +26,7 @@ from dia_repro.execution.estimates import (
 )
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Machine
+from dia_repro.execution.maintenance import checkpoint_store
 from dia_repro.execution.messages import Outcome
 from dia_repro.execution.planning import PlannedRun, longest_first, make_jobs, plan_runs
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
@@ -156,8 +157,8 @@ def test_plan_is_within_30_per_cent_of_actual_time(tmp_path: Path, database: Dat
         fresh = open_database(str(tmp_path / f"runs{len(ratios)}.db"), create=True)
         planned = with_estimates(open_runs, fresh, machine, cores())
         expected = wall_seconds(planned, cores()) - START_SECONDS
-        location = DataLocation(tmp_path)
-        jobs = make_jobs(open_runs, fresh, machine, machine.threads(cores()), location, "test")
+        where = (DataLocation(tmp_path), "test", checkpoint_store(fresh))
+        jobs = make_jobs(open_runs, fresh, machine, machine.threads(cores()), *where)
         begun = time.monotonic()
         slots = machine.slots(len(jobs))
         ended = LocalSupervisor(fresh, slots, report).run(jobs)

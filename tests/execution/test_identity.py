@@ -13,8 +13,7 @@ import pytest
 
 import dia_repro
 from dia_repro.execution.leasing import acquire_lock, lock_id, lock_location
-from dia_repro.execution.maintenance import dead_runs, folder_of
-from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.maintenance import checkpoint_store, dead_runs, folder_of
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State

@@ -22,6 +22,7 @@ from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.results import leases, writer
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
+from dia_repro.training.store import Store
 from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 from tests.results.rows import PROVENANCE, epoch
@@ -125,7 +126,8 @@ def test_plan_for_a_clusters_gpus_without_a_gpu(tmp_path: Path) -> None:
     planned = planning.plan_runs(database, [TABLE5], request, (0,))
     with pytest.raises(AbsentError, match="estimated on a machine that has one"):
         with_estimates(planned, database, gpu, 1)
-    jobs = planning.make_jobs(planned, database, gpu, 1, DataLocation(tmp_path), "test")
+    where = (DataLocation(tmp_path), "test", Store(tmp_path / "checkpoints"))
+    jobs = planning.make_jobs(planned, database, gpu, 1, *where)
     # ResNet407 keeps most: 3 numbers of 4 bytes for each output and image of a batch of 128.
     assert max(job.memory for job in jobs) > 10e9
     assert min(job.memory for job in jobs) > 1e9
@@ -137,7 +139,7 @@ def test_plan_for_a_clusters_gpus_without_a_gpu(tmp_path: Path) -> None:
         state = State.INTERRUPTED
         writer.record_epoch(database, lease, epoch(1))
         writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)
-    again = planning.make_jobs(planned, database, gpu, 1, DataLocation(tmp_path), "test")
+    again = planning.make_jobs(planned, database, gpu, 1, *where)
     seen = planning.CUDA_BYTES + 5_000_000_000
     assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]
 

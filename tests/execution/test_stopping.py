@@ -187,9 +187,8 @@ def test_worker_killed_by_our_signals_is_interrupted(
                 wait = 0.2 + 0.8 * number
                 threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    executor = LocalSupervisor(
-        database, Slots.on_cpu(1), on_message, train=train, patience=patience
-    )
+    executor = LocalSupervisor(database, Slots.on_cpu(1), on_message, train=train)
+    executor.patience = patience
     ended = executor.run([job])[job.run_id]
     assert time.monotonic() - begun[0] < LINGERING_SECONDS
     assert ended.outcome is expected

@@ -15,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.dialogue import Dialogue, Listener
 from dia_repro.execution.endings import (
-    SECONDS_TO_STOP,
     STOPPED_AT_ONCE,
     OnMessage,
     Signals,
@@ -83,7 +82,6 @@ class LocalSupervisor(Supervisor):
         slots: where jobs go, each to its own worker process; a job that finds no room lets those
             after it pass.
         train: function of a worker process; sends messages and ends with one `Ended`.
-        patience: seconds that a worker may take, once it is asked to stop, before it is killed.
     """
 
     def __init__(
@@ -93,10 +91,9 @@ class LocalSupervisor(Supervisor):
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         train: Callable[[Job, Connection], None] = worker.main,
-        patience: float = SECONDS_TO_STOP,
     ) -> None:
         super().__init__(database, on_message, on_stopping)
-        self.slots, self.train, self.patience = slots, train, patience
+        self.slots, self.train = slots, train
         self._signals = Signals()
         self._active: list[_Worker] = []
 

@@ -19,7 +19,6 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution import ray_nodes, worker
 from dia_repro.execution.dialogue import Dialogue, Listener
 from dia_repro.execution.endings import (
-    SECONDS_TO_STOP,
     STOPPED_AT_ONCE,
     OnMessage,
     Signals,
@@ -209,7 +208,6 @@ class RaySupervisor(Supervisor):
         database, on_message, on_stopping: see `Supervisor`.
         share: share of a node that each run takes.
         attempt: function of a task; `worker.attempt` or the like.
-        patience: seconds that a run may take, once it is asked to stop, before it is killed.
     """
 
     def __init__(
@@ -219,10 +217,9 @@ class RaySupervisor(Supervisor):
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         attempt: Callable[..., Ended] = worker.attempt,
-        patience: float = SECONDS_TO_STOP,
     ) -> None:
         super().__init__(database, on_message, on_stopping)
-        self.share, self.attempt, self.patience = share, attempt, patience
+        self.share, self.attempt = share, attempt
         self._asked_to_stop = self._killed = False
         self._begun: set[int] = set()
 
