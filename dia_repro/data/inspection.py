@@ -1,4 +1,4 @@
-"""Every image of a folder decoded once: which are damaged, and one hash of all that are not."""
+"""Inspection of a folder: every image is decoded once, for damage, repetition and a hash of all."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def sound(folder: ImageFolder, inspection: Inspection, *, skip_damaged: bool) ->
     """Return the folder with the images that can be decoded.
 
     Raises:
-        DataError: some cannot, and nobody said to leave them out; or none is left of a class.
+        DataError: some cannot, and are not to be left out; or none is left of a class.
     """
     damaged = inspection.damaged
     if damaged and not skip_damaged:

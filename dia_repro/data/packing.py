@@ -1,4 +1,4 @@
-"""From class folders to a pack: every image decoded, reduced and compressed again, once.
+"""Writing of packs: every image in class folders is decoded, reduced and compressed again, once.
 
 An image whose shorter side is no longer than asked for, and that is an ordinary JPEG file, goes
 into the pack as it is. Others are reduced as evaluation does it (bilinear, shorter side), so that
@@ -110,7 +110,7 @@ def pack(job: Job, on_progress: OnProgress | None = None) -> tuple[Pack, bool]:
 
 
 def lock_of(partial: Path) -> Path:
-    """Return the lock of a pack that is being written: beside its folder, which gets another name.
+    """Return the lock of a pack that is being written, next to its folder, which gets another name.
 
     With the lock inside, another process could take it before the folder has that name.
     """

@@ -168,11 +168,7 @@ def _serve(
 
 
 def decode_part(decoded: Decoded, part: list[Wanted], pixels: np.ndarray) -> list[int]:
-    """Decode images into (B, S, S, 3) uint8, and return their labels.
-
-    Raises:
-        DataError: one cannot be read.
-    """
+    """Decode images into (B, S, S, 3) uint8, and return their labels."""
     labels = []
     for target, wanted in zip(pixels, part, strict=False):
         target[:], label = decoded[wanted]
