@@ -107,7 +107,9 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
 
 def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
     images = folder.images
-    digest, damaged, sizes = hashlib.sha256(), {}, set()
+    digest = hashlib.sha256()
+    damaged: dict[str, str] = {}
+    sizes: set[int] = set()
     pixels = np.zeros(len(images), np.uint64)
     looks = in_threads(partial(_look, images), range(len(images)), on_progress=on_progress)
     for number, (name, look) in enumerate(zip(images.names, looks, strict=True)):

@@ -28,7 +28,7 @@ from dia_repro.atomic import NoFileError, flush_file, open_own, publish, write_f
 from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.decoding import reduced
 from dia_repro.data.image_folder import Files
-from dia_repro.data.opening import FORMATS, decoded_again, open_rgb, upright
+from dia_repro.data.opening import FORMATS, MOST_BYTES, decoded_again, open_rgb, upright
 from dia_repro.data.registry import DataError, OnProgress
 from dia_repro.data.sources import packed
 from dia_repro.data.sources.packed import Manifest, Pack, open_pack
@@ -216,7 +216,7 @@ def _whole(images: IO[bytes], index: IO[bytes], files: Files) -> int:
             break
         row = np.frombuffer(content, kind)[0]
         size = int(row["size"])
-        if (row["label"], row["name"]) != (label, name) or not 0 < size <= packed.MOST_BYTES:
+        if (row["label"], row["name"]) != (label, name) or not 0 < size <= MOST_BYTES:
             break
         if not packed.holds(row, images.read(size)):
             break

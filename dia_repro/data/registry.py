@@ -208,13 +208,16 @@ def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDatase
 def own_images(name: str, classes: int, image_size: int, content_hash: str) -> DataSpec:
     """Return the description of a user's own images, `folder:…` or `packed:…`, in an experiment."""
     like_cifar = image_size <= LARGEST_LIKE_CIFAR
-    return DataSpec(
-        dataset=name,
-        classes=classes,
-        image_size=image_size,
-        augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
-        content_hash=content_hash,
-    )
+    try:
+        return DataSpec(
+            dataset=name,
+            classes=classes,
+            image_size=image_size,
+            augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
+            content_hash=content_hash,
+        )
+    except ValueError as error:  # no name, a line break, or bytes that are no UTF-8
+        raise DataError(f"no experiment can be named {name!r}: rename the folder") from error
 
 
 def is_streamed(data: DataSpec) -> bool:

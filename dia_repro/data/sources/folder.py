@@ -45,12 +45,8 @@ def choose_folder(
     kept = sound(found, inspection, skip_damaged=location.skip_damaged)
     own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
     size = image_size or own or DEFAULT_SIDE
-    try:
-        spec = registry.own_images(
-            FOLDER + path.name, len(kept.classes), size, inspection.content_hash
-        )
-    except ValueError as error:  # nothing, a line break, bytes that are no UTF-8
-        raise DataError(f"no experiment can be named after {str(path)!r}: rename it") from error
+    classes, content = len(kept.classes), inspection.content_hash
+    spec = registry.own_images(FOLDER + path.name, classes, size, content)
     return DataChoice(spec, len(kept.train), path)
 
 

@@ -268,14 +268,8 @@ def choose_packed(
             f"packed images are for more than {registry.LARGEST_LIKE_CIFAR} pixels: "
             "train on smaller ones with --dataset folder:PATH"
         )
-    try:
-        spec = registry.own_images(
-            manifest.name, len(manifest.classes), size, manifest.content_hash
-        )
-    except ValueError as error:  # a line break
-        raise DataError(
-            f"no experiment can be named after {manifest.source!r}, of which {path} was made"
-        ) from error
+    classes, content = len(manifest.classes), manifest.content_hash
+    spec = registry.own_images(manifest.name, classes, size, content)
     return DataChoice(spec, len(pack.train), path)
 
 
