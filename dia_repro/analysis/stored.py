@@ -145,11 +145,11 @@ class Analyst:
         if key not in self._states:
             self._states[key] = collect(self.run, self.data, self.folder, *key)
         states = self._states[key][settings.stage]
-        writer.ensure_analysis(self.database, run.uid, text, self.circumstances)
 
         def keep(target: int, shares: Floats, seconds: float) -> None:
             part = ForestPart(states.shape[1], len(states), shares.tolist())
             content = json.dumps(asdict(part))
-            writer.record_part(self.database, run.uid, text, target, content, seconds)
+            analysis = (run.uid, text, self.circumstances)
+            writer.record_part(self.database, *analysis, target, content, seconds)
 
         return integrate(states, settings, self.jobs, _shares(kept), keep, on_progress)

@@ -204,8 +204,8 @@ def _difference(ours: RunRow, theirs: RunRow) -> str | None:
             if mine != other:
                 return f"{name} {mine} here, {other} there"
     if _is_equal(ours, theirs) and not _is_further(ours, theirs):
-        mine, other = _gradients(ours), _gradients(theirs)
-        differing = [part for part in mine.keys() & other.keys() if mine[part] != other[part]]
+        known, others = _gradients(ours), _gradients(theirs)
+        differing = [part for part in known.keys() & others.keys() if known[part] != others[part]]
         return f"other gradients after {min(differing)} epochs" if differing else None
     return None
 
