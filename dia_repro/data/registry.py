@@ -10,19 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
+from dia_repro.data.dataset import AnyDataset, StreamedDataset
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
-if TYPE_CHECKING:
-    from dia_repro.data.dataset import AnyDataset, StreamedDataset
-
 # Up to this side a user's own images are augmented as CIFAR's are, beyond as ImageNet's are.
 LARGEST_LIKE_CIFAR = 64
 
-OnProgress = Callable[[int, int], object]  # of images (or bytes) done, and in all
+OnProgress = Callable[[int, int], object]  # takes images (or bytes) done and in all; may raise
 
 
 class DataError(AbsentError):
@@ -34,7 +31,7 @@ def reading(path: Path) -> Iterator[None]:
     """Context in which files that cannot be read are a `DataError`.
 
     Args:
-        path: what is shown where the system names no file.
+        path: path that is shown where the system names no file.
     """
     try:
         yield
@@ -48,10 +45,10 @@ class DataChoice:
     """Data to train on.
 
     Attributes:
-        spec: what an experiment says of it.
-        training_images: how many there are, for estimates before anything is loaded; None for
-            a user's images that are not on this machine.
-        folder: where a user's own images are; None for data that have a name.
+        spec: description of the data in an experiment.
+        training_images: number of training images, for estimates before anything is loaded; None
+            for a user's images that are not on this machine.
+        folder: folder of a user's own images; None for data that have a name.
     """
 
     spec: DataSpec
@@ -61,11 +58,11 @@ class DataChoice:
 
 @dataclass(frozen=True)
 class Findings:
-    """What `data check` found.
+    """Result of `data check`.
 
     Attributes:
-        damaged: images that cannot be decoded.
         remarks: sentences for people, without a full stop; the last one says what is there.
+        damaged: images that cannot be decoded.
     """
 
     remarks: tuple[str, ...]
@@ -73,18 +70,14 @@ class Findings:
 
 
 # From a spec to its images; raises `DataError` where they are missing or others.
-Load = Callable[[DataSpec, DataLocation, OnProgress | None], "AnyDataset"]
+Load = Callable[[DataSpec, DataLocation, OnProgress | None], AnyDataset]
 # From a user's folder, the side in pixels (None leaves it to the source) and where the look is
 # remembered to an experiment; says in sentences how the folder was read.
 Choose = Callable[
     [Path, int | None, DataLocation, OnProgress | None, Callable[[str], object]], DataChoice
 ]
-# Downloads the data of a name into a folder.
 Fetch = Callable[[str, Path, OnProgress | None], None]
-# Verifies a user's images in a folder.
-Check = Callable[[Path, DataLocation, OnProgress | None], Findings]
-# Lists at least so many training images, and not all.
-Sample = Callable[[DataSpec, DataLocation, int], "StreamedDataset"]
+Sample = Callable[[DataSpec, DataLocation, int], AnyDataset]
 
 
 @dataclass(frozen=True)
@@ -92,13 +85,13 @@ class Source:
     """One kind of images.
 
     Attributes:
-        name: of the data; one that ends in a colon is followed by the path of a user's images.
-        load: from a spec to the images.
-        known: what an experiment on data of a fixed name is; None for a user's images.
-        choose: the same for a user's images.
-        fetch: downloads the data into a folder; None where that is not possible.
+        name: name of the data; one that ends in a colon is followed by the path of a user's images.
+        load: returns the images of a spec.
+        known: data of a fixed name; None for a user's images.
+        choose: returns the same for a user's images.
+        fetch: downloads the data of a name into a folder; None where that is not possible.
         check: verifies a user's images in a folder; by default data are loaded.
-        sample: lists a few training images only; by default all are loaded.
+        sample: returns at least so many training images; by default all are loaded.
     """
 
     name: str
@@ -106,7 +99,7 @@ class Source:
     known: DataChoice | None = None
     choose: Choose | None = None
     fetch: Fetch | None = None
-    check: Check | None = None
+    check: Callable[[Path, DataLocation, OnProgress | None], Findings] | None = None
     sample: Sample | None = None
 
 
@@ -141,13 +134,13 @@ def register_known(
 
     Args:
         image_size: side in pixels.
-        augmentation: how training images are augmented, as in `DataSpec`.
+        augmentation: augmentation of training images, as in `DataSpec`.
+        load, fetch, sample: see `Source`.
     """
     fields = {"classes": classes, "image_size": image_size, "augmentation": augmentation}
     spec = DataSpec.model_validate({"dataset": name, **fields})
-    register(
-        Source(name, load, known=DataChoice(spec, training_images), fetch=fetch, sample=sample)
-    )
+    choice = DataChoice(spec, training_images)
+    register(Source(name, load, known=choice, fetch=fetch, sample=sample))
 
 
 def known_sources() -> dict[str, DataChoice]:
@@ -186,9 +179,6 @@ def load(
 ) -> AnyDataset:
     """Return the data that an experiment names.
 
-    Args:
-        on_progress: called with images done and images in all, where all are looked through.
-
     Raises:
         DataError: they are not there, damaged, not what they were, or of a source that is not
             registered here.
@@ -204,7 +194,7 @@ def check_data(name: str, location: DataLocation, on_progress: OnProgress | None
     """Verify a data set.
 
     Args:
-        name: of the data; a user's images are in the folder of `location`.
+        name: name of the data; a user's images are in the folder of `location`.
 
     Raises:
         UsageError: there are no such data.
@@ -228,16 +218,14 @@ def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDatase
         DataError: they are not there, or not streamed.
     """
     source = source_of(spec.dataset)
-    if source.sample is not None:
-        return source.sample(spec, location, count)
-    dataset = source.load(spec, location, None)
-    if not is_streamed(spec):
+    found = source.sample(spec, location, count) if source.sample else load(spec, location)
+    if not isinstance(found, StreamedDataset):
         raise DataError(f"{spec.dataset} is held decoded")
-    return cast("StreamedDataset", dataset)
+    return found
 
 
 def own_images(name: str, classes: int, image_size: int, content_hash: str) -> DataSpec:
-    """Return what an experiment says of a user's own images.
+    """Return the description of a user's own images in an experiment.
 
     Args:
         name: `folder:…` or `packed:…`.

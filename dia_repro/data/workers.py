@@ -2,7 +2,7 @@
 
 Torch's own loader is not used: it hands images over in /dev/shm, which containers make so small
 (64 MB by default) that it waits for ever, and while it waits no signal is noticed. The memory here
-is part of no file system, and whoever waits for images looks up several times a second.
+is part of no file system, and `on_wait` is called several times a second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dia_repro.data.decoding import Decoded, Wanted
 from dia_repro.data.registry import DataError
 
 PREFETCHED = 24  # parts under way or waiting, at least: three of ImageNet's batches
-LOOK_SECONDS = 0.2  # how often whoever waits looks up
+LOOK_SECONDS = 0.2  # between two calls of `on_wait`
 
 Part = tuple[np.ndarray, list[int]]  # (B, S, S, 3) uint8, and labels
 Reply = list[int] | DataError
@@ -41,8 +41,8 @@ class DecodingWorkers:
 
     Args:
         decoded: the images.
-        count: how many processes.
-        part: the most images of a part.
+        count: number of processes.
+        part: largest number of images in a part.
     """
 
     def __init__(self, decoded: Decoded, count: int, part: int) -> None:
@@ -77,9 +77,7 @@ class DecodingWorkers:
     def parts(
         self, wanted: Iterable[list[Wanted]], on_wait: Callable[[], object]
     ) -> Iterator[Part]:
-        """Decode parts, in order.
-
-        Each is to be copied before the next one is asked for: its memory is used again.
+        """Decode parts, in order; the memory of each is used again for a later one.
 
         Args:
             on_wait: called several times a second while a part is waited for; may raise.
@@ -148,7 +146,7 @@ def _serve(
     connection: Connection,
     inherited: list[Connection],
 ) -> None:
-    """What a process does: decode what it is asked for, until nobody can ask any more.
+    """Decode what is asked for until the connection ends: the work of a process.
 
     Args:
         inherited: copies of the other ends of pipes; with them open no end would be noticed.

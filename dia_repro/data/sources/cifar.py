@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from dia_repro.data.dataset import Dataset, Images, as_images
 from dia_repro.data.download import DownloadError, download, md5_of, unpack
 from dia_repro.data.registry import DataError, OnProgress, reading, register_known
-from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.spec import DataSpec
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -21,11 +19,6 @@ if TYPE_CHECKING:
 # CIFAR-10's, used for both sets as is customary; of pixels scaled to [0, 1].
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
-
-
-def load(spec: DataSpec, location: DataLocation, _on_progress: object = None) -> Dataset:
-    """Return the CIFAR set that a spec names; raises as `load_cifar`."""
-    return load_cifar(spec.dataset, location.root)
 
 
 def load_cifar(name: str, root: Path) -> Dataset:
@@ -55,9 +48,6 @@ def loader_of(name: str) -> type[CIFAR10]:
 
 def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) -> None:
     """Download and unpack the archive into `root`, unless its files are there already.
-
-    Args:
-        on_progress: called with bytes downloaded and bytes in all.
 
     Raises:
         DataError: the download failed, or what came is not the archive.
@@ -119,6 +109,6 @@ for _name, _classes in (("cifar10", 10), ("cifar100", 100)):
         image_size=32,
         augmentation="crop4-flip",
         training_images=50_000,
-        load=load,
+        load=lambda spec, location, _: load_cifar(spec.dataset, location.root),
         fetch=fetch_cifar,
     )
