@@ -185,10 +185,10 @@ class Attempt:
     def _provenance(self, dataset: AnyDataset) -> dict[str, Any]:
         data = (self.digest, len(dataset.test), len(self._saved("history", ())))
         found = provenance.collect(self.environment, self.device, self.job.command, *data)
-        commit, files = (found.git_commit, found.git_clean), found.code_sha256
+        commit, files = (found["git_commit"], found["git_clean"]), found["code_sha256"]
         if commit != provenance.code_at_start() or files != provenance.package_files():
             self._notice("the code's checkout has changed since its process began: not clean")
-        return asdict(found)
+        return found
 
     def _load(self) -> AnyDataset:
         def on_progress(_done: int, _of: int) -> None:

@@ -207,12 +207,9 @@ class Supervisor(ABC):
     def _record(self, run: Supervised, ended: Ended, *, killed: bool) -> None:
         what = "interruption" if killed else "failure"
         try:
-            spec_id, seed = run.job.spec.spec_id, run.job.seed  # fails where the spec is damaged
-            if killed:
-                writer.record_kill(self.database, spec_id, seed, run.lease)
-            else:
-                reason = ended.detail or ""
-                writer.record_failure(self.database, spec_id, seed, run.lease, reason)
+            spec_id = run.job.spec.spec_id  # fails where the spec cannot be read
+            failure = None if killed else ended.detail or ""
+            writer.record_loss(self.database, spec_id, run.job.seed, run.lease, failure)
         except DiaReproError as error:
             try:
                 self.database.check_there()

@@ -161,6 +161,6 @@ def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkp
     finally:
         lock.release()
     if not only_checkpoints:
-        folder.remove_all()
+        folder.remove("")
         shutil.rmtree(location, ignore_errors=True)
     return count

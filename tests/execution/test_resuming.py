@@ -336,9 +336,8 @@ def test_gradients_of_another_attempt_are_removed(tmp_path: Path) -> None:
     database, (job,) = make_jobs(tmp_path, [spec], 1)
     stale = {0: '[{"false": 1}]', 7: "[]"}
     uid, settings = run_detail(database, job.run_id).summary.uid, '{"kind": "gradients"}'
-    writer.ensure_analysis(database, uid, settings, "{}")
     for part, content in stale.items():
-        writer.record_part(database, uid, settings, part, content, 0.0)
+        writer.record_part(database, uid, settings, "{}", part, content, 0.0)
     ended, _ = train(job)
     assert ended.outcome in (Outcome.FINISHED, Outcome.DIVERGED)
     parts = analysis_parts(database, job.run_id, '{"kind": "gradients"}')
