@@ -110,8 +110,7 @@ def _analyst(
 
     chosen = choose_run(database, run)
     from dia_repro.execution.machine import find_machine
-    from dia_repro.execution.maintenance import folder_of
-    from dia_repro.execution.planning import checkpoint_store
+    from dia_repro.execution.maintenance import checkpoint_store, folder_of
     from dia_repro.experiments.names import DataLocation
 
     machine = find_machine(Device.CPU)
