@@ -15,8 +15,7 @@ import torch
 from benchmarks.measurements import CheckResult, NotRunnable
 from benchmarks.storage.tiny import outcomes, tiny_jobs, train, trained
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.maintenance import folder_of
-from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.maintenance import checkpoint_store, folder_of
 from dia_repro.rendering.files import write_bytes
 from dia_repro.results import writer
 from dia_repro.results.queries import all_runs

@@ -11,8 +11,8 @@ import torch
 
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
+from dia_repro.execution.maintenance import checkpoint_store
 from dia_repro.execution.messages import Ended, Job, Message
-from dia_repro.execution.planning import checkpoint_store
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import (
     DataSpec,

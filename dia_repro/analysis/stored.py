@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
 from dia_repro.analysis.runs import NotAnalysableError, best_runs
 from dia_repro.analysis.states import Source, States, check_run, collect, stages_with_units
-from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
 from dia_repro.results.database import Database, one_state
@@ -137,11 +137,11 @@ class Analyst:
         if key not in self._states:
             self._states[key] = collect(self.run, self.data, self.folder, *key)
         states = self._states[key][settings.stage]
-        writer.ensure_analysis(self.database, run.uid, text, self.circumstances)
 
         def keep(target: int, found: Floats, seconds: float) -> None:
             part = ForestPart(states.shape[1], len(states), found.tolist())
             content = json.dumps(asdict(part))
-            writer.record_part(self.database, run.uid, text, target, content, seconds)
+            analysis = (run.uid, text, self.circumstances)
+            writer.record_part(self.database, *analysis, target, content, seconds)
 
         return integrate(states, settings, self.jobs, shares, keep, on_progress)

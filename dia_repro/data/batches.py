@@ -1,4 +1,4 @@
-"""Batches of a data set: of images that the device holds as uint8, or that are streamed."""
+"""Batches of a data set, whose images are on the device as uint8, or streamed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,7 @@ def batches_of(
     workers: int,
     part: slice = WHOLE,
 ) -> ResidentData | StreamedData:
-    """Return the maker of training and test batches of a data set.
-
-    Args:
-        workers: processes that decode images, where they are not held decoded.
-        part: images of each batch that are made; there may be none.
-    """
+    """Return the maker of a data set's batches; for the arguments see these classes."""
     match dataset:
         case StreamedDataset():
             return StreamedData(dataset, augmentation, device, workers, part)
@@ -99,9 +94,9 @@ class ResidentData:
     def test_batches(
         self,
         batch_size: int,
-        on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
+        on_wait: OnWait = go_on,  # noqa: ARG002
     ) -> Iterator[Batch]:
-        """Yield every test image once, as it is."""
+        """Yield every test image once, without augmentation."""
         for first in range(0, len(self.test), batch_size):
             chosen = slice(first, first + batch_size)
             pixels, labels = self.test.pixels[chosen], self.test.labels[chosen]

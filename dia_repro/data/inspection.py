@@ -1,4 +1,4 @@
-"""Every image of a folder decoded once: which are damaged, and one hash of all that are not."""
+"""Inspection of a folder: every image is decoded once, for damage, repetition and a hash of all."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
 
 def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
     images = folder.images
-    digest, damaged, sizes = hashlib.sha256(), {}, set()
+    digest = hashlib.sha256()
+    damaged: dict[str, str] = {}
+    sizes: set[int] = set()
     pixels = np.zeros(len(images), np.uint64)
     looks = in_threads(partial(_look, images), range(len(images)), on_progress=on_progress)
     for number, (name, look) in enumerate(zip(images.names, looks, strict=True)):
@@ -197,7 +199,7 @@ def sound(folder: ImageFolder, inspection: Inspection, *, skip_damaged: bool) ->
     """Return the folder with the images that can be decoded.
 
     Raises:
-        DataError: some cannot, and nobody said to leave them out; or none is left of a class.
+        DataError: some cannot, and are not to be left out; or none is left of a class.
     """
     damaged = inspection.damaged
     if damaged and not skip_damaged:
