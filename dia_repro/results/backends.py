@@ -166,7 +166,7 @@ def _lock_postgres(connection: Connection) -> None:
         # What else may be waited for is what other programs do with the tables.
         connection.exec_driver_sql(f"set local lock_timeout = {round(1000 * BUSY_SECONDS)}")
     except DBAPIError:
-        connection.connection.rollback()  # it takes nothing else any more; the next try begins anew
+        connection.connection.rollback()  # it accepts no more statements; the next try begins again
         raise
 
 

@@ -1,4 +1,4 @@
-"""What the database holds, as frozen values. Reads only."""
+"""Queries of the database, which return frozen values."""
 
 from __future__ import annotations
 

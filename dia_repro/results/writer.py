@@ -40,8 +40,8 @@ class AnalysisGoneError(DiaReproError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the run that is analysed was removed, or another database is in the place of its own: "
-            "nothing of it is kept"
+            "the run that is analysed was removed, or another database has replaced this one: "
+            "results of the analysis are not kept"
         )
 
 
