@@ -45,8 +45,6 @@ METRIC_FIELDS = tuple(name for name in EPOCHS.names if name not in ("run", "epoc
 def compare_runs(database: Database, first: int, second: int) -> list[dict[str, Any]]:
     """Return a record for each field of the runs with these numbers, see `DIFFERENCES`.
 
-    Values are as stored.
-
     Raises:
         UnknownRunError: there is no such run.
         DatabaseError: a spec cannot be read.

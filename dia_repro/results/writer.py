@@ -48,11 +48,10 @@ class AnalysisGoneError(DiaReproError):
 def ensure_runs(
     database: Database, specs: Mapping[str, str], seeds: Iterable[int]
 ) -> dict[tuple[str, int], int]:
-    """Make the runs that are not there yet, as pending.
+    """Make the runs of specs with seeds that are not there yet, as pending.
 
     Args:
         specs: canonical JSON by spec_id.
-        seeds: the seeds each spec is to be trained with.
 
     Returns:
         The run's number by (spec_id, seed), for all of them.
