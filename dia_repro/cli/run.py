@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.environment import own_command
-from dia_repro.cli.output import duration, emit, notice, stdout
+from dia_repro.cli.output import emit, notice, stdout
 from dia_repro.cli.progress import Terminal
+from dia_repro.execution.dialogue import duration
 from dia_repro.experiments.names import Keep
 from dia_repro.rendering.listing import Column, field, listing
 
@@ -46,23 +47,17 @@ def run(
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
-    deterministic: Annotated[
-        bool,
-        Option(
-            "--deterministic",
-            help="On a GPU too, the same bits every time on the same machine; a little slower.",
-        ),
-    ] = False,
-    keep: Annotated[
-        Keep,
-        Option(help="Which weights stay on the disk when a run is done; analyze gini needs some."),
-    ] = Keep.LAST,
-    yes: Annotated[
-        bool, Option("--yes", help="Start long trainings on a CPU without asking.")
-    ] = False,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Only say what would be trained, like plan.")
-    ] = False,
+    deterministic: bool = Option(
+        False,
+        "--deterministic",
+        help="On a GPU too, the same bits every time on the same machine; a little slower.",
+    ),
+    keep: Keep = Option(
+        Keep.LAST,
+        help="Which weights stay on the disk when a run is done; analyze gini needs some.",
+    ),
+    yes: bool = Option(False, "--yes", help="Start long trainings on a CPU without asking."),
+    dry_run: bool = Option(False, "--dry-run", help="Only say what would be trained, like plan."),
 ) -> None:
     """Train the networks that tables or figures need and the database lacks.
 
@@ -90,10 +85,9 @@ def plan(
     artifacts: options.Artifacts,
     selection: options.Selection,
     resources: options.Resources,
-    price: Annotated[
-        float | None,
-        Option(min=0, max=1e6, help="Of an hour of one GPU, or of this machine's CPU."),
-    ] = None,
+    price: float | None = Option(
+        None, min=0, max=1e6, help="Of an hour of one GPU, or of this machine's CPU."
+    ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,

@@ -1,15 +1,13 @@
 """The Spec: one experiment, complete and frozen, and the hash that names it.
 
 Two experiments are the same exactly when their canonical JSON is: keys sorted, no white space,
-every field written out. Machine, device, worker count and seed are no part of it. Fields that
-only some networks have live in the variant that has them, so that no two specs differ in a
-field that changes nothing.
+every field written, defaults too (else a changed default would give older results another meaning).
+Machine, device, worker count and seed are no part of it. A field that only some networks have
+belongs to their variant, so that no two specs differ in a field that changes nothing.
 
-Every option of an attention kind is written, also where it has its default: were defaults left
-out, a default that changes later would silently give older results another meaning. What a
-database has is read without a registry (`Spec.from_stored`), and its text alone gives its id: a
-run stays listed and sound when its kind is not registered, or has other options since. An option
-that a kind gets later does not change older ids if it is declared so (`AttentionSpec.added`).
+A database's spec is read without the registry of attention kinds (`Spec.from_stored`), and its text
+gives its id: a run stays valid when its kind is not registered or has new options, which
+`AttentionSpec.added` keeps from changing older ids.
 """
 
 from __future__ import annotations
@@ -77,18 +75,17 @@ def spec_id_of(canonical: str) -> str:
 
 
 class DataSpec(Frozen):
-    """What is trained on.
+    """Training and test data.
 
     Attributes:
-        dataset: the data's name: that of a source in `data.registry` (`digits`, `cifar100`, …),
-            `folder:NAME` for a user's own images, or `packed:NAME` for images that were resized
-            and packed.
-        classes: how many classes it has.
+        dataset: name of a source in `data.registry` (`digits`, `cifar100`, …), `folder:NAME` for a
+            user's images, or `packed:NAME` for images that were resized and packed.
+        classes: number of classes.
         image_size: side of the square images that the network sees, in pixels.
-        augmentation: how training images are varied; `none`, `shift1` (moved by up to one
-            pixel), `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip) or
+        augmentation: of training images: `none`, `shift1` (moved by up to one pixel),
+            `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip) or
             `resized-crop-flip` (the ImageNet standard).
-        content_hash: SHA-256 of a user's own or of packed images; None for data that everybody has.
+        content_hash: SHA-256 of a user's or of packed images; None for public data.
     """
 
     dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:.+)?$")]
@@ -125,18 +122,14 @@ class ModelSpec(Frozen):
         Raises:
             ImpossibleNetworkError: it lacks a stage that is to have attention.
         """
-        stages, there = getattr(attention, "stages", None) or (1,), self.backbone.stages
-        if max(stages) > there:
-            raise ImpossibleNetworkError(
-                f"stage {max(stages)} is to have attention, of {there} stages"
-            )
-        return ModelSpec(
-            backbone=self.backbone, attention=attention, norm=self.norm, skip=self.skip
-        )
+        last, there = max(getattr(attention, "stages", None) or (1,)), self.backbone.stages
+        if last > there:
+            raise ImpossibleNetworkError(f"stage {last} is to have attention, of {there} stages")
+        return ModelSpec(**{**dict(self), "attention": attention})
 
 
 class RecipeSpec(Frozen):
-    """How a network is trained: SGD with momentum, the rate cut by `gamma` at milestones.
+    """Training recipe: SGD with momentum, the rate cut by `gamma` at milestones.
 
     Attributes:
         milestones: epochs, counted from 0, at whose start the rate is multiplied by `gamma`.
@@ -155,7 +148,7 @@ class RecipeSpec(Frozen):
     gamma: Rate
 
     def rate_in(self, epoch: int) -> float:
-        """The learning rate during an epoch, counted from 0 (Tables 10 and 11)."""
+        """Return the learning rate during an epoch, counted from 0 (Tables 10 and 11)."""
         cuts = sum(epoch >= milestone for milestone in self.milestones)
         return self.lr * self.gamma**cuts
 
@@ -194,10 +187,9 @@ class Spec(Frozen):
 
     @classmethod
     def from_stored(cls, text: str) -> Spec:
-        """Return the spec of a database's row, as it was written, to be listed or checked.
+        """Return the spec of a database's row, to be listed or checked; no network is built of it.
 
-        Its attention may be of a kind, or have options, that are not known here: no network is
-        built of it.
+        Its attention may be of a kind, or have options, that are not known here.
 
         Raises:
             InvalidSpecError: another field is unknown, missing or ill-typed.
