@@ -15,16 +15,15 @@ from dia_repro.errors import UsageError
 from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.experiments.spec import Spec
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.listing import Column, field, listing, plain
 
 if TYPE_CHECKING:
     from dia_repro.analysis.divergence_probe import InitialSteps, Variation
     from dia_repro.analysis.gini import Integration
 
 STAGE_COLUMNS = (
-    Column("states", field("states")),
-    Column("stage", field("stage"), right=True),
-    Column("layers", field("layers"), right=True),
+    *plain("states"),
+    *plain("stage", "layers", right=True),
     Column("mean cell", field("density", "{:.3f}"), right=True),
     Column(
         "from more than 3 back %",
@@ -34,21 +33,20 @@ STAGE_COLUMNS = (
     Column("last layer draws most from", field("last_layer_draws_most_from"), right=True),
 )
 GRADIENT_COLUMNS = (
-    Column("epochs", field("epochs"), right=True),
-    Column("stage", field("stage"), right=True),
-    Column("network", field("network")),
-    Column("run", field("run"), right=True),
+    *plain("epochs", "stage", right=True),
+    *plain("network"),
+    *plain("run", right=True),
     Column("mean", field("mean", "{:.3g}"), right=True),
     Column("variance", field("variance", "{:.3g}"), right=True),
     Column("median", field("q50", "{:.3g}"), right=True),
     Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
 )
 STEP_COLUMNS = (
-    Column("network", field("network")),
-    Column("seed", field("seed"), right=True),
-    Column("init", field("init")),
+    *plain("network"),
+    *plain("seed", right=True),
+    *plain("init"),
     Column("rate", field("rate", "{:g}"), right=True),
-    Column("classes", field("classes"), right=True),
+    *plain("classes", right=True),
     Column("logits' std", field("spread", "{:.3g}"), right=True),
     Column("diverged at step", lambda r: str(r["diverged_at"] or "–"), right=True),
     Column("loss by step", lambda r: " ".join(f"{loss:.3g}" for loss in r["losses"])),

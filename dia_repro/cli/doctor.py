@@ -7,10 +7,9 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, notice
 from dia_repro.errors import ABSENT, DONE
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.listing import listing, plain
 
 FIELDS = ("check", "status", "detail")
-COLUMNS = tuple(Column(name, field(name)) for name in FIELDS)
 
 
 def doctor(
@@ -30,7 +29,7 @@ def doctor(
 
     found = probes.checks(db, data, checkpoints)
     records = [dict(zip(FIELDS, check, strict=True)) for check in found]
-    emit(format_, FIELDS, records, listing(COLUMNS, records))
+    emit(format_, FIELDS, records, listing(plain(*FIELDS), records))
     bad = any(record["status"] == "bad" for record in records)
     absent = [record["check"] for record in records if record["status"] == "absent"]
     if format_ is options.Format.TABLE:

@@ -11,14 +11,12 @@ import typer
 from dia_repro.cli import options
 from dia_repro.cli.output import notice, stdout
 from dia_repro.errors import DONE, RUN_FAILED
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.listing import Column, field, listing, plain
 from dia_repro.rendering.records import to_csv, to_json
 
 FIELDS = ("artifact", "row", "column", "paper_millions", "parameters", "macs", "matches", "note")
 COLUMNS = (
-    Column("artifact", field("artifact")),
-    Column("row", field("row")),
-    Column("column", field("column")),
+    *plain("artifact", "row", "column"),
     Column("paper (M)", field("paper_millions"), right=True),
     Column("counted", field("parameters", "{:,}"), right=True),
     Column("MMAC", lambda r: f"{r['macs'] / 1e6:,.1f}", right=True),

@@ -13,24 +13,23 @@ from dia_repro.cli.output import emit, notice, stdout
 from dia_repro.cli.progress import Terminal
 from dia_repro.execution.dialogue import duration
 from dia_repro.experiments.names import Keep
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.listing import Column, field, listing, plain
 
 if TYPE_CHECKING:
     from dia_repro.execution.plan import Plan
 
 COLUMNS = (
-    Column("network", field("network")),
-    Column("data", field("data")),
+    *plain("network", "data"),
     Column("for", field("artifacts")),
-    Column("seed", field("seed"), right=True),
-    Column("state", field("state")),
+    *plain("seed", right=True),
+    *plain("state"),
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("#P (M)", lambda r: f"{r['parameters'] / 1e6:.2f}", right=True),
     Column("TMAC", lambda r: f"{r['macs'] / 1e12:,.1f}", right=True),
     Column("time left", field("seconds_left", duration), right=True),
 )
 SHARING_COLUMNS = (
-    Column("artifact", field("artifact")),
+    *plain("artifact"),
     Column("networks", field("specs"), right=True),
     Column("shared with those above", field("shared"), right=True),
     Column("adds", field("adds"), right=True),

@@ -18,18 +18,17 @@ from dia_repro.cli.output import confirm, emit, notice, watch
 from dia_repro.execution.dialogue import duration
 from dia_repro.experiments.describe import describe_stored
 from dia_repro.interrupts import Interrupted
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.listing import Column, field, listing, plain
 from dia_repro.rendering.records import FileFormat, Record, to_json
 
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
 
 LISTED = 200
 LIST_COLUMNS = (
-    Column("run", field("run"), right=True),
-    Column("network", field("network")),
-    Column("data", field("data")),
-    Column("seed", field("seed"), right=True),
-    Column("state", field("state")),
+    *plain("run", right=True),
+    *plain("network", "data"),
+    *plain("seed", right=True),
+    *plain("state"),
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("best %", field("best_top1", "{:.2f}"), right=True),
     Column("last %", field("last_top1", "{:.2f}"), right=True),
@@ -37,7 +36,7 @@ LIST_COLUMNS = (
     Column("note", lambda r: r["reason"] or r["owner"] or ""),
 )
 EPOCH_COLUMNS = (
-    Column("epoch", field("epoch"), right=True),
+    *plain("epoch", right=True),
     Column("rate", field("lr", "{:g}"), right=True),
     Column("train loss", field("train_loss", "{:.4f}"), right=True),
     Column("train %", field("train_top1", "{:.2f}"), right=True),
@@ -143,8 +142,7 @@ def diff(
     records = [asdict(one) for one in found if every or one.differs]
     columns = [
         Column("", lambda r: "*" if every and r["differs"] else ""),
-        Column("section", field("section")),
-        Column("field", field("field")),
+        *plain("section", "field"),
         Column(f"run {a}", field("a")),
         Column(f"run {b}", field("b")),
         Column("from epoch", field("from_epoch"), right=True),

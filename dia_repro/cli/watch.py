@@ -15,7 +15,7 @@ from dia_repro.execution.dialogue import duration
 from dia_repro.execution.endings import Signals
 from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import Spec
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.listing import Column, field, listing, plain
 from dia_repro.rendering.records import Record
 from dia_repro.rendering.sparkline import sparkline
 from dia_repro.results.database import DatabaseError, open_database
@@ -40,13 +40,12 @@ FIELDS = (
     "owner",
 )
 COLUMNS = (
-    Column("run", field("run"), right=True),
-    Column("network", field("network")),
-    Column("data", field("data")),
-    Column("seed", field("seed"), right=True),
+    *plain("run", right=True),
+    *plain("network", "data"),
+    *plain("seed", right=True),
     Column("epoch", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("top-1 %", field("last_top1", "{:.2f}"), right=True),
-    Column("curve", field("curve")),
+    *plain("curve"),
     Column("left", field("seconds_left", duration), right=True),
     Column("", field("silent_seconds", lambda seconds: f"silent for {duration(seconds)}")),
 )

@@ -40,6 +40,11 @@ def listing(columns: Sequence[Column], records: Sequence[Record]) -> Table:
     return table
 
 
+def plain(*names: str, right: bool = False) -> tuple[Column, ...]:
+    """Return columns that are named by their fields."""
+    return tuple(Column(name, field(name), right=right) for name in names)
+
+
 def field(name: str, form: str | Callable[[Any], str] = "{}") -> Callable[[Record], str]:
     """Return how a value of a record is written: by a format, or by a function; None is empty."""
     write = form.format if isinstance(form, str) else form
