@@ -19,7 +19,7 @@ from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.cli.drawing import Pictures, drawing
 from dia_repro.cli.environment import training_command
-from dia_repro.cli.options import Folders
+from dia_repro.cli.options import Folders, Forests
 from dia_repro.cli.output import notice, stdout
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
@@ -148,7 +148,7 @@ def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | 
             match drawing:
                 case Drawing.HEATMAP:
                     analyst = make_analyst(chosen.database, chosen.data, checkpoints, runs[0])
-                    draw_integration(analyst, figures)
+                    draw_integration(analyst, figures, Forests())
                 case Drawing.HISTOGRAMS:
                     draw_gradients(chosen.database, figures, runs, artifact)
                 case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `CURVES`
