@@ -15,7 +15,7 @@ from typer import Option
 
 import dia_repro
 from dia_repro import interrupts
-from dia_repro.cli import analyze, data, db, doctor, params, results, run, runs
+from dia_repro.cli import analyze, data, db, doctor, results, run, runs
 from dia_repro.cli.environment import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
 from dia_repro.errors import (
@@ -75,7 +75,7 @@ app.command()(results.claims)
 app.command()(results.report)
 app.command()(results.explain)
 app.add_typer(runs.app, name="runs")
-app.command()(params.params)
+app.command()(run.params)
 app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 app.add_typer(analyze.app, name="analyze")
