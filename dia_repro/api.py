@@ -26,6 +26,7 @@ from dia_repro.artifacts.selection import best_covered, usual_names
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, verdict_records
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.listing import list_runs
 from dia_repro.execution.options import (
     DEFAULT_DATA,
     DEFAULT_DATABASE,
@@ -41,9 +42,10 @@ from dia_repro.execution.requests import find_data, names_of_claims, narrowed, w
 from dia_repro.experiments.names import Keep
 from dia_repro.experiments.protocols import Request
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
+from dia_repro.rendering.explanations import explanation_records
 from dia_repro.results.comparison import DIFFERENCES, compare_runs
 from dia_repro.results.database import Database, open_existing
-from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, Table, frame_of, read
+from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, frame_of, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -283,19 +285,17 @@ class Results:
         Raises:
             UsageError: an unknown argument or value.
         """
-        if not wanted:
-            return self._read(RUNS)
-        from dia_repro.execution.listing import list_runs
-
         return frame_of(RUNS, list_runs(self.database, options_of(RunFilter, wanted)).records)
 
     def epochs(self) -> pd.DataFrame:
         """Return one row for each epoch of each run."""
-        return self._read(EPOCHS)
+        with self.database.reading() as session:
+            return read(session, EPOCHS)
 
     def attempts(self) -> pd.DataFrame:
         """Return one row for each attempt at a run, with its environment."""
-        return self._read(ATTEMPTS)
+        with self.database.reading() as session:
+            return read(session, ATTEMPTS)
 
     def diff(self, a: int, b: int) -> pd.DataFrame:
         """Return one row for each field of two runs, values as texts.
@@ -358,8 +358,6 @@ class Results:
             UnknownCellError: the artifact has no such cell.
             UsageError: an unknown argument or value.
         """
-        from dia_repro.rendering.explanations import explanation_records
-
         _check_names([row, column] if metric is None else [row, column, metric])
         found = self._choose([artifact], selection).explain(row, column, metric)
         commands = {one.spec.spec_id: "" for one in found.experiments}  # no column here
@@ -376,10 +374,6 @@ class Results:
         ]
         names = ["table", "name", "dtype", "unit", "nullable", "meaning"]
         return pd.DataFrame(described)[names]
-
-    def _read(self, table: Table) -> pd.DataFrame:
-        with self.database.reading() as session:
-            return read(session, table)
 
     def _choose(self, names: Sequence[str], selection: Mapping[str, Any]) -> Chosen:
         _check_names(names)
