@@ -128,17 +128,17 @@ def _campaign(
     from dia_repro.execution.campaign import Campaign  # brings torch
 
     _check_names(artifacts)
-    groups = {group: {field.name for field in fields(group)} for group in (Selection, Resources)}
-    if unknown := options.keys() - set().union(*groups.values()):
+    known = {field.name: group for group in (Selection, Resources) for field in fields(group)}
+    if unknown := options.keys() - known.keys():
         raise UsageError(f"unknown option {min(unknown)!r}: see dia_repro.execution.options")
-    selection, resources = (
-        options_of(group, {name: options[name] for name in names & options.keys()})
-        for group, names in groups.items()
-    )
+
+    def given(group: type) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if known[name] is group}
+
     return Campaign(
         artifacts,
-        selection,
-        resources,
+        options_of(Selection, given(Selection)),
+        options_of(Resources, given(Resources)),
         _location(database, "database"),
         Path(_location(data, "data")),
         None if checkpoints is None else _location(checkpoints, "checkpoints"),

@@ -152,7 +152,7 @@ class ImageNetBackbone(BackboneSpec):
         return next(({"family": f} for f, known in IMAGENET_NAMES.items() if known == name), None)
 
 
-# ImageNet's first: a "resnet50" is one of them.
+# ImageNet's first: "resnet50" is one of them.
 FAMILIES: tuple[type[BackboneSpec], ...] = (
     ImageNetBackbone,
     ResNetBackbone,

@@ -96,7 +96,7 @@ class DataSpec(Frozen):
 
 
 class ModelSpec(Frozen):
-    """A network: a backbone, its attention, and what is taken away from it."""
+    """A network: its backbone and attention, with or without normalisation and skips."""
 
     backbone: Backbone
     attention: Attention
