@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +13,6 @@ from torch import optim
 from torch.utils.data import DataLoader, TensorDataset
 
 from dia_repro.models import build
-from dia_repro.models.attention.dia_lstm import DIALSTM
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,15 +40,25 @@ def test_it_has_the_papers_parameters(example: ModuleType, depth: int) -> None:
     assert counts[0] == counts[1]
 
 
-def test_its_unit_is_the_packages(example: ModuleType) -> None:
-    ours, theirs = example.DIALSTM(16), DIALSTM(16)
-    for parameter, other in zip(parameters(ours), parameters(theirs), strict=True):
-        parameter.data.copy_(other.data)
-    pooled, state, other_state = torch.randn(3, 5, 16), None, None
-    for vector in pooled:
-        state = ours(vector, state)
-        attention, other_state = theirs(vector, other_state)
-        torch.testing.assert_close(state[0], attention)
+def test_its_network_is_the_packages(example: ModuleType) -> None:
+    """With the same weights, logits and gradients agree to 1e-12 in double precision."""
+    theirs = build("resnet20", classes=10, attention="dia-lstm", reduction=4).double()
+    ours = example.DIANet(20, classes=10).double()
+    ours.load_state_dict({_name(name): value for name, value in theirs.state_dict().items()})
+    images = torch.randn(4, 3, 32, 32, dtype=torch.double)
+    logits = [network(images) for network in (ours, theirs)]
+    torch.testing.assert_close(*logits, rtol=1e-12, atol=1e-12)
+    for of_network in logits:
+        of_network.square().sum().backward()
+    gradients = {_name(name): weights.grad for name, weights in theirs.named_parameters()}
+    for name, weights in ours.named_parameters():
+        torch.testing.assert_close(weights.grad, gradients[name], rtol=1e-12, atol=1e-12)
+
+
+def _name(name: str) -> str:
+    """Return the example's name of one of the package's parameters."""
+    name = re.sub(r"blocks\.(\d+)\.", r"\1.", name).replace(".layers.", ".branch.")
+    return re.sub(r"stages\.(\d+)\.unit\.cells\.0", r"units.\1", name)
 
 
 def test_it_learns(example: ModuleType) -> None:
@@ -60,3 +70,22 @@ def test_it_learns(example: ModuleType) -> None:
     losses = [example.train_epoch(network, batches, optimizer, "cpu") for _ in range(15)]
     assert losses[-1] < losses[0] / 2
     assert 0 <= example.accuracy(network, batches, "cpu") <= 100
+
+
+@pytest.mark.slow
+def test_the_notebook_prints_what_it_shows() -> None:
+    nbformat = pytest.importorskip("nbformat", reason="the extra docs is not installed")
+    nbclient = pytest.importorskip("nbclient", reason="the extra docs is not installed")
+    path = ROOT / "examples" / "results.ipynb"
+    shown, executed = (nbformat.read(path, as_version=4) for _ in range(2))
+    nbclient.NotebookClient(executed, resources={"metadata": {"path": path.parent}}).execute()
+    texts = [
+        [
+            output.get("data", {}).get("text/plain", output.get("text"))
+            for cell in notebook.cells
+            for output in cell.get("outputs", ())
+        ]
+        for notebook in (shown, executed)
+    ]
+    assert len(texts[0]) > 5
+    assert texts[0] == texts[1]

@@ -1,4 +1,4 @@
-"""Two runs side by side: experiment, result, environment, and where their epochs part."""
+"""Comparison of two runs: experiment, result, environment, and the epoch where they part."""
 
 from __future__ import annotations
 
@@ -55,10 +55,7 @@ class Difference:
 
 @one_state
 def compare_runs(database: Database, first: int, second: int) -> tuple[Difference, ...]:
-    """Return every field of two runs, in the order of `DIFFERENCES`' sections.
-
-    Args:
-        first, second: numbers of the runs.
+    """Return every field of the runs with these numbers, in the order of the sections.
 
     Raises:
         UnknownRunError: there is no such run.
@@ -69,7 +66,7 @@ def compare_runs(database: Database, first: int, second: int) -> tuple[Differenc
         found = records_of(session, RUNS, RunRow.id.in_((first, second)))
     records = {record["run"]: record for record in found}
     own, other = records[first], records[second]
-    attempts = [dict(one.provenance[-1]) if one.provenance else {} for one in (a, b)]
+    attempts = [run.provenance[-1] if run.provenance else {} for run in (a, b)]
     return (
         *_fields("spec", SPEC_FIELDS, own, other),
         *_fields("result", RESULT_FIELDS, own, other),

@@ -88,10 +88,10 @@ def test_ids_that_are_not_ours_are_no_paths(spec_id: str, uid: str, tmp_path: Pa
 @pytest.mark.parametrize(
     "remove",
     [
-        lambda store: store.part(f"{SPEC_ID}/seed-0-01234567").remove_all(),
+        lambda store: store.part(f"{SPEC_ID}/seed-0-01234567").remove(""),
         lambda store: store.remove(f"{SPEC_ID}/seed-0-01234567/thesis.txt"),
-        lambda store: store.part("../elsewhere").remove_all(),
-        lambda store: store.part(f"{SPEC_ID}/..").remove_all(),
+        lambda store: store.part("../elsewhere").remove(""),
+        lambda store: store.part(f"{SPEC_ID}/..").remove(""),
     ],
 )
 def test_nothing_is_removed_outside_the_store(
@@ -111,7 +111,7 @@ def test_nothing_is_removed_outside_the_store(
 def test_a_store_may_itself_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").mkdir(parents=True)
     (tmp_path / "checkpoints").symlink_to(tmp_path / "disk", target_is_directory=True)
-    Store(tmp_path / "checkpoints", f"{SPEC_ID}/seed-0-01234567").remove_all()
+    Store(tmp_path / "checkpoints", f"{SPEC_ID}/seed-0-01234567").remove("")
     assert not (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").exists()
 
 
