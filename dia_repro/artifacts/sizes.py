@@ -13,7 +13,6 @@ from dia_repro.artifacts.table import Entry, TableArtifact, TableValue
 from dia_repro.artifacts.table3 import TABLE3
 from dia_repro.artifacts.table4 import TABLE4
 from dia_repro.artifacts.table5 import TABLE5
-from dia_repro.experiments.describe import describe_data
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.results.database import Database, one_state
 
@@ -84,7 +83,7 @@ def sizes(database: Database, wanted: Wanted, seeds: Seeds | None = None) -> Siz
     for value in values:
         for entry in value.artifact.entries:
             spec = value.specs[entry.row, entry.column]
-            data = entry.dataset if comparable else describe_data(spec.data)
+            data = entry.dataset if comparable else spec.data.label
             for mark in _paper(entry, value):
                 paper[entry.dataset][mark] = None
             for mark in _ours(entry, value):

@@ -12,7 +12,6 @@ from dia_repro.cli import options
 from dia_repro.cli.output import emit, watch
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import UsageError
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.listing import Column, field, listing, plain
@@ -193,8 +192,8 @@ def _steps_record(
     spec: Spec, seed: int, found: InitialSteps, variation: Variation
 ) -> dict[str, Any]:
     return {
-        "network": describe_model(spec.model),
-        "data": describe_data(spec.data),
+        "network": spec.model.label,
+        "data": spec.data.label,
         "seed": seed,
         "init": variation.init.value,
         "rate": spec.recipe.lr if variation.rate is None else variation.rate,

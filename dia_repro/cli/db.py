@@ -13,7 +13,7 @@ from dia_repro.cli import options
 from dia_repro.cli.options import reachable_store
 from dia_repro.cli.output import notice
 from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, displayed
-from dia_repro.experiments.describe import describe_stored
+from dia_repro.experiments.spec import describe_stored
 
 if TYPE_CHECKING:
     from dia_repro.results.database import Database

@@ -16,7 +16,7 @@ from dia_repro.cli import options
 from dia_repro.cli.options import open_results, reachable_store
 from dia_repro.cli.output import confirm, emit, notice, watch
 from dia_repro.execution.dialogue import duration
-from dia_repro.experiments.describe import describe_stored
+from dia_repro.experiments.spec import describe_stored
 from dia_repro.interrupts import Interrupted
 from dia_repro.rendering.listing import Column, field, listing, plain
 from dia_repro.rendering.records import FileFormat, Record, to_json

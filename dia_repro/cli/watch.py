@@ -13,7 +13,6 @@ from rich.text import Text
 from dia_repro.cli.output import stdout
 from dia_repro.execution.dialogue import duration
 from dia_repro.execution.endings import Signals
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.listing import Column, field, listing, plain
 from dia_repro.rendering.records import Record
@@ -88,8 +87,8 @@ class Watcher:
         left = seconds_left(run, spec.recipe.epochs, begun)
         return {
             "run": run.id,
-            "network": describe_model(spec.model),
-            "data": describe_data(spec.data),
+            "network": spec.model.label,
+            "data": spec.data.label,
             "seed": run.seed,
             "epochs_done": len(run.top1),
             "epochs": spec.recipe.epochs,

@@ -10,7 +10,6 @@ from dia_repro.execution.bottleneck import data_limits, with_decoding
 from dia_repro.execution.dialogue import duration
 from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 from dia_repro.execution.planning import PlannedRun
-from dia_repro.experiments.describe import describe_data, describe_model
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 # Columns of a plan, by name, from a planned run.
 COLUMNS: dict[str, Callable[[PlannedRun], Any]] = {
-    "network": lambda run: describe_model(run.spec.model),
-    "data": lambda run: describe_data(run.spec.data),
+    "network": lambda run: run.spec.model.label,
+    "data": lambda run: run.spec.data.label,
     "artifacts": lambda run: " ".join(run.artifacts),
     "seed": lambda run: run.seed,
     "state": lambda run: run.run.state.value if run.run else "pending",

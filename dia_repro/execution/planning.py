@@ -15,7 +15,6 @@ from dia_repro.artifacts import Entry, TableArtifact
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Job
 from dia_repro.execution.requests import chosen_entries
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
@@ -60,8 +59,7 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """Return its name for people: "resnet83 se r=16 on digits, seed 0"."""
-        network, data = describe_model(self.spec.model), describe_data(self.spec.data)
-        return f"{network} on {data}, seed {self.seed}"
+        return f"{self.spec.label}, seed {self.seed}"
 
     @property
     def done(self) -> bool:

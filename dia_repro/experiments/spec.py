@@ -57,6 +57,7 @@ __all__ = [
     "SEAttention",
     "Spec",
     "WRNBackbone",
+    "describe_stored",
     "spec_id_of",
 ]
 
@@ -94,6 +95,16 @@ class DataSpec(Frozen):
     augmentation: Literal["none", "shift1", "crop4-flip", "resized-crop-flip"]
     content_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
+    @property
+    def label(self) -> str:
+        """Return e.g. "cifar100" or "cifar100 not augmented", "digits 32×32"."""
+        parts = [self.dataset]
+        if self.content_hash or (self.dataset, self.image_size) == ("digits", 32):
+            parts.append(f"{self.image_size}×{self.image_size}")
+        if self.augmentation == "none" and self.dataset != "digits":
+            parts.append("not augmented")
+        return " ".join(parts)
+
 
 class ModelSpec(Frozen):
     """A network: its backbone and attention, with or without normalisation and skips."""
@@ -115,6 +126,14 @@ class ModelSpec(Frozen):
         if isinstance(attention, ExtraBN) and not self.norm:
             object.__setattr__(self, "attention", NoAttention())
         return self
+
+    @property
+    def label(self) -> str:
+        """Return e.g. "resnet164 dia-lstm r=4", with what is unusual about the network."""
+        parts = [self.backbone.label, self.attention.label]
+        parts += [] if self.norm else ["no norm"]
+        parts += [] if self.skip else ["no skip"]
+        return " ".join(filter(None, parts))
 
     def with_attention(self, attention: AttentionSpec) -> ModelSpec:
         """Return the network with another attention.
@@ -147,6 +166,16 @@ class RecipeSpec(Frozen):
     ]
     gamma: Rate
 
+    @property
+    def label(self) -> str:
+        """Return e.g. "180 epochs of batch 128 at rate 0.1, 0.01 after epoch 60, …"."""
+        epochs = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        parts = [f"{epochs} of batch {self.batch_size} at rate {self.lr:g}"]
+        # On a short schedule several cuts can meet.
+        parts += [f"{self.rate_in(cut):g} after epoch {cut}" for cut in sorted({*self.milestones})]
+        parts += [f"momentum {self.momentum:g}", f"weight decay {self.weight_decay:g}"]
+        return ", ".join(parts)
+
     def rate_in(self, epoch: int) -> float:
         """Return the learning rate during an epoch, counted from 0 (Tables 10 and 11)."""
         cuts = sum(epoch >= milestone for milestone in self.milestones)
@@ -169,6 +198,11 @@ class Spec(Frozen):
             if getattr(attention, name) == earlier:
                 del fields["model"]["attention"][name]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def label(self) -> str:
+        """Return the network and data, e.g. "resnet164 dia-lstm r=4 on cifar100"."""
+        return f"{self.model.label} on {self.data.label}"
 
     @property
     def spec_id(self) -> str:
@@ -204,3 +238,11 @@ class Spec(Frozen):
             first = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the text"
             raise InvalidSpecError(f"spec field {field}: {first['msg']}") from error
+
+
+def describe_stored(spec_id: str, text: str) -> str:
+    """Return the network and data of a database's spec, or its id where it cannot be read."""
+    try:
+        return Spec.from_stored(text).label
+    except InvalidSpecError:
+        return f"spec {spec_id}, which cannot be read"

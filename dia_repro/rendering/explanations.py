@@ -15,7 +15,6 @@ from dia_repro.artifacts.explanation import (
     RunBehind,
 )
 from dia_repro.artifacts.metrics import METRICS
-from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.cells import EXPLANATIONS
 from dia_repro.rendering.grid import CHANGE, accuracy, number, protocol_name
@@ -84,7 +83,7 @@ def explanation_records(explanation: Explanation, commands: Mapping[str, str]) -
             known |= {
                 "compared": compared,
                 "spec_id": spec.spec_id,
-                "network": describe_model(spec.model),
+                "network": spec.model.label,
                 "dataset": spec.data.dataset,
                 "precision": spec.precision,
                 "epochs": spec.recipe.epochs,
@@ -166,8 +165,7 @@ def _experiment_texts(
 
 def describe_experiment(spec: Spec) -> str:
     """Return a spec in words: network, data, recipe, precision."""
-    network = f"{describe_model(spec.model)} on {describe_data(spec.data)}"
-    return f"{network}, {describe_recipe(spec.recipe)}, {spec.precision}"
+    return f"{spec.label}, {spec.recipe.label}, {spec.precision}"
 
 
 def _run_texts(metrics: Iterable[str], experiment: Experiment, one: RunBehind) -> Record:
