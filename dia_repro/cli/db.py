@@ -68,10 +68,10 @@ def merge(
 ) -> None:
     """Add the results of other databases to this one, all or nothing.
 
-    A run that both have with the same figures is one run; one that got further elsewhere goes on
-    from there. Other figures for the same experiment and seed are a conflict: it is told, nothing
-    is overwritten, and nothing at all is taken unless you say --skip-conflicts. Merging twice
-    changes nothing.
+    A run that both have with the same metrics is one run; one that got further elsewhere goes on
+    from there. Other metrics for the same experiment and seed are a conflict: it is named, nothing
+    is overwritten, and nothing at all is taken without --skip-conflicts. Merging twice changes
+    nothing.
 
     Example: dia-repro db merge machine-b.db machine-c.db
     """
@@ -97,15 +97,15 @@ def merge(
 @app.command()
 def check(
     repair: bool = Option(
-        False, "--repair", help="Mark runs that only claim to be running as interrupted."
+        False, "--repair", help="Mark runs as interrupted that no process trains any more."
     ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
 ) -> None:
-    """Look for damage: pages, references, schema, runs that are not what they claim, checkpoints.
+    """Look for damage: pages, references, schema, runs with a wrong state, checkpoints.
 
-    Exit code 0 where results are sound, 1 where something is wrong. A run claimed by another
-    machine is watched for a minute.
+    Exit code 0 where results are sound, 1 where something is wrong. A run that another machine
+    trains is watched for a minute.
 
     Example: dia-repro db check
     """
@@ -134,9 +134,9 @@ def check(
 def _say_conflicts(merged: Merged, sources: Sequence[Database]) -> None:
     from dia_repro.results.queries import spec_json
 
-    for source in sources:
-        conflicts = [one for one in merged.conflicts if one.source == source.name]
-        specs = spec_json(source, {one.spec_id for one in conflicts})
+    for name, source in {source.name: source for source in sources}.items():
+        conflicts = [conflict for conflict in merged.conflicts if conflict.source == name]
+        specs = spec_json(source, {conflict.spec_id for conflict in conflicts})
         for conflict in conflicts:
-            name = describe_stored(conflict.spec_id, specs[conflict.spec_id])
-            notice(f"Conflict with {source.name}: {name}, seed {conflict.seed}: {conflict.reason}")
+            spec = describe_stored(conflict.spec_id, specs[conflict.spec_id])
+            notice(f"Conflict with {name}: {spec}, seed {conflict.seed}: {conflict.reason}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,17 +39,6 @@ SHARING_COLUMNS = (
     Column("adds", field("adds"), right=True),
     Column("runs to train", field("open"), right=True),
     Column("time left", field("seconds_left", duration), right=True),
-)
-
-COUNT_FIELDS = (
-    "artifact",
-    "row",
-    "column",
-    "paper_millions",
-    "parameters",
-    "macs",
-    "matches",
-    "note",
 )
 COUNT_COLUMNS = (
     *plain("artifact", "row", "column"),
@@ -174,7 +163,7 @@ def params(
     from dia_repro.artifacts import choose
 
     chosen = choose(artifacts or ["all"], selection.attention)
-    from dia_repro.analysis.parameters import parameter_counts, unit_costs
+    from dia_repro.analysis.parameters import ParameterCount, parameter_counts, unit_costs
     from dia_repro.execution.requests import narrowed
 
     counts = parameter_counts(narrowed(chosen, selection.only))
@@ -183,7 +172,8 @@ def params(
     if format_ is options.Format.JSON:
         sys.stdout.write(to_json({"networks": networks, "units": units}))
     else:
-        emit(format_, COUNT_FIELDS, networks, listing(COUNT_COLUMNS, networks))
+        names = [counted.name for counted in fields(ParameterCount)]
+        emit(format_, names, networks, listing(COUNT_COLUMNS, networks))
     if format_ is options.Format.TABLE:
         for one in counts:
             if one.note:

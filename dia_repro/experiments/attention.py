@@ -248,9 +248,8 @@ def _validate(value: object, info: ValidationInfo) -> AttentionSpec:
         if info.context is AS_STORED:
             return _stored(value)
         options = options_of(value["kind"])
-        if info.mode == "json":  # where a tuple is written as a list
-            return options.model_validate_json(json.dumps({**options.added, **value}))
-        return options.model_validate(value)
+        # As JSON, where a tuple is written as a list.
+        return options.model_validate_json(json.dumps({**options.added, **value}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".replace("{", "{{")
