@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dia_repro.artifacts import TableArtifact, TableValue, choose
-from dia_repro.artifacts.explanation import Explanation, explain
+from dia_repro.artifacts.explanation import Findings, explain
 from dia_repro.artifacts.lookup import find_entry
 from dia_repro.artifacts.selection import best_covered, usual_names
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, verdict_records
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dia_repro.execution.campaign import Campaign, Summary
-    from dia_repro.execution.plan import Plan
+    from dia_repro.execution.planning import Plan
 
 Location = str | os.PathLike[str]
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS, DIFFERENCES)
@@ -227,7 +227,7 @@ class Chosen:
             self.dialogue.notice(f"No finished runs for {name} yet: {command}")
         return value
 
-    def explain(self, row: str, column: str, metric: str | None) -> Explanation:
+    def explain(self, row: str, column: str, metric: str | None) -> Findings:
         """Return where a cell of the one artifact comes from; see `Results.explain`."""
         entry, request = find_entry(self.one, row, column), self.request(self.one)
         seeds = self.selection.seeds
@@ -307,8 +307,8 @@ class Results:
             UsageError: there is no such run.
         """
         found = compare_runs(self.database, _run_number(a), _run_number(b))
-        texts = (replace(one, a=_text(one.a), b=_text(one.b)) for one in found)
-        return frame_of(DIFFERENCES, map(asdict, texts))
+        texts = (one | {"a": _text(one["a"]), "b": _text(one["b"])} for one in found)
+        return frame_of(DIFFERENCES, texts)
 
     def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
         """Return one row for each cell of an artifact: the paper's value and ours.
@@ -360,7 +360,7 @@ class Results:
         """
         _check_names([row, column] if metric is None else [row, column, metric])
         found = self._choose([artifact], selection).explain(row, column, metric)
-        commands = {one.spec.spec_id: "" for one in found.experiments}  # no column here
+        commands = {one.spec.spec_id: "" for one in found.experiments.values()}  # no column
         return frame_of(EXPLANATIONS, explanation_records(found, commands))
 
     def columns(self) -> pd.DataFrame:

@@ -1,13 +1,10 @@
 """Verdicts on claims that compare no paired seeds: trainings that diverge or not, and counts.
 
-That a network diverges is supported if all its runs did, and refuted if all of them trained; in
-between it is undecided. That a network trains is supported if all its runs did, and refuted if none
-did. To train means more than a finite loss: the last epoch's test accuracy is above guessing by
-`ABOVE_GUESSING`. A run that is finite and no better than guessing neither diverged nor trained.
-At least three seeds of a network are needed for a decision, and a seed with which the demo's
-learning rate was chosen is not counted.
-
-Counts are exact: a claim on them holds or does not.
+That a network diverges is supported if all its runs did, and refuted if all of them trained. That a
+network trains is supported if all its runs did, and refuted if none did. At least three seeds of a
+network are needed; a seed with which the demo's learning rate was chosen is not counted. To train
+means more than a finite loss: the last epoch's test accuracy is above guessing by `ABOVE_GUESSING`.
+A run that is finite and no better than guessing neither diverged nor trained. Counts are exact.
 """
 
 from __future__ import annotations

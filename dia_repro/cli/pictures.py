@@ -22,8 +22,7 @@ from dia_repro.cli.environment import environment_of
 from dia_repro.cli.options import Device, Forests
 from dia_repro.cli.output import notice, stderr, watch
 from dia_repro.execution.machine import find_machine
-from dia_repro.execution.maintenance import folder_of
-from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.maintenance import checkpoint_store, folder_of
 from dia_repro.experiments.names import DataLocation
 from dia_repro.interrupts import Interrupted
 from dia_repro.rendering import heatmaps, histograms

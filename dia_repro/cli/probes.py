@@ -27,7 +27,7 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution.forkserver import has_short_sockets, shorten_sockets
 from dia_repro.execution.leasing import acquire_lock, lock_location
 from dia_repro.execution.machine import Machine, find_machine
-from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.maintenance import checkpoint_store
 from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.processors import cores, cpu_quota
 from dia_repro.results.backends import check_place, network_file_system, sqlite_path

@@ -23,15 +23,14 @@ from dia_repro.cli.options import Folders, Forests
 from dia_repro.cli.output import notice, stdout
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
-from dia_repro.rendering.cells import CELL_FIELDS, cell_records
+from dia_repro.rendering.cells import CELL_FIELDS, ReplacedError, cell_records, is_another
 from dia_repro.rendering.files import write_text
 from dia_repro.rendering.grid import make_grid
-from dia_repro.rendering.html.page import Commands, Picture, Report, Shown, make_page
+from dia_repro.rendering.html.page import Commands, Picture, Shown, make_page
 from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
 from dia_repro.rendering.layout import Layout
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.records import to_csv
-from dia_repro.rendering.replacing import ReplacedError, is_another
 from dia_repro.rendering.sizes import draw_sizes
 from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 
@@ -87,7 +86,7 @@ def _write_artifacts(
         found = gather(chosen.database, chosen.told(artifact))
         findings[artifact.name] = found
         for name, measure in (CURVES[kind] for kind in artifact.drawings if kind in CURVES):
-            if not (curves := learning(found, measure)).empty:
+            if (curves := learning(found, measure)).seen:
                 pictures.draw(folders.figures / f"{artifact.name}-{name}", draw_learning, curves)
         _write_table(found.value, layout, folders.table_of(artifact))
         has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
@@ -181,14 +180,14 @@ def write_page(
         for name, artifact in ARTIFACTS.items()
         if name not in detailed
     }
-    report = Report(
+    page = make_page(
         version=dia_repro.__version__,
         findings=[{**others, **detailed}[name] for name in dict.fromkeys([*ARTIFACTS, *detailed])],
         shown=[_shown(one, chosen.wanted, drawn.get(name)) for name, one in detailed.items()],
         claims=claims,
         beside=[_picture(file, BESIDE[file.stem]) for file in beside if file.stem in BESIDE],
     )
-    write_text(path, make_page(report))
+    write_text(path, page)
     notice(f"Written: {path}")
 
 

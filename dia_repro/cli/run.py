@@ -20,7 +20,7 @@ from dia_repro.rendering.listing import Column, field, listing, plain
 from dia_repro.rendering.records import to_json
 
 if TYPE_CHECKING:
-    from dia_repro.execution.plan import Plan
+    from dia_repro.execution.planning import Plan
 
 COLUMNS = (
     *plain("network", "data"),
@@ -131,7 +131,7 @@ def plan(
 
 def print_plan(plan: Plan, format_: options.Format, price: float | None = None) -> None:
     """Print the runs, what the artifacts share, and the cost of what is left."""
-    from dia_repro.execution.plan import FIELDS
+    from dia_repro.execution.planning import FIELDS
 
     records = plan.records()
     emit(format_, FIELDS, records, listing(COLUMNS, records))

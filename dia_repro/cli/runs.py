@@ -138,8 +138,8 @@ def diff(
 
     database = open_results(db)
     found = compare_runs(database, a, b)
-    differing = sum(one.differs for one in found)
-    records = [asdict(one) for one in found if every or one.differs]
+    differing = sum(record["differs"] for record in found)
+    records = [record for record in found if every or record["differs"]]
     columns = [
         Column("", lambda r: "*" if every and r["differs"] else ""),
         *plain("section", "field"),

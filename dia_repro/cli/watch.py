@@ -14,9 +14,8 @@ from dia_repro.cli.output import stdout
 from dia_repro.execution.dialogue import duration
 from dia_repro.execution.endings import Signals
 from dia_repro.experiments.spec import Spec
-from dia_repro.rendering.listing import Column, field, listing, plain
+from dia_repro.rendering.listing import Column, field, listing, plain, sparkline
 from dia_repro.rendering.records import Record
-from dia_repro.rendering.sparkline import sparkline
 from dia_repro.results.database import DatabaseError, open_database
 from dia_repro.results.histories import Activity, UnderWay, activity
 from dia_repro.results.schema import State

@@ -152,23 +152,17 @@ def open_database(location: str, *, create: bool) -> Database:
         if not create and not path.exists():
             return _empty(location)
     database = Database(backends.make_engine(location, create=create), location)
-    try:
-        with database.translated():
-            with database.engine.connect() as connection:
-                migrations.check_objects(connection, database.name)
-            if create:
-                migrations.create_if_empty(database.engine)
-            elif not migrations.table_names(database.engine):
-                # Another process is about to create it: to a reader it is empty still.
-                database.close()
-                return _empty(location)
-            migrations.check(database.engine, database.name)
-    except DiaReproError:
-        database.close()
-        raise
+    with database.translated():
+        with database.engine.connect() as connection:
+            migrations.check_objects(connection, database.name)
+        if create:
+            migrations.create_if_empty(database.engine)
+        elif not migrations.table_names(database.engine):
+            # Another process is about to create it: to a reader it is empty still.
+            return _empty(location)
+        migrations.check(database.engine, database.name)
     if create and path is not None:
-        # Once is enough: a file that is removed later must not be found empty.
-        database.close()
+        # Created once is enough: a file that is removed later must not be found empty.
         return Database(backends.make_engine(location, create=False), location)
     return database
 

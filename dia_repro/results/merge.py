@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -21,18 +21,15 @@ from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
     GRADIENTS_SETTINGS,
-    AnalysisPartRow,
-    AnalysisRow,
     Base,
-    EpochRow,
     LeaseRow,
-    ProvenanceRow,
     RunRow,
     SpecRow,
     State,
 )
 from dia_repro.results.sources import data_behind, data_hashes, numbers_of_test_images
 
+Row = TypeVar("Row", bound=Base)
 # What an attempt learns at its end only; it is recognised by all else.
 AT_THE_END = ("ended_at", "wall_seconds", "peak_memory_bytes", "step")
 MENTIONED = 3  # problems of a database that is not sound
@@ -116,7 +113,7 @@ class _Merge:
         known = set(self.ours.scalars(select(SpecRow.spec_id)))
         for spec in self.theirs.scalars(select(SpecRow)):
             if spec.spec_id not in known:
-                self.ours.add(SpecRow(**_values(spec)))
+                self.ours.add(_copy(spec))
         for run in self.theirs.scalars(select(RunRow).order_by(RunRow.id)):
             self._merge_run(run)
             self.ours.flush()
@@ -204,8 +201,8 @@ def _difference(ours: RunRow, theirs: RunRow) -> str | None:
             if mine != other:
                 return f"{name} {mine} here, {other} there"
     if _is_equal(ours, theirs) and not _is_further(ours, theirs):
-        mine, other = _gradients(ours), _gradients(theirs)
-        differing = [part for part in mine.keys() & other.keys() if mine[part] != other[part]]
+        known, others = _gradients(ours), _gradients(theirs)
+        differing = [part for part in known.keys() & others.keys() if known[part] != others[part]]
         return f"other gradients after {min(differing)} epochs" if differing else None
     return None
 
@@ -223,8 +220,7 @@ def _continue(ours: RunRow, theirs: RunRow) -> None:
     ours.owner = None
     if theirs.state == State.RUNNING:
         ours.state = State.INTERRUPTED
-    for epoch in theirs.epochs[len(ours.epochs) :]:
-        ours.epochs.append(EpochRow(**_values(epoch, "run_id")))
+    ours.epochs += [_copy(epoch, "run_id") for epoch in theirs.epochs[len(ours.epochs) :]]
     _add_attempts(ours, theirs, new=True)
     _add_analyses(ours, theirs)
 
@@ -239,13 +235,13 @@ def _add_attempts(ours: RunRow, theirs: RunRow, *, new: bool) -> None:
     for attempt in theirs.attempts:
         same = known.get(_identity(attempt))
         if same is None and new:
-            ours.attempts.append(ProvenanceRow(**_values(attempt, "id", "run_id")))
+            ours.attempts.append(_copy(attempt, "id", "run_id"))
         elif same is not None and same.ended_at is None:
             for name in AT_THE_END:
                 setattr(same, name, getattr(attempt, name))
 
 
-def _identity(attempt: ProvenanceRow) -> tuple[object, ...]:
+def _identity(attempt: Base) -> tuple[object, ...]:
     return tuple(_values(attempt, "id", "run_id", *AT_THE_END).values())
 
 
@@ -255,16 +251,20 @@ def _add_analyses(ours: RunRow, theirs: RunRow) -> None:
     for analysis in theirs.analyses:
         mine = here.get(analysis.settings)
         if mine is None:
-            mine = AnalysisRow(**_values(analysis, "id", "run_id"))
+            mine = _copy(analysis, "id", "run_id")
             ours.analyses.append(mine)
         known = {part.part: part.content for part in mine.parts}
         if all(known.get(part.part, part.content) == part.content for part in analysis.parts):
-            for part in analysis.parts:
-                if part.part not in known:
-                    mine.parts.append(AnalysisPartRow(**_values(part, "analysis_id")))
+            new = [part for part in analysis.parts if part.part not in known]
+            mine.parts += [_copy(part, "analysis_id") for part in new]
 
 
 def _values(row: Base, *without: str) -> dict[str, Any]:
     """Return a row's values by column."""
     names = (column.key for column in row.__table__.columns)
     return {name: getattr(row, name) for name in names if name not in without}
+
+
+def _copy(row: Row, *without: str) -> Row:
+    """Return a new row with a row's values, for another session."""
+    return type(row)(**_values(row, *without))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Executable, Select, and_, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from dia_repro.errors import UsageError
@@ -22,8 +22,6 @@ from dia_repro.results.schema import (
     SpecRow,
     State,
 )
-
-Key, Value = TypeVar("Key"), TypeVar("Value")
 
 LARGEST_NUMBER = 2**31 - 1  # of a run; backends fail at larger ones
 # Columns of `ProvenanceRow` that results may depend on; in some of them None means unknown.
@@ -108,7 +106,7 @@ def _is_of(spec_ids: Iterable[str], seeds: Iterable[int] | None) -> ColumnElemen
     return chosen if seeds is None else and_(chosen, RunRow.seed.in_(tuple(seeds)))
 
 
-def _pairs(database: Database, query: Select[tuple[Key, Value]]) -> dict[Key, Value]:
+def _pairs(database: Database, query: Executable) -> dict[Any, Any]:
     """Return the rows of a query as a mapping from their first column to their second."""
     with database.reading() as session:
         return {row[0]: row[1] for row in session.execute(query)}

@@ -55,25 +55,22 @@ def upgrade_database(location: str) -> Path | None:
         if not path.exists():
             raise ForeignDatabaseError(f"there is no database {displayed(location)}")
     # With create, SQLite refuses a file that may not be written instead of reading it.
-    database = Database(backends.make_engine(location, create=True), location)
-    try:
-        with database.translated():
-            with backends.writers_of(database.engine).begin() as connection:
-                migrations.check_objects(connection, database.name)
-                if migrations.found(connection) in EARLIER_REVISIONS:
-                    problem = next(id_problems(Session(connection)), None)
-                    if problem:  # migrations read specs
-                        raise ForeignDatabaseError(
-                            f"{database.name}: {problem}; nothing was changed"
-                        )
-                    copy = _new_name(path or Path("runs.db"))
-                    _copy_within(connection, path, copy)
-                    migrations.migrate(connection)
-                    return copy
-            migrations.check(database.engine, database.name)
-            return None
-    finally:
-        database.close()
+    engine = backends.make_engine(location, create=True)
+    database = Database(engine, location)
+    with database.translated():
+        with backends.writers_of(engine).begin() as connection:
+            migrations.check_objects(connection, database.name)
+            if migrations.found(connection) in EARLIER_REVISIONS:
+                with Session(connection) as session:
+                    problem = next(id_problems(session), None)
+                if problem:  # migrations read specs
+                    raise ForeignDatabaseError(f"{database.name}: {problem}; nothing was changed")
+                copy = _new_name(path or Path("runs.db"))
+                _copy_within(connection, path, copy)
+                migrations.migrate(connection)
+                return copy
+        migrations.check(engine, database.name)
+    return None
 
 
 def back_up(database: Database, target: Path) -> None:
@@ -188,19 +185,17 @@ def _check_copy(copy: Path) -> None:
 def _copy_rows(source: Connection, target: Path) -> None:
     """Copy every row into tables of the same version of the schema."""
     engine = backends.make_engine(str(target), create=True)
-    try:
-        with backends.writers_of(engine).begin() as connection:
-            migrations.migrate(connection, migrations.found(source) or "head")
-            tables = MetaData()
-            tables.reflect(connection)
-            for table in tables.sorted_tables:
-                for column in table.columns:
-                    if isinstance(column.type, Double | Float):
-                        column.type = Real()  # reflection cannot know how it keeps nan
-                if table.name != migrations.TABLE:
-                    bulk = {"yield_per": ROWS_AT_A_TIME}
-                    rows = source.execute(table.select(), execution_options=bulk)
-                    for part in rows.mappings().partitions():
-                        connection.execute(table.insert(), [dict(row) for row in part])
-    finally:
-        engine.dispose()
+    with backends.writers_of(engine).begin() as connection:
+        migrations.migrate(connection, migrations.found(source) or "head")
+        tables = MetaData()
+        tables.reflect(connection)
+        for table in tables.sorted_tables:
+            for column in table.columns:
+                if isinstance(column.type, Double | Float):
+                    column.type = Real()  # reflection cannot know how it keeps nan
+            if table.name != migrations.TABLE:
+                rows = source.execute(
+                    table.select(), execution_options={"yield_per": ROWS_AT_A_TIME}
+                )
+                for part in rows.mappings().partitions():
+                    connection.execute(table.insert(), [dict(row) for row in part])

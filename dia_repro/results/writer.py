@@ -36,7 +36,7 @@ from dia_repro.results.schema import (
 
 
 class AnalysisGoneError(DiaReproError):
-    """The run that is analysed, or its analysis, is no longer in the database."""
+    """The run that is analysed is no longer in the database."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -242,21 +242,26 @@ def record_gradients(
     """Keep what a training recorded of its gradients; parts that are there already stay.
 
     Args:
-        circumstances: JSON.
+        circumstances: JSON, see `AnalysisRow`.
         records: JSON by the number of epochs that were done.
     """
     with _leased(database, lease) as session:
         run = session.get_one(RunRow, lease.run_id)
-        analysis = _ensure_analysis(run, GRADIENTS_SETTINGS, circumstances)
-        known = {row.part for row in analysis.parts}
-        for part in records.keys() - known:
-            analysis.parts.append(AnalysisPartRow(part=part, content=records[part], seconds=0.0))
+        _add_parts(session, run, GRADIENTS_SETTINGS, circumstances, records, 0.0)
 
 
-def ensure_analysis(database: Database, uid: str, settings: str, circumstances: str) -> None:
-    """Make a run's analysis with these settings where there is none.
+def record_part(
+    database: Database,
+    uid: str,
+    settings: str,
+    circumstances: str,
+    part: int,
+    content: str,
+    seconds: float,
+) -> None:
+    """Keep a part of a run's analysis; one that is there already stays.
 
-    Numbers of runs and analyses are used again after a removal, so the run is named by its uid.
+    Numbers of runs are used again after a removal, so the run is named by its uid.
 
     Args:
         settings, circumstances: JSON, see `AnalysisRow`.
@@ -268,31 +273,23 @@ def ensure_analysis(database: Database, uid: str, settings: str, circumstances: 
         run = session.scalar(select(RunRow).where(RunRow.uid == uid))
         if run is None:
             raise AnalysisGoneError
-        _ensure_analysis(run, settings, circumstances)
+        _add_parts(session, run, settings, circumstances, {part: content}, seconds)
 
 
-def _ensure_analysis(run: RunRow, settings: str, circumstances: str) -> AnalysisRow:
-    for analysis in run.analyses:
-        if analysis.settings == settings:
-            return analysis
-    made = AnalysisRow(settings=settings, circumstances=circumstances)
-    run.analyses.append(made)
-    return made
-
-
-def record_part(
-    database: Database, uid: str, settings: str, part: int, content: str, seconds: float
+def _add_parts(
+    session: Session,
+    run: RunRow,
+    settings: str,
+    circumstances: str,
+    contents: Mapping[int, str],
+    seconds: float,
 ) -> None:
-    """Keep a part of a run's analysis with these settings; one that is there already stays.
-
-    Raises:
-        AnalysisGoneError: there is no such analysis of that run.
-    """
-    chosen = select(AnalysisRow).join(RunRow, RunRow.id == AnalysisRow.run_id)
-    with database.writing() as session:
-        analysis = session.scalar(chosen.where(RunRow.uid == uid, AnalysisRow.settings == settings))
-        if analysis is None:
-            raise AnalysisGoneError
-        if session.get(AnalysisPartRow, (analysis.id, part)) is None:
-            kept = {"part": part, "content": content, "seconds": seconds}
-            session.add(AnalysisPartRow(analysis_id=analysis.id, **kept))
+    analysis = session.scalar(select(AnalysisRow).filter_by(run_id=run.id, settings=settings))
+    if analysis is None:
+        analysis = AnalysisRow(run_id=run.id, settings=settings, circumstances=circumstances)
+        session.add(analysis)
+        session.flush()
+    known = session.scalars(select(AnalysisPartRow.part).filter_by(analysis_id=analysis.id))
+    for part in contents.keys() - set(known):
+        values = {"part": part, "content": contents[part], "seconds": seconds}
+        session.add(AnalysisPartRow(analysis_id=analysis.id, **values))

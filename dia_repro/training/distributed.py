@@ -32,7 +32,8 @@ PATIENCE = timedelta(minutes=10)
 # Option of `DistributedDataParallel` to send buffers at each step. torch 2.14 warns of the older
 # name, and 2.11 has no other.
 _NAMES = signature(DistributedDataParallel).parameters
-SYNC = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
+_SYNC = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
+NO_BUFFERS: dict[str, Any] = {_SYNC: False}
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class SharedStep(TrainingStep):
         # Gradients become the mean over processes, hence the factor in `train_eagerly`. Statistics
         # are equal in all processes, so that no buffers have to be sent.
         devices = [device] if device.type == "cuda" else None
-        shared = DistributedDataParallel(model, devices, **{SYNC: False})
+        shared = DistributedDataParallel(model, devices, **NO_BUFFERS)
         self.group = group
         super().__init__(shared, recipe, precision, device)
         model.use_fast(False)
