@@ -21,7 +21,6 @@ from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.messages import Ended, Job, Message, Outcome, Progress
 from dia_repro.execution.run_store import RunStore
 from dia_repro.results.database import open_database
-from dia_repro.results.leases import Lease
 from dia_repro.results.schema import State
 from dia_repro.training.metrics import EpochMetrics
 
@@ -113,10 +112,9 @@ class _Simulated(Attempt):
     def _load(self) -> AnyDataset:
         return cast("AnyDataset", _NoData())
 
-    def _train(
-        self, lease: Lease, _dataset: object, _loaded: object, _folder: object
-    ) -> tuple[State, str | None, int | None]:
-        epochs = self.load.epochs
+    def _train(self, dataset: AnyDataset) -> tuple[State, str | None, int | None]:
+        del dataset
+        epochs, lease = self.load.epochs, self.lease
         self.run_store.set_parameters(lease, 1)
         begun, seconds = time.monotonic(), self.load.duration(self.job.seed)
         for epoch in range(1, epochs + 1):

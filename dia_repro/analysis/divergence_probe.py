@@ -1,7 +1,7 @@
-"""Divergence probe: whether a training's initial steps diverge, and the logits before them.
+"""Divergence probe: the initial steps of a training, and the logits before them.
 
-Without BN that is where Table 8 is decided. What may be varied is what the paper does not say, or
-what other data change: how convolutions are initialised, the rate, the number of classes.
+Without BN these steps decide Table 8. A variation changes what the paper does not state, or what
+depends on the data: the initialisation of convolutions, the rate, the number of classes.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _DRAW: dict[Init, Callable[[nn.Conv2d], object]] = {
 
 @dataclass(frozen=True)
 class Variation:
-    """Changes to an experiment.
+    """Changes to an experiment; None changes nothing.
 
     Attributes:
-        init: own is the network's; fan-in He's with the number of inputs, normal; xavier Glorot's,
-            normal; torch what `nn.Conv2d` does by itself.
-        rate: learning rate; None for the experiment's.
-        classes: into which the data's are cut, image by image in turn; None leaves them.
+        init: initialisation of convolutions. own: the network's; fan-in: He's with the number of
+            inputs, normal; xavier: Glorot's, normal; torch: the default of `nn.Conv2d`.
+        rate: learning rate.
+        classes: number of classes into which the data's are cut, see `cut`.
     """
 
     init: Init = Init.OWN
@@ -53,8 +53,8 @@ class InitialSteps:
 
     Attributes:
         spread: standard deviation of all logits of the first batch, before any step.
-        losses: mean over each step's batch before that step, in nats; the last one may be
-            nan or inf.
+        losses: mean loss of each step's batch before that step, in nats; the last may not be
+            finite.
     """
 
     spread: float
@@ -62,7 +62,7 @@ class InitialSteps:
 
     @property
     def diverged_at(self) -> int | None:
-        """The step whose loss was not finite, counted from 1; None if all were."""
+        """Number of the step whose loss was not finite, from 1; None if all were finite."""
         return None if math.isfinite(self.losses[-1]) else len(self.losses)
 
 
@@ -77,10 +77,10 @@ def initial_steps(
     """Train for a few steps of the first epoch, with the draws of the run of that seed.
 
     Args:
-        steps: at most; a divergence, or the end of the epoch, is the last.
+        steps: largest number; a divergence, or the end of the epoch, is the last step.
 
     Raises:
-        UsageError: classes cannot be cut into so many.
+        UsageError: see `cut`.
     """
     if variation.classes is not None:
         dataset = cut(dataset, spec.data.classes, variation.classes)
@@ -95,16 +95,14 @@ def initial_steps(
     trainer.step.set_rate(spec.recipe.lr if variation.rate is None else variation.rate)
     spreads: list[float] = []
 
-    def see(_model: nn.Module, _arguments: object, logits: Tensor) -> None:
+    def measure_first(_model: nn.Module, _arguments: object, logits: Tensor) -> None:
         spreads.append(float(logits.detach().std()))
-
-    handle = trainer.model.register_forward_hook(see)
-    trainer.begin_epoch(0)
-    losses = []
-    for loss in islice(_losses(trainer), steps):
         handle.remove()
-        losses.append(loss)
-    return InitialSteps(spreads[0], tuple(losses))
+
+    handle = trainer.model.register_forward_hook(measure_first)
+    trainer.begin_epoch(0)
+    losses = tuple(islice(_losses(trainer), steps))
+    return InitialSteps(spreads[0], losses)
 
 
 def probe(
@@ -125,11 +123,11 @@ def probe(
 
 
 def _losses(trainer: Trainer) -> Iterator[float]:
-    """Yield the loss of each step of an epoch, to the first that is not finite."""
+    """Yield the loss of each step of the first epoch, up to the first that is not finite."""
     sums = trainer.step.tally.sums
     for images, labels in trainer.batches(0):
         before = float(sums[0])
-        with suppress(Diverged):  # its loss is among the sums, too
+        with suppress(Diverged):  # the sums include its loss
             trainer.train(images, labels)
         loss = (float(sums[0]) - before) / len(labels)
         yield loss
@@ -138,25 +136,23 @@ def _losses(trainer: Trainer) -> Iterator[float]:
 
 
 def cut(dataset: AnyDataset, classes: int, wanted: int) -> Dataset:
-    """Return the same images in more classes: class c's in turn in c·k to c·k + k - 1.
+    """Return the same images in k times as many classes: those of class c in turn in c·k … c·k+k-1.
 
     Raises:
-        UsageError: that cannot be done with classes of one size, or images are not at hand.
+        UsageError: the number wanted is no multiple of the number of classes, or images are
+            streamed.
     """
     if not isinstance(dataset, Dataset):
         raise UsageError("--classes cuts the classes of images of at most 64 pixels only")
     if wanted % classes:
         raise UsageError(f"{classes} classes cannot be cut into {wanted} of one size")
-    return replace(
-        dataset,
-        train=_cut_images(dataset.train, wanted // classes),
-        test=_cut_images(dataset.test, wanted // classes),
-    )
+    parts = wanted // classes
 
+    def cut_images(images: Images) -> Images:
+        labels = images.labels * parts
+        for label in images.labels.unique():
+            indices = (images.labels == label).nonzero().flatten()
+            labels[indices] += torch.arange(len(indices)) % parts
+        return replace(images, labels=labels)
 
-def _cut_images(images: Images, parts: int) -> Images:
-    labels = images.labels * parts
-    for one in images.labels.unique():
-        indices = (images.labels == one).nonzero().flatten()
-        labels[indices] += torch.arange(len(indices)) % parts
-    return replace(images, labels=labels)
+    return replace(dataset, train=cut_images(dataset.train), test=cut_images(dataset.test))

@@ -1,13 +1,12 @@
 """Random forests that regress a layer's hidden states on those of the layers before it.
 
-The estimator is scikit-learn's `RandomForestRegressor` with its defaults, whose bootstrap draws
-are taken over; trees are grown by `tree_kernel`, or by the library itself.
+The estimator is scikit-learn's `RandomForestRegressor` with its defaults and its bootstrap draws;
+trees are grown by `tree_kernel`, or by the library itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,24 +17,6 @@ Floats = NDArray[np.float64]
 LEAST_SAMPLES_OF_A_SPLIT = 2
 
 
-@dataclass(frozen=True)
-class Task:
-    """Some trees of one target layer's forest.
-
-    Attributes:
-        target: t, counted from 1; 2 at least.
-        seeds: of the trees.
-    """
-
-    target: int
-    seeds: tuple[int, ...]
-
-    @property
-    def work(self) -> int:
-        """A measure of how long it takes."""
-        return self.target * len(self.seeds)
-
-
 def tree_seeds(trees: int, seed: int) -> tuple[int, ...]:
     """Return the seeds of a forest's trees, as scikit-learn draws them."""
     random = np.random.RandomState(seed)
@@ -43,7 +24,7 @@ def tree_seeds(trees: int, seed: int) -> tuple[int, ...]:
 
 
 def bootstrap(samples: int, tree_seed: int) -> Floats:
-    """Return how often a tree sees each sample, (samples,), as scikit-learn draws it."""
+    """Return the number of times a tree sees each sample, (samples,), as scikit-learn draws it."""
     drawn = np.random.RandomState(tree_seed).randint(0, samples, samples, dtype=np.int32)
     return np.bincount(drawn, minlength=samples).astype(np.float64)
 
@@ -53,7 +34,7 @@ class Regressions:
 
     Args:
         states: (B, T, C).
-        least_split: samples without which a node is a leaf.
+        least_split: number of samples below which a node is a leaf.
     """
 
     def __init__(
@@ -64,44 +45,39 @@ class Regressions:
         self._columns = np.ascontiguousarray(states.reshape(self.samples, -1).T)
         self._sorted = np.argsort(self._columns, axis=1, kind="stable").astype(np.int32)
 
-    def importances(self, task: Task) -> Floats:
+    def importances(self, target: int, seeds: Sequence[int]) -> Floats:
         """Return each source layer's importance in each tree, (trees, t - 1); rows sum up to 1.
 
-        A row is 0 throughout where a tree finds nothing to split.
+        The row of a tree that finds nothing to split is 0.
+
+        Args:
+            target: t, counted from 1; at least 2.
+            seeds: seeds of the trees.
         """
-        outputs = self.states[:, task.target - 1].astype(np.float64)
+        outputs = self.states[:, target - 1].astype(np.float64)
         outputs -= outputs.mean(0)
         outputs = np.ascontiguousarray(outputs)
         products = outputs @ outputs.T
-        width = (task.target - 1) * self.channels
-        rows = np.zeros((len(task.seeds), width))
-        for row, seed in zip(rows, task.seeds, strict=True):
+        width = (target - 1) * self.channels
+        columns, order = self._columns[:width], self._sorted[:width]
+        rows = np.zeros((len(seeds), width))
+        for row, seed in zip(rows, seeds, strict=True):
             weight = bootstrap(self.samples, seed)
-            grow(
-                self._columns[:width],
-                self._sorted[:width],
-                outputs,
-                products,
-                weight,
-                seed,
-                self.least_split,
-                row,
-            )
+            grow(columns, order, outputs, products, weight, seed, self.least_split, row)
         return self._by_layer(rows)
 
-    def library_importances(self, task: Task) -> Floats:
-        """Return the same by scikit-learn, the trees one after the other."""
+    def library_importances(self, target: int, seeds: Sequence[int]) -> Floats:
+        """Return the importances in trees that scikit-learn grows one after the other."""
         from sklearn.tree import DecisionTreeRegressor
 
-        width = (task.target - 1) * self.channels
-        columns = self.states.reshape(self.samples, -1)[:, :width]
+        columns = self.states.reshape(self.samples, -1)[:, : (target - 1) * self.channels]
         rows = []
-        for seed in task.seeds:
+        for seed in seeds:
             tree = DecisionTreeRegressor(
                 max_features=1.0, min_samples_split=self.least_split, random_state=seed
             )
             weight = bootstrap(self.samples, seed)
-            tree.fit(columns, self.states[:, task.target - 1], sample_weight=weight)
+            tree.fit(columns, self.states[:, target - 1], sample_weight=weight)
             rows.append(tree.feature_importances_)
         return self._by_layer(np.array(rows))
 
@@ -110,10 +86,3 @@ class Regressions:
         whole = sums.sum(1, keepdims=True)
         shares: Floats = np.divide(sums, whole, out=np.zeros_like(sums), where=whole > 0)
         return shares
-
-
-def split_work(layers: int, seeds: tuple[int, ...], block: int) -> Iterator[Task]:
-    """Yield all trees of all targets, the largest forests first: so that none trails behind."""
-    for target in range(layers, 1, -1):
-        for first in range(0, len(seeds), block):
-            yield Task(target, seeds[first : first + block])

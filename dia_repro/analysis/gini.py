@@ -1,4 +1,4 @@
-"""Feature integration: from which earlier layers a layer's hidden state can be told (Figure 5).
+"""Feature integration: the earlier layers that predict a layer's hidden state (Figure 5).
 
 For each target layer t of a stage a random forest regresses h_t on h_1 … h_{t-1}; the importances
 of a source layer's channels are added up, and a row is divided by its maximum (Algorithm 1).
@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,31 +18,27 @@ from numpy.typing import NDArray
 from dia_repro.analysis.states import Source
 from dia_repro.errors import UsageError
 
-if TYPE_CHECKING:
-    from dia_repro.analysis.forest import Task
-
 Floats = NDArray[np.float64]
 FAR = 3
 INTERVAL = (2.5, 97.5)
 LEAST_SAMPLES = 10
-# Trees of a task: so many that a thread is busy for a while, so few that none waits at the end.
-BLOCK = 2
+BLOCK = 2  # trees that a thread grows at a time
 
 
 class TooFewSamplesError(UsageError):
-    """There is nothing to regress."""
+    """There are too few images or layers for a regression."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that the result of an analysis depends on, besides the run.
+    """Settings that the result of an analysis depends on, in addition to the run.
 
     Attributes:
-        stage: from 1.
-        source: which hidden states.
-        samples: test images.
-        trees: of each forest.
-        seed: of the choice of images and of the forests.
+        stage: number of the stage, from 1.
+        source: origin of the hidden states.
+        samples: number of test images.
+        trees: number of trees of each forest.
+        seed: seed of the choice of images and of the forests.
         library: whether scikit-learn grows the trees.
     """
 
@@ -57,7 +50,7 @@ class Settings:
     library: bool
 
     def canonical_json(self) -> str:
-        """Return the database's text for these settings, always the same."""
+        """Return the text that identifies these settings in the database."""
         return json.dumps({"kind": "gini", **asdict(self)}, sort_keys=True)
 
 
@@ -66,9 +59,9 @@ class Integration:
     """The feature integration of one stage.
 
     Attributes:
-        samples: images there were.
-        shares: for each target layer t = 2 … T, of each tree the importances of its source
-            layers 1 … t-1, which sum up to 1: (trees, t - 1).
+        samples: number of images analysed.
+        shares: by target layer t = 2 … T, (trees, t - 1): the importances of the source layers
+            1 … t-1 in each tree, which sum up to 1.
     """
 
     settings: Settings
@@ -84,8 +77,8 @@ class Integration:
     def matrix(self) -> Floats:
         """The heatmap, (T - 1, T - 1): targets 2 … T down, sources 1 … T-1 across.
 
-        Each row is divided by its maximum; above the diagonal it is nan, and in a row of a layer
-        that never varies.
+        Each row is divided by its maximum. Cells above the diagonal, and rows of a layer that
+        never varies, are nan.
         """
         size = self.layers - 1
         heat = np.full((size, size), np.nan)
@@ -99,10 +92,9 @@ class Integration:
         """Return the importance of layers more than three back, mean over targets that have any, %.
 
         Returns:
-            Of the forest; and its interval, 95 % of what single trees give. Each tree has its own
-            bootstrap sample of the images, so that is a bootstrap interval over images for a tree:
-            about twice as wide as one over whole forests, which would take as many forests.
-            All nan where no layer is that far back.
+            The forest's value and its interval, which holds 95 % of the single trees' values: each
+            tree has its own bootstrap sample of the images. It is about twice as wide as one over
+            whole forests, which would take many forests. All nan where no layer is that far back.
         """
         far = [
             shares[:, : target - 1 - FAR].sum(1)
@@ -116,7 +108,7 @@ class Integration:
         return float(per_tree.mean()), float(low), float(high)
 
     def density(self) -> float:
-        """Return the mean of the heatmap's cells: 1 where a layer draws on all before it alike."""
+        """Return the mean of the heatmap's cells: 1 if layers draw on all earlier ones equally."""
         return float(np.nanmean(self.matrix))
 
     def main_source_of_last(self) -> int:
@@ -137,14 +129,14 @@ def integrate(
     Args:
         states: (B, T, C).
         jobs: threads; the result does not depend on it.
-        done: by target layer, see `Integration.shares`.
-        keep: called with a target layer, its shares and its seconds of computing, when it is done.
-        on_progress: called with work done and all work, in any unit.
+        done: shares of finished target layers, see `Integration`.
+        keep: called with each finished target layer, its shares and its seconds of computing.
+        on_progress: called with finished and total work, in any unit.
 
     Raises:
         TooFewSamplesError: there are too few images, or only one layer.
     """
-    from dia_repro.analysis.forest import Regressions, split_work, tree_seeds
+    from dia_repro.analysis.forest import Regressions, tree_seeds
 
     samples, layers, _ = states.shape
     if samples < LEAST_SAMPLES:
@@ -157,21 +149,27 @@ def integrate(
         )
     regressions = Regressions(states)
     fit = regressions.library_importances if settings.library else regressions.importances
-    tasks = list(split_work(layers, tree_seeds(settings.trees, settings.seed), BLOCK))
-    work = sum(task.work for task in tasks)
-    finished = sum(task.work for task in tasks if task.target in done)
+    seeds = tree_seeds(settings.trees, settings.seed)
+    blocks = [seeds[first : first + BLOCK] for first in range(0, len(seeds), BLOCK)]
+    # The time of a tree is about proportional to its target.
+    finished, work = settings.trees * sum(done), settings.trees * sum(range(2, layers + 1))
     on_progress(finished, work)
-    tasks = [task for task in tasks if task.target not in done]
     shares = dict(done)
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            results = zip(tasks, pool.map(partial(_timed, fit), tasks), strict=True)
-            for target, blocks in groupby(results, key=lambda pair: pair[0].target):
+            # The largest forests first, so that none is left over at the end.
+            growing = {
+                target: [pool.submit(_timed, fit, target, block) for block in blocks]
+                for target in range(layers, 1, -1)
+                if target not in done
+            }
+            for target, futures in growing.items():
                 found, seconds = [], 0.0
-                for task, (block, took) in blocks:
+                for future in futures:
+                    block, took = future.result()
                     found.append(block)
                     seconds += took
-                    finished += task.work
+                    finished += target * len(block)
                     on_progress(finished, work)
                 shares[target] = np.concatenate(found)
                 keep(target, shares[target], seconds)
@@ -180,7 +178,9 @@ def integrate(
     return Integration(settings, samples, dict(sorted(shares.items())))
 
 
-def _timed(fit: Callable[[Task], Floats], task: Task) -> tuple[Floats, float]:
+def _timed(
+    fit: Callable[[int, Sequence[int]], Floats], target: int, seeds: Sequence[int]
+) -> tuple[Floats, float]:
     """Return the importances in some trees, and the seconds of computing."""
     begun = time.perf_counter()
-    return fit(task), time.perf_counter() - begun
+    return fit(target, seeds), time.perf_counter() - begun

@@ -15,7 +15,7 @@ from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.models import count
 from dia_repro.models.attention import DIALSTM
-from dia_repro.paper import PaperCell, deviation
+from dia_repro.paper.facts import PaperCell, misprints
 
 # Channels of the stages of the paper's CIFAR ResNets.
 STAGE_WIDTHS = (64, 128, 256)
@@ -75,14 +75,12 @@ class UnitCost:
 
 def parameter_counts(artifacts: Iterable[TableArtifact]) -> list[ParameterCount]:
     """Return the count of every #P cell that the artifacts show, in the paper's order."""
-    cells = [
-        (entry, printed)
+    return [
+        _count(entry, printed)
         for artifact in artifacts
         for entry in artifact.entries
-        if entry.shown
-        and (printed := artifact.paper.find(entry.row, entry.column, "params")) is not None
+        if entry.shown and (printed := artifact.paper.find(entry.row, entry.column, "params"))
     ]
-    return [_count(entry, printed) for entry, printed in cells]
 
 
 def _count(entry: Entry, printed: PaperCell) -> ParameterCount:
@@ -91,8 +89,8 @@ def _count(entry: Entry, printed: PaperCell) -> ParameterCount:
     matches, note = None, ""
     if printed.printed:
         matches = f"{counted.parameters / 1e6:.{printed.decimals}f}" == printed.printed
-        known = deviation(printed.artifact, entry.row, entry.column)
-        note = known.reason if known and not matches else ""
+        cell = printed.artifact, entry.row, entry.column
+        note = "" if matches else misprints().get(cell, "")
     return ParameterCount(
         artifact=printed.artifact,
         row=entry.row,

@@ -1,4 +1,4 @@
-"""Which runs an analysis takes: the one asked for, or the best of a figure's networks."""
+"""Runs that an analysis takes: the run asked for, or the best of each of a figure's networks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dia_repro.results.schema import State
 
 
 class NotAnalysableError(UsageError):
-    """The run has no result to analyse, or not one of the kind that is asked for."""
+    """The run has no result of the kind that the analysis needs."""
 
 
 class NoRunError(AbsentError):
-    """No run of the networks that are to be analysed is finished."""
+    """No run of the networks to analyse is finished."""
 
 
 def finished_spec(run: RunDetail) -> Spec:
-    """Return the spec of a finished run, whose attention need not be registered here.
+    """Return the spec of a finished run; its attention need not be registered here.
 
     Raises:
-        NotAnalysableError: it is not finished.
+        NotAnalysableError: the run is not finished.
     """
     if run.summary.state is not State.FINISHED:
         raise NotAnalysableError(
@@ -41,14 +41,14 @@ def best_runs(
 ) -> dict[str, RunDetail]:
     """Return the best finished run of each of a figure's networks, by column, in its order.
 
-    All are on the same data: those with as many networks as possible, then the paper's, then
-    those with the highest test accuracies.
+    All are on the same data: the data with runs of most networks, then the paper's, then those
+    with the highest test accuracies.
 
     Args:
-        usable: whether a finished run has what the analysis needs.
+        usable: condition on a finished run.
 
     Raises:
-        NoRunError: there is none.
+        NoRunError: there is no such run.
     """
     columns = {entry.model: entry.column for entry in figure.entries}
     all_specs = map(Spec.from_stored, all_spec_json(database))

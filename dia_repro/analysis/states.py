@@ -1,4 +1,4 @@
-"""The hidden states h_1 … h_T of a trained network's DIA units, on test images."""
+"""Hidden states h_1 … h_T of a network's DIA units on test images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Source(StrEnum):
 
     TRAINED = "trained"
     INITIAL = "initial"  # the same network before training
-    SHUFFLED = "shuffled"  # trained; each layer's states in an order of images of its own
+    SHUFFLED = "shuffled"  # trained; images are in another order for each layer
 
 
 States = NDArray[np.float32]
@@ -48,40 +48,40 @@ def stages_with_units(spec: Spec) -> list[int]:
 
 
 def check_run(run: RunDetail) -> Spec:
-    """Return a run's spec, if its network can be analysed.
+    """Return the spec of a run whose network can be analysed.
 
     Raises:
-        NotAnalysableError: it is not finished, or has no DIA unit.
-        InvalidSpecError: its unit has options that this version lacks.
+        NotAnalysableError: the run is not finished, or its network has no DIA unit.
+        InvalidSpecError: the unit has options that this version lacks.
     """
     spec = finished_spec(run)
     if spec.model.attention.kind != "dia-lstm":
         raise NotAnalysableError(
             f"run {run.summary.id} has no DIA unit: its attention is {spec.model.attention.kind}"
         )
-    return Spec.from_json(run.spec_json)  # whose network can be built
+    return Spec.from_json(run.spec_json)  # unlike `finished_spec`, a network that can be built
 
 
 def collect(
     run: RunDetail, data: DataLocation, folder: Store, samples: int, seed: int, source: Source
 ) -> dict[int, States]:
-    """Return hidden states on some of the test images, chosen at random, in evaluation mode.
+    """Return hidden states on random test images, in evaluation mode.
 
     Args:
-        folder: of the run's checkpoints.
-        samples: images; all where there are fewer.
-        seed: of their choice, and of the shuffling.
+        folder: checkpoints of the run.
+        samples: number of images; if there are fewer, all are used.
+        seed: seed of the choice of images and of the shuffling.
 
     Returns:
-        (B, T, C) of each stage that has a DIA unit.
+        (B, T, C) by stage, for stages with a DIA unit.
 
     Raises:
         NotAnalysableError: see `check_run`.
         NoWeightsError: the checkpoint is gone or damaged.
-        NoStoreError: where it would be is out of reach.
+        NoStoreError: the folder cannot be reached.
     """
     spec = check_run(run)
-    # First, for it is often what is missing, and data may be large.
+    # Weights before data: they are missing more often, and data may be large.
     trained = None if source is Source.INITIAL else _last_state(run, folder, spec)
     dataset = _choose(load(spec.data, data), samples, seed)
     # In fp32: states are read on a CPU, which has neither the TF32 nor the BF16 of a GPU.
@@ -92,9 +92,9 @@ def collect(
     states = _walk(trainer)
     if source is Source.SHUFFLED:
         random = np.random.default_rng(seed)
-        for one in states.values():
-            for layer in range(one.shape[1]):
-                one[:, layer] = one[random.permutation(len(one)), layer]
+        for found in states.values():
+            for layer in range(found.shape[1]):
+                found[:, layer] = found[random.permutation(len(found)), layer]
     return states
 
 
@@ -135,18 +135,19 @@ def _walk(trainer: Trainer) -> dict[int, States]:
         for number, stage in enumerate(cast("list[Stage]", network.stages), start=1)
         if isinstance(stage.unit, DIALSTM)
     }
-    seen: dict[int, list[Tensor]] = {number: [] for number in units.values()}
-    batches: dict[int, list[Tensor]] = {number: [] for number in units.values()}
+    batches: dict[int, list[list[Tensor]]] = {number: [] for number in units.values()}
 
     def keep(unit: nn.Module, _arguments: object, result: tuple[Tensor, object]) -> None:
-        seen[units[unit]].append(result[0])
+        batches[units[unit]][-1].append(result[0])
 
     for unit in units:  # the network is used for nothing else
         unit.register_forward_hook(keep)
     with torch.no_grad():
         for images, _ in trainer.data.test_batches(TEST_BATCH):
+            for layers in batches.values():
+                layers.append([])
             network(images)
-            for number, vectors in seen.items():
-                batches[number].append(torch.stack(vectors, 1).cpu())
-                vectors.clear()
-    return {number: torch.cat(parts).numpy() for number, parts in batches.items()}
+    return {
+        number: torch.cat([torch.stack(layers, 1) for layers in found]).numpy()
+        for number, found in batches.items()
+    }

@@ -1,4 +1,4 @@
-"""Feature integration of a run's network: from the database where it is, computed where not."""
+"""Feature integration of a run's network, from the database or computed and stored there."""
 
 from __future__ import annotations
 
@@ -11,24 +11,13 @@ from pydantic import TypeAdapter
 
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
 from dia_repro.analysis.runs import NotAnalysableError, best_runs
-from dia_repro.analysis.states import (
-    Source,
-    States,
-    check_run,
-    collect,
-    stages_with_units,
-)
+from dia_repro.analysis.states import Source, States, check_run, collect, stages_with_units
 from dia_repro.artifacts.figure5 import FIGURE5
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
 from dia_repro.results.database import Database, one_state
 from dia_repro.results.parts import ForestPart, forest_parts, kind_of
-from dia_repro.results.queries import (
-    RunDetail,
-    analysis_parts,
-    analysis_settings,
-    run_detail,
-)
+from dia_repro.results.queries import RunDetail, analysis_parts, analysis_settings, run_detail
 from dia_repro.training.store import Store
 
 STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
@@ -40,7 +29,8 @@ def choose_run(database: Database, run_id: int | None) -> RunDetail:
     """Return the run asked for, or the best one of Figure 5's network.
 
     Raises:
-        NoRunError, NotAnalysableError, UnknownRunError: there is none, or it cannot be analysed.
+        NoRunError, NotAnalysableError, UnknownRunError: there is no such run, or it cannot be
+            analysed.
     """
     if run_id is None:
         return next(iter(best_runs(database, FIGURE5).values()))
@@ -53,25 +43,25 @@ Kept = Mapping[tuple[Source, int], Sequence[Integration]]
 
 
 def stored_integrations(database: Database, run_ids: Iterable[int]) -> dict[int, Kept]:
-    """Return feature integration of networks as far as it is kept; computes nothing.
+    """Return stored feature integration of networks; computes nothing.
 
-    All runs are shown with the same number of images and trees: those that most stages are analysed
-    to the end with, then the largest.
+    All runs are shown with the same number of images and trees: those with which all stages of
+    most runs are analysed, then the largest.
 
     Returns:
-        By run, by source and stage: one analysis for each seed of the forests.
+        By run, by source and stage: an analysis for each seed of the forests.
     """
-    by_settings: dict[tuple[object, ...], dict[int, dict[tuple[Source, int], list[Integration]]]]
+    by_settings: dict[tuple[int, int, bool], dict[int, dict[tuple[Source, int], list[Integration]]]]
     by_settings = {}
     for run_id, texts in analysis_settings(database, run_ids).items():
-        for settings in filter(None, (_settings_of(database, text) for text in texts)):
-            whole = _whole(_parts(database, run_id, settings), settings)
-            if whole:
+        for text in texts:
+            settings = _settings_of(database, text)
+            if settings and (whole := _whole(_parts(database, run_id, settings), settings)):
                 key = (settings.samples, settings.trees, settings.library)
                 kept = by_settings.setdefault(key, {}).setdefault(run_id, {})
                 kept.setdefault((settings.source, settings.stage), []).append(whole)
 
-    def rank(key: tuple[object, ...]) -> tuple[object, ...]:
+    def rank(key: tuple[int, int, bool]) -> tuple[object, ...]:
         runs = by_settings[key].values()
         trained = [sum(source is Source.TRAINED for source, _ in kept) for kept in runs]
         return trained.count(len(STAGES)), sum(trained), sum(map(len, runs)), key
@@ -85,7 +75,7 @@ def _settings_of(database: Database, text: str) -> Settings | None:
 
 
 def _whole(parts: Mapping[int, ForestPart], settings: Settings) -> Integration | None:
-    """Return an analysis from its parts, if all of them are there."""
+    """Return an analysis from its parts; None if parts are missing."""
     first = next(iter(parts.values()), None)
     if first is None or len(parts) < first.layers - 1:
         return None
@@ -104,12 +94,12 @@ def _parts(database: Database, run_id: int, settings: Settings) -> dict[int, For
 
 @dataclass
 class Analyst:
-    """Analyses one run's network, each part of it once.
+    """Analyses one run's network, and stores what it computes.
 
     Args:
-        folder: of the run's checkpoints.
-        jobs: threads.
-        circumstances: JSON, kept with what is computed.
+        folder: checkpoints of the run.
+        jobs: number of threads.
+        circumstances: provenance of what is computed, JSON.
     """
 
     database: Database
@@ -124,7 +114,7 @@ class Analyst:
         """Return the stage asked for, or all that have a DIA unit.
 
         Raises:
-            NotAnalysableError: the stage has none.
+            NotAnalysableError: the stage has no DIA unit.
         """
         there = stages_with_units(check_run(self.run))
         if wanted is None:
@@ -139,14 +129,14 @@ class Analyst:
     def integration(
         self, settings: Settings, on_progress: Callable[[int, int], None]
     ) -> Integration:
-        """Return one stage's; target layers that the database has are not fitted again.
+        """Return one stage's analysis; target layers in the database are not fitted again.
 
         Raises:
             AnalysisGoneError, UnknownRunError: the run was removed meanwhile.
         """
         text, run = settings.canonical_json(), self.run.summary
         kept = _parts(self.database, run.id, settings)
-        # After they were read: they are this run's if its number still is.
+        # Checked after the parts were read: they are this run's if its number still is.
         if run_detail(self.database, run.id).summary.uid != run.uid:
             raise writer.AnalysisGoneError
         if whole := _whole(kept, settings):

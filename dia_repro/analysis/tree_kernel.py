@@ -1,34 +1,51 @@
-"""One tree of a random forest, the same estimator as scikit-learn's, by products of outputs.
+"""A tree of a random forest, the same estimator as scikit-learn's, by products of outputs.
 
-What a split is worth is |S_L|²/W_L + |S_R|²/W_R, with S the sum of the outputs on a side and W its
-weight. With the products of all pairs of samples at hand, |S_L|² grows by 2·Σ w_a·w_b·y_a·y_b +
-w_a²·|y_a|² as sample a joins the left, and |S_R|² = |S|² - 2·S·S_L + |S_L|²: the work no longer
-depends on the number of outputs, and small nodes, which are most, cost next to nothing. Where a
-node is larger than there are outputs, these are added up instead. Columns are sorted once, and
-their order is handed down the tree.
+The value of a split is |S_L|²/W_L + |S_R|²/W_R, with S the sum of the outputs on a side and W its
+weight. Given the products of all pairs of samples, |S_L|² grows by 2·Σ w_a·w_b·y_a·y_b +
+w_a²·|y_a|² as sample a joins the left, and |S_R|² = |S|² - 2·S·S_L + |S_L|². So the work does not
+depend on the number of outputs, and small nodes, which are most, take little time. In a node with
+more samples than outputs the outputs are summed instead. Columns are sorted once; child nodes take
+over their order.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dia_repro.models.fast.jit import cached_njit
 
-# What scikit-learn holds for no difference between values, and for no impurity.
+# scikit-learn's limits: values that differ by less are equal, a node with less impurity is a leaf.
 LEAST_STEP = np.float32(1e-7)
 LEAST_IMPURITY = np.finfo(np.float64).eps
-# Nodes of so few samples sort their columns themselves.
-FEW = 24
-# Those of so few look up what each way of parting their samples is worth.
-HANDFUL = 8
-# Adding an output up takes as long as passing over so many products.
-OUTPUT_COST = 1.5
+FEW = 24  # nodes with at most as many samples sort their columns themselves
+HANDFUL = 8  # nodes with at most as many samples look up the value of each possible split
+OUTPUT_COST = 1.5  # time of adding up an output, in products read
 
 compiled = cached_njit(nogil=True)
-# Free to add in any order, which takes several at a time.
+# Sums may be in any order, so that the compiler can vectorise them.
 compiled_sums = cached_njit(nogil=True, fastmath={"contract", "reassoc", "nsz"})
+
+
+class Node(NamedTuple):
+    """A node of a tree, by its m samples.
+
+    Attributes:
+        samples: (m,) indices.
+        products: (m, m), w_a·w_b·y_a·y_b.
+        along: (m,) w_a·y_a·S.
+        whole: |S|².
+        squares: Σ w·|y|².
+        weight: W.
+    """
+
+    samples: Any
+    products: Any
+    along: Any
+    whole: float
+    squares: float
+    weight: float
 
 
 @compiled
@@ -46,42 +63,39 @@ def grow(
 
     Args:
         x: (F, n) float32, a row for each column of the regression.
-        sorted_columns: (F, n) int32, the samples in the order of each.
-        y: (n, K) float64, outputs, their mean taken off.
+        sorted_columns: (F, n) int32, the samples in the order of each column.
+        y: (n, K) float64, outputs minus their mean.
         products: (n, n), y·yᵀ.
-        weight: (n,) how often each sample is drawn; those with 0 stay out.
-        seed: of the order in which columns are tried, which decides between equal ones.
-        least_split: samples (2 or more) without which a node is a leaf.
-        importances: (F,), added to, up to a common factor.
+        weight: (n,) number of times that each sample is drawn; a sample with 0 is left out.
+        seed: seed of the order in which columns are tried, which decides between equal ones.
+        least_split: number of samples (2 or more) below which a node is a leaf.
+        importances: (F,), the result is added to it, up to a common factor.
     """
     np.random.seed(seed)
-    order = _drawn_only(sorted_columns, weight)
-    total = order.shape[1]
+    order = np.empty((len(x), np.count_nonzero(weight)), np.int32)  # of the samples drawn
+    for f in range(len(x)):
+        order[f] = sorted_columns[f][weight[sorted_columns[f]] > 0]
     samples = np.flatnonzero(weight).astype(np.int32)
     columns = np.arange(len(x))
-    place = np.zeros(len(weight), np.int32)  # of a sample in its node
-    along = np.empty(total)  # w_a · y_a · S
-    stack = [(0, total)]
+    position_of = np.zeros(len(weight), np.int32)  # position of a sample in its node
+    stack = [(0, len(samples))]
     while stack:
         start, end = stack.pop()
         m = end - start
         if m < least_split:
             continue
-        node = samples[start:end]
-        own = np.empty((m, m))
-        whole, squares, w_node = _weigh(node, weight, products, own, along, place)
-        impurity = squares / w_node - whole / (w_node * w_node)
+        node = _weigh(samples[start:end], weight, products, position_of)
+        impurity = node.squares / node.weight - node.whole / (node.weight * node.weight)
         if impurity / y.shape[1] <= LEAST_IMPURITY:
             continue
         if m <= HANDFUL:
-            column, position, value = _best_of_a_handful(x, weight, columns, node, own)
+            column, position, value = _best_of_a_handful(x, weight, columns, node)
         else:
-            column, position, value = _best_split(
-                x, order, y, weight, columns, node, start, own, along, place, whole, w_node
-            )
+            drawn = order[:, start:end]
+            column, position, value = _best_split(x, drawn, y, weight, columns, node, position_of)
         if column < 0:
             continue
-        importances[column] += value - whole / w_node
+        importances[column] += value - node.whole / node.weight
         if m > 2:
             middle = start + position
             _divide(x, order, samples, start, end, column, middle)
@@ -90,107 +104,83 @@ def grow(
 
 
 @compiled
-def _drawn_only(sorted_columns: Any, weight: Any) -> Any:
-    """The order of each column without the samples that are not drawn, (F, drawn)."""
-    columns = len(sorted_columns)
-    order = np.empty((columns, np.count_nonzero(weight)), np.int32)
-    for f in range(columns):
-        i = 0
-        for a in sorted_columns[f]:
-            if weight[a] > 0:
-                order[f, i] = a
-                i += 1
-    return order
-
-
-@compiled
-def _weigh(node: Any, weight: Any, products: Any, own: Any, along: Any, place: Any) -> Any:
-    """Fill in a node's weighted products; return |S|², Σ w·|y|² and W."""
-    m = len(node)
+def _weigh(samples: Any, weight: Any, products: Any, position_of: Any) -> Node:
+    """Return a node, and fill in the positions of its samples."""
+    m = len(samples)
+    own, along = np.empty((m, m)), np.empty(m)
     whole, squares, w_node = 0.0, 0.0, 0.0
     for i in range(m):
-        a = node[i]
-        place[a] = i
+        a = samples[i]
+        position_of[a] = i
         w_node += weight[a]
         squares += weight[a] * products[a, a]
         row = 0.0
         for j in range(m):
-            own[i, j] = weight[a] * weight[node[j]] * products[a, node[j]]
+            own[i, j] = weight[a] * weight[samples[j]] * products[a, samples[j]]
             row += own[i, j]
         along[i] = row
         whole += row
-    return whole, squares, w_node
+    return Node(samples, own, along, whole, squares, w_node)
 
 
 @compiled
 def _best_split(
-    x: Any,
-    order: Any,
-    y: Any,
-    weight: Any,
-    columns: Any,
-    node: Any,
-    start: int,
-    own: Any,
-    along: Any,
-    place: Any,
-    whole: float,
-    w_node: float,
+    x: Any, order: Any, y: Any, weight: Any, columns: Any, node: Node, position_of: Any
 ) -> Any:
-    """The column, the samples that go left, and what it is worth; a column of -1 where none is.
+    """Return the column, the number of samples that go left, and the value of the best split.
 
-    The first of equal ones, in an order of columns that is drawn for each node.
+    Of equal columns it is the first in a random order; the column is -1 if none can be split.
     """
-    m, outputs = len(node), y.shape[1]
+    m, outputs = len(node.samples), y.shape[1]
     by_outputs = m > FEW and outputs < OUTPUT_COST * m
     rows = np.empty((m if by_outputs else 0, outputs))
     for i in range(len(rows)):
         for k in range(outputs):
-            rows[i, k] = weight[node[i]] * y[node[i], k]
+            rows[i, k] = weight[node.samples[i]] * y[node.samples[i], k]
     here, at, rank = np.empty(m, np.int32), np.empty(m, np.int32), np.empty(m)
     sums, left = np.empty(outputs), np.empty(m)
     best, best_column, best_position = -np.inf, -1, 0
-    _shuffle(columns)
+    np.random.shuffle(columns)
     for f in columns:
         values = x[f]
         if m > FEW:
-            here[:] = order[f, start : start + m]
+            here[:] = order[f]
         else:
-            here[:] = node
+            here[:] = node.samples
             _sort(here, values)
         if values[here[m - 1]] <= values[here[0]] + LEAST_STEP:
             continue
         for i in range(m):
-            at[i] = place[here[i]]
+            at[i] = position_of[here[i]]
         if by_outputs:
-            _left_by_outputs(rows, own, at, sums, left)
+            _left_by_outputs(rows, node.products, at, sums, left)
         else:
-            _left_by_products(own, at, rank, left)
+            _left_by_products(node.products, at, rank, left)
         w_left, across = 0.0, 0.0
         for i in range(m - 1):
             w_left += weight[here[i]]
-            across += along[at[i]]
+            across += node.along[at[i]]
             if values[here[i + 1]] <= values[here[i]] + LEAST_STEP:
                 continue
-            right = whole - 2.0 * across + left[i]
-            value = left[i] / w_left + right / (w_node - w_left)
+            right = node.whole - 2.0 * across + left[i]
+            value = left[i] / w_left + right / (node.weight - w_left)
             if value > best:
                 best, best_column, best_position = value, f, i + 1
     return best_column, best_position, best
 
 
 @compiled
-def _best_of_a_handful(x: Any, weight: Any, columns: Any, node: Any, own: Any) -> Any:
+def _best_of_a_handful(x: Any, weight: Any, columns: Any, node: Node) -> Any:
     """Return the same as `_best_split`, for a node of 2 to `HANDFUL` samples."""
-    m = len(node)
-    worth = _worth_of_each_parting(weight, node, own)
+    m = len(node.samples)
+    worth = _worth_of_each_parting(weight, node)
     values, bits = np.empty(m, np.float32), np.empty(m, np.int64)
     best, best_column, best_position = -np.inf, -1, 0
-    _shuffle(columns)
+    np.random.shuffle(columns)
     for f in columns:
         row = x[f]
         for i in range(m):
-            v = row[node[i]]
+            v = row[node.samples[i]]
             j = i
             while j > 0 and values[j - 1] > v:
                 values[j], bits[j] = values[j - 1], bits[j - 1]
@@ -201,15 +191,15 @@ def _best_of_a_handful(x: Any, weight: Any, columns: Any, node: Any, own: Any) -
             left |= bits[i]
             if values[i + 1] > values[i] + LEAST_STEP and worth[left] > best:
                 best, best_column, best_position = worth[left], f, i + 1
-        if m == 2 and best_column >= 0:  # any other column would part them as well
+        if m == 2 and best_column >= 0:  # any other column would split them as well
             break
     return best_column, best_position, best
 
 
 @compiled
-def _worth_of_each_parting(weight: Any, node: Any, own: Any) -> Any:
-    """Return the worth of sending left the samples that a number's bits say, (2^m,)."""
-    m = len(node)
+def _worth_of_each_parting(weight: Any, node: Node) -> Any:
+    """Return the value of each split, (2^m,); the bits of an index are the samples that go left."""
+    m, own = len(node.samples), node.products
     everyone = (1 << m) - 1
     squares, weights = np.zeros(everyone + 1), np.zeros(everyone + 1)
     for some in range(1, everyone + 1):
@@ -222,7 +212,7 @@ def _worth_of_each_parting(weight: Any, node: Any, own: Any) -> Any:
             if others >> b & 1:
                 across += own[a, b]
         squares[some] = squares[others] + 2.0 * across + own[a, a]
-        weights[some] = weights[others] + weight[node[a]]
+        weights[some] = weights[others] + weight[node.samples[a]]
     worth = np.empty(everyone + 1)
     for some in range(1, (everyone + 1) // 2):
         rest = everyone ^ some
@@ -233,7 +223,7 @@ def _worth_of_each_parting(weight: Any, node: Any, own: Any) -> Any:
 
 @compiled_sums
 def _left_by_outputs(rows: Any, own: Any, at: Any, sums: Any, left: Any) -> None:
-    """|S_L|² after each sample of an order but the last, by the outputs themselves."""
+    """Fill in |S_L|² after each sample of an order but the last, by sums of outputs."""
     outputs = rows.shape[1]
     for k in range(outputs):
         sums[k] = 0.0
@@ -250,7 +240,7 @@ def _left_by_outputs(rows: Any, own: Any, at: Any, sums: Any, left: Any) -> None
 
 @compiled_sums
 def _left_by_products(own: Any, at: Any, rank: Any, left: Any) -> None:
-    """The same, by the products of all pairs, read in a row, those not yet left masked out."""
+    """Fill in the same by rows of products, without the samples that are not on the left yet."""
     m = len(at)
     for i in range(m):
         rank[at[i]] = i
@@ -268,7 +258,7 @@ def _left_by_products(own: Any, at: Any, rank: Any, left: Any) -> None:
 def _divide(
     x: Any, order: Any, samples: Any, start: int, end: int, column: int, middle: int
 ) -> None:
-    """Put a node's samples left and right of `middle`, and every column's order of them."""
+    """Put a node's samples left and right of `middle`, in every column's order, too."""
     if end - start <= FEW:
         _sort(samples[start:end], x[column])
         return
@@ -304,10 +294,3 @@ def _sort(items: Any, values: Any) -> None:
             items[j] = items[j - 1]
             j -= 1
         items[j] = a
-
-
-@compiled
-def _shuffle(items: Any) -> None:
-    for i in range(len(items) - 1, 0, -1):
-        j = np.random.randint(i + 1)
-        items[i], items[j] = items[j], items[i]

@@ -24,7 +24,7 @@ from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import ModelSpec, Spec
-from dia_repro.paper import PaperCell, PaperTable, figures, tables
+from dia_repro.paper.facts import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import Differences, RunSummary, mixed_environments, runs_of
 from dia_repro.results.schema import DONE, State

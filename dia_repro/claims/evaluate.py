@@ -1,28 +1,29 @@
-"""The paper's claims, each judged by what the database holds. Trains and computes nothing."""
+"""Verdicts on the paper's claims from the runs in a database; trains and computes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
 from dia_repro.artifacts import ARTIFACTS, CONTROLS, TableArtifact, own_artifacts
 from dia_repro.artifacts.selection import Wanted, best_covered
-from dia_repro.claims.controls import with_controls
 from dia_repro.claims.evidence import (
     ClaimRuns,
     cells_of,
+    counted,
     entry_at,
     gradient_rows,
     integration_rows,
-    judge_by_counting,
 )
-from dia_repro.claims.rules import NO_RESULT, Judgement, judge_equal, judge_order
-from dia_repro.claims.unpaired import judge_divergences, judge_trains_too
-from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Verdict
+from dia_repro.claims.rules import NO_RESULT, judge_equal, judge_order, plural
+from dia_repro.claims.unpaired import judge_counts, judge_divergences, judge_trains_too
+from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Judgement, Verdict
 from dia_repro.experiments.describe import describe_data
+from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.seeds import Seeds
-from dia_repro.paper import (
+from dia_repro.paper.claims import (
     OWN_CLAIM,
     CellKey,
     Claim,
@@ -35,9 +36,13 @@ from dia_repro.paper import (
 from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import runs_of
 
-__all__ = ["ClaimVerdict", "Evidence", "Verdict", "evaluate_claims"]
-
-COUNTED = (Kind.FEWER, Kind.SAVES, Kind.SAME_COST, Kind.CONSTANT)
+AS_CLAIMED = "the counts are as the paper says"
+COUNTED = {  # the reason if all counts are as claimed
+    Kind.FEWER: AS_CLAIMED,
+    Kind.SAVES: AS_CLAIMED,
+    Kind.SAME_COST: "the counts are the same",
+    Kind.CONSTANT: "the same at all {} depths, to the last parameter",
+}
 ON_ACCURACY = (Kind.HIGHER, Kind.EQUAL, Kind.GAIN, Kind.REACHES)
 ON_COUNTS = "counted on the paper's networks, nothing trained"
 BY = {
@@ -47,14 +52,15 @@ BY = {
 OTHER_DATA = "an accuracy that the paper states is judged on the paper's data only"
 NOT_ANALYSED = "no analysis of a finished run is kept: dia-repro analyze gini"
 NOT_RECORDED = "no finished runs of both networks have recorded their gradients"
+LOSSES = "runs whose loss is not finite any more"
 ON_RUNS = {
     Kind.DENSER: "one stage's mean cell, by trained network",
     Kind.EARLY: "by trained network",
     Kind.GRADIENTS_INITIAL: "the first batch of training",
     Kind.GRADIENTS_TRAINED: "the first batch of the last epoch",
-    Kind.DIVERGES: "runs whose loss is not finite any more",
-    Kind.TRAINS: "runs whose loss is not finite any more",
-    Kind.TRAINS_TOO: "runs whose loss is not finite any more",
+    Kind.DIVERGES: LOSSES,
+    Kind.TRAINS: LOSSES,
+    Kind.TRAINS_TOO: LOSSES,
     Kind.GAP: "training minus test accuracy in the last epoch",
 }
 
@@ -63,14 +69,13 @@ ON_RUNS = {
 def evaluate_claims(
     database: Database, wanted: Wanted, by: Epoch = Epoch.BEST
 ) -> tuple[ClaimVerdict, ...]:
-    """Judge every claim of the paper in its order, questions of controls, claims of one's own.
+    """Judge the claims of the paper, the questions of controls, and claims on own artifacts.
 
     Args:
-        database: read only.
-        wanted: protocol, precision, data and epochs where the user has fixed them; for each
-            artifact the rest is what the database holds most runs of. Runs of seeds that it leaves
-            out are no evidence.
-        by: which epoch's test accuracy counts.
+        database: only read.
+        wanted: choices that the user has fixed. The others are, for each artifact, those of most
+            runs in the database. Runs of seeds that it leaves out are no evidence.
+        by: the epoch whose test accuracy counts.
     """
     claims = every_claim()
     requests = {
@@ -83,24 +88,24 @@ def evaluate_claims(
     }
     found = runs_of(database, (s.spec_id for of_claim in specs.values() for s in of_claim.values()))
     seeds = wanted.seeds or Seeds()
-    verdicts = [
-        _evaluate(
-            database,
-            ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found, by, seeds),
-        )
-        for claim in claims
-    ]
-    return with_controls(verdicts, claims, requests)
+    verdicts = []
+    for claim in claims:
+        runs = ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found, by, seeds)
+        verdicts.append(_evaluate(database, runs))
+    return tuple(
+        replace(verdict, reason=verdict.reason + _of_controls(verdict, claims, verdicts, requests))
+        for verdict in verdicts
+    )
 
 
 def every_claim() -> tuple[Claim, ...]:
-    """Return the paper's claims, the questions of controls, those on artifacts of one's own."""
+    """Return the paper's claims, the questions of controls, and claims on own artifacts."""
     own = [claim for artifact in own_artifacts() for claim in own_claims(artifact)]
     return (*all_claims(), *all_controls(), *own)
 
 
 def own_claims(artifact: TableArtifact) -> list[Claim]:
-    """Return a claim for each two networks that an artifact of one's own compares.
+    """Return a claim for each two networks that an own artifact compares.
 
     It says that a network is more accurate than the one it is compared with; where only their
     columns or only their rows differ, in all rows or columns that compare the same two.
@@ -109,18 +114,19 @@ def own_claims(artifact: TableArtifact) -> list[Claim]:
     for entry in artifact.entries:
         if entry.compared_with is None:
             continue
-        (row, column), (other_row, other_column) = (entry.row, entry.column), entry.compared_with
+        row, column, (other_row, other_column) = entry.row, entry.column, entry.compared_with
         if row == other_row:
             names, where = (column, other_column), f"{row}: "
         elif column == other_column:
             names, where = (row, other_row), f"{column}: "
         else:
             names, where = (f"{column} {row}", f"{other_column} {other_row}"), ""
-        label = f"{where}{names[0]} − {names[1]}"
-        first, second = (
-            CellKey(artifact.name, *cell) for cell in ((row, column), entry.compared_with)
+        comparison = Comparison(
+            f"{where}{names[0]} − {names[1]}",
+            CellKey(artifact.name, row, column),
+            CellKey(artifact.name, other_row, other_column),
         )
-        pairs.setdefault(names, []).append(Comparison(label, first, second))
+        pairs.setdefault(names, []).append(comparison)
     return [
         Claim(
             name=f"{artifact.name}-{number}",
@@ -135,11 +141,20 @@ def own_claims(artifact: TableArtifact) -> list[Claim]:
 
 
 def _evaluate(database: Database, runs: ClaimRuns) -> ClaimVerdict:
-    claim, counted = runs.claim, runs.claim.kind in COUNTED
-    judged = _judge(database, runs)
-    other = Epoch.LAST if runs.by is Epoch.BEST else Epoch.BEST
-    otherwise = _judge(database, replace(runs, by=other)) if claim.kind in ON_ACCURACY else judged
-    papers_own = counted or runs.papers_own
+    claim, is_counted = runs.claim, runs.claim.kind in COUNTED
+    judged = otherwise = _judge(database, runs)
+    if claim.kind in ON_ACCURACY:
+        other = Epoch.LAST if runs.by is Epoch.BEST else Epoch.BEST
+        otherwise = _judge(database, replace(runs, by=other))
+    papers_own = is_counted or runs.papers_own
+    foreign = not papers_own and judged.verdict is not Verdict.NOT_RUN
+    parts = (
+        judged.reason,
+        "not on the paper's data and schedule" if foreign else "",
+        claim.note,
+        claim.elsewhere,
+    )
+    reason = "; ".join(filter(None, parts))
     return ClaimVerdict(
         claim=claim.name,
         artifact=claim.artifact,
@@ -148,62 +163,51 @@ def _evaluate(database: Database, runs: ClaimRuns) -> ClaimVerdict:
         verdict=judged.verdict,
         evidence=judged.evidence,
         main=judged.main,
-        reason=_sentence(claim, judged, papers_own),
+        reason=f"{reason[0].upper()}{reason[1:]}.",
         by=runs.by,
         otherwise=otherwise.verdict if otherwise.verdict is not judged.verdict else None,
-        conditions=ON_COUNTS if counted else _conditions(runs),
+        conditions=ON_COUNTS if is_counted else _conditions(runs),
         papers_own=papers_own,
     )
-
-
-def _sentence(claim: Claim, judged: Judgement, papers_own: bool) -> str:
-    parts = [judged.reason]
-    if not papers_own and judged.verdict is not Verdict.NOT_RUN:
-        parts.append("not on the paper's data and schedule")
-    parts += [said for said in (claim.note, claim.elsewhere) if said]
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _conditions(runs: ClaimRuns) -> str:
     """Return e.g. "paper protocol, cifar100, fp32, 180 epochs, best accuracy over epochs"."""
     specs = runs.specs.values()
-    return ", ".join(
-        [
-            f"{runs.request.protocol.value} protocol",
-            _listed(describe_data(spec.data) for spec in specs),
-            _listed(spec.precision for spec in specs),
-            f"{_range(spec.recipe.epochs for spec in specs)} epochs",
-            ON_RUNS.get(runs.claim.kind, BY[runs.by]),
-            *([f"{runs.seeds.words} only"] if runs.seeds.chosen else []),
-        ]
-    )
+    epochs = sorted({spec.recipe.epochs for spec in specs})
+    parts = [
+        f"{runs.request.protocol.value} protocol",
+        _listed(describe_data(spec.data) for spec in specs),
+        _listed(spec.precision for spec in specs),
+        f"{epochs[0]} to {epochs[-1]} epochs" if epochs[1:] else f"{epochs[0]} epochs",
+        ON_RUNS.get(runs.claim.kind, BY[runs.by]),
+    ]
+    if runs.seeds.chosen:
+        parts.append(f"{runs.seeds.words} only")
+    return ", ".join(parts)
 
 
 def _listed(texts: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(texts))
 
 
-def _range(numbers: Iterable[int]) -> str:
-    known = sorted(set(numbers))
-    return f"{known[0]} to {known[-1]}" if len(known) > 1 else str(known[0])
-
-
 def _judge(database: Database, runs: ClaimRuns) -> Judgement:
-    kind = runs.claim.kind
-    match kind:
+    claim = runs.claim
+    match claim.kind:
         case Kind.FEWER | Kind.SAVES | Kind.SAME_COST | Kind.CONSTANT:
-            return judge_by_counting(runs.claim)
+            return judge_counts(counted(claim), COUNTED[claim.kind].format(len(claim.cells)))
         case Kind.HIGHER | Kind.GAIN | Kind.GAP:
             return judge_order(runs.rows())
         case Kind.EQUAL:
-            return judge_equal(runs.rows(), runs.claim.spreads * equal_within())
+            return judge_equal(runs.rows(), claim.spreads * equal_within())
         case Kind.DIVERGES | Kind.TRAINS:
-            return judge_divergences(runs.outcomes(), claimed=kind is Kind.DIVERGES)
+            outcomes = [runs.outcomes(cell) for cell in claim.cells]
+            return judge_divergences(outcomes, claimed=claim.kind is Kind.DIVERGES)
         case Kind.TRAINS_TOO:
-            return judge_trains_too(runs.compared_outcomes())
+            pairs = [(pair.first, pair.second) for pair in claim.comparisons]
+            return judge_trains_too([(runs.outcomes(a), runs.outcomes(b)) for a, b in pairs])
         case Kind.REACHES if runs.on_papers_data:
-            rows, absent = runs.rows_against(runs.claim.at_least), NO_RESULT
+            rows, absent = runs.rows_against_accuracy(), NO_RESULT
         case Kind.REACHES:
             rows, absent = [], OTHER_DATA
         case Kind.DENSER | Kind.EARLY:
@@ -211,6 +215,55 @@ def _judge(database: Database, runs: ClaimRuns) -> Judgement:
         case Kind.GRADIENTS_INITIAL | Kind.GRADIENTS_TRAINED:
             rows, absent = gradient_rows(database, runs), NOT_RECORDED
         case _:
-            assert_never(kind)
+            assert_never(claim.kind)
     judged = judge_order(rows)
     return replace(judged, reason=absent) if judged.verdict is Verdict.NOT_RUN else judged
+
+
+def _of_controls(
+    verdict: ClaimVerdict,
+    claims: Sequence[Claim],
+    verdicts: Sequence[ClaimVerdict],
+    requests: Mapping[str, Request],
+) -> str:
+    """Return e.g. " Controls: SE diverges (4 of 4 networks): attention alone is not the reason.".
+
+    A control has an answer for a claim only under the same protocol, data and number of epochs.
+    Without any answer the sentence is empty.
+
+    Args:
+        claims: the claims of all verdicts, in their order.
+        requests: by artifact.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    unanswered: dict[Verdict, list[str]] = defaultdict(list)
+    for claim, answer in zip(claims, verdicts, strict=True):
+        control = claim.control
+        if control is None or verdict.claim not in control.controls:
+            continue
+        conditions = [
+            (request.protocol, request.data, request.epochs)
+            for request in (requests[verdict.artifact], requests[answer.artifact])
+        ]
+        said = answer.verdict if conditions[0] == conditions[1] else Verdict.NOT_RUN
+        match said:
+            case Verdict.SUPPORTED | Verdict.REFUTED:
+                supported = said is Verdict.SUPPORTED
+                what, follows = control.if_supported if supported else control.if_refuted
+                found[follows].append(f"{what} ({_as_asked(claim, answer)})")
+            case Verdict.UNDECIDED | Verdict.NOT_RUN:
+                unanswered[said].append(control.tried)
+            case _:
+                assert_never(said)
+    if not found:
+        return ""
+    parts = [f"{', '.join(whats)}: {follows}" for follows, whats in found.items()]
+    parts += [f"{said}: {', '.join(tried)}" for said, tried in unanswered.items()]
+    return f" Controls: {'; '.join(parts)}."
+
+
+def _as_asked(claim: Claim, answer: ClaimVerdict) -> str:
+    """Return e.g. "4 of 4 networks"."""
+    thing = "network" if claim.kind in (Kind.TRAINS_TOO, Kind.DIVERGES) else "comparison"
+    as_asked = sum(evidence.in_favour is True for evidence in answer.evidence)
+    return f"{as_asked} of {plural(len(answer.evidence), thing)}"

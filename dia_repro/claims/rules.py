@@ -1,6 +1,6 @@
-"""From paired seeds to a verdict: the rules, apart from where the values come from.
+"""Rules from paired seeds to a verdict, independent of where the values come from.
 
-A claim that one network is the better one in each of k comparisons is
+A claim that one network is better than another in each of k comparisons is
 
 - supported if in every comparison the difference is in favour and p ≤ 0.05. This is an
   intersection-union test: the claim is false as soon as one comparison fails, so each is tested at
@@ -13,8 +13,9 @@ A claim that one network is the better one in each of k comparisons is
 Two networks are about equal if the whole interval lies within the margin (two one-sided tests), and
 are not if it lies beyond.
 
-Three seeds are the least that decide. A run that diverged has no accuracy, so its seed makes no
-pair. To keep this from helping a network, a network with a diverged run cannot be the better one.
+At least three seeds are needed for a decision. A run that diverged has no accuracy, so its seed
+makes no pair. To keep this from helping a network, a network with a diverged run cannot be the
+better one.
 """
 
 from __future__ import annotations
@@ -22,31 +23,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 from dia_repro.claims.statistics import LEVEL, Estimate, Method, estimate, holm, with_test_images
-from dia_repro.claims.verdicts import AGAINST_MARGIN, Evidence, Verdict
+from dia_repro.claims.verdicts import AGAINST_MARGIN, Evidence, Judgement, Verdict
 from dia_repro.results.queries import RunSummary
 
 NO_RESULT = "no run of its networks has a result"
 NO_PAIR = "some of its networks are trained, but no two of a comparison with the same seed"
 LEAST_SEEDS = 3  # two have a single degree of freedom: their spread says next to nothing
+SIDES = ("first", "second")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison with its paired seeds.
+    """A comparison with its paired seeds and, once it is measured, its statistics.
 
     Attributes:
-        differences: by seed; above 0 where the first has what the claim says of it.
+        differences: by seed; above 0 where the first network has what the claim says.
         begun: whether either network has a result.
-        diverged: runs of the first and of the second that did.
-        vanished: seeds whose difference is lost since a value of the first, or of the second, is 0.
-        note: what else must be known.
-        invalid: why no verdict may rest on it, "" if one may.
+        diverged: numbers of diverged runs of the first and of the second.
+        vanished: numbers of seeds whose difference is lost because a value of the first, or of
+            the second, is 0.
+        note: remark for the reader, or "".
+        invalid: why no verdict may rest on the row, or "".
         step: smallest step of a difference (one test image, in points); 0 if there is none.
-        accuracies: mean test accuracy of both over these seeds, %, if it is accuracies that differ.
-        images: in the test set; 0 if it is not accuracies that differ.
+        accuracies: where accuracies are compared, the mean of both over these seeds, %.
+        images: where accuracies are compared, the size of the test set; otherwise 0.
+        in_favour: whether the effect is on the claim's side; None without an effect.
+        found: None where nothing can be estimated.
+        spoilt: whether lost seeds may be the reason for the effect's side.
     """
 
     compared: str
@@ -61,6 +66,9 @@ class Row:
     step: float = 0.0
     accuracies: tuple[float, float] | None = None
     images: int = 0
+    in_favour: bool | None = None
+    found: Estimate | None = None
+    spoilt: bool = False
 
     @property
     def values(self) -> list[float]:
@@ -69,45 +77,28 @@ class Row:
 
     @property
     def lost(self) -> tuple[int, int]:
-        """Seeds without a difference because of the first, and because of the second."""
-        (first, second), vanished = self.diverged, self.vanished
-        return first + vanished[0], second + vanished[1]
+        """Numbers of seeds without a difference because of the first, and of the second."""
+        return self.diverged[0] + self.vanished[0], self.diverged[1] + self.vanished[1]
 
-
-@dataclass(frozen=True)
-class Judgement:
-    """What follows from the evidence; see `verdicts.ClaimVerdict`."""
-
-    verdict: Verdict
-    evidence: tuple[Evidence, ...]
-    main: int | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """A row with its statistics.
-
-    Attributes:
-        in_favour: whether the effect is on the claim's side; None without an effect.
-        found: None where nothing can be estimated.
-        may_decide: whether its runs may decide for the side that the effect is on.
-    """
-
-    row: Row
-    in_favour: bool | None = None
-    found: Estimate | None = None
-    may_decide: bool = False
+    @property
+    def may_decide(self) -> bool:
+        """Whether its runs may decide for the side that the effect is on."""
+        return len(self.values) >= LEAST_SEEDS and not (self.spoilt or self.invalid)
 
     @property
     def p(self) -> float | None:
-        """The p for what the row may decide; None where it may decide nothing."""
+        """The p of a row that may decide."""
         return self.found.p if self.found and self.may_decide else None
 
     @property
     def supports(self) -> bool:
-        """Whether the row alone speaks for the claim, at the level."""
-        return bool(self.in_favour) and small(self.p)
+        """Whether the row alone supports the claim, at the level."""
+        return bool(self.in_favour) and _small(self.p)
+
+    @property
+    def opposes(self) -> bool:
+        """Whether the row alone speaks against the claim, at the level."""
+        return not self.in_favour and _small(self.p)
 
     @property
     def weakness(self) -> tuple[int, float]:
@@ -119,70 +110,69 @@ class _Measured:
 
 
 def judge_order(rows: Sequence[Row]) -> Judgement:
-    """Judge whether in each row the first is the better one."""
-    return _judge([_order(row) for row in rows], "clear of 0")
+    """Judge whether the first network is the better one in each row."""
+    return _judge([_order(row) if row.values else row for row in rows], "clear of 0")
 
 
 def judge_equal(rows: Sequence[Row], margin: float) -> Judgement:
-    """Judge whether in each row both differ by less than a margin, in the rows' unit.
+    """Judge whether both networks of each row differ by less than a margin, in the rows' unit.
 
     The margin is at least two steps: on a small test set fewer images are no difference.
     """
     margin = max(margin, *(2 * row.step for row in rows))
-    return _judge(
-        [_equal(row, margin) for row in rows], f"clear of the margin of {margin:.2g} {rows[0].unit}"
-    )
+    measured = [_equal(row, margin) if row.values else row for row in rows]
+    return _judge(measured, f"clear of the margin of {margin:.2g} {rows[0].unit}")
 
 
-def _order(row: Row) -> _Measured:
-    if not row.values:
-        return _Measured(row)
+def _order(row: Row) -> Row:
     in_favour = fmean(row.values) > 0
     better = row.lost[0 if in_favour else 1]
-    return _measured(row, in_favour, estimate(row.values, 0.0, row.step), spoilt=better > 0)
+    found = estimate(row.values, 0.0, row.step)
+    return replace(row, in_favour=in_favour, found=found, spoilt=better > 0)
 
 
-def _equal(row: Row, margin: float) -> _Measured:
-    if not row.values:
-        return _Measured(row)
+def _equal(row: Row, margin: float) -> Row:
     effect = fmean(row.values)
     if len(row.values) > 1:
         row = replace(row, note="; ".join(filter(None, (row.note, AGAINST_MARGIN))))
     below, above = (estimate(row.values, bound, row.step) for bound in (-margin, margin))
     if abs(effect) >= margin:
-        return _measured(row, False, above if effect > 0 else below, spoilt=any(row.lost))
-    found = max(filter(None, (below, above)), key=lambda one: one.p, default=None)
-    return _measured(row, True, found, spoilt=any(row.lost))
+        found = above if effect > 0 else below
+    else:
+        found = max(filter(None, (below, above)), key=lambda bound: bound.p, default=None)
+    return replace(row, in_favour=abs(effect) < margin, found=found, spoilt=any(row.lost))
 
 
-def _measured(row: Row, in_favour: bool, found: Estimate | None, *, spoilt: bool) -> _Measured:
-    enough = len(row.values) >= LEAST_SEEDS
-    return _Measured(row, in_favour, found, enough and not spoilt and not row.invalid)
+def _judge(rows: Sequence[Row], clear: str) -> Judgement:
+    """Judge rows that are measured.
 
-
-def _judge(measured: Sequence[_Measured], clear: str) -> Judgement:
-    against = [1.0 if one.in_favour else one.p for one in measured]
-    corrected = holm(against)
+    Args:
+        clear: words for an effect that decides.
+    """
+    family = len(rows)
+    corrected = holm([1.0 if row.in_favour else row.p for row in rows])
     evidence = tuple(
-        _evidence(one, p if len(measured) > 1 and not one.in_favour else None)
-        for one, p in zip(measured, corrected, strict=True)
+        _evidence(row, p if family > 1 and not row.in_favour else None)
+        for row, p in zip(rows, corrected, strict=True)
     )
-    if not any(one.row.differences or any(one.row.lost) for one in measured):
-        reason = NO_PAIR if any(one.row.begun for one in measured) else NO_RESULT
+    begun = next((index for index, row in enumerate(rows) if row.begun), None)
+    if not any(row.differences or any(row.lost) for row in rows):
+        reason = NO_RESULT if begun is None else NO_PAIR
         return Judgement(Verdict.NOT_RUN, evidence, None, reason)
-    refuting = [i for i, one in enumerate(measured) if not one.in_favour and small(corrected[i])]
-    seen = [index for index, one in enumerate(measured) if one.in_favour is not None]
-    begun = next((index for index, one in enumerate(measured) if one.row.begun), None)
-    main = max(refuting or seen, key=lambda index: measured[index].weakness, default=begun)
+    refuting = [i for i, row in enumerate(rows) if not row.in_favour and _small(corrected[i])]
+    seen = [index for index, row in enumerate(rows) if row.in_favour is not None]
+    main = max(refuting or seen, key=lambda index: rows[index].weakness, default=begun)
     if refuting and main is not None:
-        after = " after Holm" if len(measured) > 1 else ""
-        level = f"p ≤ {LEVEL:g}{after}{_students([measured[main]])}"
-        reason = f"{measured[main].row.compared} is {clear} on the other side ({level})"
+        after = " after Holm" if family > 1 else ""
+        level = f"p ≤ {LEVEL:g}{after}{_students([rows[main]])}"
+        reason = f"{rows[main].compared} is {clear} on the other side ({level})"
         return Judgement(Verdict.REFUTED, evidence, main, reason)
-    if all(one.supports for one in measured):
-        reason = f"{_every(len(measured))} {clear} (p ≤ {LEVEL:g}{_students(measured)})"
+    if all(row.supports for row in rows):
+        differences = {1: "the difference is", 2: "both differences are"}
+        every = differences.get(family, f"all {family} differences are")
+        reason = f"{every} {clear} (p ≤ {LEVEL:g}{_students(rows)})"
         return Judgement(Verdict.SUPPORTED, evidence, main, reason)
-    return Judgement(Verdict.UNDECIDED, evidence, main, _why_undecided(measured, clear))
+    return Judgement(Verdict.UNDECIDED, evidence, main, _why_undecided(rows, clear))
 
 
 def plural(count: int, thing: str) -> str:
@@ -190,101 +180,80 @@ def plural(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def small(p: float | None) -> bool:
-    """Return whether a p reaches the level."""
+def _small(p: float | None) -> bool:
     return p is not None and p <= LEVEL
 
 
-def _every(count: int) -> str:
-    if count <= 2:
-        return "the difference is" if count == 1 else "both differences are"
-    return f"all {count} differences are"
-
-
-def _students(measured: Sequence[_Measured]) -> str:
+def _students(rows: Sequence[Row]) -> str:
     """Name the assumption of the test for few seeds where one of the rows needs it."""
-    few = [one for one in measured if one.found and one.found.test is Method.STUDENT]
+    few = any(row.found and row.found.test is Method.STUDENT for row in rows)
     return " by Student's t, which assumes normal differences" if few else ""
 
 
-def _evidence(one: _Measured, corrected: float | None) -> Evidence:
-    row, found = one.row, one.found
-    notes = [row.note] if row.note else []
-    for count, which in zip(row.diverged, ("first", "second"), strict=True):
-        notes += [f"{plural(count, 'run')} of the {which} diverged"] if count else []
-    for count, which in zip(row.vanished, ("first", "second"), strict=True):
-        notes += [f"{plural(count, 'seed')}: 0 or not finite for the {which}"] if count else []
-    notes += [row.invalid] if row.invalid else []
-    effect = fmean(row.values) if row.values else None
-    return Evidence(
+def _evidence(row: Row, corrected: float | None) -> Evidence:
+    notes = [row.note]
+    for count, side in zip(row.diverged, SIDES, strict=True):
+        notes += [f"{plural(count, 'run')} of the {side} diverged"] if count else []
+    for count, side in zip(row.vanished, SIDES, strict=True):
+        notes += [f"{plural(count, 'seed')}: 0 or not finite for the {side}"] if count else []
+    evidence = Evidence(
         compared=row.compared,
-        effect=effect,
+        effect=fmean(row.values) if row.values else None,
         unit=row.unit,
         n=len(row.differences),
         p_corrected=corrected,
-        in_favour=one.in_favour,
-        runs=tuple(run.id for run in row.runs),
-        uids=tuple(run.uid for run in row.runs),
-        note="; ".join(notes),
-        **_estimated(row, found, decides=one.may_decide),
+        in_favour=row.in_favour,
+        note="; ".join(filter(None, (*notes, row.invalid))),
+        runs=row.runs,
+    )
+    if row.found is None:
+        return evidence
+    images_low, images_high = None, None
+    if row.accuracies and row.images:
+        images_low, images_high = with_test_images(row.found, row.accuracies, row.images)
+    return replace(
+        evidence,
+        low=row.found.low,
+        high=row.found.high,
+        images_low=images_low,
+        images_high=images_high,
+        p=row.found.p,
+        test=row.found.test.value,
+        detectable=row.found.detectable if row.may_decide else None,
     )
 
 
-def _estimated(row: Row, found: Estimate | None, *, decides: bool) -> dict[str, Any]:
-    if found is None:
-        return {}
-    images = {}
-    if row.accuracies and row.images:
-        low, high = with_test_images(found, row.accuracies, row.images)
-        images = {"images_low": low, "images_high": high}
-    return {
-        "low": found.low,
-        "high": found.high,
-        "p": found.p,
-        "test": found.test.value,
-        "detectable": found.detectable if decides else None,
-        **images,
-    }
+def _why_undecided(rows: Sequence[Row], clear: str) -> str:
+    """Return one sentence that begins with the most important reason."""
 
+    def some(found: Sequence[Row]) -> str:
+        if len(found) < len(rows):
+            return f"{len(found)} of {len(rows)} comparisons"
+        every = {1: "the comparison", 2: "both comparisons"}
+        return every.get(len(rows), f"all {len(rows)} comparisons")
 
-def _why_undecided(measured: Sequence[_Measured], clear: str) -> str:
-    """Return one sentence, what weighs most first."""
-    family = len(measured)
-    diverged = [one for one in measured if any(one.row.diverged) and not one.supports]
-    vanished = [one for one in measured if any(one.row.vanished) and not one.supports]
-    invalid = [one for one in measured if one.row.invalid]
-    sound = [one for one in measured if not any(one.row.lost) and not one.row.invalid]
-    none = sum(not one.row.differences for one in sound)
-    few = [n for one in sound if 0 < (n := len(one.row.differences)) < LEAST_SEEDS]
-    enough = [one for one in sound if len(one.row.differences) >= LEAST_SEEDS]
-    contrary = sum(not one.in_favour and small(one.p) for one in enough)
-    without = sum(one.found is None for one in enough)
-    unclear = sum(not one.supports for one in enough) - contrary - without
-    parts = []
-    if none:
-        has = "has" if none == 1 else "have"
-        parts.append(f"{_some(none, family)} {has} no seed with both sides")
-    if diverged:
-        parts.append(f"in {_some(len(diverged), family)} runs diverged, which have no value")
-    if vanished:
-        parts.append(f"in {_some(len(vanished), family)} values are 0 or not finite")
-    if invalid:
-        parts.append(f"{_some(len(invalid), family)}: {invalid[0].row.invalid}")
-    if without:
-        parts.append(f"{_some(without, family)} cannot be estimated: all values are equal")
-    if few:
-        seeds = f"{plural(min(few), 'seed')} in {_some(len(few), family)}"
-        parts.append(f"{seeds}, {LEAST_SEEDS} needed")
-    if unclear:
-        parts.append(f"{_some(unclear, family)} {'is' if unclear == 1 else 'are'} not {clear}")
-    if contrary:
-        parts.append(f"{plural(contrary, 'comparison')} on the other side, but not after Holm")
-    return "; ".join(parts)
-
-
-def _some(count: int, family: int) -> str:
-    if family == 1:
-        return "the comparison"
-    if count == family == 2:
-        return "both comparisons"
-    return f"all {family} comparisons" if count == family else f"{count} of {family} comparisons"
+    diverged = [row for row in rows if any(row.diverged) and not row.supports]
+    vanished = [row for row in rows if any(row.vanished) and not row.supports]
+    invalid = [row for row in rows if row.invalid]
+    sound = [row for row in rows if not any(row.lost) and not row.invalid]
+    unpaired = [row for row in sound if not row.differences]
+    few = [row for row in sound if 0 < len(row.differences) < LEAST_SEEDS]
+    enough = [row for row in sound if len(row.differences) >= LEAST_SEEDS]
+    equal = [row for row in enough if row.found is None]
+    contrary = [row for row in enough if row.opposes]
+    unclear = [row for row in enough if row.found and not (row.supports or row.opposes)]
+    seeds = plural(min((len(row.differences) for row in few), default=0), "seed")
+    reasons = (
+        (
+            unpaired,
+            f"{some(unpaired)} {'has' if len(unpaired) == 1 else 'have'} no seed with both sides",
+        ),
+        (diverged, f"in {some(diverged)} runs diverged, which have no value"),
+        (vanished, f"in {some(vanished)} values are 0 or not finite"),
+        (invalid, f"{some(invalid)}: {next((row.invalid for row in invalid), '')}"),
+        (equal, f"{some(equal)} cannot be estimated: all values are equal"),
+        (few, f"{seeds} in {some(few)}, {LEAST_SEEDS} needed"),
+        (unclear, f"{some(unclear)} {'is' if len(unclear) == 1 else 'are'} not {clear}"),
+        (contrary, f"{plural(len(contrary), 'comparison')} on the other side, but not after Holm"),
+    )
+    return "; ".join(reason for found, reason in reasons if found)

@@ -1,22 +1,20 @@
 """Statistics of a difference between two networks that are trained with the same few seeds.
 
-Pure functions of numbers. Each value is the difference under one seed. A test and its interval are
-one computation: the 95 % interval excludes a value exactly where the two-sided p against that value
-is at most 0.05.
+A test and its interval are one computation: the 95 % interval excludes a value exactly where the
+two-sided p against that value is at most 0.05.
 
 - Six and more seeds: the sign-flip test, which assumes only that differences scatter symmetrically
   about their mean. The interval consists of all means that the test does not reject.
 - Two to five seeds: Student's t test, since the sign-flip test cannot reach 0.05 there. It assumes
   normally distributed differences, which so few seeds cannot show; results name it.
 
-The seeds vary, the test set does not: intervals say what other seeds would give on the same test
-images. `with_test_images` gives the interval that includes other test images.
+Intervals are for other seeds on the same test images; `with_test_images` includes other images.
 
-Accuracies are multiples of one test image. Without allowance for this, equal differences under a
-few seeds would give an interval of no width, so every test asks for half a step more, and every
-interval is half a step wider at each end. Share of intervals that contain the true mean, in a
-simulation (a test repeats it): at least 94 % for n = 3 to 12 with normal, tied, and moderately
-skewed (skewness 0.5) differences; 93 % at skewness 1, 88 % at skewness 2.
+Accuracies are multiples of one test image, the step. Equal differences under a few seeds would give
+an interval of no width, so every test asks for half a step more, and every interval is half a step
+wider at each end. Share of intervals that contain the true mean, in a simulation (a test repeats
+it): at least 94 % for n = 3 to 12 with normal, tied, and moderately skewed (skewness 0.5)
+differences; 93 % at skewness 1, 88 % at skewness 2.
 """
 
 from __future__ import annotations
@@ -38,16 +36,16 @@ ROUNDING = 1e-12  # of values that are equal, as a share of their size
 LEVEL = 0.05  # two-sided, of every test; intervals are 1 - LEVEL wide
 POWER = 0.8
 LEAST_FOR_FLIPS = 6  # 2 / 2⁶ is the first below the level
-# Mean, in standard deviations, that the sign-flip test of so many pairs finds with 80 % power, by
-# simulation of normal differences; with more pairs the t test's is taken.
+# Mean, in standard deviations, that the sign-flip test finds with 80 % power, by number of pairs:
+# from a simulation of normal differences. For more pairs the value of the t test is used.
 FOUND_BY_FLIPS = {6: 1.795, 7: 1.333, 8: 1.2, 9: 1.082, 10: 1.011, 11: 0.934, 12: 0.88}
-MOST_EXACT = 20  # pairs up to which all sign flips are computed: 2²⁰ of them
+MOST_EXACT = 20  # pairs up to which all sign flips are computed: 2²⁰
 SAMPLED_FLIPS = 100_000
-FLIPS_AT_A_TIME = 10_000  # which limits memory
+FLIPS_AT_A_TIME = 10_000  # limits memory
 
 
 class Method(StrEnum):
-    """Which test a p and an interval come from."""
+    """Test behind a p and an interval."""
 
     FLIPS = "sign flips"
     STUDENT = "Student's t"
@@ -55,15 +53,13 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean difference with its uncertainty over seeds.
+    """A mean difference with its uncertainty over seeds, in the differences' unit.
 
     Attributes:
-        effect: the mean, in the values' unit.
-        low, high: its 95 % interval.
-        p: two-sided, against the value that was asked for.
-        test: the test behind both.
+        low, high: 95 % interval of the mean.
+        p: two-sided, against the value of the null hypothesis.
         detectable: the smallest distance from that value that as many seeds would find with 80 %
-            probability if their spread is the observed one, in the values' unit.
+            probability if their spread is the observed one.
     """
 
     effect: float
@@ -75,9 +71,9 @@ class Estimate:
 
 
 def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """Return first minus second by seed, in the order of seeds, where both have one.
+    """Return first minus second by seed, in the order of seeds, where both have a value.
 
-    Rounded so far that equal counts of correct answers differ by 0.
+    Differences are rounded so that equal numbers of correct answers differ by 0.
     """
     common = sorted(first.keys() & second.keys())
     return {seed: round(first[seed] - second[seed], DIGITS) for seed in common}
@@ -87,10 +83,9 @@ def estimate(values: Sequence[float], against: float = 0.0, step: float = 0.0) -
     """Estimate the mean of paired differences and test it against a value.
 
     Args:
-        values: one difference for each seed.
-        against: the mean under the null hypothesis, in the values' unit.
-        step: the values' smallest step (for accuracies one test image, in points); 0 if they have
-            none.
+        values: a difference for each seed.
+        against: mean under the null hypothesis.
+        step: the values' smallest step; 0 if they have none.
 
     Returns:
         None with fewer than two values, or if they have neither spread nor step.
@@ -105,27 +100,27 @@ def estimate(values: Sequence[float], against: float = 0.0, step: float = 0.0) -
     if len(numbers) < LEAST_FOR_FLIPS:
         if spread == 0:
             return None
-        half, p = _student(numbers, spread, against, slack)
-        low, high, test = effect - half, effect + half, Method.STUDENT
+        test, (low, high, p) = Method.STUDENT, _student(numbers, spread, against, slack)
     else:
-        (low, high), p = _flips(numbers, against, slack)
-        test = Method.FLIPS
+        test, (low, high, p) = Method.FLIPS, _flips(numbers, against, slack)
     detectable = slack + detectable_difference(len(numbers), spread)
     return Estimate(effect, low - slack, high + slack, p, test, detectable)
 
 
-def _student(numbers: Floats, spread: float, against: float, slack: float) -> tuple[float, float]:
-    """Return half the interval's width, and p."""
+def _student(
+    numbers: Floats, spread: float, against: float, slack: float
+) -> tuple[float, float, float]:
+    """Return the interval and p of Student's t test."""
     from scipy.special import stdtr, stdtrit  # of Student's t
 
-    count = len(numbers)
+    count, effect = len(numbers), float(numbers.mean())
     error = spread / math.sqrt(count)
-    distance = max(0.0, abs(float(numbers.mean()) - against) - slack)
+    distance = max(0.0, abs(effect - against) - slack)
     half = float(stdtrit(count - 1, 1 - LEVEL / 2)) * error
-    return half, float(2 * stdtr(count - 1, -distance / error))
+    return effect - half, effect + half, float(2 * stdtr(count - 1, -distance / error))
 
 
-def _flips(numbers: Floats, against: float, slack: float) -> tuple[tuple[float, float], float]:
+def _flips(numbers: Floats, against: float, slack: float) -> tuple[float, float, float]:
     """Return the interval and p of the sign-flip test.
 
     Flipping the signs of (value - mean) for a subset of the seeds makes the sum at least as large
@@ -139,12 +134,12 @@ def _flips(numbers: Floats, against: float, slack: float) -> tuple[tuple[float, 
     low, high = float(means[rejected]), float(means[-1 - rejected])
     effect = float(numbers.mean())
     if abs(effect - against) <= slack + nearly:
-        return (low, high), 1.0
+        return low, high, 1.0
     if effect > against:
         beyond = np.searchsorted(means, against + slack + nearly, side="right")
     else:
         beyond = len(means) - np.searchsorted(means, against - slack - nearly, side="left")
-    return (low, high), min(1.0, 2 * float(1 + beyond) / choices)
+    return low, high, min(1.0, 2 * float(1 + beyond) / choices)
 
 
 def _subset_means(numbers: Floats) -> Floats:
@@ -169,11 +164,11 @@ def _sampled_means(numbers: Floats) -> Floats:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction.
+    """Return p after Holm's step-down correction.
 
     Args:
-        p_values: one for each comparison of the family; None for a comparison that has none yet,
-            which counts as if its p were 1: training it does not reverse what is found now.
+        p_values: for each comparison of the family; None for a comparison without a p yet. It
+            counts as 1, so that training it does not reverse what is found now.
     """
     known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -191,13 +186,12 @@ def detectable_difference(pairs: int, spread: float) -> float:
         pairs: two or more.
         spread: standard deviation of the paired differences (n - 1); the result has its unit.
     """
-    spreads = FOUND_BY_FLIPS.get(pairs) or _detectable_spreads(pairs)
-    return spreads * spread
+    return (FOUND_BY_FLIPS.get(pairs) or _detectable_by_t(pairs)) * spread
 
 
 @cache
-def _detectable_spreads(pairs: int) -> float:
-    """Return the same for a two-sided t test."""
+def _detectable_by_t(pairs: int) -> float:
+    """Return the mean that a two-sided t test finds, in standard deviations."""
     from scipy.optimize import brentq
     from scipy.stats import nct, t
 
@@ -212,14 +206,13 @@ def with_test_images(
 ) -> tuple[float, float]:
     """Return an interval of a difference of accuracies over seeds and test images, in points.
 
-    How often two networks are right about the same image is not recorded. The interval takes the
-    largest variance that their error rates allow, that they never err together, so it is at most
-    this wide: it covers at least 95 %.
+    Errors of two networks on the same image are not recorded. The interval takes the largest
+    variance that their error rates allow, that they never err together, so it covers at least 95 %.
 
     Args:
-        found: the difference over seeds, in points.
+        found: the difference over seeds.
         accuracies: mean test accuracy of both, %.
-        images: in the test set.
+        images: size of the test set.
     """
     from scipy.stats import norm
 

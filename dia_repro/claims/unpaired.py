@@ -2,10 +2,10 @@
 
 That a network diverges is supported if all its runs did, and refuted if all of them trained; in
 between it is undecided. That a network trains is supported if all its runs did, and refuted if none
-did. To train asks for more than a finite loss: the last epoch's test accuracy is above guessing by
+did. To train means more than a finite loss: the last epoch's test accuracy is above guessing by
 `ABOVE_GUESSING`. A run that is finite and no better than guessing neither diverged nor trained.
-Three seeds of a network are the least that decide, and a seed with which a demonstration's learning
-rate was chosen is not counted.
+At least three seeds of a network are needed for a decision, and a seed with which the demo's
+learning rate was chosen is not counted.
 
 Counts are exact: a claim on them holds or does not.
 """
@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dia_repro.claims.rules import LEAST_SEEDS, NO_RESULT, Judgement, plural
+from dia_repro.claims.rules import LEAST_SEEDS, NO_RESULT, plural
 from dia_repro.claims.statistics import share_interval
-from dia_repro.claims.verdicts import Evidence, Verdict
+from dia_repro.claims.verdicts import Evidence, Judgement, Verdict
 from dia_repro.results.queries import RunSummary
 
 ABOVE_GUESSING = 10.0  # percentage points of test accuracy
@@ -25,13 +25,13 @@ ABOVE_GUESSING = 10.0  # percentage points of test accuracy
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of one network's runs.
+    """Outcomes of one network's runs.
 
     Attributes:
-        diverged: runs whose loss was not finite any more.
-        guessing: runs that finished, no better than guessing.
-        done: those, and the runs that trained.
-        note: what else must be known, "" if nothing.
+        diverged: number of diverged runs.
+        guessing: number of runs that finished, no better than guessing.
+        done: number of these runs and of those that trained.
+        note: remark for the reader, or "".
         excluded: whether there are runs that are not counted.
     """
 
@@ -45,39 +45,22 @@ class Outcomes:
 
     @property
     def trained(self) -> int:
-        """Runs that finished, better than guessing."""
+        """Number of runs that finished, better than guessing."""
         return self.done - self.diverged - self.guessing
 
-    def as_claimed(self, *, diverges: bool) -> int:
-        """Return how many runs did what is claimed."""
-        return self.diverged if diverges else self.trained
-
-    def against(self, *, diverges: bool) -> int:
-        """Return how many runs speak against the claim.
-
-        A run that only guesses has not diverged, but it is no sign that the network trains either.
-        """
-        return self.trained if diverges else self.diverged + self.guessing
-
-
-@dataclass(frozen=True)
-class Counted:
-    """A count, or the difference of two, and whether it is as claimed."""
-
-    compared: str
-    effect: float
-    unit: str
-    holds: bool
-    note: str = ""
+    @property
+    def all_train(self) -> bool:
+        """Whether all runs trained, and they are enough."""
+        return self.trained == self.done >= LEAST_SEEDS
 
 
 def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     """Judge whether each network diverges, or each trains.
 
     Args:
-        claimed: True if the claim is that it diverges, False if it is that it trains.
+        claimed: True for a claim of divergence, False for a claim of training.
     """
-    evidence = tuple(_outcome_evidence(cell, claimed) for cell in cells)
+    evidence = tuple(_evidence(cell, claimed) for cell in cells)
     said = "diverged" if claimed else "trained"
     done = [index for index, cell in enumerate(cells) if cell.done]
     if not done:
@@ -105,43 +88,40 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
 
 
 def _why_mixed(cell: Outcomes, claimed: bool) -> str:
-    as_claimed = cell.as_claimed(diverges=claimed)
+    as_claimed, said = (cell.diverged, "diverged") if claimed else (cell.trained, "trained")
     if cell.guessing and not as_claimed:
         seeds = f"{cell.guessing} of {cell.done} seeds"
         return f"{cell.compared} neither diverged nor trained with {seeds}"
-    said = "diverged" if claimed else "trained"
     seeds = f"{as_claimed} of {cell.done} seeds"
     return f"it depends on the seed: {cell.compared} {said} with {seeds}"
 
 
 def judge_trains_too(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> Judgement:
-    """Judge whether the first network trains in each comparison whose second one trains.
+    """Judge whether the first network trains in each comparison whose second network trains.
 
-    The second does if every run of `LEAST_SEEDS` or more trained.
+    The second one trains if at least `LEAST_SEEDS` runs, and all of them, trained.
     """
-    where = [
-        (first, second)
-        for first, second in pairs
-        if second.as_claimed(diverges=False) == second.done >= LEAST_SEEDS
-    ]
+    where = [(first, second) for first, second in pairs if second.all_train]
     if where:
         judged = judge_divergences([first for first, _ in where], claimed=False)
         known = ", ".join(second.compared for _, second in where)
         return replace(judged, reason=f"{judged.reason}; compared where all seeds train: {known}")
-    evidence = tuple(_outcome_evidence(first, False) for first, _ in pairs)
-    if not any(first.done for first, _ in pairs):
+    evidence = tuple(_evidence(first, False) for first, _ in pairs)
+    main = next((index for index, (first, _) in enumerate(pairs) if first.done), None)
+    if main is None:
         return Judgement(Verdict.NOT_RUN, evidence, None, NO_RESULT)
     reason = f"nowhere {LEAST_SEEDS} seeds of what it is compared with all train"
-    main = next(index for index, (first, _) in enumerate(pairs) if first.done)
     return Judgement(Verdict.UNDECIDED, evidence, main, reason)
 
 
-def _outcome_evidence(cell: Outcomes, claimed: bool) -> Evidence:
+def _evidence(cell: Outcomes, claimed: bool) -> Evidence:
     interval = share_interval(cell.diverged, cell.done)
     low, high = (100 * interval[0], 100 * interval[1]) if interval else (None, None)
-    as_claimed, against = cell.as_claimed(diverges=claimed), cell.against(diverges=claimed)
+    # A run that only guesses has not diverged, but it is no sign that the network trains either.
+    against = cell.trained if claimed else cell.diverged + cell.guessing
+    as_claimed = cell.diverged if claimed else cell.trained
     all_alike = bool(cell.done) and cell.done in (as_claimed, against)
-    notes = [f"{plural(cell.guessing, 'run')} no better than guessing"] if cell.guessing else []
+    guessing = f"{plural(cell.guessing, 'run')} no better than guessing" if cell.guessing else ""
     return Evidence(
         compared=cell.compared,
         effect=100 * cell.diverged / cell.done if cell.done else None,
@@ -150,24 +130,20 @@ def _outcome_evidence(cell: Outcomes, claimed: bool) -> Evidence:
         high=high,
         n=cell.done,
         in_favour=as_claimed > 0 if all_alike else None,
-        runs=tuple(run.id for run in cell.runs),
-        uids=tuple(run.uid for run in cell.runs),
-        note="; ".join([*notes, *([cell.note] if cell.note else [])]),
+        runs=cell.runs,
+        note="; ".join(filter(None, (guessing, cell.note))),
     )
 
 
-def judge_counts(counts: Sequence[Counted], reason: str) -> Judgement:
+def judge_counts(counts: Sequence[Evidence], reason: str) -> Judgement:
     """Judge whether all counts are as claimed.
 
     Args:
-        reason: what is said where they are.
+        counts: each is as claimed if it is in favour.
+        reason: reason for the verdict if all are.
     """
-    evidence = tuple(
-        Evidence(one.compared, one.effect, one.unit, 0, one.holds, note=one.note) for one in counts
-    )
-    wrong = [index for index, one in enumerate(counts) if not one.holds]
+    wrong = [index for index, count in enumerate(counts) if not count.in_favour]
     if wrong:
-        return Judgement(
-            Verdict.REFUTED, evidence, wrong[0], f"{counts[wrong[0]].compared} counts otherwise"
-        )
-    return Judgement(Verdict.SUPPORTED, evidence, len(counts) - 1, reason)
+        otherwise = f"{counts[wrong[0]].compared} counts otherwise"
+        return Judgement(Verdict.REFUTED, tuple(counts), wrong[0], otherwise)
+    return Judgement(Verdict.SUPPORTED, tuple(counts), len(counts) - 1, reason)

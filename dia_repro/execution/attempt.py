@@ -1,10 +1,11 @@
-"""One attempt at one run: take it up, train it, keep every epoch, say how it ended."""
+"""Attempt at a run: take it up, train it, store every epoch and the end."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -18,17 +19,9 @@ from dia_repro.data import load
 from dia_repro.data.dataset import AnyDataset
 from dia_repro.data.registry import is_streamed
 from dia_repro.errors import DiaReproError, displayed_text
-from dia_repro.execution.leasing import Heartbeat, acquire_lock, lock_id, lock_location, silent
-from dia_repro.execution.messages import (
-    Begun,
-    Ended,
-    Job,
-    Message,
-    Notice,
-    Outcome,
-    Progress,
-    describe_owner,
-)
+from dia_repro.execution.leasing import acquire_lock, heartbeat, lock_id, lock_location, silent
+from dia_repro.execution.maintenance import folder_of
+from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.execution.process_group import process_group, threads_each
 from dia_repro.execution.run_store import RunStore
 from dia_repro.experiments.names import Keep
@@ -54,21 +47,21 @@ from dia_repro.training.provenance import (
     package_files,
     peak_memory,
 )
-from dia_repro.training.store import CheckpointError, Store
+from dia_repro.training.store import CheckpointError
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 REPORT_SECONDS = 0.5
-MODE = "execution mode"  # in a checkpoint
+# Keys of a checkpoint.
+MODE, DATA = "execution mode", "data_sha256"
 NOT_EQUAL = "the result may not be bit for bit that of an undisturbed training"
-DATA = "data_sha256"  # in a checkpoint
 
 
 class Attempt:
-    """One attempt of this process at one run.
+    """Attempt of this process at one run.
 
     Args:
-        job: which run, and where things are.
-        send: tells the process that started this one.
+        job: the run, and where things are.
+        send: passes a message to the process that started this one.
         should_stop: asked between two steps, and while something is waited for.
         run_store: the results database; by default opened where the job says.
     """
@@ -88,7 +81,6 @@ class Attempt:
         self.started = time.monotonic()
         self.reported = 0.0
         self.step: str | None = None
-        self.begun_mode: str | None = None
         self.run_store = run_store or RunStore.at(job.database)
 
     def run(self) -> Ended:
@@ -111,40 +103,49 @@ class Attempt:
             self.run_store.close()
 
     def _run(self) -> Ended:
-        summary = self.run_store.summary(self.job.run_id)
-        folder = checkpoint.run_folder(
-            self.job.checkpoints, summary.spec_id, summary.seed, summary.uid
-        )
-        lock = acquire_lock(lock_location(folder))
+        summary = self._summary()
+        self.folder = folder_of(self.job.checkpoints, summary)
+        lock = acquire_lock(lock_location(self.folder))
         if lock is None:
-            owner = self.run_store.summary(self.job.run_id).owner
-            return Ended(Outcome.BUSY, owner or "another process")
+            return Ended(Outcome.BUSY, self._summary().owner or "another process")
         try:
-            return self._run_locked(folder, summary.uid)
+            return self._run_locked(summary.uid)
         finally:  # now, for a worker of Ray's lives on
             lock.release()
 
-    def _run_locked(self, folder: Store, uid: str) -> Ended:
+    def _summary(self) -> RunSummary:
+        return self.run_store.run_detail(self.job.run_id).summary
+
+    def _run_locked(self, uid: str) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
-        summary = self.run_store.summary(self.job.run_id)
-        ended = self._nothing_to_do(summary, uid)
-        if ended is not None:
-            return ended
-        loaded = checkpoint.load_newest(folder)
+        summary = self._summary()
+        if (summary.spec_id, summary.seed) != (self.spec.spec_id, self.job.seed):
+            return Ended(Outcome.BUSY, "another experiment, since its own run was removed")
+        if summary.uid != uid:  # a merge, or a removal and a new run: its folder is another one
+            raise ChangedError(f"run {summary.id} is another one than a moment ago")
+        if summary.state in DONE:
+            return Ended(Outcome.DONE_BEFORE)
+        self.loaded = loaded = checkpoint.load_newest(self.folder)
         if loaded and loaded.content.get(checkpoint.RUN, self.identity) != self.identity:
-            raise CheckpointError(f"{folder.shown(loaded.name)} belongs to another run")
-        self._prepare(loaded)
+            raise CheckpointError(f"{self.folder.shown(loaded.name)} belongs to another run")
+        self._prepare()
         dataset = self._load()
         self.digest = dataset.digest()
         if loaded and loaded.content.get(DATA, self.digest) != self.digest:
-            raise OtherDataError(f"{folder.shown(loaded.name)} was trained on other data")
+            raise OtherDataError(f"{self.folder.shown(loaded.name)} was trained on other data")
         history = loaded.content["history"] if loaded else []
-        lease = self._take(summary, folder, self._provenance(dataset, len(history)))
+        self.lease = self._take(summary, self._provenance(dataset, len(history)))
+        self.send(Begun(self.lease))
+        return self._train_and_record(summary, dataset, history)
+
+    def _train_and_record(
+        self, summary: RunSummary, dataset: AnyDataset, history: list[dict[str, float]]
+    ) -> Ended:
         state, reason, best = State.FAILED, None, None
-        with Heartbeat(self.run_store, lease) as self.heartbeat:
+        with heartbeat(self.run_store, self.lease) as self.taken_over:
             try:
-                self._align(summary, lease, folder, loaded, history)
-                state, reason, best = self._train(lease, dataset, loaded, folder)
+                self._align(summary, history)
+                state, reason, best = self._train(dataset)
             except TakenOverError:
                 raise
             except Stopped:  # before its first step
@@ -155,9 +156,9 @@ class Attempt:
                 reason = displayed_text(f"{type(error).__name__}: {error}".splitlines()[0])
                 with suppress(CheckpointError):
                     text = displayed_text(traceback.format_exc())
-                    folder.write("traceback.txt", text.encode(errors="replace"))
+                    self.folder.write("traceback.txt", text.encode(errors="replace"))
         self.run_store.end(
-            lease,
+            self.lease,
             state,
             reason=reason,
             wall_seconds=time.monotonic() - self.started,
@@ -165,29 +166,21 @@ class Attempt:
             step=self.step,
         )
         if state in DONE:  # only now: until the end is recorded the run may have to be resumed
-            self._retain(folder, best)
+            self._retain(best)
         return Ended(Outcome(state.value), reason)
 
-    def _nothing_to_do(self, summary: RunSummary, uid: str) -> Ended | None:
-        if (summary.spec_id, summary.seed) != (self.spec.spec_id, self.job.seed):
-            return Ended(Outcome.BUSY, "another experiment, since its own run was removed")
-        if summary.uid != uid:  # a merge, or a removal and a new run: its folder is another one
-            raise ChangedError(f"run {summary.id} is another one than a moment ago")
-        return Ended(Outcome.DONE_BEFORE) if summary.state in DONE else None
-
-    def _retain(self, folder: Store, best: int | None) -> None:
+    def _retain(self, best: int | None) -> None:
         try:
-            if not checkpoint.retain(folder, self.job.keep, best):
+            if not checkpoint.retain(self.folder, self.job.keep, best):
                 self._notice(f"weights of its best epoch ({best}) are gone: the last ones stay")
         except CheckpointError as error:
             self._notice(f"weights that are not needed stay: {error}")
 
-    def _prepare(self, loaded: checkpoint.Loaded | None) -> None:
+    def _prepare(self) -> None:
         """Compute in the environment that the run began in, as far as this machine has it."""
-        attempts = self.run_store.attempts(self.job.run_id)
-        begun = Environment.stored(
-            loaded.content if loaded else None, attempts[-1] if attempts else None
-        )
+        attempts = self.run_store.run_detail(self.job.run_id).provenance
+        content = self.loaded.content if self.loaded else None
+        begun = Environment.stored(content, attempts[-1] if attempts else None)
         threads = begun.get("threads", threads_each(self.job))
         self.job = job = replace(
             self.job,
@@ -195,7 +188,7 @@ class Attempt:
             deterministic=begun.get("deterministic", self.job.deterministic),
         )
         prepare_process(threads, self.device, deterministic=job.deterministic)
-        self.begun_mode = loaded.content.get(MODE) if loaded else None
+        self.begun_mode: str | None = content.get(MODE) if content else None
         self.environment = Environment.here(
             threads,
             device_name(self.device),
@@ -223,99 +216,79 @@ class Attempt:
 
         return load(self.spec.data, self.job.data, on_progress)
 
-    def _take(self, summary: RunSummary, folder: Store, provenance: dict[str, Any]) -> Lease:
-        """Take up the run, whose lock is ours."""
-        owner, lock = describe_owner(os.getpid()), lock_id(lock_location(folder))
-        run_id, seen = summary.id, (summary.uid, summary.epochs)
+    def _take(self, summary: RunSummary, provenance: dict[str, Any]) -> Lease:
+        """Take up the run, whose lock this process has."""
+        process, run_id = f"process {os.getpid()} on {socket.gethostname()}", summary.id
+        lock, seen = lock_id(lock_location(self.folder)), (summary.uid, summary.epochs)
         try:
-            lease = self.run_store.take(run_id, owner, lock, provenance, None, seen)
+            return self.run_store.take(run_id, process, lock, provenance, None, seen)
         except HeldError as held:
             dead = held.owner
             self._notice(f"{dead.process} has it: waiting for a sign of life")
             if not silent(lambda: self.run_store.look(run_id), [dead], self.should_stop):
                 raise
             self._notice(f"{dead.process} gave none and is taken for dead")
-            lease = self.run_store.take(run_id, owner, lock, provenance, dead, seen)
-        self.send(Begun(lease))
-        return lease
+            return self.run_store.take(run_id, process, lock, provenance, dead, seen)
 
-    def _align(
-        self,
-        summary: RunSummary,
-        lease: Lease,
-        folder: Store,
-        loaded: checkpoint.Loaded | None,
-        history: list[dict[str, float]],
-    ) -> None:
-        damaged = checkpoint.sorted_names(folder) if loaded is None else ()
+    def _align(self, summary: RunSummary, history: list[dict[str, float]]) -> None:
+        """Put damaged checkpoints aside, and have the epochs of the sound one in the database."""
+        loaded = self.loaded
+        instead = f": going on from {loaded.name}" if loaded else ""
+        damaged = loaded.damaged if loaded else checkpoint.sorted_names(self.folder)
         for name in damaged:
-            self._notice(f"{folder.shown(name)} is damaged")
-            checkpoint.put_aside(folder, name)
+            self._notice(f"{self.folder.shown(name)} is damaged{instead}")
+            checkpoint.put_aside(self.folder, name)
         if loaded is None and (damaged or summary.epochs):
             self._notice("no sound checkpoint is left: starts again from the first epoch")
-        if loaded is not None:
-            for name in loaded.damaged:
-                self._notice(f"{folder.shown(name)} is damaged: going on from {loaded.name}")
-                checkpoint.put_aside(folder, name)
         gradients = loaded.content.get("gradients", {}) if loaded else {}
-        removed = self.run_store.align(lease, history, _as_json(gradients))
+        removed = self.run_store.align(self.lease, history, _as_json(gradients))
         if removed:
             self._notice(f"{removed} epochs that the checkpoint does not have were removed")
 
-    def _train(
-        self,
-        lease: Lease,
-        dataset: AnyDataset,
-        loaded: checkpoint.Loaded | None,
-        folder: Store,
-    ) -> tuple[State, str | None, int | None]:
-        """Return how it ended, why, and the best epoch."""
+    def _train(self, dataset: AnyDataset) -> tuple[State, str | None, int | None]:
+        """Return the state that the run ended in, its reason, and the best epoch."""
         with process_group(self.job, self.send, self.should_stop) as group:
             threads = threads_each(self.job)
             trainer = Trainer(self.spec, self.job.seed, dataset, self.device, threads, group)
-            return self._train_with(trainer, lease, loaded, folder)
+            self._resume(trainer)
+            try:
+                while not trainer.finished:
+                    metrics = trainer.run_epoch(lambda _steps: self._on_step(trainer))
+                    self._say_how(trainer)
+                    self._save(trainer)
+                    self.run_store.record_epoch(self.lease, asdict(metrics))
+                    self._record_gradients(trainer)
+                    self._report(trainer, now=True)
+            except Stopped:
+                if self.taken_over.is_set():
+                    raise TakenOverError(f"{self.job.label} was taken over") from None
+                self._save(trainer)
+                return State.INTERRUPTED, None, None
+            except Diverged as outcome:
+                self._record_gradients(trainer)
+                return State.DIVERGED, str(outcome), _best_epoch(trainer)
+            return State.FINISHED, None, _best_epoch(trainer)
 
-    def _train_with(
-        self, trainer: Trainer, lease: Lease, loaded: checkpoint.Loaded | None, folder: Store
-    ) -> tuple[State, str | None, int | None]:
-        saved = trainer.group.from_first(loaded.content if loaded else None)
+    def _resume(self, trainer: Trainer) -> None:
+        saved = trainer.group.from_first(self.loaded.content if self.loaded else None)
         if saved is not None:
             trainer.load_state(saved)
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
-            self._record_gradients(trainer, lease)  # those of an epoch whose end was a kill
+            self._record_gradients(trainer)  # those of an epoch whose end was a kill
             if trainer.position and trainer.group.size > 1:  # dropout of the others is drawn anew
                 self._notice(NOT_EQUAL)
-        self.run_store.set_parameters(lease, trainer.parameters)
+        self.run_store.set_parameters(self.lease, trainer.parameters)
 
-        def on_step(_steps: int) -> bool:
-            self._say_how(trainer)
-            self._report(trainer)
-            return self.should_stop() or self.heartbeat.taken_over
+    def _on_step(self, trainer: Trainer) -> bool:
+        """Return whether training is to stop."""
+        self._say_how(trainer)
+        self._report(trainer)
+        return self.should_stop() or self.taken_over.is_set()
 
-        try:
-            while not trainer.finished:
-                metrics = trainer.run_epoch(on_step)
-                self._say_how(trainer)
-                self._save(trainer, lease, folder)
-                self.run_store.record_epoch(lease, asdict(metrics))
-                self._record_gradients(trainer, lease)
-                self._report(trainer, now=True)
-        except Stopped:
-            if self.heartbeat.taken_over:
-                raise TakenOverError(f"{self.job.label} was taken over") from None
-            self._save(trainer, lease, folder)
-            return State.INTERRUPTED, None, None
-        except Diverged as outcome:
-            self._record_gradients(trainer, lease)
-            return State.DIVERGED, str(outcome), _best_epoch(trainer)
-        return State.FINISHED, None, _best_epoch(trainer)
-
-    def _record_gradients(self, trainer: Trainer, lease: Lease) -> None:
-        if not trainer.gradients:
-            return
-        circumstances = json.dumps({"command": self.job.command})
-        records = _as_json(trainer.gradients)
-        self.run_store.record_gradients(lease, circumstances, records)
+    def _record_gradients(self, trainer: Trainer) -> None:
+        if trainer.gradients:
+            provenance = json.dumps({"command": self.job.command})
+            self.run_store.record_gradients(self.lease, provenance, _as_json(trainer.gradients))
 
     def _say_how(self, trainer: Trainer) -> None:
         if trainer.step.how in ("", self.step):
@@ -326,17 +299,16 @@ class Attempt:
         if self.device.type == "cuda":  # steps on a CPU are always eager
             self._notice(f"execution mode: {self.step}")
 
-    def _save(self, trainer: Trainer, lease: Lease, folder: Store) -> None:
-        """Keep what is trained, also where the database is out of reach.
+    def _save(self, trainer: Trainer) -> None:
+        """Save a checkpoint, also where the database is out of reach.
 
         Raises:
             TakenOverError: the run, and with it its folder, is another process's.
-            CheckpointError: it cannot be kept.
+            CheckpointError: it cannot be saved.
         """
         with suppress(DatabaseError):
-            self.run_store.renew(lease)
+            self.run_store.renew(self.lease)
         spare = _best_epoch(trainer) if self.job.keep is Keep.BEST else None
-        epochs = len(trainer.history)
         content = {
             **trainer.state(),
             **self.environment.to_store(),
@@ -344,7 +316,8 @@ class Attempt:
             checkpoint.RUN: self.identity,
             DATA: self.digest,
         }
-        checkpoint.save(folder, content, epochs, trainer.position, spare=spare)
+        epochs = len(trainer.history)
+        checkpoint.save(self.folder, content, epochs, trainer.position, spare=spare)
 
     def _report(self, trainer: Trainer, *, now: bool = False) -> None:
         moment = time.monotonic()
@@ -370,6 +343,6 @@ def _as_json(gradients: Mapping[int, list[Record]]) -> dict[int, str]:
 
 
 def _best_epoch(trainer: Trainer) -> int | None:
-    """The first epoch with the highest test accuracy, from 1; None before the first."""
-    known = [one for one in trainer.history if math.isfinite(one.test_top1)]
-    return max(known, key=lambda one: (one.test_top1, -one.epoch)).epoch if known else None
+    """Return the first epoch with the highest test accuracy, from 1; None before the first."""
+    known = [epoch for epoch in trainer.history if math.isfinite(epoch.test_top1)]
+    return max(known, key=lambda epoch: (epoch.test_top1, -epoch.epoch)).epoch if known else None

@@ -1,4 +1,4 @@
-"""Which limits training on streamed images: decoding them, or the training step."""
+"""Limit of training on streamed images: decoding them, or the training step."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ SAMPLE = 80  # images that are decoded to see how long that takes
 
 @dataclass(frozen=True)
 class DataLimit:
-    """How fast images of one data set are decoded and trained on here.
+    """Rates at which images of one data set are decoded and trained on here.
 
     Attributes:
         data: name of the data.
         decoded: images a second that the cores of one run decode.
-        cores: of one run.
-        network: the one that trains fastest.
-        trained: images a second that its training takes, were they there at once; None where it
-            was not measured.
-        device: where it is trained; `cpu` shares its cores with the decoding.
-        pack: the command that packs the data; None where they are packed.
+        cores: cores of one run.
+        network: name of the network that trains fastest.
+        trained: images a second that its training step takes; None where it was not measured.
+        device: device that trains it; `cpu` shares its cores with the decoding.
+        pack: command that packs the data; None where they are packed.
     """
 
     data: str
@@ -48,13 +47,12 @@ class DataLimit:
         decoding = f"Data: {cores} {_number(self.decoded)} images/s of {self.data}"
         if self.trained is None:
             return f"{decoding}."
-        limit = "the data limit" if self.trained > self.decoded else "the training step limits"
-        remedy = f"; '{self.pack}' makes decoding faster" if self.pack else ""
-        remedy = remedy if self.trained > self.decoded else ""
-        return (
-            f"{decoding}, {self.network} trains on {_number(self.trained)} on {self.device}: "
-            f"{limit}{remedy}."
-        )
+        limit = "the training step limits"
+        if self.trained > self.decoded:
+            remedy = f"; '{self.pack}' makes decoding faster" if self.pack else ""
+            limit = f"the data limit{remedy}"
+        training = f"{self.network} trains on {_number(self.trained)} on {self.device}"
+        return f"{decoding}, {training}: {limit}."
 
 
 def _number(rate: float) -> str:
@@ -67,21 +65,21 @@ def data_limits(
     """Return the limit of each streamed data set that is here, by its fastest training.
 
     Args:
-        planned: with estimates.
-        at_once: runs that share the machine.
+        planned: runs with estimates.
+        at_once: number of runs that share the machine.
 
     Raises:
         CalibrationError: a GPU cannot train a network.
     """
     fastest: dict[DataSpec, PlannedRun] = {}
-    for run in sorted(planned, key=lambda planned_run: planned_run.counts.macs):
+    for run in sorted(planned, key=lambda run: run.counts.macs):
         if not run.done and is_streamed(run.spec.data):
             fastest.setdefault(run.spec.data, run)
     limits = {}
     for data, run in fastest.items():
         try:
             per_core = decoded_per_second(data, location)
-        except DiaReproError:  # damaged or not here: said by the command that loads them
+        except DiaReproError:  # damaged or not here: the command that loads them says so
             continue
         own = f"{FOLDER}{location.folder}" if data.dataset.startswith(FOLDER) else data.dataset
         limits[data] = DataLimit(
@@ -97,7 +95,7 @@ def data_limits(
 
 
 def decoded_per_second(data: DataSpec, location: DataLocation) -> float:
-    """Return how many training images a second one core reads, decodes and augments.
+    """Return the training images a second that one core reads, decodes and augments.
 
     The first reading counts, as it does in training: from the disk where memory does not hold all.
 
@@ -124,7 +122,7 @@ def decoded_per_second(data: DataSpec, location: DataLocation) -> float:
 
 
 def _trained_per_second(run: PlannedRun, machine: Machine) -> float | None:
-    """Return the rate of training; on a GPU measured, as earlier runs may have waited for data."""
+    """Return the rate of training; on a GPU measured, since earlier runs may have waited."""
     if machine.has_gpu:  # in another process: a GPU that fails would end this one
         return 1 / seconds_per_image(run.spec, machine.device, machine.threads(1), together=1)
     images = run.training_images * run.spec.recipe.epochs * run.left
@@ -134,20 +132,18 @@ def _trained_per_second(run: PlannedRun, machine: Machine) -> float | None:
 def with_decoding(
     planned: Sequence[PlannedRun], limits: Mapping[DataSpec, DataLimit], *, shared: bool
 ) -> list[PlannedRun]:
-    """Return runs whose estimates, which are of training alone, count the decoding in.
+    """Add the time of decoding to estimates of training alone.
 
     Args:
-        planned: with estimates.
+        planned: runs with estimates.
         shared: whether training and decoding have the same cores, and take turns, or work at the
             same time.
     """
-
-    def slowed(run: PlannedRun) -> PlannedRun:
-        limit = limits.get(run.spec.data)
-        if limit is None or run.seconds is None:
-            return run
-        decoding = run.training_images * run.spec.recipe.epochs * run.left / limit.decoded
-        seconds = run.seconds + decoding if shared else max(run.seconds, decoding)
-        return replace(run, seconds=seconds)
-
-    return [slowed(run) for run in planned]
+    slowed = []
+    for run in planned:
+        limit, seconds = limits.get(run.spec.data), run.seconds
+        if limit is not None and seconds is not None:
+            decoding = run.training_images * run.spec.recipe.epochs * run.left / limit.decoded
+            seconds = seconds + decoding if shared else max(seconds, decoding)
+        slowed.append(replace(run, seconds=seconds))
+    return slowed

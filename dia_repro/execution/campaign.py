@@ -15,16 +15,10 @@ from dia_repro.artifacts import TableArtifact, choose
 from dia_repro.data.batches import check_batches
 from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
 from dia_repro.execution.dialogue import Dialogue, duration
-from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 from dia_repro.execution.executors import Executor, Worked, find_executor
 from dia_repro.execution.maintenance import folder_of
 from dia_repro.execution.messages import Job, Outcome
-from dia_repro.execution.options import (
-    DEFAULT_DATA,
-    DEFAULT_DATABASE,
-    Resources,
-    Selection,
-)
+from dia_repro.execution.options import DEFAULT_DATA, DEFAULT_DATABASE, Resources, Selection
 from dia_repro.execution.plan import Plan, make_plan
 from dia_repro.execution.planning import (
     PlannedRun,
@@ -48,13 +42,13 @@ from dia_repro.training.store import Store
 
 @dataclass(frozen=True)
 class Summary:
-    """How the runs of a campaign ended.
+    """Ends of a campaign's runs.
 
     Attributes:
         database: its location, without secrets.
         needed: number of runs that the artifacts need.
-        done_before: number of those that had a result already.
-        outcomes: number of runs by how they ended now.
+        done_before: number of runs that had a result already.
+        outcomes: number of runs by outcome.
         not_started: number of runs that a signal kept from starting.
         stopped: whether a signal stopped the campaign.
         submitted: number of runs that were handed over, and go on by themselves.
@@ -70,7 +64,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """Exit code of a command that ends so."""
+        """Return the exit code of the command."""
         if self.stopped:
             return INTERRUPTED
         if self.outcomes.get(Outcome.FAILED):
@@ -79,7 +73,7 @@ class Summary:
 
     @property
     def sentences(self) -> list[str]:
-        """What happened, and what to do next."""
+        """Return what happened, and what to do next."""
         parts = [f"{count} {outcome.value}" for outcome, count in sorted(self.outcomes.items())]
         parts += [f"{self.not_started} not started"] if self.not_started else []
         said = [f"Runs: {', '.join(parts)}."] if parts else []
@@ -94,17 +88,17 @@ class Summary:
 
 @dataclass
 class Campaign:
-    """The runs that artifacts need, and what trains them.
+    """The runs that artifacts need, and the executor that trains them.
 
     Args:
         artifacts: names; `all` for all of them.
         database: location of the results; made when the first run is trained.
         data: folder of downloaded data sets.
         checkpoints: a folder or a URL; by default a folder next to the database.
-        dialogue: what is told and asked; by default a log.
+        dialogue: receives notices and questions; by default a log.
 
     Raises:
-        DiaReproError: of an artifact, data or resources that do not exist.
+        DiaReproError: an artifact, data or resources do not exist.
     """
 
     artifacts: Sequence[str]
@@ -126,7 +120,7 @@ class Campaign:
 
     @cached_property
     def needed(self) -> list[PlannedRun]:
-        """Each run that the artifacts need, with what the database knows of it.
+        """Each run that the artifacts need, with its state in the database.
 
         Raises:
             NoSuchNetworkError: no network has the words of `only`.
@@ -140,10 +134,13 @@ class Campaign:
         return runs
 
     def plan(self) -> Plan:
-        """Return what the runs cost; makes a few steps to see how fast this machine is."""
-        names = [artifact.name for artifact in self.chosen]
+        """Return the cost of the runs; trains a few steps to see how fast this machine is."""
         self._say_other_lengths()
-        return make_plan(self.needed, names, self._results, self.executor, self.location)
+        return self._plan(self.needed)
+
+    def _plan(self, runs: Sequence[PlannedRun]) -> Plan:
+        names = [artifact.name for artifact in self.chosen]
+        return make_plan(runs, names, self._results, self.executor, self.location)
 
     def run(
         self,
@@ -156,10 +153,10 @@ class Campaign:
         """Train what the database lacks.
 
         Args:
-            command: the command line that asks for it, for provenance.
+            command: the command line, for provenance.
             deterministic: whether a GPU is to give the same bits every time.
             keep: which weights stay when a run is done.
-            yes: the answer to questions, given before.
+            yes: whether all questions are answered with yes.
 
         Raises:
             ConfirmationError: a question needs an answer, and there is no person to ask.
@@ -167,12 +164,16 @@ class Campaign:
         store = checkpoint_store(self._results, self.checkpoints)
         open_runs = longest_first(self.needed)
         if not open_runs:
-            self._say_nothing_to_do(keep)
+            told = "" if keep is Keep.LAST else " --keep changes nothing of runs that are done."
+            self.dialogue.notice(
+                f"Nothing to train: all {len(self.needed)} runs are in {self._results.name}.{told}"
+            )
             return self._summary(Worked({}))
         self._say_other_lengths()
         if not self._may_start(open_runs, store, yes=yes):
             return self._summary(Worked({}))
-        self._prepare(open_runs)
+        processes = max(1, int(self.executor.gpus_of_a_run))
+        self._prepare(open_runs, processes)
         database = open_database(self.database, create=True)
         jobs = make_jobs(
             open_runs,
@@ -185,14 +186,10 @@ class Campaign:
             checkpoints=store,
             deterministic=deterministic,
             keep=keep,
-            processes=self._processes,
+            processes=processes,
         )
         weights = {job.run_id: run.macs for job, run in zip(jobs, open_runs, strict=True)}
         return self._summary(self.executor.work(database, jobs, weights, self.dialogue), jobs)
-
-    @property
-    def _processes(self) -> int:
-        return max(1, int(self.executor.gpus_of_a_run))
 
     def _summary(self, worked: Worked, jobs: Sequence[Job] = ()) -> Summary:
         return Summary(
@@ -205,30 +202,29 @@ class Campaign:
             len(jobs) if worked.submitted else 0,
         )
 
-    def _say_nothing_to_do(self, keep: Keep) -> None:
-        told = "" if keep is Keep.LAST else " --keep changes nothing of runs that are done."
-        self.dialogue.notice(
-            f"Nothing to train: all {len(self.needed)} runs are in {self._results.name}.{told}"
-        )
-
     def _say_other_lengths(self) -> None:
         open_specs = (run.spec for run in self.needed if not run.done)
         if sentence := other_lengths(self._results, open_specs):
             self.dialogue.notice(sentence)
 
     def _may_start(self, open_runs: Sequence[PlannedRun], store: Store, *, yes: bool) -> bool:
-        """Look for what is missing, and ask before what is long or loses something."""
+        """Check data and the store, and ask before a long training or one that loses something."""
         if not self._may_restart(open_runs, store, yes=yes):
             return False
         on_cpu = self.request.protocol is Protocol.PAPER and not self.executor.machine.has_gpu
         if on_cpu:
-            self._say_how_long(open_runs)
+            seconds = self._plan(open_runs).wall_seconds
+            runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
+            self.dialogue.notice(
+                f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "
+                "For a look that takes minutes, add --protocol demo."
+            )
         specs = [run.spec.data for run in open_runs]
         self.executor.check(specs, self.location, store, self.dialogue)
         return not on_cpu or self.dialogue.confirm("Start all the same?", yes=yes)
 
     def _may_restart(self, open_runs: Sequence[PlannedRun], store: Store, *, yes: bool) -> bool:
-        """Ask where another store of checkpoints than the last time would lose what is trained."""
+        """Ask before runs start again because their checkpoints are in another store."""
         begun = [planned.run for planned in open_runs if planned.run and planned.run.epochs]
         if begun:
             check_reachable(store)
@@ -242,40 +238,28 @@ class Campaign:
         )
         return self.dialogue.confirm("Start them again?", yes=yes)
 
-    def _say_how_long(self, open_runs: Sequence[PlannedRun]) -> None:
-        jobs = self.executor.room(len(open_runs))
-        together, machine = self.executor.on_one_machine(jobs), self.executor.machine
-        estimated = with_estimates(open_runs, self._results, machine, together)
-        seconds = wall_seconds(estimated, at_full_speed(machine, jobs, together))
-        runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
-        self.dialogue.notice(
-            f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "
-            "For a look that takes minutes, add --protocol demo."
-        )
-
-    def _prepare(self, open_runs: Sequence[PlannedRun]) -> None:
-        """Say what is trained where, and refuse what cannot be."""
+    def _prepare(self, open_runs: Sequence[PlannedRun], processes: int) -> None:
+        """Say where runs are trained, and refuse what cannot be trained so."""
         at_once, devices = self.executor.room(len(open_runs)), self.executor.machine.devices
         self.dialogue.notice(
             f"{len(open_runs)} of {len(self.needed)} runs to train, {at_once} at a time "
             f"on {', '.join(devices)}; results go to {self._results.name}."
         )
-        if self._processes > 1:
+        if processes > 1:
             for run in open_runs:
-                check_group(run.spec, Group(0, self._processes))
+                check_group(run.spec, Group(0, processes))
         say_without_commit(self.dialogue)
         check_file_system(self.database, self.dialogue, several=self.executor.shares_database)
 
 
 def say_without_commit(dialogue: Dialogue) -> None:
     """Say why results will not name the commit of the code, if they will not."""
-    problem = git_problem()
-    if problem:
+    if problem := git_problem():
         dialogue.notice(f"Results will not name the commit of the code: {problem}.")
 
 
 def check_file_system(location: str, dialogue: Dialogue, *, several: bool) -> None:
-    """Say what is unsafe about a SQLite file on a network, or out of other nodes' reach.
+    """Warn of a SQLite file on a network file system, or out of other nodes' reach.
 
     Args:
         several: whether several machines open the database.

@@ -1,4 +1,4 @@
-"""What a campaign says and asks while it goes on: to a person, or to a program's log."""
+"""Dialogue of a campaign with a person, or with a program's log."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Listener(Protocol):
         """Take a message of a worker."""
 
     def on_stopping(self) -> None:
-        """Take note that runs are being saved, since a signal has come."""
+        """Take note that a signal has come and runs are being saved."""
 
 
 class Dialogue:
-    """Default dialogue, without a person: what is said goes to the log `dia_repro`."""
+    """Dialogue without a person: what is said goes to the log `dia_repro`."""
 
     def notice(self, text: str) -> None:
         """Say a line that is no part of the data."""
@@ -42,7 +42,7 @@ class Dialogue:
         """Return whether to go on with something long, or that cannot be undone.
 
         Args:
-            yes: the answer was given before.
+            yes: whether the answer was given before.
 
         Raises:
             ConfirmationError: it was not, and there is no person to ask.
@@ -52,35 +52,31 @@ class Dialogue:
         return True
 
     def watch(self, label: str) -> AbstractContextManager[OnProgress]:
-        """Show how much of something is done, as the function that is yielded is told."""
+        """Show how much of something is done; the block gets a function to tell it to."""
         self.notice(f"{label} …")
         return nullcontext(lambda _done, _total: None)
 
     def progress(
         self, jobs: Sequence[Job], weights: Mapping[int, int]
     ) -> AbstractContextManager[Listener]:
-        """Show how far runs are.
+        """Show the progress of runs.
 
         Args:
             weights: cost of each run, by its number, in any unit.
         """
         del jobs, weights
-        return nullcontext(_Log(self.notice))
-
-
-class _Log:
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
+        return nullcontext(self)
 
     def on_message(self, job: Job, message: Message) -> None:
+        """Say what a worker reports."""
         from dia_repro.execution.messages import describe
 
-        line = describe(job, message)
-        if line:
-            self.say(line)
+        if line := describe(job, message):
+            self.notice(line)
 
     def on_stopping(self) -> None:
-        self.say("Stopping: runs under way save what they have.")
+        """Say that runs are being saved."""
+        self.notice("Stopping: runs under way save what they have.")
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How runs end from outside: signals that stop them, processes that die without a word."""
+"""Ends of runs from outside: signals that stop them, workers that die or do not stop in time."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from dia_repro.results.leases import Lease
 SECONDS_TO_STOP = 60.0
 # More than a supervisor takes from one look at its workers to the next, unless it does not run.
 LONGEST_TURN = 5.0
+STOPPED_AT_ONCE = Ended(Outcome.INTERRUPTED, "stopped at once by a second signal")
 OnMessage = Callable[[Job, Message], None]
 
 
 class Signals:
-    """Counts SIGINT, SIGTERM and SIGHUP inside its block, whose code has to ask; a context manager.
+    """Counter of SIGINT, SIGTERM and SIGHUP inside its block, whose code asks; a context manager.
 
-    Those that came before the block are counted too, whose exception was lost.
+    Those that came before the block, and whose exception was lost, are counted too.
 
     Args:
-        raise_at: the signal, from 1, that raises `Interrupted` after all; None for none.
+        raise_at: number of the signal, from 1, that raises `Interrupted`; None for none.
     """
 
     def __init__(self, raise_at: int | None = None) -> None:
@@ -38,12 +39,12 @@ class Signals:
 
     @property
     def stop(self) -> bool:
-        """Whether runs are to save and stop."""
+        """Return whether runs are to save and stop."""
         return self.count > 0
 
     @property
     def kill(self) -> bool:
-        """Whether they are not even to save."""
+        """Return whether runs are to stop without saving."""
         return self.count > 1
 
     def _on_signal(self, _number: int, _frame: object) -> None:
@@ -69,7 +70,7 @@ class Signals:
 
 
 def cause_of_death(exit_code: int | None) -> str:
-    """Return in words what an exit code tells of a process that ended without one."""
+    """Describe the death of a process that sent no message of its end."""
     if exit_code is not None and exit_code < 0:
         known = {number.value for number in signal.Signals}
         name = signal.Signals(-exit_code).name if -exit_code in known else f"signal {-exit_code}"
@@ -97,13 +98,13 @@ class OwnTime:
 
 @dataclass
 class Pace:
-    """How long a worker that is asked to stop may take: longer where its steps are.
+    """Time that a worker may take to stop once it is asked: more where its steps are longer.
 
     Attributes:
-        patience: seconds from being asked, in addition to its longest pause so far between two
-            reports of progress: as long as a step, or a batch of a test, may take again.
-        clock: of the supervisor.
-        asked: when it was first asked, by that clock; None before.
+        patience: seconds, in addition to the longest pause so far between two reports of progress:
+            as long as a step, or a batch of a test, may take again.
+        clock: the supervisor's.
+        asked: when the worker was first asked, by that clock; None before.
     """
 
     patience: float
@@ -115,9 +116,9 @@ class Pace:
     def hear(self, message: Message) -> None:
         """Take note of a message."""
         if isinstance(message, Progress):
-            now = self.clock()
-            self.longest = max(self.longest, now - (now if self._heard is None else self._heard))
-            self._heard = now
+            before, self._heard = self._heard, self.clock()
+            if before is not None:
+                self.longest = max(self.longest, self._heard - before)
 
     def ask(self) -> None:
         """Take note that the worker is asked to stop."""
@@ -131,12 +132,12 @@ class Pace:
 
     @property
     def is_over(self) -> bool:
-        """Return whether the worker was to have stopped by now."""
+        """Return whether the worker has taken longer than it may."""
         return self.asked is not None and self.clock() - self.asked > self.allowed
 
     @property
     def ended(self) -> Ended:
-        """Return how a worker ended that was killed since it did not stop."""
+        """Return the end of a worker that was killed since it did not stop."""
         return Ended(
             Outcome.INTERRUPTED,
             f"did not stop within {self.allowed:.0f} seconds and was killed: "
@@ -148,12 +149,12 @@ class Supervisor(ABC):
     """Base of what gives runs to workers, and records the ends that these cannot record.
 
     Args:
-        database: to record the failure of a worker that died without a word.
-        on_message: called in this process with whatever workers say.
+        database: where the failure of a worker that died is recorded.
+        on_message: called in this process with each message of a worker.
         on_stopping: called once when a signal has come and workers are saving.
 
     Attributes:
-        clock: read in each turn; by it workers are given their time.
+        clock: read in each turn; measures the time that workers take to stop.
         stopping: whether a signal has come.
         gone: the error, once the database is gone.
     """
@@ -178,8 +179,9 @@ class Supervisor(ABC):
 
         Where that fails the person is told; once the database is gone, no other run can end well.
         """
+        what = "interruption" if killed else "failure"
         try:
-            spec_id = job.spec.spec_id
+            spec_id = job.spec.spec_id  # fails where the spec cannot be read
             if killed:
                 writer.record_kill(self.database, spec_id, job.seed, lease)
             elif ended.outcome is Outcome.FAILED:
@@ -191,7 +193,5 @@ class Supervisor(ABC):
             except VanishedError as gone:
                 self.gone = gone
                 return
-            # As on a full disk. The other runs go on; this one is found dead when it is next asked
-            # for.
-            what = "interruption" if killed else "failure"
+            # As on a full disk: the other runs go on; this one is found dead when it is asked for.
             self.on_message(job, Notice(f"its {what} could not be recorded: {error}"))

@@ -1,4 +1,4 @@
-"""The process that workers are forked from.
+"""Fork server: the process that workers are forked from.
 
 It has imported torch once and done nothing else, so that workers start in milliseconds and no
 thread or CUDA context is copied into them.
@@ -24,12 +24,12 @@ from dia_repro.interrupts import STOPPING
 from dia_repro.training.environment import SAFE_PATH, TRAINING, environment, forget_settings
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# A worker imports what the program that started it is made of; here that is done once.
+# Workers import the modules of the program that started them; here that is done once.
 PRELOADED = ["dia_repro.execution.shield", "dia_repro.execution.preload", "dia_repro.cli.main"]
 CONTEXT.set_forkserver_preload(PRELOADED)
 # Bytes of a socket's path: 104 with its end on macOS, 108 on Linux.
 LONGEST_SOCKET = 103
-# What Python adds to the temporary folder: /pymp-????????/listener-????????.
+# Characters that Python adds to the temporary folder: /pymp-????????/listener-????????.
 SOCKET_NAME = 32
 WAIT_SECONDS = 0.5
 # A process killed a moment ago seems to live until the kernel has torn it down.
@@ -38,13 +38,13 @@ SHORT_FOLDER = "/tmp"  # noqa: S108
 
 
 def start() -> None:
-    """Start it, if it is not running, without the working folder among its import paths.
+    """Start the server, if it is not running, without the working folder among its import paths.
 
     Python puts that folder first: a `random.py` in it, or another checkout of this package,
     would be what workers train with.
 
     Raises:
-        NoSocketError: there is no folder for the socket that workers are asked for through.
+        NoSocketError: there is no folder for the server's socket.
     """
     shorten_sockets()
     forget_settings()
@@ -52,15 +52,14 @@ def start() -> None:
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({**SAFE_PATH, **quiet, **TRAINING}):
         # SIGHUP would end the tracker; starting it ends the holding back of other signals.
-        with _signals_held_back():
-            resource_tracker.ensure_running()
-        with _signals_held_back():
-            forkserver.ensure_running()
+        for ensure_running in (resource_tracker.ensure_running, forkserver.ensure_running):
+            with _signals_held_back():
+                ensure_running()
     resume()
 
 
 def resume() -> None:
-    """Continue the server if it is stopped: whoever asks it for a process would wait for ever."""
+    """Continue the server if it is stopped: a request for a process would wait for ever."""
     number = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if number is not None:
         with suppress(ProcessLookupError):
@@ -68,21 +67,14 @@ def resume() -> None:
 
 
 def send_signal(process: BaseProcess, number: int) -> None:
-    """Send a signal to a process that has not ended.
-
-    Its own methods do nothing once the server that it was forked from is gone.
-    """
+    """Send a signal to a process; its own methods do nothing once its server is gone."""
     if process.pid is not None:
         with suppress(ProcessLookupError):
             os.kill(process.pid, number)
 
 
 def join(process: BaseProcess, on_wait: Callable[[], object] = lambda: None) -> None:
-    """Wait for the end of a process, of which the server tells.
-
-    Args:
-        on_wait: called several times a second.
-    """
+    """Wait for the end of a process, which the server reports; call `on_wait` every half second."""
     while process.exitcode is None:
         on_wait()
         process.join(WAIT_SECONDS)
@@ -94,10 +86,10 @@ def start_process(
 ) -> tuple[ForkServerProcess, Connection]:
     """Fork a process that calls `target` with arguments and a connection to send through.
 
-    It may have processes of its own. A server that was killed meanwhile is started again.
+    It may start processes itself. A server that was killed meanwhile is started again.
 
     Returns:
-        The process, and the connection to hear it through.
+        The process, and the connection to receive from it.
 
     Raises:
         NoProcessError: the server does not stay alive.
@@ -119,7 +111,7 @@ def start_process(
 def _started(
     target: Callable[..., object], arguments: tuple[object, ...]
 ) -> tuple[ForkServerProcess, Connection]:
-    start()  # by itself the server would come back without what protects it
+    start()  # Python itself would start the server again without its protection
     ours, theirs = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=target, args=(*arguments, theirs))
     with _no_main_file():
@@ -130,7 +122,7 @@ def _started(
 
 @contextmanager
 def _no_main_file() -> Iterator[None]:
-    """Start a process inside the block that does not import the main program.
+    """Have processes that are started inside the block not import the main program.
 
     A script that calls `dia_repro.run` outside `if __name__ == "__main__":` would begin anew in
     each worker.
@@ -147,7 +139,7 @@ def _no_main_file() -> Iterator[None]:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Start a process inside the block that no signal ends before it can handle them."""
+    """Have no signal end a process that is started inside the block before it can handle them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -156,22 +148,20 @@ def _signals_held_back() -> Iterator[None]:
 
 
 class NoProcessError(AbsentError):
-    """No process can be forked to train, or to measure, in."""
+    """No process can be forked."""
 
 
 class NoSocketError(AbsentError):
-    """No folder can hold the sockets by which processes talk."""
+    """No folder can hold the sockets through which processes communicate."""
 
 
 def has_short_sockets() -> bool:
-    """Tell whether a socket in the folder of temporary files has a path that is short enough."""
+    """Return whether the path of a socket in the folder of temporary files is short enough."""
     return len(os.fsencode(tempfile.gettempdir())) + SOCKET_NAME <= LONGEST_SOCKET
 
 
 def shorten_sockets() -> None:
-    """Have sockets of this process and its workers in a short folder, where TMPDIR is a long one.
-
-    Other temporary files stay in TMPDIR.
+    """Put sockets of this process and its workers, and only these, elsewhere if TMPDIR is long.
 
     Raises:
         NoSocketError: the short folder cannot be written.

@@ -11,9 +11,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -28,7 +28,7 @@ LOCK, IDENTITY = "lock", "lock-id"
 # A process killed a moment ago keeps its locks until the kernel has torn it down.
 PATIENCE_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
-# So long without a heartbeat, and the owner counts as dead: six are missing then.
+# An owner counts as dead without a heartbeat for so long: six are missing then.
 LEASE_SECONDS, LOOKS = 60.0, 10
 
 
@@ -36,8 +36,8 @@ def lock_location(folder: Store) -> Path:
     """Return the folder on this machine where a run's lock is.
 
     It is the folder of its checkpoints, unless that is in an object store or on a network file
-    system, whose server may keep the lock of a machine that is gone: machines know of each other by
-    heartbeats. Then it is a folder for temporary files, the same for all processes of a user.
+    system, whose server may keep the lock of a machine that is gone. Then it is a folder for
+    temporary files, the same for all processes of a user.
 
     Raises:
         CheckpointError: that folder cannot be made.
@@ -72,9 +72,9 @@ def acquire_lock(folder: Path) -> FileLock | None:
 def lock_id(folder: Path) -> str:
     """Return the identity of the lock in a folder; call it while holding the lock.
 
-    It is the same for two processes only if the kernel lets one of them at a time have the lock:
-    a random id that is kept next to the lock, the start of this machine, and the file itself. Names
-    of hosts, paths and inode numbers are the same on cloned machines and in containers.
+    It is the same for two processes only if the lock excludes one of them: a random id that is kept
+    next to the lock, the start of this machine, and the file itself. Names of hosts, paths and
+    inode numbers are the same on cloned machines and in containers.
 
     Raises:
         CheckpointError: the folder cannot be written to.
@@ -106,7 +106,7 @@ def silent(
     should_stop: Callable[[], bool] = lambda: False,
     lease: float | None = None,
 ) -> tuple[Owner, ...]:
-    """Return the owners that give no heartbeat for as long as they may be silent.
+    """Return the owners that give no heartbeat for a whole lease.
 
     Silence counts only while heartbeats could be written: each look writes, too, and the time for
     which it waits for other writers, or for SQLite's readers, is not counted.
@@ -131,28 +131,19 @@ def silent(
     return watched
 
 
-class Heartbeat(threading.Thread):
-    """Thread that renews the lease of an attempt until it is stopped; a context manager.
+@contextmanager
+def heartbeat(run_store: RunStore, lease: Lease) -> Iterator[threading.Event]:
+    """Renew a lease inside the block; the event is set once another process has taken the run."""
+    stopped, taken_over = threading.Event(), threading.Event()
 
-    Attributes:
-        taken_over: whether another process has taken the run meanwhile.
-    """
-
-    def __init__(self, run_store: RunStore, lease: Lease) -> None:
-        super().__init__(name="heartbeat", daemon=True)
-        self.run_store, self.lease = run_store, lease
-        self.taken_over = False
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        """Renew the lease until stopped."""
+    def renew() -> None:
         pause = HEARTBEAT_SECONDS
-        while not self._stopped.wait(pause):
+        while not stopped.wait(pause):
             pause = HEARTBEAT_SECONDS
             try:
-                self.run_store.renew(self.lease)
+                run_store.renew(lease)
             except TakenOverError:
-                self.taken_over = True
+                taken_over.set()
                 return
             except LockedError:
                 pause = 0.0  # to be there as soon as the others have written
@@ -161,15 +152,10 @@ class Heartbeat(threading.Thread):
                 # with the reason.
                 continue
 
-    def __enter__(self) -> Heartbeat:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopped.set()
-        self.join()
+    thread = threading.Thread(target=renew, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield taken_over
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,9 +1,9 @@
-"""Runs of a listing: which of the database's runs it has, and in which order."""
+"""Listing of runs: a filter of the database's runs, and their order."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from difflib import get_close_matches
@@ -28,8 +28,8 @@ class Listed:
     """Runs of a listing.
 
     Attributes:
-        records: with the columns of `RUNS`.
-        matching: runs that the filter lets through, with those that a limit left out.
+        records: records of runs, with the columns of `RUNS`.
+        matching: number of runs that the filter lets through, with those that a limit left out.
     """
 
     records: Sequence[dict[str, Any]]
@@ -40,7 +40,7 @@ def list_runs(database: Database, wanted: RunFilter, last: int | None = None) ->
     """Return the runs that a filter lets through, oldest first unless it sorts them.
 
     Args:
-        last: how many of the last of them, in that order.
+        last: number of the last of them to return, in that order.
 
     Raises:
         UsageError: a state, artifact or column that does not exist.
@@ -70,7 +70,7 @@ def _sorted_by(wanted: RunFilter) -> tuple[str | None, bool]:
 
 
 def _rank(value: Any) -> tuple[bool, Any]:
-    """Return what a value is sorted by: those that are missing, or nan, as the lowest."""
+    """Return a key to sort a value by: those that are missing, or nan, are the lowest."""
     known = value is not None and not (isinstance(value, float) and math.isnan(value))
     return known, value if known else 0
 
@@ -78,7 +78,9 @@ def _rank(value: Any) -> tuple[bool, Any]:
 def _condition(session: Session, wanted: RunFilter) -> ColumnElement[bool] | None:
     parts: list[ColumnElement[bool]] = []
     if wanted.state:
-        parts.append(RunRow.state.in_(_states(wanted.state)))
+        if unknown := [name for name in wanted.state if name not in list(State)]:
+            raise UsageError(f"state: no run is {unknown[0]!r}: choose from {', '.join(State)}")
+        parts.append(RunRow.state.in_([State(name) for name in wanted.state]))
     if wanted.host:
         # A name that is not UTF-8 is nowhere in a database.
         hosts = [name.encode(errors="replace").decode() for name in wanted.host]
@@ -93,13 +95,6 @@ def _condition(session: Session, wanted: RunFilter) -> ColumnElement[bool] | Non
     if wanted.artifact or wanted.network or wanted.dataset:
         parts.append(RunRow.spec_id.in_(_spec_ids(session, wanted)))
     return and_(*parts) if parts else None
-
-
-def _states(names: Iterable[str]) -> list[State]:
-    unknown = [name for name in names if name not in list(State)]
-    if unknown:
-        raise UsageError(f"state: no run is {unknown[0]!r}: choose from {', '.join(State)}")
-    return [State(name) for name in names]
 
 
 def _spec_ids(session: Session, wanted: RunFilter) -> list[str]:

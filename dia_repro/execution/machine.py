@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +13,6 @@ from dia_repro.errors import AbsentError, UsageError
 from dia_repro.processors import cores
 
 CPU = "cpu"
-
-
-@dataclass
-class _Device:
-    name: str
-    memory: int | None
-    runs: int = 0
-    taken: int = 0
-
-    def holds(self, need: int) -> bool:
-        # An estimate may be too high: alone, any run is given its chance.
-        return not self.runs or self.memory is None or self.taken + need <= self.memory
 
 
 class Slots:
@@ -43,39 +32,39 @@ class Slots:
         memory: Mapping[str, int] | None = None,
         at_once: int | None = None,
     ) -> None:
-        self._devices = [_Device(name, (memory or {}).get(name)) for name in devices]
-        self._each = each
-        room = each * len(self._devices)
+        self._taken: dict[str, list[int]] = {name: [] for name in devices}  # bytes of each run
+        self._each, self._memory = each, memory or {}
+        room = each * len(self._taken)
         self.total = room if at_once is None else min(at_once, room)
 
     @classmethod
     def on_cpu(cls, runs: int) -> Slots:
-        """Room for so many runs on the processor."""
+        """Return slots for a number of runs on the processor."""
         return cls([CPU], runs)
 
     @property
     def free(self) -> int:
-        """How many more runs could be placed if all were small."""
-        return self.total - sum(device.runs for device in self._devices)
+        """Return how many more runs could be placed if all were small."""
+        return self.total - sum(map(len, self._taken.values()))
 
     def take(self, need: int) -> str | None:
-        """The device with the fewest runs that has room for one of `need` bytes, if there is one.
-
-        It is taken until it is given back.
-        """
-        open_ones = [one for one in self._devices if one.runs < self._each and one.holds(need)]
+        """Take the device with the fewest runs that has room for one of `need` bytes, if any."""
+        open_ones = [name for name in self._taken if self._has_room(name, need)]
         if not open_ones or self.free < 1:
             return None
-        chosen = min(open_ones, key=lambda one: one.runs)
-        chosen.runs += 1
-        chosen.taken += need
-        return chosen.name
+        chosen = min(open_ones, key=lambda name: len(self._taken[name]))
+        self._taken[chosen].append(need)
+        return chosen
 
     def give_back(self, name: str, need: int) -> None:
-        """A run of `need` bytes has left its device."""
-        device = next(one for one in self._devices if one.name == name)
-        device.runs -= 1
-        device.taken -= need
+        """Give back the room of a run of `need` bytes."""
+        self._taken[name].remove(need)
+
+    def _has_room(self, name: str, need: int) -> bool:
+        taken = self._taken[name]
+        # An estimate may be too high: alone, any run is given its chance.
+        fits = not taken or sum(taken) + need <= self._memory.get(name, math.inf)
+        return len(taken) < self._each and fits
 
 
 class NoGPUError(AbsentError):
@@ -84,11 +73,11 @@ class NoGPUError(AbsentError):
 
 @dataclass(frozen=True)
 class Machine:
-    """Where runs are placed.
+    """Devices and cores that runs are placed on.
 
     Attributes:
         devices: `cuda:0`, `cuda:1`, …, or `cpu` alone.
-        cores: processors this process may use, its quota of CPU time considered.
+        cores: processors that this process may use, its quota of CPU time considered.
         memory: bytes of each GPU, by name.
         unusable: one sentence for each GPU that torch cannot compute on.
     """
@@ -100,16 +89,16 @@ class Machine:
 
     @property
     def device(self) -> torch.device:
-        """The first of them."""
+        """Return the first device."""
         return torch.device(self.devices[0])
 
     @property
     def has_gpu(self) -> bool:
-        """Whether runs go to a GPU."""
-        return self.devices[0] != "cpu"
+        """Return whether runs go to a GPU."""
+        return self.devices[0] != CPU
 
     def threads(self, jobs: int) -> int:
-        """Of each of so many runs at a time."""
+        """Return the threads of each run, with so many runs at a time."""
         return max(1, self.cores // jobs)
 
     def slots(
@@ -119,7 +108,7 @@ class Machine:
         per_gpu: int | None = None,
         gpus_per_run: int | None = None,
     ) -> Slots:
-        """Where so many runs go: a GPU each, or on a CPU a core each, unless told.
+        """Return slots for runs: a GPU each, or on a CPU a core each, unless options say otherwise.
 
         Args:
             jobs: runs at a time in all.
@@ -136,27 +125,19 @@ class Machine:
             if gpus_per_run:
                 raise NoGPUError("there is no GPU here: leave --gpus-per-run out")
             return Slots.on_cpu(max(1, min(jobs or self.cores, runs)))
-        gpus = len(self.devices)
+        gpus, at_once = len(self.devices), min(jobs or runs, runs)
+        here = f"there {'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'} here"
         if gpus_per_run:
-            return self._slots_of_several(gpus_per_run, runs, jobs)
+            room = gpus // gpus_per_run
+            if not room:
+                raise NoGPUError(f"{gpus_per_run} GPUs for each run: {here}")
+            if jobs and jobs > room:
+                raise UsageError(f"{jobs} runs at a time on {gpus_per_run} GPUs each: {here}")
+            first_ones = self.devices[: room * gpus_per_run : gpus_per_run]
+            return Slots(first_ones, 1, at_once=at_once)
         if jobs and jobs > gpus * (per_gpu or 1):
-            raise UsageError(
-                f"{jobs} runs at a time need --per-gpu {-(-jobs // gpus)}: {self._gpus_here()}"
-            )
-        return Slots(self.devices, per_gpu or 1, dict(self.memory), min(jobs or runs, runs))
-
-    def _gpus_here(self) -> str:
-        gpus = len(self.devices)
-        return f"there {'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'} here"
-
-    def _slots_of_several(self, each: int, runs: int, jobs: int | None) -> Slots:
-        here = self._gpus_here()
-        room = len(self.devices) // each
-        if not room:
-            raise NoGPUError(f"{each} GPUs for each run: {here}")
-        if jobs and jobs > room:
-            raise UsageError(f"{jobs} runs at a time on {each} GPUs each: {here}")
-        return Slots(self.devices[: room * each : each], 1, at_once=min(jobs or runs, runs))
+            raise UsageError(f"{jobs} runs at a time need --per-gpu {-(-jobs // gpus)}: {here}")
+        return Slots(self.devices, per_gpu or 1, dict(self.memory), at_once)
 
 
 def find_machine(device: str | None = None) -> Machine:
@@ -175,13 +156,13 @@ def find_machine(device: str | None = None) -> Machine:
     if device == "cuda" and not usable:
         reason = "; ".join(unusable) or "no GPU that torch can use was found"
         raise NoGPUError(f"{reason}: see 'dia-repro doctor'")
-    devices = tuple(f"cuda:{number}" for number in usable) or ("cpu",)
+    devices = tuple(f"cuda:{number}" for number in usable) or (CPU,)
     memory = [(f"cuda:{n}", torch.cuda.get_device_properties(n).total_memory) for n in usable]
     return Machine(devices, cores(), tuple(memory), unusable)
 
 
 def why_unusable(gpu: int) -> str | None:
-    """Say why this build of torch cannot compute on a GPU; None if it can."""
+    """Return why this build of torch cannot compute on a GPU; None if it can."""
     built_for = torch.cuda.get_arch_list()
     capability = torch.cuda.get_device_capability(gpu)
     if runs_on(capability, built_for):
@@ -194,16 +175,16 @@ def why_unusable(gpu: int) -> str | None:
 
 
 def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
-    """Tell whether a GPU has code among the architectures that torch was built for.
+    """Return whether code for a GPU is among the architectures that torch was built for.
 
     Code for a GPU (`sm_86`) runs on the same major version from its minor version on, CUDA's
-    portable code (`compute_90`) on every later GPU; with an "a" at the end on that one alone.
+    portable code (`compute_90`) on every later GPU; with an "a" at the end on that GPU alone.
 
     Args:
         capability: the GPU's compute capability.
-        built_for: as `torch.cuda.get_arch_list` gives it; of other makers' GPUs all are taken.
+        built_for: value of `torch.cuda.get_arch_list`; GPUs of other makers are all taken.
     """
-    known = [re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", one) for one in built_for]
+    known = [re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name) for name in built_for]
     for match in filter(None, known):
         kind, major, minor, suffix = match.groups()
         least = (int(major), int(minor))

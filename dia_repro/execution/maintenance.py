@@ -1,4 +1,4 @@
-"""Looking after runs and their folders: runs that nobody trains, folders of nobody, removal."""
+"""Maintenance of runs and their folders: dead runs, folders without a run, removal."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ class BusyRunError(UsageError):
 
 
 def folder_of(store: Store, run: RunSummary) -> Store:
-    """Where a run keeps its checkpoints."""
+    """Return the folder of a run's checkpoints."""
     return run_folder(store, run.spec_id, run.seed, run.uid)
 
 
 def dead_runs(
     database: Database, store: Store, lease: float | None = None
 ) -> dict[int, Owner | None]:
-    """Return the runs that claim to be running while nobody trains them, with their last owner.
+    """Return the runs that are running by the database but by no process, with their last owner.
 
-    Those of this machine are known by their locks; others are watched for a sign of life.
+    Locks tell of this machine's runs; owners elsewhere are watched for a sign of life.
 
     Args:
-        lease: seconds that a owner elsewhere may be silent; by default as long as anywhere.
+        lease: seconds that an owner elsewhere may be silent; by default `LEASE_SECONDS`.
     """
-    running = [run for run in all_runs(database) if run.state is State.RUNNING]
     held = {owner.lease.run_id: owner for owner in leases.owners(database)}
     dead: dict[int, Owner | None] = {}
     elsewhere = []
-    for run in running:
+    for run in (run for run in all_runs(database) if run.state is State.RUNNING):
         location, owner = leasing.lock_location(folder_of(store, run)), held.get(run.id)
         lock = leasing.acquire_lock(location) if location.is_dir() else None
         if lock is None and location.is_dir():
-            continue  # somebody on this machine has it
+            continue  # a process on this machine has it
         if owner is None or (lock is not None and owner.lock_id == leasing.lock_id(location)):
             dead[run.id] = owner
         else:
@@ -56,7 +55,7 @@ def dead_runs(
         watched = leasing.silent(RunStore(database).look, elsewhere, lease=lease)
     except LockedError:
         raise
-    except DatabaseError:  # read-only here: nothing is known of heartbeats
+    except DatabaseError:  # read-only here: heartbeats cannot be watched
         watched = ()
     dead |= {owner.lease.run_id: owner for owner in watched}
     # A run may have been taken up, or have given a sign of life, since it was looked at.
@@ -65,7 +64,7 @@ def dead_runs(
 
 
 def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
-    """Say which folders of checkpoints belong to no run."""
+    """Yield the folders of checkpoints that belong to no run."""
     known = {folder_of(store, run).path for run in all_runs(database)}
     for path, size in store.run_folders().items():
         if path not in known:
@@ -78,14 +77,14 @@ def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkp
     """Remove a run with all that belongs to it, or only its checkpoints.
 
     Args:
-        run: as it was shown; by now its number may be another run's, which is left alone.
+        run: the run as it was shown; its number may be another run's by now, which is not removed.
 
     Returns:
-        How many checkpoints there were.
+        The number of checkpoints that there were.
 
     Raises:
         UnknownRunError: there is no such run any more.
-        BusyRunError: somebody trains it.
+        BusyRunError: another process trains it.
     """
     number, folder = run.id, folder_of(store, run)
     location = leasing.lock_location(folder)

@@ -1,11 +1,10 @@
-"""What the starting process and its workers tell each other."""
+"""Messages between the process that starts runs and its workers."""
 
 from __future__ import annotations
 
-import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from dia_repro import plugins
 from dia_repro.experiments.names import DataLocation, Keep
@@ -22,15 +21,16 @@ class Job:
 
     Attributes:
         label: the run's name for people, e.g. "resnet83 se r=16 on digits, seed 0".
-        checkpoints: where those of all runs are.
-        device: `cpu`, `cuda:0`, …; whoever places the run says which.
-        threads: CPU threads the worker may use.
-        processes: that share the run, each on a GPU of its own: `device` and those after it.
+        checkpoints: store of the checkpoints of all runs.
+        device: `cpu`, `cuda:0`, …; set by the executor that places the run.
+        threads: CPU threads that the worker may use.
+        processes: number of processes that share the run, each on its own GPU: `device` and those
+            after it.
         command: the command line that asked for the run, for provenance.
         deterministic: whether a GPU is to give the same bits every time.
         keep: which weights stay when the run is done.
-        memory: bytes that it is reckoned to hold where it is trained; 0 where that does not matter.
-        plugins: where plugins are found, as `DIA_REPRO_PLUGINS` says it.
+        memory: estimated bytes that it takes where it is trained; 0 where that does not matter.
+        plugins: value of `DIA_REPRO_PLUGINS`: where plugins are found.
     """
 
     run_id: int
@@ -55,14 +55,22 @@ class Job:
         plugins.use(self.plugins)
         return Spec.from_json(self.spec_json)
 
+    def elsewhere(self, **changes: Any) -> Job:
+        """Return the job, with changes, for a process with another working folder."""
+        from dia_repro.results.backends import sqlite_path
 
-def describe_owner(pid: int) -> str:
-    """Who trains a run, for the message that another process prints."""
-    return f"process {pid} on {socket.gethostname()}"
+        file = sqlite_path(self.database)
+        return replace(
+            self,
+            data=self.data.absolute(),
+            database=str(file.absolute()) if file else self.database,
+            checkpoints=self.checkpoints.absolute(),
+            **changes,
+        )
 
 
 class Outcome(StrEnum):
-    """How a worker left a run."""
+    """State in which a worker left a run."""
 
     FINISHED = "finished"
     DIVERGED = "diverged"
@@ -72,25 +80,20 @@ class Outcome(StrEnum):
     DONE_BEFORE = "done before"  # another process had finished it meanwhile
 
 
-STOPPED_AT_ONCE = "stopped at once by a second signal"
-
-
 @dataclass(frozen=True)
 class Notice:
-    """Something a person should read, e.g. that a damaged checkpoint was passed over."""
+    """Text for a person, e.g. that a damaged checkpoint was passed over."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        epochs: done.
-        of_epochs: in all.
-        steps: done in the epoch under way.
-        of_steps: in an epoch.
+        epochs, of_epochs: epochs that are done, and all.
+        steps, of_steps: steps of the epoch under way that are done, and all.
         top1: test accuracy of the last epoch, %; None before the first.
     """
 
@@ -102,23 +105,23 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """From 0 to 1."""
+        """Return the part that is done, from 0 to 1."""
         return (self.epochs + self.steps / self.of_steps) / self.of_epochs
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A worker has taken up its run: if it dies, the run is freed by this lease."""
+    """A worker has taken up its run: if it dies, this lease frees the run."""
 
     lease: Lease
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A worker's last word.
+    """Last message of a worker.
 
     Attributes:
-        detail: the reason of a failure, how it diverged, or who is busy with it.
+        detail: reason of a failure or divergence, or the process that is busy with the run.
     """
 
     outcome: Outcome
@@ -129,7 +132,7 @@ Message = Notice | Progress | Begun | Ended
 
 
 def describe(job: Job, message: Message) -> str | None:
-    """Return a message as a line of a log; None for what happens many times an epoch."""
+    """Return a message as a line of a log; None for one that comes many times an epoch."""
     match message:
         case Notice(text=text):
             return text

@@ -1,8 +1,7 @@
 """Options that several commands and the Python API share, each described once.
 
-A field of `Selection`, `RunFilter` or `Resources` is an option: its name, type and default, and
-what `option` says of it. `cli.options` makes typer's options of the fields, `command_line` the
-text of a command.
+A field of `Selection`, `RunFilter` or `Resources` is an option, with its help in `option`.
+`cli.options` makes typer's options of the fields, `command_line` the text of a command.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,10 +53,10 @@ def option(text: str, default: Any = None, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class Selection:
-    """The networks of artifacts that are meant, and the data and recipe they are trained with.
+    """Selection of an artifact's networks, and of the data and recipe that they are trained with.
 
-    None leaves a choice to the command: one that trains takes the paper's protocol and one seed,
-    one that shows results takes what most runs in the database answer.
+    None leaves a choice to the command: to train, it takes the paper's protocol and one seed; to
+    show results, it takes what most runs in the database were trained with.
     """
 
     protocol: Protocol | None = option(
@@ -108,16 +107,16 @@ class Selection:
 
     @property
     def trained_seeds(self) -> tuple[int, ...]:
-        """Seeds of the runs that a command trains."""
+        """Return the seeds of the runs that a command trains."""
         return (self.seeds or Seeds()).numbers
 
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Runs of a listing, and their order.
+    """Filter of the runs of a listing, and their order.
 
-    A run has one of the values that an option names, and does so for every option. States,
-    artifacts and columns are checked where runs are looked for.
+    A run of the listing has, for every option, one of the values that it names. `list_runs` checks
+    states, artifacts and columns.
     """
 
     state: tuple[str, ...] = option(
@@ -146,7 +145,7 @@ class RunFilter:
 
 @dataclass(frozen=True)
 class Resources:
-    """What runs are trained on, and how many at a time."""
+    """Devices that runs are trained on, and the number of runs at a time."""
 
     executor: ExecutorName = option(
         "Worker processes of this machine, a Ray cluster's tasks, or a Slurm job array, which is "
@@ -180,8 +179,8 @@ class Resources:
 
     @property
     def given(self) -> frozenset[str]:
-        """Names of the fields that differ from their defaults."""
-        return frozenset(one.name for one in fields(self) if getattr(self, one.name) != one.default)
+        """Return the names of the fields that differ from their defaults."""
+        return frozenset(f.name for f in fields(self) if getattr(self, f.name) != f.default)
 
 
 def flag(name: str) -> str:
@@ -192,22 +191,21 @@ def flag(name: str) -> str:
 def options_of(kind: type[Options], values: Any) -> Options:
     """Return a `Selection`, `RunFilter`, `Resources` or a value of theirs from plain values.
 
-    Where there may be several texts, one alone is taken, too.
+    A single text is taken where there may be several.
 
     Raises:
         UsageError: a value of the wrong type, or out of range.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = {one.name for one in fields(kind)} if is_dataclass(kind) else set()
-    if isinstance(values, Mapping) and known and (others := values.keys() - known):
-        raise UsageError(
-            f"there is no option {min(others)}: choose from {', '.join(sorted(known))}"
-        )
-    if isinstance(values, Mapping) and is_dataclass(kind):  # one text where there may be several
-        several = {one.name for one in fields(kind) if one.default == ()}
+    if isinstance(values, Mapping) and is_dataclass(kind):
+        known = {field.name: field for field in fields(kind)}
+        if others := values.keys() - known:
+            raise UsageError(
+                f"there is no option {min(others)}: choose from {', '.join(sorted(known))}"
+            )
         values = {
-            name: (value,) if name in several and isinstance(value, str) else value
+            name: (value,) if known[name].default == () and isinstance(value, str) else value
             for name, value in values.items()
         }
     try:
@@ -217,11 +215,14 @@ def options_of(kind: type[Options], values: Any) -> Options:
         name = ".".join(map(str, wrong["loc"])) or kind.__name__.lower()
         why = wrong["msg"].removeprefix("Value error, ")
         raise UsageError(f"{name}: {why}, not {brief(wrong['input'])}") from error
-    for one in fields(options) if is_dataclass(options) else ():
-        value = getattr(options, one.name)
-        _check_range(one.name, value, one.metadata)
+    for checked in fields(options) if is_dataclass(options) else ():
+        name, value, limits = checked.name, getattr(options, checked.name), checked.metadata
+        low, high = limits.get("min", -math.inf), limits.get("max", math.inf)
+        if isinstance(value, int | float) and not low <= value <= high:
+            bound = f"at least {low}" if value < low else f"at most {high}"
+            raise UsageError(f"{name}: must be {bound}, not {brief(value)}")
         for text in value if isinstance(value, tuple) else (value,):
-            check_text(one.name, text)
+            check_text(name, text)
     return options
 
 
@@ -243,14 +244,6 @@ def brief(value: object) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def _check_range(name: str, value: object, limits: Mapping[str, Any]) -> None:
-    """Refuse a number that the command line would refuse."""
-    low, high = limits.get("min", -math.inf), limits.get("max", math.inf)
-    if isinstance(value, int | float) and not low <= value <= high:
-        bound = f"at least {low}" if value < low else f"at most {high}"
-        raise UsageError(f"{name}: must be {bound}, not {brief(value)}")
-
-
 def command_line(
     verb: str, *words: str, options: object | tuple[object, ...] = (), **others: object
 ) -> str:
@@ -261,29 +254,15 @@ def command_line(
         options: a `Selection`, `Resources` or both: fields at their defaults are left out.
         others: further options by their fields' names; None, False and () are left out.
     """
-    groups = options if isinstance(options, tuple) else (options,)
-    given = [pair for group in groups for pair in _given(group)]
-    typed = [word for pair in [*given, *others.items()] for word in _typed(*pair)]
-    return shlex.join(["dia-repro", *verb.split(), *words, *typed])
-
-
-def _given(options: object) -> Iterator[tuple[str, object]]:
-    for one in fields(options):  # type: ignore[arg-type]
-        value = getattr(options, one.name)
-        if value != one.default:
-            yield one.name, value
-
-
-def _typed(name: str, value: object) -> Iterator[str]:
-    match value:
-        case None | False:
-            return
-        case True:
-            yield flag(name)
-        case tuple():
-            for one in value:
-                yield from (flag(name), str(one))
-        case Enum():
-            yield from (flag(name), str(value.value))
-        case _:
-            yield from (flag(name), str(value))
+    given: list[tuple[str, object]] = []
+    for group in options if isinstance(options, tuple) else (options,):
+        values = [(known, getattr(group, known.name)) for known in fields(group)]  # type: ignore[arg-type]
+        given += [(known.name, value) for known, value in values if value != known.default]
+    typed = ["dia-repro", *verb.split(), *words]
+    for name, value in [*given, *others.items()]:
+        for part in value if isinstance(value, tuple) else (value,):
+            if part is True:
+                typed.append(flag(name))
+            elif part is not None and part is not False:
+                typed += [flag(name), str(part)]
+    return shlex.join(typed)

@@ -1,8 +1,8 @@
-"""Plan: the runs that artifacts need, what they share, and what the rest would cost."""
+"""Plan: the runs that artifacts need, those that they share, and the cost of the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +19,22 @@ if TYPE_CHECKING:
     from dia_repro.experiments.names import DataLocation
     from dia_repro.results.database import Database
 
-FIELDS = (
-    "network",
-    "data",
-    "artifacts",
-    "seed",
-    "state",
-    "epochs_done",
-    "epochs",
-    "parameters",
-    "macs",
-    "seconds_left",
-    "disk_bytes",
-    "spec_id",
-)
+# Columns of a plan, by name, from a planned run.
+COLUMNS: dict[str, Callable[[PlannedRun], Any]] = {
+    "network": lambda run: describe_model(run.spec.model),
+    "data": lambda run: describe_data(run.spec.data),
+    "artifacts": lambda run: " ".join(run.artifacts),
+    "seed": lambda run: run.seed,
+    "state": lambda run: run.run.state.value if run.run else "pending",
+    "epochs_done": lambda run: run.run.epochs if run.run else 0,
+    "epochs": lambda run: run.spec.recipe.epochs,
+    "parameters": lambda run: run.counts.parameters,
+    "macs": lambda run: run.macs,
+    "seconds_left": lambda run: run.seconds,
+    "disk_bytes": lambda run: run.disk_bytes,
+    "spec_id": lambda run: run.spec.spec_id,
+}
+FIELDS = tuple(COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class Plan:
     """The runs that artifacts need, with estimates of what is left.
 
     Attributes:
-        artifacts: names, in the job asked for.
-        runs: with seconds.
-        devices: that they are trained on.
+        artifacts: names of the artifacts, in the order asked for.
+        runs: all runs, with estimates.
+        devices: names of the devices that they are trained on.
         at_once: runs at a time.
-        wall_seconds: until all of them are trained.
-        gpu_hours: of all GPUs together; None where runs are trained on a CPU.
+        wall_seconds: time until all of them are trained.
+        gpu_hours: time of all GPUs together; None where runs are trained on a CPU.
         data_paths: a sentence on each data set that is streamed from disk.
     """
 
@@ -59,12 +61,12 @@ class Plan:
 
     @property
     def open_runs(self) -> list[PlannedRun]:
-        """Those without a result."""
+        """Return the runs without a result."""
         return [run for run in self.runs if not run.done]
 
     def records(self) -> list[dict[str, Any]]:
         """Return a record of each run, with the columns of `FIELDS`."""
-        return [_record(run) for run in self.runs]
+        return [{name: value(run) for name, value in COLUMNS.items()} for run in self.runs]
 
     def frame(self) -> DataFrame:
         """Return a row for each run: see `FIELDS`; times in s, sizes in bytes."""
@@ -73,14 +75,28 @@ class Plan:
         return DataFrame(self.records(), columns=list(FIELDS))
 
     def sharing(self) -> list[dict[str, Any]]:
-        """Return, for each artifact, what it needs that those before it do not need already."""
-        return [_share(name, self.runs) for name in self.artifacts]
+        """Return, for each artifact, how much it adds to the artifacts before it."""
+        shares = []
+        for name in self.artifacts:
+            needed = [run for run in self.runs if name in run.artifacts]
+            added = [run for run in needed if run.artifacts[0] == name]
+            specs, adds = ({run.spec for run in part} for part in (needed, added))
+            share = {
+                "artifact": name,
+                "specs": len(specs),
+                "shared": len(specs) - len(adds),
+                "adds": len(adds),
+                "open": sum(not run.done for run in added),
+                "seconds_left": sum(run.seconds or 0.0 for run in added),
+            }
+            shares.append(share)
+        return shares
 
     def cost(self, price: float | None = None) -> str:
         """Return the cost of what is left, in a sentence.
 
         Args:
-            price: of an hour of one GPU, or of this machine's CPU.
+            price: price of an hour of one GPU, or of this machine's CPU.
         """
         hours = self.wall_seconds / 3600 if self.gpu_hours is None else self.gpu_hours
         bill = "" if self.gpu_hours is None else f", {hours:.3g} GPU-hours"
@@ -103,7 +119,7 @@ def make_plan(
     executor: Executor,
     location: DataLocation,
 ) -> Plan:
-    """Estimate what runs take; makes a few steps where the database has no times of the device.
+    """Estimate the cost of runs; trains a few steps if the database has no times of the device.
 
     Raises:
         NoGPUError: see `with_estimates`.
@@ -126,34 +142,3 @@ def make_plan(
         seconds / 3600 * gpus if machine.has_gpu else None,
         tuple(sentences),
     )
-
-
-def _share(name: str, runs: Sequence[PlannedRun]) -> dict[str, Any]:
-    needed = [run for run in runs if name in run.artifacts]
-    added = [run for run in needed if run.artifacts[0] == name]
-    specs, adds = ({run.spec for run in part} for part in (needed, added))
-    return {
-        "artifact": name,
-        "specs": len(specs),
-        "shared": len(specs) - len(adds),
-        "adds": len(adds),
-        "open": sum(not run.done for run in added),
-        "seconds_left": sum(run.seconds or 0.0 for run in added),
-    }
-
-
-def _record(run: PlannedRun) -> dict[str, Any]:
-    return {
-        "network": describe_model(run.spec.model),
-        "data": describe_data(run.spec.data),
-        "artifacts": " ".join(run.artifacts),
-        "seed": run.seed,
-        "state": run.run.state.value if run.run else "pending",
-        "epochs_done": run.run.epochs if run.run else 0,
-        "epochs": run.spec.recipe.epochs,
-        "parameters": run.counts.parameters,
-        "macs": run.macs,
-        "seconds_left": run.seconds,
-        "disk_bytes": run.disk_bytes,
-        "spec_id": run.spec.spec_id,
-    }

@@ -1,10 +1,11 @@
-"""Which runs artifacts need, which of them are done, and what the rest costs."""
+"""Runs that artifacts need: which of them are done, what the rest costs, and the jobs to train."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import text
@@ -15,7 +16,7 @@ from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Job
 from dia_repro.execution.requests import chosen_entries
 from dia_repro.experiments.describe import describe_data, describe_model
-from dia_repro.experiments.names import DataLocation, Keep
+from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import Counts, count
@@ -29,8 +30,8 @@ from dia_repro.training.store import Store, store_at
 BACKWARD_AND_FORWARD = 3
 # Weights and momentum in float32, in the two checkpoints that a run keeps while it trains.
 CHECKPOINT_BYTES_PER_PARAMETER = 2 * 2 * 4
-# On a GPU: weights, gradients and momentum in float32; for each number that a layer gives, what the
-# backward pass keeps (2.2 to 3.7 by the library's own operations, 1.0 to 2.3 by the fast ones,
+# Memory of a GPU: weights, gradients and momentum in float32; numbers that the backward pass keeps
+# for each output of a layer (2.2 to 3.7 by torch's operations, 1.0 to 2.3 by the fast ones,
 # measured on a CPU); images that stay there, test images included; CUDA's own.
 GPU_BYTES_PER_PARAMETER = 3 * 4
 KEPT_PER_OUTPUT = 3
@@ -43,10 +44,10 @@ class PlannedRun:
     """A run that artifacts need.
 
     Attributes:
-        artifacts: names of all that need it, in the job asked for.
-        training_images: of its data.
-        run: what the database knows of it, if anything.
-        seconds: estimate of what is left to train; None before `estimates.with_estimates`.
+        artifacts: names of all artifacts that need it, in the order asked for.
+        training_images: number of training images of its data.
+        run: the run in the database, if it is there.
+        seconds: estimated time that is left to train; None before `estimates.with_estimates`.
     """
 
     artifacts: tuple[str, ...]
@@ -58,29 +59,29 @@ class PlannedRun:
 
     @property
     def label(self) -> str:
-        """What it is, for people: "resnet83 se r=16 on digits, seed 0"."""
+        """Return its name for people: "resnet83 se r=16 on digits, seed 0"."""
         network, data = describe_model(self.spec.model), describe_data(self.spec.data)
         return f"{network} on {data}, seed {self.seed}"
 
     @property
     def done(self) -> bool:
-        """Whether it has a result."""
+        """Return whether it has a result."""
         return self.run is not None and self.run.state in DONE
 
     @property
     def counts(self) -> Counts:
-        """Of its network, counted when first asked for."""
+        """Return the counts of its network, which are cached."""
         return count(self.spec.model, self.spec.data.classes, self.spec.data.image_size)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of its whole training."""
+        """Return the multiply-accumulates of its whole training."""
         images = self.training_images * self.spec.recipe.epochs
         return self.counts.macs * BACKWARD_AND_FORWARD * images
 
     @property
     def left(self) -> float:
-        """The part still to train, from 0 to 1."""
+        """Return the part that is still to train, from 0 to 1."""
         if self.done:
             return 0.0
         epochs = self.run.epochs if self.run else 0
@@ -88,9 +89,9 @@ class PlannedRun:
 
     @property
     def memory_bytes(self) -> int:
-        """What training holds on a GPU: reckoned, not measured.
+        """Return the estimated bytes that training takes on a GPU.
 
-        On a CPU it holds less: 0.4 to 1.0 times as much (35 networks, on digits and CIFAR images).
+        On a CPU it takes less: 0.4 to 1.0 times as much (35 networks, on digits and CIFAR images).
         """
         data, batch = self.spec.data, self.spec.recipe.batch_size
         number = 2 if self.spec.precision == "bf16" else 4
@@ -102,7 +103,7 @@ class PlannedRun:
 
     @property
     def disk_bytes(self) -> int:
-        """Checkpoints while it trains."""
+        """Return the bytes of its checkpoints while it trains."""
         return self.counts.parameters * CHECKPOINT_BYTES_PER_PARAMETER
 
 
@@ -113,10 +114,10 @@ def plan_runs(
     seeds: Sequence[int],
     only: Sequence[str] = (),
 ) -> list[PlannedRun]:
-    """Each run that the artifacts need, once, in their order.
+    """Return each run that the artifacts need, once, in their order.
 
     Args:
-        seeds: those that each spec is trained with.
+        seeds: seeds that each spec is trained with.
         only: leave out networks whose names lack the words of all of these.
 
     Raises:
@@ -139,7 +140,7 @@ def plan_runs(
 
 
 def longest_first(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The runs that are not done, those that take longest first: so that none trails behind."""
+    """Return the runs that are not done, the longest first, so that the last ones are short."""
     return sorted((run for run in planned if not run.done), key=lambda run: -run.macs)
 
 
@@ -152,25 +153,25 @@ def make_jobs(
     command: str,
     *,
     checkpoints: Store | None = None,
-    deterministic: bool = False,
-    keep: Keep = Keep.LAST,
-    processes: int = 1,
+    **settings: Any,
 ) -> list[Job]:
     """Enter runs that are to be trained into the database, and describe each for a worker.
 
     Args:
         threads: CPU threads of each run.
         checkpoints: by default those of `checkpoint_store`.
+        settings: further fields of `Job`, the same for all runs.
     """
     store = checkpoints or checkpoint_store(database)
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
-    seen = gpu_memory(database)
+    seen = gpu_memory(database) if machine.has_gpu else {}
+    memory = {spec_id: CUDA_BYTES + measured for spec_id, measured in seen.items()}
     numbers = writer.ensure_runs(database, specs, sorted({run.seed for run in open_runs}))
     return [
         Job(
             run_id=numbers[run.spec.spec_id, run.seed],
             label=run.label,
-            spec_json=run.spec.canonical_json(),
+            spec_json=specs[run.spec.spec_id],
             seed=run.seed,
             database=database.location,
             checkpoints=store,
@@ -178,21 +179,12 @@ def make_jobs(
             device=machine.devices[0],
             threads=threads,
             command=command,
-            deterministic=deterministic,
-            keep=keep,
-            memory=_memory(run, seen if machine.has_gpu else {}),
+            memory=memory.get(run.spec.spec_id) or run.memory_bytes,
             plugins=plugins.setting(),
-            processes=processes,
+            **settings,
         )
         for run in open_runs
     ]
-
-
-def _memory(run: PlannedRun, seen: Mapping[str, int]) -> int:
-    """As much as runs of the experiment were seen to take, else as reckoned."""
-    if run.spec.spec_id in seen:
-        return CUDA_BYTES + seen[run.spec.spec_id]
-    return run.memory_bytes
 
 
 def checkpoint_store(database: Database, location: str | None = None) -> Store:
@@ -210,8 +202,8 @@ def checkpoint_store(database: Database, location: str | None = None) -> Store:
 def default_root(location: str) -> Path:
     """Return the folder of a database's checkpoints where no other is named.
 
-    Each database has its own: after a merge two of them know runs of the same uid, and what is
-    removed in one must not be missed in the other.
+    Each database has its own: after a merge two of them have runs of the same uid, and a run that
+    is removed in one of them keeps its checkpoints in the other.
 
     It is next to a SQLite file and named after it: runs.db has runs-checkpoints, and a copy
     runs.bak has runs.bak.checkpoints. PostgreSQL's is in the working folder:
@@ -230,7 +222,7 @@ def default_root(location: str) -> Path:
 def _server_database(location: str) -> str:
     """Return a name of a PostgreSQL database, and of its schema unless that is the usual one.
 
-    The server and the driver are asked: what a URL leaves out is in libpq's variables and files.
+    The server and the driver tell it: what a URL leaves out is in libpq's variables and files.
     """
     database = Database(make_engine(location, create=False), location)
     asked = text("select current_database(), current_schema()")
@@ -242,4 +234,4 @@ def _server_database(location: str) -> str:
     finally:
         database.close()
     named = [name] if schema == "public" else [name, str(schema)]
-    return f"{'+'.join(quote(one, safe='') for one in named)}@{quote(host, safe='')}-{port}"
+    return f"{'+'.join(quote(part, safe='') for part in named)}@{quote(host, safe='')}-{port}"

@@ -1,7 +1,7 @@
-"""The processes that share one run: started, watched and ended by its first one.
+"""Process group of one run: the first process starts, watches and ends the others.
 
-The first one is a worker like any other. It alone uses the database and checkpoints and talks to
-the process that started it; the others follow it step by step. They meet as `torchrun`'s do.
+The first process is a worker like any other. It alone uses the database and checkpoints, and talks
+to the process that started it; the others follow it step by step. They meet as `torchrun`'s do.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
 HERE = "127.0.0.1"
 READY = "ready"
-# So long after a process was lost the first one may hang in an exchange with it.
+# Time that the first process may hang in an exchange with a process that was lost.
 GRACE_SECONDS = 30.0
-LOOK_SECONDS = 0.5  # how often the first one looks up while it waits for the others
+LOOK_SECONDS = 0.5  # between two looks at the others while the first process waits for them
 EXIT_CODE = 1
 
 
@@ -49,7 +49,7 @@ def process_group(
     send: Callable[[Message], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Group]:
-    """The processes of a job, this one the first of them; it alone where there are no others.
+    """Form the group of a job's processes, this one the first of them.
 
     Args:
         should_stop: asked while the others load the data, and in a thread while all train.
@@ -65,24 +65,25 @@ def process_group(
         HERE, 0, is_master=True, wait_for_workers=False
     )
     os.environ.update(_environment(job, 0, store.port))
-    others = _Others([], send, should_stop)
+    followers = _Followers([], send, should_stop)
     try:
         for rank in range(1, job.processes):
-            others.others.append(_start(job, rank, store.port))
-        others.wait_until_ready()
-        with others, joined(torch.device(job.device)) as group:
+            started = forkserver.start_process(follow, job, rank, store.port)
+            followers.followers.append(_Follower(rank, *started))
+        followers.wait_until_ready()
+        with followers, joined(torch.device(job.device)) as group:
             yield group
     except RuntimeError as error:
-        if others.lost is None:
+        if followers.lost is None:
             raise
         # Torch reports an exchange with a process that is gone.
-        raise others.lost from error
+        raise followers.lost from error
     finally:
-        others.end()
+        followers.end()
 
 
 def _environment(job: Job, rank: int, port: int) -> Mapping[str, str]:
-    """What `torchrun` would tell a process of one machine."""
+    """Return the variables that `torchrun` would set for a process of one machine."""
     interface = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     return {
         "RANK": str(rank),
@@ -96,13 +97,13 @@ def _environment(job: Job, rank: int, port: int) -> Mapping[str, str]:
 
 
 @dataclass
-class _Other:
+class _Follower:
     rank: int
     process: BaseProcess
     connection: Connection
 
-    def last_words(self) -> str | None:
-        """Why it failed, if it could say so."""
+    def reason(self) -> str | None:
+        """Return why it failed, if it could say so."""
         with suppress(EOFError, OSError):
             while self.connection.poll():
                 words = self.connection.recv()
@@ -111,83 +112,72 @@ class _Other:
         return None
 
 
-def _start(job: Job, rank: int, port: int) -> _Other:
-    return _Other(rank, *forkserver.start_process(follow, job, rank, port))
+@dataclass
+class _Followers:
+    """All processes but the first; a context manager that watches them while they train."""
 
+    followers: list[_Follower]
+    send: Callable[[Message], None]
+    should_stop: Callable[[], bool]
+    lost: LostProcessError | None = None
 
-class _Others:
-    """All but the first; a context manager that watches them while it trains with them."""
-
-    def __init__(
-        self,
-        others: list[_Other],
-        send: Callable[[Message], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self.others, self.send, self.should_stop = others, send, should_stop
-        self.lost: LostProcessError | None = None
+    def __post_init__(self) -> None:
         self._found, self._over = threading.Event(), threading.Event()
 
     def wait_until_ready(self) -> None:
-        """Until each has the data and its network.
+        """Wait until each has the data and its network.
 
         Raises:
             LostProcessError: one has failed instead.
             Stopped: `should_stop` said so.
         """
-        for one in self.others:
-            while not wait([one.connection, one.process.sentinel], LOOK_SECONDS):
+        for follower in self.followers:
+            while not wait([follower.connection, follower.process.sentinel], LOOK_SECONDS):
                 if self.should_stop():
                     raise Stopped
                 forkserver.resume()
             try:
-                words = one.connection.recv()
+                words = follower.connection.recv()
             except EOFError:
                 words = None
             if words != READY:
-                raise self._describe(one, words)
+                raise self._describe(follower, words)
 
     def end(self) -> None:
-        """Leave none behind."""
-        for one in self.others:
-            forkserver.send_signal(one.process, signal.SIGKILL)
-        for one in self.others:
-            forkserver.join(one.process)
+        """Kill all of them, and wait for their ends."""
+        _signal(self.followers, signal.SIGKILL)
+        for follower in self.followers:
+            forkserver.join(follower.process)
 
-    def _describe(self, one: _Other, words: str | None) -> LostProcessError:
-        forkserver.join(one.process)
-        reason = words or cause_of_death(one.process.exitcode)
-        number = f"process {one.rank + 1} of {len(self.others) + 1}"
+    def _describe(self, lost: _Follower, words: str | None) -> LostProcessError:
+        forkserver.join(lost.process)
+        reason = words or cause_of_death(lost.process.exitcode)
+        number = f"process {lost.rank + 1} of {len(self.followers) + 1}"
         return LostProcessError(f"{number}: {reason}")
 
     def _watch(self) -> None:
-        running = {one.process.sentinel: one for one in self.others}
+        running = {follower.process.sentinel: follower for follower in self.followers}
         while running and not self._over.is_set():
-            self._resume(running.values())
+            # Stopped processes would be waited for: the server, and at the end all.
+            forkserver.resume()
+            if self.should_stop():
+                _signal(running.values(), signal.SIGCONT)
             for sentinel in wait(list(running), LOOK_SECONDS):
-                one = running.pop(sentinel)  # type: ignore[arg-type]
-                one.process.join()
-                if one.process.exitcode and self.lost is None:
-                    self.lost = self._describe(one, one.last_words())
+                follower = running.pop(sentinel)  # type: ignore[arg-type]
+                follower.process.join()
+                if follower.process.exitcode and self.lost is None:
+                    self.lost = self._describe(follower, follower.reason())
                     self._found.set()
                     threading.Thread(target=self._insist, daemon=True).start()
 
-    def _resume(self, running: Iterable[_Other]) -> None:
-        """Continue stopped processes that would be waited for: the server, and at the end all."""
-        forkserver.resume()
-        if self.should_stop():
-            for one in running:
-                forkserver.send_signal(one.process, signal.SIGCONT)
-
     def _insist(self) -> None:
-        # NCCL waits for the lost one in a place where no exception comes through.
+        # NCCL waits for the lost process in a place where no exception comes through.
         if not self._over.wait(GRACE_SECONDS):
             self.send(Notice(str(self.lost)))
-            for one in self.others:  # a stopped one would not notice the end of this process
-                forkserver.send_signal(one.process, signal.SIGKILL)
+            _signal(self.followers, signal.SIGKILL)  # a stopped one would not notice this one's end
             os._exit(EXIT_CODE)
 
-    def __enter__(self) -> _Others:
+    def __enter__(self) -> _Followers:
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._watcher.start()
         return self
@@ -200,18 +190,22 @@ class _Others:
 
 
 def follow(job: Job, rank: int, port: int, connection: Connection) -> None:
-    """What a process does that is not the first: the same steps, until it is ended by that one."""
+    """Run a process that is not the first: it makes the same steps until the first one ends it."""
     interrupts.ignore()
-    _end_with_parent()
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ.update(_environment(job, rank, port))
+    first = torch.device(job.device)
+    # GPUs of a run are neighbours; processes on a CPU share it.
+    device = torch.device("cuda", (first.index or 0) + rank) if first.type == "cuda" else first
+    threads = threads_each(job)
     try:
-        device = device_of(job, rank)
-        prepare_process(threads_each(job), device, deterministic=job.deterministic)
+        prepare_process(threads, device, deterministic=job.deterministic)
         spec = job.spec
         dataset = load(spec.data, job.data)
         connection.send(READY)
         with joined(device) as group:
-            trainer = Trainer(spec, job.seed, dataset, device, threads_each(job), group)
+            trainer = Trainer(spec, job.seed, dataset, device, threads, group)
             saved: dict[str, Any] | None = group.from_first(None)
             if saved is not None:
                 trainer.load_state(saved)
@@ -224,24 +218,16 @@ def follow(job: Job, rank: int, port: int, connection: Connection) -> None:
         sys.exit(EXIT_CODE)
 
 
-def device_of(job: Job, rank: int) -> torch.device:
-    """GPUs of a run are neighbours; processes on a CPU share it."""
-    first = torch.device(job.device)
-    return torch.device("cuda", (first.index or 0) + rank) if first.type == "cuda" else first
-
-
 def threads_each(job: Job) -> int:
-    """Of each process of a run."""
+    """Return the number of threads of each process of a run."""
     return max(1, job.threads // job.processes)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
+def _signal(followers: Iterable[_Follower], number: int) -> None:
+    for follower in followers:
+        forkserver.send_signal(follower.process, number)
 
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(EXIT_CODE)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _end_with(parent: BaseProcess) -> None:
+    wait([parent.sentinel])
+    os._exit(EXIT_CODE)

@@ -1,4 +1,4 @@
-"""The nodes of a Ray cluster: which are there, what a run takes of one, whether it could train."""
+"""Nodes of a Ray cluster: those that are there, a run's share of one, and a check of each."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import socket
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,19 +35,19 @@ LONGEST_FOLDER = 30
 
 
 class ClusterError(AbsentError):
-    """No cluster answers there, or no longer."""
+    """No cluster answers there, or it does not answer any more."""
 
 
 class UnfitNodeError(AbsentError):
-    """A node could not train what it would be given."""
+    """A node could not train the runs that it would be given."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a run takes of a node.
+    """Share of a node that a run takes.
 
     Attributes:
-        gpus: may be a part of one; 0 where runs are trained on processors.
+        gpus: number of GPUs, or a part of one; 0 where runs are trained on processors.
         cpus: threads of the processor.
     """
 
@@ -55,13 +56,13 @@ class Share:
 
     @property
     def device(self) -> str:
-        """As a worker sees it: Ray hides all GPUs but its own."""
+        """Return the device as a worker sees it: Ray hides all GPUs but its own."""
         return "cuda:0" if self.gpus else "cpu"
 
 
 @dataclass(frozen=True)
 class Node:
-    """One that is alive, with all that Ray counts of it; memory in bytes."""
+    """A node that is alive, with all that Ray counts of it; memory in bytes."""
 
     identifier: str
     name: str
@@ -70,7 +71,7 @@ class Node:
     memory: float = math.inf
 
     def room(self, share: Share) -> int:
-        """Runs at a time."""
+        """Return the number of runs that it has room for at a time."""
         by_cpus = self.cpus / share.cpus
         return math.floor(min(by_cpus, self.gpus / share.gpus) if share.gpus else by_cpus)
 
@@ -83,24 +84,24 @@ class Cluster:
 
     @property
     def gpus(self) -> float:
-        """Of all nodes."""
+        """Return the number of GPUs of all nodes."""
         return sum(node.gpus for node in self.nodes)
 
     def room(self, share: Share) -> int:
-        """Runs at a time."""
+        """Return the number of runs that all nodes have room for at a time."""
         return sum(node.room(share) for node in self.nodes)
 
     def memory(self, share: Share) -> float:
-        """Bytes of the node that has most, of those that have room."""
+        """Return the bytes of the largest node that has room."""
         return max((node.memory for node in self.nodes if node.room(share)), default=0.0)
 
     def share(self, gpus: float) -> Share:
-        """What each run may take, so that every GPU, or every processor, has its runs.
+        """Return the share of each run with which every GPU, or every processor, has its runs.
 
-        Processors are shared out by the node that has the fewest for each of its runs.
+        The node that has the fewest processors for each of its runs decides their number.
 
         Args:
-            gpus: of each run, or the part of one; 0 for a processor.
+            gpus: GPUs of each run, or the part of one; 0 for a processor.
 
         Raises:
             UnfitNodeError: no node has room for a run.
@@ -111,10 +112,10 @@ class Cluster:
             cpus = min((int(node.cpus // fit) for node, fit in runs if node.cpus >= 1), default=1)
             share = Share(gpus, max(1, cpus))
         if not self.room(share):
-            has = "; ".join(f"{one.name}: {one.cpus:g} and {one.gpus:g}" for one in self.nodes)
+            has = "; ".join(f"{node.name}: {node.cpus:g} and {node.gpus:g}" for node in self.nodes)
             needs = "a processor"
             if gpus:
-                needs += f" and {f'{gpus:g} GPUs' if gpus > 1 else 'a GPU'}"
+                needs += f" and {gpus:g} GPUs" if gpus > 1 else " and a GPU"
             raise UnfitNodeError(
                 f"no node of the cluster has room for a run, which takes {needs} "
                 f"(processors and GPUs of {has})"
@@ -129,7 +130,7 @@ def connect(address: str | None) -> Cluster:
         address: `host:port`, `auto`, or None for this machine.
 
     Raises:
-        ClusterError: nobody answers, or the versions of Ray or Python differ.
+        ClusterError: no cluster answers, or the versions of Ray or Python differ.
     """
     if address is not None and address != "auto":
         _knock(address)
@@ -156,14 +157,22 @@ def connect(address: str | None) -> Cluster:
 
 
 def alive() -> Cluster:
-    """The cluster that this process has joined, as it is now."""
+    """Return the cluster that this process has joined, as it is now."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return Cluster(tuple(_node(known) for known in nodes if known["Alive"]))
 
 
+def _node(known: dict[str, Any]) -> Node:
+    resources, address = known["Resources"], known["NodeManagerAddress"]
+    # A name is given with `ray start --node-name`; else it is the address, and the host says more.
+    named = known["NodeName"] if known["NodeName"] != address else known["NodeManagerHostname"]
+    counted = (resources.get(name, 0.0) for name in ("GPU", "CPU", "memory"))
+    return Node(known["NodeID"], named, *counted)
+
+
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Throw away what is written to the standard error, by libraries that are not Python's too."""
+    """Discard what is written to the standard error, by libraries of other languages, too."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -173,14 +182,6 @@ def _silent() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _node(known: dict[str, Any]) -> Node:
-    resources, address = known["Resources"], known["NodeManagerAddress"]
-    # A name is given with `ray start --node-name`; else it is the address, and the host says more.
-    named = known["NodeName"] if known["NodeName"] != address else known["NodeManagerHostname"]
-    counted = (resources.get(name, 0.0) for name in ("GPU", "CPU", "memory"))
-    return Node(known["NodeID"], named, *counted)
 
 
 def _knock(address: str) -> None:
@@ -207,33 +208,21 @@ def check_nodes(
 
     Raises:
         NoStoreError: not even this machine can write checkpoints there.
-        UnfitNodeError: some have not; all of them are named.
+        UnfitNodeError: some nodes have not; all of them are named.
     """
-    store = checkpoints.absolute()
-    with probe(store) as mark:
-        _ask_nodes(cluster, share, specs, data, store, mark)
-
-
-def _ask_nodes(
-    cluster: Cluster,
-    share: Share,
-    specs: Sequence[DataSpec],
-    data: DataLocation,
-    store: Store,
-    mark: str,
-) -> None:
+    store, problems = checkpoints.absolute(), defaultdict[str, list[str]](list)
     texts = [spec.model_dump_json() for spec in dict.fromkeys(specs)]
-    asked = {
-        on_node(_probe, node.identifier).remote(texts, absolute(data), store, mark): node
-        for node in cluster.nodes
-        if node.room(share)
-    }
-    answers, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
-    problems: dict[str, list[str]] = {}
-    for reference, node in asked.items():
-        problem = _problem(reference) if reference in answers else "does not answer"
-        if problem:
-            problems.setdefault(problem, []).append(node.name)
+    with probe(store) as mark:
+        asked = {
+            on_node(_probe, node.identifier).remote(texts, data.absolute(), store, mark): node
+            for node in cluster.nodes
+            if node.room(share)
+        }
+        answers, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
+        for reference, node in asked.items():
+            problem = _problem(reference) if reference in answers else "does not answer"
+            if problem:
+                problems[problem].append(node.name)
     if problems:
         raise UnfitNodeError("; ".join(f"node {', '.join(n)}: {p}" for p, n in problems.items()))
 
@@ -250,7 +239,7 @@ def _problem(reference: Any) -> str | None:
 
 
 def on_node(task: Any, node: str) -> Any:
-    """A task or actor of that node, which takes nothing of what runs take."""
+    """Return a task or actor of a node, which takes nothing of the runs' share."""
     strategy = NodeAffinitySchedulingStrategy(node, soft=False)
     return task.options(scheduling_strategy=strategy, num_cpus=0)
 
@@ -261,16 +250,11 @@ def _versions() -> str:
     return f"dia-repro {dia_repro.__version__}, torch {version('torch')}"
 
 
-def absolute(data: DataLocation) -> DataLocation:
-    """The same for processes with another working folder."""
-    return replace(data, root=data.root.absolute())
-
-
 @ray.remote
 def _probe(
     specs: Sequence[str], data: DataLocation, store: Store, mark: str
 ) -> tuple[str, str | None]:
-    """This node's versions, and why it cannot train on some of the data, or keep checkpoints."""
+    """Return this node's versions, and why it cannot use some of the data or the store, if so."""
     forget_settings()  # of the shell that the node was started from
     from dia_repro.data import load
 

@@ -1,4 +1,4 @@
-"""From a selection to what is asked of artifacts: data, protocol, precision, networks."""
+"""Requests to artifacts, from a selection: data, protocol, precision, networks."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def find_data(
 
     Args:
         root: folder of downloaded data sets.
-        database: where to look for a user's images by name when they are not on this machine:
-            enough to show results, not to train. Damaged images are no obstacle to that either.
+        database: looked up for the name of a user's images that are not on this machine, to show
+            their results; damaged images are left out then.
 
     Raises:
         UsageError: an unknown name, or options that do not go with it.
@@ -70,18 +70,19 @@ def _recorded_data(dataset: str, size: int | None, database: Database) -> DataCh
     """Return data that runs of the database were trained on."""
     data = {Spec.from_stored(text).data for text in all_spec_json(database)}
     found = {
-        own_images(dataset, one.classes, one.image_size, one.content_hash)
-        for one in data
-        if one.dataset == dataset and one.content_hash is not None
+        own_images(dataset, known.classes, known.image_size, known.content_hash)
+        for known in data
+        if known.dataset == dataset
+        and known.content_hash is not None
+        and size in (None, known.image_size)
     }
-    found = {one for one in found if size in (None, one.image_size)}
     if not found:
         raise UsageError(
             f"there is no folder {dataset.partition(':')[2]}, and no run on {dataset} "
             f"in {database.name}"
         )
     if len(found) > 1:
-        sizes = ", ".join(sorted({str(one.image_size) for one in found}))
+        sizes = ", ".join(sorted({str(known.image_size) for known in found}))
         raise UsageError(
             f"{len(found)} data sets in {database.name} are called {dataset} (image sizes "
             f"{sizes}): give the path of one, or --image-size"
@@ -90,7 +91,7 @@ def _recorded_data(dataset: str, size: int | None, database: Database) -> DataCh
 
 
 def request_to_train(selection: Selection, machine: Machine, data: DataChoice | None) -> Request:
-    """Return how networks are to be trained, on a machine that has a GPU or none.
+    """Return the request to train networks on a machine.
 
     Raises:
         PrecisionError: the machine does not have the precision.
@@ -110,7 +111,7 @@ def request_to_train(selection: Selection, machine: Machine, data: DataChoice | 
 
 
 def wanted(selection: Selection, data: DataChoice | None) -> Wanted:
-    """Return what a selection fixes of results to show; the database decides the rest."""
+    """Return the choices of results to show that a selection fixes; the database makes the rest."""
     return Wanted(selection.protocol, selection.precision, data, selection.epochs, selection.seeds)
 
 
@@ -120,11 +121,11 @@ def chosen_entries(
     """Return the networks of artifacts, each with the artifact's name, in their order.
 
     Args:
-        only: leave out networks whose names lack the words of all of these. A name that is given
-            whole is meant alone in its artifact, even if others have its words, too.
+        only: leave out networks whose names lack the words of all of these. A whole name means
+            that network alone in its artifact, even if others have its words, too.
 
     Raises:
-        NoSuchNetworkError: one of them fits none.
+        NoSuchNetworkError: some words are in no network's name.
     """
     asked = list(artifacts)
     for words in only:
@@ -132,17 +133,15 @@ def chosen_entries(
             labels = (repr(entry.label) for artifact in asked for entry in artifact.entries)
             known = ", ".join(dict.fromkeys(labels))
             raise NoSuchNetworkError(f"no network is called {words!r}: there are {known}")
-    found = ((artifact, _meant(artifact, only)) for artifact in asked)
-    return [
-        (artifact.name, entry)
-        for artifact, meant in found
-        for entry in artifact.entries
-        if entry.label in meant
-    ]
+    found: list[tuple[str, Entry]] = []
+    for artifact in asked:
+        meant = _meant(artifact, only)
+        found += [(artifact.name, entry) for entry in artifact.entries if entry.label in meant]
+    return found
 
 
 def _meant(artifact: TableArtifact, only: Sequence[str]) -> set[str]:
-    """Return the names of the networks that are meant in an artifact."""
+    """Return the names of the networks of an artifact that are meant."""
     labels = {entry.label for entry in artifact.entries}
     if not only:
         return labels
@@ -154,12 +153,12 @@ def _meant(artifact: TableArtifact, only: Sequence[str]) -> set[str]:
 
 
 def narrowed(artifacts: Sequence[TableArtifact], only: Sequence[str]) -> list[TableArtifact]:
-    """Return the artifacts with only the networks shown that have the words in their names.
+    """Return the artifacts that have networks with the words in their names, to show these alone.
 
-    The others stay behind them: changes are counted from some. Artifacts without any are left out.
+    Other networks stay, hidden: changes are counted from some.
 
     Raises:
-        NoSuchNetworkError: there is none.
+        NoSuchNetworkError: some words are in no network's name.
     """
     if not only:
         return list(artifacts)
@@ -186,7 +185,7 @@ def names_of_claims(artifacts: Iterable[TableArtifact], only: Sequence[str] = ()
         only: leave out claims on no network that has the words of one of these in its name.
 
     Raises:
-        NoSuchNetworkError: one of them has no words.
+        NoSuchNetworkError: one of these is empty.
     """
     from dia_repro.claims.evaluate import every_claim
     from dia_repro.claims.evidence import cells_of, entry_at
@@ -204,7 +203,7 @@ def is_named(label: str, only: Sequence[str]) -> bool:
     """Return whether a network's name has all words of one of these, or there are none.
 
     Raises:
-        NoSuchNetworkError: one has no words.
+        NoSuchNetworkError: one of these is empty.
     """
     known, *wanted = map(_words, (label, *only))
     if not all(wanted):

@@ -1,4 +1,4 @@
-"""Run store: what an attempt at a run reads of the results database, and writes to it.
+"""Run store: all that an attempt at a run reads of the results database, and writes to it.
 
 It is an object, so that another process can do its work for one that cannot reach the database.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from dia_repro import interrupts
 from dia_repro.results import leases, writer
 from dia_repro.results.database import Database, LockedError, open_database
-from dia_repro.results.queries import RunSummary, run_detail
+from dia_repro.results.queries import run_detail
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 900.0
 def _patient(
     call: Callable[Concatenate[Database, Arguments], Answer],
 ) -> Callable[Concatenate[RunStore, Arguments], Answer]:
-    """Return a method that calls a function of `results`, again where others write for long."""
+    """Return a method that calls a function of `results`, again while others hold the database."""
 
     @wraps(call)
     def patient(self: RunStore, /, *args: Arguments.args, **options: Arguments.kwargs) -> Answer:
@@ -41,21 +41,10 @@ def _patient(
     return patient
 
 
-def _summary(database: Database, run_id: int) -> RunSummary:
-    """Return the run as it is now."""
-    return run_detail(database, run_id).summary
-
-
-def _attempts(database: Database, run_id: int) -> tuple[dict[str, Any], ...]:
-    """Return the provenance of the run's attempts, oldest first."""
-    return run_detail(database, run_id).provenance
-
-
 class RunStore:
     """Runs in the results database. Methods are the functions of `results` of the same names."""
 
-    summary = _patient(_summary)
-    attempts = _patient(_attempts)
+    run_detail = _patient(run_detail)
     look = _patient(leases.look)
     take = _patient(leases.take)
     align = _patient(writer.align)

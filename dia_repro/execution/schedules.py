@@ -1,4 +1,4 @@
-"""Runs of the same networks over another number of epochs: nothing of them can be reused."""
+"""Runs of the same networks over another number of epochs, which cannot be reused."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from dia_repro.results.schema import DONE
 
 
 def other_lengths(database: Database, wanted: Iterable[Spec]) -> str | None:
-    """Return a sentence on runs that differ from what is wanted in the number of epochs alone.
+    """Return a sentence on runs that differ from wanted ones in the number of epochs alone.
 
-    It says why nothing of them is reused: the schedule of the learning rate is set by the number
-    of epochs, and a training over more epochs does not begin as one over fewer goes on.
-
-    Args:
-        wanted: experiments that are to be trained.
+    It says why nothing of them is reused: the number of epochs sets the schedule of the learning
+    rate, and a training over more epochs does not begin as one over fewer goes on.
 
     Returns:
         None if the database has no epoch of such a run.
@@ -34,10 +31,10 @@ def other_lengths(database: Database, wanted: Iterable[Spec]) -> str | None:
     if not pairs:
         return None
     count = sum(begun[spec_id] for spec_id in {other.spec_id for _, other in pairs})
-    parts = [parted for pair in pairs if (parted := _parted(*(one.recipe for one in pair)))]
+    parted = [epoch for own, other in pairs if (epoch := _parted(own.recipe, other.recipe))]
     why = "the number of epochs is part of an experiment"
-    if parts:
-        why = f"the learning rate differs from epoch {min(parts)} on"
+    if parted:
+        why = f"the learning rate differs from epoch {min(parted)} on"
     return (
         f"{database.name} has {count} run{'' if count == 1 else 's'} of these networks over "
         f"{_lengths(other for _, other in pairs)}. Over {_lengths(own for own, _ in pairs)} it is "
@@ -52,16 +49,16 @@ def _stored(database: Database) -> Iterator[Spec]:
 
 
 def _longer(own: Spec, other: Spec) -> bool:
-    """Return whether two experiments differ in the number of epochs, and what follows from it."""
+    """Return whether two experiments differ in the number of epochs and its consequences alone."""
     length = {"epochs": own.recipe.epochs, "milestones": own.recipe.milestones}
     as_long = other.model_copy(update={"recipe": other.recipe.model_copy(update=length)})
     return own.recipe.epochs != other.recipe.epochs and as_long == own
 
 
-def _parted(one: RecipeSpec, other: RecipeSpec) -> int | None:
+def _parted(own: RecipeSpec, other: RecipeSpec) -> int | None:
     """Return the first epoch, from 1, in which both train and learning rates differ."""
-    both = range(min(one.epochs, other.epochs))
-    return next((e + 1 for e in both if one.rate_in(e) != other.rate_in(e)), None)
+    both = range(min(own.epochs, other.epochs))
+    return next((e + 1 for e in both if own.rate_in(e) != other.rate_in(e)), None)
 
 
 def _lengths(specs: Iterable[Spec]) -> str:

@@ -1,4 +1,4 @@
-"""What a worker process does first and last; light to import, since its parent imports it too."""
+"""Entry of a worker process; light to import, since its parent imports it too."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def attempt(
     run_store: RunStore | None = None,
     make: Callable[..., Attempt] | None = None,
 ) -> Ended:
-    """Attempt a run in this process; its last word is its outcome, never a traceback.
+    """Attempt a run in this process, and return its outcome, never a traceback.
 
     Args:
-        make: what makes an `Attempt` of the same arguments; by default that class itself.
+        make: makes an `Attempt` from the other arguments; by default that class itself.
     """
     from dia_repro.execution.attempt import Attempt  # brings torch
 
@@ -46,32 +46,25 @@ def main(job: Job, connection: Connection, how: Callable[..., Ended] = attempt) 
     """Entry of a worker process; sends messages and ends with exactly one `Ended`.
 
     Args:
-        how: `attempt`, or what takes its first three arguments.
+        how: `attempt`, or a function of its first three arguments.
     """
-    stop = _StopFlag()
+    stop = False
+
+    def on_signal(*_: object) -> None:
+        nonlocal stop
+        stop = True
+        interrupts.note_wish()
 
     def send(message: Message) -> None:
+        nonlocal stop
         try:
             connection.send(message)
         except OSError:
-            stop.requested = True
+            stop = True
 
-    send(how(job, send, lambda: stop.requested))
+    # The process that started this one handles the closing of a terminal (SIGHUP), since under
+    # `nohup` it is to be ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    send(how(job, send, lambda: stop))
     connection.close()
-
-
-class _StopFlag:
-    """Set by SIGINT and SIGTERM; read between two steps.
-
-    The closing of a terminal (SIGHUP) is handled by the process that started this one, since under
-    `nohup` it is to be ignored.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self.requested = True
-        interrupts.note_wish()

@@ -63,6 +63,11 @@ class DataLocation:
     folder: Path | None = None
     skip_damaged: bool = False
 
+    def absolute(self) -> DataLocation:
+        """Return the same location for a process with another working folder."""
+        folder = self.folder.absolute() if self.folder else None
+        return DataLocation(self.root.absolute(), folder, self.skip_damaged)
+
 
 class Keep(StrEnum):
     """Which weights stay when a run is done."""

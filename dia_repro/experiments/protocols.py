@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from dia_repro.data import DataChoice, known_data
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.spec import ModelSpec, RecipeSpec, Spec
-from dia_repro.paper import hyperparameters
+from dia_repro.paper.facts import hyperparameters
 
 # Chosen so that the shallowest and the deepest network of Table 5 both learn within minutes:
 # the paper's rate of 0.1 leaves the 407-layer SENet at 30 % after as many epochs.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from itertools import combinations, product
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from dia_repro.paper.facts import PaperTable, figures, read_toml, tables
 from dia_repro.paper.independent import tallied
 
-# Where claims stand that the paper does not make.
+# `Claim.where` of claims that the paper does not make.
 CONTROLS_QUESTION = "a control's question, not the paper's"
 OWN_CLAIM = "no claim of the paper"
 
@@ -20,7 +23,7 @@ class Kind(StrEnum):
     """Kind of test of a claim.
 
     The first five are decided by accuracy over seeds, the next three by whether trainings diverge,
-    the next four by counting networks, and the last four by analyses.
+    the next four by counts, and the last four by analyses.
     """
 
     HIGHER = "higher"  # in each comparison the first network is the more accurate one
@@ -44,7 +47,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class CellKey:
-    """A cell of a table, or a network of a figure, in the paper's words."""
+    """A cell of a table, or a network of a figure, by the paper's labels."""
 
     artifact: str
     row: str
@@ -53,43 +56,39 @@ class CellKey:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks of which the claim says something.
+    """Two networks that a claim compares.
 
     Attributes:
-        label: of both, for people: "ResNet164: DIANet − SENet".
-        first: where the claim is an order, the one that it puts first.
-        baselines: of both, where gains are compared.
+        label: e.g. "ResNet164: DIANet − SENet".
+        first: where the claim is an order, the network that it puts first.
+        baselines: the baselines of both, where gains are compared.
     """
 
     label: str
     first: CellKey
     second: CellKey
-    baselines: tuple[CellKey, CellKey] | None = None
+    baselines: tuple[CellKey, ...] = ()
 
     @property
     def cells(self) -> tuple[CellKey, ...]:
-        """All networks that it is about."""
-        return (self.first, self.second, *(self.baselines or ()))
+        """All networks of the comparison."""
+        return (self.first, self.second, *self.baselines)
 
 
 @dataclass(frozen=True)
 class Control:
-    """What the answer to a control's question says of claims of the paper.
+    """Consequences of the answer to a control's question for claims of the paper.
 
     Attributes:
-        of: names of these claims.
-        tried: in the method's place.
+        controls: names of these claims.
+        tried: what replaces the method.
         if_supported, if_refuted: what is found then, and what follows.
     """
 
-    of: tuple[str, ...]
+    controls: tuple[str, ...]
     tried: str
     if_supported: tuple[str, str]
     if_refuted: tuple[str, str]
-
-    def answer(self, *, yes: bool) -> tuple[str, str]:
-        """Return what is found, and what follows."""
-        return self.if_supported if yes else self.if_refuted
 
 
 @dataclass(frozen=True)
@@ -97,18 +96,17 @@ class Claim:
     """A claim of the paper, or a question of a control.
 
     Attributes:
-        name: its id.
-        artifact: the table or figure that it is about.
-        where: section, and table or figure, of its quotation.
-        text: what it says.
-        comparisons: every one has to hold; for kinds that compare.
-        cells: every one counts; for kinds that do not compare.
+        name: id, which begins with the artifact's name.
+        where: section, and table or figure, of the quotation.
+        text: the claim in our words.
+        comparisons: for kinds that compare; all have to hold.
+        cells: for kinds that do not compare; all count.
         spreads: for kind "about equal", the margin in spreads between seeds; see `equal_within`.
-        elsewhere: what others' results say of it, "" if nothing.
+        elsewhere: results of others on the claim, "" if there are none.
         at_least: for kind "reaches", test accuracy in %.
         between: for kind "saves parameters", in %.
-        note: what must be known of it, "" if nothing.
-        control: of a control's question; None of a claim.
+        note: remark for the reader, or "".
+        control: for a control's question.
     """
 
     name: str
@@ -132,89 +130,73 @@ def equal_within() -> float:
     It is the largest spread between seeds that the paper prints (Table 1): networks that are
     nearer to each other than that cannot be told apart by training each once.
     """
-    spreads = [cell.value for cell in tables()["table1"].cells if cell.metric == "top1_std"]
-    return max(spreads)
+    return max(cell.value for cell in tables()["table1"].cells if cell.metric == "top1_std")
 
 
+@cache
 def all_claims() -> tuple[Claim, ...]:
     """Return all claims, in the paper's order of tables and figures."""
     known = {**tables(), **figures()}
-    entries = read_toml("claims.toml")["claims"]
-    return tuple(_claim(entry, known[entry["name"].partition("-")[0]]) for entry in entries)
+    return tuple(_claim(entry, known) for entry in read_toml("claims.toml")["claims"])
 
 
+@cache
 def all_controls() -> tuple[Claim, ...]:
     """Return the questions of the controls, which are not the paper's, by artifact."""
     read = read_toml("controls.toml")
+    known = {
+        name: PaperTable(name, "", tuple(names["rows"]), tuple(names["columns"]), ())
+        for name, names in read["artifacts"].items()
+    }
     return tuple(
-        replace(_claim({"where": CONTROLS_QUESTION, **entry}, table), control=_control(entry))
-        for table in (
-            PaperTable(name, "", tuple(names["rows"]), tuple(names["columns"]), ())
-            for name, names in read["artifacts"].items()
-        )
+        _claim({"where": CONTROLS_QUESTION, **entry, "control": entry}, known)
         for entry in read["claims"]
-        if entry["name"].startswith(f"{table.artifact}-")
     )
 
 
-def claim(name: str) -> Claim:
-    """Return the claim, or the question of a control, of that id."""
-    return next(claim for claim in (*all_claims(), *all_controls()) if claim.name == name)
+_CLAIM = TypeAdapter(Claim)
 
 
-def _control(entry: dict[str, Any]) -> Control:
-    found, refuted = entry["if_supported"], entry["if_refuted"]
-    return Control(tuple(entry["controls"]), entry["tried"], tuple(found), tuple(refuted))
-
-
-def _claim(entry: dict[str, Any], table: PaperTable) -> Claim:
-    artifact = table.artifact
+def _claim(entry: dict[str, Any], known: Mapping[str, PaperTable]) -> Claim:
+    """Return a claim; the keys of its entry that are not attributes say what it compares."""
+    table = next(table for name, table in known.items() if entry["name"].startswith(f"{name}-"))
     rows = entry.get("rows", table.rows)
-    return Claim(
-        name=entry["name"],
-        artifact=artifact,
-        where=entry["where"],
-        text=entry["text"],
-        kind=Kind(entry["kind"]),
-        comparisons=tuple(_comparisons(entry, table, rows)),
-        cells=tuple(
-            CellKey(artifact, row, column) for row in rows for column in entry.get("cells_of", ())
-        ),
-        spreads=entry.get("spreads", 1.0),
-        elsewhere=tallied(*entry["elsewhere"]) if "elsewhere" in entry else "",
-        at_least=entry.get("at_least", 0.0),
-        between=tuple(entry.get("between", (0.0, 100.0))),
-        note=entry.get("note", ""),
-    )
+    columns = entry.get("cells_of", ())
+    parts = {
+        "artifact": table.artifact,
+        "comparisons": tuple(_comparisons(entry, table, rows)),
+        "cells": [CellKey(table.artifact, row, column) for row in rows for column in columns],
+        "elsewhere": tallied(*entry["elsewhere"]) if "elsewhere" in entry else "",
+    }
+    return _CLAIM.validate_python({**entry, **parts})
 
 
 def _comparisons(
     entry: dict[str, Any], table: PaperTable, rows: Sequence[str]
 ) -> Iterator[Comparison]:
-    """Yield the comparisons of a claim, labelled by what they have in common."""
+    """Yield the comparisons of a claim, labelled by what their cells have in common."""
 
-    def compare(label: str, first: Sequence[str], second: Sequence[str]) -> Comparison:
-        one, two = (
+    def compare(label: str, *cells: Sequence[str]) -> Comparison:
+        first, second, *baselines = (
             CellKey(other[0] if other else table.artifact, row, column)
-            for row, column, *other in (first, second)
+            for row, column, *other in cells
         )
-        return Comparison(entry.get("label", label), one, two)
+        return Comparison(entry.get("label", label), first, second, tuple(baselines))
 
     if "columns" in entry:
-        one, two = entry["columns"]
+        first, second = entry["columns"]
         for row in rows:
-            yield compare(f"{row}: {one} − {two}", (row, one), (row, two))
-    for column, (one, two) in product(table.columns, entry.get("row_pairs", ())):
+            yield compare(f"{row}: {first} − {second}", (row, first), (row, second))
+    for column, (first, second) in product(table.columns, entry.get("row_pairs", ())):
         which = f"{column}: " if len(table.columns) > 1 else ""
-        yield compare(f"{which}{one} − {two}", (one, column), (two, column))
-    for one, two in entry.get("gain_rows", ()):
-        column, baseline = entry["gain_columns"]
-        gains = compare(f"gain of {one} − gain of {two}", (one, column), (two, column))
-        first, second = (CellKey(table.artifact, row, baseline) for row in (one, two))
-        yield replace(gains, baselines=(first, second))
+        yield compare(f"{which}{first} − {second}", (first, column), (second, column))
+    for first, second in entry.get("gain_rows", ()):
+        cells = [(row, column) for column in entry["gain_columns"] for row in (first, second)]
+        yield compare(f"gain of {first} − gain of {second}", *cells)
     if "every_two_of" in entry:
         column = entry["every_two_of"]
-        for one, two in combinations(rows, 2):
-            yield compare(f"{column}: {one} − {two}", (one, column), (two, column))
-    for one, two in entry.get("pairs", ()):
-        yield compare(f"{one[1]} {one[0]} − {two[1]} {two[0]}", one, two)
+        for first, second in combinations(rows, 2):
+            yield compare(f"{column}: {first} − {second}", (first, column), (second, column))
+    for first, second in entry.get("pairs", ()):
+        label = f"{first[1]} {first[0]} − {second[1]} {second[0]}"
+        yield compare(label, first, second)

@@ -1,4 +1,4 @@
-"""Typed readers of the TOML files that hold the paper's figures."""
+"""Typed readers of the TOML files that hold the paper's values."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ UNITS = {
 
 @dataclass(frozen=True)
 class PaperCell:
-    """One printed figure.
+    """A printed value.
 
     Attributes:
         artifact: `table1`, `table3` … `table9`, `figure5`, `figure6`.
         row: the paper's row label.
         column: the paper's column label (the network, where the table has one column only).
-        metric: what the figure is, a key of `UNITS`.
-        printed: the figure as it stands in the paper, "nan" for a divergence, empty where it
-            prints none.
+        metric: what the value measures, a key of `UNITS`.
+        printed: the value as in the paper, "nan" for a divergence, "" where it prints none.
     """
 
     artifact: str
@@ -41,23 +40,23 @@ class PaperCell:
 
     @property
     def value(self) -> float:
-        """The figure as a number, in `unit`; nan for a divergence."""
+        """The value as a number, in `unit`; nan for a divergence."""
         return float(self.printed)
 
     @property
     def unit(self) -> str:
-        """M (millions), % or nothing."""
+        """M (millions), % or ""."""
         return UNITS[self.metric]
 
     @property
     def decimals(self) -> int:
-        """Return the number of decimals that the paper prints."""
+        """Number of decimals that the paper prints."""
         return len(self.printed.partition(".")[2])
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper: its rows and columns in the paper's order, and its figures."""
+    """A table of the paper: its rows and columns in the paper's order, and its values."""
 
     artifact: str
     title: str
@@ -66,7 +65,7 @@ class PaperTable:
     cells: tuple[PaperCell, ...]
 
     def find(self, row: str, column: str, metric: str) -> PaperCell | None:
-        """The figure in that cell, or None where the paper prints none."""
+        """Return the value in that cell, or None where the paper prints none."""
         key = (row, column, metric)
         return next((c for c in self.cells if (c.row, c.column, c.metric) == key), None)
 
@@ -95,16 +94,6 @@ class Hyperparameters:
     dropout: float | None = None
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """A #P cell that cannot be matched, and why."""
-
-    artifact: str
-    row: str
-    column: str
-    reason: str
-
-
 @cache
 def read_toml(name: str) -> dict[str, Any]:
     """Return the content of a file next to this module."""
@@ -113,13 +102,13 @@ def read_toml(name: str) -> dict[str, Any]:
 
 @cache
 def tables() -> dict[str, PaperTable]:
-    """Tables 1 and 3 to 9 by artifact name, in the paper's order."""
+    """Return Tables 1 and 3 to 9 by artifact name, in the paper's order."""
     return {name: _table(name, entry) for name, entry in read_toml("values.toml").items()}
 
 
 @cache
 def figures() -> dict[str, PaperTable]:
-    """Figures 5 and 6 by artifact name: their networks, of which the paper prints no accuracy."""
+    """Return the networks of Figures 5 and 6 by artifact name; the paper prints no accuracies."""
     return {name: _table(name, entry) for name, entry in read_toml("figures.toml").items()}
 
 
@@ -136,7 +125,7 @@ def _table(artifact: str, entry: dict[str, Any]) -> PaperTable:
 
 @cache
 def hyperparameters() -> dict[str, Hyperparameters]:
-    """The columns of Tables 10 and 11 by network name."""
+    """Return the columns of Tables 10 and 11 by network name."""
     read = read_toml("hyperparameters.toml")
     return {
         network: Hyperparameters(network, **{**entry, "schedule": tuple(entry["schedule"])})
@@ -146,12 +135,7 @@ def hyperparameters() -> dict[str, Hyperparameters]:
 
 
 @cache
-def _deviations() -> tuple[Deviation, ...]:
+def misprints() -> dict[tuple[str, str, str], str]:
+    """Return why no network's count is the printed #P, by artifact, row and column of the cell."""
     entries = read_toml("deviations.toml")["parameters"]
-    return tuple(Deviation(**entry) for entry in entries)
-
-
-def deviation(artifact: str, row: str, column: str) -> Deviation | None:
-    """The known misprint of that #P cell, if it is one."""
-    key = (artifact, row, column)
-    return next((d for d in _deviations() if (d.artifact, d.row, d.column) == key), None)
+    return {(cell["artifact"], cell["row"], cell["column"]): cell["reason"] for cell in entries}

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dia_repro.claims.statistics import LEVEL
 from dia_repro.claims.verdicts import AGAINST_MARGIN
-from dia_repro.paper import CONTROLS_QUESTION, OWN_CLAIM
+from dia_repro.paper.claims import CONTROLS_QUESTION, OWN_CLAIM
 from dia_repro.rendering.grid import signed
 from dia_repro.rendering.records import Record
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from dia_repro.analysis.forest import Regressions, Task, bootstrap, split_work, tree_seeds
+from dia_repro.analysis.forest import Regressions, bootstrap, tree_seeds
 
 Floats = NDArray[np.float64]
 
@@ -37,10 +37,6 @@ def naive(states: NDArray[np.float32], target: int, trees: int, seed: int, least
     return shares
 
 
-def forest_task(target: int, trees: int, seed: int) -> Task:
-    return Task(target, tree_seeds(trees, seed))
-
-
 def test_trees_see_the_images_that_the_librarys_see() -> None:
     states = related_states(50, 2, 3)
     forest = RandomForestRegressor(5, random_state=7).fit(states[:, 0], states[:, 1])
@@ -57,13 +53,13 @@ def test_trees_without_ties_are_the_librarys(shape: tuple[int, int, int], least:
     """Several columns may part a node of few samples alike; here such nodes are leaves."""
     states = related_states(*shape)
     target = shape[1]
-    ours = Regressions(states, least).importances(forest_task(target, 4, 3))
+    ours = Regressions(states, least).importances(target, tree_seeds(4, 3))
     assert np.abs(ours - naive(states, target, 4, 3, least)).max() < 1e-9
 
 
 def test_the_librarys_own_trees_are_those_of_a_naive_fit_to_the_bit() -> None:
     states = related_states(120, 4, 6)
-    ours = Regressions(states).library_importances(forest_task(4, 5, 11))
+    ours = Regressions(states).library_importances(4, tree_seeds(5, 11))
     assert np.array_equal(ours, naive(states, 4, 5, 11, least=2))
 
 
@@ -72,7 +68,7 @@ def test_ours_differs_from_the_library_no_more_than_the_library_from_itself() ->
     regressions = Regressions(states)
     seeds = range(6)
     library = [naive(states, 5, 20, seed, least=2).mean(0) for seed in seeds]
-    ours = [regressions.importances(forest_task(5, 20, seed)).mean(0) for seed in seeds]
+    ours = [regressions.importances(5, tree_seeds(20, seed)).mean(0) for seed in seeds]
 
     def distances(a: list[Floats], b: list[Floats]) -> float:
         pairs = [(i, j) for i in seeds for j in seeds if i != j]
@@ -87,26 +83,14 @@ def test_ours_differs_from_the_library_no_more_than_the_library_from_itself() ->
 def test_columns_that_never_vary_have_no_importance() -> None:
     states = related_states(60, 3, 4)
     states[:, 0] = 0.5
-    ours = Regressions(states).importances(forest_task(3, 3, 0))
+    ours = Regressions(states).importances(3, tree_seeds(3, 0))
     assert np.array_equal(ours, [[0, 1]] * 3)
     states[:, 1] = 0.5
-    assert not Regressions(states).importances(forest_task(3, 3, 0)).any()
+    assert not Regressions(states).importances(3, tree_seeds(3, 0)).any()
 
 
 def test_equal_columns_share_what_they_are_worth() -> None:
     states = related_states(60, 3, 4)
     states[:, 1] = states[:, 0]
-    ours = Regressions(states).importances(forest_task(3, 40, 0)).mean(0)
+    ours = Regressions(states).importances(3, tree_seeds(40, 0)).mean(0)
     assert ours[0] == pytest.approx(0.5, abs=0.1)
-
-
-def test_work_is_all_trees_of_all_targets_the_largest_first() -> None:
-    tasks = list(split_work(4, (5, 6, 7), 2))
-    assert [(task.target, task.seeds) for task in tasks] == [
-        (4, (5, 6)),
-        (4, (7,)),
-        (3, (5, 6)),
-        (3, (7,)),
-        (2, (5, 6)),
-        (2, (7,)),
-    ]

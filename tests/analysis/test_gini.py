@@ -44,6 +44,12 @@ def test_the_interval_is_that_of_single_trees() -> None:
     assert Integration(SETTINGS, 40, shares).far_share() == pytest.approx((50, 2.5, 97.5))
 
 
+def test_the_largest_forests_are_finished_first() -> None:
+    kept: Shares = {}
+    fit(related_states(40, 4, 5), 1, {}, kept)
+    assert list(kept) == [4, 3, 2]
+
+
 def test_threads_change_nothing() -> None:
     states = related_states(40, 4, 5)
     one, several = (fit(states, jobs, {}, {}) for jobs in (1, 4))

@@ -13,7 +13,8 @@ from dia_repro.claims.evidence import cells_of, entry_at
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
-from dia_repro.paper import CellKey, claim, tables
+from dia_repro.paper.claims import CellKey, Claim, all_claims, all_controls
+from dia_repro.paper.facts import tables
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     GRADIENTS_SETTINGS,
@@ -55,6 +56,11 @@ def add(database: Database, spec: Spec, accuracies: Sequence[float | None]) -> l
             session.add(EpochRow(run_id=run.id, **epoch(1, top1 if state is State.FINISHED else 1)))
             numbers.append(run.id)
     return numbers
+
+
+def claim(name: str) -> Claim:
+    """Return the claim, or the question of a control, of that name."""
+    return next(claim for claim in (*all_claims(), *all_controls()) if claim.name == name)
 
 
 def at(place: CellKey, request: Request = PAPER) -> Spec:

@@ -15,7 +15,7 @@ from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.evidence import cells_of
 from dia_repro.claims.verdicts import ClaimVerdict, Verdict, verdict_records
 from dia_repro.experiments.names import Protocol
-from dia_repro.paper import CONTROLS_QUESTION, CellKey, Claim, all_claims, all_controls
+from dia_repro.paper.claims import CONTROLS_QUESTION, CellKey, Claim, all_claims, all_controls
 from dia_repro.paper.facts import read_toml
 from dia_repro.rendering.claims import claims_table
 from dia_repro.rendering.histograms import draw_gradients
@@ -53,7 +53,7 @@ def test_questions_are_about_cells_of_controls_and_claims_of_the_paper(one: Clai
     assert places
     assert {(p.row, p.column) for p in places} <= {(e.row, e.column) for e in entries}
     assert one.control is not None
-    assert set(one.control.of) <= {claim.name for claim in all_claims()}
+    assert set(one.control.controls) <= {claim.name for claim in all_claims()}
     assert one.where == CONTROLS_QUESTION
     assert not one.text.endswith(".")
 

@@ -11,7 +11,7 @@ from dia_repro.analysis.gini import Integration, Settings
 from dia_repro.analysis.gradients import RecordedRun
 from dia_repro.analysis.states import Source
 from dia_repro.claims.readings import (
-    DENSITY,
+    DENSITIES,
     MIDDLE,
     density_gains,
     earliness,
@@ -51,7 +51,7 @@ def of_run(*sources: Source) -> dict[tuple[Source, int], list[Integration]]:
 
 def test_density_is_trained_alone_and_minus_its_controls() -> None:
     gains = density_gains(of_run(*Source))
-    assert set(gains) == set(DENSITY.labels)
+    assert set(gains) == set(DENSITIES)
     alone = density_gains(of_run(Source.TRAINED))
     assert list(alone) == ["stage 3 − stage 1", "stage 3 − stage 2"]
     shuffled = "stage 3 − stage 1, trained − shuffled"  # all stages alike: nothing is taken off

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dia_repro.claims.rules import Judgement, Row, judge_equal, judge_order
-from dia_repro.claims.unpaired import Counted, Outcomes, judge_counts, judge_divergences
-from dia_repro.claims.verdicts import Verdict
+from dia_repro.claims.rules import Row, judge_equal, judge_order
+from dia_repro.claims.unpaired import Outcomes, judge_counts, judge_divergences
+from dia_repro.claims.verdicts import Evidence, Judgement, Verdict
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
 CLEAR = [0.9, 1.0, 1.1, 1.2, 0.8, 1.05, 0.95, 1.0, 1.1, 0.9]
@@ -192,7 +192,10 @@ def test_a_network_without_enough_seeds_leaves_the_others_open() -> None:
 
 
 def test_a_count_that_is_otherwise_refutes() -> None:
-    counts = [Counted("a", -1.0, "M", holds=True), Counted("b", 0.5, "M", holds=False)]
+    counts = [
+        Evidence(compared="a", effect=-1.0, unit="M", in_favour=True),
+        Evidence(compared="b", effect=0.5, unit="M", in_favour=False),
+    ]
     judged = judge_counts(counts, "as said")
     assert judged.verdict is REFUTED
     assert main(judged) == "b"

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -22,7 +23,7 @@ from dia_repro.claims.verdicts import (
     Verdict,
     verdict_records,
 )
-from dia_repro.paper import all_claims
+from dia_repro.paper.claims import all_claims
 from dia_repro.rendering.claims import claims_table, describe_evidence, explained
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import ProvenanceRow
@@ -119,11 +120,15 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
     assert one_line(wrong.stderr)
 
 
+def evidence(compared: str, effect: float | None, unit: str, n: int, **others: Any) -> Evidence:
+    return Evidence(compared=compared, effect=effect, unit=unit, n=n, **others)
+
+
 @pytest.mark.parametrize(
-    ("evidence", "text"),
+    ("one", "text"),
     [
         (
-            Evidence(
+            evidence(
                 "a − b",
                 -0.5,
                 "points",
@@ -137,7 +142,7 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
             "a − b\n−0.50 [−1.00, +0.25] points, n=7, p=0.062, 0.12 after Holm",
         ),
         (
-            Evidence(
+            evidence(
                 "a − b",
                 1.5,
                 "points",
@@ -155,44 +160,44 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
                 "with other test images, too: [−0.50, +3.50] at most"
             ),
         ),
-        (Evidence("a", 100.0, "% diverged", 1, in_favour=True), "a\n100 % diverged, n=1"),
+        (evidence("a", 100.0, "% diverged", 1, in_favour=True), "a\n100 % diverged, n=1"),
         (
-            Evidence("a", 0.2, "points", 3, in_favour=True, low=0.004, high=0.3, p=0.0499),
+            evidence("a", 0.2, "points", 3, in_favour=True, low=0.004, high=0.3, p=0.0499),
             "a\n+0.20 [+0.004, +0.30] points, n=3, p=0.0499",
         ),
         (
-            Evidence("a", -0.2, "points", 3, in_favour=True, low=-0.3, high=-0.0012, p=0.04996),
+            evidence("a", -0.2, "points", 3, in_favour=True, low=-0.3, high=-0.0012, p=0.04996),
             "a\n−0.20 [−0.30, −0.001] points, n=3, p=0.04996",
         ),
         (
-            Evidence("a", 1.0, "points", 3, in_favour=True, low=-0.001, high=2.0, p=0.0503),
+            evidence("a", 1.0, "points", 3, in_favour=True, low=-0.001, high=2.0, p=0.0503),
             "a\n+1.00 [0.00, +2.00] points, n=3, p=0.0503",
         ),
         (
-            Evidence("a", 1.0, "points", 3, in_favour=True, p=0.05),
+            evidence("a", 1.0, "points", 3, in_favour=True, p=0.05),
             "a\n+1.00 points, n=3, p=0.05",
         ),
         (
-            Evidence(
+            evidence(
                 "a − b", 0.1, "points", 25, in_favour=True, low=0.1, high=0.1, p=1e-5, note="so"
             ),
             "a − b\n+0.10 [+0.10, +0.10] points, n=25, p<0.001, so",
         ),
         (
-            Evidence("a − b", -0.001, "points", 2, in_favour=False, low=-0.3, high=0.0049),
+            evidence("a − b", -0.001, "points", 2, in_favour=False, low=-0.3, high=0.0049),
             "a − b\n0.00 [−0.30, 0.00] points, n=2",
         ),
-        (Evidence("a − b", 0.0, "MMAC", 0, in_favour=True), "a − b\n0 MMAC"),
+        (evidence("a − b", 0.0, "MMAC", 0, in_favour=True), "a − b\n0 MMAC"),
         (
-            Evidence("a − b", -0.4, "% of layers", 1, in_favour=True, low=float("-inf"), high=10.2),
+            evidence("a − b", -0.4, "% of layers", 1, in_favour=True, low=float("-inf"), high=10.2),
             "a − b\n0 [−inf, +10] % of layers, n=1",
         ),
-        (Evidence("a", None, "points", 0, in_favour=None), "–"),
-        (Evidence("a", None, "points", 0, in_favour=None, note="so"), "so"),
+        (evidence("a", None, "points", 0, in_favour=None), "–"),
+        (evidence("a", None, "points", 0, in_favour=None, note="so"), "so"),
     ],
 )
-def test_evidence_in_words(evidence: Evidence, text: str) -> None:
-    assert describe_evidence(undecided(evidence)) == text
+def test_evidence_in_words(one: Evidence, text: str) -> None:
+    assert describe_evidence(undecided(one)) == text
 
 
 @pytest.mark.parametrize(
@@ -203,18 +208,18 @@ def test_evidence_in_words(evidence: Evidence, text: str) -> None:
     ],
 )
 def test_what_so_many_seeds_can_find_in_words(note: str, words: str) -> None:
-    one = Evidence("a − b", 0.1, "points", 6, in_favour=True, detectable=1.5, note=note)
+    one = evidence("a − b", 0.1, "points", 6, in_favour=True, detectable=1.5, note=note)
     assert explained(undecided(one)).startswith(words)
 
 
-def undecided(evidence: Evidence) -> dict[str, object]:
+def undecided(one: Evidence) -> dict[str, object]:
     verdict = ClaimVerdict(
         claim="c",
         artifact="table1",
         text="t",
         where="p",
         verdict=Verdict.UNDECIDED,
-        evidence=(evidence,),
+        evidence=(one,),
         main=0,
         reason="r",
         by=Epoch.BEST,

@@ -61,7 +61,7 @@ def test_a_run_waits_longer_than_one_try(
         with pytest.raises(LockedError):
             writer.set_parameters(database, lease, 6)
         run_store.set_parameters(lease, 7)
-    assert run_store.summary(run).parameters == 7
+    assert run_store.run_detail(run).summary.parameters == 7
     monkeypatch.setattr(run_stores, "PATIENCE_SECONDS", 0.1)
     with held(database, 2.5), pytest.raises(LockedError):
         run_store.set_parameters(lease, 8)
@@ -85,7 +85,7 @@ def test_a_stop_ends_the_wait_for_others(
         assert 0.3 < time.monotonic() - begun < 2.5
     interrupts.note_wish(asked=False)
     run_store.set_parameters(lease, 9)
-    assert run_store.summary(run).parameters == 9
+    assert run_store.run_detail(run).summary.parameters == 9
 
 
 def test_ctrl_c_ends_a_command_that_waits_for_others(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from tests.execution.tiny_runs import make_jobs
 from tests.helpers import cli, one_line, tiny_spec
 
 on_slurm = pytest.importorskip("dia_repro.execution.executors.slurm")
+slurm_jobs = pytest.importorskip("dia_repro.execution.slurm_jobs")
 submitit = pytest.importorskip("submitit")
 
 START = """
@@ -97,8 +98,11 @@ def options_in(script: Path) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in script_options)}
 
 
-def submit(jobs: Sequence[Job], folder: Path) -> None:
-    on_slurm.submit(jobs, on_slurm.Submission(None, 0, 1), folder / "runs-slurm")
+def submit(jobs: Sequence[Job], folder: Path) -> tuple[str, ...]:
+    numbers: tuple[str, ...] = slurm_jobs.submit(
+        jobs, on_slurm.sbatch_parameters({}, gpus=0), folder / "runs-slurm"
+    )
+    return numbers
 
 
 def states(database: Database) -> list[State]:
@@ -216,7 +220,7 @@ def test_a_folder_of_jobs_is_made_private(mode: int, tmp_path: Path) -> None:
     folder = tmp_path / "runs-slurm"
     folder.mkdir()
     folder.chmod(mode)
-    on_slurm._make_private(folder)
+    slurm_jobs._make_private(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
@@ -231,20 +235,20 @@ def test_another_users_folder_of_jobs_is_refused(
         folder.mkdir()
         monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
     jobs = make_jobs(tmp_path, [tiny_spec()], 1)[1]
-    with pytest.raises(on_slurm.SlurmError, match="is a link or another user's"):
+    with pytest.raises(slurm_jobs.SlurmError, match="is a link or another user's"):
         submit(jobs, tmp_path)
 
 
 def test_the_size_of_an_array_is_the_clusters(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_ARRAY_SIZE", "250")
-    assert on_slurm.max_array_size() == 250
+    assert slurm_jobs.max_array_size() == 250
     monkeypatch.setenv("MAX_ARRAY_SIZE", "0")
-    assert on_slurm.max_array_size() == 1, "a cluster without arrays"
+    assert slurm_jobs.max_array_size() == 1, "a cluster without arrays"
     (slurm / "scontrol").write_text("#!/bin/bash\nexit 1\n")
-    assert on_slurm.max_array_size() == 1001, "Slurm's default"
+    assert slurm_jobs.max_array_size() == 1001, "Slurm's default"
     latin = "#!/bin/bash\nprintf 'ClusterName = caf\\351\\nMaxArraySize = 7\\n'\n"
     (slurm / "scontrol").write_text(latin)
-    assert on_slurm.max_array_size() == 7
+    assert slurm_jobs.max_array_size() == 7
 
 
 def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path: Path) -> None:
@@ -325,7 +329,7 @@ def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
 @pytest.mark.exhaustive
 def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
-    submitted = submitit.LocalExecutor(tmp_path / "jobs").submit(on_slurm.Task(job))
+    submitted = submitit.LocalExecutor(tmp_path / "jobs").submit(slurm_jobs.Task(job))
     assert submitted.result() == "finished"
     assert "epoch 1/1" in submitted.stdout()
     assert states(database) == [State.FINISHED]
@@ -337,7 +341,7 @@ def test_a_log_that_cannot_be_written_ends_no_training(
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
     monkeypatch.setattr(sys, "stdout", full)
-    assert on_slurm.Task(job)() == "finished"
+    assert slurm_jobs.Task(job)() == "finished"
     assert states(database) == [State.FINISHED]
     with suppress(OSError):
         full.close()
@@ -353,8 +357,8 @@ def test_task_writes_any_name_to_any_log(
     log = tmp_path / "log"
     with log.open("w", encoding=encoding) as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        on_slurm._say(named, Ended(Outcome.FAILED, "日本 is gone"))
-        on_slurm._say(named, Notice("\x1b]0;title\x07"))
+        slurm_jobs.print_message(named, Ended(Outcome.FAILED, "日本 is gone"))
+        slurm_jobs.print_message(named, Notice("\x1b]0;title\x07"))
         monkeypatch.undo()
     said = "日本" if encoding == "utf-8" else "??"
     assert log.read_text(encoding) == (
@@ -364,8 +368,8 @@ def test_task_writes_any_name_to_any_log(
 
 def test_a_node_without_the_gpus_is_named_in_the_tasks_error(tmp_path: Path) -> None:
     _, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
-    task = on_slurm.Task(replace(job, device="cuda:0", processes=99))
-    with pytest.raises(on_slurm.UnfitTaskError, match="needs 99 GPUs"):
+    task = slurm_jobs.Task(replace(job, device="cuda:0", processes=99))
+    with pytest.raises(slurm_jobs.UnfitTaskError, match="needs 99 GPUs"):
         task()
 
 
@@ -377,8 +381,7 @@ def test_a_node_without_the_gpus_is_named_in_the_tasks_error(tmp_path: Path) -> 
     ],
 )
 def test_times_are_read_as_sbatch_reads_them(text: str, minutes: int) -> None:
-    submission = on_slurm.Submission(None, 1, 4, {"time": text})
-    assert submission.parameters()["time"] == minutes
+    assert on_slurm.sbatch_parameters({"time": text}, gpus=1)["time"] == minutes
 
 
 @pytest.mark.parametrize(
@@ -390,7 +393,7 @@ def test_times_are_read_as_sbatch_reads_them(text: str, minutes: int) -> None:
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=f"--slurm {next(iter(options))}"):
-        on_slurm.Submission(None, 1, 4, options).parameters()
+        on_slurm.sbatch_parameters(options, gpus=1)
 
 
 def test_without_slurm_a_sentence_says_so(tmp_path: Path) -> None:
@@ -414,19 +417,18 @@ def test_what_slurm_refuses_is_said_as_it_says_it(slurm: Path, tmp_path: Path) -
 def test_the_number_is_read_next_to_bytes_that_are_no_text(slurm: Path, tmp_path: Path) -> None:
     (slurm / "sbatch").write_text("#!/bin/bash\nprintf 'Submitted job 42 on caf\\351\\n'\n")
     _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
-    asked = on_slurm.Submission(None, 0, 1)
-    assert on_slurm.submit(jobs, asked, tmp_path / "runs-slurm") == ("42",)
+    assert submit(jobs, tmp_path) == ("42",)
 
 
 def test_jobs_without_a_readable_number_are_not_called_refused(slurm: Path, tmp_path: Path) -> None:
     (slurm / "sbatch").write_text("#!/bin/bash\necho Submitted\n")
     _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
-    with pytest.raises(on_slurm.SlurmError, match="jobs may be submitted: see 'squeue"):
+    with pytest.raises(slurm_jobs.SlurmError, match="jobs may be submitted: see 'squeue"):
         submit(jobs, tmp_path)
 
 
 def test_missing_sbatch_is_named(slurm: Path, tmp_path: Path) -> None:
     (slurm / "sbatch").unlink()
     _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
-    with pytest.raises(on_slurm.SlurmError, match=r"cannot submit .*: sbatch: No such file"):
+    with pytest.raises(slurm_jobs.SlurmError, match=r"cannot submit .*: sbatch: No such file"):
         submit(jobs, tmp_path)

@@ -29,7 +29,6 @@ from dia_repro.execution.messages import (
     Notice,
     Outcome,
     Progress,
-    describe_owner,
 )
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
@@ -158,7 +157,7 @@ def _take(job: Job, connection: Connection) -> None:
     database = open_database(job.database, create=False)
     environment = Environment.here(1, "cpu", deterministic=True, processes=1)
     known = asdict(collect(environment, torch.device("cpu"), "tiny", "0" * 64, 10, 0))
-    lease = take(database, job.run_id, describe_owner(os.getpid()), "somewhere", known)
+    lease = take(database, job.run_id, f"process {os.getpid()} here", "somewhere", known)
     database.close()
     connection.send(Begun(lease))
     connection.send(STEP)

@@ -12,7 +12,7 @@ from dia_repro.errors import UsageError
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
 from dia_repro.experiments.protocols import Request, make_spec, paper_recipe, shortened
 from dia_repro.experiments.spec import ImageNetBackbone, ModelSpec, NoAttention, ResNetBackbone
-from dia_repro.paper import hyperparameters
+from dia_repro.paper.facts import hyperparameters
 
 MODEL = ModelSpec(backbone=ResNetBackbone(depth=83), attention=NoAttention())
 

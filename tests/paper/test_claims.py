@@ -1,4 +1,4 @@
-"""The claims against the tables that they are about: the paper's own figures bear them out."""
+"""The claims against the tables that they are about: the paper's own values agree with them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,8 @@ import math
 import pytest
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.paper import (
-    CellKey,
-    Claim,
-    Kind,
-    PaperCell,
-    all_claims,
-    claim,
-    equal_within,
-    figures,
-    tables,
-)
+from dia_repro.paper.claims import CellKey, Claim, Kind, all_claims, equal_within
+from dia_repro.paper.facts import PaperCell, figures, tables
 
 ALL = all_claims()
 
@@ -46,7 +37,6 @@ def test_every_claim_has_a_name_of_its_own_and_says_where_it_stands() -> None:
         assert one.name.startswith(f"{one.artifact}-")
         assert one.artifact[:-1].capitalize() + " " + one.artifact[-1] in one.where
         assert not one.text.endswith(".")
-        assert claim(one.name) == one
 
 
 def test_every_artifact_has_a_claim() -> None:
@@ -93,7 +83,6 @@ def test_the_paper_prints_nan_where_it_says_divergence_and_nowhere_else() -> Non
 def test_the_paper_prints_the_larger_gain_first() -> None:
     (one,) = of_kind(Kind.GAIN)
     for pair in one.comparisons:
-        assert pair.baselines is not None
         gains = [
             printed(cell, "top1") - printed(baseline, "top1")
             for cell, baseline in zip(pair.cells[:2], pair.baselines, strict=True)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from dia_repro.execution import leasing
-from dia_repro.execution.leasing import Heartbeat, acquire_lock, lock_id, silent
+from dia_repro.execution.leasing import acquire_lock, heartbeat, lock_id, silent
 from dia_repro.execution.run_store import RunStore
 from dia_repro.results import backends, leases, writer
 from dia_repro.results.database import Database, open_database
@@ -143,13 +143,13 @@ def test_a_beating_holder_is_left_alone(
     monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", LEASE / 4)
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
-    with Heartbeat(RunStore(database), lease) as heartbeat:
+    with heartbeat(RunStore(database), lease) as taken_over:
         (owner,) = owners(database)
         begun = time.monotonic()
         assert watch(database, owner, 10 * LEASE) == ()
         assert time.monotonic() - begun < 5 * LEASE, "a sign of life ends the watch"
-        assert not heartbeat.taken_over
-    assert not heartbeat.is_alive()
+        assert not taken_over.is_set()
+    assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
@@ -162,7 +162,7 @@ def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
     real = time.time
     for hours in (1, -1):
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
-        with Heartbeat(RunStore(database), lease):
+        with heartbeat(RunStore(database), lease):
             (owner,) = owners(database)
             assert watch(database, owner, LEASE) == ()
         (owner,) = owners(database)
@@ -192,7 +192,7 @@ def test_silence_counts_only_while_heartbeats_can_be_written(
     thread = threading.Thread(target=hold)
     thread.start()
     taken.wait()
-    with Heartbeat(RunStore(database), lease):
+    with heartbeat(RunStore(database), lease):
         assert watch(database, owner, 0.4) == ()
         thread.join()
     assert owners(database)[0].beats > owner.beats
@@ -206,10 +206,9 @@ def test_a_heart_notices_that_it_was_taken_over(
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
     monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", 0.3)
-    with Heartbeat(RunStore(database), lease) as heartbeat:
+    with heartbeat(RunStore(database), lease) as taken_over:
         begin(database, run, "quick", "machine one")
-        heartbeat.join(timeout=10)
-        assert heartbeat.taken_over
+        assert taken_over.wait(timeout=10)
 
 
 def test_eight_that_ask_for_the_same_runs_train_each_once(

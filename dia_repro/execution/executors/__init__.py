@@ -1,4 +1,4 @@
-"""Registry of executors: what trains the runs of a campaign.
+"""Registry of executors, which train the runs of a campaign.
 
 An executor is a module of this package, or of a plugin, that registers a subclass of `Executor`
 under its name. Its name is a value of `--executor`; it says which options of `Resources` it takes.
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worked:
-    """How an executor left its runs.
+    """Runs as an executor left them.
 
     Attributes:
         ended: how each run ended that was started, by its number.
-        stopped: whether a signal stopped it.
+        stopped: whether a signal stopped the executor.
         submitted: whether runs were handed over, and go on by themselves.
     """
 
@@ -43,7 +43,7 @@ class Worked:
 
 
 class Executor(ABC):
-    """Base of what trains runs; made of the resources that were asked for and a dialogue.
+    """Base of executors; made of the resources that were asked for and a dialogue.
 
     Attributes:
         options: names of the fields of `Resources` that it takes, next to `executor` and `device`.
@@ -88,7 +88,6 @@ class Executor(ABC):
         with probe(store):
             pass
 
-    @abstractmethod
     def work(
         self,
         database: Database,
@@ -96,31 +95,18 @@ class Executor(ABC):
         weights: Mapping[int, int],
         dialogue: Dialogue,
     ) -> Worked:
-        """Train runs and wait for them, or hand them over.
+        """Train runs and wait for them, or, in an executor that overrides it, hand them over.
 
         Args:
             weights: cost of each run, by its number, in any unit.
         """
+        with dialogue.progress(jobs, weights) as listener:
+            supervisor = self.supervisor(database, len(jobs), listener)
+            return Worked(supervisor.run(jobs), supervisor.stopping)
 
-
-class WaitingExecutor(Executor):
-    """Base of an executor that waits for its runs."""
-
-    @abstractmethod
     def supervisor(self, database: Database, runs: int, listener: Listener) -> Supervisor:
         """Return what gives runs to workers and receives their messages."""
-
-    def work(
-        self,
-        database: Database,
-        jobs: Sequence[Job],
-        weights: Mapping[int, int],
-        dialogue: Dialogue,
-    ) -> Worked:
-        """Train runs and wait for them."""
-        with dialogue.progress(jobs, weights) as listener:
-            working = self.supervisor(database, len(jobs), listener)
-            return Worked(working.run(jobs), working.stopping)
+        raise NotImplementedError
 
 
 _REGISTERED: dict[str, Any] = {}  # subclasses, each with a constructor of its own

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -17,33 +16,28 @@ from dia_repro.execution import forkserver, worker
 from dia_repro.execution.dialogue import Dialogue, Listener
 from dia_repro.execution.endings import (
     SECONDS_TO_STOP,
+    STOPPED_AT_ONCE,
     OnMessage,
     Pace,
     Signals,
     Supervisor,
     cause_of_death,
 )
-from dia_repro.execution.executors import WaitingExecutor, register
+from dia_repro.execution.executors import Executor, register
 from dia_repro.execution.machine import Slots, find_machine
-from dia_repro.execution.messages import (
-    STOPPED_AT_ONCE,
-    Begun,
-    Ended,
-    Job,
-    Outcome,
-)
+from dia_repro.execution.messages import Begun, Ended, Job, Outcome
 from dia_repro.execution.options import Resources
 from dia_repro.results.database import Database
 from dia_repro.results.leases import Lease
 
 POLL_SECONDS = 0.5
-EXIT_SECONDS = 30.0  # from a worker's last word to its end: CUDA takes seconds to give memory back
-# What multiprocessing gives where the server that a process was forked from is gone.
+EXIT_SECONDS = 30.0  # after a worker's last message: CUDA takes seconds to give memory back
+# Given by multiprocessing where the server that a process was forked from is gone.
 UNKNOWN_EXIT_CODE = 255
 
 
 @register("local")
-class Local(WaitingExecutor):
+class Local(Executor):
     """Worker processes of this machine: by default one for each GPU, or each core of a CPU."""
 
     options = frozenset({"jobs", "per_gpu", "gpus_per_run"})
@@ -61,7 +55,7 @@ class Local(WaitingExecutor):
         return self._slots(runs).total
 
     def supervisor(self, database: Database, runs: int, listener: Listener) -> LocalSupervisor:
-        """Return what keeps the slots of so many runs busy."""
+        """Return the supervisor of so many runs."""
         slots = self._slots(runs)
         return LocalSupervisor(database, slots, listener.on_message, listener.on_stopping)
 
@@ -82,17 +76,38 @@ class _Worker:
     def stop(self) -> None:
         """Ask it to save and end."""
         self.pace.ask()
-        ask_to_end(self.process)
+        forkserver.send_signal(self.process, signal.SIGTERM)
+        forkserver.send_signal(self.process, signal.SIGCONT)  # or a stopped process never takes it
+
+    def listen(self, on_message: OnMessage) -> bool:
+        """Take the messages that are there; return whether they were the last."""
+        # A child of its, such as one that decodes images, may keep the connection open.
+        dead = self.process.exitcode not in (None, UNKNOWN_EXIT_CODE)
+        while True:
+            try:
+                if not self.connection.poll():
+                    return dead
+                message = self.connection.recv()
+            except (EOFError, OSError):
+                return True
+            self.pace.hear(message)
+            match message:
+                case Ended():
+                    self.ended = message
+                case Begun(lease=lease):
+                    self.lease = lease
+                case _:
+                    on_message(self.job, message)
 
 
 class LocalSupervisor(Supervisor):
-    """Keeps all slots busy until every job is done, or a signal says stop.
+    """Supervisor that keeps all slots busy until every job is done, or a signal says stop.
 
     Args:
         database, on_message, on_stopping: see `Supervisor`.
-        slots: where jobs go, each to a worker process of its own; a job that finds no room
-            lets those after it pass.
-        train: what a worker process does; sends messages and ends with one `Ended`.
+        slots: where jobs go, each to its own worker process; a job that finds no room lets those
+            after it pass.
+        train: function of a worker process; sends messages and ends with one `Ended`.
         patience: seconds that a worker may take, once it is asked to stop, before it is killed.
     """
 
@@ -111,33 +126,20 @@ class LocalSupervisor(Supervisor):
         self._active: list[_Worker] = []
 
     def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
-        """Work through the jobs.
-
-        Returns:
-            How each job that was started ended, by run number; those that a signal kept
-            from starting are missing.
+        """Work through the jobs; those that a signal kept from starting are missing in the result.
 
         Raises:
             VanishedError: the database is gone; workers have saved what they had.
         """
-        waiting = list(jobs)
-        active = self._active
-        ended: dict[int, Ended] = {}
+        waiting, ended = list(jobs), dict[int, Ended]()
         forkserver.start()
-        with self._signals, self._none_left_behind():
-            while active or (waiting and not self._winding_up):
-                self.clock()
-                self.stopping = self._signals.stop
-                while not self._winding_up and (placed := self._place(waiting)):
-                    active.append(self._start(placed))
-                if self._winding_up:
-                    self._stop(active)
-                wait([one.connection for one in active], timeout=POLL_SECONDS)
-                for one in list(active):
-                    if self._listen(one):
-                        active.remove(one)
-                        self.slots.give_back(one.job.device, one.job.memory)
-                        ended[one.job.run_id] = self._settle(one)
+        with self._signals:
+            try:
+                while self._active or (waiting and not self._winding_up):
+                    ended |= self._take_turn(waiting)
+            finally:  # after an error in this process workers save and end, too
+                if self._active:
+                    self.stop_now()
         if self.gone:
             raise self.gone
         return ended
@@ -146,26 +148,35 @@ class LocalSupervisor(Supervisor):
         """Have the runs under way saved, and wait until they are; may be called by a signal."""
         self.stopping = True
         active = list(self._active)
-        for one in active:
-            one.stop()
-        for one in active:
-            forkserver.join(one.process, lambda: self._kill_late(active))
-
-    @contextmanager
-    def _none_left_behind(self) -> Iterator[None]:
-        """Where something goes wrong in this process, workers save and end."""
-        try:
-            yield
-        finally:
-            if self._active:
-                self.stop_now()
+        for running in active:
+            running.stop()
+        for running in active:
+            forkserver.join(running.process, lambda: self._kill_late(active))
 
     @property
     def _winding_up(self) -> bool:
         return self.stopping or self.gone is not None
 
+    def _take_turn(self, waiting: list[Job]) -> dict[int, Ended]:
+        """Start jobs that find room, listen to workers, and return how runs ended."""
+        self.clock()
+        self.stopping = self._signals.stop
+        while not self._winding_up and (job := self._place(waiting)):
+            started = forkserver.start_process(self.train, job)
+            self._active.append(_Worker(job, *started, Pace(self.patience, self.clock)))
+        if self._winding_up:
+            self._stop()
+        wait([running.connection for running in self._active], timeout=POLL_SECONDS)
+        ended = {}
+        for running in list(self._active):
+            if running.listen(self.on_message):
+                self._active.remove(running)
+                self.slots.give_back(running.job.device, running.job.memory)
+                ended[running.job.run_id] = self._settle(running)
+        return ended
+
     def _place(self, waiting: list[Job]) -> Job | None:
-        """The first that finds room, with its device; it waits no longer."""
+        """Take the first job that finds room from those that wait, and give it its device."""
         for job in waiting if self.slots.free else ():
             device = self.slots.take(job.memory)
             if device is not None:
@@ -173,78 +184,47 @@ class LocalSupervisor(Supervisor):
                 return replace(job, device=device)
         return None
 
-    def _stop(self, active: list[_Worker]) -> None:
+    def _stop(self) -> None:
         """Ask each worker once to save and end."""
-        asked = [one for one in active if one.pace.asked is None]
-        for one in asked:
-            one.stop()
-        self._kill_late(active)
+        asked = [running for running in self._active if running.pace.asked is None]
+        for running in asked:
+            running.stop()
+        self._kill_late(self._active)
         if asked and self.stopping:
             self.on_stopping()
 
-    def _kill_late(self, workers: Iterable[_Worker]) -> None:
-        """Kill workers whose time to stop is over, or all of them if it is to be at once."""
-        for one in workers:
-            if self._signals.kill or one.pace.is_over:
-                forkserver.send_signal(one.process, signal.SIGKILL)
+    def _kill_late(self, workers: Sequence[_Worker]) -> None:
+        """Kill workers whose time to stop is over, or all of them after a second signal."""
+        for running in workers:
+            if self._signals.kill or running.pace.is_over:
+                forkserver.send_signal(running.process, signal.SIGKILL)
 
-    def _start(self, job: Job) -> _Worker:
-        return _Worker(
-            job, *forkserver.start_process(self.train, job), Pace(self.patience, self.clock)
-        )
-
-    def _listen(self, one: _Worker) -> bool:
-        """Take what a worker has said; True when it will say no more."""
-        # A process of its own, such as one that decodes images, may keep the connection open.
-        dead = one.process.exitcode not in (None, UNKNOWN_EXIT_CODE)
-        while True:
-            try:
-                if not one.connection.poll():
-                    return dead
-                message = one.connection.recv()
-            except (EOFError, OSError):
-                return True
-            one.pace.hear(message)
-            match message:
-                case Ended():
-                    one.ended = message
-                case Begun(lease=lease):
-                    one.lease = lease
-                case _:
-                    self.on_message(one.job, message)
-
-    def _settle(self, one: _Worker) -> Ended:
+    def _settle(self, ended: _Worker) -> Ended:
+        """Wait for the end of a worker's process, and record how its run ended."""
         deadline = time.monotonic() + EXIT_SECONDS
 
         def insist() -> None:
-            # Its last word is said, but a thread of a plugin may go on.
+            # A thread of a plugin may go on.
             if self._signals.kill or time.monotonic() > deadline:
-                forkserver.send_signal(one.process, signal.SIGKILL)
+                forkserver.send_signal(ended.process, signal.SIGKILL)
 
-        forkserver.join(one.process, insist)
-        one.connection.close()
-        silent = one.ended is None
-        one.ended = one.ended or self._died(one)
-        killed = silent and one.ended.outcome is Outcome.INTERRUPTED
-        self.record(one.job, one.lease, one.ended, killed=killed)
+        forkserver.join(ended.process, insist)
+        ended.connection.close()
+        last = ended.ended or self._died(ended)
+        killed = ended.ended is None and last.outcome is Outcome.INTERRUPTED
+        self.record(ended.job, ended.lease, last, killed=killed)
         if not self.gone:  # or they would all say the same
-            self.on_message(one.job, one.ended)
-        return one.ended
+            self.on_message(ended.job, last)
+        return last
 
-    def _died(self, one: _Worker) -> Ended:
-        """How a worker ended that could not say so."""
-        code = one.process.exitcode
+    def _died(self, dead: _Worker) -> Ended:
+        """Return how a worker ended that sent no `Ended`."""
+        code = dead.process.exitcode
         killed = code in (-signal.SIGKILL, UNKNOWN_EXIT_CODE)
         if self._signals.kill and killed:
-            return Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
-        if one.pace.is_over and killed:
-            return one.pace.ended
-        if (one.pace.asked or self._signals.stop) and code == -signal.SIGTERM:
+            return STOPPED_AT_ONCE
+        if dead.pace.is_over and killed:
+            return dead.pace.ended
+        if (dead.pace.asked or self._signals.stop) and code == -signal.SIGTERM:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
         return Ended(Outcome.FAILED, cause_of_death(code))
-
-
-def ask_to_end(process: BaseProcess) -> None:
-    """Send SIGTERM to a process, and SIGCONT, without which one that is stopped never takes it."""
-    forkserver.send_signal(process, signal.SIGTERM)
-    forkserver.send_signal(process, signal.SIGCONT)

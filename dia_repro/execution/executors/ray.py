@@ -1,17 +1,16 @@
 """Ray executor: runs as tasks of a cluster, each with its share of a node.
 
-Runs of a lost node go on elsewhere.
-
-Workers reach PostgreSQL themselves. A SQLite file is written by one process alone, the relay, which
-is an actor on the machine of whoever started the runs.
+Runs of a lost node go on elsewhere. Workers reach PostgreSQL themselves. A SQLite file is written
+by one process alone, the relay, which is an actor on the machine that started the runs.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import ray
@@ -22,26 +21,19 @@ from dia_repro.execution import worker
 from dia_repro.execution.dialogue import Dialogue, Listener
 from dia_repro.execution.endings import (
     SECONDS_TO_STOP,
+    STOPPED_AT_ONCE,
     OnMessage,
     Pace,
     Signals,
     Supervisor,
 )
-from dia_repro.execution.executors import WaitingExecutor, register
+from dia_repro.execution.executors import Executor, register
 from dia_repro.execution.machine import Machine, NoGPUError
-from dia_repro.execution.messages import (
-    STOPPED_AT_ONCE,
-    Begun,
-    Ended,
-    Job,
-    Message,
-    Outcome,
-)
+from dia_repro.execution.messages import Begun, Ended, Job, Message, Outcome
 from dia_repro.execution.options import Device, Resources
 from dia_repro.execution.ray_nodes import (
     ClusterError,
     Share,
-    absolute,
     alive,
     check_nodes,
     connect,
@@ -57,20 +49,19 @@ from dia_repro.training.environment import forget_settings
 from dia_repro.training.store import Store
 
 EXCHANGE_SECONDS = 0.5
-# Reckoned: a process that trains on a GPU holds CUDA's libraries, and images on their way to it.
-BYTES_BESIDE_A_GPU = 4_000_000_000
+# Estimated: a process that trains on a GPU has CUDA's libraries, and images on their way to it.
+HOST_BYTES_WITH_GPU = 4_000_000_000
 # After so many lost nodes or killed processes a run counts as failed.
 RETRIES = 3
 
 
 @register("ray")
-class Ray(WaitingExecutor):
+class Ray(Executor):
     """Tasks of a Ray cluster, each with the same share of a node."""
 
     options = frozenset({"per_gpu", "gpus_per_run", "address"})
 
-    def __init__(self, resources: Resources, dialogue: Dialogue) -> None:
-        del dialogue
+    def __init__(self, resources: Resources, _dialogue: Dialogue) -> None:
         self.cluster = connect(resources.address)
         on_gpus = resources.device is not Device.CPU and self.cluster.gpus > 0
         many = resources.per_gpu or resources.gpus_per_run
@@ -99,14 +90,14 @@ class Ray(WaitingExecutor):
             check_nodes(self.cluster, self.share, data, location, store)
 
     def supervisor(self, database: Database, runs: int, listener: Listener) -> RaySupervisor:
-        """Return what gives runs to the cluster, however many there are."""
+        """Return the supervisor, which takes any number of runs."""
         del runs
         return RaySupervisor(database, self.share, listener.on_message, listener.on_stopping)
 
 
 @ray.remote
 class _Relay:
-    """Between workers and whoever started them: messages, the wish to stop, the SQLite file."""
+    """Relay between workers and the supervisor: messages, the wish to stop, the SQLite file."""
 
     def __init__(self, location: str | None) -> None:
         self.run_store = RunStore.at(location) if location else None
@@ -115,22 +106,22 @@ class _Relay:
         self.stopping = False
 
     def exchange(self, run_id: int, messages: Sequence[Message]) -> bool:
-        """Take a worker's messages; whether it is to stop."""
+        """Take a worker's messages; return whether it is to stop."""
         self.begun.add(run_id)
         self.messages += [(run_id, message) for message in messages]
         return self.stopping
 
     def collect(self) -> tuple[list[tuple[int, Message]], set[int]]:
-        """Messages since the last time, and which runs a task has begun."""
+        """Return the messages since the last time, and the runs that a task has begun."""
         messages, self.messages = self.messages, []
         return messages, self.begun
 
     def stop(self) -> None:
-        """Workers are to save and end."""
+        """Have workers save and end."""
         self.stopping = True
 
     def write(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
-        """Call the run_store; an error is returned, for Ray would wrap it."""
+        """Call the run store; an error is returned, for Ray would wrap it."""
         try:
             return getattr(self.run_store, name)(*arguments, **options)
         except DiaReproError as error:
@@ -138,7 +129,7 @@ class _Relay:
 
 
 def _answer(reference: Any) -> Any:
-    """What the relay answers to a task.
+    """Return the relay's answer to a task.
 
     `ray.get` would lend the task's processor to another one while it waits: a node of eight
     processors was seen to train twenty runs at a time.
@@ -153,7 +144,7 @@ class _RemoteRunStore:
         self._relay = relay
 
     def close(self) -> None:
-        """Nothing: the relay goes on."""
+        """Do nothing: the relay goes on."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> object:
@@ -165,59 +156,52 @@ class _RemoteRunStore:
         return call
 
 
-class _Channel(threading.Thread):
-    """A worker's channel to the relay; a context manager. Without a relay the worker stops."""
+@contextmanager
+def _channel(
+    relay: Any, run_id: int
+) -> Iterator[tuple[Callable[[Message], None], Callable[[], bool]]]:
+    """Exchange messages with the relay every now and then; without a relay the worker stops.
 
-    def __init__(self, relay: Any, run_id: int) -> None:
-        super().__init__(name="channel", daemon=True)
-        self.relay, self.run_id = relay, run_id
-        self.stop_requested = False
-        self._waiting: list[Message] = []
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
+    Yields:
+        Functions that send a message, and tell whether to stop.
+    """
+    waiting: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    stop, ended = threading.Event(), threading.Event()
 
-    def send(self, message: Message) -> None:
-        """To be on its way soon."""
-        with self._lock:
-            self._waiting.append(message)
-
-    def exchange(self) -> None:
-        """Send what waits, and hear whether to stop."""
-        with self._lock:
-            messages, self._waiting = self._waiting, []
+    def exchange() -> None:
+        messages = [waiting.get() for _ in range(waiting.qsize())]
         try:
-            stop = _answer(self.relay.exchange.remote(self.run_id, messages))
+            if _answer(relay.exchange.remote(run_id, messages)):
+                stop.set()
         except RayError:
-            stop = True
-        self.stop_requested = self.stop_requested or stop
+            stop.set()
 
-    def run(self) -> None:
-        """Exchange every now and then."""
-        while not self._ended.wait(EXCHANGE_SECONDS):
-            self.exchange()
+    def exchange_until_the_end() -> None:
+        while not ended.wait(EXCHANGE_SECONDS):
+            exchange()
 
-    def __enter__(self) -> _Channel:
-        self.exchange()
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.join()
-        self.exchange()
+    exchange()
+    thread = threading.Thread(target=exchange_until_the_end, name="channel", daemon=True)
+    thread.start()
+    try:
+        yield waiting.put, stop.is_set
+    finally:
+        ended.set()
+        thread.join()
+        exchange()
 
 
 @ray.remote(max_retries=RETRIES)
 def _train(
     job: Job, relay: Any, through_relay: bool, attempt: Callable[..., Ended]
 ) -> Ended | None:
-    """One attempt at a run; None where it was to stop before it began."""
+    """Make one attempt at a run; return None where it was to stop before it began."""
     forget_settings()  # of the shell that the node was started from
-    with _Channel(relay, job.run_id) as channel:
-        if channel.stop_requested:
+    with _channel(relay, job.run_id) as (send, should_stop):
+        if should_stop():
             return None
         run_store = cast("RunStore", _RemoteRunStore(relay)) if through_relay else None
-        return attempt(job, channel.send, lambda: channel.stop_requested, run_store)
+        return attempt(job, send, should_stop, run_store)
 
 
 def _first_line(error: RayError) -> str:
@@ -226,12 +210,12 @@ def _first_line(error: RayError) -> str:
 
 
 class RaySupervisor(Supervisor):
-    """Gives all jobs to the cluster at once, which works on as many as it has room for.
+    """Supervisor that gives all jobs to the cluster at once; it trains as many as it has room for.
 
     Args:
         database, on_message, on_stopping: see `Supervisor`.
-        share: what each run takes.
-        attempt: what a task does with its job; `worker.attempt` or the like.
+        share: share of a node that each run takes.
+        attempt: function of a task; `worker.attempt` or the like.
         patience: seconds that a run may take, once it is asked to stop, before it is killed.
     """
 
@@ -254,9 +238,6 @@ class RaySupervisor(Supervisor):
     def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
         """Work through the jobs, in their order.
 
-        Returns:
-            How each job that was started ended, by run number.
-
         Raises:
             ClusterError: the cluster is gone.
             VanishedError: the database is gone; runs under way have saved what they had.
@@ -277,13 +258,7 @@ class RaySupervisor(Supervisor):
         file = sqlite_path(self.database.location)
         here = ray.get_runtime_context().get_node_id()
         relay = on_node(_Relay, here).remote(str(file.absolute()) if file else None)
-        most = alive().memory(self.share)
-        waiting = {
-            self._task(job, most).remote(
-                self._placed(job), relay, file is not None, self.attempt
-            ): job
-            for job in jobs
-        }
+        waiting = self._tasks(jobs, relay, through_relay=file is not None)
         by_run = {job.run_id: job for job in jobs}
         ended: dict[int, Ended] = {}
         with Signals() as signals:
@@ -296,9 +271,9 @@ class RaySupervisor(Supervisor):
                 if self.stopping or self.gone:
                     self._stop(relay, waiting, kill=signals.kill)
                 self._listen(relay, by_run)
-                for one in done:
-                    job = waiting.pop(one)
-                    last = self._settle(one, job)
+                for task in done:
+                    job = waiting.pop(task)
+                    last = self._settle(task, job)
                     if last is not None:
                         ended[job.run_id] = last
                         if not self.gone:  # or they would all say the same
@@ -306,24 +281,19 @@ class RaySupervisor(Supervisor):
         ray.kill(relay)
         return ended
 
-    def _task(self, job: Job, most: float) -> Any:
-        need = BYTES_BESIDE_A_GPU if self.share.gpus else job.memory
-        return _train.options(
-            num_gpus=self.share.gpus,
-            num_cpus=self.share.cpus,
-            # An estimate may be too high: no run is for want of memory without any node.
-            memory=int(min(need, most)),
-        )
-
-    def _placed(self, job: Job) -> Job:
-        # Workers have another working folder.
-        return replace(
-            job,
-            device=self.share.device,
-            threads=self.share.cpus,
-            checkpoints=job.checkpoints.absolute(),
-            data=absolute(job.data),
-        )
+    def _tasks(self, jobs: Sequence[Job], relay: Any, *, through_relay: bool) -> dict[Any, Job]:
+        most, tasks = alive().memory(self.share), {}
+        for job in jobs:
+            need = HOST_BYTES_WITH_GPU if self.share.gpus else job.memory
+            task = _train.options(
+                num_gpus=self.share.gpus,
+                num_cpus=self.share.cpus,
+                # An estimate may be too high: no run needs more than a node has.
+                memory=int(min(need, most)),
+            )
+            placed = job.elsewhere(device=self.share.device, threads=self.share.cpus)
+            tasks[task.remote(placed, relay, through_relay, self.attempt)] = job
+        return tasks
 
     def _listen(self, relay: Any, by_run: dict[int, Job]) -> None:
         messages, self._begun = ray.get(relay.collect.remote())
@@ -340,29 +310,28 @@ class RaySupervisor(Supervisor):
             ray.get(relay.stop.remote())
             if self.stopping:
                 self.on_stopping()
-            for one, job in waiting.items():
+            for task, job in waiting.items():
                 if job.run_id not in self._begun:
-                    ray.cancel(one)  # it waits for room
+                    ray.cancel(task)  # it waits for room
         self._killed = self._killed or kill
-        for one, job in waiting.items():
+        for task, job in waiting.items():
             pace = self._paces[job.run_id]
             pace.ask()
             if kill or pace.is_over:
-                ray.cancel(one, force=True)
+                ray.cancel(task, force=True)
 
     def _settle(self, task: Any, job: Job) -> Ended | None:
+        killed = False
         try:
             ended = cast("Ended | None", ray.get(task))
         except RayError as error:
             if isinstance(error, TaskCancelledError) and job.run_id not in self._begun:
                 return None
-            reason = f"its task was lost: {_first_line(error)}"
-            ended = Ended(Outcome.FAILED, reason)
+            ended = Ended(Outcome.FAILED, f"its task was lost: {_first_line(error)}")
             pace = self._paces[job.run_id]
-            if self._killed or pace.is_over:
-                at_once = Ended(Outcome.INTERRUPTED, STOPPED_AT_ONCE)
-                ended = at_once if self._killed else pace.ended
-                self.record(job, self._leases.get(job.run_id), ended, killed=True)
-        if ended is not None and ended.outcome is Outcome.FAILED:
-            self.record(job, self._leases.get(job.run_id), ended, killed=False)
+            killed = self._killed or pace.is_over
+            if killed:
+                ended = STOPPED_AT_ONCE if self._killed else pace.ended
+        if ended is not None:
+            self.record(job, self._leases.get(job.run_id), ended, killed=killed)
         return ended
