@@ -26,6 +26,7 @@ FORMS = {
     "MMAC": "+.0f",
     "% fewer": ".2f",
     "% diverged": ".0f",
+    "% trained": ".0f",
     "of a cell": "+.3f",
     "% of layers": "+.0f",
     "powers of ten": "+.3f",
