@@ -176,7 +176,7 @@ def test_a_control_under_other_conditions_says_nothing(database: Database) -> No
     without_norm(database, {"original": "dddd", "SENet": "dddd", "DIANet": "tttd"})
     for row in ("constant 0.25", "DIANet"):
         for depth in DEPTHS:
-            add(database, at(CellKey("controls-norm", row, depth), DEMO), [70.0] * 9)
+            add(database, at(CellKey("controls-norm", row, depth), DEMO), [70.0] * 13)
     found = verdicts(database)
     assert found["controls-norm-constant"].verdict is SUPPORTED
     assert found["controls-norm-constant"].conditions.startswith("demo")
