@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dia_repro.analysis.runs import NotAnalysableError, best_runs, finished_spec
 from dia_repro.artifacts.controls import SKIPS
-from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.artifacts.paper import FIGURE6
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.names import BINS_PER_DECADE, LOWEST
 from dia_repro.experiments.spec import Spec
@@ -27,11 +27,11 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run with what it recorded.
+    """A run with its records of gradients.
 
     Attributes:
-        label: "DIANet", "original", …; the kind of attention where it is not Figure 6's network.
-        records: of each stage, by the number of epochs done, see `training.gradients`.
+        label: "DIANet", "original", …; the kind of attention of a network not in Figure 6.
+        records: a record for each stage by the number of epochs done, see `training.gradients`.
     """
 
     run: RunDetail
@@ -41,7 +41,7 @@ class RecordedRun:
 
     @property
     def moments(self) -> tuple[int, int]:
-        """Epochs done at the first and at the last record."""
+        """Numbers of epochs done at the first and at the last record."""
         return 0, _last(self.spec)
 
 
@@ -52,7 +52,7 @@ def recorded_runs(
     """Return the runs asked for; by default the best one of each of a figure's networks.
 
     Raises:
-        NotAnalysableError: a run asked for is not finished, or has recorded no gradients.
+        NotAnalysableError: a run asked for is not finished, or lacks records.
         NoRunError, UnknownRunError: there is no such run.
     """
     runs = [run_detail(database, number) for number in run_ids] or best_runs(
@@ -74,34 +74,36 @@ def _recorded(database: Database, run: RunDetail) -> RecordedRun:
 
 
 def distinct_labels(found: Sequence[RecordedRun]) -> list[str]:
-    """Return the networks' names, with the run's number where several have the same."""
-    counts = Counter(one.label for one in found)
+    """Return the networks' names, with the run's number where several have the same name."""
+    counts = Counter(recorded.label for recorded in found)
     return [
-        f"{one.label}, run {one.run.summary.id}" if counts[one.label] > 1 else one.label
-        for one in found
+        f"{recorded.label}, run {recorded.run.summary.id}"
+        if counts[recorded.label] > 1
+        else recorded.label
+        for recorded in found
     ]
 
 
 def shares_by_decade(record: Record) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the bins' middles as powers of ten, and the share of all elements a decade."""
+    """Return the bins' middles as powers of ten, and the share of all elements per decade."""
     inside = np.asarray(record["histogram"][1:-1], float)  # without those below and above the bins
     middles = LOWEST + (np.arange(len(inside)) + 0.5) / BINS_PER_DECADE
     return middles, inside / max(1, record["count"]) * BINS_PER_DECADE
 
 
 def whole_records(database: Database, run_id: int, spec: Spec) -> dict[int, list[Record]]:
-    """Return what a run has recorded; nothing where its first or its last record is missing."""
+    """Return a run's records, or none if the first or the last one is missing."""
     records = records_of(database, run_id, spec)
     return records if {0, _last(spec)} <= records.keys() else {}
 
 
 def _last(spec: Spec) -> int:
-    """Return the number of epochs done at the last record: it is made as the last epoch begins."""
+    """Return the number of epochs done at the last record, made when the last epoch begins."""
     return spec.recipe.epochs - 1
 
 
 def records_of(database: Database, run_id: int, spec: Spec) -> dict[int, list[Record]]:
-    """Return what a run has recorded: of each stage, by the number of epochs done."""
+    """Return a run's records, one for each stage, by the number of epochs done."""
     parts = analysis_parts(database, run_id, GRADIENTS_SETTINGS)
     with database.translated():
         found = gradient_records(parts, spec.model.backbone.stages)

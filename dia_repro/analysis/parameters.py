@@ -1,4 +1,4 @@
-"""The paper's #P cells against the networks' own counts, without training anything."""
+"""The paper's #P cells and the networks' own counts, without training."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import torch
 from torch import nn
 
 from dia_repro.artifacts import Entry, TableArtifact
-from dia_repro.artifacts.table4 import RATIOS
+from dia_repro.artifacts.paper import RATIOS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.models import count
 from dia_repro.models.attention import DIALSTM
 from dia_repro.paper.facts import PaperCell, misprints
 
-# Channels of the stages of the paper's CIFAR ResNets.
-STAGE_WIDTHS = (64, 128, 256)
+STAGE_WIDTHS = (64, 128, 256)  # channels of the stages of the paper's CIFAR ResNets
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,12 @@ class ParameterCount:
     """Parameter count of a network.
 
     Attributes:
-        paper_millions: as printed; "" where the paper prints none.
-        parameters: counted on the network that the paper's protocol trains.
+        paper_millions: printed value; "" if the paper prints none.
+        parameters: count of the network of the paper's protocol.
         macs: multiply-accumulates of its forward pass of one image of the paper's size.
-        matches: whether the count, rounded to the print's decimals, is the print; None where the
-            paper prints none.
-        note: why it does not, where that is known.
+        matches: whether the count, rounded to the printed decimals, is the printed value; None if
+            the paper prints none.
+        note: reason for a known misprint.
     """
 
     artifact: str
@@ -45,7 +44,7 @@ class ParameterCount:
 
     @property
     def acceptable(self) -> bool:
-        """Return whether it is the print, a known misprint, or not printed."""
+        """Whether the printed value matches, is a known misprint, or is missing."""
         return self.matches is not False or bool(self.note)
 
 
@@ -53,14 +52,13 @@ class ParameterCount:
 class UnitCost:
     """Parameters of one stage's unit, by the paper's formulas and in real modules.
 
-    "Implementation of DIA unit": a standard LSTM costs 8N², DIA-LSTM 10N²/r, biases apart.
+    "Implementation of DIA unit": without biases a standard LSTM has 8N² parameters, DIA-LSTM
+    10N²/r.
 
     Attributes:
         channels: N.
         reduction: r.
-        lstm_formula, dia_formula: by the paper.
-        lstm_weights, dia_weights: of torch's LSTM cell and of ours, without biases.
-        lstm_biases, dia_biases: what the formulas leave out.
+        lstm_weights, dia_weights: weights of torch's LSTM cell and of ours, without biases.
     """
 
     channels: int
@@ -74,7 +72,7 @@ class UnitCost:
 
 
 def parameter_counts(artifacts: Iterable[TableArtifact]) -> list[ParameterCount]:
-    """Return the count of every #P cell that the artifacts show, in the paper's order."""
+    """Return the counts of all #P cells that the artifacts show, in the paper's order."""
     return [
         _count(entry, printed)
         for artifact in artifacts
@@ -104,14 +102,13 @@ def _count(entry: Entry, printed: PaperCell) -> ParameterCount:
 
 
 def unit_costs() -> list[UnitCost]:
-    """Return the paper's formulas and real modules, for each stage width and ratio of Table 4."""
-    return [_unit_cost(n, r) for n, r in product(STAGE_WIDTHS, RATIOS)]
-
-
-def _unit_cost(n: int, r: int) -> UnitCost:
-    with torch.device("meta"):
-        lstm, dia = _weights_and_biases(nn.LSTMCell(n, n)), _weights_and_biases(DIALSTM(n, r))
-    return UnitCost(n, r, 8 * n**2, *lstm, 10 * n**2 // r, *dia)
+    """Return the costs for each stage width and each ratio of Table 4."""
+    costs = []
+    for n, r in product(STAGE_WIDTHS, RATIOS):
+        with torch.device("meta"):
+            lstm, dia = _weights_and_biases(nn.LSTMCell(n, n)), _weights_and_biases(DIALSTM(n, r))
+        costs.append(UnitCost(n, r, 8 * n**2, *lstm, 10 * n**2 // r, *dia))
+    return costs
 
 
 def _weights_and_biases(module: nn.Module) -> tuple[int, int]:

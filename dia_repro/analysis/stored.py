@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
 from dia_repro.analysis.runs import NotAnalysableError, best_runs
 from dia_repro.analysis.states import Source, States, check_run, collect, stages_with_units
-from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
 from dia_repro.results.database import Database, one_state
@@ -55,8 +55,9 @@ def stored_integrations(database: Database, run_ids: Iterable[int]) -> dict[int,
     by_settings = {}
     for run_id, texts in analysis_settings(database, run_ids).items():
         for text in texts:
-            settings = _settings_of(database, text)
-            if settings and (whole := _whole(_parts(database, run_id, settings), settings)):
+            with database.translated():
+                settings = _SETTINGS.validate_json(text) if kind_of(text) == "gini" else None
+            if settings and (whole := _stored(database, run_id, settings)[1]):
                 key = (settings.samples, settings.trees, settings.library)
                 kept = by_settings.setdefault(key, {}).setdefault(run_id, {})
                 kept.setdefault((settings.source, settings.stage), []).append(whole)
@@ -69,27 +70,18 @@ def stored_integrations(database: Database, run_ids: Iterable[int]) -> dict[int,
     return dict(by_settings[max(by_settings, key=rank)]) if by_settings else {}
 
 
-def _settings_of(database: Database, text: str) -> Settings | None:
-    with database.translated():
-        return _SETTINGS.validate_json(text) if kind_of(text) == "gini" else None
-
-
-def _whole(parts: Mapping[int, ForestPart], settings: Settings) -> Integration | None:
-    """Return an analysis from its parts; None if parts are missing."""
-    first = next(iter(parts.values()), None)
-    if first is None or len(parts) < first.layers - 1:
-        return None
-    return Integration(settings, first.samples, _shares(parts))
-
-
-def _shares(parts: Mapping[int, ForestPart]) -> dict[int, Floats]:
-    return {target: np.array(part.shares) for target, part in parts.items()}
-
-
-def _parts(database: Database, run_id: int, settings: Settings) -> dict[int, ForestPart]:
+def _stored(
+    database: Database, run_id: int, settings: Settings
+) -> tuple[dict[int, Floats], Integration | None]:
+    """Return the stored shares by target layer; if no layer is missing, the analysis, too."""
     contents = analysis_parts(database, run_id, settings.canonical_json())
     with database.translated():
-        return forest_parts(contents)
+        parts = forest_parts(contents)
+    shares = {target: np.array(part.shares) for target, part in parts.items()}
+    first = next(iter(parts.values()), None)
+    if first is None or len(parts) < first.layers - 1:
+        return shares, None
+    return shares, Integration(settings, first.samples, shares)
 
 
 @dataclass
@@ -135,21 +127,21 @@ class Analyst:
             AnalysisGoneError, UnknownRunError: the run was removed meanwhile.
         """
         text, run = settings.canonical_json(), self.run.summary
-        kept = _parts(self.database, run.id, settings)
+        shares, whole = _stored(self.database, run.id, settings)
         # Checked after the parts were read: they are this run's if its number still is.
         if run_detail(self.database, run.id).summary.uid != run.uid:
             raise writer.AnalysisGoneError
-        if whole := _whole(kept, settings):
+        if whole:
             return whole
         key = (settings.samples, settings.seed, settings.source)
         if key not in self._states:
             self._states[key] = collect(self.run, self.data, self.folder, *key)
         states = self._states[key][settings.stage]
-        writer.ensure_analysis(self.database, run.uid, text, self.circumstances)
 
-        def keep(target: int, shares: Floats, seconds: float) -> None:
-            part = ForestPart(states.shape[1], len(states), shares.tolist())
+        def keep(target: int, found: Floats, seconds: float) -> None:
+            part = ForestPart(states.shape[1], len(states), found.tolist())
             content = json.dumps(asdict(part))
-            writer.record_part(self.database, run.uid, text, target, content, seconds)
+            analysis = (run.uid, text, self.circumstances)
+            writer.record_part(self.database, *analysis, target, content, seconds)
 
-        return integrate(states, settings, self.jobs, _shares(kept), keep, on_progress)
+        return integrate(states, settings, self.jobs, shares, keep, on_progress)

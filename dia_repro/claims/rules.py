@@ -1,15 +1,9 @@
-"""Rules from paired seeds to a verdict, independent of where the values come from.
+"""Rules from paired seeds to a verdict; docs/statistics.md explains them.
 
-A claim that one network is better than another in each of k comparisons is
-
-- supported if in every comparison the difference is in favour and p ≤ 0.05. This is an
-  intersection-union test: the claim is false as soon as one comparison fails, so each is tested at
-  the full level, without correction.
-- refuted if in some comparison the difference is on the other side and p ≤ 0.05 after Holm. "Some"
-  gives chance k opportunities, so here the k tests share the level.
-- undecided otherwise,
-- not run if no comparison has a seed that both networks were trained with.
-
+A claim that one network is better than another in each of k comparisons is supported if in every
+comparison the difference is in favour and p ≤ 0.05: an intersection-union test, which tests each
+comparison at the full level. It is refuted if in some comparison the difference is on the other
+side and p ≤ 0.05 after Holm: "some" gives chance k opportunities, so the k tests share the level.
 Two networks are about equal if the whole interval lies within the margin (two one-sided tests), and
 are not if it lies beyond.
 

@@ -143,14 +143,12 @@ def diff(
 
     Example: dia-repro runs diff 1 4
     """
-    from dataclasses import asdict
-
     from dia_repro.results.comparison import DIFFERENCES, compare_runs
 
     database = open_results(db)
     found = compare_runs(database, a, b)
-    differing = sum(one.differs for one in found)
-    records = [asdict(one) for one in found if every or one.differs]
+    differing = sum(record["differs"] for record in found)
+    records = [record for record in found if every or record["differs"]]
     columns = [
         Column("", lambda r: "*" if every and r["differs"] else ""),
         Column("section", field("section")),

@@ -1,4 +1,4 @@
-"""What is done to decoded images: augmentation, drawn image by image, and normalisation.
+"""Augmentation of decoded images, drawn image by image, and normalisation.
 
 Tables 10 and 11, caption.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from dia_repro.data.dataset import Colour
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def crop(padded: Tensor, index: Tensor, drawn: Draw, size: tuple[int, int]) -> T
 
     Args:
         padded: (N, C, H + 2·padding, W + 2·padding) uint8.
-        index: (B,) which images.
+        index: (B,) numbers of the images.
         drawn: the epoch's draws for all N images.
         size: H and W.
 
@@ -92,12 +94,7 @@ class Normalisation:
         mean, std: per channel, of pixels scaled to [0, 1].
     """
 
-    def __init__(
-        self,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        device: torch.device,
-    ) -> None:
+    def __init__(self, mean: Colour, std: Colour, device: torch.device) -> None:
         deviation = torch.tensor(std, device=device).view(1, 3, 1, 1)
         centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self.scale, self.shift = 1 / (255 * deviation), -centre / deviation

@@ -1,4 +1,4 @@
-"""Batches of a data set: of images that the device holds as uint8, or that are streamed."""
+"""Batches of a data set, whose images are on the device as uint8, or streamed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,7 @@ def batches_of(
     workers: int,
     part: slice = WHOLE,
 ) -> ResidentData | StreamedData:
-    """Return what makes training and test batches of a data set.
-
-    Args:
-        workers: processes that decode images, where they are not held decoded.
-        part: of each batch, which of its images are made: there may be none.
-    """
+    """Return the maker of a data set's batches; for the arguments see these classes."""
     match dataset:
         case StreamedDataset():
             return StreamedData(dataset, augmentation, device, workers, part)
@@ -50,18 +45,13 @@ class ResidentData:
     """Normalised float batches of uint8 images on the device; small sets need no processes.
 
     Args:
-        dataset: the data set.
-        augmentation: its name, a key of `AUGMENTATIONS`.
-        device: where images are kept and batches are made.
-        part: of each batch, which of its images are made.
+        augmentation: a key of `AUGMENTATIONS`.
+        device: device of the images and the batches.
+        part: images of each batch that are made.
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        augmentation: str,
-        device: torch.device,
-        part: slice = WHOLE,
+        self, dataset: Dataset, augmentation: str, device: torch.device, part: slice = WHOLE
     ) -> None:
         self.part = part
         self.augmentation = AUGMENTATIONS[augmentation]
@@ -86,9 +76,8 @@ class ResidentData:
             batch_size: images a batch.
             order: draws the permutation (a CPU generator: the same on every device).
             variation: draws crops and flips (a CPU generator).
-            start: how many batches to leave out at the beginning; those that follow are the
+            start: number of batches to leave out at the beginning; those that follow are the
                 same as if none had been left out.
-            on_wait: not called: nothing is waited for.
 
         Yields:
             Images (B, 3, H, W) float, channels last, and labels (B,).
@@ -105,9 +94,9 @@ class ResidentData:
     def test_batches(
         self,
         batch_size: int,
-        on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
+        on_wait: OnWait = go_on,  # noqa: ARG002
     ) -> Iterator[Batch]:
-        """Yield every test image once, as it is."""
+        """Yield every test image once, without augmentation."""
         for first in range(0, len(self.test), batch_size):
             chosen = slice(first, first + batch_size)
             pixels, labels = self.test.pixels[chosen], self.test.labels[chosen]
@@ -119,7 +108,7 @@ class LonelyImageError(UsageError):
 
 
 def check_batches(spec: Spec, training_images: int) -> None:
-    """See that every training batch gives BN more than one value for each channel.
+    """Check that every training batch gives BN more than one value for each channel.
 
     Raises:
         LonelyImageError: one does not.

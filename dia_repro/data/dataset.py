@@ -1,4 +1,4 @@
-"""What a source of images gives: all of them decoded, or what decodes them one by one."""
+"""Data sets as sources give them: decoded, or on disk to be decoded image by image."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:  # torch takes long to load, and sources are imported by quick
     from torch import Tensor
 
 Batch = tuple["Tensor", "Tensor"]
+Colour = tuple[float, float, float]
 OnWait = Callable[[], object]
-# Of a batch that no other process shares.
-WHOLE = slice(None)
+WHOLE = slice(None)  # the part of a batch that a process makes which shares it with no other
 # The shorter side before the centre crop, as a multiple of the crop's: 256 for 224.
 RESIZE_RATIO = 256 / 224
 
@@ -42,18 +42,18 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its fixed split, decoded.
+    """Decoded data set with its fixed split.
 
     Attributes:
-        name: as in a spec's `data.dataset`.
-        mean, std: per channel, of pixels scaled to [0, 1].
+        name: `data.dataset` of a spec.
+        mean, std: of each channel, of pixels scaled to [0, 1].
     """
 
     name: str
     train: Images
     test: Images
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colour
+    std: Colour
 
     def digest(self) -> str:
         """Return the SHA-256 of all pixels and labels, which provenance records."""
@@ -71,7 +71,7 @@ def as_images(pixels: Tensor, labels: Tensor) -> Images:
 
 
 class Split(Protocol):
-    """One split of images that stay on disk; it is copied into processes that decode."""
+    """Images that stay on disk; copied into processes that decode."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -80,10 +80,10 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """Return an image's file, which is still the one that the run was asked for.
+        """Return the bytes of an image's file.
 
         Raises:
-            DataError: it has changed.
+            DataError: it has changed since the run was asked for.
             OSError, UnfitImageError: it cannot be read.
         """
 
@@ -96,13 +96,13 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class StreamedDataset:
-    """A data set that stays on disk.
+    """Data set that stays on disk.
 
     Attributes:
-        name: as in a spec's `data.dataset`.
+        name: `data.dataset` of a spec.
         image_size: side of what the network sees, in pixels.
-        content_hash: of all images.
-        classes: their names.
+        content_hash: SHA-256 over the names and bytes of all images.
+        classes: names of the classes, by label.
         upright: whether images are turned as their EXIF data say.
         packed: whether they were reduced and compressed again, once for all.
     """
@@ -121,7 +121,7 @@ class StreamedDataset:
         return replace(self, test=self.test.at(indices))
 
     def digest(self) -> str:
-        """Return the SHA-256 over the names and bytes of all images."""
+        """Return the hash that provenance records."""
         return self.content_hash
 
 

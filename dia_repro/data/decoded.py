@@ -1,7 +1,7 @@
-"""Decoded images of a folder, kept beside downloaded data: decoding them takes longer than reading.
+"""Cache of the decoded images of a folder, next to downloaded data.
 
-60,000 small JPEG files take 20 seconds of a core, in each run; their pixels are read in one. It is
-a cache: what is missing, damaged or of other images is decoded again, and replaced where it can be.
+60,000 small JPEG files take 20 seconds of a core to decode; their pixels are read in one. Pixels
+that are missing, damaged or of other images are decoded again, and replaced where they can be.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ import PIL
 from PIL import features
 
 from dia_repro.atomic import replacing
-from dia_repro.data.opening import UnfitImageError, open_regular
 
 KEPT = "decoded"  # inside the folder of downloaded data sets
 MOST_BYTES = 2 << 30  # more are decoded each time rather than written a second time to the disk
-# What reading a file raises that was cut off, overwritten or made by others.
-DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile)
+# Errors of reading a file that was cut off, overwritten or made by others.
+DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, zipfile.BadZipFile)
 
 
 def decoded(
@@ -34,20 +33,23 @@ def decoded(
 
     Args:
         root: folder of downloaded data sets.
-        folder: that of the images.
+        folder: folder of the images.
         shape: (N, H, W, 3).
-        content: what tells these images from others that the folder had or will have.
-        decode: gives the pixels, uint8 of that shape.
+        content: hash that tells these images from others that the folder had or will have.
+        decode: returns the pixels, uint8 of that shape.
     """
     name = hashlib.sha256(f"{folder}\0{shape[1]}".encode(errors="surrogateescape")).hexdigest()
     path = root / KEPT / f"{name[:32]}.npz"
     key = json.dumps([content, *shape, decoders()])
-    pixels = _read(path, key, tuple(shape))
-    if pixels is None:
-        pixels = decode()
-        if pixels.nbytes <= MOST_BYTES:
-            with suppress(OSError), replacing([path]) as (file,):
-                np.savez(file, key=np.array(key), pixels=pixels)
+    with suppress(*DAMAGED):
+        if path.is_file():  # no pipe, which would be waited for
+            with np.load(path, allow_pickle=False) as kept:
+                if str(kept["key"]) == key:
+                    return np.asarray(kept["pixels"], np.uint8).reshape(shape)
+    pixels = decode()
+    if pixels.nbytes <= MOST_BYTES:
+        with suppress(OSError), replacing([path]) as (file,):
+            np.savez(file, key=np.array(key), pixels=pixels)
     return pixels
 
 
@@ -59,14 +61,3 @@ def decoders() -> str:
         code.update(file.read_bytes())
     versions = [features.version(name) for name in ("jpg", "libjpeg_turbo", "webp", "libtiff")]
     return json.dumps([PIL.__version__, *versions, code.hexdigest()])
-
-
-def _read(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return what is kept under a key; None where there is nothing, or a checksum is wrong."""
-    try:
-        with open_regular(path) as file, np.load(file, allow_pickle=False) as kept:
-            pixels: np.ndarray | None = kept["pixels"] if str(kept["key"]) == key else None
-    except (UnfitImageError, *DAMAGED):
-        return None
-    right = pixels is not None and pixels.shape == shape and pixels.dtype == np.uint8
-    return pixels if right else None

@@ -1,8 +1,7 @@
-"""From an image file to the tensor that a network sees; imports torchvision, which takes long."""
+"""From an image file to the pixels that a network sees; imports torchvision, which takes long."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,12 +25,12 @@ AREA, SHAPE = [0.08, 1.0], [3 / 4, 4 / 3]
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image that a batch is made of.
+    """An image of a batch.
 
     Attributes:
-        training: of which split it is.
-        index: its number in it.
-        seed: of its random crop and flip; None leaves it at the centre.
+        training: whether it is a training image, or a test image.
+        index: its number in that split.
+        seed: seed of its random crop and flip; None leaves it at the centre.
     """
 
     training: bool
@@ -53,45 +52,26 @@ class Decoded:
         self.dataset, self.size = dataset, dataset.image_size
 
     def __getitem__(self, wanted: Wanted) -> tuple[np.ndarray, int]:
-        """Return an image and its label.
-
-        Raises:
-            DataError: it has changed, or cannot be decoded any more.
-        """
-        split = self.dataset.train if wanted.training else self.dataset.test
+        """Return an image and its label; raises `DataError` as `decoded_again`."""
+        dataset, size, seed = self.dataset, self.size, wanted.seed
+        split = dataset.train if wanted.training else dataset.test
         with decoded_again(split, wanted.index):
-            content = io.BytesIO(split.read(wanted.index))
-            if self.dataset.packed:
-                pixels = from_jpeg(content, self.size, wanted.seed)
+            image, _ = opened = open_rgb(split.read(wanted.index))
+            if dataset.packed:
+                pixels = packed_pixels(image, size, seed)
             else:
-                pixels = from_file(content, self.size, wanted.seed, turn=self.dataset.upright)
+                image = upright(opened) if dataset.upright else image
+                image = centred(image, size) if seed is None else augmented(image, size, seed)
+                pixels = np.asarray(image)
         return pixels, int(split.labels[wanted.index])
 
 
-def from_file(content: io.BytesIO, size: int, seed: int | None, *, turn: bool) -> np.ndarray:
-    """Return (S, S, 3) uint8 of an image's file, at the centre or augmented by a seed.
-
-    Args:
-        turn: whether the image is turned as its EXIF data say.
-
-    Raises:
-        Exception: whatever the decoder likes.
-    """
-    opened = open_rgb(content)
-    image = upright(opened) if turn else opened[0]
-    return np.asarray(centred(image, size) if seed is None else augmented(image, size, seed))
-
-
-def from_jpeg(content: io.BytesIO, size: int, seed: int | None) -> np.ndarray:
+def packed_pixels(opened: Image.Image, size: int, seed: int | None) -> np.ndarray:
     """Return (S, S, 3) uint8 of a packed image, at the centre or augmented by a seed.
 
     Resized by torch, in less than half of Pillow's time and with other last digits: what is packed
     is another experiment anyway.
-
-    Raises:
-        Exception: whatever the decoder likes.
     """
-    opened, _ = open_rgb(content)
     image = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
     if seed is None:
         crop: Tensor = centred(image, size)

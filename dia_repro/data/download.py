@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped, and archives of which only known files are unpacked."""
+"""Downloads that continue where they stopped, and archives of which known files are unpacked."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ from dia_repro.data.registry import OnProgress
 
 SILENCE_SECONDS = 30.0  # after which a host is given up
 CHUNK = 1 << 20
-# What an archive may unpack to: CIFAR's 186 MB, and room.
-MOST_BYTES = 512 * CHUNK
+MOST_BYTES = 512 * CHUNK  # that an archive may unpack to: CIFAR's 186 MB, and room
 MOST_SENT = 256 * CHUNK  # of an archive: CIFAR's 170 MB, and room
 NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)
 ARCHIVE_ERRORS = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, OverflowError)
 
 
 class DownloadError(Exception):
-    """What came is not what was asked for, or not all of it."""
+    """The file that was asked for did not come, or not as it should be."""
 
 
 def md5_of(path: Path) -> str | None:
-    """Return a file's MD5 sum; None where there is no such file, "" of one that no archive has."""
+    """Return a file's MD5 sum; None where there is no file, "" of a size that no archive has."""
     if not path.is_file():
         return None
     if not 0 < path.stat().st_size <= MOST_BYTES:  # as some of /proc, which never end
@@ -49,11 +48,7 @@ def md5_of(path: Path) -> str | None:
 def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = None) -> None:
     """Download a file whole, or not at all.
 
-    What has come of it is kept beside it, and the next download goes on from there.
-
-    Args:
-        md5: its MD5 sum.
-        on_progress: called with bytes that are here and bytes in all (0 if nobody knows).
+    What has come of it is kept in a .part file, and the next download continues from there.
 
     Raises:
         DownloadError: the host cannot be reached, broke off, or sent something else or too much,
@@ -64,7 +59,13 @@ def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = 
         with _locked(part) as file:
             _receive(url, file, on_progress)
             flush_file(file)
-            _check(part, md5)
+            found = md5_of(part)
+            if found != md5:
+                with part.open("rb") as sent:
+                    is_page = sent.read(CHUNK).lstrip()[:1] == b"<"
+                part.unlink()
+                what = "a web page" if is_page else f"a file with the MD5 sum {found}"
+                raise DownloadError(f"{what} came instead of the one with {md5}")
             publish(part, target)
     except NoFileError as error:
         raise DownloadError(f"{error.filename}: {error.strerror}: delete it") from error
@@ -74,11 +75,7 @@ def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = 
 
 @contextmanager
 def _locked(part: Path) -> Iterator[IO[bytes]]:
-    """Open a part of a download to append to it; no other process has it meanwhile.
-
-    Raises:
-        DownloadError: another process has it.
-    """
+    """Open a part of a download to append to it, unless another process has it."""
     with open_own(part, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,22 +89,6 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
             file.flush()
             if not os.fstat(file.fileno()).st_size:
                 part.unlink(missing_ok=True)
-
-
-def _check(part: Path, md5: str) -> None:
-    """Remove what was downloaded unless it has the MD5 sum that it should have.
-
-    Raises:
-        DownloadError: it has not.
-    """
-    found = md5_of(part)
-    if found == md5:
-        return
-    with part.open("rb") as file:
-        is_page = file.read(CHUNK).lstrip()[:1] == b"<"
-    part.unlink()
-    what = "a web page" if is_page else f"a file with the MD5 sum {found}"
-    raise DownloadError(f"{what} came instead of the one with {md5}")
 
 
 def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
@@ -124,7 +105,7 @@ def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
             part.write(chunk)
             held += len(chunk)
             if on_progress is not None:
-                on_progress(held, total)
+                on_progress(held, total)  # 0 where the total is unknown
     if held < total:
         raise DownloadError(
             f"the connection broke off after {held / 1e6:,.1f} of {total / 1e6:,.1f} MB, "
@@ -133,7 +114,7 @@ def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
 
 
 def _ask(url: str, held: int) -> Any:
-    """Return the host's answer, which goes on after so many bytes if it can."""
+    """Return the host's answer, which begins after the bytes that are here if it can."""
     asked = Request(url, headers={"Range": f"bytes={held}-"} if held else {})  # noqa: S310
     try:
         return urlopen(asked, timeout=SILENCE_SECONDS)  # noqa: S310 - the URLs are our own
@@ -147,8 +128,8 @@ def unpack(archive: Path, folder: Path, wanted: Mapping[str, str]) -> None:
     """Unpack known files of a .tar.gz, all or none; everything else in it is left alone.
 
     Args:
-        folder: where they go, under their own names without folders.
-        wanted: their paths in the archive, and their MD5 sums.
+        folder: folder of the unpacked files, which keep their names without folders.
+        wanted: MD5 sums of the files by their paths in the archive.
 
     Raises:
         DownloadError: the archive is damaged, far too large, or lacks one of them.
@@ -172,7 +153,7 @@ def unpack(archive: Path, folder: Path, wanted: Mapping[str, str]) -> None:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in an error where it would go on without end."""
+    """Stream that ends in an error where it would go on without end."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self.stream, self.left = stream, MOST_BYTES

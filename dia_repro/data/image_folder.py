@@ -1,6 +1,6 @@
-"""Lists the images in a folder a class: train/CLASS/… and test/CLASS/… or val/CLASS/….
+"""Lists of the images in class folders: train/CLASS/… and test/CLASS/… or val/CLASS/….
 
-A user's own images, and ImageNet. Nothing is decoded here: `inspection` does that.
+For a user's own images, and ImageNet. Nothing is decoded here: `inspection` does that.
 
 Hidden files and folders (whose names begin with a dot) are left out, and so is all that is neither
 a regular file nor a folder. Links are followed, but each folder is entered once in a class, and a
@@ -27,7 +27,7 @@ from dia_repro.data.registry import DataError, reading
 TEST_NAMES = ("test", "val")
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe")
 SUFFIXES = (*JPEG_SUFFIXES, ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# Pictures as well, and not read: a person should know that they are left out.
+# Pictures that are not read; a remark counts them.
 UNUSED = (
     *(".gif", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".svg", ".eps"),
     *(".psd", ".tga", ".ico", ".pbm", ".pnm", ".pcx", ".dib", ".exr", ".hdr", ".dcm"),
@@ -35,20 +35,19 @@ UNUSED = (
 )
 LEAST_CLASSES = 2
 
-FolderId = tuple[int, int]  # device and inode: what a folder is, whatever it is called
 Image = tuple[str, str, Facts]  # its folder, name and facts
 
 
 @dataclass(frozen=True)
 class Files:
-    """One split: a `Split` of image files.
+    """Image files: a `Split`.
 
     Attributes:
         root: the folder.
         paths: (N,) bytes, relative to the folder; fixed width, since a list of a million
             strings would be copied, page by page, into each worker process.
         labels: (N,) int64.
-        facts: (N, 4) int64, of each file what `facts_of` gave when it was listed.
+        facts: (N, 4) int64, `facts_of` each file when it was listed.
     """
 
     root: Path
@@ -59,19 +58,20 @@ class Files:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def names(self) -> list[str]:
+        """Paths, relative to the folder."""
+        return [os.fsdecode(path) for path in self.paths]
+
     def file(self, index: int) -> Path:
         """Return the path of an image's file."""
         return self.root / os.fsdecode(self.paths[index])
 
     def read(self, index: int, since: str = "the run began") -> bytes:
-        """Return the bytes of an image's file, which is still the one that was listed.
+        """Return the bytes of an image's file; see `Split`.
 
         Args:
-            since: when it was, for the message.
-
-        Raises:
-            DataError: it has changed since.
-            OSError, UnfitImageError: it cannot be read.
+            since: time since which it must not have changed, for the message.
         """
         return read_file(self.file(index), self.facts[index].tolist(), since)
 
@@ -81,23 +81,31 @@ class Files:
 
     def at(self, indices: np.ndarray) -> Files:
         """Return some of the images."""
-        kept = (self.paths[indices], self.labels[indices], self.facts[indices])
-        return Files(self.root, *kept)
+        return Files(self.root, self.paths[indices], self.labels[indices], self.facts[indices])
 
     def without(self, names: frozenset[str]) -> Files:
-        """Return the split without those files."""
-        return self.at(np.array([os.fsdecode(path) not in names for path in self.paths], bool))
+        """Return the images without those of some names."""
+        return self.at(np.array([name not in names for name in self.names], bool))
+
+    def followed_by(self, other: Files) -> Files:
+        """Return these images, and others of the same folder after them."""
+        return Files(
+            self.root,
+            np.concatenate((self.paths, other.paths)),
+            np.concatenate((self.labels, other.labels)),
+            np.concatenate((self.facts, other.facts)),
+        )
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The files of a folder, in order of their paths.
+    """Files of a folder, in order of their paths.
 
     Attributes:
         root: the folder.
         classes: names of the class folders in train/, sorted; a label is an index into it.
         test_names: folders of test images that are there; the first is taken.
-        unused: how many files there are of each suffix of `UNUSED`.
+        unused: number of files of each suffix of `UNUSED`.
     """
 
     root: Path
@@ -108,14 +116,9 @@ class ImageFolder:
     unused: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
-    def names(self) -> list[str]:
-        """Paths of all files, relative to the folder."""
-        return [os.fsdecode(path) for split in (self.train, self.test) for path in split.paths]
-
-    @cached_property
-    def facts(self) -> np.ndarray:
-        """Facts of all files, (N, 4), as `names` has them."""
-        return np.concatenate((self.train.facts, self.test.facts))
+    def images(self) -> Files:
+        """Training images, and test images after them."""
+        return self.train.followed_by(self.test)
 
     @property
     def signature(self) -> str:
@@ -125,9 +128,9 @@ class ImageFolder:
         give another file of the same size the same mtime.
         """
         digest = hashlib.sha256(os.fsencode(self.root) + b"\0")
-        for name in self.names:
-            digest.update(os.fsencode(name) + b"\0")
-        digest.update(self.facts.tobytes())
+        for path in self.images.paths:
+            digest.update(path + b"\0")
+        digest.update(self.images.facts.tobytes())
         return digest.hexdigest()
 
     @property
@@ -148,7 +151,7 @@ def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
     """List the images of a folder.
 
     Args:
-        test_names: what the folder of test images may be called; the first that is there is taken.
+        test_names: possible names of the folder of test images; the first that is there is taken.
 
     Raises:
         DataError: it is not there, cannot be read, is not laid out in splits and classes, has an
@@ -160,9 +163,8 @@ def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
             raise DataError(f"there is no folder {root}")
         tests = tuple(name for name in test_names if (root / name).is_dir())
         if not (root / "train").is_dir() or not tests:
-            wanted = " (or ".join(f"{name}/CLASS/" for name in test_names)
-            closing = ")" * (len(test_names) - 1)
-            raise DataError(f"{root} needs train/CLASS/ and {wanted}{closing} with images")
+            wanted = " or ".join(f"{name}/CLASS/" for name in test_names)
+            raise DataError(f"{root} needs train/CLASS/ and {wanted} with images")
         classes, train = _split(root, "train", unused)
         tested, test = _split(root, tests[0], unused)
     unknown, untested = sorted({*tested} - {*classes}), sorted({*classes} - {*tested})
@@ -176,11 +178,7 @@ def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
 
 
 def sample(root: Path, count: int, classes: int = 20) -> Files:
-    """Return random images of random classes in train/, and list no others.
-
-    Raises:
-        DataError: there is none, or a folder cannot be read.
-    """
+    """Return random images of random classes in train/, and list no others."""
     found: list[Image] = []
     with reading(root):
         folders = [Path(entry.path) for entry in _entries(root / "train") if entry.is_dir()]
@@ -196,11 +194,11 @@ def sample(root: Path, count: int, classes: int = 20) -> Files:
 def _split(root: Path, name: str, unused: Counter[str]) -> tuple[list[str], Files]:
     folder = root / name
     above = {_folder_id(root), _folder_id(folder)}
-    classes = sorted(
+    classes = [
         entry.name
         for entry in _entries(folder)
-        if entry.is_dir() and not (entry.is_symlink() and _folder_id(Path(entry.path)) in above)
-    )
+        if entry.is_dir() and not (entry.is_symlink() and _folder_id(entry.path) in above)
+    ]
     if not classes:
         raise DataError(f"{folder} is not a folder of image folders: it has no folder in it")
     images = [_images(folder / category, above, unused) for category in classes]
@@ -211,7 +209,7 @@ def _split(root: Path, name: str, unused: Counter[str]) -> tuple[list[str], File
 
 
 def _files(root: Path, images: Sequence[Sequence[Image]]) -> Files:
-    """Return the images of each class as one split."""
+    """Return the images of each class together."""
     every = [found for of_class in images for found in of_class]
     # Of each folder once: of each of a million images it takes a minute.
     below = {folder: Path(folder).relative_to(root) for folder in {found[0] for found in every}}
@@ -223,8 +221,13 @@ def _files(root: Path, images: Sequence[Sequence[Image]]) -> Files:
     )
 
 
-def _images(folder: Path, above: set[FolderId], unused: Counter[str]) -> list[Image]:
-    """Return the images in a folder and those in it, in order."""
+def _images(folder: Path, above: set[tuple[int, int]], unused: Counter[str]) -> list[Image]:
+    """Return the images in a folder and those in it, in order.
+
+    Args:
+        above: identities of the folders that it is in.
+        unused: counts files of each suffix of `UNUSED`.
+    """
     found: list[Image] = []
     entered = set(above)
     links = [str(folder)]
@@ -232,11 +235,11 @@ def _images(folder: Path, above: set[FolderId], unused: Counter[str]) -> list[Im
         inside = [link]
         while inside:
             here = inside.pop()
-            identity = _folder_id(Path(here))
+            identity = _folder_id(here)
             if identity in entered:
                 continue
             entered.add(identity)
-            for entry in _entries(Path(here)):
+            for entry in _entries(here):
                 if entry.is_dir():
                     (links if entry.is_symlink() else inside).append(entry.path)
                 elif entry.is_file():
@@ -248,18 +251,14 @@ def _images(folder: Path, above: set[FolderId], unused: Counter[str]) -> list[Im
     return sorted(found)
 
 
-def _folder_id(path: Path) -> FolderId:
-    status = path.stat()
+def _folder_id(path: Path | str) -> tuple[int, int]:
+    """Return device and inode, which identify a folder whatever its name."""
+    status = os.stat(path)  # noqa: PTH116 - of a path as text, too
     return status.st_dev, status.st_ino
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder and not hidden, by name.
-
-    Raises:
-        DataError: a link in it leads nowhere.
-        OSError: the folder cannot be read.
-    """
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder and not hidden, by name; refuse links that lead nowhere."""
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in shown:

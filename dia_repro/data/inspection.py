@@ -1,49 +1,42 @@
-"""Every image of a folder decoded once: which are damaged, and one hash of all that are not."""
+"""Inspection of a folder: every image is decoded once, for damage, repetition and a hash of all."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictInt, model_validator
 
 from dia_repro.atomic import write_file
-from dia_repro.data.image_folder import ImageFolder
-from dia_repro.data.opening import UnfitImageError, in_threads, open_rgb, read_file, upright
+from dia_repro.data.image_folder import Files, ImageFolder
+from dia_repro.data.opening import open_rgb, read_file, upright
 from dia_repro.data.registry import DataError, OnProgress, reading
+from dia_repro.data.threads import in_threads
 
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a text")  # noqa: TRY004 - as pydantic wants it
-    return value
-
-
-# Pydantic's own text has no names that are not UTF-8.
-Text = Annotated[str, PlainValidator(_text)]
+Text = InstanceOf[str]  # pydantic's own text has no names that are not UTF-8
 Pairs = tuple[tuple[Text, Text], ...]
 MEMORY = "inspections"  # inside the folder of downloaded data sets
 MENTIONED = 3
 
 
 class Inspection(BaseModel):
-    """What came out, as it is remembered.
+    """Result, as it is remembered.
 
     Attributes:
         content_hash: SHA-256 over names and bytes of the images that can be decoded: the same
             whether damaged ones are left out or deleted. That an image was turned upright is part
             of it, since an earlier version left it as it lay.
-        damaged: names of those that cannot, relative to the folder.
-        reasons: why not, for each of them.
-        side: of the images in pixels, if all are square and of one size; None otherwise.
+        damaged: names of those that cannot be decoded, relative to the folder.
+        reasons: for each of them, what is wrong with it.
+        side: side of the images in pixels, if all are square and of one size; None otherwise.
         in_both: training and test image of the same pixels, for each test image that has one.
         in_two: two images of the same pixels in different classes, for each but the first of them.
     """
@@ -98,9 +91,7 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
     """Decode every image, or recall what came out when no file has changed since.
 
     Args:
-        memory: the folder in which to remember it; not being able to write there costs time
-            only.
-        on_progress: called with images done and images in all.
+        memory: folder in which to remember it; one that cannot be written to costs time only.
 
     Raises:
         DataError: a file cannot be read.
@@ -115,45 +106,41 @@ def inspect(folder: ImageFolder, memory: Path, on_progress: OnProgress | None = 
 
 
 def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
-    digest, damaged, reasons, sizes = hashlib.sha256(), [], [], set()
-    names, facts = folder.names, folder.facts
-    prints = np.zeros(len(names), np.uint64)
-    looks = in_threads(
-        lambda n: _look(folder.root / names[n], facts[n].tolist()),
-        range(len(names)),
-        on_progress=on_progress,
-    )
-    for number, (name, look) in enumerate(zip(names, looks, strict=True)):
+    images = folder.images
+    digest = hashlib.sha256()
+    damaged: dict[str, str] = {}
+    sizes: set[int] = set()
+    pixels = np.zeros(len(images), np.uint64)
+    looks = in_threads(partial(_look, images), range(len(images)), on_progress=on_progress)
+    for number, (name, look) in enumerate(zip(images.names, looks, strict=True)):
         if isinstance(look, str):
-            damaged.append(name)
-            reasons.append(look)
+            damaged[name] = look
         else:
             digest.update(os.fsencode(name) + f"\0{look.content}\n".encode())
-            sizes.add(look.size)
-            prints[number] = look.pixels
-    sides = {side for size in sizes for side in size}
-    in_both, in_two = _repeated(folder, prints)
+            sizes.update(look.size)
+            pixels[number] = look.pixels
+    in_both, in_two = _repeated(folder, pixels)
     return Inspection(
         content_hash=digest.hexdigest(),
         damaged=tuple(damaged),
-        reasons=tuple(reasons),
-        side=sides.pop() if len(sides) == 1 else None,
+        reasons=tuple(damaged.values()),
+        side=sizes.pop() if len(sizes) == 1 else None,
         in_both=in_both,
         in_two=in_two,
     )
 
 
-def _repeated(folder: ImageFolder, prints: np.ndarray) -> tuple[Pairs, Pairs]:
+def _repeated(folder: ImageFolder, pixels: np.ndarray) -> tuple[Pairs, Pairs]:
     """Return images of the same pixels in both parts, and in two classes.
 
     Args:
-        prints: (N,) uint64, of each image's pixels; 0 for those that cannot be decoded.
+        pixels: (N,) uint64, a hash of each image's pixels; 0 for those that cannot be decoded.
     """
-    names, labels = folder.names, np.concatenate((folder.train.labels, folder.test.labels))
-    _, inverse, counts = np.unique(prints, return_inverse=True, return_counts=True)
+    names, labels = folder.images.names, folder.images.labels
+    _, inverse, counts = np.unique(pixels, return_inverse=True, return_counts=True)
     alike: dict[int, list[int]] = {}
-    for number in np.flatnonzero((counts[inverse] > 1) & (prints > 0)).tolist():
-        alike.setdefault(int(prints[number]), []).append(number)
+    for number in np.flatnonzero((counts[inverse] > 1) & (pixels > 0)).tolist():
+        alike.setdefault(int(pixels[number]), []).append(number)
     in_both, in_two = [], []
     for first, *others in alike.values():
         for other in others:
@@ -164,8 +151,7 @@ def _repeated(folder: ImageFolder, prints: np.ndarray) -> tuple[Pairs, Pairs]:
     return tuple(in_both), tuple(in_two)
 
 
-@dataclass(frozen=True)
-class _Look:
+class _Look(NamedTuple):
     """Properties of an image.
 
     Attributes:
@@ -179,20 +165,21 @@ class _Look:
     pixels: int
 
 
-def _look(path: Path, facts: list[int]) -> _Look | str:
+def _look(images: Files, number: int) -> _Look | str:
     """Return what is known of an image, or what is wrong with it."""
+    path = images.file(number)
     try:
         with reading(path):  # not the image's fault, and not to be remembered
-            content = read_file(path, facts, "the images were listed")
-    except UnfitImageError as error:
-        return _reason(error)
-    try:
-        opened = open_rgb(io.BytesIO(content))
+            content = images.read(number, "the images were listed")
+        image, orientation = opened = open_rgb(content)
+    except DataError:
+        raise
     except MemoryError as error:  # not the image's fault either
         raise DataError(f"cannot decode {path}: not enough memory") from error
     except Exception as error:  # decoders raise what they like, e.g. RuntimeError
-        return _reason(error)
-    image, orientation = opened
+        # Pillow's own message may name an object in memory.
+        text = " ".join(str(error).split())
+        return "not an image" if not text or "cannot identify image file" in text else text
     digest = hashlib.sha256(content).hexdigest()
     turned = digest if orientation == 1 else f"{digest} turned {orientation}"
     return _Look(turned, image.size, _pixels(upright(opened), content))
@@ -208,17 +195,11 @@ def _pixels(image: Image.Image, content: bytes) -> int:
     return int.from_bytes(digest[:8], "little") or 1
 
 
-def _reason(error: Exception) -> str:
-    """Return an error in a few words; Pillow's own may name an object in memory."""
-    text = " ".join(str(error).split())
-    return "not an image" if not text or "cannot identify image file" in text else text
-
-
 def sound(folder: ImageFolder, inspection: Inspection, *, skip_damaged: bool) -> ImageFolder:
     """Return the folder with the images that can be decoded.
 
     Raises:
-        DataError: some cannot, and nobody said to leave them out; or none is left of a class.
+        DataError: some cannot, and are not to be left out; or none is left of a class.
     """
     damaged = inspection.damaged
     if damaged and not skip_damaged:

@@ -1,4 +1,4 @@
-"""From an image file to upright RGB pixels, and no image that would not fit into memory.
+"""Image files decoded to upright RGB pixels, unless they would not fit into memory.
 
 Files are not trusted by their names: only decoders in `FORMATS` see them, and neither a pipe, nor a
 file of the kernel's that never ends, nor a file of terabytes is read.
@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import io
 import math
-import multiprocessing
 import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from multiprocessing.pool import IMapIterator, ThreadPool
 from pathlib import Path
-from threading import Event, Semaphore
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from PIL import ExifTags, Image
 
-from dia_repro.data.registry import DataError, OnProgress
-from dia_repro.processors import cores
+from dia_repro.data.registry import DataError
 
 if TYPE_CHECKING:  # Pillow loads the plugin where there is a TIFF file
     from PIL.ImageFile import ImageFile
@@ -33,7 +27,7 @@ if TYPE_CHECKING:  # Pillow loads the plugin where there is a TIFF file
 
     from dia_repro.data.dataset import Split
 
-# What Pillow may take a file for. The JPEG and GIF decoders are safe, and collections from the web
+# Formats that Pillow may try. The JPEG and GIF decoders are safe, and collections from the web
 # have GIF files named .jpg; others start programs (EPS) or depend on how Pillow was built.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 # Where Pillow begins to warn of decompression bombs: 268 MB decoded.
@@ -51,7 +45,7 @@ START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 # invalid: libjpeg reads on right after it where it looks for a restart.
 MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 TOO_MANY_PARTS = "too many parts for its size"
-# How EXIF says that the camera was held; 1, or nothing, is upright.
+# Turns that bring an image of each EXIF orientation upright; 1, or none, is upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,14 +55,9 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-AHEAD = 500  # items that threads may have begun before the first of them is taken
-PROGRESS = 64  # items between two reports of progress
-LOOK_SECONDS = 0.2  # how often progress is reported while a slow item is waited for
+Facts = tuple[int, int, int, int]
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-# What Pillow has to say of odd files is said here, by refusing them, or not at all.
+# Pillow warns of odd files, which are refused here where that is needed.
 warnings.filterwarnings("ignore", module="PIL")
 
 
@@ -77,7 +66,7 @@ class UnfitImageError(ValueError):
 
 
 class _Counted(io.BytesIO):
-    """A file that can be read only so often: what is made of very many parts takes hours."""
+    """File that can be read only so often: one of very many parts would take hours."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -90,11 +79,8 @@ class _Counted(io.BytesIO):
         return super().read(size)
 
 
-Facts = tuple[int, int, int, int]
-
-
 def facts_of(status: os.stat_result) -> Facts:
-    """Size, inode, and times of the last change of content and of anything, in nanoseconds."""
+    """Return size, inode, and times of the last change of content and of anything, in ns."""
     # Some file systems give inodes of 64 bits, and arrays hold 63 and a sign.
     inode = status.st_ino & (2**63 - 1)
     return status.st_size, inode, status.st_mtime_ns, status.st_ctime_ns
@@ -106,9 +92,9 @@ def read_file(
     """Read a file without waiting for anything but the disk.
 
     Args:
-        expected: what `facts_of` gave for the file earlier; None where it was not looked at.
-        since: when that was, for the message.
-        most: bytes that it may have.
+        expected: facts of the file at an earlier time; None accepts any file.
+        since: that time, for the message.
+        most: the largest size in bytes.
 
     Raises:
         DataError: the file has changed since then.
@@ -121,7 +107,9 @@ def read_file(
         # A file of /proc says that it is empty, and may go on for ever.
         content = file.read(found.st_size) if fit else b""
         after = facts_of(os.fstat(file.fileno()))
-    if expected is not None and not same_file(expected, after):
+    # Inodes do not count: file systems in user space (sshfs, object stores) give a file another one
+    # each time the kernel forgets it, and replacing a file changes the time of change.
+    if expected is not None and (*expected[:1], *expected[2:]) != (*after[:1], *after[2:]):
         raise DataError(f"{path} has changed since {since}: start again")
     if not stat.S_ISREG(found.st_mode):
         raise UnfitImageError("not a regular file")
@@ -132,46 +120,22 @@ def read_file(
     return content
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Return an opened file.
-
-    Raises:
-        OSError: it cannot be opened.
-        UnfitImageError: it is no regular file.
-    """
-    file = open(path, "rb", opener=open_at_once)  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise UnfitImageError("not a regular file")
-    return file
-
-
 def open_at_once(path: str, flags: int) -> int:
     """Open a file; a pipe without a writer is opened, too, instead of waited for."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def same_file(expected: Sequence[int], found: Facts) -> bool:
-    """Whether a file is the one that it was.
-
-    Inodes do not count: file systems in user space (sshfs, object stores) give a file another one
-    each time the kernel forgets it, and whoever replaces a file changes the time of change.
-    """
-    return (found[0], *found[2:]) == (expected[0], *expected[2:])
-
-
-def open_rgb(file: Path | io.BytesIO) -> tuple[Image.Image, int]:
+def open_rgb(content: bytes) -> tuple[Image.Image, int]:
     """Decode a file.
 
     Returns:
-        The image as the file has it, in RGB, and the orientation of `turned`.
+        The image as the file has it, in RGB, and its orientation: see `upright`.
 
     Raises:
         Exception: whatever the decoder likes, where the file is damaged; `UnfitImageError` where
             it has too many pixels, scans, tiles or other parts, or more than eight bits for each of
             a pixel's colours.
     """
-    content = read_file(file) if isinstance(file, Path) else file.getvalue()
     counted = _Counted(content)
     with Image.open(counted, formats=FORMATS) as image:
         width, height = image.size
@@ -187,7 +151,7 @@ def open_rgb(file: Path | io.BytesIO) -> tuple[Image.Image, int]:
 
 
 def upright(opened: tuple[Image.Image, int]) -> Image.Image:
-    """What `open_rgb` gave, as the person who took the picture saw it."""
+    """Return what `open_rgb` gave, as the person who took the picture saw it."""
     image, orientation = opened
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
@@ -222,11 +186,7 @@ def _check_pixels(number: int, what: str) -> None:
 
 
 def _check_structure(image: ImageFile, content: bytes) -> None:
-    """Refuse a small file that would be decoded for minutes.
-
-    Raises:
-        UnfitImageError: it has too many scans, tiles or comments, or too large tiles.
-    """
+    """Refuse a small file that would be decoded for minutes: `UnfitImageError`."""
     if image.format in ("JPEG", "MPO"):
         _check_scans(content)
     elif image.format == "TIFF":
@@ -236,11 +196,7 @@ def _check_structure(image: ImageFile, content: bytes) -> None:
 
 
 def _check_tiles(image: TiffImageFile) -> None:
-    """Refuse a TIFF file whose tiles or strips, decoded whole, have more pixels than an image may.
-
-    Raises:
-        UnfitImageError: they have.
-    """
+    """Refuse a TIFF file whose tiles or strips have more pixels in all than an image may."""
     tags, names = image.tag_v2, ExifTags.Base
     width, height = tags[names.ImageWidth], tags[names.ImageLength]
     rows = min(height, tags.get(names.RowsPerStrip, height))
@@ -256,11 +212,7 @@ def _check_tiles(image: TiffImageFile) -> None:
 
 
 def _check_scans(content: bytes) -> None:
-    """Refuse a JPEG file of a few megabytes that would be decoded for minutes.
-
-    Raises:
-        UnfitImageError: it has more than `MOST_SCANS` scans, or far too many markers.
-    """
+    """Refuse a JPEG file of more than `MOST_SCANS` scans, or of far too many markers."""
     if content.count(bytes((0xFF, START_OF_SCAN))) <= MOST_SCANS:
         return
     scans, place, left = 0, 2, MOST_PARTS
@@ -272,72 +224,3 @@ def _check_scans(content: bytes) -> None:
         place = end + int.from_bytes(content[end : end + 2])
     if scans > MOST_SCANS:
         raise UnfitImageError(f"{scans:,} scans, more than {MOST_SCANS}")
-
-
-def in_threads(
-    work: Callable[[Item], Result],
-    items: Sequence[Item],
-    threads: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> Iterator[Result]:
-    """Yield what `work` returns for each item, in order.
-
-    An exception of `work`, or one that a signal raises, ends this at once: threads that are still
-    busy with an item are left behind, and do not keep the process from ending.
-
-    Args:
-        threads: how many; None for one a core.
-        on_progress: called with items done and items in all, now and then and several times a
-            second while an item is waited for; may raise.
-    """
-    say = on_progress or (lambda _done, _of: None)
-    room, over = Semaphore(AHEAD), Event()
-
-    def given() -> Iterator[Item]:
-        for item in items:
-            room.acquire()
-            if over.is_set():
-                return
-            yield item
-
-    def caught(item: Item) -> Future[Result]:
-        """Do the work. A pool's thread ends on what is no `Exception`, and gives no result."""
-        future: Future[Result] = Future()
-        try:
-            future.set_result(work(item))
-        except BaseException as error:  # raised where the result is taken
-            future.set_exception(error)
-        return future
-
-    pool = _pool(min(threads or cores(), len(items)) or 1)
-    try:
-        results = pool.imap(caught, given())
-        for done in range(1, len(items) + 1):
-            yield _next(results, partial(say, done - 1, len(items))).result()
-            room.release()
-            if done % PROGRESS == 0 or done == len(items):
-                say(done, len(items))
-        pool.close()
-        pool.join()  # a process that forks should have no other threads
-    finally:
-        over.set()
-        room.release()
-        pool.terminate()
-
-
-def _pool(threads: int) -> ThreadPool:
-    try:
-        return ThreadPool(threads)
-    except AttributeError as error:
-        # Python's own: where a thread cannot be started, it would end the others as processes.
-        if isinstance(error.__context__, RuntimeError):
-            raise error.__context__ from None
-        raise
-
-
-def _next(results: IMapIterator[Result], on_wait: Callable[[], object]) -> Result:
-    while True:
-        try:
-            return results.next(LOOK_SECONDS)
-        except multiprocessing.TimeoutError:
-            on_wait()

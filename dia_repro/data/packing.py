@@ -1,4 +1,4 @@
-"""From class folders to a pack: every image decoded, reduced and compressed again, once.
+"""Writing of packs: every image in class folders is decoded, reduced and compressed again, once.
 
 An image whose shorter side is no longer than asked for, and that is an ordinary JPEG file, goes
 into the pack as it is. Others are reduced as evaluation does it (bilinear, shorter side), so that
@@ -13,10 +13,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -29,22 +28,12 @@ from dia_repro.atomic import NoFileError, flush_file, open_own, publish, write_f
 from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.decoding import reduced
 from dia_repro.data.image_folder import Files
-from dia_repro.data.opening import FORMATS, MOST_BYTES, decoded_again, in_threads, open_rgb, upright
+from dia_repro.data.opening import FORMATS, MOST_BYTES, decoded_again, open_rgb, upright
 from dia_repro.data.registry import DataError, OnProgress
-from dia_repro.data.sources.packed import (
-    FORMAT,
-    IMAGES,
-    INDEX,
-    MANIFEST,
-    Manifest,
-    Pack,
-    holds,
-    label_of,
-    open_pack,
-    row_type,
-)
+from dia_repro.data.sources import packed
+from dia_repro.data.sources.packed import Manifest, Pack, open_pack
+from dia_repro.data.threads import in_threads
 
-JOB = "job.json"
 FOLDER = "packed"  # inside the folder of downloaded data sets
 BLOCK = 1024  # images that are on the disk before the index says so
 ORDINARY = ("RGB", "L")  # modes of a JPEG file that every decoder reads alike
@@ -53,13 +42,13 @@ CONTINUES = "what is done is kept, and the same command continues from there"
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be packed, and how.
+    """Packing of one data set.
 
     Attributes:
         source: images in files; damaged ones are left out already.
         target: the pack's folder.
-        side: what the shorter side is reduced to, in pixels; 0 leaves all as they are.
-        quality: of JPEG files that are written anew, 1 to 100.
+        side: shorter side that larger images are reduced to, in pixels; 0 leaves all sizes.
+        quality: quality of JPEG files that are written anew, 1 to 100.
         workers: threads that decode and compress.
     """
 
@@ -70,15 +59,16 @@ class Job:
     workers: int
 
     @property
-    def splits(self) -> tuple[Files, Files]:
-        """Training and test images."""
+    def images(self) -> Files:
+        """Training images, and test images after them."""
         train, test = self.source.train, self.source.test
         if not (isinstance(train, Files) and isinstance(test, Files)):
             raise DataError(f"{self.source.name} is packed already")
-        return train, test
+        return train.followed_by(test)
 
-    def manifest(self, name_bytes: int, index_hash: str) -> Manifest:
-        """Return what a pack of it says of itself."""
+    @property
+    def manifest(self) -> Manifest:
+        """Description of the pack that it makes, without the hash of the index."""
         return Manifest(
             source=self.source.name,
             source_hash=self.source.content_hash,
@@ -87,45 +77,40 @@ class Job:
             classes=self.source.classes,
             train=len(self.source.train),
             test=len(self.source.test),
-            name_bytes=name_bytes,
-            index_hash=index_hash,
+            name_bytes=self.images.paths.dtype.itemsize,
         )
+
+    def makes(self, manifest: Manifest) -> bool:
+        """Return whether it makes the pack of a description, written whole or not."""
+        return self.manifest == manifest.model_copy(update={"index_hash": ""})
 
 
 def default_target(data: Path, source: str, side: int, quality: int) -> Path:
     """Return where a pack goes unless told otherwise."""
-    return data / FOLDER / label_of(source, side, quality)
+    return data / FOLDER / packed.label_of(source, side, quality)
 
 
 def pack(job: Job, on_progress: OnProgress | None = None) -> tuple[Pack, bool]:
-    """Write a pack, or find it there.
-
-    Args:
-        on_progress: called with images done and images in all.
-
-    Returns:
-        The pack, and whether it was there already.
+    """Return a pack, written now or found there, and whether it was there.
 
     Raises:
         DataError: another pack is there, an image cannot be decoded any more, or the disk is full.
     """
-    if job.target.exists():
-        return _found(job), True
-    partial = job.target.with_name(f"{job.target.name}.partial")
-    with _writing(partial), _alone(job, partial):
-        if job.target.exists():  # another process has made it meanwhile
-            return _found(job), True
-        partial.mkdir(exist_ok=True)
-        if partial.is_symlink():  # others may have put it there, to have other files written
-            raise NoFileError(errno.EEXIST, "it is a link", str(partial))
-        _write(job, partial, on_progress)
-        (partial / JOB).unlink(missing_ok=True)
-        publish(partial, job.target)
-    return open_pack(job.target), False
+    if not job.target.exists():
+        partial = job.target.with_name(f"{job.target.name}.partial")
+        with _writing(job, partial):
+            if not job.target.exists():  # else another process has made it meanwhile
+                _write(job, partial, on_progress)
+                publish(partial, job.target)
+                return open_pack(job.target), False
+    found = open_pack(job.target)
+    if not job.makes(found.manifest):
+        raise DataError(f"{job.target} holds another pack: delete it, or give another with --out")
+    return found, True
 
 
 def lock_of(partial: Path) -> Path:
-    """Return the lock of a pack that is being written: beside its folder, which gets another name.
+    """Return the lock of a pack that is being written, next to its folder, which gets another name.
 
     With the lock inside, another process could take it before the folder has that name.
     """
@@ -133,32 +118,19 @@ def lock_of(partial: Path) -> Path:
 
 
 @contextmanager
-def _alone(job: Job, partial: Path) -> Iterator[None]:
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lock_of(partial))
+def _writing(job: Job, partial: Path) -> Iterator[None]:
+    """Context in which no other process writes the pack, and what cannot be written is named.
+
+    Raises:
+        DataError: another process writes it, or the disk is full, not writable or the like.
+    """
     try:
-        lock.acquire(timeout=0)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock_of(partial)).acquire(timeout=0):
+            yield
+            lock_of(partial).unlink(missing_ok=True)
     except Timeout:
         raise DataError(f"{job.target} is being packed by another process") from None
-    try:
-        yield
-        lock_of(partial).unlink(missing_ok=True)
-    finally:
-        lock.release()
-
-
-def _found(job: Job) -> Pack:
-    found = open_pack(job.target)
-    manifest = found.manifest
-    if manifest != job.manifest(manifest.name_bytes, manifest.index_hash):
-        raise DataError(f"{job.target} holds another pack: delete it, or give another with --out")
-    return found
-
-
-@contextmanager
-def _writing(partial: Path) -> Iterator[None]:
-    try:
-        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = f"no space left; {CONTINUES}"
@@ -169,100 +141,84 @@ def _writing(partial: Path) -> Iterator[None]:
 
 
 def _write(job: Job, partial: Path, on_progress: OnProgress | None) -> None:
-    """Append the images that are not there yet, then say what the pack is."""
-    train, test = job.splits
-    names = np.concatenate((train.paths, test.paths))
-    labels = np.concatenate((train.labels, test.labels))
-    name_bytes = names.dtype.itemsize
-    total = len(names)
+    """Append the images that are not there yet, then complete the description."""
+    partial.mkdir(exist_ok=True)
+    if partial.is_symlink():  # others may have put it there, to have other files written
+        raise NoFileError(errno.EEXIST, "it is a link", str(partial))
     _forget_another(job, partial)
-    with open_both(partial) as (images, index):
-        done = _whole(images, index, names, labels)
-        for first in range(done, total, BLOCK):
-            numbers = range(first, min(first + BLOCK, total))
+    paths = (partial / packed.IMAGES, partial / packed.INDEX)
+    files, manifest = job.images, job.manifest
+    with open_own(paths[0], "ab+") as images, open_own(paths[1], "ab+") as index:
+        for first in range(_whole(images, index, files), len(files), BLOCK):
+            numbers = range(first, min(first + BLOCK, len(files)))
             start = images.tell()
-            rows = _block(job, images, numbers, total, on_progress)
+            rows = _block(job, files, images, numbers, on_progress)
             flush_file(images)
-            index.write(np.array(rows, row_type(name_bytes)).tobytes())
+            index.write(np.array(rows, packed.row_type(manifest.name_bytes)).tobytes())
             flush_file(index)
             size = (images.tell() - start) / len(numbers)
-            _check_room(partial, size * (total - numbers.stop))
-    digest = hashlib.sha256((partial / INDEX).read_bytes()).hexdigest()
-    write_file(partial / MANIFEST, job.manifest(name_bytes, digest).to_json().encode())
+            _check_room(partial, size * (len(files) - numbers.stop))
+    digest = hashlib.sha256(paths[1].read_bytes()).hexdigest()
+    whole = manifest.model_copy(update={"index_hash": digest})
+    write_file(partial / packed.MANIFEST, whole.to_json())
     open_pack(partial)  # which refuses what is not whole
 
 
-Row = tuple[int, int, int, bytes, bytes]
+Row = tuple[int, int, bytes, bytes]
 
 
 def _block(
-    job: Job, images: IO[bytes], numbers: range, total: int, on_progress: OnProgress | None
+    job: Job, files: Files, images: IO[bytes], numbers: range, on_progress: OnProgress | None
 ) -> list[Row]:
     """Write a block of images, and return their rows of the index."""
-    train, test = job.splits
-    rows: list[Row] = []
 
-    def convert(number: int) -> tuple[bytes, int, bytes]:
-        split, place = (train, number) if number < len(train) else (test, number - len(train))
-        with decoded_again(split, place):
-            content = split.read(place, "packing began")
-            content = packed_jpeg(content, job.side, job.quality, turn=job.source.upright)
-        return content, int(split.labels[place]), bytes(split.paths[place])
+    def convert(number: int) -> bytes:
+        with decoded_again(files, number):
+            content = files.read(number, "packing began")
+            return packed_jpeg(content, job.side, job.quality, turn=job.source.upright)
 
     def say(done: int, _of: int) -> None:
         if on_progress is not None:
-            on_progress(numbers.start + done, total)
+            on_progress(numbers.start + done, len(files))
 
-    for content, label, name in in_threads(convert, numbers, job.workers, say):
-        digest = hashlib.sha256(content).digest()
-        rows.append((images.tell(), len(content), label, digest, name))
+    rows: list[Row] = []
+    for number, content in zip(
+        numbers, in_threads(convert, numbers, job.workers, say), strict=True
+    ):
         images.write(content)
+        digest = hashlib.sha256(content).digest()
+        rows.append((len(content), files.labels[number], digest, files.paths[number]))
     return rows
 
 
 def _forget_another(job: Job, partial: Path) -> None:
     """Remove what an interrupted job left that would have made another pack."""
-    facts = json.dumps([FORMAT, job.manifest(1, "").content_hash]).encode()
-    try:
-        with open_own(partial / JOB, "rb") as file:
-            same = file.read() == facts
-    except FileNotFoundError:
-        same = False
-    if not same:
-        for name in (IMAGES, INDEX):
-            (partial / name).unlink(missing_ok=True)
-        write_file(partial / JOB, facts)
+    with suppress(DataError, FileNotFoundError):
+        if job.makes(packed.read_manifest(partial)):
+            return
+    for name in (packed.IMAGES, packed.INDEX):
+        (partial / name).unlink(missing_ok=True)
+    write_file(partial / packed.MANIFEST, job.manifest.to_json())
 
 
-@contextmanager
-def open_both(partial: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Open images and index, to be continued."""
-    with open_own(partial / IMAGES, "ab+") as images, open_own(partial / INDEX, "ab+") as index:
-        for file in (images, index):
-            file.seek(0)
-        yield images, index
-
-
-def _whole(images: IO[bytes], index: IO[bytes], names: np.ndarray, labels: np.ndarray) -> int:
+def _whole(images: IO[bytes], index: IO[bytes], files: Files) -> int:
     """Return how many images are there, and cut off what is behind them.
 
     A loss of power, or a disk, can leave less, zeros or anything else at the end of either file:
     each image is compared with its row, and its row with what it should be.
-
-    Args:
-        names: (N,) of all images that are to be packed.
-        labels: (N,) of them.
     """
-    kind, done, end = row_type(names.dtype.itemsize), 0, 0
-    for name, label in zip(names, labels, strict=True):
+    kind, done, end = packed.row_type(files.paths.dtype.itemsize), 0, 0
+    for file in (images, index):
+        file.seek(0)
+    for label, name in zip(files.labels, files.paths, strict=True):
         content = index.read(kind.itemsize)
         if len(content) < kind.itemsize:
             break
         row = np.frombuffer(content, kind)[0]
         size = int(row["size"])
-        if (row["start"], row["label"], row["name"]) != (end, label, name):
+        if (row["label"], row["name"]) != (label, name) or not 0 < size <= MOST_BYTES:
             break
-        if not 0 < size <= MOST_BYTES or not holds(row, images.read(size)):
+        if not packed.holds(row, images.read(size)):
             break
         done, end = done + 1, end + size
     images.truncate(end)
@@ -273,22 +229,17 @@ def _whole(images: IO[bytes], index: IO[bytes], names: np.ndarray, labels: np.nd
 
 
 def packed_jpeg(content: bytes, side: int, quality: int, *, turn: bool) -> bytes:
-    """Return an image's file as it goes into a pack.
+    """Return an image's file as it goes into a pack; raises whatever the decoder likes.
 
     Args:
         turn: whether the image is turned as its EXIF data say.
-
-    Raises:
-        Exception: whatever the decoder likes.
     """
-    opened = open_rgb(io.BytesIO(content))
-    as_it_is = _ordinary(content)
-    image, orientation = opened
-    if turn and orientation != 1:
-        image, as_it_is = upright(opened), False
+    opened = open_rgb(content)
+    image = upright(opened) if turn else opened[0]
+    turned = turn and opened[1] != 1
     if side and min(image.size) > side:
-        image, as_it_is = reduced(image, side), False
-    if as_it_is:
+        image = reduced(image, side)
+    elif not turned and _ordinary(content):
         return content
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
@@ -301,7 +252,7 @@ def _ordinary(content: bytes) -> bool:
 
 
 def _check_room(folder: Path, needed: float) -> None:
-    """Say that a disk is too small before it is full."""
+    """Refuse to go on, before a disk is full, if it is too small."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(

@@ -1,4 +1,4 @@
-"""The registry of data sources: what a name of data stands for, and who loads, fetches, checks it.
+"""Registry of data sources, which load, fetch and check the data of a name.
 
 A source is one file in `sources`, or a user's own module, that calls `register`. Its module is
 imported by quick commands: what takes long (torch, torchvision) it imports where it needs it.
@@ -10,19 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
+from dia_repro.data.dataset import AnyDataset, StreamedDataset
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 
-if TYPE_CHECKING:
-    from dia_repro.data.dataset import AnyDataset, StreamedDataset
-
 # Up to this side a user's own images are augmented as CIFAR's are, beyond as ImageNet's are.
 LARGEST_LIKE_CIFAR = 64
 
-OnProgress = Callable[[int, int], object]  # of images (or bytes) done, and in all
+OnProgress = Callable[[int, int], object]  # takes images (or bytes) done and in all; may raise
 
 
 class DataError(AbsentError):
@@ -31,11 +28,7 @@ class DataError(AbsentError):
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Context in which files that cannot be read are a `DataError`.
-
-    Args:
-        path: what is shown where the system names no file.
-    """
+    """Context in which a file that cannot be read is a `DataError`, which names it or `path`."""
     try:
         yield
     except OSError as error:
@@ -48,10 +41,10 @@ class DataChoice:
     """Data to train on.
 
     Attributes:
-        spec: what an experiment says of it.
-        training_images: how many there are, for estimates before anything is loaded; None for
-            a user's images that are not on this machine.
-        folder: where a user's own images are; None for data that have a name.
+        spec: description of the data in an experiment.
+        training_images: number of training images, for estimates before anything is loaded; None
+            for a user's images that are not on this machine.
+        folder: folder of a user's own images; None for data that have a name.
     """
 
     spec: DataSpec
@@ -61,30 +54,23 @@ class DataChoice:
 
 @dataclass(frozen=True)
 class Findings:
-    """What `data check` found.
+    """Result of `data check`.
 
     Attributes:
-        damaged: images that cannot be decoded.
         remarks: sentences for people, without a full stop; the last one says what is there.
+        damaged: images that cannot be decoded.
     """
 
     remarks: tuple[str, ...]
     damaged: tuple[Path, ...] = ()
 
 
-# From a spec to its images; raises `DataError` where they are missing or others.
-Load = Callable[[DataSpec, DataLocation, OnProgress | None], "AnyDataset"]
-# From a user's folder, the side in pixels (None leaves it to the source) and where the look is
-# remembered to an experiment; says in sentences how the folder was read.
-Choose = Callable[
-    [Path, int | None, DataLocation, OnProgress | None, Callable[[str], object]], DataChoice
-]
-# Downloads the data of a name into a folder.
+Remark = Callable[[str], object]  # takes a sentence for people, without a full stop
+Load = Callable[[DataSpec, DataLocation, OnProgress | None], AnyDataset]
+Choose = Callable[[Path, int | None, DataLocation, OnProgress | None, Remark], DataChoice]
 Fetch = Callable[[str, Path, OnProgress | None], None]
-# Verifies a user's images in a folder.
 Check = Callable[[Path, DataLocation, OnProgress | None], Findings]
-# Lists at least so many training images, and not all.
-Sample = Callable[[DataSpec, DataLocation, int], "StreamedDataset"]
+Sample = Callable[[DataSpec, DataLocation, int], AnyDataset]
 
 
 @dataclass(frozen=True)
@@ -92,13 +78,14 @@ class Source:
     """One kind of images.
 
     Attributes:
-        name: of the data; one that ends in a colon is followed by the path of a user's images.
-        load: from a spec to the images.
-        known: what an experiment on data of a fixed name is; None for a user's images.
-        choose: the same for a user's images.
-        fetch: downloads the data into a folder; None where that is not possible.
+        name: name of the data; one that ends in a colon is followed by the path of a user's images.
+        load: returns the images of a spec; raises `DataError` where they are missing or others.
+        known: data of a fixed name; None for a user's images.
+        choose: returns the same for a user's folder, with images of a side in pixels (None leaves
+            it to the source).
+        fetch: downloads the data of a name into a folder; None where that is not possible.
         check: verifies a user's images in a folder; by default data are loaded.
-        sample: lists a few training images only; by default all are loaded.
+        sample: returns at least so many training images; by default all are loaded.
     """
 
     name: str
@@ -137,17 +124,11 @@ def register_known(
     fetch: Fetch | None = None,
     sample: Sample | None = None,
 ) -> None:
-    """Register data that everybody has under one name.
-
-    Args:
-        image_size: side in pixels.
-        augmentation: how training images are augmented, as in `DataSpec`.
-    """
+    """Register data of a fixed name; see `DataSpec` and `Source`."""
     fields = {"classes": classes, "image_size": image_size, "augmentation": augmentation}
     spec = DataSpec.model_validate({"dataset": name, **fields})
-    register(
-        Source(name, load, known=DataChoice(spec, training_images), fetch=fetch, sample=sample)
-    )
+    choice = DataChoice(spec, training_images)
+    register(Source(name, load, known=choice, fetch=fetch, sample=sample))
 
 
 def known_sources() -> dict[str, DataChoice]:
@@ -170,11 +151,7 @@ def source_of(name: str) -> Source:
 
 
 def known_data(name: str) -> DataChoice:
-    """Return the data set of a fixed name.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Return the data set of a fixed name; raises `UsageError` where there is none."""
     choice = source_of(name).known
     if choice is None:
         raise UsageError(f"{name} are images of your own: give their path with --dataset")
@@ -185,9 +162,6 @@ def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
 ) -> AnyDataset:
     """Return the data that an experiment names.
-
-    Args:
-        on_progress: called with images done and images in all, where all are looked through.
 
     Raises:
         DataError: they are not there, damaged, not what they were, or of a source that is not
@@ -201,10 +175,7 @@ def load(
 
 
 def check_data(name: str, location: DataLocation, on_progress: OnProgress | None) -> Findings:
-    """Verify a data set.
-
-    Args:
-        name: of the data; a user's images are in the folder of `location`.
+    """Verify data of a name; a user's images are in the folder of `location`.
 
     Raises:
         UsageError: there are no such data.
@@ -228,43 +199,34 @@ def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDatase
         DataError: they are not there, or not streamed.
     """
     source = source_of(spec.dataset)
-    if source.sample is not None:
-        return source.sample(spec, location, count)
-    dataset = source.load(spec, location, None)
-    if not is_streamed(spec):
-        raise DataError(f"{spec.dataset} is held decoded")
-    return cast("StreamedDataset", dataset)
+    found = source.sample(spec, location, count) if source.sample else load(spec, location)
+    if not isinstance(found, StreamedDataset):
+        raise DataError(f"{spec.dataset} is not streamed")
+    return found
 
 
 def own_images(name: str, classes: int, image_size: int, content_hash: str) -> DataSpec:
-    """Return what an experiment says of a user's own images.
-
-    Args:
-        name: `folder:…` or `packed:…`.
-        image_size: side to which they are brought, in pixels.
-        content_hash: SHA-256 of names and bytes.
-    """
+    """Return the description of a user's own images, `folder:…` or `packed:…`, in an experiment."""
     like_cifar = image_size <= LARGEST_LIKE_CIFAR
-    return DataSpec(
-        dataset=name,
-        classes=classes,
-        image_size=image_size,
-        augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
-        content_hash=content_hash,
-    )
+    try:
+        return DataSpec(
+            dataset=name,
+            classes=classes,
+            image_size=image_size,
+            augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
+            content_hash=content_hash,
+        )
+    except ValueError as error:  # no name, a line break, or bytes that are no UTF-8
+        raise DataError(f"no experiment can be named {name!r}: rename the folder") from error
 
 
 def is_streamed(data: DataSpec) -> bool:
-    """Return whether images are decoded as training needs them, not held decoded."""
+    """Return whether images are decoded as training needs them, not all at the start."""
     return data.image_size > LARGEST_LIKE_CIFAR
 
 
 def own_folder(spec: DataSpec, location: DataLocation) -> Path:
-    """Return the folder of a user's images.
-
-    Raises:
-        DataError: it was not given.
-    """
+    """Return the folder of a user's images; refuse data for which none was given."""
     if location.folder is None:
         raise DataError(f"{spec.dataset} is not on this machine: give its path with --dataset")
     return location.folder

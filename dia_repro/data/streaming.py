@@ -1,4 +1,4 @@
-"""Images too many or too large to be held: decoded by worker processes as training needs them."""
+"""Batches of images that stay on disk, decoded by worker processes as training needs them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dia_repro.data.decoding import Wanted
     from dia_repro.data.workers import DecodingWorkers, Part
 
-# Of training images, pixels scaled to [0, 1]: customary for ImageNet.
+# Of ImageNet's training images, pixels scaled to [0, 1]; customary for other images, too.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 PART = 32  # images that a worker decodes at a time
@@ -30,11 +30,10 @@ class StreamedData:
     images, not when one of them has decoded all of its batch.
 
     Args:
-        dataset: the data set.
         augmentation: `resized-crop-flip` or `none`.
-        device: where batches are made.
+        device: device of the batches.
         workers: processes that decode; 0 decodes in this one.
-        part: of each batch, which of its images are made.
+        part: images of each batch that are made.
     """
 
     def __init__(
@@ -69,22 +68,12 @@ class StreamedData:
             RuntimeError: other batches were begun meanwhile.
         """
         count = len(self.dataset.train)
-        permutation = torch.randperm(count, generator=order)
-        seeds = torch.randint(2**62, (count,), generator=variation)
-        left = permutation[start * batch_size :]
-        drawn = seeds if self.augment else None
-        yield from self._batches(left, drawn, batch_size, on_wait, training=True)
+        left = torch.randperm(count, generator=order)[start * batch_size :]
+        seeds = torch.randint(2**62, (count,), generator=variation) if self.augment else None
+        yield from self._batches(left, seeds, batch_size, on_wait, training=True)
 
     def test_batches(self, batch_size: int, on_wait: OnWait = go_on) -> Iterator[Batch]:
-        """Yield every test image once, the crop in its middle.
-
-        Args:
-            on_wait: as for `training_batches`.
-
-        Raises:
-            DataError: an image has changed, or cannot be decoded any more.
-            RuntimeError: other batches were begun meanwhile.
-        """
+        """Yield every test image once, the crop in its middle; as `training_batches`."""
         order = torch.arange(len(self.dataset.test))
         yield from self._batches(order, None, batch_size, on_wait, training=False)
 

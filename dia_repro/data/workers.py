@@ -2,7 +2,7 @@
 
 Torch's own loader is not used: it hands images over in /dev/shm, which containers make so small
 (64 MB by default) that it waits for ever, and while it waits no signal is noticed. The memory here
-is part of no file system, and whoever waits for images looks up several times a second.
+is part of no file system, and `on_wait` is called several times a second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
@@ -28,7 +27,7 @@ from dia_repro.data.decoding import Decoded, Wanted
 from dia_repro.data.registry import DataError
 
 PREFETCHED = 24  # parts under way or waiting, at least: three of ImageNet's batches
-LOOK_SECONDS = 0.2  # how often whoever waits looks up
+LOOK_SECONDS = 0.2  # between two calls of `on_wait`
 
 Part = tuple[np.ndarray, list[int]]  # (B, S, S, 3) uint8, and labels
 Reply = list[int] | DataError
@@ -41,13 +40,13 @@ class DecodingWorkers:
 
     Args:
         decoded: the images.
-        count: how many processes.
-        part: the most images of a part.
+        count: number of processes.
+        part: largest number of images in a part.
     """
 
     def __init__(self, decoded: Decoded, count: int, part: int) -> None:
         forked = sys.platform == "linux"
-        context = multiprocessing.get_context("fork" if forked else "spawn")
+        context: Any = multiprocessing.get_context("fork" if forked else "spawn")
         ahead = max(2, -(-PREFETCHED // count))
         shape = (count * ahead, part, decoded.size, decoded.size, 3)
         size = int(np.prod(shape))
@@ -55,31 +54,22 @@ class DecodingWorkers:
         self._pixels = _view(memory, shape)
         self._asked: deque[int] = deque()  # slots, in the order in which they are waited for
         self._next = 0
-        self._processes: list[BaseProcess] = []
-        self._connections: list[Connection] = []
-        self._decoded = decoded
+        self._workers: list[tuple[BaseProcess, Connection]] = []
         # Its arguments are not this object, which could not end otherwise.
-        Finalize(self, _end, (self._processes, self._connections), exitpriority=10)
+        Finalize(self, _end, (self._workers,), exitpriority=10)
         for _ in range(count):
-            self._start(context, memory, shape)
-
-    def _start(self, context: BaseContext, memory: Any, shape: tuple[int, ...]) -> None:
-        ours, theirs = context.Pipe()
-        forked = [*self._connections, ours] if context.get_start_method() == "fork" else []
-        process = context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(self._decoded, memory, shape, theirs, forked), daemon=True
-        )
-        process.start()
-        theirs.close()
-        self._processes.append(process)
-        self._connections.append(ours)
+            ours, theirs = context.Pipe()
+            inherited = [*(other for _, other in self._workers), ours] if forked else []
+            arguments = (decoded, memory, shape, theirs, inherited)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._workers.append((process, ours))
 
     def parts(
         self, wanted: Iterable[list[Wanted]], on_wait: Callable[[], object]
     ) -> Iterator[Part]:
-        """Decode parts, in order.
-
-        Each is to be copied before the next one is asked for: its memory is used again.
+        """Decode parts, in order; the memory of each is used again for a later one.
 
         Args:
             on_wait: called several times a second while a part is waited for; may raise.
@@ -100,11 +90,10 @@ class DecodingWorkers:
         slot, self._next = self._next, (self._next + 1) % len(self._pixels)
         self._asked.append(slot)
         with suppress(OSError):  # it has died, as is noticed when its answer is waited for
-            self._of(slot)[1].send((slot, part))
+            self._worker_of(slot)[1].send((slot, part))
 
-    def _of(self, slot: int) -> tuple[BaseProcess, Connection]:
-        number = slot % len(self._processes)
-        return self._processes[number], self._connections[number]
+    def _worker_of(self, slot: int) -> tuple[BaseProcess, Connection]:
+        return self._workers[slot % len(self._workers)]
 
     def _receive(self, on_wait: Callable[[], object]) -> Part:
         slot = self._asked[0]
@@ -114,7 +103,7 @@ class DecodingWorkers:
         return self._pixels[slot, : len(reply)], reply
 
     def _reply(self, on_wait: Callable[[], object]) -> Reply:
-        process, connection = self._of(self._asked[0])
+        process, connection = self._worker_of(self._asked[0])
         try:
             while not connection.poll(LOOK_SECONDS):
                 on_wait()
@@ -133,11 +122,10 @@ def _view(memory: Any, shape: tuple[int, ...]) -> np.ndarray:
     return pixels
 
 
-def _end(processes: list[BaseProcess], connections: list[Connection]) -> None:
-    for connection in connections:
+def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
+    for process, connection in workers:
         connection.close()
-    for process in processes:  # which have nothing to lose
-        process.kill()
+        process.kill()  # it has nothing to lose
         process.join()
 
 
@@ -148,7 +136,7 @@ def _serve(
     connection: Connection,
     inherited: list[Connection],
 ) -> None:
-    """What a process does: decode what it is asked for, until nobody can ask any more.
+    """Decode what is asked for until the connection ends: the work of a process.
 
     Args:
         inherited: copies of the other ends of pipes; with them open no end would be noticed.
@@ -170,11 +158,7 @@ def _serve(
 
 
 def decode_part(decoded: Decoded, part: list[Wanted], pixels: np.ndarray) -> list[int]:
-    """Decode images into (B, S, S, 3) uint8, and return their labels.
-
-    Raises:
-        DataError: one cannot be read.
-    """
+    """Decode images into (B, S, S, 3) uint8, and return their labels."""
     labels = []
     for target, wanted in zip(pixels, part, strict=False):
         target[:], label = decoded[wanted]

@@ -11,11 +11,11 @@ from dia_repro.models.attention.registry import AttentionFactory
 
 @dataclass(frozen=True)
 class Options:
-    """What is taken from, or added to, every block of a network.
+    """Options of all blocks of a network.
 
     Attributes:
-        norm: False removes every BN; no bias takes its place.
-        skip: False removes every shortcut.
+        norm: whether there is BN; no bias takes its place.
+        skip: whether there are shortcuts.
         conv_bias: whether convolutions have a bias.
     """
 
@@ -26,19 +26,14 @@ class Options:
     def conv(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> nn.Conv2d:
-        """A convolution, padded to keep its size at stride 1."""
+        """Return a convolution, padded to keep the image's size at stride 1."""
+        padding, bias = kernel // 2, self.conv_bias
         return nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding=kernel // 2,
-            groups=groups,
-            bias=self.conv_bias,
+            in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias
         )
 
     def bn(self, channels: int) -> list[nn.Module]:
-        """BN, or nothing."""
+        """Return BN, or nothing."""
         if not self.norm:
             return []
         bn = nn.BatchNorm2d(channels)
@@ -49,12 +44,12 @@ class Options:
     def conv_bn(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> list[nn.Module]:
-        """A convolution and BN."""
+        """Return a convolution and BN."""
         conv = self.conv(in_channels, out_channels, kernel, stride, groups)
         return [conv, *self.bn(out_channels)]
 
     def bn_relu(self, channels: int) -> list[nn.Module]:
-        """BN and ReLU; without BN out of place, since its input goes around the block too."""
+        """Return BN and ReLU; without BN out of place: its input goes around the block, too."""
         return [*self.bn(channels), nn.ReLU(inplace=self.norm)]
 
 
@@ -76,12 +71,9 @@ class Geometry:
 class ResidualBlock(nn.Module):
     """A residual block: enter, residual branch, attention (applied by the stage), merge.
 
-    Subclasses give the layers.
-
     Args:
-        layers: of the residual branch.
-        shortcut: what makes x_t fit the branch's output, or None where it fits as it is.
-        options: norm and skip.
+        layers: layers of the residual branch.
+        shortcut: layers that make x_t fit the branch's output; None where it fits as it is.
         out_channels: C of the branch's output.
         relu: whether ReLU follows the addition.
         entry: layers before branch and shortcut alike.
@@ -107,21 +99,18 @@ class ResidualBlock(nn.Module):
 
     def attach(self, attention: AttentionFactory, stage: int) -> None:
         """Give the block its own attention unit, and the extra BN of F_ext = BN + GAP."""
-        self.attention = attention.for_block(stage, self.out_channels)
+        self.attention = attention.make(stage, self.out_channels, shared=False)
         if attention.normalises(stage):
             self.layers.extend(self.options.bn(self.out_channels))
 
     def carried(self, x: Tensor) -> Tensor | None:
-        """What goes around the branch: x_t, made to fit it; None without skips."""
-        if not self.skip:
-            return None
-        if self.shortcut is None:
-            return x
-        carried: Tensor = self.shortcut(x)
-        return carried
+        """Return what goes around the branch: x_t, made to fit it; None without skips."""
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        return x if self.skip else None
 
     def enter(self, x: Tensor) -> Tensor:
-        """What branch and shortcut both see: x_t itself, but for some pre-activation blocks."""
+        """Return what branch and shortcut see: x_t itself, but for some pre-activation blocks."""
         return x if self.entry is None else self.entry(x)
 
     def residual(self, x: Tensor) -> Tensor:

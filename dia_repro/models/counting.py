@@ -6,6 +6,7 @@ from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,19 +14,19 @@ from dia_repro.experiments.backbones import CIFARBackbone
 from dia_repro.experiments.spec import ModelSpec
 from dia_repro.models.build import from_spec
 
-Convolution = nn.Conv1d | nn.Conv2d  # of one dimension in attention units
+COUNTED = nn.Conv1d | nn.Conv2d | nn.Linear  # convolutions of one dimension: in attention units
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a network costs.
+    """Costs of a network.
 
     Attributes:
         parameters: the paper's #P.
         macs: multiply-accumulates of the forward pass of one image, in convolutions and linear
             layers; a training step costs three times that.
-        outputs: numbers that those layers give for one image: what is moved through memory is in
-            proportion to them.
+        outputs: numbers that those layers give for one image: memory traffic is in proportion to
+            them.
     """
 
     parameters: int
@@ -34,7 +35,7 @@ class Counts:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable weights, shared ones once: the paper's #P."""
+    """Return the number of trainable weights, shared ones once: the paper's #P."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
@@ -53,8 +54,8 @@ def count(model: ModelSpec, classes: int, image_size: int) -> Counts:
         shallow = model.model_copy(update={"backbone": backbone.with_blocks(number)})
         return _count(shallow, classes, image_size)
 
-    pairs = zip(astuple(with_blocks(1)), astuple(with_blocks(2)), strict=True)
-    return Counts(*(one + (backbone.blocks - 1) * (two - one) for one, two in pairs))
+    of_one, of_two = np.array(astuple(with_blocks(1))), np.array(astuple(with_blocks(2)))
+    return Counts(*(of_one + (backbone.blocks - 1) * (of_two - of_one)).tolist())
 
 
 @cache
@@ -62,25 +63,21 @@ def _count(model: ModelSpec, classes: int, image_size: int) -> Counts:
     """Count a network layer by layer.
 
     The pass is that of a batch of no images, through weights that are all views of one number:
-    every layer runs and gives its output's true shape. (Meta tensors as input would do too, at
-    five times the time.)
+    every layer runs and gives its output's true shape, in a fifth of the time of meta tensors.
     """
     macs = outputs = 0
 
     def on_call(layer: Any, _inputs: Any, output: Tensor) -> None:
         nonlocal macs, outputs
         outputs += output.shape[1:].numel()
-        if isinstance(layer, Convolution):
-            macs += output.shape[1:].numel() * layer.weight[0].numel()
-        else:
-            macs += output.shape[1:].numel() * layer.in_features
+        macs += output.shape[1:].numel() * layer.weight[0].numel()
 
     with torch.device("meta"):
         network = from_spec(model, classes).eval()
     parameters = count_parameters(network)
     network._apply(lambda t: torch.zeros((), dtype=t.dtype).expand(t.shape))  # type: ignore[no-untyped-call]
     for layer in network.modules():
-        if isinstance(layer, Convolution | nn.Linear):
+        if isinstance(layer, COUNTED):
             layer.register_forward_hook(on_call)
     with torch.no_grad():
         network(torch.empty(0, 3, image_size, image_size))

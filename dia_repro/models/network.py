@@ -15,7 +15,7 @@ from dia_repro.models.attention.registry import AttentionFactory
 from dia_repro.models.blocks import Geometry, Options, ResidualBlock
 from dia_repro.models.stage import Stage
 
-# The most versions of the block's code that a network may need: stages, first and other blocks.
+# The most versions of a block's code that a network may need: by stage, for first and other blocks.
 COMPILED_VERSIONS = 64
 
 
@@ -35,7 +35,7 @@ def initialise_he(network: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Stage: number of blocks, their inner width, stride of the first."""
+    """Number of a stage's blocks, their inner width, and the stride of the first."""
 
     blocks: int
     width: int
@@ -64,7 +64,7 @@ class Architecture:
     stages: list[StagePlan]
     make_block: Callable[[Geometry], ResidualBlock]
     tail: Callable[[int], list[nn.Module]] | None = None
-    initialise: Callable[[nn.Module], None] = initialise_he
+    initialise: Callable[[StagedNetwork], None] = initialise_he
 
 
 @singledispatch
@@ -77,7 +77,7 @@ class StagedNetwork(nn.Module):
     """Stem → stages → what follows the last stage → GAP → classifier.
 
     Args:
-        attention: which units to build, and where.
+        attention: makes the units of blocks and stages.
         classes: outputs of the classifier.
 
     Raises:
@@ -97,14 +97,14 @@ class StagedNetwork(nn.Module):
         self.stem = nn.Sequential(*architecture.stem)
         self.stages = nn.ModuleList()
         for number, stage in enumerate(plan, start=1):
-            members: list[ResidualBlock] = []
+            blocks: list[ResidualBlock] = []
             for index in range(stage.blocks):
                 stride = stage.stride if index == 0 else 1
                 block = architecture.make_block(Geometry(channels, stage.width, stride))
                 block.attach(attention, number)
                 channels = block.out_channels
-                members.append(block)
-            self.stages.append(Stage(members, attention.for_stage(number, channels)))
+                blocks.append(block)
+            self.stages.append(Stage(blocks, attention.make(number, channels, shared=True)))
         self.tail = nn.Sequential(*(architecture.tail(channels) if architecture.tail else []))
         self.classifier = nn.Linear(channels, classes)
         if not self.classifier.weight.is_meta:  # torch would load its compiler to fill nothing

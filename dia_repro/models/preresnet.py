@@ -7,10 +7,10 @@ that reproduce the DIANet paper's parameter counts: bottleneck blocks of depth 9
 
 from __future__ import annotations
 
-from torch import nn
+from dataclasses import replace
 
 from dia_repro.experiments.backbones import PreResNetBackbone
-from dia_repro.models.blocks import Geometry, Options, ResidualBlock
+from dia_repro.models.blocks import Geometry, Options, ResidualBlock, projection
 from dia_repro.models.network import Architecture, architecture, three_stages
 
 PLANES = (16, 32, 64)
@@ -30,9 +30,7 @@ class PreActivationBottleneck(ResidualBlock):
             *options.bn_relu(width),
             options.conv(width, out, 1),
         ]
-        shortcut: list[nn.Module] | None = None
-        if geometry.stride != 1 or geometry.in_channels != out:
-            shortcut = [options.conv(geometry.in_channels, out, 1, geometry.stride)]
+        shortcut = projection(geometry, out, replace(options, norm=False))
         super().__init__(layers, shortcut, options, out, relu=False)
 
 

@@ -35,8 +35,8 @@ class Stage(nn.Module):
         unit: the unit that they share, or None (a block may have its own).
 
     Attributes:
-        fast: whether to go by `dia_repro.models.fast`.
-        compiled: the blocks by compiled code, which goes before; None to do without.
+        fast: whether `dia_repro.models.fast` replaces the plain modules.
+        compiled: the blocks as compiled code, which has precedence; None without.
     """
 
     def __init__(self, blocks: list[ResidualBlock], unit: nn.Module | None = None) -> None:
@@ -68,7 +68,7 @@ class Stage(nn.Module):
         return block.merge(x, a), state
 
     def _fast_block(self, block: ResidualBlock, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The same figures but for rounding, in fewer operations."""
+        """Return what `_block` returns but for rounding, in fewer operations."""
         x = x if block.entry is None else fast.run(block.entry, x)
         *layers, last = block.layers
         u = fast.run(layers, x)
@@ -80,7 +80,7 @@ class Stage(nn.Module):
                 a = a * h[:, :, None, None]
             return block.merge(x, a), state
         shortcut = block.shortcut
-        carried = fast.run(shortcut, x) if block.skip and shortcut else block.carried(x)
+        carried = block.carried(x) if shortcut is None else fast.run(shortcut, x)
         if attention is None:
             return fast.norm_add(u, last, carried, relu=block.relu), state
         recalibration = fast.Recalibration(u, last)

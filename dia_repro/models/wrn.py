@@ -7,8 +7,6 @@ is a 1×1 convolution of the activated input, as in the authors' code.
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import nn
 
 from dia_repro.experiments.backbones import WRNBackbone
@@ -40,16 +38,14 @@ class WideBlock(ResidualBlock):
         if geometry.stride == 1 and geometry.in_channels == width:
             super().__init__([*activation, *layers], None, options, width, relu=False)
         else:
-            shortcut: list[nn.Module] = [
-                options.conv(geometry.in_channels, width, 1, geometry.stride)
-            ]
-            super().__init__(layers, shortcut, options, width, relu=False, entry=activation)
+            shortcut = options.conv(geometry.in_channels, width, 1, geometry.stride)
+            super().__init__(layers, [shortcut], options, width, relu=False, entry=activation)
 
 
-def initialise(network: nn.Module) -> None:
+def initialise(network: StagedNetwork) -> None:
     """Draw weights as `initialise_he` does, and set the classifier's bias to 0."""
     initialise_he(network)
-    nn.init.zeros_(cast("StagedNetwork", network).classifier.bias)
+    nn.init.zeros_(network.classifier.bias)
 
 
 @architecture.register

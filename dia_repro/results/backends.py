@@ -1,16 +1,17 @@
 """The two kinds of database: a SQLite file, by path or URL, and PostgreSQL.
 
 Both keep the same promises. A writing transaction holds the one write lock from its start:
-SQLite's own (`BEGIN IMMEDIATE`: a reader that turns writer half-way would fail at once, whatever
-the busy timeout), or a PostgreSQL advisory lock. A reading one sees one state throughout. SQLite
-keeps its rollback journal with full synchronisation, since WAL loses data in many versions when
-two connections checkpoint at once. Connections are not kept: a file that was taken away or a server
-that was started anew is noticed at the next transaction.
+SQLite's own (`BEGIN IMMEDIATE`: a reader that becomes a writer would fail at once, whatever the
+busy timeout), or a PostgreSQL advisory lock. A reading one sees one state throughout. SQLite keeps
+its rollback journal with full synchronisation, since WAL loses data in many versions when two
+connections checkpoint at once. Connections are not kept: a file that was removed or a server that
+was restarted is noticed at the next transaction.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -22,45 +23,33 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import NullPool
 
 from dia_repro import interrupts
 from dia_repro.errors import AbsentError, UsageError, displayed
 
-# So long others may be writing. The drivers wait for a part of it at a time: Python runs no handler
-# of a signal while SQLite's own code waits.
+# How long other processes may be writing. The drivers wait for a part of it at a time: Python runs
+# no handler of a signal while SQLite's own code waits.
 BUSY_SECONDS = 60.0
 ONE_WAIT_SECONDS = 1.0
-CONNECT_SECONDS = 10
-# A server or a network that is gone without a word is noticed within two minutes: libpq's options.
-KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-KEEPALIVE |= {"tcp_user_timeout": 60_000}
+# Options of libpq, by which a server or a network that is gone is noticed within two minutes.
+POSTGRES_OPTIONS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 SMALLEST_PAGE = 512
 LONGEST_SHOWN = 100  # characters of a path that cannot be used
-# Instructions of SQLite's between two moments in which Python runs handlers of signals: about 2 ms.
+# SQLite's instructions between two moments in which Python runs handlers of signals: about 2 ms.
 INSTRUCTIONS = 100_000
 LOCKED = ("database is locked", "due to lock timeout")  # SQLite's words, PostgreSQL's
 # Number of the advisory lock that PostgreSQL's writers take; no other program uses it.
 WRITE_LOCK = 0x_D1A_2020
-
-
 # These keep SQLite's locks badly.
-NETWORK_FILE_SYSTEMS = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "afs",
-    "beegfs",
-    "ceph",
-    "glusterfs",
-    "gpfs",
-    "lustre",
-    "fuse.sshfs",
-    "fuse.glusterfs",
-    "fuse.s3fs",
+NETWORK_FILE_SYSTEM = re.compile(
+    r"nfs4?|cifs|smb3|smbfs|9p|afs|beegfs|ceph|glusterfs|gpfs|lustre|fuse\.(sshfs|glusterfs|s3fs)"
 )
 
 
@@ -92,13 +81,6 @@ def make_engine(location: str, *, create: bool) -> Engine:
     """
     path = sqlite_path(location)
     return _postgres(location) if path is None else _sqlite(path, create)
-
-
-def in_memory() -> Engine:
-    """Return an empty SQLite database that ends with its engine."""
-    engine = create_engine("sqlite://", poolclass=StaticPool)
-    _prepare_sqlite(engine)
-    return engine
 
 
 def exists(path: Path) -> bool:
@@ -140,7 +122,7 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) ->
         folder = mounted.replace("\\040", " ").rstrip("/")
         if (real == folder or real.startswith(f"{folder}/")) and len(folder) >= len(best):
             best, kind = folder, file_system
-    return kind if kind in NETWORK_FILE_SYSTEMS else None
+    return kind if NETWORK_FILE_SYSTEM.fullmatch(kind) else None
 
 
 def _url(location: str) -> URL:
@@ -162,9 +144,7 @@ def _postgres(location: str) -> Engine:
             f"--db {displayed(location)!r}: a database is a SQLite file or postgresql+psycopg://…"
         )
     try:
-        engine = create_engine(
-            url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS, **KEEPALIVE}
-        )
+        engine = create_engine(url, poolclass=NullPool, connect_args=POSTGRES_OPTIONS)
     except ModuleNotFoundError as error:
         raise AbsentError(
             "a PostgreSQL database needs another package: pip install 'dia-repro[postgres]'"
@@ -191,7 +171,7 @@ def _lock_postgres(connection: Connection) -> None:
 
 
 def _patiently(call: Callable[[], object]) -> None:
-    """Try again where others write, for as long as `BUSY_SECONDS`."""
+    """Try again while other processes write, for as long as `BUSY_SECONDS`."""
     begun = time.monotonic()
     while True:
         try:
@@ -204,7 +184,7 @@ def _patiently(call: Callable[[], object]) -> None:
 
 
 def is_locked(error: Exception) -> bool:
-    """Return whether a database was not to be had since others use it."""
+    """Return whether a database could not be used since other processes write to it."""
     reason = str(getattr(error, "orig", error))  # without the statement, which may quote anything
     return any(sign in reason for sign in LOCKED)
 
@@ -220,29 +200,6 @@ def writers_of(engine: Engine) -> Engine:
     return engine.execution_options(immediate=True)
 
 
-def readers_of(engine: Engine) -> Engine:
-    """Return the engine for transactions that see one state, as SQLite's always do."""
-    if engine.dialect.name == "sqlite":
-        return engine
-    return engine.execution_options(isolation_level="REPEATABLE READ")
-
-
-def _sqlite(path: Path, create: bool) -> Engine:
-    if create:
-        create_file(path)
-    mode = _sqlite_mode(path, create)
-    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(
-            uri, uri=True, timeout=ONE_WAIT_SECONDS, isolation_level=None, factory=_Patient
-        )
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    _prepare_sqlite(engine)
-    return engine
-
-
 def create_file(path: Path) -> None:
     """Create an empty file for SQLite where there is none, with what the umask allows.
 
@@ -253,15 +210,23 @@ def create_file(path: Path) -> None:
         path.touch(exist_ok=False)
 
 
-def _sqlite_mode(path: Path, create: bool) -> str:
+def _sqlite(path: Path, create: bool) -> Engine:
+    mode = "rwc"
     if create:
-        return "rwc"
-    # A writer that was killed leaves a journal, which only a connection that may write rolls back.
-    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-    return "rw" if writable else "ro"
+        create_file(path)
+    else:
+        # A killed writer leaves a journal, which only a connection that may write rolls back.
+        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        mode = "rw" if writable else "ro"
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
 
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            uri, uri=True, timeout=ONE_WAIT_SECONDS, isolation_level=None, factory=_Patient
+        )
 
-def _prepare_sqlite(engine: Engine) -> None:
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say
@@ -275,6 +240,8 @@ def _prepare_sqlite(engine: Engine) -> None:
     def on_begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate", False)
         _patiently(lambda: _begin_sqlite(connection, immediate=immediate))
+
+    return engine
 
 
 def _begin_sqlite(connection: Connection, *, immediate: bool) -> None:

@@ -1,6 +1,6 @@
-"""Whether a database is sound: its pages, references and schema, and rows that dia-repro writes.
+"""Checks of a database: its pages, references and schema, and that dia-repro can have written it.
 
-`db check` asks for all of it, a merge for the rows before it takes them over.
+`db check` makes all of them. A merge checks the rows before it takes them over.
 """
 
 from __future__ import annotations
@@ -8,23 +8,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from math import isclose, isfinite
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    DateTime,
-    Integer,
-    Table,
-    func,
-    or_,
-    select,
-    text,
-)
+from sqlalchemy import BigInteger, Boolean, Connection, DateTime, Integer, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from dia_repro.experiments.spec import InvalidSpecError, Spec, spec_id_of
@@ -32,7 +21,6 @@ from dia_repro.results.backends import network_file_system, sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.parts import check_parts, first_reason
 from dia_repro.results.schema import (
-    AnalysisPartRow,
     AnalysisRow,
     Base,
     EpochRow,
@@ -44,7 +32,7 @@ from dia_repro.results.schema import (
 )
 from dia_repro.results.sources import contributing, data_hashes, numbers_of_test_images
 
-# Versions in which two connections that checkpoint a WAL at once may damage the database.
+# Versions in which two connections that checkpoint a WAL at once cannot damage the database.
 FIRST_WITHOUT_WAL_BUG = (3, 51, 3)
 ALSO_WITHOUT_WAL_BUG = ((3, 44, 6), (3, 50, 7))
 UID = re.compile(r"[0-9a-f]{32}")
@@ -53,6 +41,7 @@ UNITS = {column.name: column.info["unit"] for column in EpochRow.__table__.colum
 LEAST_OF_ATTEMPTS = {"threads": 1, "wall_seconds": 0, "peak_memory_bytes": 0, "test_images": 1}
 ACCURACIES = tuple(name for name, unit in UNITS.items() if unit == "%")
 NOT_NEGATIVE = tuple(name for name, unit in UNITS.items() if unit)
+Specs = dict[str, Spec]
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ class Finding:
     """A problem of a database.
 
     Attributes:
-        bad: whether results are or may be wrong or lost; else it is only to be known.
+        bad: whether results are or may be wrong or lost; otherwise it is only a remark.
     """
 
     text: str
@@ -77,90 +66,82 @@ def database_findings(database: Database) -> Iterator[Finding]:
     with database.reading() as session:
         connection = session.connection()
         if path is not None:
-            yield from _sqlite_findings(connection)
+            yield from map(Finding, _sqlite_problems(connection))
             file_system = network_file_system(path)
             if file_system:
                 yield Finding(f"{path} is on a network file system ({file_system})", bad=False)
-        yield from _schema_findings(connection)
-        yield from map(Finding, problems(session))
+        yield from map(Finding, chain(_schema_problems(connection), problems(session)))
 
 
-def _sqlite_findings(connection: Connection) -> Iterator[Finding]:
+def _sqlite_problems(connection: Connection) -> Iterator[str]:
     for (verdict,) in connection.execute(text("pragma integrity_check(20)")):
         if verdict != "ok":
-            yield Finding(f"damaged: {verdict}")
+            yield f"damaged: {verdict}"
     for table, row, parent, _ in connection.execute(text("pragma foreign_key_check")):
-        yield Finding(f"row {row} of {table} refers to a row of {parent} that is not there")
+        yield f"row {row} of {table} refers to a row of {parent} that is not there"
     (mode,) = connection.execute(text("pragma journal_mode")).one()
-    if mode == "wal" and not _wal_is_safe(sqlite3.sqlite_version_info):
-        yield Finding(
+    version = sqlite3.sqlite_version_info
+    if mode == "wal" and version < FIRST_WITHOUT_WAL_BUG and version not in ALSO_WITHOUT_WAL_BUG:
+        yield (
             f"it keeps a write-ahead log, which SQLite {sqlite3.sqlite_version} may damage: "
             "sqlite3 FILE 'pragma journal_mode = delete'"
         )
 
 
-def _wal_is_safe(version: tuple[int, ...]) -> bool:
-    return version >= FIRST_WITHOUT_WAL_BUG or version in ALSO_WITHOUT_WAL_BUG
-
-
-def _schema_findings(connection: Connection) -> Iterator[Finding]:
+def _schema_problems(connection: Connection) -> Iterator[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
     for difference in compare_metadata(MigrationContext.configure(connection), Base.metadata):
         what = difference[0] if isinstance(difference, tuple) else difference[0][0]
-        yield Finding(f"the schema is not this version's: {what} {difference[-1]!r}"[:200])
+        yield f"the schema is not this version's: {what} {difference[-1]!r}"[:200]
 
 
 def problems(session: Session) -> Iterator[str]:
-    """Say what is in a database that dia-repro does not write, the most basic first.
+    """Yield what dia-repro does not write, the most basic first.
 
-    What is of another type would stop the search for the rest, which is then left out.
+    Values of another type would stop the search for the rest, which is then left out.
     """
     basic = [*_wrong_types(session)]
-    yield from basic
-    if not basic:
-        yield from chain(
-            id_problems(session),
-            _impossible_values(session),
-            _wrong_counts(session),
-            _mixed_data(session),
-            _mixed_test_images(session),
-            _mixed_parameters(session),
-            _unreadable_analyses(session),
-        )
+    if basic:
+        yield from basic
+        return
+    yield from id_problems(session)
+    specs = dict(_readable_specs(session))
+    yield from _impossible_epochs(session)
+    yield from _wrong_rates(session, specs)
+    yield from _impossible_values(session)
+    yield from _wrong_counts(session, specs)
+    yield from _mixed_runs(session)
+    yield from _unreadable_analyses(session, specs)
 
 
 def _wrong_types(session: Session) -> Iterator[str]:
-    """SQLite keeps whatever it is given, in a column of any type."""
+    """Yield values of another type than their column's, in which SQLite keeps any value."""
     if session.get_bind().dialect.name != "sqlite":
         return
-    for table in Base.metadata.sorted_tables:
-        for column in table.columns:
-            wrong = _first_of_another_type(session, table, column)
-            if wrong is not None:
-                yield f"row {wrong} of {table.name} has a {column.name} of another type or size"
-
-
-def _first_of_another_type(session: Session, table: Table, column: Column[object]) -> object:
-    name = f'"{column.name}"'
     # Other backends hold 32 bits in an Integer.
     right = {
-        BigInteger: f"typeof({name}) = 'integer'",
-        Integer: f"typeof({name}) = 'integer' and {name} between -{2**31} and {2**31 - 1}",
-        Boolean: f"typeof({name}) = 'integer' and {name} in (0, 1)",
-        Real: f"typeof({name}) in ('real', 'integer') or {name} in ('nan', 'inf', '-inf')",
-        DateTime: f"typeof({name}) = 'text' and datetime({name}) is not null",
+        BigInteger: "typeof({0}) = 'integer'",
+        Integer: f"typeof({{0}}) = 'integer' and {{0}} between -{2**31} and {2**31 - 1}",
+        Boolean: "typeof({0}) = 'integer' and {0} in (0, 1)",
+        Real: "typeof({0}) in ('real', 'integer') or {0} in ('nan', 'inf', '-inf')",
+        DateTime: "typeof({0}) = 'text' and datetime({0}) is not null",
+        object: "typeof({0}) = 'text'",
     }
-    kind = next((known for known in right if isinstance(column.type, known)), None)
-    allowed = right[kind] if kind else f"typeof({name}) = 'text'"
-    empty = f"{name} is null" if column.nullable else "false"
-    query = f"select rowid from {table.name} where not ({empty} or {allowed}) limit 1"  # noqa: S608
-    return session.execute(text(query)).scalar()
+    for table in Base.metadata.sorted_tables:
+        for column in table.columns:
+            name = f'"{column.name}"'
+            allowed = next(right[kind] for kind in right if isinstance(column.type, kind))
+            empty = f"{name} is null" if column.nullable else "false"
+            condition = f"not ({empty} or {allowed.format(name)})"
+            query = f"select rowid from {table.name} where {condition} limit 1"  # noqa: S608
+            for (row,) in session.execute(text(query)):
+                yield f"row {row} of {table.name} has a {column.name} of another type or size"
 
 
 def id_problems(session: Session) -> Iterator[str]:
-    """Say which ids are not what they should be; paths of checkpoints are made of them."""
+    """Yield ids that are not what they should be; paths of checkpoints are made of them."""
     for row in session.scalars(select(SpecRow)):
         try:
             Spec.from_stored(row.json)
@@ -174,24 +155,15 @@ def id_problems(session: Session) -> Iterator[str]:
             yield f"run {number} has the uid {_shown(uid)}, which is none of dia-repro's"
 
 
-def _impossible_values(session: Session) -> Iterator[str]:
-    """Say which values no training can have given."""
-    yield from _impossible_epochs(session)
-    runs = select(RunRow.id, RunRow.seed, RunRow.parameters)
-    for run, seed, parameters in session.execute(runs):
-        if not 0 <= seed <= LARGEST_SEED:
-            yield f"run {run} has the seed {seed}"
-        if parameters is not None and parameters < 1:
-            yield f"run {run} has {parameters} parameters"
-    for name, least in LEAST_OF_ATTEMPTS.items():
-        column = getattr(ProvenanceRow, name)
-        for run, value in session.execute(
-            select(ProvenanceRow.run_id, column).where(column < least)
-        ):
-            yield f"run {run} has an attempt with {name} {value:g}"
+def _readable_specs(session: Session) -> Iterator[tuple[str, Spec]]:
+    """Yield specs by spec_id; `id_problems` names the others."""
+    for row in session.scalars(select(SpecRow)):
+        with suppress(InvalidSpecError):
+            yield row.spec_id, Spec.from_stored(row.json)
 
 
 def _impossible_epochs(session: Session) -> Iterator[str]:
+    """Yield metrics that no training can have given."""
     columns = {name: getattr(EpochRow, name) for name in NOT_NEGATIVE}
     # What is not finite is more than any number, to either backend.
     outside = [column < 0.0 for column in columns.values()]
@@ -201,23 +173,39 @@ def _impossible_epochs(session: Session) -> Iterator[str]:
             value = getattr(row, name)
             if (name in ACCURACIES and not 0 <= value <= 100) or (isfinite(value) and value < 0):
                 yield f"run {row.run_id} has {name} {value:g} in epoch {row.epoch}"
+
+
+def _wrong_rates(session: Session, specs: Specs) -> Iterator[str]:
     rates = select(RunRow.spec_id, EpochRow.epoch, EpochRow.lr, func.min(RunRow.id))
     grouped = rates.join(RunRow, RunRow.id == EpochRow.run_id).group_by(
         RunRow.spec_id, EpochRow.epoch, EpochRow.lr
     )
-    specs = {row.spec_id: _spec(row.json) for row in session.scalars(select(SpecRow))}
     for spec_id, epoch, lr, run in session.execute(grouped):
         spec = specs.get(spec_id)
         if spec and not isclose(lr, spec.recipe.rate_in(epoch - 1), rel_tol=1e-9):
             yield f"run {run} has lr {lr:g} in epoch {epoch}, not its spec's"
 
 
-def _wrong_counts(session: Session) -> Iterator[str]:
-    counted = select(
-        EpochRow.run_id, func.count(), func.min(EpochRow.epoch), func.max(EpochRow.epoch)
-    )
+def _impossible_values(session: Session) -> Iterator[str]:
+    """Yield values of runs and attempts that dia-repro does not write."""
+    for run, seed in session.execute(select(RunRow.id, RunRow.seed)):
+        if not 0 <= seed <= LARGEST_SEED:
+            yield f"run {run} has the seed {seed}"
+    for run, parameters in session.execute(
+        select(RunRow.id, RunRow.parameters).where(RunRow.parameters < 1)
+    ):
+        yield f"run {run} has {parameters} parameters"
+    for name, least in LEAST_OF_ATTEMPTS.items():
+        column = getattr(ProvenanceRow, name)
+        few = select(ProvenanceRow.run_id, column).where(column < least)
+        for run, value in session.execute(few):
+            yield f"run {run} has an attempt with {name} {value:g}"
+
+
+def _wrong_counts(session: Session, specs: Specs) -> Iterator[str]:
+    number = EpochRow.epoch
+    counted = select(EpochRow.run_id, func.count(), func.min(number), func.max(number))
     epochs = {row[0]: tuple(row[1:]) for row in session.execute(counted.group_by(EpochRow.run_id))}
-    specs = {row.spec_id: _spec(row.json) for row in session.scalars(select(SpecRow))}
     attempts: dict[int, list[int]] = {}
     began = select(ProvenanceRow.run_id, ProvenanceRow.from_epoch).order_by(ProvenanceRow.id)
     for run_id, from_epoch in session.execute(began):
@@ -227,7 +215,7 @@ def _wrong_counts(session: Session) -> Iterator[str]:
         if (first, last) != (1, count):
             yield f"run {run.id} has {count} epochs, the last of which is epoch {last}"
         if (spec := specs.get(run.spec_id)) is None:
-            continue  # said already
+            continue
         most, diverged = spec.recipe.epochs, run.state == State.DIVERGED
         if run.state == State.FINISHED and count != most:
             yield f"run {run.id} is finished with {count} epochs, not all of its spec's"
@@ -242,58 +230,32 @@ def _wrong_counts(session: Session) -> Iterator[str]:
             yield f"run {run.id} has epochs, and nothing says what it ran on from the first one on"
 
 
-def _mixed_parameters(session: Session) -> Iterator[str]:
-    """The network of a spec has one number of parameters."""
-    known = func.count(RunRow.parameters.distinct())
-    for spec_id, count in session.execute(
-        select(RunRow.spec_id, known).group_by(RunRow.spec_id).having(known > 1)
-    ):
-        yield f"runs of spec {_shown(spec_id)} count {count} different numbers of parameters"
-
-
-def _spec(content: str) -> Spec | None:
-    try:
-        return Spec.from_stored(content)
-    except InvalidSpecError:
-        return None
-
-
-def _mixed_data(session: Session) -> Iterator[str]:
-    """Runs of one spec are shown together: their data have to be the same."""
+def _mixed_runs(session: Session) -> Iterator[str]:
+    """Yield specs whose runs cannot be shown together, and data with several test sets."""
     for spec_id, hashes in data_hashes(session).items():
         if len(hashes) > 1:
-            yield (
-                f"runs of spec {_shown(spec_id)} were trained on {len(hashes)} different data sets"
-            )
-
-
-def _mixed_test_images(session: Session) -> Iterator[str]:
-    """Data have one number of test images; old rows say none."""
+            several = f"{len(hashes)} different data sets"
+            yield f"runs of spec {_shown(spec_id)} were trained on {several}"
     for data_sha256, counts in numbers_of_test_images(session).items():
         if len(counts) > 1:
             numbers = ", ".join(map(str, sorted(counts)))
             yield f"data {_shown(data_sha256)} have different numbers of test images: {numbers}"
+    known = func.count(RunRow.parameters.distinct())
+    counted = select(RunRow.spec_id, known).group_by(RunRow.spec_id).having(known > 1)
+    for spec_id, count in session.execute(counted):
+        yield f"runs of spec {_shown(spec_id)} count {count} different numbers of parameters"
 
 
-def _unreadable_analyses(session: Session) -> Iterator[str]:
-    """Say which analyses are not what dia-repro writes; those of unreadable specs are left out."""
-    chosen = (
-        select(AnalysisRow.id, AnalysisRow.settings, SpecRow.json)
-        .join(RunRow, RunRow.id == AnalysisRow.run_id)
-        .join(SpecRow, SpecRow.spec_id == RunRow.spec_id)
-    )
-    known = {row[0]: (row[1], _spec(row[2])) for row in session.execute(chosen)}
-    parts: dict[int, dict[int, str]] = {number: {} for number in known}
-    columns = (AnalysisPartRow.analysis_id, AnalysisPartRow.part, AnalysisPartRow.content)
-    for number, part, content in session.execute(select(*columns)):
-        parts.setdefault(number, {})[part] = content
-    for number, (settings, spec) in known.items():
-        if spec is None:
-            continue  # said already
-        try:
-            check_parts(settings, parts[number], spec.model.backbone.stages)
-        except ValueError as error:
-            yield f"analysis {number} cannot be read: {first_reason(error)}"
+def _unreadable_analyses(session: Session, specs: Specs) -> Iterator[str]:
+    """Yield analyses that dia-repro does not write; those of unreadable specs are left out."""
+    chosen = select(AnalysisRow, RunRow.spec_id).join(RunRow, RunRow.id == AnalysisRow.run_id)
+    for analysis, spec_id in session.execute(chosen):
+        if spec := specs.get(spec_id):
+            contents = {part.part: part.content for part in analysis.parts}
+            try:
+                check_parts(analysis.settings, contents, spec.model.backbone.stages)
+            except ValueError as error:
+                yield f"analysis {analysis.id} cannot be read: {first_reason(error)}"
 
 
 def _shown(name: str) -> str:

@@ -1,10 +1,9 @@
-"""Two runs side by side: experiment, result, environment, and where their epochs part."""
+"""Comparison of two runs: experiment, result, environment, and the epoch where they part."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dia_repro.results.database import Database, one_state
@@ -18,7 +17,7 @@ from dia_repro.results.frames import (
     optional,
     records_of,
 )
-from dia_repro.results.queries import RunDetail, run_detail
+from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import RunRow
 
 DIFFERENCES = Table(
@@ -41,24 +40,11 @@ PROVENANCE_FIELDS = tuple(name for name in ATTEMPTS.names if name not in ("attem
 METRIC_FIELDS = tuple(name for name in EPOCHS.names if name not in ("run", "epoch", "seconds"))
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A field of two runs; attributes as the columns of `DIFFERENCES`, values as stored."""
-
-    section: str
-    field: str
-    a: Any
-    b: Any
-    differs: bool
-    from_epoch: int | None = None
-
-
 @one_state
-def compare_runs(database: Database, first: int, second: int) -> tuple[Difference, ...]:
-    """Return every field of two runs, in the order of `DIFFERENCES`' sections.
+def compare_runs(database: Database, first: int, second: int) -> list[dict[str, Any]]:
+    """Return a record for each field of the runs with these numbers, see `DIFFERENCES`.
 
-    Args:
-        first, second: numbers of the runs.
+    Values are as stored.
 
     Raises:
         UnknownRunError: there is no such run.
@@ -67,35 +53,32 @@ def compare_runs(database: Database, first: int, second: int) -> tuple[Differenc
     a, b = (run_detail(database, number) for number in (first, second))
     with database.reading() as session:
         found = records_of(session, RUNS, RunRow.id.in_((first, second)))
-    records = {record["run"]: record for record in found}
-    own, other = records[first], records[second]
-    attempts = [dict(one.provenance[-1]) if one.provenance else {} for one in (a, b)]
-    return (
-        *_fields("spec", SPEC_FIELDS, own, other),
-        *_fields("result", RESULT_FIELDS, own, other),
-        *_fields("provenance", PROVENANCE_FIELDS, *attempts),
-        *_metrics(a, b),
-    )
+    known = {record["run"]: record for record in found}
+    runs = known[first], known[second]
+    # A run may have no attempt, and no epoch.
+    attempts = [run.provenance[-1] if run.provenance else {} for run in (a, b)]
+    metrics = [run.epochs[-1] if run.epochs else {} for run in (a, b)]
+    return [
+        *_records("spec", SPEC_FIELDS, *runs),
+        *_records("result", RESULT_FIELDS, *runs),
+        *_records("provenance", PROVENANCE_FIELDS, *attempts),
+        *_records("metrics", METRIC_FIELDS, *metrics, list(zip(a.epochs, b.epochs, strict=False))),
+    ]
 
 
-def _fields(
-    section: str, names: Sequence[str], a: Mapping[str, Any], b: Mapping[str, Any]
-) -> Iterator[Difference]:
+def _records(
+    section: str,
+    names: Sequence[str],
+    a: Mapping[str, Any],
+    b: Mapping[str, Any],
+    epochs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = (),
+) -> Iterator[dict[str, Any]]:
     for name in names:
-        values = a.get(name), b.get(name)  # a run without an attempt has none
-        yield Difference(section, name, *values, not _same(*values))
-
-
-def _metrics(a: RunDetail, b: RunDetail) -> Iterator[Difference]:
-    """Yield the metrics of the last epochs, and the first epoch in which each differs."""
-    others = {epoch["epoch"]: epoch for epoch in b.epochs}
-    both = [(epoch, others[epoch["epoch"]]) for epoch in a.epochs if epoch["epoch"] in others]
-    last = [dict(run.epochs[-1]) if run.epochs else {} for run in (a, b)]
-    for name in METRIC_FIELDS:
-        values = last[0].get(name), last[1].get(name)
-        parted = (own["epoch"] for own, other in both if not _same(own[name], other[name]))
-        epoch: Any = next(parted, None)
-        yield Difference("metrics", name, *values, epoch is not None or not _same(*values), epoch)
+        parted = (own["epoch"] for own, other in epochs if not _same(own[name], other[name]))
+        epoch = next(parted, None)
+        differs = epoch is not None or not _same(a.get(name), b.get(name))
+        values = (section, name, a.get(name), b.get(name), differs, epoch)
+        yield dict(zip(DIFFERENCES.names, values, strict=True))
 
 
 def _same(a: object, b: object) -> bool:

@@ -1,4 +1,4 @@
-"""Opening a results database."""
+"""Opening a results database, and its transactions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import wraps
 from threading import local
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
 
 from dia_repro import interrupts
 from dia_repro.errors import ABSENT, DiaReproError, UsageError, displayed
@@ -29,7 +30,7 @@ class DatabaseError(DiaReproError):
 
 
 class LockedError(DatabaseError):
-    """Others were writing for longer than one waits; nothing has been changed."""
+    """Other processes wrote for longer than one waits; nothing has been changed."""
 
 
 class VanishedError(DatabaseError):
@@ -46,14 +47,16 @@ class Database:
     """An open results database.
 
     Attributes:
-        location: as the user gave it.
-        name: the same without a password, to be shown.
-        engine: for what needs no transaction of ours.
+        location: path or URL as the user gave it.
+        name: location without a password, for messages.
+        engine: the engine, for what needs no transaction.
     """
 
     def __init__(self, engine: Engine, location: str) -> None:
-        self.engine = engine
-        self._readers, self._writers = backends.readers_of(engine), backends.writers_of(engine)
+        self.engine, self._readers = engine, engine
+        if engine.dialect.name != "sqlite":  # whose readers see one state always
+            self._readers = engine.execution_options(isolation_level="REPEATABLE READ")
+        self._writers = backends.writers_of(engine)
         self.location, self.name = location, displayed(location)
         self._of_thread = local()
 
@@ -61,7 +64,7 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """A session that sees one state of the database throughout; rows stay readable after it.
 
-        One within another is the same.
+        Within another one of the same thread, it is that session.
         """
         outer: Session | None = getattr(self._of_thread, "session", None)
         if outer is not None:
@@ -93,7 +96,7 @@ class Database:
         except DBAPIError as error:
             if backends.is_interrupted(error):
                 raise interrupts.Interrupted from error
-            message = f"database {self.name}: {_reason(error)}"
+            message = f"database {self.name}: {' '.join(str(error.orig).split())}"
             if any(sign in message for sign in NOT_A_DATABASE):
                 raise ForeignDatabaseError(message) from error
             kind = LockedError if backends.is_locked(error) else DatabaseError
@@ -101,16 +104,16 @@ class Database:
         except (NoResultFound, ValueError) as error:
             if isinstance(error, DiaReproError):
                 raise
-            # Never written by us: a date that is none, text that is not UTF-8, a row gone.
+            # dia-repro writes no invalid date, no text that is not UTF-8, no row without parent.
             raise DatabaseError(
                 f"database {self.name} is damaged: {first_reason(error)}: see 'dia-repro db check'"
             ) from error
 
     def check_there(self) -> None:
-        """Find out whether a database that could be read a while ago still can be.
+        """See that a database that could be read a while ago still can be.
 
         Raises:
-            VanishedError: its file was taken away, or its server does not answer.
+            VanishedError: its file was removed, or its server does not answer.
         """
         path = sqlite_path(self.location)
         try:
@@ -149,44 +152,39 @@ def open_database(location: str, *, create: bool) -> Database:
         if not create and not path.exists():
             return _empty(location)
     database = Database(backends.make_engine(location, create=create), location)
-    try:
-        with database.translated():
-            with database.engine.connect() as connection:
-                migrations.check_objects(connection, database.name)
-            if create:
-                migrations.create_if_empty(database.engine)
-            elif not migrations.table_names(database.engine):
-                # Another process is about to create it: to a reader it is empty still.
-                database.close()
-                return _empty(location)
-            migrations.check(database.engine, database.name)
-    except DiaReproError:
-        database.close()
-        raise
+    with database.translated():
+        with database.engine.connect() as connection:
+            migrations.check_objects(connection, database.name)
+        if create:
+            migrations.create_if_empty(database.engine)
+        elif not migrations.table_names(database.engine):
+            # Another process is about to create it: to a reader it is empty still.
+            return _empty(location)
+        migrations.check(database.engine, database.name)
     if create and path is not None:
-        # Once is enough: a file that is taken away later must not be found empty.
-        database.close()
+        # Created once is enough: a file that is removed later must not be found empty.
         return Database(backends.make_engine(location, create=False), location)
     return database
 
 
 def one_state(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Have all that a function reads of the database among its arguments be of one moment."""
+    """Let all reads of a function see one state of the database among its arguments."""
 
     @wraps(function)
     def reading(*arguments: Arguments.args, **options: Arguments.kwargs) -> Answer:
         given = (*arguments, *options.values())
-        with next(one for one in given if isinstance(one, Database)).reading():
+        with next(value for value in given if isinstance(value, Database)).reading():
             return function(*arguments, **options)
 
     return reading
 
 
 def open_existing(location: str) -> Database:
-    """Open a database that has to be there; errors otherwise as of `open_database`.
+    """Open a database that has to be there.
 
     Raises:
         NoDatabaseError: there is no such file.
+        DiaReproError: see `open_database`.
     """
     path = sqlite_path(location)
     if path is not None and not backends.exists(path):
@@ -195,10 +193,6 @@ def open_existing(location: str) -> Database:
 
 
 def _empty(location: str) -> Database:
-    engine = backends.in_memory()
+    engine = create_engine("sqlite://", poolclass=StaticPool)
     Base.metadata.create_all(engine)
     return Database(engine, location)
-
-
-def _reason(error: DBAPIError) -> str:
-    return " ".join(str(error.orig).split())

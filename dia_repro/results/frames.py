@@ -1,7 +1,7 @@
-"""Runs, epochs and attempts as tables: what their columns mean, their rows, and DataFrames of them.
+"""Runs, epochs and attempts as tables: meaning of their columns, their rows, DataFrames of them.
 
-Columns are described where they are defined: those of the database in `results.schema`, those of
-an experiment and of what came of a run here. A column's type decides its dtype:
+Columns of the database are described in `results.schema`; columns of an experiment and totals of a
+run's epochs here. A column's type decides its dtype:
 
     integer  Int64          number   Float64, in which nan and inf are results (a divergence)
     boolean  boolean        text     string
@@ -57,7 +57,6 @@ class Column:
     Attributes:
         meaning: a sentence.
         unit: unit of a number; empty where it has none.
-        nullable: whether a value may be missing.
     """
 
     name: str
@@ -86,7 +85,7 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
-# The fields of a spec by their path in its canonical JSON, and the words that describe it.
+# The fields of a spec by their path in its canonical JSON, after two descriptions of it.
 SPEC: dict[str, Column] = {
     "network": Column("network", "text", "The network in short words."),
     "data": Column("data", "text", "The data in short words."),
@@ -139,7 +138,7 @@ TOTALS = (
 
 
 def _table(name: str, source: type[Base], *more: Column) -> Table:
-    """Return the description of a table of the database, with columns that are added to it."""
+    """Return the description of a table of the database, with additional columns."""
     columns = tuple(
         Column(
             name=column.info["shown_as"] or column.name,
@@ -161,7 +160,7 @@ SOURCES = {RUNS: RunRow, EPOCHS: EpochRow, ATTEMPTS: ProvenanceRow}
 
 
 def count_rows(session: Session, table: Table, chosen: ColumnElement[bool] | None = None) -> int:
-    """Return how many records a table has, or how many of them fulfil a condition."""
+    """Return how many records of a table fulfil a condition; by default how many there are."""
     query = select(func.count()).select_from(SOURCES[table])
     return session.scalar(query if chosen is None else query.where(chosen)) or 0
 
@@ -177,7 +176,7 @@ def rows_of(
 
     Args:
         chosen: condition on the rows of the database; by default all.
-        last: how many of the last of these runs.
+        last: number of the last of these runs to return.
 
     Raises:
         DatabaseError: a run has no spec, or one that cannot be read.
@@ -210,7 +209,7 @@ def records_of(
 
 
 def _spec_values(spec_id: str, text: str | None) -> Row:
-    """Return the values of an experiment as the database has them, in the order of `SPEC`."""
+    """Return the values of an experiment in the order of `SPEC`."""
     if text is None:
         raise DatabaseError(f"spec {spec_id} is gone: see 'dia-repro db check'")
     try:
@@ -228,7 +227,7 @@ def _spec_values(spec_id: str, text: str | None) -> Row:
 
 
 def _has_column(path: str, value: object) -> bool:
-    """Return whether a value has a column of its type; an option of one's own may have another."""
+    """Return whether a value has a column of its type; a plugin's option may have another type."""
     column = SPEC.get(path)
     if column is None or value is None:
         return column is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,23 +21,25 @@ class History:
     """Epochs and attempts of a run.
 
     Attributes:
-        epochs: in their order, counted from 1.
+        epochs: numbers of the epochs, from 1.
         measures: for each of `MEASURES` a value an epoch, accuracy in %; nan or inf where a
             training diverged.
         attempts: in their order; more than one where it was interrupted or failed.
     """
 
-    epochs: array[int]
-    measures: Mapping[str, array[float]]
-    attempts: list[ProvenanceRow]
+    epochs: array[int] = field(default_factory=lambda: array("q"))
+    measures: Mapping[str, array[float]] = field(
+        default_factory=lambda: {name: array("d") for name in MEASURES}
+    )
+    attempts: list[ProvenanceRow] = field(default_factory=list)
 
     @property
     def best_epoch(self) -> int | None:
         """The first epoch with the highest accuracy; None before the first."""
-        # What is not finite compares as false either way, and would hide what comes after it.
+        # A comparison with nan is false, and would hide the epochs after it.
         top1 = zip(self.epochs, self.measures[TOP1], strict=True)
-        known = [(epoch, figure) for epoch, figure in top1 if figure <= 100.0]
-        return max(known, key=lambda one: one[1])[0] if known else None
+        known = [(epoch, accuracy) for epoch, accuracy in top1 if accuracy <= 100.0]
+        return max(known, key=lambda pair: pair[1])[0] if known else None
 
     @property
     def last_epoch(self) -> int | None:
@@ -57,9 +59,7 @@ def histories(database: Database, run_ids: Sequence[int]) -> dict[int, History]:
 
 
 def _histories(session: Session, run_ids: Sequence[int]) -> dict[int, History]:
-    found = {
-        run: History(array("q"), {name: array("d") for name in MEASURES}, []) for run in run_ids
-    }
+    found = {run: History() for run in run_ids}
     epochs = (
         select(EpochRow.run_id, EpochRow.epoch, *(getattr(EpochRow, name) for name in MEASURES))
         .where(EpochRow.run_id.in_(run_ids))
@@ -81,9 +81,9 @@ class UnderWay:
     """A run in the state `running`.
 
     Attributes:
-        beats: counts up while its process lives; None without a lease.
+        beats: number of heartbeats so far; None without a lease.
         top1: test accuracy by epoch, %.
-        seconds: by epoch.
+        seconds: wall time by epoch.
     """
 
     id: int
@@ -104,38 +104,30 @@ class Activity:
 
     @property
     def over(self) -> bool:
-        """Whether nothing is running or waiting to."""
+        """Whether no run is running or pending."""
         return not (self.counts[State.RUNNING] or self.counts[State.PENDING])
 
 
 def activity(database: Database) -> Activity:
     """Return how many runs are in which state, and those under way, at one moment."""
     counted = select(RunRow.state, func.count()).group_by(RunRow.state)
-    with database.reading() as session:
-        known = {State(row[0]): row[1] for row in session.execute(counted)}
-        counts = {state: known.get(state, 0) for state in State}
-        return Activity(counts, _under_way(session))
-
-
-def _under_way(session: Session) -> tuple[UnderWay, ...]:
+    columns = (RunRow.id, SpecRow.json, RunRow.seed, RunRow.owner, LeaseRow.beats)
     running = (
-        select(RunRow, SpecRow.json, LeaseRow.beats)
+        select(*columns)
         .join(SpecRow, SpecRow.spec_id == RunRow.spec_id)
         .outerjoin(LeaseRow, LeaseRow.run_id == RunRow.id)
         .where(RunRow.state == State.RUNNING)
         .order_by(RunRow.id)
     )
-    rows = [(row[0], row[1], row[2]) for row in session.execute(running)]
-    known = _histories(session, [run.id for run, _, _ in rows])
-    return tuple(
-        UnderWay(
-            id=run.id,
-            spec_json=json,
-            seed=run.seed,
-            owner=run.owner,
-            beats=beats,
-            top1=tuple(known[run.id].measures[TOP1]),
-            seconds=tuple(known[run.id].measures["seconds"]),
-        )
-        for run, json, beats in rows
+    with database.reading() as session:
+        counts = dict.fromkeys(State, 0) | {
+            State(row[0]): row[1] for row in session.execute(counted)
+        }
+        rows = session.execute(running).all()
+        known = _histories(session, [row.id for row in rows])
+    measures = {run: history.measures for run, history in known.items()}
+    under_way = (
+        UnderWay(*row, tuple(measures[row.id][TOP1]), tuple(measures[row.id]["seconds"]))
+        for row in rows
     )
+    return Activity(counts, tuple(under_way))

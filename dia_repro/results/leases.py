@@ -1,14 +1,13 @@
 """Leases: the right to train a run, which one process at a time owns and renews.
 
 A lease is fenced: a process that was taken for dead and comes back finds that its lease is no
-longer valid, and writes nothing. Nothing here looks at a clock.
+longer valid, and writes nothing. Nothing here reads a clock to judge a lease.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -27,7 +26,7 @@ class Lease:
     Attributes:
         attempt: number of the attempt.
         token: random. The numbers alone would fit a new database at the same path, or an older
-            copy that was put in this one's place.
+            copy that replaced this one.
     """
 
     run_id: int
@@ -40,9 +39,9 @@ class Owner:
     """Owner of a run's lease, as other processes see it.
 
     Attributes:
-        process: that trains, in words.
+        process: description of the process that trains.
         lock_id: identity of its lock, see `leasing.lock_id`.
-        beats: counts up while it lives.
+        beats: number of heartbeats so far.
     """
 
     lease: Lease
@@ -63,7 +62,7 @@ class HeldError(DiaReproError):
         self.owner = owner
 
     def __reduce__(self) -> tuple[type[HeldError], tuple[Owner]]:
-        """For its way between processes."""
+        """Return what unpickling calls, in the process that the error is sent to."""
         return HeldError, (self.owner,)
 
 
@@ -91,14 +90,11 @@ def take(
     """Return a new lease of a run, for the process that is going to train it.
 
     Args:
-        process: the one that trains, in words.
-        lock_id: names the lock that the process holds; an earlier owner of the same is dead.
+        process: description of that process.
+        lock_id: identity of the lock that it holds; an earlier owner of the same lock is dead.
         provenance: the columns of `ProvenanceRow` that are known at the start.
-        dead: the owner that has shown no sign of life.
+        dead: an owner that has given no heartbeat for too long.
         seen: uid and number of epochs that the run had when its checkpoint was read.
-
-    Returns:
-        What all further changes of the run ask for.
 
     Raises:
         AlreadyDoneError: the run has a result.
@@ -112,21 +108,19 @@ def take(
             raise AlreadyDoneError(f"run {run_id} is {run.state} already")
         if seen is not None and seen != (run.uid, count_epochs(session, run_id)):
             raise ChangedError(f"run {run_id} was changed by a merge")
-        _check_data(session, run_id, run.spec_id, provenance["data_sha256"])
-        held = session.get(LeaseRow, run_id)
-        if held is not None:
-            owner = _owner(held, run)
-            if owner != dead and held.lock_id != lock_id:
+        _check_data(session, run, provenance["data_sha256"])
+        for owner in owners_in(session, run_id):
+            if owner != dead and owner.lock_id != lock_id:
                 raise HeldError(owner)
-            session.delete(held)
-            session.flush()
+            session.delete(session.get_one(LeaseRow, run_id))
         run.state, run.owner, run.reason, run.changed_at = State.RUNNING, process, None, now()
         attempt = ProvenanceRow(run_id=run_id, started_at=now(), **provenance)
         session.add(attempt)
         session.flush()
-        lease = Lease(run_id, attempt.id, uuid.uuid4().hex)
-        session.add(LeaseRow(**asdict(lease), lock_id=lock_id, beats=0))
-        return lease
+        lease = LeaseRow(run_id=run_id, attempt=attempt.id, lock_id=lock_id)
+        session.add(lease)
+        session.flush()
+        return Lease(run_id, attempt.id, lease.token)
 
 
 def count_epochs(session: Session, run_id: int) -> int:
@@ -134,9 +128,9 @@ def count_epochs(session: Session, run_id: int) -> int:
     return session.scalar(select(func.count()).where(EpochRow.run_id == run_id)) or 0
 
 
-def _check_data(session: Session, run_id: int, spec_id: str, digest: str) -> None:
+def _check_data(session: Session, run: RunRow, digest: str) -> None:
     """Refuse data that would be mixed into a cell with other data."""
-    known = data_hashes(session, spec_id, but_lease_of=run_id).get(spec_id, set())
+    known = data_hashes(session, run.spec_id, but_lease_of=run.id).get(run.spec_id, set())
     if known and digest not in known:
         raise OtherDataError(
             f"the data here are not those that runs of this experiment were trained on (SHA-256 "
@@ -145,68 +139,52 @@ def _check_data(session: Session, run_id: int, spec_id: str, digest: str) -> Non
 
 
 def renew(database: Database, lease: Lease) -> None:
-    """Renew a lease: others see that its owner lives.
+    """Renew a lease: write a heartbeat.
 
     Raises:
-        TakenOverError: the run is another's.
+        TakenOverError: the run is another process's.
     """
     with database.writing() as session:
         check_lease(session, lease)
-        mine = update(LeaseRow).where(LeaseRow.run_id == lease.run_id)
-        session.execute(mine.values(beats=LeaseRow.beats + 1))
+        session.get_one(LeaseRow, lease.run_id).beats += 1
 
 
 def owners(database: Database, run_id: int | None = None) -> tuple[Owner, ...]:
-    """Return the owners of leases, of all runs or of one, by run number."""
+    """Return the owners of the leases of all runs or of one run, by run number."""
     with database.reading() as session:
-        return _owners(session, run_id)
+        return owners_in(session, run_id)
 
 
 def look(database: Database, run_id: int | None = None) -> tuple[Owner, ...]:
-    """As `owners`, at a moment at which a heartbeat could be written.
+    """Return what `owners` does, at a moment at which a heartbeat could be written.
 
     Raises:
-        LockedError: others keep this transaction out, and heartbeats with it.
+        LockedError: other processes keep this transaction out, and heartbeats with it.
     """
     with database.writing() as session:
-        found = _owners(session, run_id)
-        # SQLite's readers keep out a commit of changed pages alone: not of the same values.
+        found = owners_in(session, run_id)
+        # Readers of SQLite keep out only a commit that changes pages: equal values change none.
         for change in (1, -1):
             session.execute(update(LeaseRow).values(beats=LeaseRow.beats + change))
     return found
 
 
-def _owners(session: Session, run_id: int | None) -> tuple[Owner, ...]:
-    chosen = select(LeaseRow, RunRow).join(RunRow, RunRow.id == LeaseRow.run_id)
+def owners_in(session: Session, run_id: int | None) -> tuple[Owner, ...]:
+    """Return what `owners` does, within a transaction."""
+    chosen = select(LeaseRow).order_by(LeaseRow.run_id)
     if run_id is not None:
         chosen = chosen.where(LeaseRow.run_id == run_id)
-    rows = session.execute(chosen.order_by(LeaseRow.run_id))
-    return tuple(_owner(row[0], row[1]) for row in rows)
-
-
-def owner_of(session: Session, run_id: int) -> Owner | None:
-    """Return the owner of a run's lease; None without one."""
-    held = session.get(LeaseRow, run_id)
-    return _owner(held, session.get_one(RunRow, run_id)) if held is not None else None
+    return tuple(
+        Owner(lease_of(row), row.run.owner or "another process", row.lock_id, row.beats)
+        for row in session.scalars(chosen)
+    )
 
 
 def check_lease(session: Session, lease: Lease) -> None:
-    """Raise `TakenOverError` unless the run is still that lease's."""
+    """Raise `TakenOverError` unless the lease is the run's."""
     held = session.get(LeaseRow, lease.run_id)
     if held is None or lease_of(held) != lease:
         raise TakenOverError(f"run {lease.run_id} was taken over by another process")
-
-
-def release(session: Session, run_id: int) -> None:
-    """Remove the lease of a run."""
-    held = session.get(LeaseRow, run_id)
-    if held is not None:
-        session.delete(held)
-
-
-def _owner(row: LeaseRow, run: RunRow) -> Owner:
-    process = run.owner or "another process"
-    return Owner(lease_of(row), process, row.lock_id, row.beats)
 
 
 def lease_of(row: LeaseRow) -> Lease:

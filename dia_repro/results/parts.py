@@ -1,4 +1,4 @@
-"""Parts of analyses as the database has them, with their shapes checked."""
+"""Parts of analyses in the database, with their shapes checked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dia_repro.experiments.names import BINS, QUANTILES
 
 @dataclass
 class ForestPart:
-    """What forests have found for a target layer (Figure 5).
+    """Result of forests for a target layer (Figure 5).
 
     Attributes:
-        shares: of each tree, the importances of its source layers.
+        shares: for each tree, the importances of its source layers.
     """
 
     layers: int
@@ -26,7 +26,7 @@ class ForestPart:
 
 @dataclass
 class GradientRecord:
-    """What `training.gradients.summarise` returns of a stage (Figure 6)."""
+    """What `training.gradients.summarise` returns for a stage (Figure 6)."""
 
     count: Annotated[int, Field(ge=1)]
     zeros: int
@@ -34,11 +34,11 @@ class GradientRecord:
     mean: float
     variance: float
     quantiles: list[float]
-    histogram: list[int]
+    histogram: Annotated[list[int], Field(min_length=BINS, max_length=BINS)]
 
     def __post_init__(self) -> None:
-        if len(self.quantiles) not in (0, len(QUANTILES)) or len(self.histogram) != BINS:
-            raise ValueError("a record of gradients has not all quantiles and bins")
+        if len(self.quantiles) not in (0, len(QUANTILES)):
+            raise ValueError("a record of gradients has not all quantiles")
 
 
 @dataclass
@@ -46,8 +46,8 @@ class _Kind:
     kind: str
 
 
-# Their errors are `ValueError`s, which `Database.translated` turns into one line; nesting that is
-# too deep is such an error, too.
+# Their errors, as for too deep nesting, are `ValueError`s, which `Database.translated` turns into
+# one line.
 _KIND, _PART = TypeAdapter(_Kind), TypeAdapter(ForestPart)
 _RECORDS = TypeAdapter(list[GradientRecord])
 
@@ -73,11 +73,7 @@ def forest_parts(contents: Mapping[int, str]) -> dict[int, ForestPart]:
 
 
 def gradient_records(contents: Mapping[int, str], stages: int) -> dict[int, list[GradientRecord]]:
-    """Return what a run has recorded: of each stage, by the number of epochs done.
-
-    Args:
-        stages: number of the network's stages.
-    """
+    """Return what a run has recorded for each of its network's stages, by epochs done."""
     found = {epochs: _RECORDS.validate_json(contents[epochs]) for epochs in sorted(contents)}
     for epochs, records in found.items():
         if len(records) != stages:
@@ -88,22 +84,18 @@ def gradient_records(contents: Mapping[int, str], stages: int) -> dict[int, list
 
 
 def check_parts(settings: str, contents: Mapping[int, str], stages: int) -> None:
-    """Raise `ValueError` unless the parts of an analysis are what dia-repro writes.
-
-    Args:
-        stages: number of the network's stages.
-    """
-    kind = kind_of(settings)
-    if kind == "gini":
-        forest_parts(contents)
-    elif kind == "gradients":
-        gradient_records(contents, stages)
-    else:
-        raise ValueError(f"an analysis is of an unknown kind, {kind[:40]!r}")
+    """Raise `ValueError` unless dia-repro writes such parts for a network with these stages."""
+    match kind_of(settings):
+        case "gini":
+            forest_parts(contents)
+        case "gradients":
+            gradient_records(contents, stages)
+        case kind:
+            raise ValueError(f"an analysis is of an unknown kind, {kind[:40]!r}")
 
 
 def first_reason(error: Exception) -> str:
-    """Return what is wrong; of many wrong fields, as pydantic lists them, the first."""
+    """Return the text of an error in one line; of many fields that pydantic lists, the first."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Executable, Select, and_, case, func, select
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from dia_repro.errors import UsageError
 from dia_repro.results.database import Database, DatabaseError, one_state
@@ -23,8 +23,8 @@ from dia_repro.results.schema import (
     State,
 )
 
-MOST = 2**31 - 1
-# Columns of `ProvenanceRow` that results may depend on; in some of them None says nothing.
+LARGEST_NUMBER = 2**31 - 1  # of a run; backends fail at larger ones
+# Columns of `ProvenanceRow` that results may depend on; in some of them None means unknown.
 MAY_BE_UNKNOWN = ("git_clean", "step", "code_sha256", "pillow")
 ENVIRONMENT = (
     *("device", "threads", "torch", "cuda", "package", "git_commit"),
@@ -42,12 +42,12 @@ class RunSummary:
     """A run and its results.
 
     Attributes:
-        epochs: how many are recorded.
+        epochs: number of recorded epochs.
         best_top1: best test accuracy over epochs, %; None before the first.
         last_top1: test accuracy of the last epoch, %; None before the first.
         last_train_top1: accuracy on the training images during the last epoch, %.
-        test_images: in the test set; None where that is not recorded.
-        seconds: summed over epochs.
+        test_images: images in the test set; None where that is not recorded.
+        seconds: wall time of all epochs.
     """
 
     id: int
@@ -80,9 +80,8 @@ class RunDetail:
 
 def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunSummary, ...]]:
     """Return the runs of each spec, by seed; a spec without any has an empty tuple."""
-    wanted = list(dict.fromkeys(spec_ids))
-    found: dict[str, list[RunSummary]] = {spec_id: [] for spec_id in wanted}
-    for summary in _summaries(database, RunRow.spec_id.in_(wanted)):
+    found: dict[str, list[RunSummary]] = {spec_id: [] for spec_id in spec_ids}
+    for summary in _summaries(database, RunRow.spec_id.in_(list(found))):
         found[summary.spec_id].append(summary)
     return {spec_id: tuple(runs) for spec_id, runs in found.items()}
 
@@ -96,19 +95,28 @@ def states_of(
     database: Database, spec_ids: Iterable[str], seeds: Iterable[int] | None = None
 ) -> tuple[State, ...]:
     """Return the states of the runs of these specs, with these seeds or with any."""
-    chosen = select(RunRow.state).where(RunRow.spec_id.in_(set(spec_ids)))
-    if seeds is not None:
-        chosen = chosen.where(RunRow.seed.in_(tuple(seeds)))
     with database.reading() as session:
-        return tuple(map(State, session.scalars(chosen)))
+        found = session.scalars(select(RunRow.state).where(_is_of(spec_ids, seeds)))
+        return tuple(map(State, found))
+
+
+def _is_of(spec_ids: Iterable[str], seeds: Iterable[int] | None) -> ColumnElement[bool]:
+    """Return the condition on runs of these specs, with these seeds or with any."""
+    chosen = RunRow.spec_id.in_(set(spec_ids))
+    return chosen if seeds is None else and_(chosen, RunRow.seed.in_(tuple(seeds)))
+
+
+def _pairs(database: Database, query: Executable) -> dict[Any, Any]:
+    """Return the rows of a query as a mapping from their first column to their second."""
+    with database.reading() as session:
+        return {row[0]: row[1] for row in session.execute(query)}
 
 
 def spec_json(database: Database, spec_ids: Iterable[str]) -> dict[str, str]:
     """Return the canonical JSON of specs, by spec_id."""
     wanted = set(spec_ids)
-    with database.reading() as session:
-        chosen = select(SpecRow).where(SpecRow.spec_id.in_(list(wanted)))
-        found = {row.spec_id: row.json for row in session.scalars(chosen)}
+    chosen = select(SpecRow.spec_id, SpecRow.json).where(SpecRow.spec_id.in_(wanted))
+    found = _pairs(database, chosen)
     if missing := wanted - found.keys():
         raise DatabaseError(
             f"database {database.name}: spec {min(missing)} is gone: see 'dia-repro db check'"
@@ -129,21 +137,18 @@ def run_detail(database: Database, run_id: int) -> RunDetail:
     Raises:
         UnknownRunError: there is no such run.
     """
-    known = run_id <= MOST  # backends fail at what is larger
-    found = _summaries(database, RunRow.id == run_id) if known else ()
+    found = _summaries(database, RunRow.id == run_id) if run_id <= LARGEST_NUMBER else ()
     if not found:
         raise UnknownRunError(f"no run {run_id} in {database.name}: see 'dia-repro runs list'")
     with database.reading() as session:
-        spec = session.get_one(SpecRow, found[0].spec_id)
-        epochs = session.scalars(
-            select(EpochRow).where(EpochRow.run_id == run_id).order_by(EpochRow.epoch)
-        )
-        attempts = session.scalars(
-            select(ProvenanceRow).where(ProvenanceRow.run_id == run_id).order_by(ProvenanceRow.id)
-        )
-        return RunDetail(
-            found[0], spec.json, tuple(map(_columns, epochs)), tuple(map(_columns, attempts))
-        )
+        run = session.get_one(RunRow, run_id)
+        epochs, attempts = tuple(map(_columns, run.epochs)), tuple(map(_columns, run.attempts))
+        return RunDetail(found[0], session.get_one(SpecRow, run.spec_id).json, epochs, attempts)
+
+
+def _columns(row: EpochRow | ProvenanceRow) -> dict[str, object]:
+    names = [column.key for column in row.__table__.columns if column.key not in ("id", "run_id")]
+    return {name: getattr(row, name) for name in names}
 
 
 def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
@@ -161,8 +166,7 @@ def seconds_per_epoch(database: Database, device: str) -> dict[str, float]:
         .where(ProvenanceRow.device == device)
         .group_by(RunRow.spec_id)
     )
-    with database.reading() as session:
-        return {row[0]: row[1] for row in session.execute(per_epoch)}
+    return _pairs(database, per_epoch)
 
 
 def most_used_gpu(database: Database) -> str | None:
@@ -177,13 +181,24 @@ def most_used_gpu(database: Database) -> str | None:
         return session.scalars(most).first()
 
 
+def gpu_memory(database: Database) -> dict[str, int]:
+    """Return the peak GPU memory that torch reserved for a run, in bytes, by spec_id."""
+    most = (
+        select(RunRow.spec_id, func.max(ProvenanceRow.peak_memory_bytes))
+        .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
+        .where(ProvenanceRow.cuda.is_not(None), ProvenanceRow.peak_memory_bytes.is_not(None))
+        .group_by(RunRow.spec_id)
+    )
+    return _pairs(database, most)
+
+
 @dataclass(frozen=True)
 class Differences:
-    """Environments that the runs of a table differ in: values by column of `ProvenanceRow`.
+    """Environments that the runs of a table differ in.
 
     Attributes:
-        within: of runs of one spec.
-        between: of runs of different specs, where those of each spec agree.
+        within: values that runs of one spec have, by column of `ProvenanceRow`.
+        between: values that different specs have, where the runs of each spec agree.
     """
 
     within: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -193,35 +208,29 @@ class Differences:
 def mixed_environments(
     database: Database, spec_ids: Iterable[str], seeds: Iterable[int] | None = None
 ) -> Differences:
-    """Return what differs between the runs of some specs that have a result.
+    """Return what differs between the runs of some specs, and seeds, that have a result.
 
-    A clean checkout and an execution mode that are not known differ from none.
-
-    Args:
-        seeds: those of the runs; None for all.
+    Unknown values of `MAY_BE_UNKNOWN` differ from none.
     """
-    columns = [getattr(ProvenanceRow, name) for name in ENVIRONMENT]
     chosen = (
-        select(RunRow.spec_id, *columns)
+        select(RunRow.spec_id, *(getattr(ProvenanceRow, name) for name in ENVIRONMENT))
         .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
-        .where(RunRow.spec_id.in_(set(spec_ids)), RunRow.state.in_(DONE))
+        .where(_is_of(spec_ids, seeds), RunRow.state.in_(DONE))
         .distinct()
     )
-    if seeds is not None:
-        chosen = chosen.where(RunRow.seed.in_(tuple(seeds)))
     with database.reading() as session:
-        rows = [tuple(row) for row in session.execute(chosen)]
+        rows = session.execute(chosen).mappings().all()
     found = Differences()
-    for index, name in enumerate(ENVIRONMENT, start=1):
+    for name in ENVIRONMENT:
         by_spec: dict[str, set[str]] = {}
         for row in rows:
-            if row[index] is not None or name not in MAY_BE_UNKNOWN:
-                by_spec.setdefault(row[0], set()).add(_value(name, row[index]))
-        mixed = set().union(*(known for known in by_spec.values() if len(known) > 1))
+            if row[name] is not None or name not in MAY_BE_UNKNOWN:
+                by_spec.setdefault(row["spec_id"], set()).add(_value(name, row[name]))
+        within = set().union(*(known for known in by_spec.values() if len(known) > 1))
         everything = set().union(*by_spec.values())
-        if mixed:
-            found.within[name] = _sorted(mixed)
-        elif len(everything) > 1 and name != "data_sha256":  # which is part of what is compared
+        if within:
+            found.within[name] = _sorted(within)
+        elif len(everything) > 1 and name != "data_sha256":  # data are part of what is compared
             found.between[name] = _sorted(everything)
     return found
 
@@ -237,79 +246,63 @@ def _value(column: str, value: object) -> str:
     return str(value or "none")
 
 
-def gpu_memory(database: Database) -> dict[str, int]:
-    """Return the peak GPU memory that torch reserved for a run, in bytes, by spec_id."""
-    most = (
-        select(RunRow.spec_id, func.max(ProvenanceRow.peak_memory_bytes))
-        .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
-        .where(ProvenanceRow.cuda.is_not(None))
-        .group_by(RunRow.spec_id)
-    )
-    with database.reading() as session:
-        return {row[0]: row[1] for row in session.execute(most) if row[1] is not None}
-
-
 def analysis_parts(database: Database, run_id: int, settings: str) -> dict[int, str]:
     """Return the content of a run's analysis with these settings, by part."""
     chosen = (
-        select(AnalysisPartRow)
+        select(AnalysisPartRow.part, AnalysisPartRow.content)
         .join(AnalysisRow, AnalysisRow.id == AnalysisPartRow.analysis_id)
         .where(AnalysisRow.run_id == run_id, AnalysisRow.settings == settings)
     )
-    with database.reading() as session:
-        return {row.part: row.content for row in session.scalars(chosen)}
+    return _pairs(database, chosen)
 
 
 def analysis_settings(database: Database, run_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
     """Return the settings of each run's analyses, sorted; a run without any has none."""
-    wanted = list(dict.fromkeys(run_ids))
-    found: dict[int, list[str]] = {run_id: [] for run_id in wanted}
-    chosen = select(AnalysisRow.run_id, AnalysisRow.settings).where(AnalysisRow.run_id.in_(wanted))
+    found: dict[int, list[str]] = {run_id: [] for run_id in run_ids}
+    chosen = select(AnalysisRow.run_id, AnalysisRow.settings).where(
+        AnalysisRow.run_id.in_(list(found))
+    )
     with database.reading() as session:
-        for row in session.execute(chosen):
-            found[row[0]].append(row[1])
+        for run_id, settings in session.execute(chosen):
+            found[run_id].append(settings)
     return {run_id: tuple(sorted(settings)) for run_id, settings in found.items()}
 
 
 def select_runs(
     *columns: Any, chosen: ColumnElement[bool] | None = None, last: int | None = None
 ) -> Select[Any]:
-    """Return the query for runs, oldest first, with what their epochs come to.
+    """Return the query for runs, oldest first, with totals of their epochs.
 
     Args:
-        columns: of `RunRow`; four are added, as in `RunSummary`: epochs, best_top1, last_top1
-            and seconds.
+        columns: columns of `RunRow`; four are added, as in `RunSummary`: epochs, best_top1,
+            last_top1 and seconds.
         chosen: condition on `RunRow`; by default all runs.
         last: how many of the last of them.
     """
     if last is not None:
         newest = select(RunRow.id).order_by(RunRow.id.desc()).limit(last)
         chosen = RunRow.id.in_(newest if chosen is None else newest.where(chosen))
-    # An accuracy is at most 100; what is not finite compares as greater on every backend.
-    best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))
     totals_query = select(
         EpochRow.run_id,
         func.count().label("epochs"),
         func.max(EpochRow.epoch).label("last"),
-        best.label("best_top1"),
+        # An accuracy is at most 100; what is not finite compares as greater on every backend.
+        func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1))).label("best_top1"),
         func.sum(EpochRow.seconds).label("seconds"),
     ).group_by(EpochRow.run_id)
-    if chosen is not None:  # or all epochs there are would be added up
+    if chosen is not None:  # else the epochs of all runs would be added up
         totals_query = totals_query.where(EpochRow.run_id.in_(select(RunRow.id).where(chosen)))
-    totals = totals_query.subquery()
-    last_epoch = aliased(EpochRow)
+    totals, end = totals_query.subquery(), aliased(EpochRow)
     query = (
         select(
             *columns,
             func.coalesce(totals.c.epochs, 0).label("epochs"),
             totals.c.best_top1,
-            last_epoch.test_top1.label("last_top1"),
+            end.test_top1.label("last_top1"),
             func.coalesce(totals.c.seconds, 0.0).label("seconds"),
         )
         .outerjoin(totals, totals.c.run_id == RunRow.id)
-        .outerjoin(
-            last_epoch, and_(last_epoch.run_id == RunRow.id, last_epoch.epoch == totals.c.last)
-        )
+        .outerjoin(end, and_(end.run_id == RunRow.id, end.epoch == totals.c.last))
         .order_by(RunRow.id)
     )
     return query if chosen is None else query.where(chosen)
@@ -318,29 +311,21 @@ def select_runs(
 def _summaries(
     database: Database, chosen: ColumnElement[bool] | None = None
 ) -> tuple[RunSummary, ...]:
-    columns = [getattr(RunRow, one.name) for one in fields(RunSummary) if hasattr(RunRow, one.name)]
-    test_images = (  # of the last attempt that says: its rows replaced those on other data
-        select(ProvenanceRow.test_images)
-        .where(ProvenanceRow.run_id == RunRow.id, ProvenanceRow.test_images.is_not(None))
-        .order_by(ProvenanceRow.id.desc())
-        .limit(1)
-        .scalar_subquery()
-        .label("test_images")
+    known = RunRow.__table__.columns
+    columns = [known[column.name] for column in fields(RunSummary) if column.name in known]
+    query = select_runs(
+        *columns,
+        # The rows of the last attempt that says it replaced those on other data.
+        _newest(ProvenanceRow.test_images, ProvenanceRow.id).label("test_images"),
+        _newest(EpochRow.train_top1, EpochRow.epoch).label("last_train_top1"),
+        chosen=chosen,
     )
-    last_train_top1 = (
-        select(EpochRow.train_top1)
-        .where(EpochRow.run_id == RunRow.id)
-        .order_by(EpochRow.epoch.desc())
-        .limit(1)
-        .scalar_subquery()
-        .label("last_train_top1")
-    )
-    query = select_runs(*columns, test_images, last_train_top1, chosen=chosen)
     with database.reading() as session:
         found = session.execute(query).mappings()
         return tuple(RunSummary(**{**row, "state": State(row["state"])}) for row in found)
 
 
-def _columns(row: EpochRow | ProvenanceRow) -> dict[str, object]:
-    names = [column.key for column in row.__table__.columns if column.key not in ("id", "run_id")]
-    return {name: getattr(row, name) for name in names}
+def _newest(column: InstrumentedAttribute[Any], number: InstrumentedAttribute[int]) -> Any:
+    """Return a run's value of a column in its last row that has one, by a number."""
+    newest = select(column).where(column.class_.run_id == RunRow.id, column.is_not(None))
+    return newest.order_by(number.desc()).limit(1).scalar_subquery()

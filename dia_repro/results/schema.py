@@ -7,6 +7,7 @@ DataFrames and their documentation take names, types, units and meanings from th
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,10 +24,10 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
 
-# SQLite's NaN is NULL; on that backend what is not finite is stored as the text Python gives it.
-NOT_FINITE_AS_TEXT = "sqlite"
+# Rows that are removed together with the row that owns them, which the database itself does.
+OWNED: dict[str, Any] = {"cascade": "all, delete-orphan", "passive_deletes": True}
 
 
 def now() -> datetime:
@@ -50,14 +51,17 @@ DONE = (State.FINISHED, State.DIVERGED)
 
 
 class Real(TypeDecorator[float]):
-    """A float that comes back as it went in, nan and ±inf too."""
+    """A float that comes back as it went in, nan and ±inf too.
+
+    SQLite's NaN is NULL; there a number that is not finite is stored as text.
+    """
 
     impl = Double
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[float | None], float | str | None]:
-        """To what the backend can hold, past the type's own conversion to float."""
-        as_text = dialect.name == NOT_FINITE_AS_TEXT
+        """Return the conversion to what the backend can hold, without the one to float."""
+        as_text = dialect.name == "sqlite"
 
         def convert(value: float | None) -> float | str | None:
             return str(value) if as_text and value is not None and not isfinite(value) else value
@@ -67,7 +71,7 @@ class Real(TypeDecorator[float]):
     def result_processor(
         self, _dialect: Dialect, _coltype: object
     ) -> Callable[[float | str | None], float | None]:
-        """Back to a float."""
+        """Return the conversion back to a float."""
         return lambda value: None if value is None else float(value)
 
 
@@ -88,11 +92,10 @@ class Base(DeclarativeBase):
 def described(
     meaning: str, *arguments: Any, unit: str = "", shown_as: str = "", **options: Any
 ) -> MappedColumn[Any]:
-    """Return a column that is listed and exported.
+    """Return a column that is listed and exported; other arguments are `mapped_column`'s.
 
     Args:
         meaning: a sentence.
-        arguments, options: of `mapped_column`.
         unit: unit of a number.
         shown_as: the column's name outside the database, if it is another.
     """
@@ -125,20 +128,34 @@ class RunRow(Base):
         "The run's number in this database.", shown_as="run", primary_key=True
     )
     uid: Mapped[str] = described(
-        "The run's name, which it keeps when databases are merged.", unique=True
+        "The run's name, which it keeps when databases are merged.",
+        unique=True,
+        default=lambda: uuid.uuid4().hex,
     )
     spec_id: Mapped[str] = described(
         "Names the experiment: a hash of all that defines it.", ForeignKey("specs.spec_id")
     )
     seed: Mapped[int] = described("Seed of all random draws.")
-    state: Mapped[str] = described("pending, running, finished, diverged, failed or interrupted.")
+    state: Mapped[str] = described(
+        "pending, running, finished, diverged, failed or interrupted.", default=State.PENDING
+    )
     reason: Mapped[str | None] = described("Why it failed, or how it diverged.")
     owner: Mapped[str | None] = described("The process that trains it, while one does.")
     parameters: Mapped[int | None] = described(
         "Parameters of the network, as counted; missing before it is built."
     )
-    created_at: Mapped[datetime] = described("When the run was first asked for.")
-    changed_at: Mapped[datetime] = described("When anything of it last changed.")
+    created_at: Mapped[datetime] = described("When the run was first asked for.", default=now)
+    changed_at: Mapped[datetime] = described("When anything of it last changed.", default=now)
+    spec: Mapped[SpecRow] = relationship()
+    epochs: Mapped[list[EpochRow]] = relationship(order_by="EpochRow.epoch", **OWNED)
+    attempts: Mapped[list[ProvenanceRow]] = relationship(order_by="ProvenanceRow.id", **OWNED)
+    analyses: Mapped[list[AnalysisRow]] = relationship(**OWNED)
+
+
+def _run(**options: Any) -> MappedColumn[Any]:
+    """Return the column of a row's run, with which the row is removed."""
+    key = ForeignKey("runs.id", ondelete="CASCADE")
+    return described("The run's number, as in runs.", key, shown_as="run", **options)
 
 
 class EpochRow(Base):
@@ -146,12 +163,7 @@ class EpochRow(Base):
 
     __tablename__ = "epochs"
 
-    run_id: Mapped[int] = described(
-        "The run's number, as in runs.",
-        ForeignKey("runs.id", ondelete="CASCADE"),
-        shown_as="run",
-        primary_key=True,
-    )
+    run_id: Mapped[int] = _run(primary_key=True)
     epoch: Mapped[int] = described("The epoch, counted from 1.", primary_key=True)
     lr: Mapped[float] = described("Learning rate during the epoch.", Real)
     train_loss: Mapped[float] = described(
@@ -168,7 +180,7 @@ class EpochRow(Base):
 
 
 class ProvenanceRow(Base):
-    """One record an attempt at a run, with its environment; the columns of `Provenance`.
+    """One record an attempt at a run, with its environment; see `training.provenance.collect`.
 
     A run that was interrupted and resumed has several. An attempt that was killed has no end.
     """
@@ -178,12 +190,7 @@ class ProvenanceRow(Base):
     id: Mapped[int] = described(
         "The attempt's number in this database.", shown_as="attempt", primary_key=True
     )
-    run_id: Mapped[int] = described(
-        "The run's number, as in runs.",
-        ForeignKey("runs.id", ondelete="CASCADE"),
-        shown_as="run",
-        index=True,
-    )
+    run_id: Mapped[int] = _run(index=True)
     started_at: Mapped[datetime] = described("When it began.")
     ended_at: Mapped[datetime | None] = described("When it ended; missing if it was killed.")
     wall_seconds: Mapped[float | None] = described("How long it took.", Real, unit="s")
@@ -219,9 +226,9 @@ class LeaseRow(Base):
     """The lease of a run that is under way.
 
     `lock_id` is the identity of the lease's lock (`leasing.lock_id`), so that a process that holds
-    the same lock knows that its owner is dead. `beats` counts up while the owner lives: others
-    tell its death by a count that stands still, not by a clock. `token` is random, and known to the
-    owner alone: numbers are the same in another database that takes this one's place.
+    the same lock knows that its owner is dead. `beats` counts up while the owner lives: other
+    processes recognise its death by a count that stands still, not by a clock. `token` is random
+    and known to the owner alone: numbers are the same in a database that replaces this one.
     """
 
     __tablename__ = "leases"
@@ -229,19 +236,20 @@ class LeaseRow(Base):
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     attempt: Mapped[int] = mapped_column(ForeignKey("provenance.id", ondelete="CASCADE"))
     lock_id: Mapped[str]
-    beats: Mapped[int]
-    token: Mapped[str]
+    beats: Mapped[int] = mapped_column(default=0)
+    token: Mapped[str] = mapped_column(default=lambda: uuid.uuid4().hex)
+    run: Mapped[RunRow] = relationship(lazy="joined", innerjoin=True)
 
 
-# Those of the gradients that are recorded while a run trains, a part for each epoch.
+# Settings of the analysis that a run records while it trains: its gradients, a part an epoch.
 GRADIENTS_SETTINGS = '{"kind": "gradients"}'
 
 
 class AnalysisRow(Base):
     """An analysis of a run's network, done once for each of its `settings`.
 
-    `settings` is canonical JSON of what its result depends on, its kind first among it;
-    `circumstances` is JSON of what it was done on.
+    `settings` is canonical JSON of what its result depends on, its kind included;
+    `circumstances` is JSON of the environment that it was begun in.
     """
 
     __tablename__ = "analyses"
@@ -251,7 +259,8 @@ class AnalysisRow(Base):
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     settings: Mapped[str]
     circumstances: Mapped[str]
-    begun_at: Mapped[datetime]
+    begun_at: Mapped[datetime] = mapped_column(default=now)
+    parts: Mapped[list[AnalysisPartRow]] = relationship(order_by="AnalysisPartRow.part", **OWNED)
 
 
 class AnalysisPartRow(Base):

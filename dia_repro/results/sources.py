@@ -1,8 +1,8 @@
-"""Which attempts a run's results come from, and on which data."""
+"""Attempts that a run's results come from, and the data of these attempts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from sqlalchemy import func, select
@@ -14,43 +14,42 @@ from dia_repro.results.schema import EpochRow, LeaseRow, ProvenanceRow, RunRow, 
 def contributing(from_epochs: Sequence[int], epochs: int, *, diverged: bool) -> list[int]:
     """Return the indices of the attempts that a run's rows come from, newest first.
 
-    An attempt's rows were removed or replaced if a later one began before them. How a run diverged
-    comes from its last attempt, whatever rows there are. An attempt that is left out may have
+    An attempt's rows were removed or replaced if a later one began before them. A divergence
+    comes from the last attempt, whatever rows there are. An attempt that is left out may have
     trained a part of an epoch, on the data of the next one, which has gone on from its checkpoint.
 
     Args:
         from_epochs: epochs that were done before each attempt, oldest first.
-        epochs: that the run has.
+        epochs: number of the run's epochs.
     """
     found, bound = [], epochs + diverged
-    for index in reversed(range(len(from_epochs))):
-        if from_epochs[index] < bound:
+    for index, begun in reversed(list(enumerate(from_epochs))):
+        if begun < bound:
             found.append(index)
-            bound = from_epochs[index]
+            bound = begun
     return found
 
 
-def attempts_behind(session: Session, spec_ids: Iterable[str] | None = None) -> set[int]:
-    """Return the numbers of the attempts that the rows of runs come from, of all specs or some."""
-    counted = select(EpochRow.run_id, func.count()).group_by(EpochRow.run_id)
+def data_behind(session: Session, spec_id: str | None = None) -> Iterator[tuple[int, str, str]]:
+    """Yield run, spec and hash of the data of each attempt that rows of runs come from.
+
+    Args:
+        spec_id: the spec of these runs; None for all.
+    """
+    count = select(func.count()).where(EpochRow.run_id == RunRow.id).scalar_subquery()
+    begun, digest = ProvenanceRow.from_epoch, ProvenanceRow.data_sha256
     attempts = (
-        select(RunRow.id, RunRow.state, ProvenanceRow.id, ProvenanceRow.from_epoch)
+        select(RunRow.id, RunRow.spec_id, RunRow.state, count, begun, digest)
         .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
         .order_by(RunRow.id, ProvenanceRow.id)
     )
-    if spec_ids is not None:
-        runs = select(RunRow.id).where(RunRow.spec_id.in_(set(spec_ids)))
-        counted = counted.where(EpochRow.run_id.in_(runs))
-        attempts = attempts.where(RunRow.id.in_(runs))
-    epochs = {row[0]: row[1] for row in session.execute(counted)}
-    found: set[int] = set()
-    for (run, state), rows in groupby(session.execute(attempts), lambda row: (row[0], row[1])):
-        known = [(row[2], row[3]) for row in rows]
-        indices = contributing(
-            [begun for _, begun in known], epochs.get(run, 0), diverged=state == State.DIVERGED
-        )
-        found.update(known[index][0] for index in indices)
-    return found
+    if spec_id is not None:
+        attempts = attempts.where(RunRow.spec_id == spec_id)
+    for (run, spec, state, epochs), rows in groupby(session.execute(attempts), lambda row: row[:4]):
+        known = [(row[4], row[5]) for row in rows]
+        from_epochs = [from_epoch for from_epoch, _ in known]
+        for index in contributing(from_epochs, epochs, diverged=state == State.DIVERGED):
+            yield run, spec, known[index][1]
 
 
 def numbers_of_test_images(session: Session) -> dict[str, set[int]]:
@@ -71,18 +70,19 @@ def data_hashes(
     Those of runs under way count before their first epoch.
 
     Args:
-        but_lease_of: a run that is about to be taken up anew.
+        but_lease_of: a run that is about to be taken up again.
     """
-    leases = select(LeaseRow.attempt).where(LeaseRow.run_id != (but_lease_of or 0))
-    behind = attempts_behind(session, None if spec_id is None else [spec_id])
-    behind |= set(session.scalars(leases))
-    rows = select(RunRow.spec_id, ProvenanceRow.id, ProvenanceRow.data_sha256).join(
-        ProvenanceRow, ProvenanceRow.run_id == RunRow.id
+    leased = (
+        select(RunRow.spec_id, ProvenanceRow.data_sha256)
+        .join(LeaseRow, LeaseRow.run_id == RunRow.id)
+        .join(ProvenanceRow, ProvenanceRow.id == LeaseRow.attempt)
+        .where(RunRow.id != (but_lease_of or 0))
     )
     if spec_id is not None:
-        rows = rows.where(RunRow.spec_id == spec_id)
+        leased = leased.where(RunRow.spec_id == spec_id)
     found: dict[str, set[str]] = {}
-    for spec, attempt, digest in session.execute(rows):
-        if attempt in behind:
-            found.setdefault(spec, set()).add(digest)
+    for spec, digest in session.execute(leased):
+        found.setdefault(spec, set()).add(digest)
+    for _, spec, digest in data_behind(session, spec_id):
+        found.setdefault(spec, set()).add(digest)
     return found

@@ -1,4 +1,4 @@
-"""Copies of a database, and bringing an older one up to this version's schema."""
+"""Copies of a database, and the upgrade of an older one to this version's schema."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Double, Float, MetaData, Table
+from sqlalchemy import Connection, Double, Float, MetaData
 from sqlalchemy.orm import Session
 
 from dia_repro import interrupts
@@ -26,8 +27,8 @@ from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.schema import Real
 
 ROWS_AT_A_TIME = 10_000
-LOCK_SECONDS = 10.0  # so long another process may be copying into the same folder
-UNFINISHED = ".copy.partial"  # how the name of a copy that is being written ends
+LOCK_SECONDS = 10.0  # how long another process may be copying into the same folder
+UNFINISHED = ".copy.partial"  # end of the name of a copy that is being written
 
 
 class BackupError(UsageError):
@@ -37,10 +38,10 @@ class BackupError(UsageError):
 def upgrade_database(location: str) -> Path | None:
     """Bring a database of an earlier version to this one's schema, whole or not at all.
 
-    Nobody else can write meanwhile. Killed half-way, it leaves the database as it was.
+    No other process can write meanwhile. A kill half-way leaves the database as it was.
 
     Returns:
-        The copy that was made before, a SQLite file; None where nothing was to be done.
+        The copy that was made before, a SQLite file; None if the schema was this version's.
 
     Raises:
         ForeignDatabaseError: there is none, it holds other tables, views or triggers, or is of a
@@ -54,28 +55,22 @@ def upgrade_database(location: str) -> Path | None:
         if not path.exists():
             raise ForeignDatabaseError(f"there is no database {displayed(location)}")
     # With create, SQLite refuses a file that may not be written instead of reading it.
-    database = Database(backends.make_engine(location, create=True), location)
-    try:
-        with database.translated():
-            with backends.writers_of(database.engine).begin() as connection:
-                migrations.check_objects(connection, database.name)
-                if migrations.found(connection) in EARLIER_REVISIONS:
-                    _check_ids(connection, database.name)  # migrations read specs
-                    copy = _beside(path or Path("runs.db"))
-                    _copy_within(connection, path, copy)
-                    migrations.migrate(connection)
-                    return copy
-            migrations.check(database.engine, database.name)
-            return None
-    finally:
-        database.close()
-
-
-def _check_ids(connection: Connection, name: str) -> None:
-    with Session(connection) as session:
-        problem = next(id_problems(session), None)
-    if problem:
-        raise ForeignDatabaseError(f"{name}: {problem}; nothing was changed")
+    engine = backends.make_engine(location, create=True)
+    database = Database(engine, location)
+    with database.translated():
+        with backends.writers_of(engine).begin() as connection:
+            migrations.check_objects(connection, database.name)
+            if migrations.found(connection) in EARLIER_REVISIONS:
+                with Session(connection) as session:
+                    problem = next(id_problems(session), None)
+                if problem:  # migrations read specs
+                    raise ForeignDatabaseError(f"{database.name}: {problem}; nothing was changed")
+                copy = _new_name(path or Path("runs.db"))
+                _copy_within(connection, path, copy)
+                migrations.migrate(connection)
+                return copy
+        migrations.check(engine, database.name)
+    return None
 
 
 def back_up(database: Database, target: Path) -> None:
@@ -92,15 +87,13 @@ def back_up(database: Database, target: Path) -> None:
         _copy_within(session.connection(), path, target)
 
 
-def _beside(path: Path) -> Path:
-    number = 1
-    while (copy := path.with_name(f"{path.name}.before-upgrade-{number}")).exists():
-        number += 1
-    return copy
+def _new_name(path: Path) -> Path:
+    copies = (path.with_name(f"{path.name}.before-upgrade-{number}") for number in count(1))
+    return next(copy for copy in copies if not copy.exists())
 
 
 def _copy_within(connection: Connection, path: Path | None, target: Path) -> None:
-    """Copy what a transaction under way sees; the file appears when it is whole and on the disk."""
+    """Copy what a transaction sees; the file appears when it is whole and on the disk."""
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
         with _without_leftovers(target.parent):
@@ -129,7 +122,7 @@ def _copy_within(connection: Connection, path: Path | None, target: Path) -> Non
 def _without_leftovers(folder: Path) -> Iterator[None]:
     """Make copies in a folder one at a time, and remove those that killed processes have left.
 
-    A file system may not be able to lock a folder, such as NFS: there they stay.
+    Where a file system cannot lock a folder, such as NFS, they stay.
 
     Raises:
         OSError: there is no such folder.
@@ -147,7 +140,7 @@ def _without_leftovers(folder: Path) -> Iterator[None]:
 
 
 def _lock(number: int, folder: Path) -> None:
-    """Lock an open folder; wait a little for another process, whose copy may be a large one."""
+    """Lock an open folder; wait a little for another process, whose copy may be large."""
     begun = time.monotonic()
     while True:
         try:
@@ -168,11 +161,7 @@ def _exists(target: Path) -> BackupError:
 
 
 def _name(partial: Path, target: Path) -> None:
-    """Give a file its name, unless another file has it.
-
-    Raises:
-        FileExistsError: another file has it.
-    """
+    """Give a file its name; raise `FileExistsError` where another file has it."""
     try:
         os.link(partial, target)
     except FileExistsError:
@@ -196,28 +185,17 @@ def _check_copy(copy: Path) -> None:
 def _copy_rows(source: Connection, target: Path) -> None:
     """Copy every row into tables of the same version of the schema."""
     engine = backends.make_engine(str(target), create=True)
-    try:
-        with backends.writers_of(engine).begin() as connection:
-            migrations.migrate(connection, migrations.found(source) or "head")
-            tables = MetaData()
-            tables.reflect(connection)
-            for table in tables.sorted_tables:
-                _restore_types(table)
-                if table.name != migrations.TABLE:
-                    _copy_table(source, connection, table)
-    finally:
-        engine.dispose()
-
-
-def _restore_types(table: Table) -> None:
-    """Numbers that are not finite are kept in a way of our own, which reflection cannot know."""
-    for column in table.columns:
-        if isinstance(column.type, Double | Float):
-            column.type = Real()
-
-
-def _copy_table(source: Connection, target: Connection, table: Table) -> None:
-    bulk = {"yield_per": ROWS_AT_A_TIME}
-    rows = source.execute(table.select(), execution_options=bulk)
-    for part in rows.mappings().partitions():
-        target.execute(table.insert(), [dict(row) for row in part])
+    with backends.writers_of(engine).begin() as connection:
+        migrations.migrate(connection, migrations.found(source) or "head")
+        tables = MetaData()
+        tables.reflect(connection)
+        for table in tables.sorted_tables:
+            for column in table.columns:
+                if isinstance(column.type, Double | Float):
+                    column.type = Real()  # reflection cannot know how it keeps nan
+            if table.name != migrations.TABLE:
+                rows = source.execute(
+                    table.select(), execution_options={"yield_per": ROWS_AT_A_TIME}
+                )
+                for part in rows.mappings().partitions():
+                    connection.execute(table.insert(), [dict(row) for row in part])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -18,8 +18,7 @@ from dia_repro.results.leases import (
     check_lease,
     count_epochs,
     lease_of,
-    owner_of,
-    release,
+    owners_in,
 )
 from dia_repro.results.schema import (
     DONE,
@@ -36,6 +35,16 @@ from dia_repro.results.schema import (
 )
 
 
+class AnalysisGoneError(DiaReproError):
+    """The run that is analysed is no longer in the database."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the run that is analysed was removed, or another database is in the place of its own: "
+            "nothing of it is kept"
+        )
+
+
 def ensure_runs(
     database: Database, specs: Mapping[str, str], seeds: Iterable[int]
 ) -> dict[tuple[str, int], int]:
@@ -50,37 +59,27 @@ def ensure_runs(
     """
     seeds = list(dict.fromkeys(seeds))
     wanted = [(spec_id, seed) for spec_id in specs for seed in seeds]
+    chosen = select(RunRow.spec_id, RunRow.seed, RunRow.id).where(RunRow.spec_id.in_(list(specs)))
     with database.writing() as session:
         known_specs = set(session.scalars(select(SpecRow.spec_id)))
-        session.add_all(
-            SpecRow(spec_id=spec_id, json=json)
-            for spec_id, json in specs.items()
-            if spec_id not in known_specs
-        )
+        for spec_id in specs.keys() - known_specs:
+            session.add(SpecRow(spec_id=spec_id, json=specs[spec_id]))
         session.flush()
-        known = _run_numbers(session, specs)
-        missing = [_new_run(*one) for one in wanted if one not in known]
+        known = {(spec_id, seed) for spec_id, seed, _ in session.execute(chosen)}
+        missing = [key for key in wanted if key not in known]
         if missing:
-            session.execute(insert(RunRow), missing)
-            known = _run_numbers(session, specs)
-    return {one: known[one] for one in wanted}
+            rows = [{"spec_id": spec_id, "seed": seed} for spec_id, seed in missing]
+            session.execute(insert(RunRow), rows)
+        numbers = {(spec_id, seed): run for spec_id, seed, run in session.execute(chosen)}
+    return {key: numbers[key] for key in wanted}
 
 
-def _run_numbers(session: Session, specs: Iterable[str]) -> dict[tuple[str, int], int]:
-    chosen = select(RunRow.spec_id, RunRow.seed, RunRow.id).where(RunRow.spec_id.in_(list(specs)))
-    return {(row[0], row[1]): row[2] for row in session.execute(chosen)}
-
-
-def _new_run(spec_id: str, seed: int) -> dict[str, Any]:
-    moment = now()
-    return {
-        "uid": uuid.uuid4().hex,
-        "spec_id": spec_id,
-        "seed": seed,
-        "state": State.PENDING,
-        "created_at": moment,
-        "changed_at": moment,
-    }
+@contextmanager
+def _leased(database: Database, lease: Lease) -> Iterator[Session]:
+    """Write what the owner of a lease alone may write."""
+    with database.writing() as session:
+        check_lease(session, lease)
+        yield session
 
 
 def align(
@@ -102,67 +101,50 @@ def align(
         The number of epochs that were removed or replaced.
 
     Raises:
-        TakenOverError: the run is another's; so do the functions below.
+        TakenOverError: the run is another process's; so do all functions that take a lease.
     """
-    saved = {figures["epoch"]: dict(figures) for figures in history}
-    with database.writing() as session:
-        check_lease(session, lease)
-        rows = session.scalars(select(EpochRow).where(EpochRow.run_id == lease.run_id)).all()
-        wrong = [row for row in rows if not _is_saved(row, saved)]
+    saved = {metrics["epoch"]: metrics for metrics in history}
+    with _leased(database, lease) as session:
+        run = session.get_one(RunRow, lease.run_id)
+        wrong = [row for row in run.epochs if not _is_saved(row, saved.get(row.epoch))]
         for row in wrong:
-            session.delete(row)
+            run.epochs.remove(row)
         session.flush()
-        right = {row.epoch for row in rows} - {row.epoch for row in wrong}
-        session.add_all(
-            EpochRow(run_id=lease.run_id, **saved[epoch]) for epoch in saved if epoch not in right
-        )
-        _remove_other_gradients(session, lease.run_id, gradients)
+        right = {row.epoch for row in run.epochs}
+        run.epochs += [EpochRow(**saved[epoch]) for epoch in saved if epoch not in right]
+        for analysis in run.analyses:
+            if analysis.settings == GRADIENTS_SETTINGS:
+                analysis.parts = [p for p in analysis.parts if gradients.get(p.part) == p.content]
     return len(wrong)
 
 
-def _is_saved(row: EpochRow, saved: Mapping[int, Mapping[str, Any]]) -> bool:
+def _is_saved(row: EpochRow, saved: Mapping[str, Any] | None) -> bool:
     # Compared by their text, where nan is equal to itself.
-    figures = saved.get(row.epoch, {})
-    return bool(figures) and all(
-        repr(float(value)) == repr(float(getattr(row, name))) for name, value in figures.items()
+    return saved is not None and all(
+        repr(float(value)) == repr(float(getattr(row, name))) for name, value in saved.items()
     )
 
 
-def _remove_other_gradients(session: Session, run_id: int, kept: Mapping[int, str]) -> None:
-    """Remove the parts of the training's own analysis that are not among those."""
-    parts = (
-        select(AnalysisPartRow)
-        .join(AnalysisRow, AnalysisRow.id == AnalysisPartRow.analysis_id)
-        .where(AnalysisRow.run_id == run_id, AnalysisRow.settings == GRADIENTS_SETTINGS)
-    )
-    for part in session.scalars(parts):
-        if kept.get(part.part) != part.content:
-            session.delete(part)
-
-
-def record_epoch(database: Database, lease: Lease, figures: Mapping[str, Any]) -> None:
+def record_epoch(database: Database, lease: Lease, metrics: Mapping[str, Any]) -> None:
     """Add the next epoch; its values are the columns of `EpochRow`.
 
     Raises:
         ChangedError: it does not follow the epochs that are there.
     """
-    with database.writing() as session:
-        check_lease(session, lease)
-        there, trained = count_epochs(session, lease.run_id), figures["epoch"]
+    with _leased(database, lease) as session:
+        there, trained = count_epochs(session, lease.run_id), metrics["epoch"]
         if trained != there + 1:
             raise ChangedError(
                 f"epoch {trained} of run {lease.run_id} does not follow its {there} epochs in the "
                 "database, which was changed meanwhile"
             )
-        session.add(EpochRow(run_id=lease.run_id, **figures))
-        moved = update(RunRow).where(RunRow.id == lease.run_id).values(changed_at=now())
-        session.execute(moved)
+        session.add(EpochRow(run_id=lease.run_id, **metrics))
+        session.execute(update(RunRow).where(RunRow.id == lease.run_id).values(changed_at=now()))
 
 
 def set_parameters(database: Database, lease: Lease, parameters: int) -> None:
-    """Note the network's #P."""
-    with database.writing() as session:
-        check_lease(session, lease)
+    """Record the network's #P."""
+    with _leased(database, lease) as session:
         session.get_one(RunRow, lease.run_id).parameters = parameters
 
 
@@ -179,51 +161,45 @@ def end(
     """Record how an attempt at a run ended, and release the run.
 
     Args:
-        wall_seconds: of the attempt, by a monotonic clock.
+        wall_seconds: duration of the attempt by a monotonic clock.
         step: execution mode of its steps.
     """
-    with database.writing() as session:
-        check_lease(session, lease)
-        release(session, lease.run_id)
-        run = session.get_one(RunRow, lease.run_id)
-        run.state, run.owner, run.reason, run.changed_at = state, None, reason, now()
-        row = session.get_one(ProvenanceRow, lease.attempt)
-        row.ended_at = now()
-        row.wall_seconds, row.peak_memory_bytes = wall_seconds, peak_memory_bytes
-        row.step = step
+    with _leased(database, lease) as session:
+        _release(session, session.get_one(RunRow, lease.run_id), state, reason)
+        attempt = session.get_one(ProvenanceRow, lease.attempt)
+        attempt.ended_at, attempt.step = now(), step
+        attempt.wall_seconds, attempt.peak_memory_bytes = wall_seconds, peak_memory_bytes
 
 
-def record_failure(
-    database: Database, spec_id: str, seed: int, lease: Lease | None, reason: str
+def _release(session: Session, run: RunRow, state: State, reason: str | None = None) -> None:
+    """Remove the lease of a run, if there is one, and say how the run was left."""
+    session.execute(delete(LeaseRow).where(LeaseRow.run_id == run.id))
+    run.state, run.owner, run.reason, run.changed_at = state, None, reason, now()
+
+
+def record_loss(
+    database: Database, spec_id: str, seed: int, lease: Lease | None, failure: str | None = None
 ) -> None:
-    """Record the failure of a run whose worker failed before it could do so, or died.
+    """Record the failure of a run whose worker is gone; without one, make the run free again.
 
     Args:
         lease: the worker's, None where it had not taken the run up. A run with a result is left
             alone, and one that another process has or has had since.
+        failure: the reason; None for a worker that was told to end at once.
     """
     with database.writing() as session:
         run = _left_by(session, spec_id, seed, lease)
-        if run is not None and run.state not in DONE:
-            release(session, run.id)
-            run.state, run.owner, run.reason, run.changed_at = State.FAILED, None, reason, now()
-
-
-def record_kill(database: Database, spec_id: str, seed: int, lease: Lease | None) -> None:
-    """Make a run whose process was killed interrupted, and free again.
-
-    Args:
-        lease: as of `record_failure`.
-    """
-    with database.writing() as session:
-        run = _left_by(session, spec_id, seed, lease)
-        if run is not None and run.state == State.RUNNING:
-            _interrupt(session, run)
+        if run is None or run.state in DONE:
+            return
+        if failure is not None:
+            _release(session, run, State.FAILED, failure)
+        elif run.state == State.RUNNING:
+            _release(session, run, State.INTERRUPTED)
 
 
 def _left_by(session: Session, spec_id: str, seed: int, lease: Lease | None) -> RunRow | None:
-    """Return the run of a worker that is gone, unless it is or was another's since."""
-    run = session.scalar(select(RunRow).where(RunRow.spec_id == spec_id, RunRow.seed == seed))
+    """Return the run of a worker that is gone, unless another process has it or had it since."""
+    run = session.scalar(select(RunRow).filter_by(spec_id=spec_id, seed=seed))
     if run is None:
         return None
     held = session.get(LeaseRow, run.id)
@@ -238,20 +214,17 @@ def free(database: Database, run_id: int, seen: Owner | None) -> bool:
     """Make a run without a living owner interrupted; return whether it still was one.
 
     Args:
-        seen: its owner when it was found dead; a heartbeat since then, or another owner,
-            leaves it alone.
+        seen: its owner when it was found dead; after a heartbeat since then, or with another
+            owner, the run is left alone.
     """
     with database.writing() as session:
         run = session.get_one(RunRow, run_id)
-        dead = run.state == State.RUNNING and owner_of(session, run_id) == seen
+        dead = run.state == State.RUNNING and owners_in(session, run_id) == (
+            (seen,) if seen else ()
+        )
         if dead:
-            _interrupt(session, run)
+            _release(session, run, State.INTERRUPTED)
     return dead
-
-
-def _interrupt(session: Session, run: RunRow) -> None:
-    release(session, run.id)
-    run.state, run.owner, run.changed_at = State.INTERRUPTED, None, now()
 
 
 def remove_run(database: Database, uid: str) -> None:
@@ -269,30 +242,26 @@ def record_gradients(
     """Keep what a training recorded of its gradients; parts that are there already stay.
 
     Args:
-        circumstances: JSON.
+        circumstances: JSON, see `AnalysisRow`.
         records: JSON by the number of epochs that were done.
     """
-    with database.writing() as session:
-        check_lease(session, lease)
-        number = _ensure_analysis(session, lease.run_id, GRADIENTS_SETTINGS, circumstances)
-        for part, content in records.items():
-            _add_part(session, number, part, content, 0.0)
+    with _leased(database, lease) as session:
+        run = session.get_one(RunRow, lease.run_id)
+        _add_parts(session, run, GRADIENTS_SETTINGS, circumstances, records, 0.0)
 
 
-class AnalysisGoneError(DiaReproError):
-    """The run that is analysed, or its analysis, is no longer in the database."""
+def record_part(
+    database: Database,
+    uid: str,
+    settings: str,
+    circumstances: str,
+    part: int,
+    content: str,
+    seconds: float,
+) -> None:
+    """Keep a part of a run's analysis; one that is there already stays.
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the run that is analysed was removed, or another database is in the place of its own: "
-            "nothing of it is kept"
-        )
-
-
-def ensure_analysis(database: Database, uid: str, settings: str, circumstances: str) -> None:
-    """Make a run's analysis with these settings where there is none.
-
-    Numbers of runs and analyses are used again after a removal, so the run is named by its uid.
+    Numbers of runs are used again after a removal, so the run is named by its uid.
 
     Args:
         settings, circumstances: JSON, see `AnalysisRow`.
@@ -301,47 +270,26 @@ def ensure_analysis(database: Database, uid: str, settings: str, circumstances: 
         AnalysisGoneError: there is no such run.
     """
     with database.writing() as session:
-        run_id = session.scalar(select(RunRow.id).where(RunRow.uid == uid))
-        if run_id is None:
+        run = session.scalar(select(RunRow).where(RunRow.uid == uid))
+        if run is None:
             raise AnalysisGoneError
-        _ensure_analysis(session, run_id, settings, circumstances)
+        _add_parts(session, run, settings, circumstances, {part: content}, seconds)
 
 
-def _ensure_analysis(session: Session, run_id: int, settings: str, circumstances: str) -> int:
-    chosen = select(AnalysisRow).where(
-        AnalysisRow.run_id == run_id, AnalysisRow.settings == settings
-    )
-    row = session.scalar(chosen)
-    if row is None:
-        row = AnalysisRow(
-            run_id=run_id, settings=settings, circumstances=circumstances, begun_at=now()
-        )
-        session.add(row)
-        session.flush()
-    return row.id
-
-
-def record_part(
-    database: Database, uid: str, settings: str, part: int, content: str, seconds: float
+def _add_parts(
+    session: Session,
+    run: RunRow,
+    settings: str,
+    circumstances: str,
+    contents: Mapping[int, str],
+    seconds: float,
 ) -> None:
-    """Keep a part of a run's analysis with these settings; one that is there already stays.
-
-    Raises:
-        AnalysisGoneError: there is no such analysis of that run.
-    """
-    chosen = (
-        select(AnalysisRow.id)
-        .join(RunRow, RunRow.id == AnalysisRow.run_id)
-        .where(RunRow.uid == uid, AnalysisRow.settings == settings)
-    )
-    with database.writing() as session:
-        number = session.scalar(chosen)
-        if number is None:
-            raise AnalysisGoneError
-        _add_part(session, number, part, content, seconds)
-
-
-def _add_part(session: Session, analysis_id: int, part: int, content: str, seconds: float) -> None:
-    if session.get(AnalysisPartRow, (analysis_id, part)) is None:
-        row = AnalysisPartRow(analysis_id=analysis_id, part=part, content=content, seconds=seconds)
-        session.add(row)
+    analysis = session.scalar(select(AnalysisRow).filter_by(run_id=run.id, settings=settings))
+    if analysis is None:
+        analysis = AnalysisRow(run_id=run.id, settings=settings, circumstances=circumstances)
+        session.add(analysis)
+        session.flush()
+    known = session.scalars(select(AnalysisPartRow.part).filter_by(analysis_id=analysis.id))
+    for part in contents.keys() - set(known):
+        values = {"part": part, "content": contents[part], "seconds": seconds}
+        session.add(AnalysisPartRow(analysis_id=analysis.id, **values))

@@ -14,8 +14,8 @@ from dia_repro.training.seeding import random_state, renew_generator, restore_ra
 from dia_repro.training.step import TrainingStep
 
 Work = Callable[[Tensor, Tensor], None]
-# On an H200 compiling DIANet164 takes 10 to 55 s and saves about 10 ms a step: a run of fewer steps
-# ends later with it than without.
+# On an H200 compiling DIANet164 takes 10 to 55 s and saves about 10 ms a step: it pays from this
+# number of steps on.
 COMPILED_FROM = 5_000
 
 
@@ -23,14 +23,14 @@ class CapturedStep(TrainingStep):
     """The same step as one CUDA graph for each batch size: one launch instead of thousands.
 
     Blocks of the most frequent batch size are compiled where that is possible: one by one, or from
-    one call of the stage's unit to the next (`dia_repro.models.fast.segments`). They share their
-    code, and a whole network takes minutes to compile.
+    one call of the stage's unit to the next (`dia_repro.models.fast.segments`). Blocks share their
+    code; a whole network would take minutes to compile.
 
     Where a graph cannot be compiled or captured, steps run one operation at a time, and `how`
-    says so with the reason.
+    gives the reason.
 
     Args:
-        compiled: whether to try; a short run ends sooner without, see `fast_step`.
+        compiled: try to compile; a short run ends sooner without, see `fast_step`.
     """
 
     def __init__(
@@ -47,14 +47,20 @@ class CapturedStep(TrainingStep):
         self._batch_size = recipe.batch_size
         self._compiled = compiled
         self._graphs: dict[tuple[bool, int], _Graph | None] = {}
-        self._arena = _Arena(device)
+        self._new_memory()
+
+    def _new_memory(self) -> None:
+        # Graphs are never replayed at the same time, and share the memory of a pool; torch lets
+        # them do so only if they were captured on one stream.
+        self._stream = torch.cuda.Stream(self.device)
+        self._pool = torch.cuda.graph_pool_handle()
 
     def train(self, images: Tensor, labels: Tensor) -> None:
-        """As `TrainingStep.train`."""
+        """See `TrainingStep.train`."""
         self._replay(self.train_eagerly, images, labels)
 
     def evaluate(self, images: Tensor, labels: Tensor) -> None:
-        """As `TrainingStep.evaluate`."""
+        """See `TrainingStep.evaluate`."""
         self._replay(super().evaluate, images, labels)
 
     def _replay(self, work: Work, images: Tensor, labels: Tensor) -> None:
@@ -77,7 +83,7 @@ class CapturedStep(TrainingStep):
             try:
                 if isinstance(self.model, StagedNetwork):
                     self.model.use_compiled(compiled)
-                graph = _Graph(work, images, labels, self._arena)
+                graph = _Graph(work, images, labels, self._stream, self._pool)
             except Exception as error:  # whatever a compiler or a driver raises
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 reasons.append(f"not {'compiled' if compiled else 'captured'} ({reason})")
@@ -94,17 +100,17 @@ class CapturedStep(TrainingStep):
         return None
 
     def _start_anew(self) -> None:
-        """Leave behind what a failed capture may have left recording, and what belongs to it.
+        """Replace what a failed capture may have left recording, and what belongs to it.
 
         That is the memory pool, and the state of the device's random numbers: graphs that were
-        captured before read the old one, which is not seeded any more.
+        captured before read the old state, which is not seeded any more.
         """
         self._graphs.clear()
-        self._arena = _Arena(self.device)
+        self._new_memory()
         renew_generator(self.device)
 
     def _say(self, mode: str, reasons: Sequence[str], frequent: bool) -> None:
-        """Describe batches of the most frequent size, and of other batches what went wrong."""
+        """Describe the mode of the most frequent batch size, and failures of other batches."""
         text = ", ".join((mode, *reasons))
         if frequent:
             self.how = text
@@ -121,47 +127,34 @@ class CapturedStep(TrainingStep):
         restore_random_state(random, self.device)
 
 
-class _Arena:
-    """A stream and a memory pool, shared by graphs that are never replayed at the same time.
-
-    torch shares the memory of a pool between graphs only if they were captured on one stream.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
-        self.pool = torch.cuda.graph_pool_handle()
-
-
 class _Graph:
     """Work on one batch, captured; calling it replays it on another batch of the same size.
 
     The work runs a few times before the capture: the caller restores what that changed.
 
     Raises:
-        Exception: whatever the work, or the capture of it, raises. The current stream is then
-            the one from before.
+        Exception: what the work, or the capture of it, raises. The current stream is then the same
+            as before.
     """
 
     WARM_UP = 3  # torch wants work on a side stream before it captures
 
-    def __init__(self, work: Work, images: Tensor, labels: Tensor, arena: _Arena) -> None:
+    def __init__(
+        self, work: Work, images: Tensor, labels: Tensor, stream: torch.cuda.Stream, pool: Any
+    ) -> None:
         self.images, self.labels = images.clone(), labels.clone()
         current = torch.cuda.current_stream(images.device)
-        arena.stream.wait_stream(current)
+        stream.wait_stream(current)
         # torch's own context leaves its stream the current one where a capture fails.
-        with torch.cuda.stream(arena.stream):
+        with torch.cuda.stream(stream):
             for _ in range(self.WARM_UP):
                 work(self.images, self.labels)
             self.graph = torch.cuda.CUDAGraph()
             # Other threads may allocate meanwhile: a loader's thread pins the next images.
-            with torch.cuda.graph(
-                self.graph,
-                pool=arena.pool,
-                stream=arena.stream,
-                capture_error_mode="thread_local",
-            ):
+            mode = "thread_local"
+            with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode=mode):
                 work(self.images, self.labels)
-        current.wait_stream(arena.stream)
+        current.wait_stream(stream)
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         """Replay on a batch: images (B, 3, H, W) and labels (B,)."""
@@ -173,7 +166,7 @@ class _Graph:
 def fast_step(
     model: nn.Module, recipe: RecipeSpec, precision: str, device: torch.device, steps: int
 ) -> TrainingStep:
-    """Return the step with which a run of so many steps is done first on a device."""
+    """Return the fastest step on a device for a run with this number of steps."""
     if device.type == "cuda":
         compiled = steps >= COMPILED_FROM
         return CapturedStep(model, recipe, precision, device, compiled=compiled)

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there.
 
 A file's name carries the first 32 hexadecimal digits of the SHA-256 of its bytes, since
-`torch.load` verifies nothing: `epoch-0007-step-00000-<sha256>.pt`. A half-written one is known by
-that, wherever it is; the one before it is kept.
+`torch.load` verifies nothing: `epoch-0007-step-00000-<sha256>.pt`. So a half-written one is
+recognised in any store; the one before it is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import hashlib
 import io
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -21,11 +22,11 @@ from dia_repro.experiments.names import Keep
 from dia_repro.training.store import CheckpointError, Store
 
 KEEP = 2
-RUN = "run"  # in a checkpoint: whose it is, by spec_id and seed
+RUN = "run"  # in a checkpoint: spec_id and seed of its run
 DIGEST_DIGITS = 32
-# What a path is made of. A database may come from anywhere, and could hold "/.." instead.
+# Parts of a path. A database may come from anywhere, and could hold "/.." instead.
 SPEC_ID, UID = re.compile(r"\d{1,4}-[0-9a-f]{16}"), re.compile(r"[0-9a-f]{32}")
-NAME = re.compile(rf"epoch-(\d+)-step-(\d+)-([0-9a-f]{{{DIGEST_DIGITS}}})\.pt")
+NAME = re.compile(rf"epoch-\d+-step-\d+-[0-9a-f]{{{DIGEST_DIGITS}}}\.pt")
 DAMAGED = ".damaged"
 
 
@@ -34,14 +35,12 @@ class Loaded:
     """The newest sound checkpoint.
 
     Attributes:
-        name: of its file.
-        content: what was saved.
-        damaged: newer files that were passed over: their bytes do not match their name.
+        damaged: names of newer files that were skipped: their bytes do not match their name.
     """
 
     name: str
     content: dict[str, Any]
-    damaged: tuple[str, ...] = field(default=())
+    damaged: tuple[str, ...]
 
 
 def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Store:
@@ -63,11 +62,11 @@ def save(
     """Write a checkpoint and keep `KEEP` files in all.
 
     Args:
-        folder: of one run; made if need be.
+        folder: folder of one run; made if need be.
         content: tensors and plain values.
-        epoch: epochs done.
-        step: steps done in the epoch under way.
-        spare: the end of this epoch is kept too.
+        epoch: number of epochs done.
+        step: number of steps done in the epoch under way.
+        spare: epoch whose end is kept too.
 
     Returns:
         The file's name.
@@ -80,9 +79,9 @@ def save(
     whole = buffer.getvalue()
     name = f"epoch-{epoch:04d}-step-{step:05d}-{_digest(whole)}.pt"
     folder.write(name, whole)
-    with suppress(CheckpointError):  # what is left over now goes with the next one
+    with suppress(CheckpointError):  # what is left now is removed with the next one
         found = folder.names()
-        unfinished = [other for other in found if other.endswith(PARTIAL)]  # the write was killed
+        unfinished = [other for other in found if other.endswith(PARTIAL)]  # of killed writes
         old = [other for other in _sorted(found)[KEEP:] if _parse(other)[:2] != (spare, 0)]
         for other in unfinished + old:
             folder.remove(other)
@@ -93,18 +92,17 @@ def retain(folder: Store, keep: Keep, best: int | None) -> bool:
     """Remove what is no longer needed of a run that is done, damaged files too.
 
     Args:
-        best: the epoch whose end is the best; where its file is not there, the last one is kept.
+        best: the best epoch; where the checkpoint of its end is missing, the last one is kept.
 
     Returns:
-        Whether the checkpoint that stays is the one that was to stay.
+        Whether the checkpoint that was to stay is there.
     """
     names = sorted_names(folder)
     kept = names[:1] if keep is not Keep.NONE else []
     if keep is Keep.BEST:
         kept = [name for name in names if _parse(name)[:2] == (best, 0)][:1] or kept
-    aside = [name for name in folder.names() if name.endswith(DAMAGED)]
-    for name in names + aside:
-        if name not in kept:
+    for name in folder.names():
+        if name not in kept and (name in names or name.endswith(DAMAGED)):
             folder.remove(name)
     return keep is not Keep.BEST or any(_parse(name)[:2] == (best, 0) for name in kept)
 
@@ -113,9 +111,8 @@ def load_newest(folder: Store) -> Loaded | None:
     """Return the newest checkpoint whose bytes match its name, None without one.
 
     Raises:
-        CheckpointError: a file cannot be read, or matches its name and torch does not load it: it
-            was written so, and memory or the environment is at fault. The file stays, and training
-            must not restart because of it.
+        CheckpointError: a file cannot be read, or matches its name and torch does not load it:
+            memory or the environment is at fault. The file stays, and training must not restart.
     """
     damaged: list[str] = []
     for name in sorted_names(folder):
@@ -140,16 +137,13 @@ def _load(content: bytes, shown: str) -> dict[str, Any]:
 
 
 def put_aside(folder: Store, name: str) -> None:
-    """Rename a damaged checkpoint, which would otherwise count among those that are kept.
-
-    It stays until the run is done.
-    """
+    """Rename a damaged checkpoint, which would otherwise count among those that are kept."""
     folder.write(name + DAMAGED, folder.read(name))
     folder.remove(name)
 
 
 def sorted_names(folder: Store) -> list[str]:
-    """A run's checkpoints, newest first; unfinished writes are none."""
+    """Return the names of a run's finished checkpoints, newest first."""
     return _sorted(folder.names())
 
 
@@ -162,7 +156,6 @@ def _digest(content: bytes) -> str:
 
 
 def _parse(name: str) -> tuple[int, int, str]:
-    match = NAME.fullmatch(name)
-    if match is None:
-        raise CheckpointError(f"{name} is not a checkpoint's name")
-    return int(match[1]), int(match[2]), match[3]
+    """Return epoch, step and digest of the name of a checkpoint."""
+    _, epoch, _, step, digest = PurePath(name).stem.split("-")
+    return int(epoch), int(step), digest

@@ -4,8 +4,7 @@ They make the steps that one process would make on whole batches, but for roundi
 statistics over all parts, gradients are those of the whole batch's mean loss, and every process
 counts the whole batch, so that all of them see a loss diverge, or an epoch end, at the same step.
 
-Processes find each other as those do that `torchrun` starts: by RANK, WORLD_SIZE, LOCAL_RANK,
-MASTER_ADDR and MASTER_PORT.
+Processes find each other as under `torchrun`: by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from dia_repro.models.network import StagedNetwork
 from dia_repro.training.numerics import use_device
 from dia_repro.training.step import TrainingStep
 
-# A process that waits so long for another gives up; a checkpoint takes seconds.
+# How long a process waits for another; a checkpoint takes seconds.
 PATIENCE = timedelta(minutes=10)
-# Of `DistributedDataParallel`: whether buffers are sent at each step. torch 2.14 warns of the older
+# Option of `DistributedDataParallel` to send buffers at each step. torch 2.14 warns of the older
 # name, and 2.11 has no other.
 _NAMES = signature(DistributedDataParallel).parameters
 _SYNC = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
@@ -42,8 +41,8 @@ class Group:
     """The processes of one run, as one of them sees them.
 
     Attributes:
-        rank: which one this is, from 0; the first alone keeps checkpoints and figures.
-        size: how many there are.
+        rank: number of this process, from 0; only the first keeps checkpoints and metrics.
+        size: number of processes.
     """
 
     rank: int = 0
@@ -51,11 +50,11 @@ class Group:
 
     @property
     def part(self) -> slice:
-        """Which images of a batch are this process's."""
+        """This process's images of a batch."""
         return slice(self.rank, None, self.size)
 
     def from_first(self, value: Any) -> Any:
-        """What the first process gives, in all of them."""
+        """Return, in all processes, the value that the first one gives."""
         if self.size == 1:
             return value
         values = [value]
@@ -71,11 +70,7 @@ class UnsharedRunError(UsageError):
 
 
 def check_group(spec: Spec, group: Group) -> None:
-    """Refuse what would come out otherwise than in one process.
-
-    Raises:
-        UnsharedRunError: gradients are recorded of the run, for Figure 6.
-    """
+    """Raise `UnsharedRunError` if the run records gradients, for Figure 6."""
     if group.size > 1 and not spec.model.skip:
         raise UnsharedRunError(
             "a network without skip connections has its gradients recorded by one process: "
@@ -88,12 +83,12 @@ def joined(device: torch.device) -> Iterator[Group]:
     """Meet the other processes that the environment names, and part from them at the end.
 
     Args:
-        device: of this process; on GPUs NCCL carries what is on them, Gloo the rest.
+        device: device of this process; on GPUs NCCL exchanges their tensors, Gloo the rest.
 
     Raises:
-        RuntimeError: of torch's, where somebody does not come or is lost later.
+        RuntimeError: another process does not come, or is lost later.
     """
-    # Of convolutions' weights on a CPU, whose gradients have the images' layout; said at every run.
+    # torch says it of convolutions' weights on a CPU, whose gradients have the images' layout.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     backend = "gloo"
     if device.type == "cuda":
@@ -107,10 +102,10 @@ def joined(device: torch.device) -> Iterator[Group]:
 
 
 class SharedStep(TrainingStep):
-    """A step on one part of a batch, which moves the weights as the whole batch would.
+    """A step on one part of a batch, which updates the weights as the whole batch would.
 
-    Operations are the plain modules', one at a time: the hand-written passes know no other
-    process, and of ImageNet's networks arithmetic takes the time, not launches.
+    Operations are those of the plain modules: the hand-written passes know no other process, and
+    ImageNet's networks are limited by arithmetic, not by launches.
     """
 
     reduction = "sum"
@@ -124,8 +119,8 @@ class SharedStep(TrainingStep):
         group: Group,
     ) -> None:
         share_statistics(model)
-        # Gradients become the mean of all processes', whence the factor in `train_eagerly`.
-        # Statistics are alike in all processes, so that nothing else is to be sent.
+        # Gradients become the mean over processes, hence the factor in `train_eagerly`. Statistics
+        # are equal in all processes, so that no buffers have to be sent.
         devices = [device] if device.type == "cuda" else None
         shared = DistributedDataParallel(model, devices, **NO_BUFFERS)
         self.group = group
@@ -134,23 +129,23 @@ class SharedStep(TrainingStep):
         self.how = f"eager, in {group.size} processes"
 
     def train_eagerly(self, images: Tensor, labels: Tensor) -> None:
-        """As `TrainingStep.train_eagerly`; images (B_part, 3, H, W), of which there may be none."""
+        """See `TrainingStep.train_eagerly`; images (B_part, 3, H, W), B_part may be 0."""
         loss, logits = self._loss(images, labels)
         sums = self._sums(loss, logits, labels)
         self._forget_gradients()
         (loss * self.group.size / sums[2]).backward()
-        self._move()
+        self._update()
         self.tally.count(*sums)
 
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> None:
-        """As `TrainingStep.evaluate`."""
+        """See `TrainingStep.evaluate`."""
         loss, logits = self._loss(images, labels)
         self.tally.count(*self._sums(loss, logits, labels))
 
     @staticmethod
     def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of the whole batch: loss, correct answers, images, (3,) float64."""
+        """Return loss, correct answers and images of the whole batch, (3,) float64."""
         loss = loss.detach().to(torch.float64)
         correct = (logits.detach().argmax(1) == labels).sum()
         sums = torch.stack((loss, correct, torch.full_like(loss, len(labels))))
@@ -173,7 +168,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
     """
 
     def forward(self, u: Tensor) -> Tensor:
-        """(B_part, C, H, W) → the same, normalised."""
+        """Normalise (B_part, C, H, W)."""
         if not self.training:
             return super().forward(u)
         y: Tensor = _Normalise.apply(u, self.weight, self.bias, self)
@@ -207,7 +202,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         u, weight, mean, inverse, count = ctx.saved_tensors
-        g = g.contiguous(memory_format=_layout(u))  # the kernels take both to lie alike
+        g = g.contiguous(memory_format=_layout(u))  # the kernels want one layout for both
         kernels = torch if u.is_cuda else _OnCPU
         if len(u):
             # Of this part for γ and δ, whose gradients DDP averages; of the whole batch for u.
@@ -233,7 +228,7 @@ class _OnCPU:
 
     @staticmethod
     def batch_norm_stats(u: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """Mean and 1/√(var + ε) of each channel, (C,)."""
+        """Return mean and 1/√(var + ε) of each channel, (C,)."""
         variance, mean = torch.var_mean(_wide(u), (0, 2, 3), correction=0)
         return mean, (variance + eps).rsqrt()
 
@@ -241,7 +236,7 @@ class _OnCPU:
     def batch_norm_elemt(
         u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, _eps: float
     ) -> Tensor:
-        """γ·(u - μ)·r + δ."""
+        """Return γ·(u - μ)·r + δ."""
         normal = (_wide(u) - _across(mean)) * _across(inverse)
         return torch.addcmul(_across(bias), normal, _across(weight)).to(u.dtype)
 
@@ -249,7 +244,7 @@ class _OnCPU:
     def batch_norm_backward_reduce(
         g: Tensor, u: Tensor, mean: Tensor, inverse: Tensor, _weight: Tensor, *_wanted: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Σg, Σg·(u - μ), and the gradients of γ and δ, (C,) each."""
+        """Return Σg, Σg·(u - μ), and the gradients of γ and δ, (C,) each."""
         g = _wide(g)
         of_g, with_u = g.sum((0, 2, 3)), (g * (_wide(u) - _across(mean))).sum((0, 2, 3))
         return of_g, with_u, with_u * inverse, of_g
@@ -265,14 +260,14 @@ class _OnCPU:
         with_u: Tensor,
         count: Tensor,
     ) -> Tensor:
-        """Gradient of u, from the sums over all parts and their number of elements."""
+        """Return the gradient of u, from the sums over all parts and their number of elements."""
         centred = (_wide(u) - _across(mean)) * _across(with_u / count * inverse.square())
         g_u = (_wide(g) - _across(of_g / count) - centred) * _across(weight * inverse)
         return g_u.to(u.dtype)
 
 
 def _moments(u: Tensor, eps: float, kernels: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Elements of a channel, (1,) float64, and channels' means and variances, over all parts."""
+    """Return a channel's elements, (1,) float64, its means and variances, over all parts."""
     channels = u.shape[1]
     count = torch.full((1,), u.numel() // channels, dtype=torch.float64, device=u.device)
     rows = torch.zeros(2, channels, dtype=torch.float64, device=u.device)
@@ -291,13 +286,13 @@ def _moments(u: Tensor, eps: float, kernels: Any) -> tuple[Tensor, Tensor, Tenso
 
 
 def _layout(u: Tensor) -> torch.memory_format:
-    """The nearer of the two layouts that the kernels know."""
+    """Return the nearer of the two layouts that the kernels know."""
     channels_last = u.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _wide(x: Tensor) -> Tensor:
-    """In float32, unless it is in float64."""
+    """Return a tensor in float32, or in float64 if it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

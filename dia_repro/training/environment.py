@@ -1,4 +1,4 @@
-"""What a training process must find in its environment when it loads torch."""
+"""Environment variables and private folders of processes that load torch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pathlib import Path
 
 from dia_repro.errors import AbsentError, UsageError, displayed_text
 
-# How long GNU's OpenMP threads look for work before they sleep: some milliseconds, since a small
-# network's operations follow each other at once, and being woken takes longer than their part.
+# How long GNU's OpenMP threads look for work before they sleep: some milliseconds, since operations
+# of a small network follow each other at once, and waking up takes longer than they do.
 TRAINING = {"GOMP_SPINCOUNT": "3000000"}
 # For a new Python process: no import from the working folder, where a `torch.py` may lie.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # With these OpenMP gives fewer threads than were asked for, and oneDNN's convolutions wait for the
-# others for ever. How many threads a run has, the number of runs at a time decides.
+# others for ever.
 FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_STACKSIZE", "GOMP_STACKSIZE")
-# What torch reads as it is imported, and then ends in an error, or ends the process; with the usual
-# values that it takes, which need not be tried.
+# Variables whose values can make the import of torch fail or end the process, and the usual values
+# that torch accepts, which need not be tried.
 ALLOCATOR = re.compile(
     r"(,?(expandable_segments:(True|False)|max_split_size_mb:[1-9]\d{2,}"
     r"|garbage_collection_threshold:0\.\d*[1-9]|backend:native))*"
@@ -60,8 +60,8 @@ class SharedFolderError(AbsentError):
 def forget_settings() -> None:
     """Remove variables with which training hangs, fails or computes otherwise.
 
-    Call it before torch or numba is loaded. Of numba's variables only the folder of its cache is
-    kept: others choose other arithmetic, or no compilation, or end in an error.
+    Call it before torch or numba is loaded. The only variable of numba that stays is the folder of
+    its cache: others choose other arithmetic, or no compilation, or end in an error.
     """
     for name in list(os.environ):
         if name in FEWER_THREADS or (name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"):
@@ -69,11 +69,7 @@ def forget_settings() -> None:
 
 
 def check_settings() -> None:
-    """Refuse variables with which torch cannot be used; usual values cost nothing.
-
-    Raises:
-        SettingError: it can be imported without them only.
-    """
+    """Raise `SettingError` for variables with which torch cannot be used; others cost no time."""
     values = {name: os.environ[name] for name in READ_BY_TORCH if name in os.environ}
     doubtful = {n: text for n, text in values.items() if not READ_BY_TORCH[n].fullmatch(text)}
     rest = {name: text for name, text in os.environ.items() if name not in doubtful}
@@ -90,7 +86,7 @@ def _imports_torch(variables: Mapping[str, str]) -> bool:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables for processes that are started inside the block; what the user has set stays."""
+    """Set variables for processes that are started inside the block; those of the user stay."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -101,11 +97,11 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def use_writable_caches() -> None:
-    """Have compiled GPU code kept in a folder of this user's where its own is not usable.
+    """Keep compiled GPU code in a private folder of this user where the usual one is not usable.
 
-    Triton and torch's compiler write what they compile, and run what they find. Their own folder is
-    not used where it cannot be written, where other users can write, or where its path is relative:
-    files of the working folder would be run.
+    Triton and torch's compiler run what they find in their folder. It is not used where it cannot
+    be written, where other users can write, or where its path is relative: files of the working
+    folder would be run.
     """
     caches: dict[str, Callable[[], Path]] = {
         "TRITON_CACHE_DIR": lambda: Path(
@@ -126,7 +122,7 @@ def use_writable_caches() -> None:
 
 
 def _is_usable(chosen: str | None, default: Callable[[], Path]) -> bool:
-    """Tell whether compiled code can be kept in the folder that a variable names, or by default."""
+    """Return whether compiled code can be kept in the chosen folder, or in the default one."""
     try:
         folder = default() if chosen is None else Path(chosen)
         if not folder.is_absolute():
@@ -143,8 +139,8 @@ def own_folder() -> Path:
 
     Raises:
         OSError: it cannot be made.
-        SharedFolderError: other users can write in it, or have made it first: its name is known;
-            or it would be in the working folder.
+        SharedFolderError: other users can write in it or have made it first, or it would be in the
+            working folder.
     """
     folder = Path(_temporary_folder(), f"dia-repro-{os.getuid()}")
     with suppress(FileExistsError):
@@ -160,7 +156,7 @@ def own_folder() -> Path:
 def _temporary_folder() -> str:
     """Return the folder for temporary files, which is the same in each working folder.
 
-    Python takes the working folder where TMPDIR is relative or no other can be written.
+    Python uses the working folder where TMPDIR is relative or no other can be written.
     """
     folder = tempfile.gettempdir()
     chosen = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
@@ -174,7 +170,7 @@ def _temporary_folder() -> str:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Tell whether a path is a folder, not a link to one, that this user alone can write."""
+    """Return whether a path is a folder, not a link to one, that only this user can write."""
     status = folder.lstat()
     others = stat.S_IWGRP | stat.S_IWOTH
     return (

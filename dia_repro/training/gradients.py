@@ -1,16 +1,16 @@
-"""How large the gradients at the stages' outputs are, in the course of training (Figure 6).
+"""Size of the gradients at the stages' outputs in the course of training (Figure 6).
 
 Recorded is |∂loss/∂output| of every element of each stage's output tensor, the one handed to the
 next stage, for the first batch of each epoch before it moves the weights: so the first record is
-that of the network as it was initialised. Tensors are summed up on their device and let go.
+that of the network as it was initialised. Tensors are summed up on their device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,15 @@ Record = dict[str, Any]
 
 
 def summarise(gradient: Tensor) -> Record:
-    """Sum a tensor's absolute values up.
+    """Summarise a tensor's absolute values.
 
     Returns:
-        count: of its elements.
-        zeros, not_finite: how many of them are; the former are in no bin of the histogram, the
-            latter in no other figure.
-        mean, variance: of all that are finite, in float64.
-        quantiles: of the finite ones, at `QUANTILES`.
-        histogram: how many lie in each bin between 10^`LOWEST` and 10^`HIGHEST`, and below and
-            above, first and last.
+        count: number of elements.
+        zeros, not_finite: numbers of such elements; zeros are in no bin of the histogram, elements
+            that are not finite in no other value.
+        mean, variance: moments of the finite ones, in float64.
+        quantiles: quantiles of the finite ones, at `QUANTILES`.
+        histogram: number below 10^`LOWEST`, in each bin up to 10^`HIGHEST`, and above.
     """
     values = gradient.detach().reshape(-1).float().abs()
     finite = values[values.isfinite()]
@@ -66,7 +65,7 @@ def _histogram(ordered: Tensor) -> list[int]:
 
 @contextmanager
 def recorded(stages: Sequence[nn.Module]) -> Iterator[list[Record]]:
-    """While a batch goes forward and backward: a record for each stage, in their order."""
+    """Record a batch that goes forward and backward inside the block: a record for each stage."""
     records: list[Record] = [{} for _ in stages]
 
     def watch(index: int) -> Any:
@@ -76,11 +75,7 @@ def recorded(stages: Sequence[nn.Module]) -> Iterator[list[Record]]:
 
         return hook
 
-    handles = [
-        cast("Any", stage.register_forward_hook(watch(index))) for index, stage in enumerate(stages)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for index, stage in enumerate(stages):
+            hooks.enter_context(stage.register_forward_hook(watch(index)))
         yield records
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,4 +1,4 @@
-"""What one epoch comes to."""
+"""Metrics of an epoch, and the sums that they are computed from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """The figures of one epoch.
+    """The metrics of one epoch.
 
     Attributes:
-        epoch: counted from 1.
-        lr: learning rate during the epoch.
-        train_loss, test_loss: mean cross entropy over images, in nats; the training figures
-            are those seen while the weights moved.
+        epoch: number of the epoch, from 1.
+        train_loss, test_loss: mean cross entropy over images, in nats; metrics of the training
+            set are those seen while the weights moved.
         train_top1, test_top1: accuracy in per cent, over whole sets.
         seconds: wall time, evaluation included.
     """
@@ -33,14 +32,13 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Sums:
-    """What a `Tally` holds, read.
+    """Values of a `Tally`, read from the device.
 
     Attributes:
         loss: mean over images, in nats.
         top1: accuracy in per cent.
-        diverged_at: the batch, counted from 1, whose loss was the first that is not finite; None
-            if all were.
-        diverged_loss: that loss.
+        diverged_at: first batch with a non-finite loss, counted from 1; None without one.
+        diverged_loss: loss of that batch.
     """
 
     loss: float
@@ -50,7 +48,7 @@ class Sums:
 
     @classmethod
     def of(cls, sums: Sequence[float]) -> Sums:
-        """From `Tally.sums`, read from the device."""
+        """Return the values that `Tally.sums`, as a list, stand for."""
         loss, correct, images, _, diverged, its_loss = sums
         images = images or float("nan")
         return cls(loss / images, 100 * correct / images, int(diverged) or None, its_loss)
@@ -81,9 +79,9 @@ class Tally:
 
         Args:
             total: loss, added up over images.
-            correct: answers.
-            images: in the batch.
-            loss: their mean, by default the total's.
+            correct: number of correct answers.
+            images: number of images.
+            loss: mean loss, by default the total's.
         """
         loss = total / images if loss is None else loss
         first = ~loss.isfinite() & (self.sums[4] == 0)
@@ -97,5 +95,5 @@ class Tally:
         self.sums.zero_()
 
     def read(self) -> Sums:
-        """Wait for the device and say what it has summed up."""
+        """Wait for the device, and return its sums."""
         return Sums.of(self.sums.tolist())

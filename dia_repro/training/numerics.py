@@ -1,4 +1,4 @@
-"""What a spec's precision means on a device."""
+"""Precision, threads and devices of a process that trains."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import torch
 from dia_repro.errors import UsageError
 from dia_repro.training.environment import use_writable_caches
 
+CPU = torch.device("cpu")
+# Options of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_ALL = 1 << 30
+
 
 class PrecisionError(UsageError):
     """The device cannot compute in the precision asked for."""
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a precision that the device does not have.
-
-    Raises:
-        PrecisionError: TF32 or bf16 on a CPU, TF32 on a card older than compute capability 8.
-    """
+    """Raise `PrecisionError` for a precision that the device does not have."""
     if has_precision(precision, device):
         return
     if device.type != "cuda":
@@ -32,16 +33,13 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def has_precision(precision: str, device: torch.device) -> bool:
-    """Tell whether a device computes in a precision: a CPU in fp32 alone, older GPUs as well."""
+    """Return whether a device has a precision.
+
+    A CPU, and a GPU older than compute capability 8, has only fp32.
+    """
     if precision == "fp32":
         return True
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-CPU = torch.device("cpu")
-# Of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_ALL = 1 << 30
 
 
 def prepare_process(
@@ -49,13 +47,13 @@ def prepare_process(
 ) -> None:
     """Set a process up to train; call it before anything is computed.
 
-    Freed memory stays with the process, where the C library lets itself be told: activations are
-    given back and asked for again at every step, and having the kernel map and clear their pages
-    anew takes a tenth of the time.
+    Freed memory stays with the process, where the C library has such an option: activations are
+    freed and allocated at every step, and mapping and clearing their pages again would take a
+    tenth of the time.
 
     Args:
         threads: number of CPU threads.
-        device: where the process trains; a GPU becomes the process's current device.
+        device: device of the training; a GPU becomes the process's current device.
         deterministic: use only algorithms that give the same bits every time on a GPU, which
             costs some speed. A CPU's algorithms always do.
     """
@@ -86,7 +84,7 @@ def use_device(device: torch.device) -> None:
 
 
 def use_threads(threads: int) -> None:
-    """Give torch, and the passes that numba compiles, as many threads of the CPU."""
+    """Give torch, and the passes that numba compiles, this number of CPU threads."""
     import numba  # here, since only a network that is trained needs it
 
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
@@ -95,7 +93,7 @@ def use_threads(threads: int) -> None:
 
 @contextmanager
 def numerics(precision: str, device: torch.device) -> Iterator[None]:
-    """Compute inside the block as a precision says.
+    """Compute inside the block in a precision.
 
     fp32: float32 throughout. tf32: matrix products and convolutions may round their inputs to
     10 bits. bf16: autocast, with weights and statistics in float32; what autocast leaves in float32

@@ -1,4 +1,4 @@
-"""Is a store of checkpoints there, and can it be written to? Asked before anything is trained."""
+"""Checks that a store of checkpoints is there and can be written to, before a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dia_repro.errors import AbsentError, DiaReproError
 from dia_repro.training.store import Store
 
-# Clients of object stores try again for minutes where nobody answers.
+# Clients of object stores try again for minutes where no server answers.
 ANSWER_SECONDS = 20.0
 
 
@@ -24,7 +24,7 @@ def probe(store: Store) -> Iterator[str]:
     """Write a small file, and remove it at the end; gives its name, for others to look for.
 
     Raises:
-        NoStoreError: it cannot be written or removed, or nobody answers.
+        NoStoreError: it cannot be written or removed, or the store does not answer.
     """
     name = f"probe-{secrets.token_hex(8)}"
     _in_time(store, lambda: store.write(name, name.encode()))
@@ -35,16 +35,16 @@ def probe(store: Store) -> Iterator[str]:
 
 
 def check_reachable(store: Store) -> None:
-    """Look into the store, which may be empty still.
+    """Read the names in the store, which may be empty still.
 
     Raises:
-        NoStoreError: it cannot be read, or nobody answers.
+        NoStoreError: it cannot be read, or does not answer.
     """
     _in_time(store, store.names)
 
 
 def check_shared(store: Store, name: str) -> None:
-    """See from another machine the small file that `probe` wrote, and write one.
+    """Read on another machine the name of the file that `probe` wrote, and write another file.
 
     Raises:
         NoStoreError: this machine does not see it, or cannot write there.

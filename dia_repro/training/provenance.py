@@ -1,6 +1,6 @@
 """Provenance of results, and what decides a run's bits besides its spec, seed and data.
 
-`Provenance` is stored with each attempt at a run. `Environment` is stored in checkpoints and
+Provenance is stored with each attempt at a run. `Environment` is stored in checkpoints and
 compared when a run resumes.
 """
 
@@ -29,54 +29,19 @@ from dia_repro.errors import DiaReproError
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.models.attention import unit_of
 
-# Results that the repository itself holds: their change does not make the code another.
+# Results that the repository itself holds: a change of these is no change of the code.
 PUBLISHED = ("runs.db", "tables", "figures")
 CODE = Path(dia_repro.__file__).parent.parent
 KEY = "environment"  # in a checkpoint
-# Variables with which libraries choose other instructions, which give other last digits.
-CHOOSING = re.compile("ATEN_CPU_CAPABILITY|(ONEDNN|DNNL)_.*|MKL_.*|NVIDIA_TF32_OVERRIDE|CUBLAS_.*")
+# Variables with which libraries choose other instructions, which give other last digits. The number
+# of threads is an attribute of `Environment`.
+CHOOSING = re.compile(
+    "(?!.*NUM_THREADS)(ATEN_CPU_CAPABILITY|(ONEDNN|DNNL)_.*|MKL_.*|NVIDIA_TF32_OVERRIDE|CUBLAS_.*)"
+)
 
 
 class GitError(DiaReproError):
     """Git does not tell what was asked."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """The environment of one attempt at a run.
-
-    Attributes:
-        device: the GPU's or processor's name.
-        package: `package_version`.
-        threads: CPU threads of the training process.
-        git_commit: of the code when the process was started, if it runs from a git checkout and
-            git tells it.
-        git_clean: whether that checkout had no changes but in its published results, and was the
-            same when the attempt began.
-        code_sha256: `files_at_start`.
-        pillow: its version where it decodes images while the run is trained.
-        data_sha256: of pixels and labels.
-        test_images: how many images are in the test set.
-        from_epoch: epochs that were done before this attempt.
-        deterministic: whether the same attempt on this machine would give the same bits.
-    """
-
-    host: str
-    device: str
-    threads: int
-    python: str
-    torch: str
-    cuda: str | None
-    package: str
-    git_commit: str | None
-    git_clean: bool | None
-    code_sha256: str
-    pillow: str | None
-    command: str
-    data_sha256: str
-    test_images: int
-    from_epoch: int
-    deterministic: bool
 
 
 @dataclass(frozen=True)
@@ -86,13 +51,13 @@ class Environment:
     Attributes:
         threads: CPU threads of each process.
         deterministic: whether only deterministic algorithms are used on a GPU.
-        processes: processes that share the run.
+        processes: number of processes that share the run.
         device: name of the GPU or the processor.
         torch: version of torch.
         package: version of this package, and the plugin that registers the network's attention.
-        code: its commit, where it is a git checkout, and whether that was changed.
+        code: commit of the code, where it is a git checkout, and whether that was changed.
         files: the first digits of `files_at_start`.
-        pillow: as in `Provenance`.
+        pillow: version of Pillow where it decodes images while the run is trained.
         numba: version of numba, which compiles passes for a CPU.
         capability: instructions of the CPU that torch uses, and variables that choose other ones.
     """
@@ -122,18 +87,22 @@ class Environment:
     ) -> Environment:
         """Return the environment of this process, which computes on the device of that name."""
         commit, clean = code_state()
+        unit = unit_of(attention.kind) if attention else None
+        # A plugin is named by its file and the file's SHA-256.
+        plugin = f" with {unit.source}" if unit and unit.source else ""
+        chosen = [f"{name}={os.environ[name]}" for name in os.environ if CHOOSING.fullmatch(name)]
         return cls(
             threads,
             deterministic,
             processes,
             device,
-            torch=str(torch.__version__),  # a class of torch's own: who reads it would load torch
-            package=package_version(attention),
+            torch=str(torch.__version__),  # torch's own class, which only torch can unpickle
+            package=f"{dia_repro.__version__}{plugin}",
             code=f"{(commit or 'unknown')[:12]}{'' if clean in (None, True) else ' and changes'}",
             files=files_at_start()[:12],
             pillow=version("pillow") if decodes else None,
             numba=version("numba"),
-            capability=_capability(),
+            capability=" ".join((torch.backends.cpu.get_cpu_capability(), *sorted(chosen))),
         )
 
     @classmethod
@@ -157,29 +126,12 @@ class Environment:
         return {KEY: asdict(self)}
 
     def differences(self, begun: Mapping[str, Any]) -> list[str]:
-        """Say what differs from the environment that a run began in, each in a few words."""
+        """Describe what differs from the environment that a run began in."""
         return [
             f"{name} {getattr(self, name)} instead of {value}"
             for name, value in begun.items()
             if getattr(self, name) != value
         ]
-
-
-def _capability() -> str:
-    chosen = [f"{name}={value}" for name, value in os.environ.items() if CHOOSING.fullmatch(name)]
-    # How many threads there are is told by `threads`.
-    kept = [setting for setting in sorted(chosen) if "NUM_THREADS" not in setting]
-    return " ".join((torch.backends.cpu.get_cpu_capability(), *kept))
-
-
-def package_version(attention: AttentionSpec | None = None) -> str:
-    """Return the version of this package, and the plugin that registers the attention if one does.
-
-    A plugin is named by its file and the file's SHA-256.
-    """
-    unit = unit_of(attention.kind) if attention else None
-    with_plugin = f" with {unit.source}" if unit and unit.source else ""
-    return f"{dia_repro.__version__}{with_plugin}"
 
 
 def collect(
@@ -189,27 +141,36 @@ def collect(
     data_sha256: str,
     test_images: int,
     from_epoch: int,
-) -> Provenance:
-    """Return the provenance of an attempt that this process makes on a device."""
+) -> dict[str, Any]:
+    """Return the provenance of an attempt that this process makes on a device.
+
+    Args:
+        data_sha256: SHA-256 of pixels and labels.
+        test_images: number of images in the test set.
+        from_epoch: epochs that were done before this attempt.
+
+    Returns:
+        What is known at the start of it, by column of `results.schema.ProvenanceRow`.
+    """
     commit, clean = code_state()
-    return Provenance(
-        host=socket.gethostname(),
-        device=environment.device,
-        threads=environment.threads,
-        python=platform.python_version(),
-        torch=environment.torch,
-        cuda=torch.version.cuda if device.type == "cuda" else None,
-        package=environment.package,
-        git_commit=commit,
-        git_clean=clean,
-        code_sha256=files_at_start(),
-        pillow=environment.pillow,
-        command=command,
-        data_sha256=data_sha256,
-        test_images=test_images,
-        from_epoch=from_epoch,
-        deterministic=device.type == "cpu" or environment.deterministic,
-    )
+    return {
+        "host": socket.gethostname(),
+        "device": environment.device,
+        "threads": environment.threads,
+        "python": platform.python_version(),
+        "torch": environment.torch,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "package": environment.package,
+        "git_commit": commit,
+        "git_clean": clean,
+        "code_sha256": files_at_start(),
+        "pillow": environment.pillow,
+        "command": command,
+        "data_sha256": data_sha256,
+        "test_images": test_images,
+        "from_epoch": from_epoch,
+        "deterministic": device.type == "cpu" or environment.deterministic,
+    }
 
 
 def device_name(device: torch.device) -> str:
@@ -224,27 +185,16 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Return the commit, and whether the checkout is clean; None where git does not tell."""
-    if not (folder / ".git").exists():  # an installed package
-        return None, None
-    excluded = [f":(exclude){name}" for name in PUBLISHED]
-    commit, status = None, None
-    with suppress(GitError):
-        commit = _git(folder, "rev-parse", "HEAD")
-        status = _git(
-            folder, "status", "--porcelain", "--untracked-files=normal", "--", ".", *excluded
-        )
-    return commit, None if status is None else not status
+def peak_memory(device: torch.device) -> int:
+    """Return the peak memory of this process so far, in bytes.
 
-
-@cache
-def code_at_start() -> tuple[str | None, bool | None]:
-    """Return `git_state` of the code that this process has imported, as of the first call.
-
-    A worker has it from the process that it was forked from, which imported its code.
+    On a GPU it is what torch reserved, CUDA graphs and fragments included: what another process
+    cannot have. CUDA's own memory is not in it.
     """
-    return git_state(CODE)
+    if device.type == "cuda":  # counted by torch on the host: works after a CUDA error too
+        return torch.cuda.max_memory_reserved(device)
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes if sys.platform == "darwin" else kibibytes * 1024
 
 
 def package_files() -> str:
@@ -259,8 +209,17 @@ def package_files() -> str:
 
 @cache
 def files_at_start() -> str:
-    """Return `package_files` as of the first call, as `code_at_start` has the commit."""
+    """Return `package_files` as of the first call; see `code_at_start`."""
     return package_files()
+
+
+@cache
+def code_at_start() -> tuple[str | None, bool | None]:
+    """Return `git_state` of the code that this process has imported, as of the first call.
+
+    A worker has it from the process that it was forked from, which imported its code.
+    """
+    return git_state(CODE)
 
 
 def code_state() -> tuple[str | None, bool | None]:
@@ -276,30 +235,30 @@ def code_state() -> tuple[str | None, bool | None]:
     return started[0], None if None in known else False
 
 
+def git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Return the commit, and whether the checkout is clean; None where git does not tell."""
+    if not (folder / ".git").exists():  # an installed package
+        return None, None
+    excluded = [f":(exclude){name}" for name in PUBLISHED]
+    commit, status = None, None
+    with suppress(GitError):
+        commit = _git(folder, "rev-parse", "HEAD")
+        options = ("--porcelain", "--untracked-files=normal")
+        status = _git(folder, "status", *options, "--", ".", *excluded)
+    return commit, None if status is None else not status
+
+
 def git_problem(folder: Path = CODE) -> str | None:
-    """Say in one line why results cannot be recorded with the commit of the code; None if they can.
+    """Return why results cannot be recorded with the commit of the code; None if they can.
 
     An installed package, which has no checkout, is no problem.
     """
-    if not (folder / ".git").exists():
-        return None
     try:
-        _git(folder, "rev-parse", "HEAD")
+        if (folder / ".git").exists():
+            _git(folder, "rev-parse", "HEAD")
     except GitError as error:
         return f"git does not tell the commit of {folder}: {error}"
     return None
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the peak memory of this process so far, in bytes.
-
-    On a GPU it is what torch reserved, CUDA graphs and fragments included: what another process
-    cannot have. CUDA's own memory is not in it.
-    """
-    if device.type == "cuda":  # counted by torch on the host: works after a CUDA error too
-        return torch.cuda.max_memory_reserved(device)
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kibibytes if sys.platform == "darwin" else kibibytes * 1024
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -313,16 +272,10 @@ def _git(folder: Path, *arguments: str) -> str:
     options = ["--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
     command = ["git", *options, "-C", str(folder), *arguments]
     # GIT_DIR and others, as git sets them for its hooks, name another repository.
-    variables = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
+    env = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=10,
-            env=variables,
+            command, capture_output=True, errors="replace", check=False, timeout=10, env=env
         )
     except OSError as error:
         raise GitError(f"git cannot be run: {error.strerror or error}") from error

@@ -1,7 +1,7 @@
-"""Every random draw comes from (seed, purpose, epoch).
+"""Generators of random draws, each seeded by (seed, purpose, epoch).
 
 So a resumed run sees what an uninterrupted one would have seen. This package draws from torch;
-NumPy's and Python's global generators are seeded for attention kinds of one's own.
+NumPy's and Python's global generators are seeded for attention kinds of plugins.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def seed_globally(seed: int, purpose: str, epoch: int = 0) -> None:
 
 @contextmanager
 def global_seed(seed: int, purpose: str) -> Iterator[None]:
-    """Seed the global generators inside the block; their states come back after it."""
+    """Seed the global generators inside the block, and restore their states after it."""
     states = random_state(CPU)
     try:
         seed_globally(seed, purpose)
@@ -49,9 +49,9 @@ def global_seed(seed: int, purpose: str) -> Iterator[None]:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the states of the global generators, torch's of a GPU too, as a checkpoint can hold.
+    """Return the states of the global generators, those of a GPU included.
 
-    Only plain values and tensors: NumPy's arrays are not loaded from a checkpoint.
+    They are plain values and tensors: NumPy's arrays are not loaded from a checkpoint.
     """
     name, keys, *rest = cast("Any", np.random.get_state())
     states = {

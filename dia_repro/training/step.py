@@ -18,21 +18,19 @@ from dia_repro.training.numerics import numerics
 class TrainingStep:
     """Cross entropy and SGD with momentum; no Nesterov, weight decay on all trained parameters.
 
-    Nothing in a step waits for the device: what it sums up is read from `tally` when wanted.
+    Nothing in a step waits for the device: its sums are read from `tally` when wanted.
 
     Args:
-        model: the network, on its device.
+        model: the network, on `device`.
         recipe: momentum and weight decay; the rate is set epoch by epoch.
-        precision: arithmetic, as in a spec.
-        device: where the network is.
-        plain: the definition of what is computed, operation by operation; otherwise blocks go by
-            `dia_repro.models.fast`, with the same figures but for rounding.
+        precision: precision of the spec.
+        plain: compute by definition, operation by operation; otherwise blocks use
+            `dia_repro.models.fast`, with the same results but for rounding.
 
     Attributes:
         tally: sums over the batches since it was cleared.
-        reduction: of the loss over a batch.
-        how: execution mode, with the reason where it is not the fastest; empty where it is not
-            known before the first step.
+        reduction: reduction of the loss over a batch.
+        how: execution mode, with the reason where it is not the fastest; empty while unknown.
     """
 
     reduction = "mean"
@@ -75,7 +73,7 @@ class TrainingStep:
             own.copy_(given)
 
     def train(self, images: Tensor, labels: Tensor) -> None:
-        """Move the weights once, and count the batch in `tally` as it was before the move.
+        """Update the weights once, and count the batch in `tally` as it was before the update.
 
         Args:
             images: (B, 3, H, W), normalised.
@@ -84,11 +82,11 @@ class TrainingStep:
         self.train_eagerly(images, labels)
 
     def train_eagerly(self, images: Tensor, labels: Tensor) -> None:
-        """As `train`, one operation at a time in any case: hooks are called."""
+        """Do what `train` does, one operation at a time in any case: hooks are called."""
         loss, logits = self._loss(images, labels)
         self._forget_gradients()
         loss.backward()
-        self._move()
+        self._update()
         self.tally.add(loss, logits, labels)
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,9 +100,9 @@ class TrainingStep:
             parameter.grad = None
 
     @torch.no_grad()
-    def _move(self) -> None:
-        # The function of torch's optimizer: the optimizer itself imports torch's compiler when
-        # it is made, which takes longer than all else that a process does before it trains.
+    def _update(self) -> None:
+        # The function of torch's optimizer: the optimizer itself imports torch's compiler, which
+        # takes longer than all else that a process does before it trains.
         sgd(
             self._parameters,
             [parameter.grad for parameter in self._parameters],  # type: ignore[misc]
@@ -129,8 +127,8 @@ class TrainingStep:
 def to_device(model: StagedNetwork, device: torch.device) -> StagedNetwork:
     """Put a network on a device, its weights in the layout that is fast there.
 
-    Images are channels last everywhere. A CPU's convolutions then copy weights of that layout at
-    every step, and take the usual one as it is.
+    Images are channels last everywhere. Convolutions on a CPU would copy weights of that layout at
+    every step.
     """
     if device.type == "cuda":
         moved: StagedNetwork = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,11 +1,11 @@
 """Stores of checkpoints: folders of a disk, or objects of a store that machines share.
 
 A store knows a few operations on bytes with a name, by fsspec's file systems (S3 by pyarrow's
-client). What a checkpoint is, which of them are sound and which are kept, `checkpoint` says.
+client). `checkpoint` says what a checkpoint is, which of them are sound and which are kept.
 
 A file is whole or not there. On a disk it is written under another name, flushed and renamed. An
-object is put in one go; where a kind of storage does not show it whole or not at all, a
-half-written one is known by its name, which carries its digest.
+object is put in one go; where storage may show half of one, its name tells, which carries the
+digest of the whole.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -45,7 +46,7 @@ class Store:
     Attributes:
         location: a folder, or a URL of a kind that fsspec knows. The latter may hold a password,
             which is never shown.
-        path: of a run's part, `spec/run`; empty for the whole.
+        path: path of a run's part, `spec/run`; empty for the whole.
     """
 
     location: Path | str = field(repr=False)
@@ -56,7 +57,7 @@ class Store:
 
     @property
     def name(self) -> str:
-        """Location as it may be shown and kept: without a password."""
+        """Location without a password, to be shown and kept."""
         return str(self.location) if self.root else displayed(str(self.location))
 
     @property
@@ -68,13 +69,17 @@ class Store:
         """Return a run's part of the whole store."""
         return replace(self, path=path)
 
+    def absolute(self) -> Store:
+        """Return the same store for a process with another working folder, or one that is gone."""
+        return replace(self, location=Path(_absolute(self.root))) if self.root else self
+
     def shown(self, name: str = "") -> str:
         """Return the location of a file, for people."""
         return "/".join(filter(None, (self.name, self.path, name)))
 
     def names(self) -> list[str]:
         """Return the names of the files right in it; none where it is not there."""
-        with self._reaching("read", "") as (files, place):
+        with self._reaching("read") as (files, place):
             files.invalidate_cache()
             try:
                 found = files.ls(place, detail=False)
@@ -88,9 +93,9 @@ class Store:
             return bytes(files.cat_file(place))
 
     def write(self, name: str, content: bytes) -> None:
-        """Make a file, or put other bytes in its place; folders are made if need be.
+        """Make or replace a file; folders are made if need be.
 
-        An object store is asked afterwards whether it has all of it.
+        An object store is asked afterwards whether it has all bytes.
         """
         with self._reaching("write", name) as (files, place):
             if self.root:
@@ -100,7 +105,7 @@ class Store:
                 files.pipe_file(place, content)
             except FileNotFoundError:
                 if urlsplit(str(self.location)).scheme == S3:
-                    raise  # there are no folders, so that it is the bucket that is not there
+                    raise  # S3 has no folders: the bucket is not there
                 self._make_folders(name)
                 files.pipe_file(place, content)
             files.invalidate_cache()
@@ -109,36 +114,30 @@ class Store:
                 raise OSError(f"of {len(content)} bytes it has {size}")
 
     def remove(self, name: str) -> None:
-        """Remove a file, which need not be there, or a folder, as some disks make everywhere.
+        """Remove a file or folder, which need not be there; "" is the store's part itself.
 
         Raises:
             CheckpointError: it cannot be removed, or leads out of the store's folder.
         """
-        self._check_inside(name)
+        if self.root:
+            whole = self.root / self._within(name)
+            inside = whole.parent.resolve().is_relative_to(self.root.resolve())
+            if not inside or ".." in Path(self._within(name)).parts:
+                raise CheckpointError(f"{whole} leads out of {self.root}: nothing was removed")
         with self._reaching("write", name) as (files, place), suppress(FileNotFoundError):
             if self.root:
                 _remove_from_disk(Path(place))
-            else:
+            elif name:
                 files.rm_file(place)
-
-    def remove_all(self) -> None:
-        """Remove what is left of a folder whose files are gone; object stores have none.
-
-        Raises:
-            CheckpointError: it cannot be removed, or leads out of the store's folder.
-        """
-        self._check_inside("")
-        with self._reaching("write", "") as (files, place), suppress(FileNotFoundError):
-            files.invalidate_cache()
-            if self.root:
-                _remove_from_disk(Path(place))
-            elif files.isdir(place):
-                files.rm(place, recursive=True)
+            else:  # object stores have no folders, once the files in them are gone
+                files.invalidate_cache()
+                if files.isdir(place):
+                    files.rm(place, recursive=True)
 
     def run_folders(self) -> dict[str, int]:
         """Return the folders of runs, `spec/run`, with their bytes, by one listing."""
         sizes: dict[str, int] = {}
-        with self._reaching("read", "") as (files, root):
+        with self._reaching("read") as (files, root):
             files.invalidate_cache()
             for path, known in files.find(root, withdirs=True, detail=True).items():
                 parts = str(path)[len(root) :].strip("/").split("/")
@@ -148,22 +147,9 @@ class Store:
                     sizes[folder] = sizes.get(folder, 0) + size
         return dict(sorted(sizes.items()))
 
-    def absolute(self) -> Store:
-        """Return the same store for a process with another working folder, or one that is gone."""
-        return replace(self, location=Path(_absolute(self.root))) if self.root else self
-
     def _within(self, name: str) -> str:
         """Return a file's name from the whole store's folder on."""
         return "/".join(filter(None, (self.path, name)))
-
-    def _check_inside(self, name: str) -> None:
-        """See that a name does not lead out of the store's folder, as by a symbolic link."""
-        if self.root is None:
-            return
-        whole = self.root / self._within(name)
-        inside = whole.parent.resolve().is_relative_to(self.root.resolve())
-        if not inside or ".." in Path(self._within(name)).parts:
-            raise CheckpointError(f"{whole} leads out of {self.root}: nothing was removed")
 
     def _connect(self, path: str) -> tuple[Any, str]:
         """Return this process's file system, and the whole path of a relative one."""
@@ -183,13 +169,13 @@ class Store:
         """Make the folders above a file, one by one below one that is there."""
         files, root = self._connect("")
         parts = self._within(name).split("/")[:-1]
-        for folder in (root, *("/".join([root, *parts[:end]]) for end in range(1, len(parts) + 1))):
+        for folder in accumulate((root, *parts), "{}/{}".format):
             if "/" in folder.strip("/"):
                 with suppress(FileExistsError):
                     files.mkdir(folder, create_parents=False)
 
     @contextmanager
-    def _reaching(self, what: str, name: str) -> Iterator[tuple[Any, str]]:
+    def _reaching(self, what: str, name: str = "") -> Iterator[tuple[Any, str]]:
         """Connect; the errors of every kind of storage become `CheckpointError`, in one line."""
         path = self._within(name)
         try:

@@ -25,8 +25,8 @@ from dia_repro.training.numerics import check_precision
 from dia_repro.training.step import TrainingStep, to_device
 
 TEST_BATCH = 512
-# Reading from a GPU stalls it: there a divergence is seen at the end of the epoch, or in ImageNet's
-# long ones after so many steps.
+# Reading from a GPU stalls it: there a divergence is noticed at the end of the epoch, or in
+# ImageNet's long epochs after this number of steps.
 LOOK_EVERY = 1000
 
 
@@ -34,9 +34,9 @@ class Diverged(Exception):  # noqa: N818 - an outcome of training, not an error
     """The loss, or a weight at the end of an epoch, is no longer finite.
 
     Attributes:
-        epoch: counted from 1.
-        step: of that epoch, counted from 1.
-        loss: the loss then (nan or inf; nan if a weight was not finite).
+        epoch: number of the epoch, from 1.
+        step: number of the step in that epoch, from 1.
+        loss: loss of that step (nan or inf; nan if a weight was not finite).
     """
 
     def __init__(self, epoch: int, step: int, loss: float) -> None:
@@ -45,25 +45,23 @@ class Diverged(Exception):  # noqa: N818 - an outcome of training, not an error
 
 
 class Stopped(Exception):  # noqa: N818 - asked for, not an error
-    """Training was asked to stop; the trainer's state is good to be saved."""
+    """Training was asked to stop; the trainer's state can be saved."""
 
 
 class Trainer:
     """Training of one network; it does not know where results go.
 
     Args:
-        spec: the experiment.
-        seed: decides every random draw.
+        seed: seed of every random draw.
         dataset: the data that the spec names.
-        device: where to train.
-        workers: processes that decode images, where the data set is not held decoded.
+        workers: number of processes that decode images, where the data set is not held decoded.
         group: the processes that share the run; all of them call the same methods.
 
     Attributes:
         history: metrics of the epochs that are done.
-        gradients: where a network without skips is trained, what `training.gradients` recorded
-            of each stage, by the number of epochs that were done then.
-        position: steps done in the epoch under way.
+        gradients: for a network without skips, what `training.gradients` recorded of each stage,
+            by the number of epochs that were done then.
+        position: number of steps done in the epoch under way.
         parameters: #P of the network.
     """
 
@@ -137,7 +135,7 @@ class Trainer:
         return self.history[-1]
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed training needs, as tensors and plain values."""
+        """Return what a resumed training needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
             "momentum": self.step.momentum,
@@ -150,7 +148,7 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave, on this or another device."""
+        """Restore what `state` returned, on this or another device."""
         self.model.load_state_dict(state["model"])
         self.step.load_momentum(state["momentum"])
         seeding.restore_random_state(state["random"], self.device)
@@ -162,7 +160,7 @@ class Trainer:
             self._draw_dropout(len(self.history))
 
     def begin_epoch(self, epoch: int) -> None:
-        """Draw anew what an epoch (counted from 0) draws, and start its sums."""
+        """Seed the draws of an epoch, counted from 0, and start its sums."""
         self.position = 0
         self._draw_dropout(epoch)
         self.step.tally.clear()
@@ -174,7 +172,7 @@ class Trainer:
         seeding.seed_globally(self.seed, f"dropout{others}", epoch)
 
     def batches(self, epoch: int, on_wait: OnWait = go_on) -> Iterator[Batch]:
-        """Those of an epoch, counted from 0, that are not done: images and labels.
+        """Yield the batches of an epoch, counted from 0, that are not done: images and labels.
 
         Args:
             on_wait: called several times a second while images are waited for; may raise.
@@ -188,7 +186,7 @@ class Trainer:
         )
 
     def train(self, images: Tensor, labels: Tensor) -> None:
-        """One step.
+        """Make one step.
 
         Raises:
             Diverged: a loss was not finite; on a GPU it is looked for only now and then.
@@ -205,22 +203,20 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, look_up: OnWait = go_on) -> tuple[Sums, Sums]:
-        """Evaluate at the end of an epoch.
-
-        Reads from the device once, for the training figures and the test set's together.
+        """Return the sums of the epoch's training and of the test set, at the end of an epoch.
 
         Args:
-            look_up: called after each batch and while images are waited for; may raise `Stopped`.
+            look_up: called after each batch and while images are waited for.
 
         Raises:
-            Stopped: by `look_up`; the trainer's state is that after the last step, with the
-                random numbers that the test batches have used to be drawn again.
+            Stopped: by `look_up`; the trainer's state is that after the last step, and the random
+                numbers that the test batches have used will be drawn again.
             Diverged: a loss of the epoch, or a weight, is not finite.
         """
         tally = self.step.tally
         trained = tally.sums.clone()
-        # The largest weight by one operation over all of them; it is nan where any weight is.
-        # Detached, since torch takes objects of class Parameter one by one.
+        # The largest weight by one operation over all of them; it is nan if any weight is nan.
+        # Detached, since torch would take Parameters one by one. Sums are read once, all together.
         weights = [weight.detach() for weight in self.model.parameters()]
         finite = get_total_norm(weights, math.inf).isfinite()
         self.model.eval()

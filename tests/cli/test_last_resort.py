@@ -119,8 +119,7 @@ def analysed(tmp_path: Path) -> Callable[[str, str], tuple[Database, int]]:
         database = open_database(str(tmp_path / "runs.db"), create=True)
         (run,) = ensure(database)
         uid = run_detail(database, run).summary.uid
-        writer.ensure_analysis(database, uid, settings, "{}")
-        writer.record_part(database, uid, settings, 2, part, 1.0)
+        writer.record_part(database, uid, settings, "{}", 2, part, 1.0)
         return database, run
 
     return make
@@ -175,8 +174,7 @@ def test_sound_analyses_are_read(analysed: Callable[[str, str], tuple[Database, 
     database, run = analysed(SETTINGS, '{"layers": 2, "samples": 1, "shares": [[1], [1]]}')
     assert stored_integrations(database, [run])[run][Source.TRAINED, 1][0].shares[2].shape == (2, 1)
     uid = run_detail(database, run).summary.uid
-    writer.ensure_analysis(database, uid, GRADIENTS_SETTINGS, "{}")
-    writer.record_part(database, uid, GRADIENTS_SETTINGS, 0, json.dumps([RECORD] * 3), 1.0)
+    writer.record_part(database, uid, GRADIENTS_SETTINGS, "{}", 0, json.dumps([RECORD] * 3), 1.0)
     assert records_of(database, run, SPEC) == {0: [RECORD] * 3}
 
 

@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return scan(folder).names
+    return scan(folder).images.names
 
 
 def test_links_that_lead_back_multiply_nothing(folder: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_folder_no_experiment_can_be_named_after_is_refused(
     write_folder(tmp_path / "mine", {"train": 2, "test": 1})
     odd = tmp_path / os.fsdecode(name)
     (tmp_path / "mine").rename(odd)
-    with pytest.raises(DataError, match="rename it"):
+    with pytest.raises(DataError, match="rename the folder"):
         choose(odd, None, root)
 
 
@@ -242,7 +242,7 @@ def test_images_are_turned_as_the_camera_was_held(
     suffix: str, orientation: int, tmp_path: Path
 ) -> None:
     expected = photograph(tmp_path / f"x.{suffix}", orientation)
-    turned = upright(open_rgb(tmp_path / f"x.{suffix}"))
+    turned = upright(open_rgb((tmp_path / f"x.{suffix}").read_bytes()))
     assert np.array_equal(np.asarray(turned), np.asarray(expected))
 
 

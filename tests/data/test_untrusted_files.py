@@ -66,13 +66,13 @@ def test_postscript_starts_no_program(
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"])
 def test_usual_formats_are_read_whatever_the_suffix(tmp_path: Path, name: str) -> None:
     Image.new("RGB", (12, 12), "red").save(tmp_path / "x.jpg", name)
-    assert open_rgb(tmp_path / "x.jpg")[0].size == (12, 12)
+    assert open_rgb((tmp_path / "x.jpg").read_bytes())[0].size == (12, 12)
 
 
 def test_pictures_of_several_frames_by_a_camera_are_jpeg_files(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (12, 12), "red"), Image.new("RGB", (12, 12))
     first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[second])
-    assert open_rgb(tmp_path / "x.jpg")[0].getpixel((0, 0)) == (254, 0, 0)
+    assert open_rgb((tmp_path / "x.jpg").read_bytes())[0].getpixel((0, 0)) == (254, 0, 0)
 
 
 @pytest.mark.parametrize("endless", ["/proc/kmsg", "/proc/self/mem"])
@@ -88,7 +88,7 @@ def test_a_link_to_a_file_of_the_kernel_does_not_block(
 def test_a_pipe_in_place_of_an_image_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     with pytest.raises(UnfitImageError, match="not a regular file"):
-        open_rgb(tmp_path / "x.png")
+        read_file(tmp_path / "x.png")
 
 
 def test_an_image_replaced_by_a_pipe_is_not_waited_for(folder: Path, root: Path) -> None:

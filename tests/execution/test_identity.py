@@ -1,4 +1,4 @@
-"""Locks and folders are known by what they are, not by names that others can have too."""
+"""Identity of locks and folders: not by names that others can have, too."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 
 import dia_repro
 from dia_repro.execution.leasing import acquire_lock, lock_id, lock_location
-from dia_repro.execution.maintenance import dead_runs, folder_of
-from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.maintenance import checkpoint_store, dead_runs, folder_of
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
@@ -35,7 +34,7 @@ print(folder.stat().st_ino, lock_id(folder))
 """
 
 
-def test_a_lock_is_the_same_for_those_whom_it_excludes(tmp_path: Path) -> None:
+def test_lock_id_is_the_same_for_excluded_processes(tmp_path: Path) -> None:
     lock = acquire_lock(tmp_path / "run")
     assert lock is not None
     identity = lock_id(tmp_path / "run")
@@ -88,10 +87,10 @@ def test_ids_that_are_not_ours_are_no_paths(spec_id: str, uid: str, tmp_path: Pa
 @pytest.mark.parametrize(
     "remove",
     [
-        lambda store: store.part(f"{SPEC_ID}/seed-0-01234567").remove_all(),
+        lambda store: store.part(f"{SPEC_ID}/seed-0-01234567").remove(""),
         lambda store: store.remove(f"{SPEC_ID}/seed-0-01234567/thesis.txt"),
-        lambda store: store.part("../elsewhere").remove_all(),
-        lambda store: store.part(f"{SPEC_ID}/..").remove_all(),
+        lambda store: store.part("../elsewhere").remove(""),
+        lambda store: store.part(f"{SPEC_ID}/..").remove(""),
     ],
 )
 def test_nothing_is_removed_outside_the_store(
@@ -111,7 +110,7 @@ def test_nothing_is_removed_outside_the_store(
 def test_a_store_may_itself_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").mkdir(parents=True)
     (tmp_path / "checkpoints").symlink_to(tmp_path / "disk", target_is_directory=True)
-    Store(tmp_path / "checkpoints", f"{SPEC_ID}/seed-0-01234567").remove_all()
+    Store(tmp_path / "checkpoints", f"{SPEC_ID}/seed-0-01234567").remove("")
     assert not (tmp_path / "disk" / SPEC_ID / "seed-0-01234567").exists()
 
 
@@ -142,7 +141,7 @@ def test_copies_of_a_database_share_no_checkpoints(tmp_path: Path) -> None:
     assert len(stores) == len(names)
 
 
-def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
+def test_run_taken_up_meanwhile_is_not_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`db check` watches owners elsewhere for a minute, in which others can begin again."""

@@ -30,7 +30,7 @@ from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.interrupts import Interrupted
 from dia_repro.models import count, from_spec
-from dia_repro.models.attention import UNITS, RegistrationError, register
+from dia_repro.models.attention.registry import UNITS, RegistrationError, register
 from dia_repro.training.provenance import KEY, Environment
 from tests.helpers import clean_environment, tiny_spec
 from tests.own_kind import UNIT, write_eca

@@ -74,8 +74,7 @@ def other(tmp_path: Path) -> Iterator[Database]:
             writer.record_epoch(database, lease, epoch(number))
         writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
     uid = run_detail(database, 1).summary.uid
-    writer.ensure_analysis(database, uid, ANALYSIS, "{}")
-    writer.record_part(database, uid, ANALYSIS, 4, PART, 2.0)
+    writer.record_part(database, uid, ANALYSIS, "{}", 4, PART, 2.0)
     yield database
     database.close()
 

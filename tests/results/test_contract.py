@@ -104,28 +104,28 @@ def test_a_dead_worker_fails_only_its_own_run(database: Database) -> None:
     (run,) = ensure(database)
     lease = begin(database, run)
     for other in (None, replace(lease, token="another"), replace(lease, attempt=9)):
-        writer.record_failure(database, SPEC.spec_id, 0, other, "killed")
-        writer.record_kill(database, SPEC.spec_id, 0, other)
+        writer.record_loss(database, SPEC.spec_id, 0, other, "killed")
+        writer.record_loss(database, SPEC.spec_id, 0, other)
         assert all_runs(database)[0].state is State.RUNNING
-    writer.record_failure(database, SPEC.spec_id, 0, lease, "killed")
+    writer.record_loss(database, SPEC.spec_id, 0, lease, "killed")
     assert (all_runs(database)[0].state, all_runs(database)[0].reason) == (State.FAILED, "killed")
     lease = begin(database, run)
     writer.end(database, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
-    writer.record_failure(database, SPEC.spec_id, 0, lease, "killed")
-    writer.record_kill(database, SPEC.spec_id, 0, lease)
+    writer.record_loss(database, SPEC.spec_id, 0, lease, "killed")
+    writer.record_loss(database, SPEC.spec_id, 0, lease)
     assert all_runs(database)[0].state is State.FINISHED
 
 
 def test_a_killed_worker_leaves_its_run_free(database: Database) -> None:
     (run,) = ensure(database)
-    writer.record_kill(database, SPEC.spec_id, 0, begin(database, run))
+    writer.record_loss(database, SPEC.spec_id, 0, begin(database, run))
     assert all_runs(database)[0].state is State.INTERRUPTED
     begin(database, run, "another", "elsewhere")
 
 
 def test_a_failure_before_the_start_is_recorded_too(database: Database) -> None:
     ensure(database)
-    writer.record_failure(database, SPEC.spec_id, 0, None, "no data")
+    writer.record_loss(database, SPEC.spec_id, 0, None, "no data")
     assert (all_runs(database)[0].state, all_runs(database)[0].reason) == (State.FAILED, "no data")
 
 
@@ -135,8 +135,8 @@ def test_a_failure_that_is_told_late_changes_no_other_state(database: Database) 
     writer.end(database, lease, State.FAILED, wall_seconds=1.0, peak_memory_bytes=1)
     later = begin(database, run)
     writer.end(database, later, State.INTERRUPTED, wall_seconds=1.0, peak_memory_bytes=1)
-    writer.record_failure(database, SPEC.spec_id, 0, lease, "killed")
-    writer.record_failure(database, "1-" + "0" * 16, 0, None, "killed")  # its run was removed
+    writer.record_loss(database, SPEC.spec_id, 0, lease, "killed")
+    writer.record_loss(database, "1-" + "0" * 16, 0, None, "killed")  # its run was removed
     assert all_runs(database)[0].state is State.INTERRUPTED
 
 

@@ -71,7 +71,7 @@ def test_data_of_a_run_under_way_are_the_experiments(database: Database) -> None
     assert again != lease
     with pytest.raises(OtherDataError):
         begin(database, second)
-    writer.record_kill(database, SPEC.spec_id, 0, again)
+    writer.record_loss(database, SPEC.spec_id, 0, again)
     begin(database, second)
 
 

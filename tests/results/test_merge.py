@@ -52,8 +52,7 @@ def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: 
     train(database, 2, State.FINISHED, seed=1)
     run = train(other, 3, State.FINISHED)
     analysed = run_detail(other, run).summary.uid
-    writer.ensure_analysis(other, analysed, ANALYSIS, "{}")
-    writer.record_part(other, analysed, ANALYSIS, 4, PART, 2.0)
+    writer.record_part(other, analysed, ANALYSIS, "{}", 4, PART, 2.0)
     merged = merge(database, [other], skip_conflicts=False)
     assert (merged.added, merged.continued) == (0, 1)  # seed 0 was pending
     mine = next(one for one in all_runs(database) if one.seed == 0)
@@ -215,8 +214,7 @@ def test_analyses_of_equal_runs_are_taken(database: Database, other: Database) -
     """Two machines have trained the same run; one has analysed it."""
     runs = [train(place, 3, State.FINISHED) for place in (database, other)]
     uid = run_detail(other, runs[1]).summary.uid
-    writer.ensure_analysis(other, uid, ANALYSIS, "{}")
-    writer.record_part(other, uid, ANALYSIS, 4, PART, 2.0)
+    writer.record_part(other, uid, ANALYSIS, "{}", 4, PART, 2.0)
     assert merge(database, [other], skip_conflicts=False).known == 1
     assert analysis_parts(database, runs[0], ANALYSIS) == {4: PART}
 
@@ -224,9 +222,8 @@ def test_analyses_of_equal_runs_are_taken(database: Database, other: Database) -
 def record(database: Database, run: int, parts: dict[int, float]) -> None:
     """Gradients of one stage with these means."""
     uid = run_detail(database, run).summary.uid
-    writer.ensure_analysis(database, uid, GRADIENTS_SETTINGS, "{}")
     for part, mean in parts.items():
-        writer.record_part(database, uid, GRADIENTS_SETTINGS, part, gradients(mean), 0.0)
+        writer.record_part(database, uid, GRADIENTS_SETTINGS, "{}", part, gradients(mean), 0.0)
 
 
 def test_gradients_are_those_of_the_training_that_is_taken(
@@ -258,8 +255,7 @@ def test_other_results_of_an_analysis_are_not_mixed(database: Database, other: D
     }
     for place, run, parts in ((database, runs[0], {4: PART}), (other, runs[1], theirs)):
         uid = run_detail(place, run).summary.uid
-        writer.ensure_analysis(place, uid, ANALYSIS, "{}")
         for part, content in parts.items():
-            writer.record_part(place, uid, ANALYSIS, part, content, 2.0)
+            writer.record_part(place, uid, ANALYSIS, "{}", part, content, 2.0)
     assert merge(database, [other], skip_conflicts=False).known == 1
     assert analysis_parts(database, runs[0], ANALYSIS) == {4: PART}

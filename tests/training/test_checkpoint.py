@@ -134,8 +134,8 @@ def test_folders_of_runs_are_found_with_their_bytes_and_removed(folder: Store) -
     folder.remove("a")
     folder.remove("a")
     assert folder.names() == ["b"]
-    folder.remove_all()
-    folder.remove_all()
+    folder.remove("")
+    folder.remove("")
     assert store.run_folders() == {other.path: 1}
 
 

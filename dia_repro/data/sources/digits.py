@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from dia_repro.data.dataset import Dataset, as_images
 from dia_repro.data.registry import register_known
-from dia_repro.experiments.names import DataLocation
-from dia_repro.experiments.spec import DataSpec
 
 TEST_EVERY = 5
 SIDE = 8
@@ -25,11 +23,6 @@ GREY_STEP = 15  # the pixels' grey values run from 0 to 16; 16 · 15 = 240 fits 
 
 # Of the training images, scaled to [0, 1].
 MEAN, STD = 0.2872, 0.3540
-
-
-def load(spec: DataSpec, _location: DataLocation, _on_progress: object = None) -> Dataset:
-    """Return the digits in the size of a spec."""
-    return load_digits(spec.image_size)
 
 
 def load_digits(image_size: int = SIDE) -> Dataset:
@@ -73,5 +66,10 @@ def _table() -> NDArray[np.uint8]:
 
 
 register_known(
-    "digits", classes=10, image_size=SIDE, augmentation="none", training_images=1442, load=load
+    "digits",
+    classes=10,
+    image_size=SIDE,
+    augmentation="none",
+    training_images=1442,
+    load=lambda spec, *_: load_digits(spec.image_size),
 )

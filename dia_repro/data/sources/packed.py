@@ -1,9 +1,12 @@
 """Images that were reduced and packed into one large file (`--dataset packed:PATH`).
 
-A pack is a folder of three files, which `packing` writes. `images` holds JPEG files one behind the
-other, those for training first. `index` has a row of fixed width for each of them: where it is, its
-label, the SHA-256 of its bytes and its name. `pack.json` says what was packed and how. An image is
-one read at a known position, and is compared with its SHA-256 whenever it is read.
+A pack is a folder of three files, which `packing` writes. `images` contains JPEG files one after
+the other, those for training first. `index` has a row of fixed width for each of them: size, label,
+SHA-256 and name. `pack.json` describes what was packed and how. An image is one read at a known
+position, and is compared with its SHA-256 whenever it is read.
+
+The format is our own because databases read worse. LMDB maps its file into memory: a file cut short
+kills the process that reads it. SQLite reads an image page by page, in 3 to 10 reads.
 
 Since pixels were resized and compressed again, what is trained on a pack is another experiment
 than on its originals: its name begins with `packed:`, and it carries a hash of the packed images.
@@ -14,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,22 +26,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dia_repro.data import registry
 from dia_repro.data.dataset import RESIZE_RATIO, StreamedDataset
-from dia_repro.data.opening import (
-    MOST_BYTES,
-    UnfitImageError,
-    in_threads,
-    open_at_once,
-    open_regular,
-    read_file,
-)
+from dia_repro.data.opening import MOST_BYTES, UnfitImageError, open_at_once, read_file
 from dia_repro.data.registry import DataChoice, DataError, Findings, OnProgress, reading
+from dia_repro.data.threads import in_threads
 from dia_repro.experiments.names import FOLDER, LARGEST_SIDE, PACKED, DataLocation
 from dia_repro.experiments.spec import DataSpec
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, INDEX, IMAGES = "pack.json", "index", "images"
 MOST_MANIFEST_BYTES = 1 << 24  # a hundred thousand classes with long names
-ROWS_AT_A_TIME = 1 << 14
+MOST_INDEX_BYTES = 1 << 32  # forty times ImageNet's
 DEFAULT_SIDE = 224  # that networks see of images that were not resized
 AGAIN = "delete it and pack the images again"
 
@@ -51,21 +47,21 @@ def _distinct(classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Manifest(BaseModel):
-    """What `pack.json` holds, next to a hash of all of it.
+    """Description of a pack, which `pack.json` contains with a hash of all of it.
 
     Attributes:
-        source: what was packed: `imagenet`, or `folder:NAME`.
-        source_hash: content hash of that.
-        side: what the shorter side was reduced to, in pixels; 0 for images as they are.
-        quality: of the JPEG files that were written anew.
-        classes: names, each another, in order of their labels; both splits have images of each.
+        source: name of the data that were packed: `imagenet`, or `folder:NAME`.
+        source_hash: their content hash.
+        side: shorter side that larger images were reduced to, in pixels; 0 for images as they are.
+        quality: quality of the JPEG files that were written anew.
+        classes: names, all different, in order of their labels; both splits have images of each.
         train, test: number of images.
         name_bytes: width of a name in the index.
-        index_hash: SHA-256 of the index, which holds those of the images.
+        index_hash: SHA-256 of the index, which contains those of the images; "" until it is whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     source: str
     source_hash: str
     side: int = Field(ge=0, le=LARGEST_SIDE)
@@ -74,11 +70,11 @@ class Manifest(BaseModel):
     train: int = Field(ge=1)
     test: int = Field(ge=1)
     name_bytes: int = Field(ge=1, le=1 << 12)
-    index_hash: str
+    index_hash: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the data, as in a spec: of what was done to them, wherever they are."""
+        """Name of the data, as in a spec."""
         return PACKED + label_of(self.source, self.side, self.quality)
 
     @property
@@ -87,10 +83,10 @@ class Manifest(BaseModel):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def to_json(self) -> str:
+    def to_json(self) -> bytes:
         """Return it with its hash."""
         fields = {**self.model_dump(mode="json"), "content_hash": self.content_hash}
-        return json.dumps(fields, indent=1) + "\n"
+        return json.dumps(fields, indent=1).encode() + b"\n"
 
 
 def label_of(source: str, side: int, quality: int) -> str:
@@ -99,9 +95,10 @@ def label_of(source: str, side: int, quality: int) -> str:
 
 
 def row_type(name_bytes: int) -> np.dtype[Any]:
-    """Return the type of a row of the index: an image's position, label, digest and name."""
-    numbers = [(name, "<i8") for name in ("start", "size", "label")]
-    return np.dtype([*numbers, ("sha256", "V32"), ("name", f"S{name_bytes}")])
+    """Return the type of a row of the index."""
+    return np.dtype(
+        [("size", "<i8"), ("label", "<i8"), ("sha256", "V32"), ("name", f"S{name_bytes}")]
+    )
 
 
 def holds(row: np.void, content: bytes) -> bool:
@@ -111,21 +108,17 @@ def holds(row: np.void, content: bytes) -> bool:
 
 
 class ImagesFile:
-    """The file of all images, read at given positions; each process opens it for itself."""
+    """File of all images; each process that it is sent to opens it for itself."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = open(path, "rb", buffering=0, opener=open_at_once)  # noqa: SIM115
 
-    def __reduce__(self) -> tuple[Callable[[Path], ImagesFile], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[ImagesFile], tuple[Path]]:
         return ImagesFile, (self.path,)
 
     def __len__(self) -> int:
         return os.fstat(self.file.fileno()).st_size
-
-    def read(self, start: int, size: int) -> bytes:
-        """Return so many bytes, fewer where the file ends."""
-        return os.pread(self.file.fileno(), size, start)
 
 
 @dataclass(frozen=True)
@@ -134,25 +127,27 @@ class PackedSplit:
 
     Attributes:
         rows: (N,) of the index.
-        labels: (N,) int64.
+        starts: (N,) positions of the images in bytes.
     """
 
     images: ImagesFile
     rows: np.ndarray
-    labels: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64."""
+        labels: np.ndarray = self.rows["label"]
+        return labels
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def read(self, index: int) -> bytes:
-        """Return an image's JPEG file.
-
-        Raises:
-            DataError: its bytes are not those that were packed.
-            OSError: it cannot be read.
-        """
+        """Return an image's JPEG file, which has the bytes that were packed; see `Split`."""
         row = self.rows[index]
-        content = self.images.read(int(row["start"]), int(row["size"]))
+        # Fewer bytes where the file ends.
+        content = os.pread(self.images.file.fileno(), int(row["size"]), int(self.starts[index]))
         if not holds(row, content):
             raise DataError(
                 f"{self.describe(index)} is damaged: its bytes are not those that were packed; "
@@ -164,14 +159,14 @@ class PackedSplit:
         """Return an image's name, for messages."""
         return f"{os.fsdecode(self.rows[index]['name'])} in {self.images.path}"
 
-    def at(self, indices: np.ndarray) -> PackedSplit:
+    def at(self, indices: np.ndarray | slice) -> PackedSplit:
         """Return some of the images."""
-        return PackedSplit(self.images, self.rows[indices], self.labels[indices])
+        return PackedSplit(self.images, self.rows[indices], self.starts[indices])
 
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack."""
+    """Opened pack."""
 
     manifest: Manifest
     train: PackedSplit
@@ -190,34 +185,37 @@ def open_pack(root: Path) -> Pack:
                 raise DataError(f"there is no pack {root}: 'dia-repro data pack' makes one")
             if not (root / MANIFEST).is_file():
                 raise DataError(f"{root} is not a pack: it has no {MANIFEST}")
-            manifest = _manifest(root / MANIFEST)
+            manifest = read_manifest(root)
             rows = _index(root / INDEX, manifest)
             images = ImagesFile(root / IMAGES)
     except UnfitImageError as error:
-        raise DataError(f"{root} is damaged ({error}): {AGAIN}") from error
-    total = int(rows["size"].sum())
-    if len(images) != total:
+        raise DataError(f"{root / INDEX} is damaged ({error}): {AGAIN}") from error
+    ends = np.cumsum(rows["size"])
+    if len(images) != ends[-1]:
         raise DataError(
-            f"{root / IMAGES} is damaged: it has {len(images):,} bytes instead of {total:,}; "
+            f"{root / IMAGES} is damaged: it has {len(images):,} bytes instead of {ends[-1]:,}; "
             f"{AGAIN}"
         )
-    labels = rows["label"].astype(np.int64)
-    train, test = (
-        PackedSplit(images, rows[part], labels[part])
-        for part in (slice(manifest.train), slice(manifest.train, None))
-    )
-    return Pack(manifest, train, test)
+    both = PackedSplit(images, rows, ends - rows["size"])
+    train, test = slice(manifest.train), slice(manifest.train, None)
+    return Pack(manifest, both.at(train), both.at(test))
 
 
-def _manifest(path: Path) -> Manifest:
+def read_manifest(root: Path) -> Manifest:
+    """Return the description of a pack, which may be one that is being written.
+
+    Raises:
+        DataError: it is damaged, or of another version.
+        OSError: it cannot be read.
+    """
+    path = root / MANIFEST
     try:
         fields = json.loads(read_file(path, most=MOST_MANIFEST_BYTES))
         written = fields.get("format")
         if isinstance(written, int) and written != FORMAT:
             other = "a newer" if written > FORMAT else "an earlier"
             raise DataError(
-                f"{path.parent} was packed by {other} dia-repro (format {written}, not {FORMAT}): "
-                f"{AGAIN}"
+                f"{root} was packed by {other} dia-repro (format {written}, not {FORMAT}): {AGAIN}"
             )
         digest = fields.pop("content_hash")
         # Not as JSON, where names of folders that are no UTF-8 would be refused.
@@ -230,47 +228,19 @@ def _manifest(path: Path) -> Manifest:
 
 
 def _index(path: Path, manifest: Manifest) -> np.ndarray:
-    """Return the rows of an index, (N,).
-
-    It is read in parts, so that a hostile file is noticed before it fills the memory.
-
-    Raises:
-        DataError: they are not those that were written, or none that dia-repro writes.
-        OSError, UnfitImageError: it cannot be read.
-    """
-    kind, end = row_type(manifest.name_bytes), 0
-    digest, parts = hashlib.sha256(), []
-    with open_regular(path) as file:
-        fits = os.fstat(file.fileno()).st_size == (manifest.train + manifest.test) * kind.itemsize
-        while fits and (content := file.read(ROWS_AT_A_TIME * kind.itemsize)):
-            whole = len(content) % kind.itemsize == 0
-            rows = np.frombuffer(content, kind) if whole else None
-            if rows is None or not _consistent(rows, end, manifest):
-                raise DataError(f"{path} is damaged: {AGAIN}")
-            end = int(rows["start"][-1] + rows["size"][-1])
-            digest.update(content)
-            parts.append(rows)
-    if not fits or digest.hexdigest() != manifest.index_hash:
-        raise DataError(f"{path} is damaged: its bytes are not those written; {AGAIN}")
-    rows = np.concatenate(parts)
+    """Return the rows of an index, (N,); refuse one that dia-repro does not write."""
+    kind, total = row_type(manifest.name_bytes), manifest.train + manifest.test
+    content = read_file(path, most=min(total * kind.itemsize, MOST_INDEX_BYTES))
+    if len(content) != total * kind.itemsize:
+        raise DataError(f"{path} is damaged: it has {len(content):,} bytes; {AGAIN}")
+    rows = np.frombuffer(content, kind)
+    fit = 1 <= rows["size"].min() <= rows["size"].max() <= MOST_BYTES
     every = np.arange(len(manifest.classes))
     for split in (rows[: manifest.train], rows[manifest.train :]):
-        if not np.array_equal(np.unique(split["label"]), every):
-            raise DataError(f"{path} is damaged: {AGAIN}")
+        fit = fit and np.array_equal(np.unique(split["label"]), every)
+    if not fit or hashlib.sha256(content).hexdigest() != manifest.index_hash:
+        raise DataError(f"{path} is damaged: its bytes are not those written; {AGAIN}")
     return rows
-
-
-def _consistent(rows: np.ndarray, end: int, manifest: Manifest) -> bool:
-    """Return whether images follow each other, none too large, and each is of a class.
-
-    Args:
-        end: where the image before them ends.
-    """
-    sizes, labels = rows["size"], rows["label"]
-    if sizes.min() < 1 or sizes.max() > MOST_BYTES:
-        return False
-    follow = np.array_equal(rows["start"], end + np.cumsum(sizes) - sizes)
-    return bool(follow and labels.min() >= 0 and labels.max() < len(manifest.classes))
 
 
 def choose_packed(
@@ -280,10 +250,9 @@ def choose_packed(
     _on_progress: OnProgress | None = None,
     _remark: object = None,
 ) -> DataChoice:
-    """Open a pack, and say what an experiment on it is: see `Choose`.
+    """Open a pack, and return what an experiment on it is: see `Choose`.
 
     Args:
-        path: its folder.
         image_size: side in pixels of what networks see; None takes 7/8 of the side that images
             were reduced to (224 of 256), or 224 of images as they are.
     """
@@ -294,66 +263,43 @@ def choose_packed(
         raise DataError(
             f"{path} holds images of {manifest.side} pixels, too few for --image-size {size}"
         )
-    held = registry.LARGEST_LIKE_CIFAR
-    if size <= held:
+    if size <= registry.LARGEST_LIKE_CIFAR:
         raise DataError(
-            f"packed images are for more than {held} pixels: smaller ones are held "
-            "in memory decoded, and trained on from where they were"
+            f"packed images are for more than {registry.LARGEST_LIKE_CIFAR} pixels: "
+            "train on smaller ones with --dataset folder:PATH"
         )
-    try:
-        spec = registry.own_images(
-            manifest.name, len(manifest.classes), size, manifest.content_hash
-        )
-    except ValueError as error:  # a line break
-        raise DataError(
-            f"no experiment can be named after {manifest.source!r}, of which {path} was made"
-        ) from error
+    classes, content = len(manifest.classes), manifest.content_hash
+    spec = registry.own_images(manifest.name, classes, size, content)
     return DataChoice(spec, len(pack.train), path)
 
 
 def load(
     spec: DataSpec, location: DataLocation, _on_progress: OnProgress | None = None
 ) -> StreamedDataset:
-    """Return the packed images that a spec was made for.
-
-    Raises:
-        DataError: they are not there, damaged, or not the same.
-    """
+    """Return the packed images that a spec was made for, and no others."""
     folder = registry.own_folder(spec, location)
     pack = open_pack(folder)
-    digest = pack.manifest.content_hash
+    digest, classes = pack.manifest.content_hash, pack.manifest.classes
     if digest != spec.content_hash:
         raise DataError(f"the images in {folder} are not those that the run was asked for")
-    return StreamedDataset(
-        spec.dataset,
-        pack.train,
-        pack.test,
-        spec.image_size,
-        digest,
-        pack.manifest.classes,
-        packed=True,
-    )
+    size = spec.image_size
+    return StreamedDataset(spec.dataset, pack.train, pack.test, size, digest, classes, packed=True)
 
 
 def check(path: Path, _location: DataLocation, on_progress: OnProgress | None) -> Findings:
-    """Read every byte of a pack.
-
-    Raises:
-        DataError: some are not what was written.
-    """
+    """Read every byte of a pack, and refuse one that is damaged."""
     pack = open_pack(path)
-    train, test = len(pack.train), len(pack.test)
+    manifest, total = pack.manifest, len(pack.train) + len(pack.test)
 
     def look(number: int) -> None:
-        split, index = (pack.train, number) if number < train else (pack.test, number - train)
-        split.read(index)
+        behind = number - len(pack.train)
+        pack.train.read(number) if behind < 0 else pack.test.read(behind)
 
-    for _ in in_threads(look, range(train + test), on_progress=on_progress):
+    for _ in in_threads(look, range(total), on_progress=on_progress):
         pass
-    manifest = pack.manifest
     there = (
-        f"{path}: {manifest.name}, {len(manifest.classes):,} classes, {train:,} training and "
-        f"{test:,} test images; content hash {manifest.content_hash[:16]}"
+        f"{path}: {manifest.name}, {len(manifest.classes):,} classes, {manifest.train:,} training "
+        f"and {manifest.test:,} test images; content hash {manifest.content_hash[:16]}"
     )
     return Findings((there,))
 

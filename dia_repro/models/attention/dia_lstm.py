@@ -44,22 +44,27 @@ class DIALSTMCell(nn.Module):
 
     def forward(self, y: Tensor, state: CellState) -> CellState:
         """y, h and c, each (B, C), to the new (h, c), each (B, C); eq. 1."""
+        o, c = self.gated(y, state)
+        return o * ACTIVATIONS[self.activation](c), c
+
+    def gated(self, y: Tensor, state: CellState) -> tuple[Tensor, Tensor]:
+        """Return the output gate σ(o) and the new c, each (B, C)."""
         h, c = state
         gates = self.from_input(y) + self.from_hidden(h)
         i, f, g, o = gates.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return o.sigmoid() * ACTIVATIONS[self.activation](c), c
+        return o.sigmoid(), c
 
 
 @register("dia-lstm", shared=True)
 class DIALSTM(nn.Module):
-    """The unit one stage shares: `cells` stacked LSTM cells.
+    """Unit that the blocks of a stage share: `cells` stacked LSTM cells.
 
     Args:
         channels: C, the channels of the stage's residual branches (N in the paper).
         reduction: r of the first cell; C/r is rounded down.
         activation: output activation, a key of `ACTIVATIONS`.
-        cells: how many cells are stacked (Table 6: 1 or 3).
+        cells: number of stacked cells (Table 6: 1 or 3).
     """
 
     def __init__(
@@ -77,8 +82,8 @@ class DIALSTM(nn.Module):
 
         Args:
             pooled: GAP(a_t), (B, C).
-            state: what the previous block's call returned; None at the first block of a stage,
-                where h and c are zero.
+            state: state that the previous block's call returned; None at the first block of a
+                stage, where h and c are zero.
 
         Returns:
             The attention vector h_t, (B, C), and the state for the next block.

@@ -1,4 +1,4 @@
-"""Registry of attention units, the paper's and one's own."""
+"""Registry of attention units."""
 
 from __future__ import annotations
 
@@ -106,8 +106,7 @@ def register(
         source = source_of(unit) if own else None
         known = UNITS.get(kind)
         again = known is not None and source is not None and known.source == source
-        papers_own = kind in KINDS and kind not in UNITS and not own
-        if not papers_own:
+        if own or kind not in KINDS or known is not None:  # else its options are in `experiments`
             if kind in KINDS and not again:
                 by = f" by {known.source.name}" if known and known.source else ""
                 raise RegistrationError(f"attention kind {kind!r} is registered already{by}")
@@ -134,10 +133,12 @@ def _options(
     kind: str, title: str, unit: type[nn.Module], added: dict[str, object]
 ) -> type[AttentionSpec]:
     """Return the class of a kind's options, read from the unit's constructor."""
+
+    def refusal(reason: str) -> RegistrationError:
+        return RegistrationError(f"attention kind {kind!r}: {reason}")
+
     if not KIND_NAME.fullmatch(kind):
-        raise RegistrationError(
-            f"attention kind {kind!r}: name it with lower-case letters, digits and hyphens"
-        )
+        raise refusal("name it with lower-case letters, digits and hyphens")
     taken = TAKEN.union(*(family.model_fields for family in FAMILIES))
     _, *parameters = inspect.signature(unit).parameters.values()
     hints = get_type_hints(unit.__init__, include_extras=True)
@@ -145,18 +146,14 @@ def _options(
     for parameter in parameters:
         name = parameter.name
         if name in taken or name.startswith(("_", "model_")):
-            raise RegistrationError(
-                f"attention kind {kind!r}: option {name!r} has another meaning, rename it"
-            )
+            raise refusal(f"option {name!r} has another meaning, rename it")
         if parameter.default is parameter.empty or name not in hints:
-            raise RegistrationError(
-                f"attention kind {kind!r}: option {name!r} needs a type and a default"
-            )
+            raise refusal(f"option {name!r} needs a type and a default")
         if not has_one_text(hints[name]):
-            raise RegistrationError(
-                f"attention kind {kind!r}: option {name!r} has the type "
-                f"{inspect.formatannotation(hints[name])}, whose equal values can be written in "
-                "several ways: use bool, int, float, str, Literal, a tuple of these, or None"
+            raise refusal(
+                f"option {name!r} has the type {inspect.formatannotation(hints[name])}, whose "
+                "equal values can be written in several ways: use bool, int, float, str, Literal, "
+                "a tuple of these, or None"
             )
         fields[name] = (hints[name], parameter.default)
     try:
@@ -164,21 +161,15 @@ def _options(
             f"{unit.__name__}Options", __base__=OwnOptions, __module__=unit.__module__, **fields
         )
         options.titles = {kind: title}
-        usual = options(kind=kind)
-        earlier = options.model_validate_json(
-            json.dumps({**usual.model_dump(mode="json"), **added})
-        )
+        usual = options(kind=kind).model_dump(mode="json")
+        earlier = options.model_validate_json(json.dumps({**usual, **added}))
         options.added = {name: getattr(earlier, name) for name in added}  # a list is a tuple now
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise RegistrationError(
-            f"attention kind {kind!r}: default of option {first['loc'][0]!r}: {first['msg']}"
-        ) from error
+        raise refusal(f"default of option {first['loc'][0]!r}: {first['msg']}") from error
     except (TypeError, ValueError, PydanticUserError) as error:
         reason = str(error).splitlines()[0]
-        raise RegistrationError(
-            f"attention kind {kind!r}: its options cannot be written as JSON: {reason}"
-        ) from error
+        raise refusal(f"its options cannot be written as JSON: {reason}") from error
     return options
 
 
@@ -193,14 +184,6 @@ class AttentionFactory:
         """Return the stages, counted from 1, that have attention; None for all (Table 7)."""
         return getattr(self.spec, "stages", None)
 
-    def for_block(self, stage: int, channels: int) -> nn.Module | None:
-        """Return a block's own unit; None where it has none."""
-        return self._make(stage, channels, shared=False)
-
-    def for_stage(self, stage: int, channels: int) -> nn.Module | None:
-        """Return the unit that a stage's blocks share; None where they share none."""
-        return self._make(stage, channels, shared=True)
-
     def normalises(self, stage: int) -> bool:
         """Return whether blocks of a stage end their residual branch with a BN of its own.
 
@@ -211,7 +194,8 @@ class AttentionFactory:
     def _covers(self, stage: int) -> bool:
         return self.stages is None or stage in self.stages
 
-    def _make(self, stage: int, channels: int, *, shared: bool) -> nn.Module | None:
+    def make(self, stage: int, channels: int, *, shared: bool) -> nn.Module | None:
+        """Return the unit that a stage's blocks share, or a block's own; None without one."""
         unit = unit_of(self.spec.kind)
         if unit is None or unit.shared is not shared or not self._covers(stage):
             return None

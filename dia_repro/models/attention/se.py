@@ -22,7 +22,7 @@ class SqueezeExcitation(nn.Module):
     Args:
         channels: C, the channels of the residual branch's output.
         reduction: r, the ratio of the bottleneck; C/r is rounded down.
-        bias: of both linear layers.
+        bias: whether both linear layers have a bias.
     """
 
     def __init__(self, channels: int, reduction: int = 16, *, bias: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Blocks by hand-written forward and backward passes: fewer operations, same figures.
+"""Blocks by hand-written forward and backward passes: fewer operations, same results.
 
 `dia_repro.models.stage` says when a block goes this way; the plain modules define what it computes.
 """
@@ -14,7 +14,7 @@ __all__ = ["Recalibration", "WalkedStage", "attend", "norm_add", "run", "suits",
 
 
 def suits(module: nn.Module) -> bool:
-    """Whether the hand-written passes can stand for a module's own now.
+    """Return whether the hand-written passes can stand for a module's own now.
 
     They are for training and for evaluation without gradients, and know one type of number, where
     autocast mixes two.

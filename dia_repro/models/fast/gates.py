@@ -5,8 +5,6 @@ Gates stand side by side as i, f, g, o, (B, 4C).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -15,23 +13,18 @@ _FORWARD = (torch.sigmoid, torch.tanh, torch.relu)
 
 
 def forward_plain(
-    before: Tensor, c: Tensor, activation: int
+    gates: Tensor, c: Tensor, activation: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One step of the cell.
 
     Args:
-        before: the gates before their activations, (B, 4C).
+        gates: the gates before their activations, (B, 4C); their memory is used.
         c: c_{t-1}, (B, C).
         activation: a value of `ACTIVATIONS`.
 
     Returns:
         h_t and c_t, and for the backward pass the activated gates, (B, 4C), and s = act(c_t).
     """
-    return _forward(before.clone(), c, activation)
-
-
-def _forward(gates: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`forward_plain` in the memory of the gates before their activations."""
     i, f, g, o = gates.chunk(4, 1)
     gates[:, : 2 * c.shape[1]].sigmoid_()
     g.tanh_()
@@ -65,65 +58,30 @@ def backward_plain(
     return torch.cat(parts, 1), g_c * f
 
 
-def _backward_numba(
-    g_h: Tensor, g_next: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
-) -> tuple[Tensor, Tensor]:
-    from dia_repro.models.fast import kernels
-
-    d, g_c_before = torch.empty_like(gates), torch.empty_like(c)
-    kept = [t.contiguous() for t in (g_h, g_next, g_c, gates, c, s)]
-    addresses = tuple(t.data_ptr() for t in (*kept, d, g_c_before))
-    kernels.gates_backward((len(c), 1, c.shape[1]), addresses, activation)
-    return d, g_c_before
-
-
-@torch.library.custom_op("dia_repro::lstm_gates", mutates_args=())
-def _forward_op(
-    before: Tensor, c: Tensor, activation: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if before.device.type == "cuda":
-        from dia_repro.models.fast import triton_kernels
-
-        return triton_kernels.forward(before, c, activation)
-    return forward_plain(before, c, activation)
-
-
-@_forward_op.register_fake
-def _(before: Tensor, c: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return torch.empty_like(c), torch.empty_like(c), torch.empty_like(before), torch.empty_like(c)
-
-
-@torch.library.custom_op("dia_repro::lstm_gates_backward", mutates_args=())
-def _backward_op(
-    g_h: Tensor, g_next: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
-) -> tuple[Tensor, Tensor]:
+def forward(gates: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`forward_plain`, as one operation where the device has one."""
     if gates.device.type == "cuda":
         from dia_repro.models.fast import triton_kernels
 
-        return triton_kernels.backward(g_h, g_next, g_c, gates, c, s, activation)
-    return backward_plain(g_h, g_next, g_c, gates, c, s, activation)
-
-
-@_backward_op.register_fake
-def _(*arguments: Any) -> tuple[Tensor, Tensor]:
-    _, _, _, gates, c, _, _ = arguments
-    return torch.empty_like(gates), torch.empty_like(c)
-
-
-def forward(before: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`forward_plain`, as one operation where the device has one; `before` is used up."""
-    if before.device.type == "cpu":
-        return _forward(before, c, activation)
-    return _forward_op(before, c, activation)  # type: ignore[no-any-return]
+        return triton_kernels.forward(gates, c, activation)
+    return forward_plain(gates, c, activation)
 
 
 def backward(
     g_h: Tensor, g_next: Tensor, g_c: Tensor, gates: Tensor, c: Tensor, s: Tensor, activation: int
 ) -> tuple[Tensor, Tensor]:
     """`backward_plain`, as one operation where the device has one."""
-    if gates.device.type == "cpu":
-        numba = gates.dtype == torch.float32
-        return (_backward_numba if numba else backward_plain)(
-            g_h, g_next, g_c, gates, c, s, activation
-        )
-    return _backward_op(g_h, g_next, g_c, gates, c, s, activation)  # type: ignore[no-any-return]
+    given = (g_h, g_next, g_c, gates, c, s)
+    if gates.device.type == "cuda":
+        from dia_repro.models.fast import triton_kernels
+
+        return triton_kernels.backward(*given, activation)
+    if gates.device.type != "cpu" or gates.dtype != torch.float32:
+        return backward_plain(*given, activation)
+    from dia_repro.models.fast import kernels
+
+    d, g_c_before = torch.empty_like(gates), torch.empty_like(c)
+    kept = [t.contiguous() for t in given]
+    addresses = tuple(t.data_ptr() for t in (*kept, d, g_c_before))
+    kernels.gates_backward((len(c), 1, c.shape[1]), addresses, activation)
+    return d, g_c_before

@@ -24,7 +24,7 @@ def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     process. Files that are damaged are compiled and written anew.
 
     Args:
-        options: of `numba.njit`, without `cache`.
+        options: options of `numba.njit`, without `cache`.
     """
 
     def compiled(function: Callable[..., Any]) -> Any:

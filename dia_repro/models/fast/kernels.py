@@ -29,7 +29,7 @@ LEAST_FOR_THREADS = 1 << 14
 
 
 def compiled(function: F) -> F:
-    """Compiled when first needed and kept on disk, where that can be written.
+    """Compile a function when it is first needed, and keep it on disk where that can be written.
 
     Small arrays go through one thread: waking others takes longer than their part of the work.
 
@@ -57,7 +57,7 @@ def _compiled(function: F, *, parallel: bool) -> F:
 
 @intrinsic
 def _pointer(_typing: Any, address: Any) -> Any:
-    """An address as a pointer to float32."""
+    """Return an address as a pointer to float32."""
     signature = types.CPointer(types.float32)(address)
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -69,13 +69,13 @@ def _pointer(_typing: Any, address: Any) -> Any:
 
 @njit(inline="always")
 def at(address: Any, shape: Any) -> Any:
-    """The float32 array of a shape at an address."""
+    """Return the float32 array of a shape at an address."""
     return carray(_pointer(address), shape)
 
 
 @njit(inline="always")
 def vectors(addresses: Any, channels: Any) -> Any:
-    """The four (C,) arrays of BN."""
+    """Return the four (C,) arrays of BN."""
     mean, inverse, weight, bias = addresses
     return at(mean, channels), at(inverse, channels), at(weight, channels), at(bias, channels)
 
@@ -213,7 +213,7 @@ def norm_backward(
     Args:
         places: addresses of g_x, u and the sums of `add_backward`; of means of u over pixels, h
             and g_pooled, (B, C); h and g_pooled are read only where `scaled`.
-        g_at: of the gradients.
+        g_at: addresses of the gradients.
     """
     images, pixels, channels = shape
     g_x_at, u_at, sums_at, pooled_at, h_at, g_pooled_at = places

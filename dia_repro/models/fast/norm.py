@@ -12,7 +12,6 @@ autograd does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -22,7 +21,7 @@ aten = torch.ops.aten
 
 
 def applies(x: Tensor) -> bool:
-    """Whether the compiled passes of a CPU are written for such a tensor."""
+    """Return whether the compiled passes of a CPU are written for such a tensor."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -30,19 +29,12 @@ def applies(x: Tensor) -> bool:
     )
 
 
-def _kernels() -> ModuleType:
-    """Loaded when first needed: it brings numba."""
-    from dia_repro.models.fast import kernels
-
-    return kernels
-
-
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def _at(*tensors: Tensor) -> tuple[int, ...]:
-    """Where the kernels find tensors, which the caller keeps alive."""
+    """Return the addresses of tensors, which the caller keeps alive."""
     return tuple(t.data_ptr() for t in tensors)
 
 
@@ -58,11 +50,14 @@ class _Normalised:
     """
 
     def __init__(self, u: Tensor, bn: nn.BatchNorm2d) -> None:
+        from dia_repro.models.fast import kernels  # brings numba
+
         images, channels, height, width = u.shape
         running = cast("tuple[Tensor, Tensor]", (bn.running_mean, bn.running_var))
         self.u, self.training = u.detach(), bn.training
         self.h: Tensor | None = None
-        self.kernels, self.shape = _kernels(), (images, height * width, channels)
+        self.kernels: Any = kernels
+        self.shape = (images, height * width, channels)
         weight, bias = bn.weight.detach(), bn.bias.detach()
         if bn.training:
             self.pooled = u.new_empty(images, channels)

@@ -27,7 +27,7 @@ class _Open(NamedTuple):
     """A block up to its attention.
 
     Attributes:
-        carried: what goes around the branch, (B, C, H, W), or None.
+        carried: output of the shortcut, (B, C, H, W), or None.
         u: the branch without the BN at its end, (B, C, H, W).
         alpha, delta: that BN, both (C,), or None where there is none.
         pooled: GAP of the branch's output, (B, C).
@@ -90,12 +90,11 @@ def _close(opened: _Open, h: Tensor, relu: bool) -> Tensor:
 
 
 def _between(opened: _Open, h: Tensor, relu: bool, following: ResidualBlock) -> _Open:
-    """Close a block and open the following one."""
     return _open(following, _close(opened, h, relu))
 
 
 class WalkedStage:
-    """The blocks of a stage whose unit can be walked; the same figures but for rounding.
+    """The blocks of a stage whose unit can be walked; the same results but for rounding.
 
     Args:
         unit: the stage's DIA-LSTM, with one cell.

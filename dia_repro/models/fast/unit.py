@@ -1,8 +1,8 @@
 """DIA-LSTM's step with its backward written by hand (eq. 1).
 
-What the plain cell leaves on the table: its eight weight gradients are computed for every block and
-added up, though the sum over blocks is one product (the blocks' rows stacked); and its two second
-projections are one product of the stacked halves.
+The plain cell computes its eight weight gradients for every block and adds them up, though the sum
+over blocks is one product (the blocks' rows stacked). Its two second projections, too, are one
+product of the stacked halves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Layers = tuple[nn.Linear, nn.ReLU, nn.Linear]
 
 
 class _Walk:
-    """One stage's walk over its blocks in one forward pass, and what its backward gathers.
+    """One stage's walk over its blocks in one forward pass; gathers tensors of its backward.
 
     It must not hold what autograd's nodes make: they hold it.
 
@@ -41,7 +41,7 @@ class _Walk:
         self.gathered: list[tuple[Tensor, ...]] = []
 
     def weight_gradients(self) -> tuple[Tensor, ...]:
-        """Of `parameters`, in their order; every block's backward has run."""
+        """Return gradients of `parameters`, in their order; every block's backward has run."""
         d, d_inner, inner, y, h = (torch.cat(part) for part in zip(*self.gathered, strict=True))
         self.gathered.clear()
         of_x, of_h = d_inner[:, : self.inner], d_inner[:, self.inner :]
@@ -93,20 +93,16 @@ class _Step(torch.autograd.Function):
 
 
 def walks(unit: nn.Module | None) -> TypeGuard[DIALSTM]:
-    """Return whether a walk is written for a unit: DIA-LSTM with one cell.
-
-    One derived from it may do otherwise.
-    """
+    """Return whether a walk is written for a unit: DIA-LSTM with one cell, no class derived."""
     return type(unit) is DIALSTM and len(unit.cells) == 1
 
 
 def attend(unit: nn.Module, pooled: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """What `unit(pooled, state)` gives; by a walk where one is written for the unit.
+    """Return `unit(pooled, state)`, by a walk where one is written for the unit.
 
     Args:
-        unit: an attention unit.
         pooled: GAP(a_t), (B, C).
-        state: what the previous block's call returned, None at the first.
+        state: state that the previous block's call returned, None at the first.
     """
     if not walks(unit):
         return unit(pooled, state)  # type: ignore[no-any-return]

@@ -18,14 +18,14 @@ TABLE = "alembic_version"
 
 
 def check_objects(connection: Connection, name: str) -> None:
-    """Raise `ForeignDatabaseError` where reading or writing a SQLite file runs another's code.
+    """Raise `ForeignDatabaseError` where reading or writing a SQLite file runs foreign code.
 
-    A query of it may never end. dia-repro makes tables and their indexes alone. What a PostgreSQL
-    server runs is up to its owner.
+    Such a query may never end. dia-repro makes only tables and indexes. What a PostgreSQL server
+    runs is up to its owner.
     """
     if connection.dialect.name != "sqlite":
         return
-    # What is no table with pages of its own; then columns that are computed.
+    # Objects without pages, which are no plain tables; then computed columns.
     objects = "select type, name from sqlite_master where coalesce(rootpage, 0) = 0"
     columns = (
         "select 'generated column', m.name || '.' || x.name from sqlite_master m "
@@ -51,7 +51,7 @@ def create_if_empty(engine: Engine) -> None:
 
 
 def table_names(engine: Engine) -> set[str]:
-    """Of all tables."""
+    """Return the names of all tables."""
     with engine.connect() as connection:
         return set(inspect(connection).get_table_names())
 
@@ -69,7 +69,7 @@ def migrate(connection: Connection, revision: str = "head") -> None:
 
 
 def found(connection: Connection) -> str | None:
-    """The schema's version, or None where there is no table that says so."""
+    """Return the schema's version, or None where no table says it."""
     if TABLE not in inspect(connection).get_table_names():
         return None
     revision = connection.execute(text("select version_num from alembic_version")).scalar()

@@ -55,18 +55,18 @@ def rewrite(**fields: object) -> Callable[[Path], None]:
         (IMAGES, cut, r"images is damaged: it has .* bytes instead of"),
         (IMAGES, Path.unlink, r"cannot read .*images"),
         (IMAGES, pipe, r"images is damaged: it has 0 bytes"),
-        (INDEX, cut, r"index is damaged: its bytes are not those written"),
+        (INDEX, cut, r"index is damaged: it has .* bytes; delete it"),
         (INDEX, flip, r"index is damaged: its bytes are not those written"),
         (INDEX, Path.unlink, r"cannot read .*index"),
-        (INDEX, pipe, r"is damaged \(not a regular file\)"),
-        (INDEX, lambda path: os.truncate(path, 1 << 42), r"its bytes are not those written"),
+        (INDEX, pipe, r"index is damaged \(not a regular file\)"),
+        (INDEX, lambda path: os.truncate(path, 1 << 42), r"index is damaged \(.* bytes, more than"),
         (MANIFEST, lambda path: os.truncate(path, 1 << 28), "pack.json is damaged"),
         (MANIFEST, cut, "pack.json is damaged"),
         (MANIFEST, lambda path: path.write_text("[1]"), "pack.json is damaged"),
         (MANIFEST, lambda path: path.write_text("[" * 100_000), "pack.json is damaged"),
         (MANIFEST, lambda path: path.write_bytes(b"\xff"), "pack.json is damaged"),
-        (MANIFEST, rewrite(format=3), r"by a newer dia-repro \(format 3, not 2\)"),
-        (MANIFEST, rewrite(format=1), r"by an earlier dia-repro .*: delete it and pack"),
+        (MANIFEST, rewrite(format=4), r"by a newer dia-repro \(format 4, not 3\)"),
+        (MANIFEST, rewrite(format=2), r"by an earlier dia-repro .*: delete it and pack"),
         (MANIFEST, rewrite(classes=["made-up0", 1]), "pack.json is damaged"),
         (MANIFEST, rewrite(side=95), "changed by hand"),
         (MANIFEST, rewrite(more=1), "pack.json is damaged"),
@@ -101,14 +101,6 @@ def readable(split: PackedSplit, index: int) -> bool:
     return True
 
 
-def outside(rows: np.ndarray) -> None:
-    rows["start"] += 1000
-
-
-def below(rows: np.ndarray) -> None:
-    rows["start"][0] = -1
-
-
 def huge(rows: np.ndarray) -> None:
     rows["size"][-1] = 1 << 60
 
@@ -125,13 +117,7 @@ def of_one_class(rows: np.ndarray) -> None:
     rows["label"][:TRAIN] = 0
 
 
-def overlapping(rows: np.ndarray) -> None:
-    rows["start"][1] = 0
-
-
-@pytest.mark.parametrize(
-    "change", [outside, below, huge, negative, of_no_class, of_one_class, overlapping]
-)
+@pytest.mark.parametrize("change", [huge, negative, of_no_class, of_one_class])
 def test_a_hostile_index_is_refused_whatever_its_hash(
     packed: Path, change: Callable[[np.ndarray], None]
 ) -> None:
@@ -139,7 +125,7 @@ def test_a_hostile_index_is_refused_whatever_its_hash(
     change(rows)
     (packed / INDEX).write_bytes(rows.tobytes())
     describe(packed, index_hash=hashlib.sha256(rows.tobytes()).hexdigest())
-    with pytest.raises(DataError, match=r"index is damaged: delete it"):
+    with pytest.raises(DataError, match=r"index is damaged: its bytes are not those written"):
         open_pack(packed)
 
 
@@ -149,7 +135,7 @@ def describe(packed: Path, **changed: object) -> None:
     del fields["content_hash"]
     values = {**fields, "classes": tuple(fields["classes"]), **changed}
     manifest = Manifest.model_construct(**values)  # whatever they are
-    (packed / MANIFEST).write_text(manifest.to_json())
+    (packed / MANIFEST).write_bytes(manifest.to_json())
 
 
 @pytest.mark.parametrize(
@@ -172,13 +158,11 @@ def test_a_hostile_description_is_refused_whatever_its_hash(
         open_pack(packed)
 
 
-def test_a_sparse_index_of_gigabytes_is_not_read(
-    packed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sparse_index_of_gigabytes_is_not_read(packed: Path) -> None:
     width = row_type(open_pack(packed).manifest.name_bytes).itemsize
     os.truncate(packed / INDEX, width * (10**9 + 1))
     describe(packed, train=10**9, test=1)
-    with pytest.raises(DataError, match=r"index is damaged: delete it"):
+    with pytest.raises(DataError, match=r"index is damaged \(.* bytes, more than 4,295 million"):
         open_pack(packed)
 
 

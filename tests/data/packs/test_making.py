@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
 import resource
@@ -25,7 +24,7 @@ from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.image_folder import scan
 from dia_repro.data.packing import Job, pack
 from dia_repro.data.sources import imagenet
-from dia_repro.data.sources.packed import FORMAT, IMAGES, INDEX, MANIFEST, open_pack
+from dia_repro.data.sources.packed import IMAGES, INDEX, MANIFEST, open_pack
 from dia_repro.experiments.names import DataLocation
 from tests.data.packs import TEST, TRAIN, chosen, job
 from tests.helpers import write_folder
@@ -92,9 +91,7 @@ def interrupted(wanted: Job) -> Path:
     """Pack, and leave it as if the process had been killed before the pack had its name."""
     pack(wanted)
     partial = wanted.target.rename(wanted.target.with_name("pack.partial"))
-    (partial / MANIFEST).unlink()
-    facts = [FORMAT, wanted.manifest(1, "").content_hash]
-    (partial / packing.JOB).write_text(json.dumps(facts))
+    (partial / MANIFEST).write_bytes(wanted.manifest.to_json())
     return partial
 
 
@@ -136,7 +133,7 @@ def test_a_pack_that_is_not_whole_is_not_published(
         return [(row[0] + 1, *row[1:]) for row in block(*arguments)]
 
     monkeypatch.setattr(packing, "_block", misplaced)
-    with pytest.raises(DataError, match=r"partial/index is damaged"):
+    with pytest.raises(DataError, match=r"partial/images is damaged"):
         pack(wanted)
     assert not wanted.target.exists()
 
