@@ -1,15 +1,12 @@
 """Verdicts on claims that compare no paired seeds: trainings that diverge or not, and counts.
 
-A network diverges if more than half of its trainings do, over seeds, and it trains if more than half
-train. Each share is tested against one half by the exact binomial test. As with paired seeds, a
-claim on k networks is supported if each share is on its side with p ≤ 0.05, and refuted if some
-share is on the other side with p ≤ 0.05 after Holm. So six seeds decide only if all agree.
-
-To train means more than a finite loss: the last epoch's test accuracy is above guessing by
-`ABOVE_GUESSING`. A run that is finite and below that neither diverged nor trained; it speaks against
-both. A seed with which the demo's learning rate was chosen is not counted.
-
-Counts are exact: a claim on them holds or does not.
+A network diverges if more than half of its trainings do, over seeds, and it trains if more than
+half train. Each share is tested against one half by the exact binomial test. As with paired seeds,
+a claim on k networks is supported if each share is on its side with p ≤ 0.05, and refuted if some
+share is on the other side with p ≤ 0.05 after Holm. So six seeds decide only if all agree. A seed
+with which the demo's learning rate was chosen is not counted. To train means more than a finite
+loss: the last epoch's test accuracy is above guessing by `ABOVE_GUESSING`. A run that is finite and
+below that neither diverged nor trained, and speaks against both. Counts are exact.
 """
 
 from __future__ import annotations
