@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dia_repro.execution.campaign import Campaign, Summary
-    from dia_repro.execution.plan import Plan
+    from dia_repro.execution.planning import Plan
 
 Location = str | os.PathLike[str]
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS, DIFFERENCES)
@@ -318,7 +318,7 @@ class Results:
         request = best_covered(chosen, self.database, asked)
         seeds = selected.seeds
         found = explain(chosen, self.database, request, entry, metric=metric, seeds=seeds)
-        commands = {one.spec.spec_id: "" for one in found.experiments}  # no column here
+        commands = {one.spec.spec_id: "" for one in found.experiments.values()}  # no column
         return frame_of(EXPLANATIONS, explanation_records(found, commands))
 
     def columns(self) -> pd.DataFrame:

@@ -86,7 +86,7 @@ def _tried(probe: Callable[[], tuple[str, str]]) -> tuple[str, str]:
 
 
 def _store(db: str, checkpoints: str | None) -> Store:
-    from dia_repro.execution.planning import checkpoint_store
+    from dia_repro.execution.maintenance import checkpoint_store
     from dia_repro.results.database import open_database
 
     return checkpoint_store(open_database(db, create=False), checkpoints)

@@ -166,7 +166,7 @@ def reachable_store(database: Database, location: str | None) -> Store:
         UsageError: the location is neither a folder nor a URL of a known kind.
         AbsentError: nothing answers there, or a package for it is not installed.
     """
-    from dia_repro.execution.planning import checkpoint_store
+    from dia_repro.execution.maintenance import checkpoint_store
     from dia_repro.training.probing import check_reachable
 
     store = checkpoint_store(database, location)

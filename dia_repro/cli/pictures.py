@@ -58,7 +58,7 @@ def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
     artifact = findings.value.artifact
     for name, measure in (curves[kind] for kind in artifact.drawings if kind in curves):
         found = learning(findings, measure)
-        if not found.empty:
+        if found.seen:
             pictures.draw(figures / f"{artifact.name}-{name}", draw_learning, found)
 
 
@@ -110,8 +110,7 @@ def _analyst(
 
     chosen = choose_run(database, run)
     from dia_repro.execution.machine import find_machine
-    from dia_repro.execution.maintenance import folder_of
-    from dia_repro.execution.planning import checkpoint_store
+    from dia_repro.execution.maintenance import checkpoint_store, folder_of
     from dia_repro.experiments.names import DataLocation
 
     machine = find_machine(Device.CPU)

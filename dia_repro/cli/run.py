@@ -15,7 +15,7 @@ from dia_repro.experiments.names import Keep
 from dia_repro.rendering.listing import Column, field, listing
 
 if TYPE_CHECKING:
-    from dia_repro.execution.plan import Plan
+    from dia_repro.execution.planning import Plan
 
 COLUMNS = (
     Column("network", field("network")),
@@ -115,7 +115,7 @@ def plan(
 
 def print_plan(plan: Plan, format_: options.Format, price: float | None = None) -> None:
     """Print the runs, what the artifacts share, and the cost of what is left."""
-    from dia_repro.execution.plan import FIELDS
+    from dia_repro.execution.planning import FIELDS
 
     records = plan.records()
     emit(format_, FIELDS, records, listing(COLUMNS, records))

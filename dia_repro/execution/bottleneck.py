@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from dia_repro.data.registry import is_streamed, sample
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.estimates import seconds_per_image
@@ -102,9 +104,7 @@ def decoded_per_second(data: DataSpec, location: DataLocation) -> float:
     Raises:
         DataError: images are not here, or one cannot be decoded.
     """
-    import torch
-
-    from dia_repro.data.decoding import Decoded, Wanted
+    from dia_repro.data.decoding import Decoded, Wanted  # brings torchvision
 
     dataset = sample(data, location, SAMPLE)
     count = len(dataset.train)
