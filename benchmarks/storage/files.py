@@ -17,8 +17,7 @@ from benchmarks.storage.tiny import Outcome, orders_for, outcomes, silent
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
-from dia_repro.execution.maintenance import folder_of
-from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.maintenance import checkpoint_store, folder_of
 from dia_repro.rendering.files import write_bytes
 from dia_repro.results import writer
 from dia_repro.results.queries import all_runs

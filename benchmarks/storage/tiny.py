@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from dia_repro.execution.maintenance import checkpoint_store
 from dia_repro.execution.messages import Job, Message
-from dia_repro.execution.planning import checkpoint_store
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import (
     DataSpec,

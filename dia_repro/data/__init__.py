@@ -9,8 +9,6 @@ import dia_repro.data.sources  # noqa: F401 - registers them
 from dia_repro.data.registry import (
     DataChoice,
     DataError,
-    Findings,
-    OnProgress,
     Source,
     check_data,
     known_data,
@@ -24,8 +22,6 @@ from dia_repro.data.registry import (
 __all__ = [
     "DataChoice",
     "DataError",
-    "Findings",
-    "OnProgress",
     "Source",
     "check_data",
     "known_data",

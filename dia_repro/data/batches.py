@@ -1,4 +1,4 @@
-"""Batches of a data set: of images that the device holds as uint8, or that are streamed."""
+"""Batches of a data set, whose images are on the device as uint8, or streamed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from dia_repro.data.dataset import (
 )
 from dia_repro.data.streaming import StreamedData
 from dia_repro.errors import UsageError
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import Spec
 
 
@@ -31,12 +30,7 @@ def batches_of(
     workers: int,
     part: slice = WHOLE,
 ) -> ResidentData | StreamedData:
-    """Return the maker of training and test batches of a data set.
-
-    Args:
-        workers: processes that decode images, where they are not held decoded.
-        part: images of each batch that are made; there may be none.
-    """
+    """Return the maker of a data set's batches; for the arguments see these classes."""
     match dataset:
         case StreamedDataset():
             return StreamedData(dataset, augmentation, device, workers, part)
@@ -99,9 +93,9 @@ class ResidentData:
     def test_batches(
         self,
         batch_size: int,
-        on_wait: OnWait = go_on,  # noqa: ARG002 - nothing is waited for
+        on_wait: OnWait = go_on,  # noqa: ARG002
     ) -> Iterator[Batch]:
-        """Yield every test image once, as it is."""
+        """Yield every test image once, without augmentation."""
         for first in range(0, len(self.test), batch_size):
             chosen = slice(first, first + batch_size)
             pixels, labels = self.test.pixels[chosen], self.test.labels[chosen]
@@ -123,7 +117,7 @@ def check_batches(spec: Spec, training_images: int) -> None:
     alone = size == 1 or training_images % size == 1
     if spec.model.norm and alone and spec.data.image_size <= stride:
         raise LonelyImageError(
-            f"{describe_model(spec.model)} on {describe_data(spec.data)}: {training_images:,} "
+            f"{spec.label}: {training_images:,} "
             f"training images in batches of {size} leave one of a single image, and its last "
             "feature map, one pixel, is too little for BN: take images larger than "
             f"{stride}×{stride}, or one more or fewer"

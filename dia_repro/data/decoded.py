@@ -1,7 +1,7 @@
-"""Decoded images of a folder, kept beside downloaded data: decoding them takes longer than reading.
+"""Cache of the decoded images of a folder, next to downloaded data.
 
-60,000 small JPEG files take 20 seconds of a core, in each run; their pixels are read in one. It is
-a cache: what is missing, damaged or of other images is decoded again, and replaced where it can be.
+60,000 small JPEG files take 20 seconds of a core to decode; their pixels are read in one. Pixels
+that are missing, damaged or of other images are decoded again, and replaced where they can be.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dia_repro.atomic import replacing
 
 KEPT = "decoded"  # inside the folder of downloaded data sets
 MOST_BYTES = 2 << 30  # more are decoded each time rather than written a second time to the disk
-# What reading a file raises that was cut off, overwritten or made by others.
+# Errors of reading a file that was cut off, overwritten or made by others.
 DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, zipfile.BadZipFile)
 
 

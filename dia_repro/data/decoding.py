@@ -52,11 +52,7 @@ class Decoded:
         self.dataset, self.size = dataset, dataset.image_size
 
     def __getitem__(self, wanted: Wanted) -> tuple[np.ndarray, int]:
-        """Return an image and its label.
-
-        Raises:
-            DataError: it has changed, or cannot be decoded any more.
-        """
+        """Return an image and its label; raises `DataError` as `decoded_again`."""
         dataset, size, seed = self.dataset, self.size, wanted.seed
         split = dataset.train if wanted.training else dataset.test
         with decoded_again(split, wanted.index):

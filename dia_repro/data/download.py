@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped, and archives of which only known files are unpacked."""
+"""Downloads that continue where they stopped, and archives of which known files are unpacked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def md5_of(path: Path) -> str | None:
 def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = None) -> None:
     """Download a file whole, or not at all.
 
-    What has come of it is kept beside it, and the next download goes on from there.
+    What has come of it is kept in a .part file, and the next download continues from there.
 
     Raises:
         DownloadError: the host cannot be reached, broke off, or sent something else or too much,

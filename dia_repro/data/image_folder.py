@@ -1,6 +1,6 @@
-"""Lists the images in a folder a class: train/CLASS/… and test/CLASS/… or val/CLASS/….
+"""Lists of the images in class folders: train/CLASS/… and test/CLASS/… or val/CLASS/….
 
-A user's own images, and ImageNet. Nothing is decoded here: `inspection` does that.
+For a user's own images, and ImageNet. Nothing is decoded here: `inspection` does that.
 
 Hidden files and folders (whose names begin with a dot) are left out, and so is all that is neither
 a regular file nor a folder. Links are followed, but each folder is entered once in a class, and a
@@ -27,7 +27,7 @@ from dia_repro.data.registry import DataError, reading
 TEST_NAMES = ("test", "val")
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe")
 SUFFIXES = (*JPEG_SUFFIXES, ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# Pictures as well, and not read: a person should know that they are left out.
+# Pictures that are not read; a remark counts them.
 UNUSED = (
     *(".gif", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".svg", ".eps"),
     *(".psd", ".tga", ".ico", ".pbm", ".pnm", ".pcx", ".dib", ".exr", ".hdr", ".dcm"),
@@ -68,14 +68,10 @@ class Files:
         return self.root / os.fsdecode(self.paths[index])
 
     def read(self, index: int, since: str = "the run began") -> bytes:
-        """Return the bytes of an image's file, which is still the one that was listed.
+        """Return the bytes of an image's file; see `Split`.
 
         Args:
-            since: when it was, for the message.
-
-        Raises:
-            DataError: it has changed since.
-            OSError, UnfitImageError: it cannot be read.
+            since: time since which it must not have changed, for the message.
         """
         return read_file(self.file(index), self.facts[index].tolist(), since)
 
@@ -182,11 +178,7 @@ def scan(root: Path, test_names: Sequence[str] = TEST_NAMES) -> ImageFolder:
 
 
 def sample(root: Path, count: int, classes: int = 20) -> Files:
-    """Return random images of random classes in train/, and list no others.
-
-    Raises:
-        DataError: there is none, or a folder cannot be read.
-    """
+    """Return random images of random classes in train/, and list no others."""
     found: list[Image] = []
     with reading(root):
         folders = [Path(entry.path) for entry in _entries(root / "train") if entry.is_dir()]
@@ -260,18 +252,13 @@ def _images(folder: Path, above: set[tuple[int, int]], unused: Counter[str]) -> 
 
 
 def _folder_id(path: Path | str) -> tuple[int, int]:
-    """Return device and inode: what a folder is, whatever it is called."""
+    """Return device and inode, which identify a folder whatever its name."""
     status = os.stat(path)  # noqa: PTH116 - of a path as text, too
     return status.st_dev, status.st_ino
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """Return what is in a folder and not hidden, by name.
-
-    Raises:
-        DataError: a link in it leads nowhere.
-        OSError: the folder cannot be read.
-    """
+    """Return what is in a folder and not hidden, by name; refuse links that lead nowhere."""
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in shown:

@@ -1,4 +1,4 @@
-"""From an image file to upright RGB pixels, and no image that would not fit into memory.
+"""Image files decoded to upright RGB pixels, unless they would not fit into memory.
 
 Files are not trusted by their names: only decoders in `FORMATS` see them, and neither a pipe, nor a
 file of the kernel's that never ends, nor a file of terabytes is read.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # Pillow loads the plugin where there is a TIFF file
 
     from dia_repro.data.dataset import Split
 
-# What Pillow may take a file for. The JPEG and GIF decoders are safe, and collections from the web
+# Formats that Pillow may try. The JPEG and GIF decoders are safe, and collections from the web
 # have GIF files named .jpg; others start programs (EPS) or depend on how Pillow was built.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 # Where Pillow begins to warn of decompression bombs: 268 MB decoded.
@@ -57,7 +57,7 @@ TURNS = {
 }
 Facts = tuple[int, int, int, int]
 
-# What Pillow has to say of odd files is said here, by refusing them, or not at all.
+# Pillow warns of odd files, which are refused here where that is needed.
 warnings.filterwarnings("ignore", module="PIL")
 
 
@@ -108,7 +108,7 @@ def read_file(
         content = file.read(found.st_size) if fit else b""
         after = facts_of(os.fstat(file.fileno()))
     # Inodes do not count: file systems in user space (sshfs, object stores) give a file another one
-    # each time the kernel forgets it, and whoever replaces a file changes the time of change.
+    # each time the kernel forgets it, and replacing a file changes the time of change.
     if expected is not None and (*expected[:1], *expected[2:]) != (*after[:1], *after[2:]):
         raise DataError(f"{path} has changed since {since}: start again")
     if not stat.S_ISREG(found.st_mode):
@@ -186,11 +186,7 @@ def _check_pixels(number: int, what: str) -> None:
 
 
 def _check_structure(image: ImageFile, content: bytes) -> None:
-    """Refuse a small file that would be decoded for minutes.
-
-    Raises:
-        UnfitImageError: it has too many scans, tiles or comments, or too large tiles.
-    """
+    """Refuse a small file that would be decoded for minutes: `UnfitImageError`."""
     if image.format in ("JPEG", "MPO"):
         _check_scans(content)
     elif image.format == "TIFF":

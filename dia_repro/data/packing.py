@@ -1,4 +1,4 @@
-"""From class folders to a pack: every image decoded, reduced and compressed again, once.
+"""Writing of packs: every image in class folders is decoded, reduced and compressed again, once.
 
 An image whose shorter side is no longer than asked for, and that is an ordinary JPEG file, goes
 into the pack as it is. Others are reduced as evaluation does it (bilinear, shorter side), so that
@@ -28,7 +28,7 @@ from dia_repro.atomic import NoFileError, flush_file, open_own, publish, write_f
 from dia_repro.data.dataset import StreamedDataset
 from dia_repro.data.decoding import reduced
 from dia_repro.data.image_folder import Files
-from dia_repro.data.opening import FORMATS, decoded_again, open_rgb, upright
+from dia_repro.data.opening import FORMATS, MOST_BYTES, decoded_again, open_rgb, upright
 from dia_repro.data.registry import DataError, OnProgress
 from dia_repro.data.sources import packed
 from dia_repro.data.sources.packed import Manifest, Pack, open_pack
@@ -110,7 +110,7 @@ def pack(job: Job, on_progress: OnProgress | None = None) -> tuple[Pack, bool]:
 
 
 def lock_of(partial: Path) -> Path:
-    """Return the lock of a pack that is being written: beside its folder, which gets another name.
+    """Return the lock of a pack that is being written, next to its folder, which gets another name.
 
     With the lock inside, another process could take it before the folder has that name.
     """
@@ -216,7 +216,7 @@ def _whole(images: IO[bytes], index: IO[bytes], files: Files) -> int:
             break
         row = np.frombuffer(content, kind)[0]
         size = int(row["size"])
-        if (row["label"], row["name"]) != (label, name) or not 0 < size <= packed.MOST_BYTES:
+        if (row["label"], row["name"]) != (label, name) or not 0 < size <= MOST_BYTES:
             break
         if not packed.holds(row, images.read(size)):
             break

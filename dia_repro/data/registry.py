@@ -1,4 +1,4 @@
-"""The registry of data sources: what a name of data stands for, and who loads, fetches, checks it.
+"""Registry of data sources, which load, fetch and check the data of a name.
 
 A source is one file in `sources`, or a user's own module, that calls `register`. Its module is
 imported by quick commands: what takes long (torch, torchvision) it imports where it needs it.
@@ -28,11 +28,7 @@ class DataError(AbsentError):
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Context in which files that cannot be read are a `DataError`.
-
-    Args:
-        path: path that is shown where the system names no file.
-    """
+    """Context in which a file that cannot be read is a `DataError`, which names it or `path`."""
     try:
         yield
     except OSError as error:
@@ -69,14 +65,11 @@ class Findings:
     damaged: tuple[Path, ...] = ()
 
 
-# From a spec to its images; raises `DataError` where they are missing or others.
+Remark = Callable[[str], object]  # takes a sentence for people, without a full stop
 Load = Callable[[DataSpec, DataLocation, OnProgress | None], AnyDataset]
-# From a user's folder, the side in pixels (None leaves it to the source) and where the look is
-# remembered to an experiment; says in sentences how the folder was read.
-Choose = Callable[
-    [Path, int | None, DataLocation, OnProgress | None, Callable[[str], object]], DataChoice
-]
+Choose = Callable[[Path, int | None, DataLocation, OnProgress | None, Remark], DataChoice]
 Fetch = Callable[[str, Path, OnProgress | None], None]
+Check = Callable[[Path, DataLocation, OnProgress | None], Findings]
 Sample = Callable[[DataSpec, DataLocation, int], AnyDataset]
 
 
@@ -86,9 +79,10 @@ class Source:
 
     Attributes:
         name: name of the data; one that ends in a colon is followed by the path of a user's images.
-        load: returns the images of a spec.
+        load: returns the images of a spec; raises `DataError` where they are missing or others.
         known: data of a fixed name; None for a user's images.
-        choose: returns the same for a user's images.
+        choose: returns the same for a user's folder, with images of a side in pixels (None leaves
+            it to the source).
         fetch: downloads the data of a name into a folder; None where that is not possible.
         check: verifies a user's images in a folder; by default data are loaded.
         sample: returns at least so many training images; by default all are loaded.
@@ -99,7 +93,7 @@ class Source:
     known: DataChoice | None = None
     choose: Choose | None = None
     fetch: Fetch | None = None
-    check: Callable[[Path, DataLocation, OnProgress | None], Findings] | None = None
+    check: Check | None = None
     sample: Sample | None = None
 
 
@@ -130,13 +124,7 @@ def register_known(
     fetch: Fetch | None = None,
     sample: Sample | None = None,
 ) -> None:
-    """Register data that everybody has under one name.
-
-    Args:
-        image_size: side in pixels.
-        augmentation: augmentation of training images, as in `DataSpec`.
-        load, fetch, sample: see `Source`.
-    """
+    """Register data of a fixed name; see `DataSpec` and `Source`."""
     fields = {"classes": classes, "image_size": image_size, "augmentation": augmentation}
     spec = DataSpec.model_validate({"dataset": name, **fields})
     choice = DataChoice(spec, training_images)
@@ -163,11 +151,7 @@ def source_of(name: str) -> Source:
 
 
 def known_data(name: str) -> DataChoice:
-    """Return the data set of a fixed name.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Return the data set of a fixed name; raises `UsageError` where there is none."""
     choice = source_of(name).known
     if choice is None:
         raise UsageError(f"{name} are images of your own: give their path with --dataset")
@@ -191,10 +175,7 @@ def load(
 
 
 def check_data(name: str, location: DataLocation, on_progress: OnProgress | None) -> Findings:
-    """Verify a data set.
-
-    Args:
-        name: name of the data; a user's images are in the folder of `location`.
+    """Verify data of a name; a user's images are in the folder of `location`.
 
     Raises:
         UsageError: there are no such data.
@@ -220,39 +201,32 @@ def sample(spec: DataSpec, location: DataLocation, count: int) -> StreamedDatase
     source = source_of(spec.dataset)
     found = source.sample(spec, location, count) if source.sample else load(spec, location)
     if not isinstance(found, StreamedDataset):
-        raise DataError(f"{spec.dataset} is held decoded")
+        raise DataError(f"{spec.dataset} is not streamed")
     return found
 
 
 def own_images(name: str, classes: int, image_size: int, content_hash: str) -> DataSpec:
-    """Return the description of a user's own images in an experiment.
-
-    Args:
-        name: `folder:…` or `packed:…`.
-        image_size: side to which they are brought, in pixels.
-        content_hash: SHA-256 of names and bytes.
-    """
+    """Return the description of a user's own images, `folder:…` or `packed:…`, in an experiment."""
     like_cifar = image_size <= LARGEST_LIKE_CIFAR
-    return DataSpec(
-        dataset=name,
-        classes=classes,
-        image_size=image_size,
-        augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
-        content_hash=content_hash,
-    )
+    try:
+        return DataSpec(
+            dataset=name,
+            classes=classes,
+            image_size=image_size,
+            augmentation="crop4-flip" if like_cifar else "resized-crop-flip",
+            content_hash=content_hash,
+        )
+    except ValueError as error:  # no name, a line break, or bytes that are no UTF-8
+        raise DataError(f"no experiment can be named {name!r}: rename the folder") from error
 
 
 def is_streamed(data: DataSpec) -> bool:
-    """Return whether images are decoded as training needs them, not held decoded."""
+    """Return whether images are decoded as training needs them, not all at the start."""
     return data.image_size > LARGEST_LIKE_CIFAR
 
 
 def own_folder(spec: DataSpec, location: DataLocation) -> Path:
-    """Return the folder of a user's images.
-
-    Raises:
-        DataError: it was not given.
-    """
+    """Return the folder of a user's images; refuse data for which none was given."""
     if location.folder is None:
         raise DataError(f"{spec.dataset} is not on this machine: give its path with --dataset")
     return location.folder

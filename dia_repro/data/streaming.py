@@ -1,4 +1,4 @@
-"""Images too many or too large to be held: decoded by worker processes as training needs them."""
+"""Batches of images that stay on disk, decoded by worker processes as training needs them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
@@ -47,7 +46,7 @@ class DecodingWorkers:
 
     def __init__(self, decoded: Decoded, count: int, part: int) -> None:
         forked = sys.platform == "linux"
-        context = multiprocessing.get_context("fork" if forked else "spawn")
+        context: Any = multiprocessing.get_context("fork" if forked else "spawn")
         ahead = max(2, -(-PREFETCHED // count))
         shape = (count * ahead, part, decoded.size, decoded.size, 3)
         size = int(np.prod(shape))
@@ -55,24 +54,17 @@ class DecodingWorkers:
         self._pixels = _view(memory, shape)
         self._asked: deque[int] = deque()  # slots, in the order in which they are waited for
         self._next = 0
-        self._processes: list[BaseProcess] = []
-        self._connections: list[Connection] = []
-        self._decoded = decoded
+        self._workers: list[tuple[BaseProcess, Connection]] = []
         # Its arguments are not this object, which could not end otherwise.
-        Finalize(self, _end, (self._processes, self._connections), exitpriority=10)
+        Finalize(self, _end, (self._workers,), exitpriority=10)
         for _ in range(count):
-            self._start(context, memory, shape)
-
-    def _start(self, context: BaseContext, memory: Any, shape: tuple[int, ...]) -> None:
-        ours, theirs = context.Pipe()
-        forked = [*self._connections, ours] if context.get_start_method() == "fork" else []
-        process = context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(self._decoded, memory, shape, theirs, forked), daemon=True
-        )
-        process.start()
-        theirs.close()
-        self._processes.append(process)
-        self._connections.append(ours)
+            ours, theirs = context.Pipe()
+            inherited = [*(other for _, other in self._workers), ours] if forked else []
+            arguments = (decoded, memory, shape, theirs, inherited)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._workers.append((process, ours))
 
     def parts(
         self, wanted: Iterable[list[Wanted]], on_wait: Callable[[], object]
@@ -98,11 +90,10 @@ class DecodingWorkers:
         slot, self._next = self._next, (self._next + 1) % len(self._pixels)
         self._asked.append(slot)
         with suppress(OSError):  # it has died, as is noticed when its answer is waited for
-            self._of(slot)[1].send((slot, part))
+            self._worker_of(slot)[1].send((slot, part))
 
-    def _of(self, slot: int) -> tuple[BaseProcess, Connection]:
-        number = slot % len(self._processes)
-        return self._processes[number], self._connections[number]
+    def _worker_of(self, slot: int) -> tuple[BaseProcess, Connection]:
+        return self._workers[slot % len(self._workers)]
 
     def _receive(self, on_wait: Callable[[], object]) -> Part:
         slot = self._asked[0]
@@ -112,7 +103,7 @@ class DecodingWorkers:
         return self._pixels[slot, : len(reply)], reply
 
     def _reply(self, on_wait: Callable[[], object]) -> Reply:
-        process, connection = self._of(self._asked[0])
+        process, connection = self._worker_of(self._asked[0])
         try:
             while not connection.poll(LOOK_SECONDS):
                 on_wait()
@@ -131,11 +122,10 @@ def _view(memory: Any, shape: tuple[int, ...]) -> np.ndarray:
     return pixels
 
 
-def _end(processes: list[BaseProcess], connections: list[Connection]) -> None:
-    for connection in connections:
+def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
+    for process, connection in workers:
         connection.close()
-    for process in processes:  # which have nothing to lose
-        process.kill()
+        process.kill()  # it has nothing to lose
         process.join()
 
 
@@ -168,11 +158,7 @@ def _serve(
 
 
 def decode_part(decoded: Decoded, part: list[Wanted], pixels: np.ndarray) -> list[int]:
-    """Decode images into (B, S, S, 3) uint8, and return their labels.
-
-    Raises:
-        DataError: one cannot be read.
-    """
+    """Decode images into (B, S, S, 3) uint8, and return their labels."""
     labels = []
     for target, wanted in zip(pixels, part, strict=False):
         target[:], label = decoded[wanted]

@@ -25,28 +25,13 @@ from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Out
 from dia_repro.execution.process_group import process_group, threads_each
 from dia_repro.execution.run_store import RunStore
 from dia_repro.experiments.names import Keep
+from dia_repro.results import leases
 from dia_repro.results.database import DatabaseError
-from dia_repro.results.leases import (
-    AlreadyDoneError,
-    ChangedError,
-    HeldError,
-    Lease,
-    OtherDataError,
-    TakenOverError,
-)
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
-from dia_repro.training import checkpoint
+from dia_repro.training import checkpoint, provenance
 from dia_repro.training.gradients import Record
 from dia_repro.training.numerics import prepare_process, use_device
-from dia_repro.training.provenance import (
-    Environment,
-    code_at_start,
-    collect,
-    device_name,
-    package_files,
-    peak_memory,
-)
 from dia_repro.training.store import CheckpointError
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
 
@@ -78,8 +63,7 @@ class Attempt:
         use_device(self.device)
         self.spec = job.spec
         self.identity = {"spec_id": self.spec.spec_id, "seed": job.seed}
-        self.started = time.monotonic()
-        self.reported = 0.0
+        self.started, self.reported = time.monotonic(), 0.0
         self.step: str | None = None
         self.run_store = run_store or RunStore.at(job.database)
 
@@ -89,64 +73,64 @@ class Attempt:
             while True:
                 try:
                     return self._run()
-                except ChangedError as changed:  # its folder may be another one
+                except leases.ChangedError as changed:  # its folder may be another one
                     self._notice(f"{changed}: looked at again")
-        except AlreadyDoneError:
+        except leases.AlreadyDoneError:
             return Ended(Outcome.DONE_BEFORE)
         except Stopped:  # before the run was taken up
             return Ended(Outcome.INTERRUPTED)
-        except HeldError as held:
+        except leases.HeldError as held:
             return Ended(Outcome.BUSY, held.owner.process)
-        except TakenOverError:
+        except leases.TakenOverError:
             return Ended(Outcome.BUSY, "another process, which took this one for dead")
         finally:
             self.run_store.close()
 
     def _run(self) -> Ended:
-        summary = self._summary()
+        summary = self.run_store.run_detail(self.job.run_id).summary
         self.folder = folder_of(self.job.checkpoints, summary)
         lock = acquire_lock(lock_location(self.folder))
         if lock is None:
-            return Ended(Outcome.BUSY, self._summary().owner or "another process")
+            owner = self.run_store.run_detail(self.job.run_id).summary.owner
+            return Ended(Outcome.BUSY, owner or "another process")
         try:
             return self._run_locked(summary.uid)
         finally:  # now, for a worker of Ray's lives on
             lock.release()
 
-    def _summary(self) -> RunSummary:
-        return self.run_store.run_detail(self.job.run_id).summary
-
     def _run_locked(self, uid: str) -> Ended:
         # Read again: before the lock was ours, another process may have finished the run.
-        summary = self._summary()
+        summary = self.run_store.run_detail(self.job.run_id).summary
         if (summary.spec_id, summary.seed) != (self.spec.spec_id, self.job.seed):
             return Ended(Outcome.BUSY, "another experiment, since its own run was removed")
         if summary.uid != uid:  # a merge, or a removal and a new run: its folder is another one
-            raise ChangedError(f"run {summary.id} is another one than a moment ago")
+            raise leases.ChangedError(f"run {summary.id} is another one than a moment ago")
         if summary.state in DONE:
             return Ended(Outcome.DONE_BEFORE)
         self.loaded = loaded = checkpoint.load_newest(self.folder)
-        if loaded and loaded.content.get(checkpoint.RUN, self.identity) != self.identity:
+        if loaded and self._saved(checkpoint.RUN, self.identity) != self.identity:
             raise CheckpointError(f"{self.folder.shown(loaded.name)} belongs to another run")
         self._prepare()
         dataset = self._load()
         self.digest = dataset.digest()
-        if loaded and loaded.content.get(DATA, self.digest) != self.digest:
-            raise OtherDataError(f"{self.folder.shown(loaded.name)} was trained on other data")
-        history = loaded.content["history"] if loaded else []
-        self.lease = self._take(summary, self._provenance(dataset, len(history)))
+        if loaded and self._saved(DATA, self.digest) != self.digest:
+            name = self.folder.shown(loaded.name)
+            raise leases.OtherDataError(f"{name} was trained on other data")
+        self.lease = self._take(summary, self._provenance(dataset))
         self.send(Begun(self.lease))
-        return self._train_and_record(summary, dataset, history)
+        return self._train_and_record(summary, dataset)
 
-    def _train_and_record(
-        self, summary: RunSummary, dataset: AnyDataset, history: list[dict[str, float]]
-    ) -> Ended:
+    def _saved(self, key: str, default: Any) -> Any:
+        """Return an entry of the checkpoint that the run resumes from, or the default."""
+        return self.loaded.content.get(key, default) if self.loaded else default
+
+    def _train_and_record(self, summary: RunSummary, dataset: AnyDataset) -> Ended:
         state, reason, best = State.FAILED, None, None
         with heartbeat(self.run_store, self.lease) as self.taken_over:
             try:
-                self._align(summary, history)
+                self._align(summary)
                 state, reason, best = self._train(dataset)
-            except TakenOverError:
+            except leases.TakenOverError:
                 raise
             except Stopped:  # before its first step
                 state = State.INTERRUPTED
@@ -162,7 +146,7 @@ class Attempt:
             state,
             reason=reason,
             wall_seconds=time.monotonic() - self.started,
-            peak_memory_bytes=peak_memory(self.device),
+            peak_memory_bytes=provenance.peak_memory(self.device),
             step=self.step,
         )
         if state in DONE:  # only now: until the end is recorded the run may have to be resumed
@@ -180,32 +164,29 @@ class Attempt:
         """Compute in the environment that the run began in, as far as this machine has it."""
         attempts = self.run_store.run_detail(self.job.run_id).provenance
         content = self.loaded.content if self.loaded else None
-        begun = Environment.stored(content, attempts[-1] if attempts else None)
+        begun = provenance.Environment.stored(content, attempts[-1] if attempts else None)
         threads = begun.get("threads", threads_each(self.job))
-        self.job = job = replace(
-            self.job,
-            threads=threads * self.job.processes,
-            deterministic=begun.get("deterministic", self.job.deterministic),
-        )
+        deterministic = begun.get("deterministic", self.job.deterministic)
+        whole = threads * self.job.processes
+        self.job = job = replace(self.job, threads=whole, deterministic=deterministic)
         prepare_process(threads, self.device, deterministic=job.deterministic)
-        self.begun_mode: str | None = content.get(MODE) if content else None
-        self.environment = Environment.here(
+        self.begun_mode: str | None = self._saved(MODE, None)
+        self.environment = provenance.Environment.here(
             threads,
-            device_name(self.device),
+            provenance.device_name(self.device),
             deterministic=job.deterministic,
             processes=job.processes,
             attention=self.spec.model.attention,
             decodes=is_streamed(self.spec.data),
         )
-        differences = self.environment.differences(begun)
-        if differences:
+        if differences := self.environment.differences(begun):
             self._notice(f"goes on with {', '.join(differences)}: {NOT_EQUAL}")
 
-    def _provenance(self, dataset: AnyDataset, epochs: int) -> dict[str, Any]:
-        data = (self.digest, len(dataset.test))
-        found = collect(self.environment, self.device, self.job.command, *data, epochs)
-        commit = (found["git_commit"], found["git_clean"])
-        if commit != code_at_start() or found["code_sha256"] != package_files():
+    def _provenance(self, dataset: AnyDataset) -> dict[str, Any]:
+        data = (self.digest, len(dataset.test), len(self._saved("history", ())))
+        found = provenance.collect(self.environment, self.device, self.job.command, *data)
+        commit, files = (found["git_commit"], found["git_clean"]), found["code_sha256"]
+        if commit != provenance.code_at_start() or files != provenance.package_files():
             self._notice("the code's checkout has changed since its process began: not clean")
         return found
 
@@ -216,21 +197,21 @@ class Attempt:
 
         return load(self.spec.data, self.job.data, on_progress)
 
-    def _take(self, summary: RunSummary, provenance: dict[str, Any]) -> Lease:
-        """Take up the run, whose lock this process has."""
+    def _take(self, summary: RunSummary, columns: dict[str, Any]) -> leases.Lease:
+        """Return the lease of the run, whose lock this process has."""
         process, run_id = f"process {os.getpid()} on {socket.gethostname()}", summary.id
         lock, seen = lock_id(lock_location(self.folder)), (summary.uid, summary.epochs)
         try:
-            return self.run_store.take(run_id, process, lock, provenance, None, seen)
-        except HeldError as held:
+            return self.run_store.take(run_id, process, lock, columns, None, seen)
+        except leases.HeldError as held:
             dead = held.owner
             self._notice(f"{dead.process} has it: waiting for a sign of life")
             if not silent(lambda: self.run_store.look(run_id), [dead], self.should_stop):
                 raise
             self._notice(f"{dead.process} gave none and is taken for dead")
-            return self.run_store.take(run_id, process, lock, provenance, dead, seen)
+            return self.run_store.take(run_id, process, lock, columns, dead, seen)
 
-    def _align(self, summary: RunSummary, history: list[dict[str, float]]) -> None:
+    def _align(self, summary: RunSummary) -> None:
         """Put damaged checkpoints aside, and have the epochs of the sound one in the database."""
         loaded = self.loaded
         instead = f": going on from {loaded.name}" if loaded else ""
@@ -240,9 +221,8 @@ class Attempt:
             checkpoint.put_aside(self.folder, name)
         if loaded is None and (damaged or summary.epochs):
             self._notice("no sound checkpoint is left: starts again from the first epoch")
-        gradients = loaded.content.get("gradients", {}) if loaded else {}
-        removed = self.run_store.align(self.lease, history, _as_json(gradients))
-        if removed:
+        gradients = _as_json(self._saved("gradients", {}))
+        if removed := self.run_store.align(self.lease, self._saved("history", []), gradients):
             self._notice(f"{removed} epochs that the checkpoint does not have were removed")
 
     def _train(self, dataset: AnyDataset) -> tuple[State, str | None, int | None]:
@@ -261,7 +241,7 @@ class Attempt:
                     self._report(trainer, now=True)
             except Stopped:
                 if self.taken_over.is_set():
-                    raise TakenOverError(f"{self.job.label} was taken over") from None
+                    raise leases.TakenOverError(f"{self.job.label} was taken over") from None
                 self._save(trainer)
                 return State.INTERRUPTED, None, None
             except Diverged as outcome:
@@ -287,8 +267,8 @@ class Attempt:
 
     def _record_gradients(self, trainer: Trainer) -> None:
         if trainer.gradients:
-            provenance = json.dumps({"command": self.job.command})
-            self.run_store.record_gradients(self.lease, provenance, _as_json(trainer.gradients))
+            command = json.dumps({"command": self.job.command})
+            self.run_store.record_gradients(self.lease, command, _as_json(trainer.gradients))
 
     def _say_how(self, trainer: Trainer) -> None:
         if trainer.step.how in ("", self.step):
@@ -309,13 +289,8 @@ class Attempt:
         with suppress(DatabaseError):
             self.run_store.renew(self.lease)
         spare = _best_epoch(trainer) if self.job.keep is Keep.BEST else None
-        content = {
-            **trainer.state(),
-            **self.environment.to_store(),
-            MODE: self.step,
-            checkpoint.RUN: self.identity,
-            DATA: self.digest,
-        }
+        content = trainer.state() | self.environment.to_store()
+        content |= {MODE: self.step, checkpoint.RUN: self.identity, DATA: self.digest}
         epochs = len(trainer.history)
         checkpoint.save(self.folder, content, epochs, trainer.position, spare=spare)
 
@@ -324,15 +299,9 @@ class Attempt:
         if not now and moment - self.reported < REPORT_SECONDS:
             return
         self.reported = moment
-        self.send(
-            Progress(
-                epochs=len(trainer.history),
-                of_epochs=self.spec.recipe.epochs,
-                steps=trainer.position,
-                of_steps=trainer.steps_per_epoch,
-                top1=trainer.history[-1].test_top1 if trainer.history else None,
-            )
-        )
+        history, steps = trainer.history, (trainer.position, trainer.steps_per_epoch)
+        top1 = history[-1].test_top1 if history else None
+        self.send(Progress(len(history), self.spec.recipe.epochs, *steps, top1))
 
     def _notice(self, text: str) -> None:
         self.send(Notice(f"{self.job.label}: {text}"))

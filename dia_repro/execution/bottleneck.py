@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from dia_repro.data.registry import is_streamed, sample
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.estimates import seconds_per_image
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.planning import PlannedRun
-from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.names import FOLDER, PACKED, DataLocation
 from dia_repro.experiments.spec import DataSpec
 
@@ -86,7 +87,7 @@ def data_limits(
             data=data.dataset,
             decoded=per_core * machine.threads(at_once),
             cores=machine.threads(at_once),
-            network=describe_model(run.spec.model),
+            network=run.spec.model.label,
             trained=_trained_per_second(run, machine),
             device=machine.devices[0],
             pack=None if own.startswith(PACKED) else f"dia-repro data pack {own}",
@@ -102,9 +103,7 @@ def decoded_per_second(data: DataSpec, location: DataLocation) -> float:
     Raises:
         DataError: images are not here, or one cannot be decoded.
     """
-    import torch
-
-    from dia_repro.data.decoding import Decoded, Wanted
+    from dia_repro.data.decoding import Decoded, Wanted  # brings torchvision
 
     dataset = sample(data, location, SAMPLE)
     count = len(dataset.train)

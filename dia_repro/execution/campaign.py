@@ -14,19 +14,14 @@ from pathlib import Path
 from dia_repro.artifacts import TableArtifact, choose
 from dia_repro.data.batches import check_batches
 from dia_repro.errors import ABSENT, DONE, INTERRUPTED, RUN_FAILED, UsageError
+from dia_repro.execution.bottleneck import data_limits, with_decoding
 from dia_repro.execution.dialogue import Dialogue, duration
+from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 from dia_repro.execution.executors import Executor, Worked, find_executor
-from dia_repro.execution.maintenance import folder_of
+from dia_repro.execution.maintenance import checkpoint_store, folder_of
 from dia_repro.execution.messages import Job, Outcome
 from dia_repro.execution.options import DEFAULT_DATA, DEFAULT_DATABASE, Resources, Selection
-from dia_repro.execution.plan import Plan, make_plan
-from dia_repro.execution.planning import (
-    PlannedRun,
-    checkpoint_store,
-    longest_first,
-    make_jobs,
-    plan_runs,
-)
+from dia_repro.execution.planning import Plan, PlannedRun, longest_first, make_jobs, plan_runs
 from dia_repro.execution.requests import find_data, request_to_train
 from dia_repro.execution.schedules import other_lengths
 from dia_repro.experiments.names import DataLocation, Keep, Protocol
@@ -139,8 +134,24 @@ class Campaign:
         return self._plan(self.needed)
 
     def _plan(self, runs: Sequence[PlannedRun]) -> Plan:
-        names = [artifact.name for artifact in self.chosen]
-        return make_plan(runs, names, self._results, self.executor, self.location)
+        executor, machine, sentences = self.executor, self.executor.machine, list[str]()
+        at_once, gpus = executor.room(sum(not run.done for run in runs)), executor.gpus_of_a_run
+        together = executor.on_one_machine(at_once)
+        runs = with_estimates(runs, self._results, machine, together, gpus)
+        if executor.data_is_here:
+            limits = data_limits(runs, machine, at_once, self.location)
+            runs = with_decoding(runs, limits, shared=not machine.has_gpu)
+            sentences = [limit.sentence() for limit in limits.values()]
+        seconds = sum(run.seconds or 0 for run in runs)
+        return Plan(
+            tuple(artifact.name for artifact in self.chosen),
+            tuple(runs),
+            machine.devices,
+            at_once,
+            wall_seconds(runs, at_full_speed(machine, at_once, together)),
+            seconds / 3600 * gpus if machine.has_gpu else None,
+            tuple(sentences),
+        )
 
     def run(
         self,
@@ -183,7 +194,7 @@ class Campaign:
             self.executor.machine.threads(self.executor.room(len(self.needed))),
             self.location,
             command,
-            checkpoints=store,
+            store,
             deterministic=deterministic,
             keep=keep,
             processes=processes,
@@ -234,7 +245,7 @@ class Campaign:
         self.dialogue.notice(
             f"{len(lost)} interrupted runs in {self._results.name} have no checkpoint in "
             f"{store.name}: they would start again from the first epoch. If their checkpoints are "
-            "elsewhere, name that place with --checkpoints."
+            "elsewhere, name that folder or URL with --checkpoints."
         )
         return self.dialogue.confirm("Start them again?", yes=yes)
 

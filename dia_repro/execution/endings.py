@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dia_repro import interrupts
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome, Progress
+from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.results import writer
 from dia_repro.results.database import Database, VanishedError
 from dia_repro.results.leases import Lease
@@ -96,31 +96,40 @@ class OwnTime:
         return self._seconds
 
 
-@dataclass
-class Pace:
-    """Time that a worker may take to stop once it is asked: more where its steps are longer.
+@dataclass(kw_only=True)
+class Supervised:
+    """Run under way, as its supervisor sees it.
 
     Attributes:
-        patience: seconds, in addition to the longest pause so far between two reports of progress:
-            as long as a step, or a batch of a test, may take again.
+        patience: seconds that its worker may take to stop, in addition to the longest pause so far
+            between two reports of progress: as long as a step, or a batch of a test, may take
+            again.
         clock: the supervisor's.
-        asked: when the worker was first asked, by that clock; None before.
+        asked: when the worker was first asked to stop, by that clock; None before.
     """
 
+    job: Job
     patience: float
     clock: OwnTime
+    lease: Lease | None = None
+    ended: Ended | None = None
     asked: float | None = None
     longest: float = 0.0
     _heard: float | None = None
 
     def hear(self, message: Message) -> None:
         """Take note of a message."""
-        if isinstance(message, Progress):
-            before, self._heard = self._heard, self.clock()
-            if before is not None:
-                self.longest = max(self.longest, self._heard - before)
+        match message:
+            case Ended():
+                self.ended = message
+            case Begun(lease=lease):
+                self.lease = lease
+            case Progress():
+                before, self._heard = self._heard, self.clock()
+                if before is not None:
+                    self.longest = max(self.longest, self._heard - before)
 
-    def ask(self) -> None:
+    def ask_to_stop(self) -> None:
         """Take note that the worker is asked to stop."""
         if self.asked is None:
             self.asked = self.clock()
@@ -131,13 +140,13 @@ class Pace:
         return self.patience + self.longest
 
     @property
-    def is_over(self) -> bool:
+    def is_late(self) -> bool:
         """Return whether the worker has taken longer than it may."""
         return self.asked is not None and self.clock() - self.asked > self.allowed
 
     @property
-    def ended(self) -> Ended:
-        """Return the end of a worker that was killed since it did not stop."""
+    def killed_late(self) -> Ended:
+        """Return the end of a run whose worker was killed since it did not stop."""
         return Ended(
             Outcome.INTERRUPTED,
             f"did not stop within {self.allowed:.0f} seconds and was killed: "
@@ -154,10 +163,13 @@ class Supervisor(ABC):
         on_stopping: called once when a signal has come and workers are saving.
 
     Attributes:
+        patience: seconds that a worker may take, once it is asked to stop, before it is killed.
         clock: read in each turn; measures the time that workers take to stop.
         stopping: whether a signal has come.
         gone: the error, once the database is gone.
     """
+
+    patience = SECONDS_TO_STOP
 
     def __init__(
         self,
@@ -174,22 +186,35 @@ class Supervisor(ABC):
     def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
         """Work through the jobs; return how each that was started ended, by run number."""
 
-    def record(self, job: Job, lease: Lease | None, ended: Ended, *, killed: bool) -> None:
-        """Record a failure, or the interruption of a run whose process was told to end at once.
+    def hear(self, run: Supervised, message: Message) -> None:
+        """Take a message of a worker, and pass on those that are for people."""
+        run.hear(message)
+        if not isinstance(message, Ended | Begun):
+            self.on_message(run.job, message)
 
-        Where that fails the person is told; once the database is gone, no other run can end well.
+    def close(self, run: Supervised, ended: Ended, *, killed: bool) -> Ended:
+        """Record an end that the worker could not record, and report it.
+
+        Args:
+            killed: whether the worker was killed since it was to stop: that is no failure.
         """
+        if killed or ended.outcome is Outcome.FAILED:
+            self._record(run, ended, killed=killed)
+        if not self.gone:  # or they would all say the same
+            self.on_message(run.job, ended)
+        return ended
+
+    def _record(self, run: Supervised, ended: Ended, *, killed: bool) -> None:
         what = "interruption" if killed else "failure"
         try:
-            spec_id = job.spec.spec_id  # fails where the spec cannot be read
-            if killed or ended.outcome is Outcome.FAILED:
-                failure = None if killed else ended.detail or ""
-                writer.record_loss(self.database, spec_id, job.seed, lease, failure)
+            spec_id = run.job.spec.spec_id  # fails where the spec cannot be read
+            failure = None if killed else ended.detail or ""
+            writer.record_loss(self.database, spec_id, run.job.seed, run.lease, failure)
         except DiaReproError as error:
             try:
                 self.database.check_there()
-            except VanishedError as gone:
+            except VanishedError as gone:  # no other run can end well
                 self.gone = gone
                 return
-            # As on a full disk: the other runs go on; this one is found dead when it is asked for.
-            self.on_message(job, Notice(f"its {what} could not be recorded: {error}"))
+            # As on a full disk: the other runs go on; this one is found dead by the next command.
+            self.on_message(run.job, Notice(f"its {what} could not be recorded: {error}"))

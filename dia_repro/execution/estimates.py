@@ -121,23 +121,23 @@ def _calibrate(
         seconds = seconds_per_image(run.spec, machine.device, threads, together)
         return seconds * (1 + EVALUATION) / work(run)
 
-    cheapest, dearest = (choose(unknown, key=work) for choose in (min, max))
+    cheapest, costliest = (choose(unknown, key=work) for choose in (min, max))
     works, rates = [math.log(work(cheapest))], [measure(cheapest)]
-    step = rates[0] * work(dearest) * images_of_a_step(dearest.spec, machine.device)
-    if step <= LONGEST_STEP_SECONDS and work(dearest) > work(cheapest):
-        works, rates = [*works, math.log(work(dearest))], [*rates, measure(dearest)]
+    step = rates[0] * work(costliest) * images_of_a_step(costliest.spec, machine.device)
+    if step <= LONGEST_STEP_SECONDS and work(costliest) > work(cheapest):
+        works, rates = [*works, math.log(work(costliest))], [*rates, measure(costliest)]
     return lambda run: float(np.interp(math.log(work(run)), works, rates))
 
 
-def at_full_speed(machine: Machine, jobs: int, beside: int) -> int:
+def at_full_speed(machine: Machine, jobs: int, together: int) -> int:
     """Return the runs at a time that get as much done as `jobs`, which may have to take turns.
 
     Args:
-        beside: number of the jobs on one machine.
+        together: number of the jobs on one machine.
     """
-    if machine.has_gpu or beside <= machine.cores:
+    if machine.has_gpu or together <= machine.cores:
         return jobs
-    return max(1, jobs * machine.cores // beside)
+    return max(1, jobs * machine.cores // together)
 
 
 def wall_seconds(planned: Sequence[PlannedRun], jobs: int) -> float:

@@ -48,7 +48,7 @@ def start() -> None:
     """
     shorten_sockets()
     forget_settings()
-    # A worker that is killed leaves semaphores, which are removed with a warning that helps nobody.
+    # A worker that is killed leaves semaphores, which are removed with a useless warning.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({**SAFE_PATH, **quiet, **TRAINING}):
         # SIGHUP would end the tracker; starting it ends the holding back of other signals.
@@ -86,10 +86,8 @@ def start_process(
 ) -> tuple[ForkServerProcess, Connection]:
     """Fork a process that calls `target` with arguments and a connection to send through.
 
-    It may start processes itself. A server that was killed meanwhile is started again.
-
-    Returns:
-        The process, and the connection to receive from it.
+    It may start processes itself. A server that was killed meanwhile is started again. Returns the
+    process, and the connection to receive from it.
 
     Raises:
         NoProcessError: the server does not stay alive.
@@ -98,7 +96,11 @@ def start_process(
     begun = time.monotonic()
     while True:
         try:
-            return _started(target, arguments)
+            start()  # Python itself would start the server again without its protection
+            ours, theirs = CONTEXT.Pipe(duplex=False)
+            process = CONTEXT.Process(target=target, args=(*arguments, theirs))
+            with _no_main_file():
+                process.start()
         except (EOFError, ConnectionError) as error:
             if time.monotonic() - begun > KILLED_SECONDS:
                 raise NoProcessError(
@@ -106,18 +108,9 @@ def start_process(
                     "and whether there is memory left"
                 ) from error
             time.sleep(0.1)
-
-
-def _started(
-    target: Callable[..., object], arguments: tuple[object, ...]
-) -> tuple[ForkServerProcess, Connection]:
-    start()  # Python itself would start the server again without its protection
-    ours, theirs = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=target, args=(*arguments, theirs))
-    with _no_main_file():
-        process.start()
-    theirs.close()
-    return process, ours
+        else:
+            theirs.close()
+            return process, ours
 
 
 @contextmanager

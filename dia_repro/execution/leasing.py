@@ -49,7 +49,7 @@ def lock_location(folder: Store) -> Path:
     try:
         return own_folder() / folder.path
     except OSError as error:
-        raise CheckpointError(f"no place for a lock: {error.strerror or error}") from error
+        raise CheckpointError(f"no folder for a lock: {error.strerror or error}") from error
 
 
 def acquire_lock(folder: Path) -> FileLock | None:

@@ -98,7 +98,7 @@ class Machine:
         return self.devices[0] != CPU
 
     def threads(self, jobs: int) -> int:
-        """Return the threads of each run, with so many runs at a time."""
+        """Return the threads of each run, with `jobs` runs at a time."""
         return max(1, self.cores // jobs)
 
     def slots(
@@ -144,7 +144,7 @@ def find_machine(device: str | None = None) -> Machine:
     """Return the GPUs of this machine that torch can compute on, or its CPU where there is none.
 
     Args:
-        device: `cpu` or `cuda` to insist on one.
+        device: `cpu` or `cuda`; by default whichever is there.
 
     Raises:
         NoGPUError: `cuda` was asked for, and there is none or torch cannot compute on it.

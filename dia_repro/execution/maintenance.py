@@ -1,25 +1,80 @@
-"""Maintenance of runs and their folders: dead runs, folders without a run, removal."""
+"""Maintenance of runs and their checkpoints: stores, dead runs, folders without a run, removal."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import text
 
 from dia_repro.errors import UsageError
 from dia_repro.execution import leasing
 from dia_repro.execution.run_store import RunStore
 from dia_repro.results import leases, writer
+from dia_repro.results.backends import make_engine, sqlite_path
 from dia_repro.results.checks import Finding
 from dia_repro.results.database import Database, DatabaseError, LockedError
 from dia_repro.results.leases import Owner
 from dia_repro.results.queries import RunSummary, UnknownRunError, all_runs, run_detail
 from dia_repro.results.schema import State
 from dia_repro.training.checkpoint import run_folder, sorted_names
-from dia_repro.training.store import Store
+from dia_repro.training.store import Store, store_at
 
 
 class BusyRunError(UsageError):
     """The run is being trained."""
+
+
+def checkpoint_store(database: Database, location: str | None = None) -> Store:
+    """Return the store of the checkpoints of a database's runs.
+
+    Args:
+        location: a folder or a URL; by default `default_root`.
+
+    Raises:
+        UsageError, AbsentError: see `store_at`.
+    """
+    return store_at(location) if location is not None else Store(default_root(database.location))
+
+
+def default_root(location: str) -> Path:
+    """Return the folder of a database's checkpoints where no other is named.
+
+    Each database has its own: after a merge two of them have runs of the same uid, and a run that
+    is removed in one of them keeps its checkpoints in the other.
+
+    It is next to a SQLite file and named after it: runs.db has runs-checkpoints, and a copy
+    runs.bak has runs.bak.checkpoints. PostgreSQL's is in the working folder:
+    `DATABASE@HOST-PORT-checkpoints`, without user and password.
+
+    Raises:
+        DatabaseError: the server cannot be reached.
+    """
+    path = sqlite_path(location)
+    if path is None:
+        return Path(f"{_server_database(location)}-checkpoints")
+    own = f"{path.stem}-checkpoints" if path.suffix == ".db" else f"{path.name}.checkpoints"
+    return path.with_name(own)
+
+
+def _server_database(location: str) -> str:
+    """Return a name of a PostgreSQL database, and of its schema unless that is the usual one.
+
+    The server and the driver tell it: what a URL leaves out is in libpq's variables and files.
+    """
+    database = Database(make_engine(location, create=False), location)
+    asked = text("select current_database(), current_schema()")
+    try:
+        with database.reading() as session:
+            name, schema = session.execute(asked).one()
+            info = session.connection().connection.driver_connection.info  # type: ignore[union-attr]
+            host, port = info.host.lower(), info.port
+    finally:
+        database.close()
+    named = [name] if schema == "public" else [name, str(schema)]
+    return f"{'+'.join(quote(part, safe='') for part in named)}@{quote(host, safe='')}-{port}"
 
 
 def folder_of(store: Store, run: RunSummary) -> Store:
@@ -74,13 +129,10 @@ def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
 
 
 def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkpoints: bool) -> int:
-    """Remove a run with all that belongs to it, or only its checkpoints.
+    """Remove a run, or only its checkpoints; return the number of its checkpoints.
 
     Args:
         run: the run as it was shown; its number may be another run's by now, which is not removed.
-
-    Returns:
-        The number of checkpoints that there were.
 
     Raises:
         UnknownRunError: there is no such run any more.

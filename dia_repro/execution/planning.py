@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
-
-from sqlalchemy import text
+from typing import TYPE_CHECKING, Any
 
 from dia_repro import plugins
 from dia_repro.artifacts import Entry, TableArtifact
+from dia_repro.execution.dialogue import duration
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Job
 from dia_repro.execution.requests import chosen_entries
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import Counts, count
 from dia_repro.results import writer
-from dia_repro.results.backends import make_engine, sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunSummary, gpu_memory, runs_of
 from dia_repro.results.schema import DONE
-from dia_repro.training.store import Store, store_at
+from dia_repro.training.store import Store
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 BACKWARD_AND_FORWARD = 3
 # Weights and momentum in float32, in the two checkpoints that a run keeps while it trains.
@@ -60,8 +58,7 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """Return its name for people: "resnet83 se r=16 on digits, seed 0"."""
-        network, data = describe_model(self.spec.model), describe_data(self.spec.data)
-        return f"{network} on {data}, seed {self.seed}"
+        return f"{self.spec.label}, seed {self.seed}"
 
     @property
     def done(self) -> bool:
@@ -105,6 +102,99 @@ class PlannedRun:
     def disk_bytes(self) -> int:
         """Return the bytes of its checkpoints while it trains."""
         return self.counts.parameters * CHECKPOINT_BYTES_PER_PARAMETER
+
+
+# Columns of a plan, by name, from a planned run.
+COLUMNS: dict[str, Callable[[PlannedRun], Any]] = {
+    "network": lambda run: run.spec.model.label,
+    "data": lambda run: run.spec.data.label,
+    "artifacts": lambda run: " ".join(run.artifacts),
+    "seed": lambda run: run.seed,
+    "state": lambda run: run.run.state.value if run.run else "pending",
+    "epochs_done": lambda run: run.run.epochs if run.run else 0,
+    "epochs": lambda run: run.spec.recipe.epochs,
+    "parameters": lambda run: run.counts.parameters,
+    "macs": lambda run: run.macs,
+    "seconds_left": lambda run: run.seconds,
+    "disk_bytes": lambda run: run.disk_bytes,
+    "spec_id": lambda run: run.spec.spec_id,
+}
+FIELDS = tuple(COLUMNS)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs that artifacts need, with estimates of what is left.
+
+    Attributes:
+        artifacts: names of the artifacts, in the order asked for.
+        runs: all runs, with estimates.
+        devices: names of the devices that they are trained on.
+        at_once: runs at a time.
+        wall_seconds: time until all of them are trained.
+        gpu_hours: time of all GPUs together; None where runs are trained on a CPU.
+        data_paths: a sentence on each data set that is streamed from disk.
+    """
+
+    artifacts: tuple[str, ...]
+    runs: tuple[PlannedRun, ...]
+    devices: tuple[str, ...]
+    at_once: int
+    wall_seconds: float
+    gpu_hours: float | None
+    data_paths: tuple[str, ...] = ()
+
+    @property
+    def open_runs(self) -> list[PlannedRun]:
+        """Return the runs without a result."""
+        return [run for run in self.runs if not run.done]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a record of each run, with the columns of `FIELDS`."""
+        return [{name: value(run) for name, value in COLUMNS.items()} for run in self.runs]
+
+    def frame(self) -> DataFrame:
+        """Return a row for each run: see `FIELDS`; times in s, sizes in bytes."""
+        from pandas import DataFrame
+
+        return DataFrame(self.records(), columns=list(FIELDS))
+
+    def sharing(self) -> list[dict[str, Any]]:
+        """Return, for each artifact, how much it adds to the artifacts before it."""
+        shares = []
+        for name in self.artifacts:
+            needed = [run for run in self.runs if name in run.artifacts]
+            added = [run for run in needed if run.artifacts[0] == name]
+            specs, adds = ({run.spec for run in part} for part in (needed, added))
+            share = {
+                "artifact": name,
+                "specs": len(specs),
+                "shared": len(specs) - len(adds),
+                "adds": len(adds),
+                "open": sum(not run.done for run in added),
+                "seconds_left": sum(run.seconds or 0.0 for run in added),
+            }
+            shares.append(share)
+        return shares
+
+    def cost(self, price: float | None = None) -> str:
+        """Return the cost of what is left, in a sentence.
+
+        Args:
+            price: price of an hour of one GPU, or of this machine's CPU.
+        """
+        hours = self.wall_seconds / 3600 if self.gpu_hours is None else self.gpu_hours
+        bill = "" if self.gpu_hours is None else f", {hours:.3g} GPU-hours"
+        bill += "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
+        operations = sum(2 * run.macs * run.left for run in self.runs)
+        disk = sum(run.disk_bytes for run in self.open_runs)
+        return (
+            f"{len({run.spec for run in self.runs})} distinct experiments; "
+            f"{len(self.open_runs)} of {len(self.runs)} runs to train: "
+            f"{operations / 1e15:.3g} PFLOP, about {duration(self.wall_seconds)} on "
+            f"{', '.join(self.devices)} ({self.at_once} at a time{bill}), "
+            f"up to {disk / 1e6:,.0f} MB of checkpoints."
+        )
 
 
 def plan_runs(
@@ -151,18 +241,15 @@ def make_jobs(
     threads: int,
     data: DataLocation,
     command: str,
-    *,
-    checkpoints: Store | None = None,
+    checkpoints: Store,
     **settings: Any,
 ) -> list[Job]:
     """Enter runs that are to be trained into the database, and describe each for a worker.
 
     Args:
         threads: CPU threads of each run.
-        checkpoints: by default those of `checkpoint_store`.
         settings: further fields of `Job`, the same for all runs.
     """
-    store = checkpoints or checkpoint_store(database)
     specs = {run.spec.spec_id: run.spec.canonical_json() for run in open_runs}
     seen = gpu_memory(database) if machine.has_gpu else {}
     memory = {spec_id: CUDA_BYTES + measured for spec_id, measured in seen.items()}
@@ -174,7 +261,7 @@ def make_jobs(
             spec_json=specs[run.spec.spec_id],
             seed=run.seed,
             database=database.location,
-            checkpoints=store,
+            checkpoints=checkpoints,
             data=data,
             device=machine.devices[0],
             threads=threads,
@@ -185,53 +272,3 @@ def make_jobs(
         )
         for run in open_runs
     ]
-
-
-def checkpoint_store(database: Database, location: str | None = None) -> Store:
-    """Return the store of the checkpoints of a database's runs.
-
-    Args:
-        location: a folder or a URL; by default `default_root`.
-
-    Raises:
-        UsageError, AbsentError: see `store_at`.
-    """
-    return store_at(location) if location is not None else Store(default_root(database.location))
-
-
-def default_root(location: str) -> Path:
-    """Return the folder of a database's checkpoints where no other is named.
-
-    Each database has its own: after a merge two of them have runs of the same uid, and a run that
-    is removed in one of them keeps its checkpoints in the other.
-
-    It is next to a SQLite file and named after it: runs.db has runs-checkpoints, and a copy
-    runs.bak has runs.bak.checkpoints. PostgreSQL's is in the working folder:
-    `DATABASE@HOST-PORT-checkpoints`, without user and password.
-
-    Raises:
-        DatabaseError: the server cannot be reached.
-    """
-    path = sqlite_path(location)
-    if path is None:
-        return Path(f"{_server_database(location)}-checkpoints")
-    own = f"{path.stem}-checkpoints" if path.suffix == ".db" else f"{path.name}.checkpoints"
-    return path.with_name(own)
-
-
-def _server_database(location: str) -> str:
-    """Return a name of a PostgreSQL database, and of its schema unless that is the usual one.
-
-    The server and the driver tell it: what a URL leaves out is in libpq's variables and files.
-    """
-    database = Database(make_engine(location, create=False), location)
-    asked = text("select current_database(), current_schema()")
-    try:
-        with database.reading() as session:
-            name, schema = session.execute(asked).one()
-            info = session.connection().connection.driver_connection.info  # type: ignore[union-attr]
-            host, port = info.host.lower(), info.port
-    finally:
-        database.close()
-    named = [name] if schema == "public" else [name, str(schema)]
-    return f"{'+'.join(quote(part, safe='') for part in named)}@{quote(host, safe='')}-{port}"

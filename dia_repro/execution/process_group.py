@@ -102,13 +102,11 @@ class _Follower:
     process: BaseProcess
     connection: Connection
 
-    def reason(self) -> str | None:
-        """Return why it failed, if it could say so."""
+    def message(self) -> str | None:
+        """Return its next message, `READY` or why it failed, if there is one."""
         with suppress(EOFError, OSError):
-            while self.connection.poll():
-                words = self.connection.recv()
-                if words != READY:
-                    return str(words)
+            if self.connection.poll():
+                return str(self.connection.recv())
         return None
 
 
@@ -136,12 +134,9 @@ class _Followers:
                 if self.should_stop():
                     raise Stopped
                 forkserver.resume()
-            try:
-                words = follower.connection.recv()
-            except EOFError:
-                words = None
-            if words != READY:
-                raise self._describe(follower, words)
+            message = follower.message()
+            if message != READY:
+                raise self._describe(follower, message)
 
     def end(self) -> None:
         """Kill all of them, and wait for their ends."""
@@ -149,9 +144,9 @@ class _Followers:
         for follower in self.followers:
             forkserver.join(follower.process)
 
-    def _describe(self, lost: _Follower, words: str | None) -> LostProcessError:
+    def _describe(self, lost: _Follower, message: str | None) -> LostProcessError:
         forkserver.join(lost.process)
-        reason = words or cause_of_death(lost.process.exitcode)
+        reason = message or cause_of_death(lost.process.exitcode)
         number = f"process {lost.rank + 1} of {len(self.followers) + 1}"
         return LostProcessError(f"{number}: {reason}")
 
@@ -166,12 +161,12 @@ class _Followers:
                 follower = running.pop(sentinel)  # type: ignore[arg-type]
                 follower.process.join()
                 if follower.process.exitcode and self.lost is None:
-                    self.lost = self._describe(follower, follower.reason())
+                    self.lost = self._describe(follower, follower.message())
                     self._found.set()
                     threading.Thread(target=self._insist, daemon=True).start()
 
     def _insist(self) -> None:
-        # NCCL waits for the lost process in a place where no exception comes through.
+        # NCCL waits for the lost process in C++ code, where no exception is raised.
         if not self._over.wait(GRACE_SECONDS):
             self.send(Notice(str(self.lost)))
             _signal(self.followers, signal.SIGKILL)  # a stopped one would not notice this one's end

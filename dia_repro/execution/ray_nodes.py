@@ -82,18 +82,9 @@ class Cluster:
 
     nodes: tuple[Node, ...]
 
-    @property
-    def gpus(self) -> float:
-        """Return the number of GPUs of all nodes."""
-        return sum(node.gpus for node in self.nodes)
-
     def room(self, share: Share) -> int:
         """Return the number of runs that all nodes have room for at a time."""
         return sum(node.room(share) for node in self.nodes)
-
-    def memory(self, share: Share) -> float:
-        """Return the bytes of the largest node that has room."""
-        return max((node.memory for node in self.nodes if node.room(share)), default=0.0)
 
     def share(self, gpus: float) -> Share:
         """Return the share of each run with which every GPU, or every processor, has its runs.

@@ -50,20 +50,16 @@ def find_data(
         raise UsageError("--skip-damaged goes with --dataset folder:PATH")
     if dataset is None or source is None or source.choose is None:
         return source.known if source else None
-    path = folder_path(dataset)
-    if database is not None and not _is_folder(path):
+    path, is_here = folder_path(dataset), False
+    with suppress(OSError):  # a name too long, a circle of links, a folder that cannot be read
+        is_here = path.is_dir()
+    if database is not None and not is_here:
         return _recorded_data(dataset, size, database)
     location = DataLocation(root, path, selection.skip_damaged or database is not None)
     with dialogue.watch(f"Looking through {path}") as on_progress:
         return source.choose(
             path, size, location, on_progress, lambda text: dialogue.notice(f"{text}.")
         )
-
-
-def _is_folder(path: Path) -> bool:
-    with suppress(OSError):  # a name too long, a circle of links, a folder that cannot be read
-        return path.is_dir()
-    return False
 
 
 def _recorded_data(dataset: str, size: int | None, database: Database) -> DataChoice:

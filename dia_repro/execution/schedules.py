@@ -12,13 +12,10 @@ from dia_repro.results.schema import DONE
 
 
 def other_lengths(database: Database, wanted: Iterable[Spec]) -> str | None:
-    """Return a sentence on runs that differ from wanted ones in the number of epochs alone.
+    """Return a sentence on runs that differ from wanted ones in the number of epochs alone, if any.
 
     It says why nothing of them is reused: the number of epochs sets the schedule of the learning
     rate, and a training over more epochs does not begin as one over fewer goes on.
-
-    Returns:
-        None if the database has no epoch of such a run.
     """
     specs = set(wanted)
     pairs = [(own, other) for other in _stored(database) for own in specs if _longer(own, other)]

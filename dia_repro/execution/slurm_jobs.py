@@ -45,15 +45,12 @@ class UnfitTaskError(DiaReproError):
 def submit(
     jobs: Sequence[Job], parameters: Mapping[str, Any], folder: Path, *, in_turn: bool = False
 ) -> tuple[str, ...]:
-    """Hand runs to Slurm, in their order: in one job array, or several where one is too large.
+    """Submit runs in one job array, or several where one is too large; return the jobs' numbers.
 
     Args:
         parameters: see `sbatch_parameters`.
         folder: for submitit's files and the tasks' output; all nodes reach it.
         in_turn: whether each array waits for the one before it.
-
-    Returns:
-        The jobs' numbers.
 
     Raises:
         SlurmError: there is no Slurm, or it refuses.
@@ -76,7 +73,7 @@ def submit(
 
 
 def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: Path) -> str:
-    """Return the number of the job that does so many tasks."""
+    """Submit tasks as one job, and return its number."""
     try:
         _make_private(folder)
         executor = SlurmExecutor(folder, max_num_timeout=TIMES_QUEUED_AGAIN)
@@ -92,8 +89,8 @@ def _submit_array(tasks: Sequence[Task], parameters: Mapping[str, Any], folder: 
             f"jobs may be submitted: see 'squeue --me'; no job number came from sbatch ({reason})"
         ) from error
     except OSError as error:
-        place = error.filename or folder
-        raise SlurmError(f"cannot submit to Slurm: {place}: {error.strerror or error}") from error
+        path = error.filename or folder
+        raise SlurmError(f"cannot submit to Slurm: {path}: {error.strerror or error}") from error
     return str(submitted[0].job_id).split("_")[0]
 
 

@@ -170,7 +170,7 @@ def test_a_folder_no_experiment_can_be_named_after_is_refused(
     write_folder(tmp_path / "mine", {"train": 2, "test": 1})
     odd = tmp_path / os.fsdecode(name)
     (tmp_path / "mine").rename(odd)
-    with pytest.raises(DataError, match="rename it"):
+    with pytest.raises(DataError, match="rename the folder"):
         choose(odd, None, root)
 
 

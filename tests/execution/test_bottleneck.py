@@ -1,4 +1,4 @@
-"""Whether data or the training step limits: what is measured, and what is said of it."""
+"""Limit of training on streamed images: its measurement, and its sentence in the plan."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def test_the_rate_is_that_of_the_images_that_are_here(images: Path, tmp_path: Path) -> None:
+def test_decoding_rate_is_measured_on_local_images(images: Path, tmp_path: Path) -> None:
     data = choose(images, 96, tmp_path / "data").spec
     assert 1 < decoded_per_second(data, DataLocation(tmp_path / "data", images)) < 10_000
     with pytest.raises(DataError):
         decoded_per_second(known_data("imagenet").spec, DataLocation(tmp_path))
 
 
-def test_only_streamed_data_of_open_runs_have_a_limit(images: Path, tmp_path: Path) -> None:
+def test_only_streamed_data_have_a_limit(images: Path, tmp_path: Path) -> None:
     location = DataLocation(tmp_path / "data", images)
     spec = tiny_spec(epochs=3)
     streamed = spec.model_copy(update={"data": choose(images, 96, location.root).spec})

@@ -121,7 +121,7 @@ def test_the_text_of_a_command_chooses_the_same() -> None:
     assert command_line("claims", options=(Selection(), Resources())) == "dia-repro claims"
 
 
-def test_an_executor_refuses_options_that_it_does_not_take() -> None:
+def test_executor_refuses_foreign_options() -> None:
     assert names() == ["local", "ray", "slurm"]
     from dia_repro.execution.dialogue import Dialogue
 

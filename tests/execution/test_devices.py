@@ -1,4 +1,4 @@
-"""Which GPUs can be used, and that every process trains on its own one."""
+"""GPUs that can be used, and processes that each train on their own GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import torch
 from benchmarks.step.candidates import Mode, Task
 from benchmarks.step.measure import _serve
 from dia_repro.cli import probes
-from dia_repro.cli.doctor import _gpu_checks
 from dia_repro.cli.progress import Terminal
 from dia_repro.execution import estimates, forkserver
 from dia_repro.execution.attempt import Attempt
@@ -52,9 +51,7 @@ BUILT_FOR = ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100", "compute_120"]
         ((13, 0), True),  # compiled for it when it is loaded
     ],
 )
-def test_a_gpu_runs_code_of_its_major_version_or_portable_code(
-    capability: tuple[int, int], can: bool
-) -> None:
+def test_gpu_runs_code_of_its_major_version(capability: tuple[int, int], can: bool) -> None:
     assert runs_on(capability, BUILT_FOR) is can
 
 
@@ -83,7 +80,7 @@ def mock_gpus(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
         monkeypatch.setattr(torch.cuda, name, value)
 
 
-def test_a_gpu_that_torch_is_not_built_for_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_torch_does_not_support_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     mock_gpus(monkeypatch, (6, 1), (9, 0))
     machine = find_machine()
     assert machine.devices == ("cuda:1",)
@@ -93,7 +90,7 @@ def test_a_gpu_that_torch_is_not_built_for_is_left_out(monkeypatch: pytest.Monke
     assert "is built for sm_75, " in reason
 
 
-def test_without_a_usable_gpu_training_goes_to_the_cpu_unless_a_gpu_is_insisted_on(
+def test_without_a_usable_gpu_training_uses_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mock_gpus(monkeypatch, (6, 1))
@@ -106,18 +103,18 @@ def test_without_a_usable_gpu_training_goes_to_the_cpu_unless_a_gpu_is_insisted_
 def test_doctor_has_a_line_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     mock_gpus(monkeypatch, (9, 0), (7, 5), (6, 1))
     monkeypatch.setattr(probes, "cannot_compute", lambda _: None)
-    first, second, third = _gpu_checks(find_machine())
-    assert first == ("GPU", "ok", "cuda:0: NVIDIA Example, fp32, tf32 and bf16")
-    assert second[2] == "cuda:1: NVIDIA Example, no tf32 and no bf16: use --precision fp32"
-    assert third[:2] == ("GPU", "absent")
-    assert "is sm_61" in third[2]
+    first, second, third = probes.gpus(find_machine())
+    assert first == ("ok", "cuda:0: NVIDIA Example, fp32, tf32 and bf16")
+    assert second[1] == "cuda:1: NVIDIA Example, no tf32 and no bf16: use --precision fp32"
+    assert third[0] == "absent"
+    assert "is sm_61" in third[1]
 
 
 def test_doctor_computes_on_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probes.cannot_compute(torch.device("cpu")) is None
     mock_gpus(monkeypatch, *[(9, 0)] * 100)
-    name, status, detail = list(_gpu_checks(find_machine()))[99]
-    assert (name, status) == ("GPU", "bad")
+    status, detail = list(probes.gpus(find_machine()))[99]
+    assert status == "bad"
     assert detail.startswith("cuda:99 cannot compute (")
     assert detail.endswith("): train with --device cpu")
 
@@ -132,13 +129,13 @@ def test_run_says_why_a_gpu_is_not_used(
     assert said.startswith("Not used: cuda:0 (NVIDIA Example) is sm_61")
 
 
-def test_a_launch_bound_gpu_is_measured_with_whole_batches() -> None:
+def test_gpu_is_measured_with_whole_batches() -> None:
     spec = tiny_spec()
     assert images_of_a_step(spec, torch.device("cuda:0")) == spec.recipe.batch_size == 128
     assert images_of_a_step(spec, torch.device("cpu")) == 64
 
 
-def test_a_run_on_a_gpu_says_its_execution_mode_once(tmp_path: Path) -> None:
+def test_gpu_run_reports_its_execution_mode_once(tmp_path: Path) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     database.close()
     said: list[Message] = []
@@ -195,7 +192,7 @@ def first_devices(works: dict[str, Callable[[], None]], connection: Connection) 
     connection.send(dict(zip(works, found, strict=False)))
 
 
-def test_every_process_makes_its_gpu_the_current_one_first(tmp_path: Path) -> None:
+def test_every_process_first_selects_its_gpu(tmp_path: Path) -> None:
     """Graphs and Triton kernels go to the current GPU, wherever their tensors are."""
     database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     database.close()

@@ -1,4 +1,4 @@
-"""What `plan` says of time, beside what the same runs take."""
+"""Estimates of `plan`, compared with the times that runs take."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from dia_repro.execution.estimates import (
 )
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Machine
+from dia_repro.execution.maintenance import checkpoint_store
 from dia_repro.execution.messages import Outcome
 from dia_repro.execution.planning import PlannedRun, longest_first, make_jobs, plan_runs
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
@@ -52,7 +53,7 @@ def database(tmp_path: Path) -> Database:
     return open_database(str(tmp_path / "runs.db"), create=True)
 
 
-def test_networks_between_the_two_that_were_measured_are_between(
+def test_estimates_lie_between_the_measured_networks(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deepest is made twice as slow for its work as the cheapest."""
@@ -68,7 +69,7 @@ def test_networks_between_the_two_that_were_measured_are_between(
     monkeypatch.setattr(estimates, "seconds_per_image", measured)
     machine = Machine(("cpu",), cores())
     found = with_estimates(planned, database, machine, cores())
-    assert asked == [(1, cores())] * 2, "beside each other, a core each"
+    assert asked == [(1, cores())] * 2, "concurrently, a core each"
 
     def rate(run: PlannedRun) -> float:
         assert run.seconds is not None
@@ -87,7 +88,7 @@ def test_networks_between_the_two_that_were_measured_are_between(
     assert asked == [(cores(), 1)], "the dearest would take too long"
 
 
-def test_a_wall_is_that_of_the_slot_that_ends_last(database: Database) -> None:
+def test_wall_time_is_of_the_last_slot(database: Database) -> None:
     planned = [replace(run, seconds=10.0) for run in demo(database)]
     assert len(planned) == 8
     assert wall_seconds(planned, 3) == 30 + START_SECONDS
@@ -96,11 +97,11 @@ def test_a_wall_is_that_of_the_slot_that_ends_last(database: Database) -> None:
 
 
 @pytest.mark.slow
-def test_a_few_steps_are_made_beside_each_other() -> None:
+def test_steps_are_measured_concurrently() -> None:
     alone = seconds_per_image(tiny_spec(), CPU, 1, 1)
     assert 1e-6 < alone < 1
-    beside = seconds_per_image(tiny_spec(), CPU, 1, 2)
-    assert 1e-6 < beside < 1
+    together = seconds_per_image(tiny_spec(), CPU, 1, 2)
+    assert 1e-6 < together < 1
 
 
 def test_steps_that_cannot_be_made_are_one_error(capfd: pytest.CaptureFixture[str]) -> None:
@@ -138,18 +139,16 @@ def test_stopped_server_does_not_hold_up_calibration(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("jobs", [2, 4, 60])
-def test_more_runs_at_a_time_than_cores_end_no_sooner(jobs: int) -> None:
+def test_more_runs_than_cores_end_no_sooner(jobs: int) -> None:
     machine = Machine(("cpu",), 2)
-    assert at_full_speed(machine, jobs, beside=jobs) == 2
-    assert at_full_speed(machine, 1, beside=1) == 1
-    assert at_full_speed(machine, 8 * jobs, beside=jobs) == 16, "on eight such machines"
-    assert at_full_speed(Machine(("cuda:0",), 2), jobs, beside=jobs) == jobs
+    assert at_full_speed(machine, jobs, together=jobs) == 2
+    assert at_full_speed(machine, 1, together=1) == 1
+    assert at_full_speed(machine, 8 * jobs, together=jobs) == 16, "on eight such machines"
+    assert at_full_speed(Machine(("cuda:0",), 2), jobs, together=jobs) == jobs
 
 
 @pytest.mark.exhaustive
-def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
-    tmp_path: Path, database: Database
-) -> None:
+def test_plan_is_within_30_per_cent_of_actual_time(tmp_path: Path, database: Database) -> None:
     """On a machine that does other things meanwhile, one of three attempts has to be."""
     machine = Machine(("cpu",), cores())
     ratios: list[float] = []
@@ -158,8 +157,8 @@ def test_a_plan_is_within_30_per_cent_of_what_the_runs_take(
         fresh = open_database(str(tmp_path / f"runs{len(ratios)}.db"), create=True)
         planned = with_estimates(open_runs, fresh, machine, cores())
         expected = wall_seconds(planned, cores()) - START_SECONDS
-        location = DataLocation(tmp_path)
-        jobs = make_jobs(open_runs, fresh, machine, machine.threads(cores()), location, "test")
+        where = (DataLocation(tmp_path), "test", checkpoint_store(fresh))
+        jobs = make_jobs(open_runs, fresh, machine, machine.threads(cores()), *where)
         begun = time.monotonic()
         slots = machine.slots(len(jobs))
         ended = LocalSupervisor(fresh, slots, report).run(jobs)

@@ -16,9 +16,7 @@ from tests.helpers import Program
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.exhaustive)]
 )
-def test_workers_of_a_server_that_is_gone_or_stopped_are_stopped(
-    number: signal.Signals, tmp_path: Path
-) -> None:
+def test_workers_of_a_lost_server_are_stopped(number: signal.Signals, tmp_path: Path) -> None:
     with Program("tests.execution.lost_server", str(int(number)), cwd=tmp_path) as process:
         said, errors = process.communicate(timeout=120)
     assert (process.returncode, said.split()) == (0, ["interrupted"] * 3), errors
@@ -49,7 +47,7 @@ def test_server_that_does_not_stay_alive_is_named(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(forkserver, "_started", fail)
+    monkeypatch.setattr(forkserver, "start", fail)
     monkeypatch.setattr(forkserver, "KILLED_SECONDS", 0)
     with pytest.raises(DiaReproError, match="no process can be started") as caught:
         forkserver.start_process(print)

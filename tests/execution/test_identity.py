@@ -1,4 +1,4 @@
-"""Locks and folders are known by what they are, not by names that others can have too."""
+"""Identity of locks and folders: not by names that others can have, too."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 
 import dia_repro
 from dia_repro.execution.leasing import acquire_lock, lock_id, lock_location
-from dia_repro.execution.maintenance import dead_runs, folder_of
-from dia_repro.execution.planning import checkpoint_store
+from dia_repro.execution.maintenance import checkpoint_store, dead_runs, folder_of
 from dia_repro.results.database import open_database
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import State
@@ -35,7 +34,7 @@ print(folder.stat().st_ino, lock_id(folder))
 """
 
 
-def test_a_lock_is_the_same_for_those_whom_it_excludes(tmp_path: Path) -> None:
+def test_lock_id_is_the_same_for_excluded_processes(tmp_path: Path) -> None:
     lock = acquire_lock(tmp_path / "run")
     assert lock is not None
     identity = lock_id(tmp_path / "run")
@@ -142,7 +141,7 @@ def test_copies_of_a_database_share_no_checkpoints(tmp_path: Path) -> None:
     assert len(stores) == len(names)
 
 
-def test_a_run_that_is_taken_up_meanwhile_is_not_dead(
+def test_run_taken_up_meanwhile_is_not_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`db check` watches owners elsewhere for a minute, in which others can begin again."""

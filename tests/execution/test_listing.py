@@ -1,4 +1,4 @@
-"""Which runs a listing has, and in which order."""
+"""Runs of a listing, and their order."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sqlalchemy import update
 
 from dia_repro.api import Results
 from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.artifacts.selection import is_needed
-from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.data import DataChoice, own_images
 from dia_repro.errors import UsageError
 from dia_repro.execution.listing import list_runs
@@ -80,7 +80,7 @@ def test_runs_by_filter_and_order(
     ("wanted", "runs"),
     [({"artifact": "table5"}, [2, 4]), ({"sort": "best_top1"}, [3, 2]), ({}, [3, 4])],
 )
-def test_the_last_ones_are_those_of_the_filtered_and_sorted(
+def test_last_runs_are_taken_after_filter_and_sort(
     database: Database, wanted: dict[str, Any], runs: list[int]
 ) -> None:
     found = list_runs(database, options_of(RunFilter, wanted), last=2)
@@ -110,7 +110,7 @@ def test_what_no_run_can_be_is_refused(
         Results(database).runs(**wanted)
 
 
-def test_a_host_may_be_asked_for_by_any_name(database: Database) -> None:
+def test_host_filter_accepts_any_name(database: Database) -> None:
     """As a terminal gives what is not UTF-8."""
     assert len(Results(database).runs(host="\udcff")) == 0
 
@@ -137,7 +137,7 @@ def test_an_artifact_needs_its_specs_by_any_request(request_: Request) -> None:
 
 
 @pytest.mark.parametrize("name", ["of-another-version", "folder:unknown", "of-a-plugin:path"])
-def test_an_experiment_on_data_that_are_unknown_here_is_not_needed(name: str) -> None:
+def test_experiment_on_unknown_data_is_not_needed(name: str) -> None:
     spec = TABLE5.entries[0].spec(PAPER)
     other = spec.data.model_copy(update={"dataset": name})
     assert not is_needed(spec.model_copy(update={"data": other}), TABLE5)

@@ -79,7 +79,7 @@ def finish(folder: Path, seeds: int = 1, workers: int = 2) -> str:
     folder.mkdir(exist_ok=True)
     notices: list[str] = []
 
-    def listen(_order: Job, message: Message) -> None:
+    def listen(_job: Job, message: Message) -> None:
         if isinstance(message, Notice):
             notices.append(message.text)
 
@@ -108,13 +108,13 @@ def assert_same_results(folder: Path, undisturbed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_results_do_not_depend_on_how_many_run_at_a_time(undisturbed: Path, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_concurrent_runs(undisturbed: Path, tmp_path: Path) -> None:
     finish(tmp_path, seeds=2, workers=1)
     assert_same_results(tmp_path, undisturbed)
 
 
 @pytest.mark.slow
-def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path) -> None:
+def test_finished_run_has_provenance_and_one_checkpoint(undisturbed: Path) -> None:
     for detail in details(undisturbed):
         (attempt,) = detail.provenance
         assert attempt["command"] == "tiny"
@@ -138,7 +138,7 @@ def test_a_finished_run_has_its_provenance_and_one_checkpoint(undisturbed: Path)
         *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 20)),
     ],
 )
-def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
+def test_rerun_after_sigkill_gives_the_same_results(
     attempt: int, undisturbed: Path, tmp_path: Path
 ) -> None:
     """The whole process group dies somewhere in the first three epochs."""
@@ -163,7 +163,7 @@ def test_sigkill_at_any_moment_and_a_rerun_give_the_same_results(
         pytest.param(signal.SIGHUP, 30, marks=pytest.mark.slow),  # a terminal is closed
     ],
 )
-def test_a_signal_stops_within_a_batch_and_the_rerun_goes_on_there(
+def test_signal_stops_within_a_batch_and_rerun_resumes(
     number: signal.Signals, seconds: int, undisturbed: Path, tmp_path: Path
 ) -> None:
     process = start(tmp_path, seeds=3, workers=2, epochs=EPOCHS)
@@ -189,9 +189,7 @@ def details_running(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_workers_stop_when_the_process_that_started_them_dies(
-    undisturbed: Path, tmp_path: Path
-) -> None:
+def test_workers_stop_when_their_parent_dies(undisturbed: Path, tmp_path: Path) -> None:
     process = start(tmp_path, epochs=400)
     wait_until(lambda: details_running(tmp_path))
     process.send_signal(signal.SIGKILL)
@@ -219,7 +217,7 @@ def test_a_worker_has_the_threads_it_was_given(kernels_first: bool) -> None:
     assert process.exitcode == 11
 
 
-def test_a_lock_given_back_in_a_moment_is_waited_for(tmp_path: Path) -> None:
+def test_lock_released_soon_is_waited_for(tmp_path: Path) -> None:
     """As a killed process's, which the kernel is still tearing down."""
     held = FileLock(tmp_path / "lock", thread_local=False)
     held.acquire()
@@ -251,7 +249,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_damaged_checkpoint_is_passed_over_and_said_so(undisturbed: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_skipped_and_reported(undisturbed: Path, tmp_path: Path) -> None:
     process = start(tmp_path)
     wait_until(lambda: any(one.summary.epochs >= 2 for one in details(tmp_path)))
     os.killpg(process.pid, signal.SIGKILL)
@@ -326,7 +324,7 @@ def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
     assert kept == {Keep.LAST: [4], Keep.BEST: [best], Keep.NONE: []}[keep]
 
 
-def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> None:
+def test_killed_worker_is_recorded_with_its_reason(tmp_path: Path) -> None:
     database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=1), tiny_spec(epochs=300)], 1)
     killed: list[int] = []
 
@@ -345,7 +343,7 @@ def test_a_worker_that_is_killed_is_recorded_with_its_reason(tmp_path: Path) -> 
     assert "SIGKILL" in summary.reason
 
 
-def test_an_error_in_what_is_said_ends_the_executor(tmp_path: Path) -> None:
+def test_error_in_on_message_ends_the_supervisor(tmp_path: Path) -> None:
     """Taken for the worker's own end, it left both waiting for each other."""
     database, jobs = make_jobs(tmp_path, [tiny_spec(epochs=300)], 1)
 

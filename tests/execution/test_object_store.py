@@ -88,7 +88,7 @@ def assert_same(folder: Path, bucket: str, undisturbed: Path) -> RunDetail:
     return ours
 
 
-def test_an_interrupted_run_goes_on_at_its_very_step(
+def test_interrupted_run_resumes_at_its_step(
     undisturbed: Path, bucket: str, tmp_path: Path
 ) -> None:
     steps = itertools.count()
@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_at_its_very_step(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_on_another_machine_from_its_last_sound_checkpoint(
+def test_killed_run_resumes_on_another_machine(
     undisturbed: Path,
     bucket: str,
     s3_settings: dict[str, str],
@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on_on_another_machine_from_its_last_sound_checkpoint(
     assert list(here.glob(f"dia-repro-*/{place.path}/lock"))
 
 
-def test_on_one_machine_the_lock_is_seen_at_once(
+def test_lock_is_seen_on_the_same_machine(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "locks").mkdir()
@@ -196,7 +196,7 @@ def test_locks_are_not_put_where_others_can_write(
     assert lock_location(Store(tmp_path, "x")) == tmp_path / "x"
 
 
-def test_run_is_refused_where_its_lock_is_not_safe(bucket: str, tmp_path: Path) -> None:
+def test_unsafe_lock_folder_refuses_the_run(bucket: str, tmp_path: Path) -> None:
     spoil(tmp_path / f"dia-repro-{os.getuid()}", "a link")
     write_folder(tmp_path / "pets", {"train": 4, "val": 4})
     words = "run table5 --protocol demo --dataset folder:pets --image-size 8 --yes --checkpoints"
@@ -214,7 +214,7 @@ def test_run_is_refused_where_its_lock_is_not_safe(bucket: str, tmp_path: Path) 
     assert not (tmp_path / "runs.db").exists()
 
 
-def test_folder_of_locks_is_one_for_all_processes_and_private(
+def test_folder_of_locks_is_shared_and_private(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -230,7 +230,7 @@ def test_folder_of_locks_is_one_for_all_processes_and_private(
     assert (tmp_path / f"dia-repro-{os.getuid()}").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_store_that_is_lost_midway_fails_the_run_and_a_rerun_goes_on(
+def test_lost_store_fails_the_run_and_rerun_resumes(
     undisturbed: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bucket refuses writes after the second epoch, as with a token that has expired."""
@@ -252,7 +252,7 @@ def test_a_store_that_is_lost_midway_fails_the_run_and_a_rerun_goes_on(
     assert_same(tmp_path, bucket, undisturbed)
 
 
-def test_the_traceback_of_a_run_that_raised_is_beside_its_checkpoints(
+def test_traceback_of_a_run_is_next_to_its_checkpoints(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Trainer, *_: object) -> None:

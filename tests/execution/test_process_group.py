@@ -38,7 +38,7 @@ class Shared:
         self.notices: list[str] = []
 
     def train(self, processes: int, then: OnMessage | None = None) -> Ended:
-        def on_message(_order: Job, message: Message) -> None:
+        def on_message(_job: Job, message: Message) -> None:
             if isinstance(message, Notice):
                 self.notices.append(message.text)
             if then is not None:
@@ -90,9 +90,7 @@ def stop_in_an_epoch(executor: LocalSupervisor, message: Message) -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_another_number_of_processes(
-    tmp_path: Path, alone: Shared
-) -> None:
+def test_stopped_run_resumes_with_other_number_of_processes(tmp_path: Path, alone: Shared) -> None:
     """Stopped within an epoch, it says that other processes' random numbers are drawn anew."""
     run = Shared(tmp_path)
     assert run.train(2, stop_in_an_epoch).outcome is Outcome.INTERRUPTED
@@ -113,7 +111,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(
 
 
 @pytest.mark.slow
-def test_one_process_goes_on_within_an_epoch_as_it_was(tmp_path: Path) -> None:
+def test_one_process_resumes_within_an_epoch(tmp_path: Path) -> None:
     single = Shared(tmp_path)
     assert single.train(1, stop_in_an_epoch).outcome is Outcome.INTERRUPTED
     assert single.train(1).outcome is Outcome.FINISHED
@@ -121,7 +119,7 @@ def test_one_process_goes_on_within_an_epoch_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_loss_that_diverges_ends_the_run_for_all(tmp_path: Path) -> None:
+def test_divergence_ends_the_run_for_all_processes(tmp_path: Path) -> None:
     run = Shared(tmp_path, tiny_spec(lr=1e12, epochs=2))
     ended = run.train(2)
     assert ended.outcome is Outcome.DIVERGED
@@ -130,7 +128,7 @@ def test_a_loss_that_diverges_ends_the_run_for_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_named_and_the_run_can_go_on(tmp_path: Path) -> None:
+def test_killed_process_is_named_and_run_resumes(tmp_path: Path) -> None:
     run = Shared(tmp_path)
     killed: list[int] = []
 
@@ -163,7 +161,7 @@ def test_each_process_has_its_own_that_decode_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nobody_outlives_the_first_process(tmp_path: Path) -> None:
+def test_no_process_outlives_the_first(tmp_path: Path) -> None:
     run = Shared(tmp_path)
     left: list[int] = []
 
@@ -284,7 +282,7 @@ def test_runs_have_neighbouring_gpus_to_themselves() -> None:
         (["--slurm", "partition=x"], "--slurm does not go with --executor local"),
     ],
 )
-def test_what_cannot_be_shared_is_refused_in_a_sentence(
+def test_impossible_sharing_is_refused_in_a_sentence(
     tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     result = run_command("run", "table5", "--protocol", "demo", *arguments, cwd=tmp_path)

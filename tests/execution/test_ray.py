@@ -243,7 +243,7 @@ COUNT_THREADS = (
 
 
 @pytest.mark.exhaustive
-def test_node_gives_a_run_the_threads_of_its_share(tmp_path: Path) -> None:
+def test_run_gets_the_threads_of_its_share(tmp_path: Path) -> None:
     environment = clean_environment(
         PYTHONPATH=str(ROOT), RAY_ENABLE_UV_RUN_RUNTIME_ENV="0", **SETTINGS
     )
@@ -340,9 +340,7 @@ def test_a_killed_driver_is_followed_by_another(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_ends_a_driver_as_it_does_without_ray(
-    times: int, pair: Standing, tmp_path: Path
-) -> None:
+def test_ctrl_c_ends_a_ray_driver(times: int, pair: Standing, tmp_path: Path) -> None:
     command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
     options = ("--epochs", 2, "--seeds", 3, "--executor", "ray", "--address", pair.address)
     driver = start(tmp_path, *command, *options)
@@ -483,7 +481,7 @@ def test_a_share_fits_the_nodes_that_have_gpus() -> None:
         Cluster((Node("f", "f", 0, 0),)).share(0)
 
 
-def test_gpus_that_a_cluster_has_not_are_one_line(standing: Standing, tmp_path: Path) -> None:
+def test_cluster_without_gpus_is_one_line(standing: Standing, tmp_path: Path) -> None:
     options = ("--executor", "ray", "--address", standing.address, "--device", "cuda")
     done = cli("run", "table5", "--protocol", "demo", *options, cwd=tmp_path)
     assert (done.returncode, one_line(done.stderr)) == (3, True), done.stderr
@@ -491,7 +489,7 @@ def test_gpus_that_a_cluster_has_not_are_one_line(standing: Standing, tmp_path: 
 
 
 @pytest.mark.exhaustive
-def test_a_lost_nodes_run_goes_on_from_the_object_store(
+def test_lost_nodes_run_resumes_from_object_store(
     bucket: str,  # before the cluster: its nodes have the settings from here
     cluster: Cluster,
     tmp_path: Path,

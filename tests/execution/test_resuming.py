@@ -17,7 +17,7 @@ from dia_repro.data.dataset import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.leasing import acquire_lock
-from dia_repro.execution.maintenance import remove_run
+from dia_repro.execution.maintenance import folder_of, remove_run
 from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.execution.run_store import RunStore
 from dia_repro.experiments.names import Keep
@@ -96,6 +96,10 @@ def begun(stopped: Path, tmp_path: Path) -> tuple[Database, Job]:
     return database, job
 
 
+def folder_in(database: Database, job: Job) -> Store:
+    return folder_of(job.checkpoints, run_detail(database, job.run_id).summary)
+
+
 def values(detail: RunDetail) -> list[object]:
     return [{**epoch, "seconds": None} for epoch in detail.epochs]
 
@@ -116,12 +120,11 @@ def test_threads_are_those_it_began_with(begun: tuple[Database, Job], tmp_path: 
     assert values(detail) == undisturbed(tmp_path / "undisturbed")
 
 
-def test_threads_of_an_earlier_versions_checkpoint_are_in_its_provenance(
+def test_threads_of_old_checkpoints_come_from_provenance(
     begun: tuple[Database, Job],
 ) -> None:
     database, job = begun
-    summary = run_detail(database, job.run_id).summary
-    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    folder = folder_in(database, job)
     loaded = checkpoint.load_newest(folder)
     assert loaded is not None
     old = {name: value for name, value in loaded.content.items() if name != provenance.KEY}
@@ -137,7 +140,7 @@ def test_what_cannot_be_restored_is_said(
     begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, job = begun
-    monkeypatch.setattr(attempt, "device_name", lambda _device: ELSEWHERE)
+    monkeypatch.setattr(provenance, "device_name", lambda _device: ELSEWHERE)
     _, notices = train(job)
     (said,) = [text for text in notices if "bit for bit" in text]
     assert f"goes on with device {ELSEWHERE} instead of" in said
@@ -148,9 +151,7 @@ def test_another_runs_checkpoint_is_refused(begun: tuple[Database, Job], tmp_pat
     _, job = begun
     database, (_, other) = make_jobs(tmp_path, [tiny_spec(epochs=2)], 2)
     runs = [run_detail(database, number).summary for number in (job.run_id, other.run_id)]
-    first, second = (
-        checkpoint.run_folder(job.checkpoints, run.spec_id, run.seed, run.uid) for run in runs
-    )
+    first, second = (folder_of(job.checkpoints, run) for run in runs)
     (name, *_) = checkpoint.sorted_names(first)
     second.write(name, first.read(name))
     with pytest.raises(CheckpointError, match="belongs to another run"):
@@ -163,8 +164,7 @@ def test_environment_that_stops_torch_restarts_no_run(
 ) -> None:
     database, job = begun
     run = run_detail(database, job.run_id)
-    summary = run.summary
-    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    folder = folder_of(job.checkpoints, run.summary)
     files = sorted(folder.names())
     with monkeypatch.context() as context:
         context.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
@@ -193,7 +193,7 @@ def test_other_data_than_the_experiments_are_refused(
     assert len(run_detail(database, job.run_id).epochs) == 1
 
 
-def test_a_merge_before_the_run_is_taken_up_is_seen(
+def test_merge_before_the_lease_is_noticed(
     begun: tuple[Database, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another database has the run finished; it is merged while this process loads its data."""
@@ -232,8 +232,7 @@ def test_weights_stay_until_the_end_is_recorded(
     ended, notices = train(replace(job, keep=keep))
     assert ended.outcome is Outcome.FINISHED
     assert not any("starts again" in text for text in notices)
-    summary = run_detail(database, job.run_id).summary
-    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    folder = folder_in(database, job)
     assert len(checkpoint.sorted_names(folder)) == (0 if keep is Keep.NONE else 1)
 
 
@@ -248,13 +247,12 @@ def test_best_weights_that_are_gone_are_said(
     ended, notices = train(replace(job, keep=Keep.BEST))
     assert ended.outcome is Outcome.FINISHED
     assert any("weights of its best epoch (1) are gone: the last ones stay" in n for n in notices)
-    summary = run_detail(database, job.run_id).summary
-    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    folder = folder_in(database, job)
     (kept,) = checkpoint.sorted_names(folder)
     assert kept.startswith("epoch-0004-")
 
 
-def test_a_process_that_was_taken_for_dead_saves_nothing(
+def test_process_taken_for_dead_saves_nothing(
     begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, job = begun
@@ -274,7 +272,7 @@ def test_a_process_that_was_taken_for_dead_saves_nothing(
     assert names == [sorted(path.name for path in Path(job.database).parent.rglob("*.pt"))]
 
 
-def test_a_run_number_that_is_another_experiments_is_left_alone(
+def test_reused_run_number_is_not_trained(
     begun: tuple[Database, Job],
 ) -> None:
     """Its own run was removed while it waited, and numbers are used again."""
@@ -284,12 +282,11 @@ def test_a_run_number_that_is_another_experiments_is_left_alone(
     assert ended.outcome is Outcome.BUSY
 
 
-def test_damaged_checkpoints_do_not_take_the_place_of_sound_ones(
+def test_damaged_checkpoints_do_not_displace_sound_ones(
     begun: tuple[Database, Job],
 ) -> None:
     database, job = begun
-    summary = run_detail(database, job.run_id).summary
-    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    folder = folder_in(database, job)
     damaged = [f"epoch-00{n}-step-00000-{'0' * 32}.pt" for n in (98, 99)]
     for name in damaged:
         folder.write(name, b"damaged")
@@ -368,9 +365,7 @@ class MortalStore(RunStore):
 
 
 @pytest.mark.parametrize("dies_at", ["record_epoch", "record_gradients"])
-def test_gradients_of_the_last_epoch_outlive_a_kill_at_its_end(
-    dies_at: str, tmp_path: Path
-) -> None:
+def test_gradients_survive_a_kill_at_the_last_epoch(dies_at: str, tmp_path: Path) -> None:
     spec = tiny_spec(epochs=2)
     spec = spec.model_copy(update={"model": spec.model.model_copy(update={"skip": False})})
     database, (job,) = make_jobs(tmp_path, [spec], 1)
@@ -382,7 +377,7 @@ def test_gradients_of_the_last_epoch_outlive_a_kill_at_its_end(
     assert set(analysis_parts(database, job.run_id, '{"kind": "gradients"}')) == {0, 1}
 
 
-def test_a_run_that_is_another_one_once_it_is_locked_is_looked_at_again(
+def test_run_replaced_before_its_lock_is_read_again(
     begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was removed and made anew while this process waited for the lock."""
@@ -408,10 +403,10 @@ def test_a_run_that_is_another_one_once_it_is_locked_is_looked_at_again(
     assert len(checkpoint.sorted_names(folder)) == 1
 
 
-def test_what_was_shown_is_removed_and_no_other_run(begun: tuple[Database, Job]) -> None:
+def test_only_the_shown_run_is_removed(begun: tuple[Database, Job]) -> None:
     database, job = begun
     shown = run_detail(database, job.run_id).summary
-    folder = checkpoint.run_folder(job.checkpoints, shown.spec_id, shown.seed, shown.uid)
+    folder = folder_of(job.checkpoints, shown)
     (Path(str(folder)) / "@eaDir").mkdir()  # as some storage makes everywhere
     assert remove_run(database, job.checkpoints, shown, only_checkpoints=True) == 2
     writer.remove_run(database, shown.uid)
@@ -433,7 +428,7 @@ def after_each_epoch(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]
     monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
 
 
-def test_an_epoch_outlives_a_database_that_is_locked_for_long(
+def test_epoch_survives_a_locked_database(
     begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than one wait of the backend, as at the end of an epoch of other runs."""
@@ -480,6 +475,5 @@ def test_damaged_checkpoints_of_a_first_epoch_are_said(tmp_path: Path) -> None:
     assert ended.outcome is Outcome.INTERRUPTED
     assert sum("is damaged" in text for text in notices) == 2
     assert any("starts again from the first epoch" in text for text in notices)
-    summary = run_detail(database, job.run_id).summary
-    folder = checkpoint.run_folder(job.checkpoints, summary.spec_id, summary.seed, summary.uid)
+    folder = folder_in(database, job)
     assert checkpoint.load_newest(folder) is not None

@@ -1,4 +1,4 @@
-"""Which folder of checkpoints is whose."""
+"""Folders of checkpoints, one for each database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from dia_repro.execution.planning import checkpoint_store, default_root
+from dia_repro.execution.maintenance import checkpoint_store, default_root
 from dia_repro.results.database import open_database
 
 

@@ -1,4 +1,4 @@
-"""What a run writes while others write, and what becomes of a database that is taken away."""
+"""Writes of a run while others write, and to a database that was removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.results.rows import PROVENANCE
 
 @contextmanager
 def held(database: Database, seconds: float) -> Iterator[None]:
-    """Somebody else holds the write lock for so long."""
+    """Another writer holds the lock for some seconds."""
     taken = threading.Event()
 
     def hold() -> None:
@@ -88,7 +88,7 @@ def test_a_stop_ends_the_wait_for_others(
     assert run_store.run_detail(run).summary.parameters == 9
 
 
-def test_ctrl_c_ends_a_command_that_waits_for_others(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_waiting_command(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     open_database(str(path), create=True).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -109,7 +109,7 @@ def opened_by(pid: int) -> set[Path]:
     return set()
 
 
-def test_a_file_that_was_taken_away_is_missed_and_not_made_anew(tmp_path: Path) -> None:
+def test_removed_file_is_missed_and_not_created_again(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     database = open_database(str(path), create=True)
     database.check_there()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.execution import campaign
 from dia_repro.execution.campaign import Campaign
 from dia_repro.execution.dialogue import ConfirmationError, Dialogue
@@ -86,7 +86,7 @@ def test_a_campaign_says_so_before_it_trains(
         asked.run("command")
     assert sum("another experiment" in line for line in told.lines) == 1
     told.lines.clear()
-    monkeypatch.setattr(campaign, "make_plan", stop)
+    monkeypatch.setattr(campaign, "with_estimates", stop)
     with pytest.raises(ConfirmationError):
         asked.plan()
     assert sum("another experiment" in line for line in told.lines) == 1

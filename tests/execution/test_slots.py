@@ -1,4 +1,4 @@
-"""Runs on devices: which one each goes to, and which has to wait."""
+"""Slots: the device that each run goes to, and the runs that wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.execution import planning
 from dia_repro.execution.estimates import with_estimates
@@ -22,6 +22,7 @@ from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.results import leases, writer
 from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
+from dia_repro.training.store import Store
 from tests.execution.tiny_runs import make_jobs
 from tests.helpers import tiny_spec
 from tests.results.rows import PROVENANCE, epoch
@@ -30,7 +31,7 @@ GPUS = ("cuda:0", "cuda:1")
 ROOM = {"cuda:0": 100, "cuda:1": 100}
 
 
-def test_the_emptiest_device_is_next_until_all_are_full() -> None:
+def test_emptiest_device_is_next() -> None:
     slots = Slots(GPUS, 2)
     assert [slots.take(0) for _ in range(5)] == [*GPUS, *GPUS, None]
     slots.give_back("cuda:1", 0)
@@ -51,14 +52,14 @@ def test_memory_is_not_given_out_twice() -> None:
     assert slots.take(60) == "cuda:0"
 
 
-def test_what_is_reckoned_too_large_runs_alone() -> None:
+def test_run_estimated_too_large_runs_alone() -> None:
     slots = Slots(["cuda:0"], 2, ROOM)
     assert (slots.take(500), slots.take(1)) == ("cuda:0", None)
     slots.give_back("cuda:0", 500)
     assert (slots.take(1), slots.take(500)) == ("cuda:0", None)
 
 
-def test_places_of_a_machine() -> None:
+def test_slots_of_a_machine() -> None:
     two = Machine(GPUS, 16, tuple(ROOM.items()))
     assert two.slots(9).total == 2
     assert two.slots(1).total == 1
@@ -97,7 +98,7 @@ def say_where(job: Job, connection: Connection) -> None:
     connection.send(Ended(Outcome.FINISHED))
 
 
-def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) -> None:
+def test_each_job_goes_to_a_free_device(tmp_path: Path) -> None:
     """The processes are real; what they are told to train on is not used."""
     database, jobs = make_jobs(tmp_path, [tiny_spec()], 6)
     needs = [60, 60, 60, 30, 10, 200]
@@ -117,7 +118,7 @@ def test_each_order_goes_to_a_free_device_and_small_ones_pass(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path) -> None:
+def test_plan_for_a_clusters_gpus_without_a_gpu(tmp_path: Path) -> None:
     gpu = Machine(("cuda:0",), 1)
     request = request_to_train(Selection(), gpu, None)
     assert request.precision is Precision.TF32
@@ -125,7 +126,8 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
     planned = planning.plan_runs(database, [TABLE5], request, (0,))
     with pytest.raises(AbsentError, match="estimated on a machine that has one"):
         with_estimates(planned, database, gpu, 1)
-    jobs = planning.make_jobs(planned, database, gpu, 1, DataLocation(tmp_path), "test")
+    where = (DataLocation(tmp_path), "test", Store(tmp_path / "checkpoints"))
+    jobs = planning.make_jobs(planned, database, gpu, 1, *where)
     # ResNet407 keeps most: 3 numbers of 4 bytes for each output and image of a batch of 128.
     assert max(job.memory for job in jobs) > 10e9
     assert min(job.memory for job in jobs) > 1e9
@@ -137,7 +139,7 @@ def test_a_clusters_gpus_are_asked_for_from_a_machine_without_one(tmp_path: Path
         state = State.INTERRUPTED
         writer.record_epoch(database, lease, epoch(1))
         writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)
-    again = planning.make_jobs(planned, database, gpu, 1, DataLocation(tmp_path), "test")
+    again = planning.make_jobs(planned, database, gpu, 1, *where)
     seen = planning.CUDA_BYTES + 5_000_000_000
     assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]
 

@@ -1,4 +1,4 @@
-"""Runs as Slurm tasks: the script that sbatch gets, and what becomes of the tasks.
+"""Runs as Slurm tasks: the script for sbatch, and the tasks.
 
 `sbatch`, `srun` and `scontrol` are scripts that do on this machine what Slurm does with an array:
 each task gets the batch script and its number, and one that is queued again starts anew.
@@ -152,7 +152,7 @@ SEVEN_RUNS = ("run", "table5", "--protocol", "demo", "--seeds", "7", "--only", "
 
 
 @pytest.mark.parametrize(("jobs", "waiting"), [(None, [None] * 3), (2, [None, "7", "8"])])
-def test_runs_beyond_the_size_of_an_array_go_to_several(
+def test_runs_beyond_an_arrays_size_go_to_several(
     slurm: Path, tmp_path: Path, jobs: int | None, waiting: list[str | None]
 ) -> None:
     bound = ("--jobs", str(jobs)) if jobs else ()
@@ -251,7 +251,7 @@ def test_the_size_of_an_array_is_the_clusters(slurm: Path, monkeypatch: pytest.M
     assert slurm_jobs.max_array_size() == 7
 
 
-def test_a_job_submitted_from_a_job_inherits_nothing_of_it(slurm: Path, tmp_path: Path) -> None:
+def test_job_submitted_from_a_job_inherits_nothing(slurm: Path, tmp_path: Path) -> None:
     outer = {
         "SLURM_JOB_ID": "5",
         "SLURM_CPUS_PER_TASK": "64",
@@ -304,7 +304,7 @@ def test_each_task_of_an_array_trains_its_run(
 
 
 @pytest.mark.exhaustive
-def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(
+def test_task_out_of_time_is_requeued_and_resumes(
     slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUN_TASKS", "yes")
@@ -335,9 +335,7 @@ def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
     assert states(database) == [State.FINISHED]
 
 
-def test_a_log_that_cannot_be_written_ends_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_log_ends_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
     monkeypatch.setattr(sys, "stdout", full)
@@ -366,7 +364,7 @@ def test_task_writes_any_name_to_any_log(
     )
 
 
-def test_a_node_without_the_gpus_is_named_in_the_tasks_error(tmp_path: Path) -> None:
+def test_node_without_the_gpus_is_an_error(tmp_path: Path) -> None:
     _, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     task = slurm_jobs.Task(replace(job, device="cuda:0", processes=99))
     with pytest.raises(slurm_jobs.UnfitTaskError, match="needs 99 GPUs"):
@@ -404,7 +402,7 @@ def test_without_slurm_a_sentence_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "runs.db").exists()
 
 
-def test_what_slurm_refuses_is_said_as_it_says_it(slurm: Path, tmp_path: Path) -> None:
+def test_slurms_own_refusal_is_shown(slurm: Path, tmp_path: Path) -> None:
     refusal = "sbatch: error: invalid partition specified: nowhere"
     (slurm / "sbatch").write_text(f"#!/bin/bash\necho '{refusal}' >&2\nexit 1\n")
     command = ("run", "table5", "--protocol", "demo", "--executor", "slurm")
@@ -414,13 +412,13 @@ def test_what_slurm_refuses_is_said_as_it_says_it(slurm: Path, tmp_path: Path) -
     assert one_line(result.stderr.strip().splitlines()[-1])
 
 
-def test_the_number_is_read_next_to_bytes_that_are_no_text(slurm: Path, tmp_path: Path) -> None:
+def test_job_number_is_read_next_to_other_bytes(slurm: Path, tmp_path: Path) -> None:
     (slurm / "sbatch").write_text("#!/bin/bash\nprintf 'Submitted job 42 on caf\\351\\n'\n")
     _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
     assert submit(jobs, tmp_path) == ("42",)
 
 
-def test_jobs_without_a_readable_number_are_not_called_refused(slurm: Path, tmp_path: Path) -> None:
+def test_submission_without_job_number_is_no_refusal(slurm: Path, tmp_path: Path) -> None:
     (slurm / "sbatch").write_text("#!/bin/bash\necho Submitted\n")
     _, jobs = make_jobs(tmp_path, [tiny_spec()], 1)
     with pytest.raises(slurm_jobs.SlurmError, match="jobs may be submitted: see 'squeue"):

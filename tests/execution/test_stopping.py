@@ -1,4 +1,4 @@
-"""Signals while a run loads data or waits for images, and to workers that do not hear."""
+"""Signals while a run loads data or waits for images, and to workers that ignore them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from dia_repro.execution import worker
-from dia_repro.execution.endings import OwnTime, Pace, cause_of_death
+from dia_repro.execution.endings import OwnTime, Supervised, cause_of_death
 from dia_repro.execution.executors import local
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
@@ -66,12 +66,12 @@ def children_of(process: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
-def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -> None:
+def test_run_waiting_for_images_stops_at_first_signal(tmp_path: Path) -> None:
     database, job = streamed_run(tmp_path, images=60)
     stuck: list[int] = []
     asked: list[float] = []
 
-    def on_message(_order: Job, message: Message) -> None:
+    def on_message(_job: Job, message: Message) -> None:
         if isinstance(message, Progress) and not stuck:
             (active,) = executor._active
             # The process that decodes images: the last one that it has started.
@@ -91,10 +91,10 @@ def test_a_run_that_waits_for_images_stops_at_the_first_signal(tmp_path: Path) -
     assert state(database, job) == (State.INTERRUPTED, None, None)
 
 
-def test_a_run_whose_images_are_replaced_fails_and_records_no_such_epoch(tmp_path: Path) -> None:
+def test_replaced_images_fail_the_run(tmp_path: Path) -> None:
     database, job = streamed_run(tmp_path)
 
-    def on_message(_order: Job, message: Message) -> None:
+    def on_message(_job: Job, message: Message) -> None:
         if isinstance(message, Progress) and (message.epochs, message.steps) == (1, 0):
             for path in (tmp_path / "photos" / "train").rglob("*.png"):
                 Image.new("RGB", (80, 80)).save(path)
@@ -108,7 +108,7 @@ def test_a_run_whose_images_are_replaced_fails_and_records_no_such_epoch(tmp_pat
     assert "have changed since the run was asked for" in (again.detail or "")
 
 
-def test_a_run_that_looks_images_through_notices_the_wish_to_stop(tmp_path: Path) -> None:
+def test_run_inspecting_images_stops(tmp_path: Path) -> None:
     database, job = streamed_run(tmp_path)
     for note in (tmp_path / "inspections").iterdir():
         note.unlink()
@@ -174,22 +174,21 @@ def _take(job: Job, connection: Connection) -> None:
         (killed, 1, 60, Outcome.FAILED, "killed by SIGKILL (out of memory?)"),
     ],
 )
-def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
+def test_worker_killed_by_our_signals_is_interrupted(
     tmp_path: Path, train: Train, signals: int, patience: float, expected: Outcome, says: str
 ) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     begun: list[float] = []
 
-    def on_message(_order: Job, message: Message) -> None:
+    def on_message(_job: Job, message: Message) -> None:
         if isinstance(message, Progress):
             begun.append(time.monotonic())
             for number in range(signals):
                 wait = 0.2 + 0.8 * number
                 threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    executor = LocalSupervisor(
-        database, Slots.on_cpu(1), on_message, train=train, patience=patience
-    )
+    executor = LocalSupervisor(database, Slots.on_cpu(1), on_message, train=train)
+    executor.patience = patience
     ended = executor.run([job])[job.run_id]
     assert time.monotonic() - begun[0] < LINGERING_SECONDS
     assert ended.outcome is expected
@@ -199,14 +198,14 @@ def test_a_worker_that_dies_of_our_own_signals_is_interrupted(
     assert (reason is None) == (expected is Outcome.INTERRUPTED)
 
 
-def test_a_worker_that_lingers_after_its_last_word_is_killed(
+def test_worker_lingering_after_its_end_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "EXIT_SECONDS", 0.5)
     database, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     begun: list[float] = []
 
-    def on_message(_order: Job, _message: Message) -> None:
+    def on_message(_job: Job, _message: Message) -> None:
         begun.append(time.monotonic())
 
     ended = LocalSupervisor(database, Slots.on_cpu(1), on_message, train=lingering).run([job])
@@ -214,46 +213,48 @@ def test_a_worker_that_lingers_after_its_last_word_is_killed(
     assert ended == {job.run_id: Ended(Outcome.INTERRUPTED)}
 
 
-def test_slow_steps_give_a_worker_more_time_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_steps_give_more_time_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    pace = Pace(60, OwnTime())
+    run = Supervised(job=job, patience=60, clock=OwnTime())
 
-    def is_over_after(seconds: int) -> bool:
+    def is_late_after(seconds: int) -> bool:
         for _ in range(seconds):  # turns of the supervisor
             now[0] += 1
-            pace.clock()
-        return pace.is_over
+            run.clock()
+        return run.is_late
 
     for pause, message in ((900, Notice("loaded")), (5, STEP), (300, STEP), (5, STEP)):
-        is_over_after(pause)
-        pace.hear(message)
-    assert not is_over_after(1000)
-    pace.ask()
-    assert not is_over_after(359)
-    pace.ask()  # again
-    assert is_over_after(2)
-    assert "within 360 seconds" in str(pace.ended.detail)
+        is_late_after(pause)
+        run.hear(message)
+    assert not is_late_after(1000)
+    run.ask_to_stop()
+    assert not is_late_after(359)
+    run.ask_to_stop()  # again
+    assert is_late_after(2)
+    assert "within 360 seconds" in str(run.killed_late.detail)
 
 
-def test_time_in_which_all_processes_are_stopped_does_not_count(
-    monkeypatch: pytest.MonkeyPatch,
+def test_time_of_stopped_processes_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-Z and `fg`: a worker that was saving goes on saving."""
+    _, (job,) = make_jobs(tmp_path, [tiny_spec()], 1)
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    pace = Pace(60, OwnTime())
-    pace.hear(STEP)
+    run = Supervised(job=job, patience=60, clock=OwnTime())
+    run.hear(STEP)
     now[0] += 3600
-    pace.hear(STEP)
-    assert pace.allowed < 70
-    pace.ask()
+    run.hear(STEP)
+    assert run.allowed < 70
+    run.ask_to_stop()
     now[0] += 3600
-    assert not pace.is_over
+    assert not run.is_late
     for _ in range(70):
         now[0] += 1
-        pace.clock()
-    assert pace.is_over
+        run.clock()
+    assert run.is_late
 
 
 class StrayError(Exception):
@@ -265,7 +266,7 @@ def test_stopped_worker_is_continued_and_ends(tmp_path: Path, how: str) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=30)], 1)
     found: list[int] = []
 
-    def on_message(_order: Job, message: Message) -> None:
+    def on_message(_job: Job, message: Message) -> None:
         if not isinstance(message, Progress) or found:
             return
         found.append(executor._active[0].process.pid or 0)

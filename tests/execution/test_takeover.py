@@ -1,4 +1,4 @@
-"""A run whose trainer stops breathing goes on elsewhere; the one that comes back writes nothing."""
+"""A run without heartbeats goes on elsewhere; its first process writes nothing when it wakes up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPOCHS = 4
 
 
 @pytest.mark.slow
-def test_a_trainer_that_is_stopped_loses_its_run_and_keeps_its_hands_off(
+def test_stopped_trainer_loses_its_run_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another folder of checkpoints stands for another machine: there is no lock to be seen."""

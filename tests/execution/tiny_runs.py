@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
+from dia_repro.execution.maintenance import checkpoint_store
 from dia_repro.execution.messages import Job, Message, Notice
-from dia_repro.execution.planning import checkpoint_store
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import writer

@@ -29,13 +29,8 @@ def load_cifar(name: str, root: Path) -> Dataset:
     """
     loader = loader_of(name)
     _verify(name, loader, root)
-    return Dataset(
-        name=name,
-        train=_images(loader(str(root), train=True)),
-        test=_images(loader(str(root), train=False)),
-        mean=MEAN,
-        std=STD,
-    )
+    train, test = (_images(loader(str(root), train=train)) for train in (True, False))
+    return Dataset(name, train, test, MEAN, STD)
 
 
 def loader_of(name: str) -> type[CIFAR10]:
@@ -55,12 +50,13 @@ def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) ->
     loader = loader_of(name)
     archive = root / loader.filename
     try:
-        if all(md5_of(path) == md5 for path, md5 in _expected(loader, root)):
+        expected = _expected(loader, root)
+        if all(md5_of(path) == md5 for path, md5 in expected.items()):
             return
         root.mkdir(parents=True, exist_ok=True)
         if md5_of(archive) != loader.tgz_md5:
             download(loader.url, archive, loader.tgz_md5, on_progress)
-        files = {str(path.relative_to(root)): md5 for path, md5 in _expected(loader, root)}
+        files = {str(path.relative_to(root)): md5 for path, md5 in expected.items()}
         unpack(archive, root / loader.base_folder, files)
     except DownloadError as error:
         raise DataError(
@@ -71,24 +67,24 @@ def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) ->
         raise DataError(f"cannot write {name} to {root}: {error.strerror or error}") from error
 
 
-def _expected(loader: type[CIFAR10], root: Path) -> list[tuple[Path, str]]:
-    """Return the set's files with their MD5 sums."""
+def _expected(loader: type[CIFAR10], root: Path) -> dict[Path, str]:
+    """Return the MD5 sums of the set's files."""
     meta = (loader.meta["filename"], loader.meta["md5"])
-    files = [(name, md5) for name, md5 in [*loader.train_list, *loader.test_list, meta]]
-    return [(root / loader.base_folder / name, md5) for name, md5 in files]
+    files = [*loader.train_list, *loader.test_list, meta]
+    return {root / loader.base_folder / name: md5 for name, md5 in files}
 
 
 def _verify(name: str, loader: type[CIFAR10], root: Path) -> None:
     how = f"get it with 'dia-repro data fetch {name} --data {root}'"
     with reading(root):
-        found = {path: (md5_of(path), md5) for path, md5 in _expected(loader, root)}
-    missing = [path for path, (md5, _) in found.items() if md5 is None]
+        found = {path: md5_of(path) for path in _expected(loader, root)}
+    missing = [path for path, md5 in found.items() if md5 is None]
     if len(missing) == len(found):
         raise DataError(f"{name} is not in {root / loader.base_folder}: {how}")
     if missing:
         raise DataError(f"{name} is incomplete, {missing[0]} is missing: {how}")
-    for path, (md5, expected) in found.items():
-        if md5 != expected:
+    for path, expected in _expected(loader, root).items():
+        if found[path] != expected:
             raise DataError(
                 f"{path} is damaged or not {name}'s (its MD5 sum is not {expected}): "
                 f"delete it, then {how}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +15,7 @@ from dia_repro.data.image_folder import Files, scan
 from dia_repro.data.image_folder import sample as sample_folder
 from dia_repro.data.inspection import MEMORY, inspect, sound
 from dia_repro.data.opening import decoded_again, open_rgb, upright
-from dia_repro.data.registry import DataChoice, DataError, Findings, OnProgress
+from dia_repro.data.registry import DataChoice, DataError, Findings, OnProgress, Remark
 from dia_repro.data.threads import in_threads
 from dia_repro.experiments.names import FOLDER, DataLocation
 from dia_repro.experiments.spec import DataSpec
@@ -30,7 +29,7 @@ def choose_folder(
     image_size: int | None,
     location: DataLocation,
     on_progress: OnProgress | None = None,
-    remark: Callable[[str], object] = lambda _: None,
+    remark: Remark = lambda _: None,
 ) -> DataChoice:
     """Inspect a folder of images, and return what an experiment on it is: see `Choose`.
 
@@ -46,21 +45,13 @@ def choose_folder(
     kept = sound(found, inspection, skip_damaged=location.skip_damaged)
     own = inspection.side if inspection.side in range(LEAST_SIDE, LARGEST_SIDE + 1) else None
     size = image_size or own or DEFAULT_SIDE
-    try:
-        spec = registry.own_images(
-            FOLDER + path.name, len(kept.classes), size, inspection.content_hash
-        )
-    except ValueError as error:  # nothing, a line break, bytes that are no UTF-8
-        raise DataError(f"no experiment can be named after {str(path)!r}: rename it") from error
+    classes, content = len(kept.classes), inspection.content_hash
+    spec = registry.own_images(FOLDER + path.name, classes, size, content)
     return DataChoice(spec, len(kept.train), path)
 
 
 def resolved(path: Path) -> Path:
-    """Return a folder's path without links.
-
-    Raises:
-        DataError: links lead in a circle.
-    """
+    """Return a folder's path without links; refuse links that lead in a circle."""
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
@@ -70,11 +61,7 @@ def resolved(path: Path) -> Path:
 def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
 ) -> AnyDataset:
-    """Return the images that a spec was made for.
-
-    Raises:
-        DataError: they are not there, or not the same any more.
-    """
+    """Return the images that a spec was made for, and no others."""
     import torch  # takes long to load
 
     path = registry.own_folder(spec, location)

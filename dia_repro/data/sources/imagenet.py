@@ -1,9 +1,8 @@
 """ImageNet 2012 (ILSVRC) from class folders: imagenet/train/n01440764/… and imagenet/val/….
 
-O. Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge, IJCV 2015. It cannot
-be downloaded without an account; what is looked for is the customary layout, with the
-validation images sorted into class folders. Images are read as they lie, whatever their EXIF data
-say of how the camera was held: so does everybody whose results these are compared with.
+O. Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge, IJCV 2015. It cannot be
+downloaded without an account. Validation images are expected in class folders, as is customary.
+EXIF rotation is not applied, as in the works whose results are compared.
 """
 
 from __future__ import annotations
@@ -24,11 +23,7 @@ CLASSES, TRAINING_IMAGES, TEST_IMAGES = 1000, 1_281_167, 50_000
 def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
 ) -> StreamedDataset:
-    """Return ImageNet from `imagenet` in the folder of data sets, looked through once.
-
-    Raises:
-        DataError: it is not there, not complete, or has damaged images.
-    """
+    """Return ImageNet from `imagenet` in the folder of data sets, if it is complete and sound."""
     path = location.root / FOLDER
     with reading(path):
         there = path.is_dir()

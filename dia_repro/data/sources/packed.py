@@ -144,12 +144,7 @@ class PackedSplit:
         return len(self.rows)
 
     def read(self, index: int) -> bytes:
-        """Return an image's JPEG file.
-
-        Raises:
-            DataError: its bytes are not those that were packed.
-            OSError: it cannot be read.
-        """
+        """Return an image's JPEG file, which has the bytes that were packed; see `Split`."""
         row = self.rows[index]
         # Fewer bytes where the file ends.
         content = os.pread(self.images.file.fileno(), int(row["size"]), int(self.starts[index]))
@@ -270,17 +265,11 @@ def choose_packed(
         )
     if size <= registry.LARGEST_LIKE_CIFAR:
         raise DataError(
-            f"packed images are for more than {registry.LARGEST_LIKE_CIFAR} pixels: smaller ones "
-            "are held in memory decoded, and trained on from where they were"
+            f"packed images are for more than {registry.LARGEST_LIKE_CIFAR} pixels: "
+            "train on smaller ones with --dataset folder:PATH"
         )
-    try:
-        spec = registry.own_images(
-            manifest.name, len(manifest.classes), size, manifest.content_hash
-        )
-    except ValueError as error:  # a line break
-        raise DataError(
-            f"no experiment can be named after {manifest.source!r}, of which {path} was made"
-        ) from error
+    classes, content = len(manifest.classes), manifest.content_hash
+    spec = registry.own_images(manifest.name, classes, size, content)
     return DataChoice(spec, len(pack.train), path)
 
 

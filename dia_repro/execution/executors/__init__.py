@@ -109,7 +109,7 @@ class Executor(ABC):
         raise NotImplementedError
 
 
-_REGISTERED: dict[str, Any] = {}  # subclasses, each with a constructor of its own
+_REGISTERED: dict[str, Any] = {}  # subclasses, whose constructors differ
 E = TypeVar("E", bound=type[Executor])
 
 

@@ -15,20 +15,18 @@ from multiprocessing.process import BaseProcess
 from dia_repro.execution import forkserver, worker
 from dia_repro.execution.dialogue import Dialogue, Listener
 from dia_repro.execution.endings import (
-    SECONDS_TO_STOP,
     STOPPED_AT_ONCE,
     OnMessage,
-    Pace,
     Signals,
+    Supervised,
     Supervisor,
     cause_of_death,
 )
 from dia_repro.execution.executors import Executor, register
 from dia_repro.execution.machine import Slots, find_machine
-from dia_repro.execution.messages import Begun, Ended, Job, Outcome
+from dia_repro.execution.messages import Ended, Job, Outcome
 from dia_repro.execution.options import Resources
 from dia_repro.results.database import Database
-from dia_repro.results.leases import Lease
 
 POLL_SECONDS = 0.5
 EXIT_SECONDS = 30.0  # after a worker's last message: CUDA takes seconds to give memory back
@@ -55,7 +53,7 @@ class Local(Executor):
         return self._slots(runs).total
 
     def supervisor(self, database: Database, runs: int, listener: Listener) -> LocalSupervisor:
-        """Return the supervisor of so many runs."""
+        """Return the supervisor of a number of runs."""
         slots = self._slots(runs)
         return LocalSupervisor(database, slots, listener.on_message, listener.on_stopping)
 
@@ -65,39 +63,15 @@ class Local(Executor):
 
 
 @dataclass
-class _Worker:
-    job: Job
+class _Worker(Supervised):
     process: BaseProcess
     connection: Connection
-    pace: Pace
-    lease: Lease | None = None
-    ended: Ended | None = None
 
     def stop(self) -> None:
         """Ask it to save and end."""
-        self.pace.ask()
+        self.ask_to_stop()
         forkserver.send_signal(self.process, signal.SIGTERM)
         forkserver.send_signal(self.process, signal.SIGCONT)  # or a stopped process never takes it
-
-    def listen(self, on_message: OnMessage) -> bool:
-        """Take the messages that are there; return whether they were the last."""
-        # A child of its, such as one that decodes images, may keep the connection open.
-        dead = self.process.exitcode not in (None, UNKNOWN_EXIT_CODE)
-        while True:
-            try:
-                if not self.connection.poll():
-                    return dead
-                message = self.connection.recv()
-            except (EOFError, OSError):
-                return True
-            self.pace.hear(message)
-            match message:
-                case Ended():
-                    self.ended = message
-                case Begun(lease=lease):
-                    self.lease = lease
-                case _:
-                    on_message(self.job, message)
 
 
 class LocalSupervisor(Supervisor):
@@ -108,7 +82,6 @@ class LocalSupervisor(Supervisor):
         slots: where jobs go, each to its own worker process; a job that finds no room lets those
             after it pass.
         train: function of a worker process; sends messages and ends with one `Ended`.
-        patience: seconds that a worker may take, once it is asked to stop, before it is killed.
     """
 
     def __init__(
@@ -118,10 +91,9 @@ class LocalSupervisor(Supervisor):
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         train: Callable[[Job, Connection], None] = worker.main,
-        patience: float = SECONDS_TO_STOP,
     ) -> None:
         super().__init__(database, on_message, on_stopping)
-        self.slots, self.train, self.patience = slots, train, patience
+        self.slots, self.train = slots, train
         self._signals = Signals()
         self._active: list[_Worker] = []
 
@@ -163,13 +135,14 @@ class LocalSupervisor(Supervisor):
         self.stopping = self._signals.stop
         while not self._winding_up and (job := self._place(waiting)):
             started = forkserver.start_process(self.train, job)
-            self._active.append(_Worker(job, *started, Pace(self.patience, self.clock)))
+            running = _Worker(*started, job=job, patience=self.patience, clock=self.clock)
+            self._active.append(running)
         if self._winding_up:
             self._stop()
         wait([running.connection for running in self._active], timeout=POLL_SECONDS)
         ended = {}
         for running in list(self._active):
-            if running.listen(self.on_message):
+            if self._listen(running):
                 self._active.remove(running)
                 self.slots.give_back(running.job.device, running.job.memory)
                 ended[running.job.run_id] = self._settle(running)
@@ -186,7 +159,7 @@ class LocalSupervisor(Supervisor):
 
     def _stop(self) -> None:
         """Ask each worker once to save and end."""
-        asked = [running for running in self._active if running.pace.asked is None]
+        asked = [running for running in self._active if running.asked is None]
         for running in asked:
             running.stop()
         self._kill_late(self._active)
@@ -196,8 +169,21 @@ class LocalSupervisor(Supervisor):
     def _kill_late(self, workers: Sequence[_Worker]) -> None:
         """Kill workers whose time to stop is over, or all of them after a second signal."""
         for running in workers:
-            if self._signals.kill or running.pace.is_over:
+            if self._signals.kill or running.is_late:
                 forkserver.send_signal(running.process, signal.SIGKILL)
+
+    def _listen(self, running: _Worker) -> bool:
+        """Take the messages that are there; return whether they were the last."""
+        # A child of the worker, such as one that decodes images, may keep the connection open.
+        dead = running.process.exitcode not in (None, UNKNOWN_EXIT_CODE)
+        while True:
+            try:
+                if not running.connection.poll():
+                    return dead
+                message = running.connection.recv()
+            except (EOFError, OSError):
+                return True
+            self.hear(running, message)
 
     def _settle(self, ended: _Worker) -> Ended:
         """Wait for the end of a worker's process, and record how its run ended."""
@@ -212,10 +198,7 @@ class LocalSupervisor(Supervisor):
         ended.connection.close()
         last = ended.ended or self._died(ended)
         killed = ended.ended is None and last.outcome is Outcome.INTERRUPTED
-        self.record(ended.job, ended.lease, last, killed=killed)
-        if not self.gone:  # or they would all say the same
-            self.on_message(ended.job, last)
-        return last
+        return self.close(ended, last, killed=killed)
 
     def _died(self, dead: _Worker) -> Ended:
         """Return how a worker ended that sent no `Ended`."""
@@ -223,8 +206,8 @@ class LocalSupervisor(Supervisor):
         killed = code in (-signal.SIGKILL, UNKNOWN_EXIT_CODE)
         if self._signals.kill and killed:
             return STOPPED_AT_ONCE
-        if dead.pace.is_over and killed:
-            return dead.pace.ended
-        if (dead.pace.asked or self._signals.stop) and code == -signal.SIGTERM:
+        if dead.is_late and killed:
+            return dead.killed_late
+        if (dead.asked or self._signals.stop) and code == -signal.SIGTERM:
             return Ended(Outcome.INTERRUPTED, "stopped before it could save anything")
         return Ended(Outcome.FAILED, cause_of_death(code))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -17,41 +16,32 @@ import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from dia_repro.errors import DiaReproError
-from dia_repro.execution import worker
+from dia_repro.execution import ray_nodes, worker
 from dia_repro.execution.dialogue import Dialogue, Listener
 from dia_repro.execution.endings import (
-    SECONDS_TO_STOP,
     STOPPED_AT_ONCE,
     OnMessage,
-    Pace,
     Signals,
+    Supervised,
     Supervisor,
 )
 from dia_repro.execution.executors import Executor, register
 from dia_repro.execution.machine import Machine, NoGPUError
-from dia_repro.execution.messages import Begun, Ended, Job, Message, Outcome
+from dia_repro.execution.messages import Ended, Job, Message, Outcome
 from dia_repro.execution.options import Device, Resources
-from dia_repro.execution.ray_nodes import (
-    ClusterError,
-    Share,
-    alive,
-    check_nodes,
-    connect,
-    on_node,
-)
+from dia_repro.execution.ray_nodes import Share
 from dia_repro.execution.run_store import RunStore
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import DataSpec
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.database import Database
-from dia_repro.results.leases import Lease
 from dia_repro.training.environment import forget_settings
 from dia_repro.training.store import Store
 
 EXCHANGE_SECONDS = 0.5
 # Estimated: a process that trains on a GPU has CUDA's libraries, and images on their way to it.
 HOST_BYTES_WITH_GPU = 4_000_000_000
-# After so many lost nodes or killed processes a run counts as failed.
+# Lost nodes or killed processes after which a run counts as failed.
 RETRIES = 3
 
 
@@ -62,8 +52,9 @@ class Ray(Executor):
     options = frozenset({"per_gpu", "gpus_per_run", "address"})
 
     def __init__(self, resources: Resources, _dialogue: Dialogue) -> None:
-        self.cluster = connect(resources.address)
-        on_gpus = resources.device is not Device.CPU and self.cluster.gpus > 0
+        self.cluster = ray_nodes.connect(resources.address)
+        gpus_there = any(node.gpus for node in self.cluster.nodes)
+        on_gpus = resources.device is not Device.CPU and gpus_there
         many = resources.per_gpu or resources.gpus_per_run
         if not on_gpus and (many or resources.device is Device.CUDA):
             raise NoGPUError("no node of the cluster has a GPU that Ray knows of")
@@ -87,7 +78,7 @@ class Ray(Executor):
     ) -> None:
         """Look at data, versions and the store of checkpoints on every node."""
         with dialogue.watch("Looking at the cluster's nodes"):
-            check_nodes(self.cluster, self.share, data, location, store)
+            ray_nodes.check_nodes(self.cluster, self.share, data, location, store)
 
     def supervisor(self, database: Database, runs: int, listener: Listener) -> RaySupervisor:
         """Return the supervisor, which takes any number of runs."""
@@ -111,14 +102,15 @@ class _Relay:
         self.messages += [(run_id, message) for message in messages]
         return self.stopping
 
-    def collect(self) -> tuple[list[tuple[int, Message]], set[int]]:
-        """Return the messages since the last time, and the runs that a task has begun."""
+    def collect(self, stop: bool) -> tuple[list[tuple[int, Message]], set[int]]:
+        """Return the messages since the last time, and the runs that a task has begun.
+
+        Args:
+            stop: whether workers are to save and end.
+        """
+        self.stopping = stop
         messages, self.messages = self.messages, []
         return messages, self.begun
-
-    def stop(self) -> None:
-        """Have workers save and end."""
-        self.stopping = True
 
     def write(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
         """Call the run store; an error is returned, for Ray would wrap it."""
@@ -216,7 +208,6 @@ class RaySupervisor(Supervisor):
         database, on_message, on_stopping: see `Supervisor`.
         share: share of a node that each run takes.
         attempt: function of a task; `worker.attempt` or the like.
-        patience: seconds that a run may take, once it is asked to stop, before it is killed.
     """
 
     def __init__(
@@ -226,14 +217,11 @@ class RaySupervisor(Supervisor):
         on_message: OnMessage,
         on_stopping: Callable[[], None] = lambda: None,
         attempt: Callable[..., Ended] = worker.attempt,
-        patience: float = SECONDS_TO_STOP,
     ) -> None:
         super().__init__(database, on_message, on_stopping)
         self.share, self.attempt = share, attempt
-        self._paces: defaultdict[int, Pace] = defaultdict(lambda: Pace(patience, self.clock))
         self._asked_to_stop = self._killed = False
         self._begun: set[int] = set()
-        self._leases: dict[int, Lease] = {}
 
     def run(self, jobs: Sequence[Job]) -> dict[int, Ended]:
         """Work through the jobs, in their order.
@@ -245,10 +233,9 @@ class RaySupervisor(Supervisor):
         try:
             ended = self._work(jobs)
         except RayError as error:
-            reason = _first_line(error)
-            raise ClusterError(
-                f"the Ray cluster is gone: {reason} Runs are kept to their last epoch: "
-                "the same command goes on"
+            raise ray_nodes.ClusterError(
+                f"the Ray cluster is gone: {_first_line(error)} Runs are kept to their last "
+                "epoch: the same command goes on"
             ) from error
         if self.gone:
             raise self.gone
@@ -257,9 +244,9 @@ class RaySupervisor(Supervisor):
     def _work(self, jobs: Sequence[Job]) -> dict[int, Ended]:
         file = sqlite_path(self.database.location)
         here = ray.get_runtime_context().get_node_id()
-        relay = on_node(_Relay, here).remote(str(file.absolute()) if file else None)
+        relay = ray_nodes.on_node(_Relay, here).remote(str(file.absolute()) if file else None)
         waiting = self._tasks(jobs, relay, through_relay=file is not None)
-        by_run = {job.run_id: job for job in jobs}
+        by_run = {run.job.run_id: run for run in waiting.values()}
         ended: dict[int, Ended] = {}
         with Signals() as signals:
             while waiting:
@@ -268,21 +255,24 @@ class RaySupervisor(Supervisor):
                 )
                 self.clock()
                 self.stopping = signals.stop
-                if self.stopping or self.gone:
-                    self._stop(relay, waiting, kill=signals.kill)
-                self._listen(relay, by_run)
+                winding_up = self.stopping or self.gone is not None
+                messages, self._begun = ray.get(relay.collect.remote(winding_up))
+                for run_id, message in messages:
+                    self.hear(by_run[run_id], message)
+                if winding_up:
+                    self._stop(waiting, kill=signals.kill)
                 for task in done:
-                    job = waiting.pop(task)
-                    last = self._settle(task, job)
-                    if last is not None:
-                        ended[job.run_id] = last
-                        if not self.gone:  # or they would all say the same
-                            self.on_message(job, last)
+                    run = waiting.pop(task)
+                    if last := self._settle(task, run):
+                        ended[run.job.run_id] = last
         ray.kill(relay)
         return ended
 
-    def _tasks(self, jobs: Sequence[Job], relay: Any, *, through_relay: bool) -> dict[Any, Job]:
-        most, tasks = alive().memory(self.share), {}
+    def _tasks(
+        self, jobs: Sequence[Job], relay: Any, *, through_relay: bool
+    ) -> dict[Any, Supervised]:
+        fit = (node for node in ray_nodes.alive().nodes if node.room(self.share))
+        most, tasks = max((node.memory for node in fit), default=0.0), {}
         for job in jobs:
             need = HOST_BYTES_WITH_GPU if self.share.gpus else job.memory
             task = _train.options(
@@ -292,46 +282,34 @@ class RaySupervisor(Supervisor):
                 memory=int(min(need, most)),
             )
             placed = job.elsewhere(device=self.share.device, threads=self.share.cpus)
-            tasks[task.remote(placed, relay, through_relay, self.attempt)] = job
+            run = Supervised(job=job, patience=self.patience, clock=self.clock)
+            tasks[task.remote(placed, relay, through_relay, self.attempt)] = run
         return tasks
 
-    def _listen(self, relay: Any, by_run: dict[int, Job]) -> None:
-        messages, self._begun = ray.get(relay.collect.remote())
-        for run, message in messages:
-            self._paces[run].hear(message)
-            if isinstance(message, Begun):
-                self._leases[run] = message.lease
-            else:
-                self.on_message(by_run[run], message)
-
-    def _stop(self, relay: Any, waiting: dict[Any, Job], *, kill: bool) -> None:
+    def _stop(self, waiting: dict[Any, Supervised], *, kill: bool) -> None:
         if not self._asked_to_stop:
             self._asked_to_stop = True
-            ray.get(relay.stop.remote())
             if self.stopping:
                 self.on_stopping()
-            for task, job in waiting.items():
-                if job.run_id not in self._begun:
+            for task, run in waiting.items():
+                if run.job.run_id not in self._begun:
                     ray.cancel(task)  # it waits for room
         self._killed = self._killed or kill
-        for task, job in waiting.items():
-            pace = self._paces[job.run_id]
-            pace.ask()
-            if kill or pace.is_over:
+        for task, run in waiting.items():
+            run.ask_to_stop()
+            if kill or run.is_late:
                 ray.cancel(task, force=True)
 
-    def _settle(self, task: Any, job: Job) -> Ended | None:
+    def _settle(self, task: Any, run: Supervised) -> Ended | None:
+        """Return how a run ended, after it is recorded; None where it had not begun."""
         killed = False
         try:
             ended = cast("Ended | None", ray.get(task))
         except RayError as error:
-            if isinstance(error, TaskCancelledError) and job.run_id not in self._begun:
+            if isinstance(error, TaskCancelledError) and run.job.run_id not in self._begun:
                 return None
             ended = Ended(Outcome.FAILED, f"its task was lost: {_first_line(error)}")
-            pace = self._paces[job.run_id]
-            killed = self._killed or pace.is_over
+            killed = self._killed or run.is_late
             if killed:
-                ended = STOPPED_AT_ONCE if self._killed else pace.ended
-        if ended is not None:
-            self.record(job, self._leases.get(job.run_id), ended, killed=killed)
-        return ended
+                ended = STOPPED_AT_ONCE if self._killed else run.killed_late
+        return self.close(run, ended, killed=killed) if ended else None

@@ -9,24 +9,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from dia_repro.models.attention.dia_lstm import DIALSTM
-from dia_repro.models.attention.registry import (
-    UNITS,
-    AttentionFactory,
-    RegistrationError,
-    register,
-    unit_of,
-)
-from dia_repro.models.attention.se import SqueezeExcitation
+from dia_repro.models.attention.registry import AttentionFactory, register, unit_of
 
-__all__ = [
-    "DIALSTM",
-    "UNITS",
-    "AttentionFactory",
-    "RegistrationError",
-    "SqueezeExcitation",
-    "register",
-    "unit_of",
-]
+__all__ = ["DIALSTM", "AttentionFactory", "register", "unit_of"]
 
 for _file in iter_modules(__path__):
     import_module(f"{__name__}.{_file.name}")

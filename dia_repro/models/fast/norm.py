@@ -56,7 +56,8 @@ class _Normalised:
         running = cast("tuple[Tensor, Tensor]", (bn.running_mean, bn.running_var))
         self.u, self.training = u.detach(), bn.training
         self.h: Tensor | None = None
-        self.kernels, self.shape = kernels, (images, height * width, channels)
+        self.kernels: Any = kernels
+        self.shape = (images, height * width, channels)
         weight, bias = bn.weight.detach(), bn.bias.detach()
         if bn.training:
             self.pooled = u.new_empty(images, channels)

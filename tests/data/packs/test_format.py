@@ -167,5 +167,5 @@ def test_a_source_of_two_lines_is_refused(packed: Path, tmp_path: Path) -> None:
     shutil.copytree(packed, copy)
     manifest = open_pack(copy).manifest
     (copy / MANIFEST).write_bytes(manifest.model_copy(update={"source": "a\nb"}).to_json())
-    with pytest.raises(DataError, match=r"named after 'a\\nb', of which"):
+    with pytest.raises(DataError, match=r"named 'packed:a\\nb-96-q90': rename"):
         chosen(copy)
