@@ -318,7 +318,7 @@ class Results:
         request = best_covered(chosen, self.database, asked)
         seeds = selected.seeds
         found = explain(chosen, self.database, request, entry, metric=metric, seeds=seeds)
-        commands = {one.spec.spec_id: "" for one in found.experiments}  # no column here
+        commands = {one.spec.spec_id: "" for one in found.experiments.values()}  # no column
         return frame_of(EXPLANATIONS, explanation_records(found, commands))
 
     def columns(self) -> pd.DataFrame:

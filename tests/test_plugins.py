@@ -22,7 +22,7 @@ from tests.own_kind import ARTIFACT, PAGE, TEST, UNIT, write_eca
 
 SMALL = ARTIFACT.replace("(20, 56)", "(11,)")
 CONTROL = '''"""A control: DIANet20."""
-from dia_repro.artifacts.networks import resnet
+from dia_repro.artifacts.paper import resnet
 from dia_repro.artifacts.table import Entry, TableArtifact
 from dia_repro.experiments.spec import DIALSTMAttention
 
@@ -166,10 +166,8 @@ def test_an_artifact_of_the_package_is_three_files(scratch: Path) -> None:
     """Its networks, its lines in the registry, and its test."""
     (scratch / "artifacts" / "control.py").write_text(CONTROL)
     registry = scratch / "artifacts" / "__init__.py"
-    text = registry.read_text().replace(
-        "        FIGURE6,\n", "        FIGURE6,\n        CONTROL,\n"
-    )
-    first = "from dia_repro.artifacts.figure5 import"
+    first = "from dia_repro.artifacts.controls import"
+    text = registry.read_text().replace("in PAPERS}", "in (*PAPERS, CONTROL)}")
     registry.write_text(
         text.replace(first, f"from dia_repro.artifacts.control import CONTROL\n{first}")
     )

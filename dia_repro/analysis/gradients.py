@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dia_repro.analysis.runs import NotAnalysableError, best_runs, finished_spec
 from dia_repro.artifacts.controls import SKIPS
-from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.artifacts.paper import FIGURE6
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.names import BINS_PER_DECADE, LOWEST
 from dia_repro.experiments.spec import Spec

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dia_repro.artifacts import Entry, TableArtifact
-from dia_repro.artifacts.table4 import RATIOS
+from dia_repro.artifacts.paper import RATIOS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.models import count

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
 from dia_repro.analysis.runs import NotAnalysableError, best_runs
 from dia_repro.analysis.states import Source, States, check_run, collect, stages_with_units
-from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
 from dia_repro.results.database import Database, one_state

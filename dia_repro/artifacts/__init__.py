@@ -1,4 +1,4 @@
-"""Registry of artifacts: the paper's tables and figures, controls, and one's own."""
+"""Registry of artifacts: the paper's tables and figures, controls, and the user's."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from difflib import get_close_matches
 
 from dia_repro import plugins
 from dia_repro.artifacts.controls import CONTROLS
-from dia_repro.artifacts.figure5 import FIGURE5
-from dia_repro.artifacts.figure6 import FIGURE6
-from dia_repro.artifacts.table import Cell, Drawing, Entry, TableArtifact, TableValue
-from dia_repro.artifacts.table1 import TABLE1
-from dia_repro.artifacts.table3 import TABLE3
-from dia_repro.artifacts.table4 import TABLE4
-from dia_repro.artifacts.table5 import TABLE5
-from dia_repro.artifacts.table6 import TABLE6
-from dia_repro.artifacts.table7 import TABLE7
-from dia_repro.artifacts.table8 import TABLE8
-from dia_repro.artifacts.table9 import TABLE9
+from dia_repro.artifacts.metrics import Cell
+from dia_repro.artifacts.paper import PAPERS
+from dia_repro.artifacts.table import Drawing, Entry, TableArtifact, TableValue
 from dia_repro.errors import UsageError
 from dia_repro.experiments.attention import parse_attention
 
@@ -38,21 +30,7 @@ __all__ = [
     "register_artifact",
 ]
 
-ARTIFACTS: dict[str, TableArtifact] = {
-    artifact.name: artifact
-    for artifact in (
-        TABLE1,
-        TABLE3,
-        TABLE4,
-        TABLE5,
-        TABLE6,
-        TABLE7,
-        TABLE8,
-        TABLE9,
-        FIGURE5,
-        FIGURE6,
-    )
-}
+ARTIFACTS: dict[str, TableArtifact] = {artifact.name: artifact for artifact in PAPERS}
 # Names that stand for several artifacts.
 GROUPS = {"all": ARTIFACTS, "controls": CONTROLS}
 NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -67,15 +45,15 @@ class ArtifactError(UsageError):
 
 
 def register_artifact(artifact: TableArtifact) -> TableArtifact:
-    """Register an artifact of one's own; `all` includes it, as it does not include controls.
+    """Register a user's artifact; `all` includes it.
 
     Raises:
         ArtifactError: its name is taken or not made of lower-case letters, digits and hyphens, two
-            networks share a cell, or one is compared with a cell that is not there.
+            networks share a cell, or a network is compared with a cell that does not exist.
     """
-    name, entries = artifact.name, artifact.entries
-    cells = [(entry.row, entry.column) for entry in entries]
-    compared = {entry.compared_with for entry in entries if entry.compared_with}
+    name = artifact.name
+    cells = [entry.position for entry in artifact.entries]
+    compared = {entry.compared_with for entry in artifact.entries if entry.compared_with}
     if name in GROUPS or not NAME.fullmatch(name):
         raise ArtifactError(f"artifact {name!r}: name it with lower-case letters, digits, hyphens")
     if name in CONTROLS or (name in ARTIFACTS and ARTIFACTS[name] != artifact):
@@ -90,7 +68,7 @@ def register_artifact(artifact: TableArtifact) -> TableArtifact:
 
 
 def own_artifacts() -> list[TableArtifact]:
-    """Return those that plugins register."""
+    """Return the artifacts that plugins register."""
     plugins.load()
     return [artifact for artifact in ARTIFACTS.values() if not artifact.in_paper]
 
@@ -103,7 +81,7 @@ def artifact_named(name: str) -> TableArtifact:
 def choose(names: Iterable[str], attention: Iterable[str] = ()) -> list[TableArtifact]:
     """Return artifacts by name, each once, in the order given.
 
-    `all` stands for the paper's and those of one's own, `controls` for the controls.
+    `all` stands for the paper's and the user's artifacts, `controls` for the controls.
 
     Args:
         attention: kinds that networks of the artifacts get in addition to the artifacts' own,
@@ -114,18 +92,15 @@ def choose(names: Iterable[str], attention: Iterable[str] = ()) -> list[TableArt
         KindNotRegisteredError: an attention kind is not known here.
         AttentionOptionError: it does not have such an option.
     """
-    chosen: dict[str, TableArtifact] = {}
     plugins.load()
+    known = {name: {name: artifact} for name, artifact in {**ARTIFACTS, **CONTROLS}.items()}
+    known |= GROUPS
+    chosen: dict[str, TableArtifact] = {}
     for name in names:
-        key = name.lower()
-        if key in GROUPS:
-            chosen.update(GROUPS[key])
-        elif key in ARTIFACTS or key in CONTROLS:
-            chosen[key] = artifact_named(key)
-        else:
-            known = [*ARTIFACTS, *CONTROLS, *GROUPS]
-            near = get_close_matches(key, known, n=1, cutoff=0.5)
+        if name.lower() not in known:
+            near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
             raise UnknownArtifactError(f"unknown artifact {name!r}: {hint}")
+        chosen |= known[name.lower()]
     kinds = [parse_attention(text) for text in attention]
     return [artifact.with_attention(*kinds) for artifact in chosen.values()]

@@ -7,10 +7,23 @@ it is trained once, and runs of either serve both.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import sqrt
 
-from dia_repro.artifacts import figure6, table5, table8
-from dia_repro.artifacts.networks import CIFAR_FAMILIES, DIANET, ORIGINAL, SE16, SENET, resnet
+from dia_repro.artifacts.paper import (
+    CIFAR_FAMILIES,
+    DEPTHS,
+    DEPTHS_WITHOUT_BN,
+    DIA4,
+    DIA_SE16,
+    DIANET,
+    FIGURE6,
+    ORIGINAL,
+    SE16,
+    SENET,
+    attentions,
+    resnet,
+)
 from dia_repro.artifacts.table import Drawing, Entry, TableArtifact
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.controls import (
@@ -21,7 +34,6 @@ from dia_repro.experiments.controls import (
     LSTMVariant,
 )
 from dia_repro.experiments.spec import (
-    Attention,
     DIALSTMAttention,
     NoAttention,
     ResNetBackbone,
@@ -35,15 +47,15 @@ MATCHED_SE, UNSHARED, EXTRA_BN = "SE, as many parameters", "LSTM per block", "ex
 MATCHING = {83: 7, 164: 14, 245: 20, 407: 33}
 
 
-def _without_norm(depth: int) -> dict[str, Attention]:
-    """Return what stands in the unit's place without BN, by row; r as in Table 8."""
+def _without_norm(depth: int) -> dict[str, AttentionSpec]:
+    """Return the attention of networks without BN by row; r as in Table 8."""
     blocks = ResNetBackbone(depth=depth).blocks * ResNetBackbone.stages
     return {
-        **table8.ATTENTIONS,
+        **attentions(16),
         CONSTANT: ConstantAttention(value=0.25),
         "constant 0.5": ConstantAttention(value=0.5),
         "DIA-LSTM frozen": LSTMVariant(kind="dia-lstm-frozen", reduction=16),
-        DIA_SE: SEAttention(kind="dia-se", reduction=16),
+        DIA_SE: DIA_SE16,
         "SkipInit": BranchScale(start=0.0),
         "scale 1/sqrt(L)": BranchScale(start=1 / sqrt(blocks)),
         "DIA-LSTM from 0.5": DIALSTMStart(reduction=16, start=0.5),
@@ -51,19 +63,19 @@ def _without_norm(depth: int) -> dict[str, Attention]:
     }
 
 
-def _of_one_size(depth: int) -> dict[str, Attention]:
-    """Return the attention that DIA-LSTM is compared with for its size and sharing, by row."""
+def _of_one_size(depth: int) -> dict[str, AttentionSpec]:
+    """Return DIA-LSTM, and the attention that it is compared with for size and sharing, by row."""
     return {
         SENET: SE16,
         MATCHED_SE: SEAttention(kind="se", reduction=MATCHING[depth]),
-        DIA_SE: SEAttention(kind="dia-se", reduction=16),
+        DIA_SE: DIA_SE16,
         UNSHARED: LSTMVariant(kind="lstm-per-block", reduction=4),
-        DIANET: DIALSTMAttention(reduction=4),
+        DIANET: DIA4,
     }
 
 
 def initial_scale(attention: AttentionSpec) -> float:
-    """Return what a residual branch is multiplied by at the start, where pre-activations are 0.
+    """Return the initial factor of a residual branch, where pre-activations are 0.
 
     SE gives σ(0) = 1/2, DIA-LSTM with sigmoid σ(0)·σ(0) = 1/4 (eq. 1).
 
@@ -91,13 +103,8 @@ NORM = TableArtifact(
     best_of="column",
     drawings=(Drawing.ACCURACY, Drawing.LOSS),
     entries=tuple(
-        Entry(
-            row=row,
-            column=f"ResNet{depth}",
-            model=resnet(depth, attention, norm=False),
-            numerics_matter=True,
-        )
-        for depth in table8.DEPTHS
+        Entry(row, f"ResNet{depth}", resnet(depth, attention, norm=False), numerics_matter=True)
+        for depth in DEPTHS_WITHOUT_BN
         for row, attention in _without_norm(depth).items()
     ),
 )
@@ -109,12 +116,8 @@ CAPACITY = TableArtifact(
     attention_in="row",
     best_of="column",
     entries=tuple(
-        Entry(
-            row=row,
-            column=f"ResNet{depth}",
-            model=resnet(depth, attention),
-        )
-        for depth in table5.DEPTHS
+        Entry(row, f"ResNet{depth}", resnet(depth, attention))
+        for depth in DEPTHS
         for row, attention in _of_one_size(depth).items()
     ),
 )
@@ -124,19 +127,14 @@ def _extraction() -> Iterator[Entry]:
     for label, dataset in (("CIFAR100", "cifar100"), ("CIFAR10", "cifar10")):
         for name in ("PreResNet164", "WRN52-4"):
             family = CIFAR_FAMILIES[name]
-            with_bn = family.model(ORIGINAL).with_attention(ExtraBN())
-            for column, model in {
-                ORIGINAL: family.model(ORIGINAL),
-                EXTRA_BN: with_bn,
+            original = family.model(ORIGINAL)
+            models = {
+                ORIGINAL: original,
+                EXTRA_BN: original.with_attention(ExtraBN()),
                 DIANET: family.model(DIANET),
-            }.items():
-                yield Entry(
-                    row=f"{name} {label}",
-                    column=column,
-                    model=model,
-                    network=family.network,
-                    dataset=dataset,
-                )
+            }
+            for column, model in models.items():
+                yield Entry(f"{name} {label}", column, model, family.network, dataset)
 
 
 EXTRACTION = TableArtifact(
@@ -147,24 +145,18 @@ EXTRACTION = TableArtifact(
     entries=tuple(_extraction()),
 )
 
-
-def _skips() -> Iterator[Entry]:
-    original, dianet, _ = figure6.FIGURE6.entries
-    model = original.model.with_attention(ConstantAttention(value=0.25))
-    for column, network in {
-        ORIGINAL: original.model,
-        CONSTANT: model,
-        DIANET: dianet.model,
-    }.items():
-        yield Entry(row=original.row, column=column, model=network, numerics_matter=True)
-
-
+_ORIGINAL56, _DIANET56, _ = FIGURE6.entries
+_CONSTANT56 = replace(
+    _ORIGINAL56,
+    column=CONSTANT,
+    model=_ORIGINAL56.model.with_attention(ConstantAttention(value=0.25)),
+)
 SKIPS = TableArtifact(
     name="controls-skips",
     title="Without skip connections: gradients of a constant in the unit's place",
     row_heading="Network",
     drawings=(Drawing.ACCURACY, Drawing.HISTOGRAMS),
-    entries=tuple(_skips()),
+    entries=(_ORIGINAL56, _CONSTANT56, _DIANET56),
 )
 
 CONTROLS = {artifact.name: artifact for artifact in (NORM, CAPACITY, EXTRACTION, SKIPS)}

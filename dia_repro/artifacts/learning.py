@@ -1,4 +1,4 @@
-"""How an artifact's networks learned, epoch by epoch: what its learning curves are drawn from."""
+"""Course of an artifact's networks, epoch by epoch: the data of its learning curves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import State
 
 Measure = Literal["test_top1", "train_loss"]
-Points = NDArray[np.float64]  # (N, 2): epochs trained, figure
+Points = NDArray[np.float64]  # (N, 2): epochs trained, value
 # The reason that training gives for a run that diverged.
 AT_STEP = re.compile(r"at step (\d+) of epoch (\d+)")
 
@@ -30,10 +30,10 @@ class Divergence:
     """Epoch and step at which a run diverged.
 
     Attributes:
-        moment: in epochs; where the step is not known, the middle of the epoch, and where it is
-            not known how many steps an epoch has, its beginning.
+        moment: time in epochs; where the step is not known, the middle of the epoch, and where the
+            number of steps in an epoch is not known, its beginning.
         epoch: counted from 1.
-        step: of that epoch, counted from 1; None where the run does not say.
+        step: step of that epoch, counted from 1; None where the run does not say.
     """
 
     moment: float
@@ -43,7 +43,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class SeedLine:
-    """One run. `points` are of the epochs whose figure is finite."""
+    """A run. `points` are of the epochs whose value is finite."""
 
     seed: int
     state: State
@@ -53,15 +53,15 @@ class SeedLine:
 
 @dataclass(frozen=True)
 class NetworkLines:
-    """The runs of one network in a panel.
+    """The runs of a network in a panel.
 
     Attributes:
-        names: for people; several where the columns of a table are one experiment.
-        columns: the same as the paper's columns.
-        mean: over the runs that finished, whose number is `finished`.
+        columns: columns of the table; several where they are the same experiment.
+        lines: runs by seed.
+        mean: mean over the runs that finished.
+        finished: number of runs that finished.
     """
 
-    names: tuple[str, ...]
     columns: tuple[str, ...]
     row: str
     dataset: str
@@ -74,11 +74,6 @@ class NetworkLines:
         """Return the divergences of the runs that diverged."""
         return tuple(line.divergence for line in self.lines if line.divergence)
 
-    @property
-    def seen(self) -> bool:
-        """Return whether there is something to draw."""
-        return any(len(line.points) or line.divergence for line in self.lines)
-
 
 @dataclass(frozen=True)
 class LearningPanel:
@@ -89,9 +84,15 @@ class LearningPanel:
     networks: tuple[NetworkLines, ...]
 
     @property
+    def data(self) -> set[str]:
+        """Return the data sets of its networks."""
+        return {network.dataset for network in self.networks}
+
+    @property
     def seen(self) -> bool:
         """Return whether there is something to draw."""
-        return any(one.seen for one in self.networks)
+        lines = [line for network in self.networks for line in network.lines]
+        return any(len(line.points) or line.divergence for line in lines)
 
 
 @dataclass(frozen=True)
@@ -103,46 +104,42 @@ class Learning:
     panels: tuple[LearningPanel, ...]
 
     @property
-    def empty(self) -> bool:
-        """Return whether there is nothing to draw at all."""
-        return not any(panel.seen for panel in self.panels)
+    def seen(self) -> list[LearningPanel]:
+        """Return the panels with something to draw."""
+        return [panel for panel in self.panels if panel.seen]
 
 
 def learning(findings: Findings, measure: Measure) -> Learning:
     """Return the curves of every run behind a table, in any state, a panel for each of its rows."""
     value = findings.value
-    by_row: dict[str, list[Experiment]] = {row: [] for row in value.artifact.paper.rows}
+    by_row: dict[str, dict[Spec, list[Experiment]]] = {row: {} for row in value.artifact.paper.rows}
     for one in findings.experiments.values():
         if one.entry.shown:
-            by_row[one.entry.row].append(one)
+            by_row[one.entry.row].setdefault(one.spec, []).append(one)
     alike: dict[tuple[Spec, ...], list[str]] = {}
-    for row, experiments in by_row.items():
-        alike.setdefault(tuple(dict.fromkeys(one.spec for one in experiments)), []).append(row)
-    panels = []
-    for specs, rows in alike.items():
-        networks = tuple(
-            _network(findings, [one for one in by_row[rows[0]] if one.spec == spec], measure)
-            for spec in specs
+    for row, by_spec in by_row.items():
+        alike.setdefault(tuple(by_spec), []).append(row)
+    panels = [
+        LearningPanel(
+            rows=tuple(rows),
+            epochs=max((spec.recipe.epochs for spec in specs), default=1),
+            networks=tuple(_network(by_row[rows[0]][spec], measure) for spec in specs),
         )
-        longest = max((spec.recipe.epochs for spec in specs), default=1)
-        panels.append(LearningPanel(tuple(rows), longest, networks))
+        for specs, rows in alike.items()
+    ]
     return Learning(value, measure, tuple(panels))
 
 
-def _network(
-    findings: Findings, experiments: Sequence[Experiment], measure: Measure
-) -> NetworkLines:
-    """Return the lines of cells that are one experiment."""
-    first, headings = experiments[0], findings.value.artifact.headings
-    lines = [_line(behind, first.spec, measure) for behind in first.runs]
+def _network(experiments: Sequence[Experiment], measure: Measure) -> NetworkLines:
+    """Return the lines of cells that are the same experiment."""
+    first = experiments[0]
+    lines = tuple(_line(behind, first.spec, measure) for behind in first.runs)
     finished = [line.points for line in lines if line.state is State.FINISHED]
-    columns = tuple(one.entry.column for one in experiments)
     return NetworkLines(
-        names=tuple(headings.get(column, column) for column in columns),
-        columns=columns,
+        columns=tuple(experiment.entry.column for experiment in experiments),
         row=first.entry.row,
         dataset=first.spec.data.dataset,
-        lines=tuple(sorted(lines, key=lambda line: line.seed)),
+        lines=lines,
         mean=mean(finished),
         finished=len(finished),
     )
@@ -162,15 +159,11 @@ def _divergence(run: RunSummary, spec: Spec) -> Divergence | None:
     if told is None:
         return Divergence(run.epochs + 0.5, run.epochs + 1, None)
     step, epoch = map(int, told.groups())
-    return Divergence(epoch - 1 + _share_of_epoch(step, spec), epoch, step)
-
-
-def _share_of_epoch(step: int, spec: Spec) -> float:
-    """Return how much of an epoch a step is; 0 where the data's size is not known."""
     choice = known_sources().get(spec.data.dataset)
-    if choice is None or choice.training_images is None:
-        return 0.0
-    return min(1.0, step / math.ceil(choice.training_images / spec.recipe.batch_size))
+    share = 0.0  # of the epoch, where the data's size is not known
+    if choice is not None and choice.training_images is not None:
+        share = min(1.0, step / math.ceil(choice.training_images / spec.recipe.batch_size))
+    return Divergence(epoch - 1 + share, epoch, step)
 
 
 def mean(lines: Sequence[Points]) -> Points:
@@ -178,5 +171,5 @@ def mean(lines: Sequence[Points]) -> Points:
     if not lines:
         return np.empty((0, 2))
     common = reduce(np.intersect1d, (points[:, 0] for points in lines))
-    figures = [points[np.isin(points[:, 0], common), 1] for points in lines]
-    return np.column_stack([common, np.mean(figures, axis=0)])
+    values = [points[np.isin(points[:, 0], common), 1] for points in lines]
+    return np.column_stack([common, np.mean(values, axis=0)])

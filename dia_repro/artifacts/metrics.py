@@ -1,14 +1,21 @@
-"""Metrics of cells: what each takes from a run, and the runs that a cell's mean comes from."""
+"""Metrics of cells: what each takes from a run, and the cell that its values make up."""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.spec import Spec
+from dia_repro.paper.facts import PaperCell
 from dia_repro.results.histories import History
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
+
+Runs = Sequence[RunSummary]
 
 
 @dataclass(frozen=True)
@@ -17,9 +24,9 @@ class Metric:
 
     Attributes:
         how: how a cell's value is computed; `{other}` is the network that changes are counted from.
-        value: of a run: a test accuracy in %, or a number of parameters.
+        value: test accuracy of a run in %, or its number of parameters.
         epoch: epoch of the accuracy, counted from 1; None for a count, the same for all seeds.
-        sign: of a difference from another network's value; 0 where it is no difference.
+        sign: sign of a difference from another network's value; 0 where it is no difference.
         scale: number that values are divided by to be in the cell's unit.
     """
 
@@ -34,12 +41,10 @@ _BEST = attrgetter("best_top1"), attrgetter("best_epoch")
 _LAST = attrgetter("last_top1"), attrgetter("last_epoch")
 
 
-def _parameters(run: RunSummary) -> int | None:
-    return run.parameters if run.state in DONE else None
-
-
 def _count(how: str, sign: int = 0) -> Metric:
-    return Metric(how, _parameters, sign=sign, scale=1e6)
+    return Metric(
+        how, lambda run: run.parameters if run.state in DONE else None, sign=sign, scale=1e6
+    )
 
 
 METRICS = {
@@ -62,45 +67,102 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Contribution:
-    """One value of those whose mean a cell shows.
+class Cell(PaperCell):
+    """One value of a table: the paper's, and ours with the runs behind it.
 
     Attributes:
-        value: in the cell's unit.
-        runs: runs of the cell's own experiment with this value; several for a count.
-        compared: runs of the experiment that the value is a difference from.
+        paper: nan for a divergence, None where the paper prints nothing.
+        ours_mean, ours_std: mean and standard deviation (n-1 in the denominator) over seeds; the
+            mean is nan if every run diverged. Of `top1`, the best over epochs, as the authors
+            report it.
+        n: number of values in the mean; `n_expected` of them, 1 for a count, would be complete.
+        diverged: number of runs that ended in a loss that is not finite.
+        status: `complete`, `partial`, `diverged` or `missing`.
+        runs: uids of the runs in the mean and of those that diverged, by seed, spaces between.
+            Numbers of runs change when databases are merged.
+        compared_runs: the same of the runs that a change is counted from.
+        used: numbers of the runs in the mean and of those that a change is counted from.
+        how: sentence on how the value is computed.
     """
 
-    value: float
-    runs: tuple[RunSummary, ...]
-    compared: tuple[RunSummary, ...] = ()
+    paper: float | None
+    ours_mean: float | None
+    ours_std: float | None
+    n: int
+    n_expected: int
+    diverged: int
+    status: str
+    protocol: str
+    dataset: str
+    precision: str
+    spec_id: str
+    runs: str
+    compared_runs: str
+    used: frozenset[int]
+    how: str
 
 
-def contributions(
-    name: str, runs: Iterable[RunSummary], against: Iterable[RunSummary]
-) -> list[Contribution]:
-    """Return the values behind a metric: for an accuracy one a seed, for a count at most one.
+def make_cell(
+    printed: PaperCell,
+    spec: Spec,
+    protocol: Protocol,
+    expected: int,
+    runs: Runs,
+    compared: Runs,
+    other: str,
+) -> Cell:
+    """Return a cell from the runs of its experiment, in any state.
 
     Args:
-        runs: runs of the cell's experiment, in any state.
-        against: runs of the experiment that a change is counted from.
+        expected: number of seeds.
+        compared: runs of the experiment that a change is counted from.
+        other: name of that experiment's network.
     """
-    metric = METRICS[name]
-    ours, theirs = _values(metric, runs), _values(metric, against)
+    metric = METRICS[printed.metric]
+    behind = _contributions(metric, runs, compared)
+    values = [value for value, _, _ in behind]
+    ours = [run for _, own, _ in behind for run in own]
+    theirs = [run for _, _, others in behind for run in others]
+    is_accuracy = metric.epoch is not None
+    expected = expected if is_accuracy else 1
+    diverged = [run for run in runs if is_accuracy and run.state is State.DIVERGED]
+    return Cell(
+        **vars(printed),
+        paper=printed.value if printed.printed else None,
+        ours_mean=_mean(values, diverged),
+        ours_std=statistics.stdev(values) if is_accuracy and len(values) > 1 else None,
+        n=len(values),
+        n_expected=expected,
+        diverged=len(diverged),
+        status=_status(len(values), expected, diverged),
+        protocol=protocol.value,
+        dataset=spec.data.dataset,
+        precision=spec.precision,
+        spec_id=spec.spec_id,
+        runs=_uids([*ours, *diverged]),
+        compared_runs=_uids(theirs),
+        used=frozenset(run.id for run in (*ours, *theirs)),
+        how=_how(metric, other, len(diverged)),
+    )
+
+
+def _contributions(metric: Metric, runs: Runs, compared: Runs) -> list[tuple[float, Runs, Runs]]:
+    """Return the values behind a cell, in its unit, each with its runs and those compared.
+
+    An accuracy has a value for each seed, paired by seed where it is a change; a count has at most
+    one, of all runs that have it.
+    """
+    ours, theirs = _by_seed(metric, runs), _by_seed(metric, compared)
     if not metric.sign:
-        return [Contribution(v / metric.scale, tuple(of)) for v, of in ours.values()]
+        return [(value / metric.scale, own, ()) for value, own in ours.values()]
     return [
-        Contribution(
-            metric.sign * (value - theirs[key][0]) / metric.scale, tuple(of), tuple(theirs[key][1])
-        )
-        for key, (value, of) in ours.items()
-        if key in theirs
+        (metric.sign * (value - theirs[seed][0]) / metric.scale, own, theirs[seed][1])
+        for seed, (value, own) in ours.items()
+        if seed in theirs
     ]
 
 
-def _values(
-    metric: Metric, runs: Iterable[RunSummary]
-) -> dict[int | None, tuple[float, Sequence[RunSummary]]]:
+def _by_seed(metric: Metric, runs: Runs) -> dict[int | None, tuple[float, list[RunSummary]]]:
     """Return values with their runs: of finished runs by seed, or a count under None."""
     values: dict[int | None, tuple[float, list[RunSummary]]] = {}
     for run in runs:
@@ -109,4 +171,31 @@ def _values(
             first, same = values.setdefault(run.seed if metric.epoch else None, (value, []))
             if value == first:
                 same.append(run)
-    return dict(values)
+    return values
+
+
+def _uids(runs: Iterable[RunSummary]) -> str:
+    # By seed: the order of their numbers is another one after a merge.
+    return " ".join(dict.fromkeys(run.uid for run in sorted(runs, key=lambda run: run.seed)))
+
+
+def _mean(values: Sequence[float], diverged: Runs) -> float | None:
+    if values:
+        return statistics.fmean(values)
+    return math.nan if diverged else None
+
+
+def _status(n: int, expected: int, diverged: Runs) -> str:
+    if diverged:
+        return "diverged"
+    if not n:
+        return "missing"
+    return "complete" if n >= expected else "partial"
+
+
+def _how(metric: Metric, other: str, diverged: int) -> str:
+    text = metric.how.format(other=other)
+    if not diverged:
+        return f"{text}."
+    runs = "1 diverged run is" if diverged == 1 else f"{diverged} diverged runs are"
+    return f"{text}; {runs} not in the mean."

@@ -1,8 +1,7 @@
-"""Which protocol and precision to show where the user has not said."""
+"""Choice of the protocol and precision that are shown where the user has not fixed them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dia_repro.artifacts import ARTIFACTS, CONTROLS
@@ -24,12 +23,12 @@ PRECISIONS = (Precision.TF32, Precision.FP32, Precision.BF16)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Choices that the user has fixed; None leaves one to the database's content.
+    """Choices that the user has fixed; None leaves the choice to the database's content.
 
     Attributes:
-        data: other data than the artifact's own; None for its own.
-        epochs: another length than the protocol's; None for its own.
-        seeds: those whose results are shown; None for all.
+        data: data in place of the artifact's own.
+        epochs: length in place of the protocol's.
+        seeds: seeds whose results are shown; None for all.
     """
 
     protocol: Protocol | None = None
@@ -45,26 +44,21 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
     One request is chosen for the whole artifact: its cells never mix protocols or precisions.
     Runs with a result count before runs under way, and a protocol before a precision.
     """
-    return best_covered_by_all((artifact,), database, wanted)
-
-
-def best_covered_by_all(
-    artifacts: Sequence[TableArtifact], database: Database, wanted: Wanted
-) -> Request:
-    """Return the same request for several artifacts, chosen as by `best_covered`."""
-    asked = wanted.precision is not None
     alone = wanted.seeds.numbers if wanted.seeds and wanted.seeds.chosen else None
-    candidates = [
-        Request(protocol, precision, wanted.data, precision_asked=asked, epochs=wanted.epochs)
-        for protocol in ((wanted.protocol,) if wanted.protocol else PROTOCOLS)
-        for precision in ((wanted.precision,) if wanted.precision else _precisions(protocol))
-    ]
 
     def coverage(request: Request) -> tuple[int, int]:
-        specs = [spec for one in artifacts for spec in one.specs(request).values()]
+        specs = artifact.specs(request).values()
         states = states_of(database, (spec.spec_id for spec in specs), alone)
         return sum(state in DONE for state in states), len(states)
 
+    candidates = []
+    for protocol in (wanted.protocol,) if wanted.protocol else PROTOCOLS:
+        usual = GPU_PRECISION[protocol]
+        by_default = sorted(PRECISIONS, key=lambda precision: precision is not usual)
+        for precision in (wanted.precision,) if wanted.precision else by_default:
+            asked = wanted.precision is not None
+            request = Request(protocol, precision, wanted.data, asked, wanted.epochs)
+            candidates.append(request)
     return max(candidates, key=coverage)
 
 
@@ -95,9 +89,9 @@ def _choice_of(data: DataSpec) -> DataChoice | None:
 
 
 def usual_names(database: Database, wanted: Wanted) -> list[str]:
-    """Return what is shown where nothing is named: `all`, and the controls that have runs.
+    """Return the names that are shown by default: `all`, and the controls that have runs.
 
-    Runs of the paper's networks are none of a control.
+    Runs of the paper's networks do not count as runs of a control.
     """
     papers = {entry.model for artifact in ARTIFACTS.values() for entry in artifact.entries}
     names = ["all"]
@@ -107,7 +101,3 @@ def usual_names(database: Database, wanted: Wanted) -> list[str]:
         if states_of(database, (entry.spec(request).spec_id for entry in own)):
             names.append(control.name)
     return names
-
-
-def _precisions(protocol: Protocol) -> list[Precision]:
-    return sorted(PRECISIONS, key=lambda precision: precision is not GPU_PRECISION[protocol])

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dia_repro.artifacts.networks import DIANET
-from dia_repro.artifacts.selection import Wanted, best_covered_by_all
-from dia_repro.artifacts.table import Entry, TableArtifact, TableValue
-from dia_repro.artifacts.table3 import TABLE3
-from dia_repro.artifacts.table4 import TABLE4
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import DIANET, TABLE3, TABLE4, TABLE5
+from dia_repro.artifacts.selection import Wanted, best_covered
+from dia_repro.artifacts.table import Entry, TableValue
 from dia_repro.experiments.describe import describe_data
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.results.database import Database, one_state
 
-TABLES: tuple[TableArtifact, ...] = (TABLE3, TABLE4, TABLE5)
+TABLES = (TABLE3, TABLE4, TABLE5)
+ALL_NETWORKS = replace(
+    TABLE3, name="sizes", entries=(*TABLE3.entries, *TABLE4.entries, *TABLE5.entries)
+)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One network.
+    """A network in the picture.
 
     Attributes:
         network: e.g. "ResNet164", or "ResNet164 r=1" for a row of Table 4.
-        kind: the paper's name of what attends: original, SENet or DIANet.
-        parameters: in millions.
+        kind: the paper's name of the attention: original, SENet or DIANet.
+        parameters: count in millions.
         top1: test accuracy in %, the best over epochs; nan if all its runs diverged.
-        std: over seeds; None with fewer than two, and for the paper.
-        n: runs behind it; 0 for the paper.
+        std: standard deviation over seeds; None with fewer than two, and for the paper.
+        n: number of runs; 0 for the paper.
     """
 
     network: str
@@ -61,11 +60,11 @@ class SizePanel:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Accuracy against parameters of ours and the paper's networks.
+    """Accuracy against parameters of our networks and the paper's.
 
     Attributes:
         values: Tables 3 to 5 under one request.
-        comparable: whether ours and the paper's may stand in one panel.
+        comparable: whether ours and the paper's may be in one panel.
     """
 
     values: tuple[TableValue, ...]
@@ -75,20 +74,21 @@ class Sizes:
 
 @one_state
 def sizes(database: Database, wanted: Wanted, seeds: Seeds | None = None) -> Sizes:
-    """Tables 3 to 5 under the one request that most of their runs answer."""
-    request = best_covered_by_all(TABLES, database, wanted)
+    """Return Tables 3 to 5 under the one request that most of their runs answer."""
+    request = best_covered(ALL_NETWORKS, database, wanted)
     values = tuple(table.compute(database, request, seeds) for table in TABLES)
     comparable = all(value.comparable for value in values)
     paper: dict[str, dict[Mark, None]] = defaultdict(dict)  # each mark once, in their order
     ours: dict[str, dict[str, Mark]] = defaultdict(dict)
     for value in values:
         for entry in value.artifact.entries:
-            spec = value.specs[entry.row, entry.column]
+            spec = value.specs[entry.position]
             data = entry.dataset if comparable else describe_data(spec.data)
-            for mark in _paper(entry, value):
-                paper[entry.dataset][mark] = None
-            for mark in _ours(entry, value):
-                ours[data].setdefault(spec.spec_id, mark)
+            printed, trained = _marks(entry, value)
+            if printed is not None:
+                paper[entry.dataset][printed] = None
+            if trained is not None:
+                ours[data].setdefault(spec.spec_id, trained)
     own = {data: tuple(marks.values()) for data, marks in ours.items()}
     panels = [
         SizePanel(data, tuple(marks), own.pop(data, ()) if comparable else ())
@@ -98,23 +98,17 @@ def sizes(database: Database, wanted: Wanted, seeds: Seeds | None = None) -> Siz
     return Sizes(values, comparable, tuple(panels))
 
 
-def _names(entry: Entry) -> tuple[str, str]:
-    """Network and kind; Table 4's rows are r, and that with r = 4 is the other tables' DIANet."""
-    if entry.row.startswith("r="):
-        return ("ResNet164" if entry.row == "r=4" else f"ResNet164 {entry.row}"), DIANET
-    return entry.row.split()[0], entry.column
-
-
-def _paper(entry: Entry, value: TableValue) -> Iterator[Mark]:
-    printed = [value.find(entry.row, entry.column, metric) for metric in ("params", "top1")]
-    known = [cell.paper for cell in printed if cell is not None and cell.paper is not None]
-    if len(known) == len(printed):
-        yield Mark(*_names(entry), known[0], known[1])
-
-
-def _ours(entry: Entry, value: TableValue) -> Iterator[Mark]:
-    params = value.find(entry.row, entry.column, "params")
-    top1 = value.find(entry.row, entry.column, "top1")
-    if params is None or top1 is None or params.ours_mean is None or top1.ours_mean is None:
-        return
-    yield Mark(*_names(entry), params.ours_mean, top1.ours_mean, top1.ours_std, top1.n)
+def _marks(entry: Entry, value: TableValue) -> tuple[Mark | None, Mark | None]:
+    """Return the paper's mark of a network, and ours; None where a count or accuracy is missing."""
+    params, top1 = (value.find(*entry.position, metric) for metric in ("params", "top1"))
+    if params is None or top1 is None:
+        return None, None
+    network, kind = entry.row.split()[0], entry.column
+    if entry.row.startswith("r="):  # Table 4, whose r = 4 is the other tables' DIANet
+        network, kind = "ResNet164" if entry.row == "r=4" else f"ResNet164 {entry.row}", DIANET
+    printed = trained = None
+    if params.paper is not None and top1.paper is not None:
+        printed = Mark(network, kind, params.paper, top1.paper)
+    if params.ours_mean is not None and top1.ours_mean is not None:
+        trained = Mark(network, kind, params.ours_mean, top1.ours_mean, top1.ours_std, top1.n)
+    return printed, trained

@@ -58,7 +58,7 @@ def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
     artifact = findings.value.artifact
     for name, measure in (curves[kind] for kind in artifact.drawings if kind in curves):
         found = learning(findings, measure)
-        if not found.empty:
+        if found.seen:
             pictures.draw(figures / f"{artifact.name}-{name}", draw_learning, found)
 
 

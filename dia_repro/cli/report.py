@@ -128,7 +128,7 @@ def _table_of(artifact: TableArtifact, tables: Path, figures: Path) -> Path:
 
 def _check_replaced(chosen: Chosen, tables: Path, figures: Path, *, replace_others: bool) -> None:
     """Refuse to write over tables of other experiments, or say that they are replaced."""
-    from dia_repro.rendering.replacing import ReplacedError, is_another
+    from dia_repro.rendering.cells import ReplacedError, is_another
 
     found = []
     for artifact in chosen.artifacts:
@@ -214,9 +214,9 @@ def write_page(
     from dia_repro.artifacts import ARTIFACTS
     from dia_repro.artifacts.explanation import gather
     from dia_repro.rendering.files import write_text
-    from dia_repro.rendering.html.page import Report, make_page
+    from dia_repro.rendering.html.page import make_page
 
-    report = Report(
+    page = make_page(
         version=dia_repro.__version__,
         findings=[
             *(
@@ -229,7 +229,7 @@ def write_page(
         claims=claims,
         beside=[_picture(file, BESIDE[file.stem]) for file in beside if file.stem in BESIDE],
     )
-    write_text(path, make_page(report))
+    write_text(path, page)
     notice(f"Written: {path}")
 
 

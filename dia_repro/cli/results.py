@@ -144,7 +144,7 @@ def explain(
     }
     commands = {
         experiment.spec.spec_id: training_command(found.value, experiment, selection, **places)
-        for experiment in found.experiments
+        for experiment in found.experiments.values()
     }
     records = explanation_records(found, commands)
     emit(format_, EXPLANATION_FIELDS, records, to_people(found, commands))

@@ -15,9 +15,8 @@ from typer import Option
 from dia_repro.cli import options
 from dia_repro.cli.output import duration, emit, stdout
 from dia_repro.interrupts import Interrupted
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.listing import Column, field, listing, sparkline
 from dia_repro.rendering.records import Record
-from dia_repro.rendering.sparkline import sparkline
 
 if TYPE_CHECKING:
     from dia_repro.results.histories import Activity, UnderWay

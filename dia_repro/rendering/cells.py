@@ -1,10 +1,15 @@
-"""Cells of tables, evidence of claims and explanations of cells as records: what columns mean."""
+"""Cells of tables, evidence of claims and explanations of cells as records with their columns."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
-from dia_repro.artifacts import Cell, TableValue
+from dia_repro.artifacts import TableValue
+from dia_repro.errors import UsageError
+from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.records import Record
 from dia_repro.results.frames import ATTEMPTS, RUNS, Column, Table, optional
 
@@ -77,6 +82,7 @@ CLAIMS = Table(
         Column("runs", "text", "Uids of the runs behind the comparison, spaces between."),
     ),
 )
+OF_ATTEMPT = ("host", "device", "torch", "git_commit", "git_clean", "ended_at")
 EXPLANATIONS = Table(
     "explanations",
     "One record for each value of a cell and each run that it could come from.",
@@ -92,30 +98,34 @@ EXPLANATIONS = Table(
         optional("value", "number", "What the run contributes, in `unit`."),
         *_from(RUNS, "epochs_done", nullable=True),
         optional("attempts", "integer", "Attempts at the run; what follows is of the last."),
-        *_from(
-            ATTEMPTS,
-            "host",
-            "device",
-            "torch",
-            "git_commit",
-            "git_clean",
-            "ended_at",
-            nullable=True,
-        ),
+        *_from(ATTEMPTS, *OF_ATTEMPT, nullable=True),
     ),
 )
 
 
+class ReplacedError(UsageError):
+    """Results of another protocol, data set, schedule or precision would be lost."""
+
+
 def cell_records(value: TableValue) -> list[Record]:
-    """Return one record for each cell of a table, with the columns of `CELLS`.
+    """Return one record for each cell of a table, with the columns of `CELLS`."""
+    return [{name: getattr(cell, name) for name in CELL_FIELDS} for cell in value.cells]
 
-    `runs` and `compared_runs` are uids with a space between: numbers change when databases are
-    merged, and files that are kept must still lead back to the same runs.
+
+def is_another(path: Path, specs: Mapping[tuple[str, str], Spec]) -> bool:
+    """Return whether a CSV file has cells of other experiments, or is no table of cells.
+
+    Args:
+        path: file that the table will be written to, if it exists.
+        specs: experiments that will be written, by row and column.
     """
-    return [_record(cell) for cell in value.cells]
-
-
-def _record(cell: Cell) -> Record:
-    known = asdict(cell)
-    known |= {"runs": " ".join(cell.uids), "compared_runs": " ".join(cell.compared_uids)}
-    return {name: known[name] for name in CELL_FIELDS}
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with path.open(encoding="utf-8", newline="") as file:
+            cells = [((at["row"], at["column"]), at["spec_id"]) for at in csv.DictReader(file)]
+    except OSError:  # the error is reported when the file is written
+        return False
+    except (KeyError, UnicodeDecodeError, csv.Error):
+        return True
+    return any(at in specs and specs[at].spec_id != spec_id for at, spec_id in cells)

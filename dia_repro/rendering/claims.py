@@ -38,27 +38,28 @@ def claims_table(records: Sequence[Record]) -> Table:
     for heading, width in WIDTHS.items():
         table.add_column(heading, max_width=width, overflow="fold")
     counts = Counter(record["claim"] for record in records)
-    for record in _one_each(records):
-        verdict, of = str(record["verdict"]), counts[record["claim"]]
+    for record in _deciding(records):
+        verdict, where, count = str(record["verdict"]), record["where"], counts[record["claim"]]
+        whose = f"\n({where})" if where in (CONTROLS_QUESTION, OWN_CLAIM) else ""
+        others = f"\n(the one of {count} that decides)" if record["main"] and count > 1 else ""
         table.add_row(
-            Text.assemble((record["claim"], "bold"), "\n", record["text"], _whose(record), "\n"),
+            Text.assemble((record["claim"], "bold"), "\n", record["text"], whose, "\n"),
             Text(verdict, style=STYLES[verdict]),
-            Text(describe_evidence(record) + _of(record, of) + "\n"),
-            Text(explained(record) + "\n"),
+            Text(f"{describe_evidence(record)}{others}\n"),
+            Text(f"{explained(record)}\n"),
         )
     return table
 
 
-def _whose(record: Record) -> str:
-    """Return a note where it is no claim of the paper."""
-    where = str(record["where"])
-    return f"\n({where})" if where in (CONTROLS_QUESTION, OWN_CLAIM) else ""
-
-
-def _of(record: Record, comparisons: int) -> str:
-    """Return a note that there are other comparisons than the one shown."""
-    shown = record["main"] and comparisons > 1
-    return f"\n(the one of {comparisons} that decides)" if shown else ""
+def _deciding(records: Sequence[Record]) -> list[Record]:
+    """Return each claim's record that decides, or else its first one without values."""
+    chosen: dict[str, Record] = {}
+    for record in records:
+        if record["main"]:
+            chosen[record["claim"]] = record
+        else:
+            chosen.setdefault(record["claim"], {**record, "effect": None, "note": ""})
+    return list(chosen.values())
 
 
 def describe_evidence(record: Record) -> str:
@@ -85,15 +86,14 @@ def effect_with_interval(
 
 
 def _interval(low: float, high: float, form: str) -> str:
-    clear = low > 0 or high < 0
-    bounds = (_bound(low, form, clear), _bound(high, form, clear))
+    """Return an interval; where it excludes 0, no end is written as 0."""
+    bounds = [signed(number, form) for number in (low, high)]
+    if low > 0 or high < 0:
+        bounds = [
+            text if text.strip("0.") else f"{number:+.1g}"
+            for text, number in zip(bounds, (low, high), strict=True)
+        ]
     return f"[{', '.join(bounds)}]".replace("-", "−")
-
-
-def _bound(number: float, form: str, clear: bool) -> str:
-    """Return an interval's end; one of an interval that excludes 0 is not written as 0."""
-    text = signed(number, form)
-    return text if text.strip("0.") or not clear else f"{number:+.1g}"
 
 
 def explained(record: Record) -> str:
@@ -135,9 +135,9 @@ def p_values(record: Record) -> str:
     if record["p"] is None:
         return ""
     student = " (Student's t)" if record["test"].startswith("Student") else ""
-    corrected = record["p_corrected"]
-    known = corrected is None or corrected == record["p"]
-    holm = "" if known else f", {_p(corrected).lstrip('=')} after Holm"
+    corrected, holm = record["p_corrected"], ""
+    if corrected not in (None, record["p"]):
+        holm = f", {_p(corrected).lstrip('=')} after Holm"
     return f"{_p(record['p'])}{student}{holm}"
 
 
@@ -147,14 +147,3 @@ def _p(p: float) -> str:
         return "<0.001"
     texts = (f"{p:.{digits}g}" for digits in range(2, EXACT_DIGITS + 1))
     return f"={next(text for text in texts if float(text) != LEVEL or p == LEVEL)}"
-
-
-def _one_each(records: Sequence[Record]) -> list[Record]:
-    """Return each claim's record that decides, or else its first one without values."""
-    chosen: dict[str, Record] = {}
-    for record in records:
-        if record["main"]:
-            chosen[record["claim"]] = record
-        else:
-            chosen.setdefault(record["claim"], {**record, "effect": None, "note": ""})
-    return list(chosen.values())

@@ -44,7 +44,12 @@ LATEX_UNKNOWN = re.compile(r"[^\x20-\x7e\u00c0-\u017f]")
 
 def visible(text: str) -> str:
     r"""Return a text for a terminal or a picture: control characters as \x1b or \u202e."""
-    return CONTROL.sub(_code, text)
+
+    def code(match: re.Match[str]) -> str:
+        number = ord(match[0])
+        return f"\\x{number:02x}" if number <= 0xFF else f"\\u{number:04x}"
+
+    return CONTROL.sub(code, text)
 
 
 def json_text(text: str) -> str:
@@ -79,8 +84,11 @@ def template(name: str) -> Template:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    def html(value: object) -> object:  # what is markup already has been through here
+        return value if hasattr(value, "__html__") else visible(str(value))
+
     formats: dict[str, dict[str, Any]] = {
-        "html": {"autoescape": True, "finalize": _html},
+        "html": {"autoescape": True, "finalize": html},
         "md": {"finalize": lambda value: markdown(str(value))},
         "tex": {
             "finalize": lambda value: latex(str(value)),
@@ -101,13 +109,3 @@ def template(name: str) -> Template:
         **formats[name.split(".")[-2]],
     )
     return environment.get_template(name)
-
-
-def _html(value: object) -> object:
-    """Return a value for HTML; what is markup already consists of values that were put in it."""
-    return value if hasattr(value, "__html__") else visible(str(value))
-
-
-def _code(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"

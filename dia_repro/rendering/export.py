@@ -67,7 +67,13 @@ def export_database(
         AbsentError: a package that the format needs is not installed; nothing was touched.
         OutputError: the folder cannot be written to; earlier files are as they were.
     """
-    _check_available(format_)
+    if format_ is FileFormat.PARQUET:
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise AbsentError(
+                "--format parquet needs the package pyarrow: pip install 'dia-repro[parquet]'"
+            ) from error
     paths = [folder / f"{table.name}.{format_}" for table in TABLES]
     schema = schema_text()
     _check_folder(folder, paths, schema, overwrite)
@@ -89,16 +95,6 @@ def schema_text() -> str:
         for table in TABLES
     }
     return json.dumps({"tables": described, "notes": NOTES}, indent=2, ensure_ascii=False) + "\n"
-
-
-def _check_available(format_: FileFormat) -> None:
-    if format_ is FileFormat.PARQUET:
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise AbsentError(
-                "--format parquet needs the package pyarrow: pip install 'dia-repro[parquet]'"
-            ) from error
 
 
 def _check_folder(folder: Path, paths: Sequence[Path], schema: str, overwrite: bool) -> None:

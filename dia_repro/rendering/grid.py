@@ -39,8 +39,8 @@ class Heading:
     """Heading of a column of a group.
 
     Attributes:
-        whose: whose values the column has.
-        metric: of the cells that the values are taken from.
+        whose: owner of the column's values.
+        metric: metric of the cells that the values are taken from.
     """
 
     text: str
@@ -48,10 +48,8 @@ class Heading:
     metric: str
 
 
-PAPER_PARAMETERS, PARAMETERS = (
-    Heading("#P (M), paper", "paper", "params"),
-    Heading("ours", "ours", "params"),
-)
+PAPER_PARAMETERS = Heading("#P (M), paper", "paper", "params")
+PARAMETERS = Heading("ours", "ours", "params")
 OWN_PARAMETERS = Heading("#P (M)", "ours", "params")  # where the paper prints none
 PAPER = Heading("top-1 (%), paper", "paper", "top1")
 BEST, LAST = Heading("ours, best", "ours", "top1"), Heading("ours, last", "ours", "top1_last")
@@ -60,7 +58,7 @@ DIFFERENCE = Heading("Δ", "difference", "top1")
 
 @dataclass(frozen=True)
 class GridCell:
-    """One text of a grid; `cell` is the value behind it, None where the table has none."""
+    """A text of a grid; `cell` is the value behind it, None where the table has none."""
 
     text: str
     bold: bool = False
@@ -80,11 +78,11 @@ class Grid:
     """A table as it is written in every format.
 
     Attributes:
-        title: one line; it says so where protocol or data are not the paper's.
+        title: one line, which says where protocol or data are not the paper's.
         notes: lines below the table.
         row_heading: heading of the rows' names.
-        groups: a heading for each group of columns.
-        headings: of the columns of each group.
+        groups: heading of each group of columns.
+        headings: headings of the columns of each group.
     """
 
     title: str
@@ -101,43 +99,46 @@ def make_grid(value: TableValue, layout: Layout = WHOLE) -> Grid:
     Raises:
         NothingShownError: a layout leaves out all of its columns.
     """
-    artifact = value.artifact
-    counted = any(cell.metric == "params" for cell in value.cells)
-    headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
-    if counted and not value.printed:
-        headings = [OWN_PARAMETERS]
-    headings += [PAPER, BEST, LAST] if value.printed else [BEST, LAST]
-    headings += [DIFFERENCE] if value.comparable and value.printed else []
-    headings = [heading for heading in headings if layout.shows(heading.whose, heading.metric)]
+    artifact, paper = value.artifact, value.artifact.paper
+    headings = tuple(h for h in _headings(value) if layout.shows(h.whose, h.metric))
     if not headings:
         raise NothingShownError(f"{artifact.name} has no column of {', '.join(layout.metrics)}")
     known: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
     for cell in value.cells:
         known[cell.row, cell.column][cell.metric] = cell
-    trained = {
-        cell.row for cell in value.cells if (cell.n or cell.diverged) and cell.metric == "top1"
-    }
+    trained = {c.row for c in value.cells if c.metric == "top1" and (c.n or c.diverged)}
     bold = set(_best(value))
 
     def cells_of(row: str, column: str) -> tuple[GridCell, ...]:
         cells = known[row, column]
         return tuple(
-            GridCell(_text(cells, one), (row, column, one) in bold, cells.get(one.metric))
-            for one in headings
+            GridCell(
+                _text(cells, heading), (row, column, heading) in bold, cells.get(heading.metric)
+            )
+            for heading in headings
         )
 
     return Grid(
-        title=f"{artifact.label}. {artifact.paper.title}{conditions_of(value)}",
-        notes=_notes(value, layout),
+        title=f"{artifact.label}. {paper.title}{conditions_of(value)}",
+        notes=tuple(_notes(value, layout)),
         row_heading=artifact.row_heading,
-        groups=tuple(artifact.headings.get(column, column) for column in artifact.paper.columns),
-        headings=tuple(headings),
+        groups=tuple(artifact.headings.get(column, column) for column in paper.columns),
+        headings=headings,
         rows=tuple(
-            GridRow(row, tuple(cells_of(row, column) for column in artifact.paper.columns))
-            for row in artifact.paper.rows
+            GridRow(row, tuple(cells_of(row, column) for column in paper.columns))
+            for row in paper.rows
             if row in trained or not layout.trained
         ),
     )
+
+
+def _headings(value: TableValue) -> list[Heading]:
+    counted = any(cell.metric == "params" for cell in value.cells)
+    if not value.printed:
+        return [OWN_PARAMETERS, BEST, LAST] if counted else [BEST, LAST]
+    headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
+    headings += [PAPER, BEST, LAST]
+    return [*headings, DIFFERENCE] if value.comparable else headings
 
 
 def _text(cells: Mapping[str, Cell], heading: Heading) -> str:
@@ -167,7 +168,7 @@ def number(cell: Cell | None, form: str, *, ours: bool) -> str:
 
 
 def signed(number: float, form: str) -> str:
-    """Return a number in a form; what is 0 in its decimals has no sign and no arrow."""
+    """Return a number in a form; a number that rounds to 0 has no sign and no arrow."""
     text = f"{number:{CHANGE if form == DROP else form}}"
     if not text.strip("+-.0"):
         return text.lstrip("+-")
@@ -178,21 +179,16 @@ def accuracy(cell: Cell | None) -> str:
     """Return mean ± standard deviation, with how many of how many runs where that needs saying."""
     if cell is None:
         return ""
-    parts = []
+    text = "nan" if cell.diverged else MISSING
     if cell.n:
-        spread = "" if cell.ours_std is None else f"±{cell.ours_std:.2f}"
-        parts.append(f"{cell.ours_mean:.2f}{spread}")
-    elif cell.diverged:
-        parts.append("nan")
-    else:
-        parts.append(MISSING)
-    if cell.n + cell.diverged < cell.n_expected or (cell.n and cell.diverged):
-        parts.append(f"({cell.n or cell.diverged}/{cell.n_expected})")
-    elif cell.n + cell.diverged > 1:
-        parts.append(f"({cell.n or cell.diverged})")
-    if cell.diverged and cell.n:
-        parts.append(f"[{cell.diverged} nan]")
-    return " ".join(parts)
+        text = f"{cell.ours_mean:.2f}"
+        text += "" if cell.ours_std is None else f"±{cell.ours_std:.2f}"
+    shown, done = cell.n or cell.diverged, cell.n + cell.diverged
+    if done < cell.n_expected or (cell.n and cell.diverged):
+        text += f" ({shown}/{cell.n_expected})"
+    elif done > 1:
+        text += f" ({shown})"
+    return f"{text} [{cell.diverged} nan]" if cell.diverged and cell.n else text
 
 
 def _difference(cell: Cell | None) -> str:
@@ -213,16 +209,16 @@ def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
     for line in lines:
         for name, heading in (("paper", PAPER), ("ours_mean", BEST)):
             values = {at: getattr(value.find(*at, "top1"), name, None) for at in line}
-            known = [one for one in values.values() if one is not None and math.isfinite(one)]
+            known = [top1 for top1 in values.values() if top1 is not None and math.isfinite(top1)]
             if not known or None in values.values():
                 continue  # the best of some is no statement
-            for (row, column), one in values.items():
-                if one is not None and f"{one:.2f}" == f"{max(known):.2f}":  # as it is printed
+            for (row, column), top1 in values.items():
+                if top1 is not None and f"{top1:.2f}" == f"{max(known):.2f}":  # as it is printed
                     yield row, column, heading
 
 
 def conditions_of(value: TableValue) -> str:
-    """Return what is not the paper's, in brackets with a space in front; empty if all is."""
+    """Return the conditions that are not the paper's, in brackets; empty if all are."""
     if value.comparable:
         return ""
     datasets = ", ".join(sorted({spec.data.dataset for spec in value.specs.values()}))
@@ -237,41 +233,33 @@ def protocol_name(request: Request) -> str:
     return f"{request.protocol.value} protocol{cut}"
 
 
-def _notes(value: TableValue, layout: Layout) -> tuple[str, ...]:
+def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
     theirs = value.printed and layout.columns is Columns.ALL
-    ours = (
+    if value.artifact.is_figure:
+        yield "Test accuracy (%) of the networks that the figure is drawn from."
+    elif theirs and not value.comparable:
+        yield "The paper's figures are for its own data and schedule: do not compare them."
+    yield (
         f"Ours: {_conditions(value)}, {value.seeds.words}. "
         "best: highest test accuracy over epochs, which is what the authors report; "
         "last: after the last epoch; mean±standard deviation (runs), "
         "or (runs/seeds) where some are missing."
     )
-    notes = [ours]
     if theirs and any(cell.metric == "params_delta" for cell in value.cells):
-        notes.append("The paper's changes of #P are between rounded figures, ours between exact.")
-    if value.artifact.is_figure:
-        notes.insert(0, "Test accuracy (%) of the networks that the figure is drawn from.")
-    elif theirs and not value.comparable:
-        notes.insert(
-            0, "The paper's figures are for its own data and schedule: do not compare them."
-        )
-    notes += [*_elsewhere(value), *differences_in_words(value.mixed)]
-    return tuple(notes)
-
-
-def _elsewhere(value: TableValue) -> Iterator[str]:
-    """Yield a sentence with others' test accuracy of the table's networks and data."""
-    found: dict[str, list[str]] = defaultdict(list)
+        yield "The paper's changes of #P are between rounded figures, ours between exact."
+    elsewhere: dict[str, list[str]] = defaultdict(list)
     for entry in value.artifact.entries:
         top1 = independent_row(entry.row).get(entry.column)
         if top1 is not None:
-            found[entry.row].append(f"{entry.column} {top1:.2f}")
-    if found:
-        said = [f"{row}: {', '.join(values)}" for row, values in found.items()]
-        yield f"Elsewhere, not mixed with ours ({SOURCE}; top-1 in %): {'; '.join(said)}."
+            elsewhere[entry.row].append(f"{entry.column} {top1:.2f}")
+    if elsewhere:
+        said = "; ".join(f"{row}: {', '.join(values)}" for row, values in elsewhere.items())
+        yield f"Elsewhere, not mixed with ours ({SOURCE}; top-1 in %): {said}."
+    yield from differences_in_words(value.mixed)
 
 
 def differences_in_words(mixed: Differences) -> Iterator[str]:
-    """Yield a sentence on what runs differ in besides network and seed, if they do."""
+    """Yield a sentence on the differences between runs other than network and seed, if any."""
     parts = [("Runs of one cell", mixed.within), ("Cells", mixed.between)]
     said = [f"{what} differ in {_listed(values)}" for what, values in parts if values]
     if said:
@@ -282,25 +270,20 @@ def _listed(mixed: Mapping[str, Sequence[str]]) -> str:
     parts = []
     for column, values in mixed.items():
         shown = [text[:7] if column in SHORTENED else text for text in values]
-        few = len(shown) <= MENTIONED
-        text = ", ".join(shown) if few else f"{len(shown)} of them"
+        text = ", ".join(shown) if len(shown) <= MENTIONED else f"{len(shown)} of them"
         parts.append(f"{NAMES.get(column, column)} ({text})")
     return " and ".join(parts)
 
 
 def _conditions(value: TableValue) -> str:
-    specs = value.specs.values()
-    data = dict.fromkeys(
-        f"{s.data.dataset} ({s.data.classes} classes, {s.data.image_size}×{s.data.image_size} "
-        f"pixels, {_augmentation(s.data.augmentation)})"
-        for s in specs
-    )
-    recipes = dict.fromkeys(
-        f"{s.recipe.epochs} epochs of batch {s.recipe.batch_size}" for s in specs
-    )
-    precisions = dict.fromkeys(s.precision for s in specs)
+    # Keys are sets that keep their order.
+    data: dict[str, None] = {}
+    recipes: dict[str, None] = {}
+    precisions: dict[str, None] = {}
+    for spec in value.specs.values():
+        of, size = spec.data, spec.data.image_size
+        augmentation = "not augmented" if of.augmentation == "none" else of.augmentation
+        data[f"{of.dataset} ({of.classes} classes, {size}×{size} pixels, {augmentation})"] = None
+        recipes[f"{spec.recipe.epochs} epochs of batch {spec.recipe.batch_size}"] = None
+        precisions[spec.precision] = None
     return "; ".join(" and ".join(part) for part in (data, recipes, precisions))
-
-
-def _augmentation(name: str) -> str:
-    return "not augmented" if name == "none" else name

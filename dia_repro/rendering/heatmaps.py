@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering import images
@@ -50,10 +50,10 @@ class Panel:
 def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
     """Return Figure 5 of a run's network: a row for each kind of hidden states."""
     rows: dict[str, list[Panel]] = {}
-    for one in found:
-        states = STATES[one.settings.source]
-        title = f"stage {one.settings.stage}, {states}"
-        rows.setdefault(states, []).append(Panel(title, one.matrix))
+    for integration in found:
+        states = STATES[integration.settings.source]
+        panel = Panel(f"stage {integration.settings.stage}, {states}", integration.matrix)
+        rows.setdefault(states, []).append(panel)
     spec = Spec.from_stored(run.spec_json)
     papers = spec.data.dataset == FIGURE5.entries[0].dataset
     epochs = "1 epoch" if spec.recipe.epochs == 1 else f"{spec.recipe.epochs} epochs"
@@ -73,35 +73,32 @@ def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
 
 def integration_records(found: Sequence[Integration]) -> Iterator[Record]:
     """Yield a record for each cell of the heatmaps, with `CELL_FIELDS`."""
-    for one in found:
-        for target, shares in one.shares.items():
+    for integration in found:
+        states, stage = integration.settings.source.value, integration.settings.stage
+        for target, shares in integration.shares.items():
             for source, share in enumerate(shares.mean(0), start=1):
-                yield {
-                    "states": one.settings.source.value,
-                    "stage": one.settings.stage,
-                    "target": target,
-                    "source": source,
-                    "value": float(one.matrix[target - 2, source - 1]),
-                    "share": float(share),
-                }
+                value = float(integration.matrix[target - 2, source - 1])
+                values = (states, stage, target, source, value, float(share))
+                yield dict(zip(CELL_FIELDS, values, strict=True))
 
 
+@images.style()
 def draw_heatmaps(rows: Sequence[Sequence[Panel]], title: str, caption: str) -> Figure:
     """Return panels in rows, on one colour scale from 0 to 1, with the value in every cell."""
     from matplotlib.figure import Figure
 
-    across, inches = max(map(len, rows)), PANEL_HEIGHT * len(rows)
-    with images.style():
-        figure = Figure(figsize=(PANEL_WIDTH * across + SCALE_WIDTH, inches), layout="constrained")
-        axes = figure.subplots(len(rows), across, squeeze=False)
-        for (i, j), place in np.ndenumerate(axes):
-            if j < len(rows[i]):
-                _draw(place, rows[i][j])
-            else:
-                place.axis("off")
-        label = "importance ÷ the row's largest"
-        figure.colorbar(axes[0, 0].images[0], ax=list(axes.flat), label=label, aspect=40)
-        images.frame(figure, inches, title, caption)
+    across = max(map(len, rows))
+    size = PANEL_WIDTH * across + SCALE_WIDTH, PANEL_HEIGHT * len(rows)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(rows), across, squeeze=False)
+    for (i, j), place in np.ndenumerate(axes):
+        if j < len(rows[i]):
+            _draw(place, rows[i][j])
+        else:
+            place.axis("off")
+    label = "importance ÷ the row's largest"
+    figure.colorbar(axes[0, 0].images[0], ax=list(axes.flat), label=label, aspect=40)
+    images.frame(figure, title, caption)
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dia_repro.analysis.gradients import RecordedRun, distinct_labels, shares_by_decade
-from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.artifacts.paper import FIGURE6
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.describe import describe_data
 from dia_repro.experiments.names import BINS_PER_DECADE
@@ -28,6 +28,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.4  # inches
 LEAST_SHARE = 5e-4
 
 
+@images.style()
 def draw_gradients(found: Sequence[RecordedRun], artifact: TableArtifact = FIGURE6) -> Figure:
     """Return Figure 6: a row for the first and for the last record, a column for each stage."""
     from matplotlib.figure import Figure
@@ -38,32 +39,29 @@ def draw_gradients(found: Sequence[RecordedRun], artifact: TableArtifact = FIGUR
     across = min(len(stages) for one in found for stages in one.records.values())
     labels = distinct_labels(found)
     styles = looks([(label,) for label in labels])
-    inches = PANEL_HEIGHT * len(moments)
-    with images.style():
-        figure = Figure(figsize=(PANEL_WIDTH * across, inches), layout="constrained")
-        axes = figure.subplots(len(moments), across, squeeze=False, sharex=True, sharey=True)
-        seen: list[float] = []
-        for (i, j), place in np.ndenumerate(axes):
-            place.set_title(f"stage {j + 1}, {moments[i]}")
-            for one, label, look in zip(found, labels, styles, strict=True):
-                seen += _draw(place, one.records[one.moments[i]][j], label, look)
-        for place in axes[:, 0]:
-            place.set_ylabel("share of elements a decade")
-        for place in axes[-1]:
-            place.set_xlabel("|∂loss/∂output|")
-        first = axes[0, 0]
-        first.set_xlim(np.floor(min(seen, default=-1)), np.ceil(max(seen, default=1)))
-        first.set_ylim(bottom=0)
-        first.xaxis.set_major_locator(MaxNLocator(integer=True))
-        first.xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
-        images.frame(
-            figure, inches, _title(found, artifact), _caption(found), first.get_lines()[::2]
-        )
+    size = PANEL_WIDTH * across, PANEL_HEIGHT * len(moments)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(moments), across, squeeze=False, sharex=True, sharey=True)
+    seen: list[float] = []
+    for (i, j), place in np.ndenumerate(axes):
+        place.set_title(f"stage {j + 1}, {moments[i]}")
+        for run, label, look in zip(found, labels, styles, strict=True):
+            seen += _draw(place, run.records[run.moments[i]][j], label, look)
+    for place in axes[:, 0]:
+        place.set_ylabel("share of elements a decade")
+    for place in axes[-1]:
+        place.set_xlabel("|∂loss/∂output|")
+    first = axes[0, 0]
+    first.set_xlim(np.floor(min(seen, default=-1)), np.ceil(max(seen, default=1)))
+    first.set_ylim(bottom=0)
+    first.xaxis.set_major_locator(MaxNLocator(integer=True))
+    first.xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
+    images.frame(figure, _title(found, artifact), _caption(found), first.get_lines()[::2])
     return figure
 
 
 def _draw(axes: Axes, record: dict[str, Any], label: str, look: Look) -> Iterable[float]:
-    """Draw one distribution; return the powers of ten where there is something to see."""
+    """Draw one distribution; return the powers of ten with something to see."""
     middles, shares = shares_by_decade(record)
     colour, line = look.colour, look.line
     axes.plot(middles, shares, label=label, linewidth=1.2, color=colour, linestyle=line)
@@ -100,13 +98,13 @@ def _listed(texts: Iterable[str]) -> str:
 
 def gradient_records(found: Sequence[RecordedRun]) -> Iterator[Record]:
     """Yield a record for each run, moment and stage, with `GRADIENT_FIELDS`."""
-    for one in found:
-        for epochs, stages in one.records.items():
+    for run in found:
+        for epochs, stages in run.records.items():
             for stage, record in enumerate(stages, start=1):
                 quantiles = record["quantiles"] or [None] * len(QUANTILE_FIELDS)
                 yield {
-                    "run": one.run.summary.id,
-                    "network": one.label,
+                    "run": run.run.summary.id,
+                    "network": run.label,
                     "epochs": epochs,
                     "stage": stage,
                     **{name: record[name] for name in RECORDED},

@@ -1,4 +1,4 @@
-"""How pictures look, and their files: PDF, PNG and SVG.
+"""Look of pictures, and their files: PDF, PNG and SVG.
 
 Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which people with any of the
 common colour-vision deficiencies tell apart. Of their eight, networks have those that differ in
@@ -17,16 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from importlib.util import find_spec
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dia_repro.artifacts.networks import DIANET, ORIGINAL, SENET
+from dia_repro.artifacts.paper import DIANET, ORIGINAL, SENET
 from dia_repro.errors import UsageError
 from dia_repro.rendering.escaping import visible
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -39,34 +40,26 @@ os.environ.pop("SOURCE_DATE_EPOCH", None)
 _PACKAGE = find_spec("matplotlib")
 if _PACKAGE is not None and _PACKAGE.origin is not None:
     os.environ["MATPLOTLIBRC"] = str(Path(_PACKAGE.origin).parent / "mpl-data" / "matplotlibrc")
-
-
-def check_settings(file: Path = Path("matplotlibrc")) -> None:
-    """Refuse a file of settings in the working folder with which matplotlib cannot be imported.
-
-    Raises:
-        UsageError: it cannot be read as text.
-    """
-    try:
-        if file.is_file():
-            file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{file.absolute()} cannot be read as UTF-8, and matplotlib reads it: move it away"
-        ) from error
-
-
-check_settings()
+_FILE = Path("matplotlibrc")  # read when matplotlib is imported, if it is in the working folder
+try:
+    if _FILE.is_file():
+        _FILE.read_text(encoding="utf-8")
+except (OSError, UnicodeDecodeError) as error:
+    raise UsageError(
+        f"{_FILE.absolute()} cannot be read as UTF-8, and matplotlib reads it: move it away"
+    ) from error
 # Warnings are of the user's own settings, which are not used, and of caches that cannot be written.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 V = TypeVar("V")
-KINDS = ("pdf", "png", "svg")
+# Kinds of files, and metadata of each that would differ from one time to the next.
+KINDS = {"pdf": ("CreationDate",), "png": ("Software",), "svg": ("Date", "Creator")}
 STYLE = "assets/dia-repro.mplstyle"
 COLUMN_INCHES = 3.3  # of a paper with two columns
 SMALL, LARGE = 7.0, 8.0  # points
 LINE_HEIGHT, POINTS_PER_INCH = 1.3, 72  # of the size of the text
 CHARACTERS, TITLE_CHARACTERS = 55, 48  # of small text and of titles that fit into a column
+LEGEND_COLUMNS = 3
 COLUMN_DPI, WIDE_DPI = 300, 150  # of PNG, for pictures of a column and wider ones
 BLACK, BLUE, ORANGE, GREEN, SKY = "#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9"
 VERMILION, PURPLE = "#D55E00", "#CC79A7"
@@ -81,19 +74,11 @@ class Look:
     line: Literal["solid"] | tuple[int, tuple[float, ...]]
     marker: str
 
-    def handle(self, label: str, *, line: bool, size: float) -> Line2D:
-        """Return its entry of a legend: its marker in points, on its line or alone."""
+    def handle(self, label: str, **options: Any) -> Line2D:
+        """Return its entry of a legend, with further options of the line."""
         from matplotlib.lines import Line2D
 
-        return Line2D(
-            [],
-            [],
-            color=self.colour,
-            linestyle=self.line if line else "none",
-            marker=self.marker,
-            markersize=size,
-            label=label,
-        )
+        return Line2D([], [], color=self.colour, marker=self.marker, label=label, **options)
 
 
 LOOKS = {
@@ -117,17 +102,17 @@ def looks(names: list[tuple[str, ...]]) -> list[Look]:
     Args:
         names: of each network, the telling ones first.
     """
-    spare = islice(cycle(OTHER_LOOKS), len(names))
-    chosen = []
-    for of_one in names:
-        own = next((LOOKS[name] for name in of_one if name in LOOKS), None)
-        chosen.append(own or next(spare))
-    return chosen
+    spare = cycle(OTHER_LOOKS)
+    own = [next((LOOKS[name] for name in known if name in LOOKS), None) for known in names]
+    return [look or next(spare) for look in own]
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Use matplotlib's defaults, whatever the user has set, and our style on top of them."""
+    """Use matplotlib's defaults, whatever the user has set, and our style on top of them.
+
+    Functions that draw have it as their decorator.
+    """
     import matplotlib
 
     with matplotlib.rc_context(), as_file(files("dia_repro.rendering") / STYLE) as path:
@@ -136,27 +121,27 @@ def style() -> Iterator[None]:
         yield
 
 
-def frame(
-    figure: Figure,
-    inches: float,
-    title: str,
-    caption: str = "",
-    handles: Sequence[Artist] = (),
-    across: int = 3,
-) -> None:
-    """Title and legend above a figure's panels, caption below; none runs into another.
+def column(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure of a column's width with panels below each other, of these inches."""
+    from matplotlib.figure import Figure
 
-    Sets the figure's height, and the layout of its panels once and for all.
+    figure = Figure(figsize=(COLUMN_INCHES, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
+    return figure, list(panels.flat)
 
-    Args:
-        inches: height of the panels together, their ticks and titles included.
-        across: how many entries of the legend stand side by side.
+
+def frame(figure: Figure, title: str, caption: str, handles: Sequence[Artist] = ()) -> None:
+    """Add title and legend above a figure's panels and a caption below, without overlap.
+
+    The figure, whose height is that of its panels, gets as much higher. The layout of its panels
+    is fixed.
     """
+    inches = figure.get_figheight()
     columns = figure.get_figwidth() / COLUMN_INCHES
     title = "\n".join(textwrap.wrap(title, int(TITLE_CHARACTERS * columns)))
     caption = "\n".join(textwrap.wrap(caption, int(CHARACTERS * columns)))
     above = 2 + (title.count("\n") + 1) * LARGE * LINE_HEIGHT
-    legend = -(-len(handles) // across) * (SMALL * LINE_HEIGHT + 2)
+    legend = -(-len(handles) // LEGEND_COLUMNS) * (SMALL * LINE_HEIGHT + 2)
     below = 3 + (caption.count("\n") + 1 if caption else 0) * SMALL * LINE_HEIGHT
     height = inches * POINTS_PER_INCH + above + legend + below
     figure.set_size_inches(figure.get_figwidth(), height / POINTS_PER_INCH)
@@ -167,24 +152,17 @@ def frame(
             handles=handles,
             loc="upper center",
             bbox_to_anchor=(0.5, 1 - above / height),
-            ncols=across,
+            ncols=LEGEND_COLUMNS,
             handlelength=3,
             columnspacing=1.2,
             borderpad=0.2,
             borderaxespad=0,
         )
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        rectangle = (0, below / height, 1, inches * POINTS_PER_INCH / height)
-        engine.set(rect=rectangle)  # type: ignore[call-arg]
-    fix_layout(figure)
-
-
-def fix_layout(figure: Figure) -> None:
-    """Lay out a figure's panels once and for all, not anew for each file."""
     literal_texts(figure)
     engine = figure.get_layout_engine()
-    if engine is not None:
+    if engine is not None:  # once, not anew for each file
+        rectangle = (0, below / height, 1, inches * POINTS_PER_INCH / height)
+        engine.set(rect=rectangle)  # type: ignore[call-arg]
         engine.execute(figure)
     # Not "none": that would leave a placeholder, for which each file is drawn twice.
     figure.set_layout_engine(None)
@@ -218,16 +196,11 @@ def to_files(figure: Figure) -> dict[str, bytes]:
     return {kind: to_bytes(figure, kind) for kind in KINDS}
 
 
+@style()
 def to_bytes(figure: Figure, kind: str) -> bytes:
     """Return a figure as one of `KINDS`; the same bytes for the same figure."""
-    metadata: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None},
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None},
-    }
     literal_texts(figure)
     buffer = io.BytesIO()
     dpi = COLUMN_DPI if figure.get_figwidth() <= COLUMN_INCHES else WIDE_DPI
-    with style():
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata[kind])
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata=dict.fromkeys(KINDS[kind]))
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Accuracy of each run without BN against the scale with which residual branches start."""
+"""Accuracy of each run without BN against the initial scale of its residual branches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dia_repro.artifacts.controls import initial_scale
 from dia_repro.artifacts.explanation import Experiment, Findings
-from dia_repro.artifacts.table8 import ATTENTIONS
+from dia_repro.artifacts.paper import COLUMNS, DIANET
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import conditions_of
 from dia_repro.results.queries import RunSummary
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINE_INCHES, EDGE_INCHES = 0.15, 0.45  # of a network; of a panel's title and axis
+LINE_INCHES, EDGE_INCHES = 0.15, 0.45  # height of a network; of a panel's title and axis
 MARKER = 4.0  # points
 DIVERGED, ROOM = -8.0, 15.0  # position of runs that diverged, and room for them, in percent
 
 
+@images.style()
 def draw_initial_scale(found: Findings) -> Figure:
     """Return a panel for each depth, networks with runs in the order of their initial scale.
 
@@ -29,50 +30,45 @@ def draw_initial_scale(found: Findings) -> Figure:
         found: what the database has on the networks without BN and their controls, with runs of
             a control: see `scaled`.
     """
-    from matplotlib.figure import Figure
-
     panels = scaled(found)
-    with images.style():
-        heights = [EDGE_INCHES + LINE_INCHES * len(rows) for rows in panels.values()]
-        inches = sum(heights)
-        figure = Figure(figsize=(images.COLUMN_INCHES, inches), layout="constrained")
-        axes = list(figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights).flat)
-        for place, (depth, rows) in zip(axes, panels.items(), strict=True):
-            _draw(place, depth, rows)
-        axes[-1].set_xlabel("highest test accuracy over epochs (%)")
-        title = f"Without BN: initial scale of the branches{conditions_of(found.value)}"
-        caption = (
-            "In brackets: what a branch is multiplied by at the start. A point is a run "
-            f"({found.value.seeds.words}); ×: it diverged; dotted: guessing."
-        )
-        images.frame(figure, inches, title, caption, [])
+    figure, axes = images.column(
+        [EDGE_INCHES + LINE_INCHES * len(rows) for rows in panels.values()]
+    )
+    for place, (depth, rows) in zip(axes, panels.items(), strict=True):
+        _draw(place, depth, rows)
+    axes[-1].set_xlabel("highest test accuracy over epochs (%)")
+    title = f"Without BN: initial scale of the branches{conditions_of(found.value)}"
+    caption = (
+        "In brackets: what a branch is multiplied by at the start. A point is a run "
+        f"({found.value.seeds.words}); ×: it diverged; dotted: guessing."
+    )
+    images.frame(figure, title, caption)
     return figure
 
 
 def scaled(found: Findings) -> dict[str, list[Experiment]]:
-    """Return, by depth, the networks with runs; no depth that only Table 8's own networks have."""
+    """Return the networks with runs by depth, without depths that have no run of a control."""
     by_depth: dict[str, list[Experiment]] = {}
-    for (_, depth), one in found.experiments.items():
-        if _runs(one):
-            by_depth.setdefault(depth, []).append(one)
+    for (_, depth), experiment in found.experiments.items():
+        if _runs(experiment):
+            by_depth.setdefault(depth, []).append(experiment)
     return {
         depth: rows
         for depth, rows in by_depth.items()
-        if {row.entry.row for row in rows} - set(ATTENTIONS)
+        if {row.entry.row for row in rows} - set(COLUMNS)
     }
 
 
-def _runs(one: Experiment) -> list[RunSummary]:
-    return [behind.run for behind in one.runs if behind.run.state in DONE]
+def _runs(experiment: Experiment) -> list[RunSummary]:
+    return [behind.run for behind in experiment.runs if behind.run.state in DONE]
 
 
 def _draw(axes: Axes, depth: str, rows: Sequence[Experiment]) -> None:
     rows = sorted(rows, key=lambda row: -initial_scale(row.spec.model.attention))
     labels = []
     for height, row in enumerate(rows):
-        scale = initial_scale(row.spec.model.attention)
-        labels.append(f"{row.entry.row} ({scale:.2g})")
-        colour = images.LOOKS["DIANet"].colour if row.entry.row == "DIANet" else images.BLACK
+        labels.append(f"{row.entry.row} ({initial_scale(row.spec.model.attention):.2g})")
+        colour = images.LOOKS[DIANET].colour if row.entry.row == DIANET else images.BLACK
         runs = _runs(row)
         finished = [run.best_top1 for run in runs if run.state is State.FINISHED]
         trained = [top1 for top1 in finished if top1 is not None]

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -25,12 +25,16 @@ class FileFormat(StrEnum):
 
 
 def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:
-    """Return CSV with a header; a missing value is empty, nan is `nan`."""
+    """Return CSV with a header; a missing value is empty, nan is `nan`, texts are harmless."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, fields, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _field(record[name]) for name in fields} for record in records)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows([plain(record[name], _harmless) for name in fields] for record in records)
     return out.getvalue()
+
+
+def _harmless(text: str) -> str:
+    return without_formula(visible(text))
 
 
 def to_json(value: Record | Sequence[Record]) -> str:
@@ -39,19 +43,21 @@ def to_json(value: Record | Sequence[Record]) -> str:
     return json_text(text) + "\n"
 
 
-def _field(value: Any) -> Any:
-    """Return a field of CSV; texts are made harmless, numbers stay numbers."""
-    return without_formula(visible(value)) if isinstance(value, str) else plain(value)
+def plain(value: Any, texts: Callable[[str], str] = str) -> Any:
+    """Return a value as JSON can hold it: not finite numbers as texts, times in ISO 8601.
 
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: not finite numbers as texts, times in ISO 8601."""
-    if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds") + "Z"
+    Args:
+        texts: what is done to each text that is no key.
+    """
+    match value:
+        case str():
+            return texts(value)
+        case Mapping():
+            return {key: plain(inner, texts) for key, inner in value.items()}
+        case list() | tuple():
+            return [plain(inner, texts) for inner in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+        case datetime():
+            return value.isoformat(timespec="seconds") + "Z"
     return value

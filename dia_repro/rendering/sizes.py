@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+from dia_repro.artifacts.paper import COLUMNS
 from dia_repro.artifacts.sizes import Mark, SizePanel, Sizes
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import conditions_of
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-# Of a label from its point, in points: to the right and left first, where it reads best.
+# Offsets of a label from its point, in points: right and left first, where it reads best.
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 OFFSETS = [
     (across * distance, up * (distance + images.SMALL / 2))
@@ -25,34 +27,28 @@ OFFSETS = [
 ]
 PANEL_INCHES, CROWDED_INCHES, MANY = 1.5, 2.1, 12
 MARKER = 4.0  # points
-KINDS = ("original", "SENet", "DIANet")
 DATA = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
 
 
+@images.style()
 def draw_sizes(sizes: Sizes) -> Figure:
     """Return a panel for each data set, one below the other, at a column's width."""
-    from matplotlib.figure import Figure
-
-    with images.style():
-        heights = [CROWDED_INCHES if _crowded(one) else PANEL_INCHES for one in sizes.panels]
-        inches = sum(heights)
-        figure = Figure(figsize=(images.COLUMN_INCHES, inches), layout="constrained")
-        axes = list(figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights).flat)
-        for place, panel in zip(axes, sizes.panels, strict=True):
-            _draw(place, panel, comparable=sizes.comparable)
-        axes[-1].set_xlabel("parameters (M)")
-        title = "Accuracy against parameters, Tables 3 to 5"
-        if any(panel.ours for panel in sizes.panels):
-            title += conditions_of(sizes.values[0])
-        handles = [LOOKS[kind].handle(kind, line=False, size=MARKER) for kind in KINDS]
-        images.frame(figure, inches, title, " ".join(_caption(sizes)), handles)
-        for place, panel in zip(axes, sizes.panels, strict=True):
-            _label(place, panel)
+    heights = [
+        CROWDED_INCHES if max(len(panel.paper), len(panel.ours)) > MANY else PANEL_INCHES
+        for panel in sizes.panels
+    ]
+    figure, axes = images.column(heights)
+    for place, panel in zip(axes, sizes.panels, strict=True):
+        _draw(place, panel, comparable=sizes.comparable)
+    axes[-1].set_xlabel("parameters (M)")
+    title = "Accuracy against parameters, Tables 3 to 5"
+    if any(panel.ours for panel in sizes.panels):
+        title += conditions_of(sizes.values[0])
+    handles = [LOOKS[kind].handle(kind, linestyle="none", markersize=MARKER) for kind in COLUMNS]
+    images.frame(figure, title, " ".join(_caption(sizes)), handles)
+    for place, panel in zip(axes, sizes.panels, strict=True):
+        _label(place, panel)
     return figure
-
-
-def _crowded(panel: SizePanel) -> bool:
-    return max(len(panel.paper), len(panel.ours)) > MANY
 
 
 def _draw(axes: Axes, panel: SizePanel, *, comparable: bool) -> None:
@@ -64,7 +60,14 @@ def _draw(axes: Axes, panel: SizePanel, *, comparable: bool) -> None:
     axes.set_title(name, loc="left")
     axes.set_ylabel("test accuracy (%)")
     axes.set_xscale("log")
-    _connect(axes, panel.paper or panel.ours)
+    # Lines connect the kinds of each network, which are compared with each other.
+    by_network: dict[str, list[Mark]] = defaultdict(list)
+    for mark in _trained(panel.paper or panel.ours):
+        by_network[mark.network].append(mark)
+    for marks in by_network.values():
+        marks.sort(key=lambda mark: COLUMNS.index(mark.kind))
+        points = [mark.parameters for mark in marks], [mark.top1 for mark in marks]
+        axes.plot(*points, color=CONTEXT, linewidth=1.0, zorder=1)
     for mark in panel.paper:
         _point(axes, mark, hollow=True)
     for mark in panel.ours:
@@ -75,31 +78,16 @@ def _draw(axes: Axes, panel: SizePanel, *, comparable: bool) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _connect(axes: Axes, marks: Sequence[Mark]) -> None:
-    """Draw a line through the kinds of each network, which are compared with each other."""
-    by_network: dict[str, list[Mark]] = {}
-    for mark in marks:
-        if not mark.diverged:
-            by_network.setdefault(mark.network, []).append(mark)
-    for of_one in by_network.values():
-        in_order = sorted(of_one, key=lambda mark: KINDS.index(mark.kind))
-        xs, ys = [m.parameters for m in in_order], [m.top1 for m in in_order]
-        axes.plot(xs, ys, color=CONTEXT, linewidth=1.0, zorder=1)
+def _trained(marks: Iterable[Mark]) -> list[Mark]:
+    return [mark for mark in marks if not mark.diverged]
 
 
 def _point(axes: Axes, mark: Mark, *, hollow: bool) -> None:
     look = LOOKS[mark.kind]
-    if mark.diverged:
+    if mark.diverged:  # at the bottom
+        cross: dict[str, Any] = {"marker": "x", "color": look.colour, "markersize": MARKER}
         at_bottom = axes.get_xaxis_transform()
-        axes.plot(
-            [mark.parameters],
-            [0.04],
-            marker="x",
-            color=look.colour,
-            markersize=MARKER,
-            transform=at_bottom,
-            clip_on=False,
-        )
+        axes.plot(mark.parameters, 0.04, transform=at_bottom, clip_on=False, **cross)
         return
     axes.errorbar(
         mark.parameters,
@@ -120,19 +108,19 @@ def _label(axes: Axes, panel: SizePanel) -> None:
     """Write the networks' names, each at its most accurate point."""
     from matplotlib.transforms import Bbox
 
-    shown = [mark for mark in (*panel.paper, *panel.ours) if not mark.diverged]
     best: dict[str, Mark] = {}
-    for mark in panel.paper or panel.ours:
-        if not mark.diverged and mark.top1 > best.get(mark.network, mark).top1 - 1e-9:
+    for mark in _trained(panel.paper or panel.ours):
+        if mark.top1 > best.get(mark.network, mark).top1 - 1e-9:
             best[mark.network] = mark
+    shown = _trained((*panel.paper, *panel.ours))
     positions = axes.transData.transform([(mark.parameters, mark.top1) for mark in shown])
     figure = axes.get_figure(root=True)
     radius = 0.7 * MARKER * (figure.dpi if figure else 100) / images.POINTS_PER_INCH
     taken = [Bbox.from_extents(x, y, x, y).padded(radius) for x, y in positions]
-    for name, one in best.items():
+    for name, mark in best.items():
         label = axes.annotate(
             name.rpartition(" ")[2],  # Table 4's networks are next to that with r = 4
-            (one.parameters, one.top1),
+            (mark.parameters, mark.top1),
             xytext=(0, 0),
             textcoords="offset points",
             va="center",
@@ -148,10 +136,10 @@ def place_label(axes: Axes, label: Annotation, taken: Sequence[Bbox]) -> Bbox:
     The layout has to be settled, and the limits of the axes.
 
     Args:
-        taken: what it should not hide, in pixels.
+        taken: areas that it should not hide, in pixels.
 
     Returns:
-        The label's own box, in pixels.
+        The label's area, in pixels.
     """
     whole = axes.get_window_extent()
     # Without its line, which may hide anything, and takes most of the time to measure.
@@ -166,7 +154,7 @@ def place_label(axes: Axes, label: Annotation, taken: Sequence[Bbox]) -> Bbox:
     def cost(offset: tuple[float, float]) -> float:
         box = moved(offset)
         outside = box.width * box.height - _overlap(box, whole)
-        return sum(_overlap(box, one) for one in taken) + 10 * outside
+        return sum(_overlap(box, other) for other in taken) + 10 * outside
 
     box = moved(min(OFFSETS, key=cost))
     label.arrowprops, label.arrow_patch = line

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dia_repro.analysis.states import NoWeightsError, Source, collect
-from dia_repro.artifacts.figure5 import FIGURE5
+from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.execution.maintenance import folder_of
 from dia_repro.experiments.names import DataLocation, Precision, Protocol
 from dia_repro.experiments.protocols import Request

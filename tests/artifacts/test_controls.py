@@ -16,8 +16,7 @@ from dia_repro.artifacts import (
     register_artifact,
 )
 from dia_repro.artifacts.controls import CAPACITY, EXTRACTION, MATCHED_SE, MATCHING, NORM, SKIPS
-from dia_repro.artifacts.networks import SE16, resnet
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import SE16, TABLE5, resnet
 from dia_repro.execution.requests import chosen_entries
 from dia_repro.experiments.spec import SEAttention
 from dia_repro.models import count

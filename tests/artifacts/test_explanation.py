@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from dia_repro.artifacts import ARTIFACTS, Entry, TableArtifact, choose
-from dia_repro.artifacts.explanation import (
-    Experiment,
-    ExplainedValue,
-    Explanation,
-    explain,
-    gather,
-)
+from dia_repro.artifacts import ARTIFACTS, Cell, Entry, TableArtifact, choose
+from dia_repro.artifacts.explanation import Experiment, Findings, explain, gather
 from dia_repro.artifacts.lookup import UnknownCellError, find_entry
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
@@ -62,26 +56,36 @@ def finished(path: Path, experiment: Experiment) -> dict[int, int]:
     return {seed: run for run, (seed, state, _) in runs.items() if state == "finished"}
 
 
+def own(found: Findings) -> Experiment:
+    """The explained network's experiment."""
+    return next(iter(found.experiments.values()))
+
+
+def compared(found: Findings) -> Experiment:
+    """The experiment that changes are counted from."""
+    _, experiment = found.experiments.values()
+    return experiment
+
+
 def counted(path: Path, experiment: Experiment) -> list[int]:
     """#P of the runs with a result."""
     runs = runs_in(path, experiment.spec.spec_id)
     return [p for _, state, p in runs.values() if state in ("finished", "diverged")]
 
 
-def recomputed(path: Path, found: Explanation, figure: ExplainedValue) -> list[float]:
+def recomputed(path: Path, found: Findings, cell: Cell) -> list[float]:
     """The values behind a cell, from the rows of the runs that are named for it."""
-    metric, own = figure.cell.metric, found.own
+    metric = cell.metric
     if metric.startswith("params"):
-        ours = counted(path, own)
+        ours = counted(path, own(found))
         if metric == "params":
             return [ours[0] / 1e6] if ours else []
-        assert found.compared is not None
-        theirs = counted(path, found.compared)
+        theirs = counted(path, compared(found))
         sign = 1 if metric == "params_delta" else -1
         return [sign * (ours[0] - theirs[0]) / 1e6] if ours and theirs else []
     epoch_of = {
         one.run.id: one.epoch_for(metric)
-        for experiment in found.experiments
+        for experiment in found.experiments.values()
         for one in experiment.runs
     }
 
@@ -90,15 +94,14 @@ def recomputed(path: Path, found: Explanation, figure: ExplainedValue) -> list[f
         assert epoch is not None
         return accuracies(path, run)[epoch]
 
-    ours_by_seed = finished(path, own)
+    ours_by_seed = finished(path, own(found))
     if metric == "top1_drop":
-        assert found.compared is not None
-        before = finished(path, found.compared)
+        before = finished(path, compared(found))
         seeds = sorted(ours_by_seed.keys() & before.keys())
         used = {ours_by_seed[seed] for seed in seeds} | {before[seed] for seed in seeds}
-        assert figure.used == used
+        assert cell.used == used
         return [at_its_epoch(before[s]) - at_its_epoch(ours_by_seed[s]) for s in seeds]
-    assert figure.used == set(ours_by_seed.values())
+    assert cell.used == set(ours_by_seed.values())
     return [at_its_epoch(run) for run in ours_by_seed.values()]
 
 
@@ -111,8 +114,8 @@ def test_every_cell_leads_back_to_the_epochs_of_its_runs(
     walked = 0
     for entry in (one for one in artifact.entries if one.shown):
         found = explain(artifact, database, DEMO, entry)
-        for figure in found.values:
-            cell, values = figure.cell, recomputed(path, found, figure)
+        for cell in found.value.cells:
+            values = recomputed(path, found, cell)
             # As text: nan is not equal to itself.
             assert repr(cell) == repr(table.find(entry.row, entry.column, cell.metric))
             assert cell.n == len(values)
@@ -130,7 +133,7 @@ def test_every_cell_leads_back_to_the_epochs_of_its_runs(
 
 def test_the_epoch_is_the_first_best_or_the_last(path: Path, database: Database) -> None:
     for artifact, entry in ALL_ENTRIES[:20]:
-        for one in explain(artifact, database, DEMO, entry).own.runs:
+        for one in own(explain(artifact, database, DEMO, entry)).runs:
             figures = accuracies(path, one.run.id)
             best = min(e for e, top1 in figures.items() if top1 == max(figures.values()))
             assert one.epoch_for("top1") == one.epoch_for("top1_drop") == best
@@ -142,37 +145,35 @@ def test_a_change_lists_the_runs_it_is_counted_from(path: Path, database: Databa
     artifact = ARTIFACTS["table7"]
     entry = find_entry(artifact, "stage3", "DIANet164")
     found = explain(artifact, database, DEMO, entry)
-    assert found.compared is not None
-    assert (found.compared.entry.row, found.compared.entry.shown) == ("none", False)
-    assert {one.run.id for one in found.compared.runs} == set(
+    assert (compared(found).entry.row, compared(found).entry.shown) == ("none", False)
+    assert {one.run.id for one in compared(found).runs} == set(
         runs_in(path, artifact.specs(DEMO)["none", "DIANet164"].spec_id)
     )
-    assert explain(artifact, database, DEMO, entry, metric="top1").compared is None
-    (fall,) = explain(artifact, database, DEMO, entry, metric="top1_drop").values
+    assert len(explain(artifact, database, DEMO, entry, metric="top1").experiments) == 1
+    (fall,) = explain(artifact, database, DEMO, entry, metric="top1_drop").value.cells
     assert "DIANet164 none" in fall.how
 
 
 def test_records_have_the_stated_fields_and_name_every_run(database: Database) -> None:
     artifact, entry = ARTIFACTS["table5"], ARTIFACTS["table5"].entries[1]
     found = explain(artifact, database, DEMO, entry)
-    commands = {one.spec.spec_id: "c" for one in found.experiments}
+    commands = {one.spec.spec_id: "c" for one in found.experiments.values()}
     records = explanation_records(found, commands)
     assert {tuple(sorted(one)) for one in records} == {tuple(sorted(EXPLANATION_FIELDS))}
-    own = {one.run.id for one in found.own.runs}
-    assert found.compared is not None
-    theirs = {one.run.id for one in found.compared.runs}
-    for figure in found.values:
-        named = {one["run"] for one in records if one["metric"] == figure.cell.metric}
-        assert named == (own | theirs if figure.cell.metric == "params_delta" else own)
+    ours = {one.run.id for one in own(found).runs}
+    theirs = {one.run.id for one in compared(found).runs}
+    for cell in found.value.cells:
+        named = {one["run"] for one in records if one["metric"] == cell.metric}
+        assert named == (ours | theirs if cell.metric == "params_delta" else ours)
     used = {one["run"] for one in records if one["metric"] == "top1" and one["used"]}
-    assert used == {one.run.id for one in found.own.runs if one.run.state == "finished"}
+    assert used == {one.run.id for one in own(found).runs if one.run.state == "finished"}
 
 
 def test_without_runs_a_figure_has_a_record_all_the_same(tmp_path: Path) -> None:
     empty = open_database(str(tmp_path / "runs.db"), create=False)
     artifact, entry = ARTIFACTS["table1"], ARTIFACTS["table1"].entries[0]
     found = explain(artifact, empty, PAPER, entry)
-    commands = {found.own.spec.spec_id: "dia-repro run table1"}
+    commands = {own(found).spec.spec_id: "dia-repro run table1"}
     records = explanation_records(found, commands)
     assert [one["metric"] for one in records] == ["params", "top1", "top1_last"]
     assert {one["run"] for one in records} == {None}
@@ -254,7 +255,7 @@ def test_the_command_trains_this_very_spec_and_no_other(request_: Request, tmp_p
     empty = open_database(str(tmp_path / "runs.db"), create=False)
     for artifact, entry in ALL_ENTRIES:
         found = explain(artifact, empty, request_, entry, seeds=Seeds.of(2))
-        for experiment in found.experiments:
+        for experiment in found.experiments.values():
             epochs = Selection(epochs=request_.epochs)
             text = training_command(found.value, experiment, epochs)
             command = shlex.split(text)
@@ -293,7 +294,7 @@ def test_the_command_trains_no_other_network_where_attention_is_added(
 def test_a_precision_is_said_only_where_machines_differ(database: Database) -> None:
     def said(name: str, request: Request) -> bool:
         artifact = ARTIFACTS[name]
-        return explain(artifact, database, request, artifact.entries[0]).own.precision_said
+        return own(explain(artifact, database, request, artifact.entries[0])).precision_said
 
     assert not said("table5", DEMO)
     assert said("table5", PAPER)

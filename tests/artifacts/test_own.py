@@ -19,7 +19,7 @@ from dia_repro.artifacts import (
     own_artifacts,
     register_artifact,
 )
-from dia_repro.artifacts.networks import SE16, resnet
+from dia_repro.artifacts.paper import SE16, resnet
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import Verdict
@@ -35,7 +35,7 @@ from tests.artifacts.test_table5 import DEMO, PAPER, add
 NAME = "shallow"
 PLUGIN = '''"""SE against no attention on shallow networks."""
 from dia_repro.artifacts import Entry, TableArtifact, register_artifact
-from dia_repro.artifacts.networks import SE16, resnet
+from dia_repro.artifacts.paper import SE16, resnet
 from dia_repro.experiments.spec import NoAttention
 
 register_artifact(TableArtifact(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import Mark, sizes
-from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import Database, open_database

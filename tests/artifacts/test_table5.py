@@ -10,8 +10,8 @@ import pytest
 
 from dia_repro.artifacts import ARTIFACTS, TableValue, UnknownArtifactError, choose
 from dia_repro.artifacts.explanation import gather
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.artifacts.selection import Wanted, best_covered
-from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.data import known_data
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
@@ -95,7 +95,7 @@ def test_best_and_last_epoch_mean_and_deviation_over_seeds(database: Database) -
     assert (best.ours_mean, best.ours_std) == (pytest.approx(75.0), pytest.approx(1.0))
     assert (last.ours_mean, last.ours_std) == (pytest.approx(74.0), pytest.approx(1.0))
     assert (best.n, best.n_expected, best.status) == (3, 3, "complete")
-    assert best.runs == (1, 2, 3)
+    assert best.used == {1, 2, 3}
     assert value.comparable
 
 
@@ -132,7 +132,7 @@ def test_chosen_seeds_are_shown_alone_and_named(database: Database) -> None:
     )
     assert (cell(every).n, cell(every).status) == (3, "complete")
     assert (cell(chosen).ours_mean, cell(chosen).n, cell(chosen).n_expected) == (71.0, 2, 2)
-    assert cell(chosen).runs == (1, 2)
+    assert cell(chosen).used == {1, 2}
     assert any("seeds 5 to 7. " in note for note in make_grid(every).notes)
     assert any("seeds 5 and 6. " in note for note in make_grid(chosen).notes)
     assert gather(database, every).state == "partial"  # the other networks have none

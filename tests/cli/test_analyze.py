@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from dia_repro.analysis.gradients import distinct_labels
-from dia_repro.artifacts.figure5 import FIGURE5
-from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.artifacts.paper import FIGURE5, FIGURE6
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
 from dia_repro.execution.messages import Outcome

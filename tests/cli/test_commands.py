@@ -20,7 +20,7 @@ import torch
 from torchvision import datasets
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.cli import main as entry
 from dia_repro.cli.environment import own_command
 from dia_repro.data.sources.cifar import loader_of

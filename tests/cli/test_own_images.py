@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.cli import data as data_command
 from dia_repro.cli import doctor as doctor_command
 from dia_repro.cli.options import Device

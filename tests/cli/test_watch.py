@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.cli.watch import Watcher, seconds_left
-from dia_repro.rendering.sparkline import sparkline
+from dia_repro.rendering.listing import sparkline
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.histories import UnderWay

@@ -11,8 +11,8 @@ from sqlalchemy import update
 
 from dia_repro.api import Results
 from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.artifacts.selection import is_needed
-from dia_repro.artifacts.table5 import TABLE5
 from dia_repro.data import DataChoice, own_images
 from dia_repro.errors import UsageError
 from dia_repro.execution.listing import list_runs

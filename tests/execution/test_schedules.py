@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.execution import campaign
 from dia_repro.execution.campaign import Campaign
 from dia_repro.execution.dialogue import ConfirmationError, Dialogue

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.errors import AbsentError, UsageError
 from dia_repro.execution import planning
 from dia_repro.execution.estimates import with_estimates

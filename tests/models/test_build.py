@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dia_repro.artifacts.networks import CIFAR_FAMILIES, COLUMNS, IMAGENET_FAMILIES, Family
+from dia_repro.artifacts.paper import CIFAR_FAMILIES, COLUMNS, IMAGENET_FAMILIES, Family
 from dia_repro.errors import UsageError
 from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import SEAttention

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dia_repro.artifacts.table3 import TABLE3
+from dia_repro.artifacts.paper import TABLE3
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.models.counting import count

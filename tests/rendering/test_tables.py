@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from dia_repro.artifacts import TableValue, choose
-from dia_repro.artifacts.table5 import TABLE5
+from dia_repro.artifacts.paper import TABLE5
 from dia_repro.data import known_data
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request

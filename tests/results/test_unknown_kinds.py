@@ -11,7 +11,7 @@ import pytest
 
 from dia_repro.analysis.runs import best_runs, finished_spec
 from dia_repro.analysis.states import check_run
-from dia_repro.artifacts.figure6 import FIGURE6
+from dia_repro.artifacts.paper import FIGURE6
 from dia_repro.errors import ABSENT
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.options import Selection

@@ -1,10 +1,11 @@
-"""What a page's script knows: runs behind each cell, commands, learning curves."""
+"""Data of a page's script: runs behind each cell, commands, learning curves."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from dia_repro.artifacts.explanation import Experiment, Findings, RunBehind
 from dia_repro.rendering.escaping import visible
 from dia_repro.rendering.explanations import describe_experiment
 from dia_repro.rendering.grid import Grid
+from dia_repro.rendering.records import plain
 
 if TYPE_CHECKING:
     from dia_repro.rendering.html.page import Shown
 
-# Values on a page in all. One takes some six bytes, and a page should stay below 5 MB.
+# Values on a page in all. A value takes some six bytes, and a page should stay below 5 MB.
 MOST_VALUES = 240_000
 # Runs of a network that a page lists and draws one by one.
 MOST_RUNS = 50
@@ -29,11 +31,8 @@ COLOURS = 8  # that the style sheet has for curves
 def page_data(artifacts: Sequence[Shown], grids: Sequence[Grid]) -> dict[str, Any]:
     """Return all of it, with an experiment that several artifacts share once."""
     known = {one.spec.spec_id: one for of in artifacts for one in of.findings.experiments.values()}
-    values = sum(
-        len(one.history.epochs) * len(one.history.measures)
-        for experiment in known.values()
-        for one in experiment.runs[:MOST_RUNS]
-    )
+    runs = [behind.history for one in known.values() for behind in one.runs[:MOST_RUNS]]
+    values = sum(len(history.epochs) * len(history.measures) for history in runs)
     every = max(1, -(-values // MOST_VALUES))
     specs = {spec_id: _spec(one, every) for spec_id, one in known.items()}
     return {
@@ -45,9 +44,11 @@ def page_data(artifacts: Sequence[Shown], grids: Sequence[Grid]) -> dict[str, An
 
 
 def _spec(experiment: Experiment, every: int) -> dict[str, Any]:
-    """Return an experiment with its runs at every so many epochs."""
+    """Return an experiment with its runs at the first and every so many epochs, and their last."""
     runs = experiment.runs[:MOST_RUNS]
-    epochs = _drawn_epochs(runs, every)
+    known = [one.history.epochs for one in runs if one.history.epochs]
+    lasts = {epochs[-1] for epochs in known}
+    epochs = sorted({epoch for epoch in chain(*known) if (epoch - 1) % every == 0} | lasts)
     return {
         "about": describe_experiment(experiment.spec),
         "of": experiment.spec.recipe.epochs,
@@ -55,13 +56,6 @@ def _spec(experiment: Experiment, every: int) -> dict[str, Any]:
         "runs": [_run(one, epochs) for one in runs],
         "more": len(experiment.runs) - len(runs),
     }
-
-
-def _drawn_epochs(runs: Sequence[RunBehind], every: int) -> list[int]:
-    """Return the first epoch and every so many, and the last of each run."""
-    known = [one.history.epochs for one in runs if one.history.epochs]
-    lasts = {epochs[-1] for epochs in known}
-    return sorted({e for e in chain(*known) if (e - 1) % every == 0} | lasts)
 
 
 def _run(one: RunBehind, epochs: Sequence[int]) -> dict[str, Any]:
@@ -93,13 +87,12 @@ def _cells(shown: Shown, grid: Grid) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each cell of the table that has a network, by its key in the page."""
     findings, artifact = shown.findings, shown.findings.value.artifact
     for (row, column), experiment in findings.experiments.items():
-        entry = experiment.entry
-        if not entry.shown:
+        if not experiment.entry.shown:
             continue
         at, group = artifact.paper.rows.index(row), artifact.paper.columns.index(column)
         texts = [cell.text for cell in grid.rows[at].groups[group]]
-        compared = findings.experiments.get(entry.compared_with) if entry.compared_with else None
-        typed = shown.commands[row, column]
+        other = experiment.entry.compared_with
+        compared = findings.experiments[other] if other else None
         yield (
             f"{artifact.name}-{at + 1}-{group + 1}",
             {
@@ -107,8 +100,7 @@ def _cells(shown: Shown, grid: Grid) -> Iterator[tuple[str, dict[str, Any]]]:
                 "figures": list(zip((one.text for one in grid.headings), texts, strict=True)),
                 "spec": experiment.spec.spec_id,
                 "compared": compared and [compared.entry.label, compared.spec.spec_id],
-                "train": typed.train,
-                "explain": typed.explain,
+                **asdict(shown.commands[row, column]),
             },
         )
 
@@ -147,18 +139,8 @@ def as_script(data: dict[str, Any]) -> Markup:
 
     Control characters in texts are as `visible` shows them.
     """
-    text = json.dumps(_visible(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    shown = plain(data, texts=visible)
+    text = json.dumps(shown, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704
-
-
-def _visible(data: Any) -> Any:
-    match data:
-        case str():
-            return visible(data)
-        case dict():
-            return {name: _visible(value) for name, value in data.items()}
-        case list() | tuple():
-            return [_visible(value) for value in data]
-    return data

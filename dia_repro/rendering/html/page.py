@@ -1,28 +1,37 @@
-"""The report as one page: its parts, its policy, and what its templates need."""
+"""The report as one page: its parts, its policy, and the values that its templates need."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from typing import Any, Literal
 
 from markupsafe import Markup
 
+from dia_repro.artifacts import TableValue
 from dia_repro.artifacts.explanation import Findings
 from dia_repro.claims.verdicts import ClaimVerdict, verdict_records
 from dia_repro.rendering.claims import effect_with_interval, explained, p_values, with_images
 from dia_repro.rendering.escaping import template
+from dia_repro.rendering.explanations import commit_text
 from dia_repro.rendering.grid import Grid, make_grid
-from dia_repro.rendering.html import overview
 from dia_repro.rendering.html.data import as_script, page_data
+from dia_repro.results.schema import ProvenanceRow
 
-SCRIPTS = ("uPlot.iife.min.js", "page.js", "tables.js", "details.js", "curves.js")
-STYLES = ("uPlot.min.css", "page.css", "parts.css")
-OTHERS = "uPlot"  # other people's code is in a folder of its own
+OTHERS, OWN = "assets", "html/assets"  # other people's code is in a folder of its own
+SCRIPTS = (
+    f"{OTHERS}/uPlot.iife.min.js",
+    *(f"{OWN}/{name}.js" for name in ("page", "tables", "details", "curves")),
+)
+STYLES = (f"{OTHERS}/uPlot.min.css", f"{OWN}/page.css", f"{OWN}/parts.css")
+VERDICTS = {"supported": "✓", "refuted": "✕", "undecided": "?", "not run": "○"}
+MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Picture:
 
     Attributes:
         content: the whole file.
-        alt: what it shows, for those who do not see it.
+        alt: description for those who do not see it.
     """
 
     kind: Literal["png", "svg"]
@@ -48,9 +57,8 @@ class Picture:
 
     @property
     def address(self) -> str:
-        """The picture as an address of its own content."""
-        kind = {"png": "image/png", "svg": "image/svg+xml"}[self.kind]
-        return f"data:{kind};base64,{base64.b64encode(self.content).decode()}"
+        """Return the picture as an address that contains it."""
+        return f"data:{MEDIA_TYPES[self.kind]};base64,{base64.b64encode(self.content).decode()}"
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,9 @@ class Shown:
     """An artifact that a page shows whole.
 
     Attributes:
-        command: trains all that it needs.
-        commands: for each (row, column).
-        pictures: of the paper's figure, from our runs.
+        command: command that trains all that it needs.
+        commands: commands by row and column.
+        pictures: the paper's figure, from our runs.
     """
 
     findings: Findings
@@ -74,55 +82,48 @@ class Shown:
         return self.findings.value.artifact.name
 
 
-@dataclass(frozen=True)
-class Report:
-    """The content of a page.
-
-    Attributes:
-        version: of this package.
-        findings: of every artifact, for the overview.
-        shown: those that are shown whole.
-        beside: pictures that the paper does not have.
-    """
-
-    version: str
-    findings: Sequence[Findings]
-    shown: Sequence[Shown]
-    claims: Sequence[ClaimVerdict] = ()
-    beside: Sequence[Picture] = ()
-
-
-def make_page(report: Report) -> str:
+def make_page(
+    version: str,
+    findings: Sequence[Findings],
+    shown: Sequence[Shown],
+    claims: Sequence[ClaimVerdict] = (),
+    beside: Sequence[Picture] = (),
+) -> str:
     """Return a page with everything in it: styles, scripts, pictures and data.
 
-    The same report gives the same bytes. Nothing is loaded, and no script but the page's own
+    The same arguments give the same bytes. Nothing is loaded, and no script but the page's own
     runs, whatever names the database holds.
+
+    Args:
+        version: version of this package.
+        findings: findings on every artifact, for the overview.
+        shown: artifacts that are shown whole.
+        beside: pictures that the paper does not have.
     """
-    shown = [one.findings for one in report.shown]
-    grids = [make_grid(one.value) for one in shown]
-    scripts, styles = _contents(SCRIPTS), _contents(STYLES)
+    found = [one.findings for one in shown]
+    grids = [make_grid(one.value) for one in found]
+    scripts, styles = ([_read(path).strip() for path in paths] for paths in (SCRIPTS, STYLES))
+    by_paper = {
+        "What the paper claims": [claim for claim in claims if claim.of_paper],
+        "What controls ask beside": [claim for claim in claims if not claim.of_paper],
+    }
     return template("page.html.j2").render(
-        report=report,
-        detailed=[one.name for one in report.shown],
-        artifacts=[*map(_artifact, report.shown, grids)],
-        conditions=overview.conditions,
-        provenance=overview.provenance(shown),
-        newest=overview.newest(shown),
-        states=overview.states(shown),
-        claims=[
-            (heading, claims, overview.tally(claims))
-            for heading, claims in (
-                ("What the paper claims", [one for one in report.claims if one.of_paper]),
-                ("What controls ask beside", [one for one in report.claims if not one.of_paper]),
-            )
-            if claims
-        ],
-        marks=overview.VERDICTS,
-        data=as_script(page_data(report.shown, grids)),
+        version=version,
+        findings=findings,
+        beside=beside,
+        detailed=[one.name for one in shown],
+        artifacts=[*map(_artifact, shown, grids)],
+        conditions=_conditions,
+        provenance=_provenance(found),
+        newest=max((run.changed_at for one in found for run in one.runs), default=None),
+        states=_states(found),
+        claims=[(heading, of, _tally(of)) for heading, of in by_paper.items() if of],
+        marks=VERDICTS,
+        data=as_script(page_data(shown, grids)),
         scripts=[Markup(text) for text in scripts],  # noqa: S704
         styles=[Markup(text) for text in styles],  # noqa: S704
         policy=_policy(scripts, styles),
-        licence=(_folder(OTHERS) / "uPlot.LICENSE").read_text(encoding="utf-8"),
+        licence=_read(f"{OTHERS}/uPlot.LICENSE"),
         zip=zip,
         sort_key=sort_key,
         effect_with_interval=effect_with_interval,
@@ -137,24 +138,22 @@ def _artifact(shown: Shown, grid: Grid) -> dict[str, Any]:
     """Return what the template of an artifact needs."""
     findings, artifact = shown.findings, shown.findings.value.artifact
     heading = f"{artifact.label}. {artifact.paper.title}"
-    entries = [entry for entry in artifact.entries if entry.shown]
-    cells = [
-        cell
-        for row in grid.rows
-        for group in row.groups
-        for heading_, cell in zip(grid.headings, group, strict=True)
-        if heading_.whose == "ours"
-    ]
+    ours = [index for index, one in enumerate(grid.headings) if one.whose == "ours"]
+    cells = [group[index].cell for row in grid.rows for group in row.groups for index in ours]
     return {
         "name": artifact.name,
         "heading": heading,
         "warning": grid.title.removeprefix(heading).strip(" ()"),
         "grid": grid,
-        "kinds": {one.whose for one in grid.headings} | {c.cell.status for c in cells if c.cell},
+        "kinds": {one.whose for one in grid.headings} | {cell.status for cell in cells if cell},
         "has_runs": bool(findings.runs),
-        "has_curves": any(one.history.epochs for one in findings.behind),
+        "has_curves": any(behind.history.epochs for behind in findings.behind),
         "command": shown.command,
-        "commands": [(one.label, shown.commands[one.row, one.column]) for one in entries],
+        "commands": [
+            (entry.label, shown.commands[entry.position])
+            for entry in artifact.entries
+            if entry.shown
+        ],
         "pictures": shown.pictures,
     }
 
@@ -165,13 +164,8 @@ def sort_key(text: str) -> str:
     return number[1] if number else ""
 
 
-def _contents(names: Sequence[str]) -> list[str]:
-    return [(_folder(name) / name).read_text(encoding="utf-8").strip() for name in names]
-
-
-def _folder(name: str) -> Any:
-    package = files("dia_repro.rendering")
-    return package / "assets" if name.startswith(OTHERS) else package / "html" / "assets"
+def _read(path: str) -> str:
+    return (files("dia_repro.rendering") / path).read_text(encoding="utf-8")
 
 
 def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
@@ -183,3 +177,58 @@ def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _conditions(value: TableValue) -> str:
+    """Return the protocol, data and precision of an artifact that is shown."""
+    specs = value.specs.values()
+    data = ", ".join(dict.fromkeys(spec.data.dataset for spec in specs))
+    precision = ", ".join(dict.fromkeys(spec.precision for spec in specs))
+    return f"{value.request.protocol.value} protocol, {data}, {precision}"
+
+
+def _provenance(findings: Iterable[Findings]) -> list[dict[str, Any]]:
+    """Return the environments of all attempts at these runs, the newest first.
+
+    Each has `texts` by kind, the number of `runs`, and `first` and `last`, when attempts began
+    (UTC).
+    """
+    begun: dict[tuple[tuple[str, str], ...], list[tuple[datetime, int]]] = defaultdict(list)
+    for behind in {of.run.id: of for one in findings for of in one.behind}.values():
+        for attempt in behind.history.attempts:
+            begun[_environment(attempt)].append((attempt.started_at, behind.run.id))
+    found = [
+        {
+            "texts": dict(texts),
+            "runs": len({run for _, run in of}),
+            "first": min(of)[0],
+            "last": max(of)[0],
+        }
+        for texts, of in begun.items()
+    ]
+    return sorted(found, key=lambda one: (one["last"], [*one["texts"].values()]), reverse=True)
+
+
+def _environment(attempt: ProvenanceRow) -> tuple[tuple[str, str], ...]:
+    return (
+        ("dia-repro", attempt.package),
+        ("commit", commit_text(attempt.git_commit, attempt.git_clean) or "no checkout"),
+        ("torch", attempt.torch),
+        ("CUDA", attempt.cuda or "–"),
+        ("Python", attempt.python),
+        ("device", attempt.device),
+        ("host", attempt.host),
+    )
+
+
+def _states(findings: Iterable[Findings]) -> str:
+    """Return the number of runs in each state, e.g. "10 finished, 2 diverged"."""
+    known = {run.id: run.state.value for one in findings for run in one.runs}
+    counts = sorted(Counter(known.values()).items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{count} {state}" for state, count in counts)
+
+
+def _tally(claims: Sequence[ClaimVerdict]) -> list[tuple[str, str, int]]:
+    """Return every possible verdict with its mark and count."""
+    counts = Counter(one.verdict.value for one in claims)
+    return [(verdict, mark, counts[verdict]) for verdict, mark in VERDICTS.items()]
