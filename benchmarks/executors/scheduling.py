@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,7 +45,7 @@ STORE_BYTES = 80 * 1024**2  # the least that Ray takes
 REGISTER_SECONDS = 900
 
 OnMessage = Callable[[Job, Message], None]
-Watching = Callable[[Sequence[Job], Mapping[int, int]], AbstractContextManager[OnMessage]]
+Watching = Callable[[Sequence[Job]], AbstractContextManager[OnMessage]]
 
 
 class _Executor(Protocol):
@@ -203,8 +203,7 @@ def _run(
     begun = time.monotonic()
     jobs = _orders(simulation, database, folder)
     outcome.entered_seconds = time.monotonic() - begun
-    weights = {job.run_id: round(1e3 * simulation.load.duration(job.seed)) for job in jobs}
-    with simulation.watching(jobs, weights) as on_message:
+    with simulation.watching(jobs) as on_message:
 
         def listen(job: Job, message: Message) -> None:
             if isinstance(message, Ended) and message.outcome is Outcome.FINISHED:
@@ -254,6 +253,7 @@ def _orders(simulation: Simulation, database: Database, folder: Path) -> list[Jo
             device="cpu",
             threads=1,
             command="python -m benchmarks executors",
+            weight=round(1e3 * simulation.load.duration(seed)),
         )
         for seed in sorted(seeds, key=simulation.load.duration, reverse=True)
     ]

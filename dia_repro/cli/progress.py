@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from rich.console import Console
@@ -25,17 +25,13 @@ class RunProgress:
 
     Args:
         jobs: the runs to come.
-        weights: cost of each run, by its number, in any unit.
         console: where to show it; by default standard error.
     """
 
-    def __init__(
-        self, jobs: Sequence[Job], weights: Mapping[int, int], console: Console | None = None
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
         self.console = console or stderr()
         self.live = self.console.is_terminal
-        self.weights = weights
-        self.whole = sum(weights.values()) or 1
+        self.whole = sum(job.weight for job in jobs) or 1
         self.fractions = dict.fromkeys((job.run_id for job in jobs), 0.0)
         self.resumed_at: dict[int, float] = {}
         # Of the whole cost, the parts that are done and that were before; kept as sums, since of
@@ -80,7 +76,7 @@ class RunProgress:
         self.started = self.started or time.monotonic()  # workers have loaded by now
         if job.run_id not in self.resumed_at:
             self.resumed_at[job.run_id] = message.fraction
-            self.share_before += self.weights[job.run_id] * message.fraction / self.whole
+            self.share_before += job.weight * message.fraction / self.whole
         self._note(job, message.fraction)
         accuracy = "" if message.top1 is None else f", top-1 {message.top1:.2f} %"
         if self.live:
@@ -114,7 +110,7 @@ class RunProgress:
 
     def _note(self, job: Job, fraction: float) -> None:
         gained = fraction - self.fractions[job.run_id]
-        self.share += self.weights[job.run_id] * gained / self.whole
+        self.share += job.weight * gained / self.whole
         self.fractions[job.run_id] = fraction
 
     def _overall(self) -> str:
@@ -147,6 +143,6 @@ class Terminal(Dialogue):
         """Show a bar."""
         return output.watch(label)
 
-    def progress(self, jobs: Sequence[Job], weights: Mapping[int, int]) -> RunProgress:
+    def progress(self, jobs: Sequence[Job]) -> RunProgress:
         """Show bars of runs, or a line for each epoch."""
-        return RunProgress(jobs, weights)
+        return RunProgress(jobs)
