@@ -17,7 +17,6 @@ from dia_repro.artifacts.selection import is_needed
 from dia_repro.errors import UsageError
 from dia_repro.execution.options import RunFilter
 from dia_repro.execution.requests import is_named
-from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results.database import Database
 from dia_repro.results.frames import RUNS, count_rows, records_of
@@ -113,7 +112,7 @@ def _spec_ids(session: Session, wanted: RunFilter) -> list[str]:
             raise InvalidSpecError(reason) from error
         if (
             (not artifacts or any(is_needed(spec, artifact) for artifact in artifacts))
-            and is_named(describe_model(spec.model), wanted.network)
+            and is_named(spec.model.label, wanted.network)
             and (not datasets or spec.data.dataset.lower() in datasets)
         ):
             found.append(row.spec_id)
