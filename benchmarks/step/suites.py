@@ -135,10 +135,8 @@ def _compared(
 
 def label(spec: Spec) -> str:
     """A spec's network and image size."""
-    from dia_repro.experiments.describe import describe_model
-
     size = spec.data.image_size
-    return f"{describe_model(spec.model)}, {size}x{size}"
+    return f"{spec.model.label}, {size}x{size}"
 
 
 def ours_alone(spec: Spec, setting: Setting) -> list[Measurement]:

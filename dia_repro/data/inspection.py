@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -109,22 +109,22 @@ def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
     images = folder.images
     digest = hashlib.sha256()
     damaged: dict[str, str] = {}
-    sizes: set[int] = set()
+    sides: set[int] = set()
     pixels = np.zeros(len(images), np.uint64)
     looks = in_threads(partial(_look, images), range(len(images)), on_progress=on_progress)
     for number, (name, look) in enumerate(zip(images.names, looks, strict=True)):
         if isinstance(look, str):
             damaged[name] = look
         else:
-            digest.update(os.fsencode(name) + f"\0{look.content}\n".encode())
-            sizes.update(look.size)
-            pixels[number] = look.pixels
+            content, size, pixels[number] = look
+            digest.update(os.fsencode(name) + f"\0{content}\n".encode())
+            sides.update(size)
     in_both, in_two = _repeated(folder, pixels)
     return Inspection(
         content_hash=digest.hexdigest(),
         damaged=tuple(damaged),
         reasons=tuple(damaged.values()),
-        side=sizes.pop() if len(sizes) == 1 else None,
+        side=sides.pop() if len(sides) == 1 else None,
         in_both=in_both,
         in_two=in_two,
     )
@@ -151,22 +151,12 @@ def _repeated(folder: ImageFolder, pixels: np.ndarray) -> tuple[Pairs, Pairs]:
     return tuple(in_both), tuple(in_two)
 
 
-class _Look(NamedTuple):
-    """Properties of an image.
+def _look(images: Files, number: int) -> tuple[str, tuple[int, int], int] | str:
+    """Return what is wrong with an image, or its properties.
 
-    Attributes:
-        content: SHA-256 of its bytes, with how it is turned.
-        size: width and height in pixels, as the file has them.
-        pixels: hash of what is seen, of 64 bits.
+    These are the SHA-256 of its bytes, with its orientation if it is turned; width and height in
+    pixels, as the file has them; and a hash of 64 bits of the pixels, turned upright.
     """
-
-    content: str
-    size: tuple[int, int]
-    pixels: int
-
-
-def _look(images: Files, number: int) -> _Look | str:
-    """Return what is known of an image, or what is wrong with it."""
     path = images.file(number)
     try:
         with reading(path):  # not the image's fault, and not to be remembered
@@ -182,7 +172,7 @@ def _look(images: Files, number: int) -> _Look | str:
         return "not an image" if not text or "cannot identify image file" in text else text
     digest = hashlib.sha256(content).hexdigest()
     turned = digest if orientation == 1 else f"{digest} turned {orientation}"
-    return _Look(turned, image.size, _pixels(upright(opened), content))
+    return turned, image.size, _pixels(upright(opened), content)
 
 
 def _pixels(image: Image.Image, content: bytes) -> int:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from torch import nn
 
 from dia_repro.experiments.backbones import ImageNetBackbone
-from dia_repro.models.blocks import Bottleneck, Geometry, Options, ResidualBlock
-from dia_repro.models.network import Architecture, StagePlan, architecture
+from dia_repro.models.blocks import Bottleneck, Geometry, Options
+from dia_repro.models.network import Architecture, architecture, stages
 from dia_repro.models.resnet import EXPANSION, BasicBlock, expanded
 
 STEM = 64
@@ -41,10 +41,6 @@ def imagenet(spec: ImageNetBackbone, options: Options) -> Architecture:
     """Return one of `NETWORKS`, for images of any size from 32 pixels."""
     make, depths = NETWORKS[spec.family]
     options = replace(options, conv_bias=spec.conv_bias)
-
-    def make_block(geometry: Geometry) -> ResidualBlock:
-        return make(geometry, options)
-
     return Architecture(
         stem=[
             *options.conv_bn(3, STEM, 7, 2),
@@ -52,9 +48,6 @@ def imagenet(spec: ImageNetBackbone, options: Options) -> Architecture:
             nn.MaxPool2d(3, stride=2, padding=1),
         ],
         channels=STEM,
-        stages=[
-            StagePlan(blocks, width, 1 if width == WIDTHS[0] else 2)
-            for blocks, width in zip(depths, WIDTHS, strict=True)
-        ],
-        make_block=make_block,
+        stages=stages(depths, WIDTHS),
+        make_block=lambda geometry: make(geometry, options),
     )

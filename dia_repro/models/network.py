@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, cast
@@ -42,9 +42,12 @@ class StagePlan:
     stride: int
 
 
-def three_stages(blocks: int, widths: tuple[int, ...], factor: int = 1) -> list[StagePlan]:
-    """Return the stages of a CIFAR network: the first keeps the image's size, others halve it."""
-    return [StagePlan(blocks, width * factor, 1 if width == widths[0] else 2) for width in widths]
+def stages(blocks: Sequence[int], widths: Sequence[int], factor: int = 1) -> list[StagePlan]:
+    """Return the stages of a network: the first keeps the image's size, others halve it."""
+    return [
+        StagePlan(number, width * factor, 1 if width == widths[0] else 2)
+        for number, width in zip(blocks, widths, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

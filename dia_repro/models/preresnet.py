@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from dia_repro.experiments.backbones import PreResNetBackbone
 from dia_repro.models.blocks import Geometry, Options, ResidualBlock, projection
-from dia_repro.models.network import Architecture, architecture, three_stages
+from dia_repro.models.network import Architecture, architecture, stages
 
 PLANES = (16, 32, 64)
 EXPANSION = 4
@@ -40,7 +40,7 @@ def preresnet(spec: PreResNetBackbone, options: Options) -> Architecture:
     return Architecture(
         stem=[options.conv(3, PLANES[0], 3)],
         channels=PLANES[0],
-        stages=three_stages(spec.blocks, PLANES),
+        stages=stages([spec.blocks] * 3, PLANES),
         make_block=lambda geometry: PreActivationBottleneck(geometry, options),
         tail=options.bn_relu,
     )

@@ -12,7 +12,7 @@ from torch import nn
 
 from dia_repro.experiments.backbones import ResNetBackbone
 from dia_repro.models.blocks import Bottleneck, Geometry, Options, ResidualBlock, projection
-from dia_repro.models.network import Architecture, architecture, three_stages
+from dia_repro.models.network import Architecture, architecture, stages
 
 PLANES = (16, 32, 64)
 EXPANSION = 4
@@ -43,6 +43,6 @@ def resnet(spec: ResNetBackbone, options: Options) -> Architecture:
     return Architecture(
         stem=[*options.conv_bn(3, PLANES[0], 3), nn.ReLU(inplace=True)],
         channels=PLANES[0],
-        stages=three_stages(spec.blocks, PLANES),
+        stages=stages([spec.blocks] * 3, PLANES),
         make_block=lambda geometry: make(geometry, options),
     )

@@ -12,7 +12,7 @@ from torch import nn
 
 from dia_repro.experiments.backbones import ResNeXtBackbone
 from dia_repro.models.blocks import Bottleneck, Geometry, Options
-from dia_repro.models.network import Architecture, architecture, three_stages
+from dia_repro.models.network import Architecture, architecture, stages
 
 STEM = 32
 PLANES = (32, 64, 128)
@@ -45,7 +45,7 @@ def resnext(spec: ResNeXtBackbone, options: Options) -> Architecture:
     return Architecture(
         stem=[*options.conv_bn(3, STEM, 3), nn.ReLU(inplace=True)],
         channels=STEM,
-        stages=three_stages(spec.blocks, PLANES, spec.widen_factor),
+        stages=stages([spec.blocks] * 3, PLANES, spec.widen_factor),
         make_block=make_block,
         initialise=initialise_kaiming,
     )

@@ -16,7 +16,7 @@ from dia_repro.models.network import (
     StagedNetwork,
     architecture,
     initialise_he,
-    three_stages,
+    stages,
 )
 
 STEM = 16
@@ -54,7 +54,7 @@ def wrn(spec: WRNBackbone, options: Options) -> Architecture:
     return Architecture(
         stem=[options.conv(3, STEM, 3)],
         channels=STEM,
-        stages=three_stages(spec.blocks, PLANES, spec.widen_factor),
+        stages=stages([spec.blocks] * 3, PLANES, spec.widen_factor),
         make_block=lambda geometry: WideBlock(geometry, options, spec.dropout),
         tail=options.bn_relu,
         initialise=initialise,
