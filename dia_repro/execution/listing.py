@@ -16,7 +16,6 @@ from dia_repro.artifacts import choose
 from dia_repro.artifacts.selection import is_needed
 from dia_repro.errors import UsageError
 from dia_repro.execution.options import RunFilter
-from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results.database import Database
 from dia_repro.results.frames import RUNS, count_rows, records_of
@@ -111,7 +110,7 @@ def _spec_ids(session: Session, wanted: RunFilter) -> list[str]:
         except InvalidSpecError as error:
             reason = f"spec {row.spec_id} cannot be read: {error}: see 'dia-repro db check'"
             raise InvalidSpecError(reason) from error
-        words = set(describe_model(spec.model).lower().split())
+        words = set(spec.model.label.lower().split())
         if (
             (not artifacts or any(is_needed(spec, artifact) for artifact in artifacts))
             and (not networks or any(asked <= words for asked in networks))

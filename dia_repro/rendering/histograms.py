@@ -10,7 +10,6 @@ import numpy as np
 from dia_repro.analysis.gradients import RecordedRun, distinct_labels, shares_by_decade
 from dia_repro.artifacts.paper import FIGURE6
 from dia_repro.artifacts.table import TableArtifact
-from dia_repro.experiments.describe import describe_data
 from dia_repro.experiments.names import BINS_PER_DECADE
 from dia_repro.rendering import images
 from dia_repro.rendering.images import Look, looks
@@ -77,7 +76,7 @@ def _title(found: Sequence[RecordedRun], artifact: TableArtifact) -> str:
     return (
         f"{artifact.label}. Gradients without skip connections: "
         f"{_listed(spec.model.backbone.label for spec in specs)} "
-        f"on {_listed(describe_data(spec.data) for spec in specs)}, "
+        f"on {_listed(spec.data.label for spec in specs)}, "
         f"{_listed(str(spec.recipe.epochs) for spec in specs)} epochs"
         f"{'' if papers else ' (not the paper’s data)'}"
     )

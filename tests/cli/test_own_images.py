@@ -18,7 +18,7 @@ from rich.console import Console
 
 from dia_repro.artifacts.paper import TABLE5
 from dia_repro.cli import data as data_command
-from dia_repro.cli import doctor as doctor_command
+from dia_repro.cli import probes
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import watch
 from dia_repro.cli.progress import RunProgress
@@ -221,9 +221,9 @@ def test_imagenet_is_looked_through_with_a_bar(
     looks: list[Callable[[], object]] = [
         lambda: local.check([spec], DataLocation(tmp_path), Store(tmp_path / "weights"), dialogue),
         lambda: data_command.check("imagenet", tmp_path),
-        lambda: doctor_command._data_check("imagenet", tmp_path),
+        lambda: probes.images("imagenet", tmp_path),
     ]
-    for module in (data_command, doctor_command):
+    for module in (data_command, probes):
         monkeypatch.setattr(module, "watch", watched)
     for look in looks:
         seen.clear()
