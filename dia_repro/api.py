@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dia_repro.artifacts import TableArtifact, choose
-from dia_repro.artifacts.selection import Wanted, best_covered, usual_names
+from dia_repro.artifacts import TableArtifact, TableValue, choose
+from dia_repro.artifacts.explanation import Findings, explain
+from dia_repro.artifacts.lookup import find_entry
+from dia_repro.artifacts.selection import best_covered, usual_names
+from dia_repro.claims.verdicts import ClaimVerdict, Epoch, verdict_records
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.listing import list_runs
 from dia_repro.execution.options import (
     DEFAULT_DATA,
     DEFAULT_DATABASE,
@@ -37,10 +40,12 @@ from dia_repro.execution.options import (
 )
 from dia_repro.execution.requests import find_data, names_of_claims, narrowed, wanted
 from dia_repro.experiments.names import Keep
+from dia_repro.experiments.protocols import Request
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
+from dia_repro.rendering.explanations import explanation_records
 from dia_repro.results.comparison import DIFFERENCES, compare_runs
 from dia_repro.results.database import Database, open_existing
-from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, Table, frame_of, read
+from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, frame_of, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +58,7 @@ TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS, DIFFERENCES)
 
 
 def open_results(location: Location = DEFAULT_DATABASE) -> Results:
-    """Return the results in a database, which is only read.
+    """Open a database for reading.
 
     Args:
         location: path of a SQLite file, or a URL as `--db` takes it.
@@ -77,27 +82,26 @@ def run(
     yes: bool = False,
     **options: Any,
 ) -> Summary:
-    """Train what artifacts need and the database lacks, as the command of this name.
+    """Train what artifacts need and the database lacks, as `dia-repro run` does.
 
     Args:
         artifacts: names, e.g. "table5"; "all" for all of them.
         database: a SQLite file or a URL; made if it does not exist.
         data: folder of downloaded data sets.
         checkpoints: a folder or a URL; by default a folder next to the database.
-        deterministic: whether a GPU is to give the same bits every time.
+        deterministic: whether a GPU must give the same bits every time.
         keep: which weights stay when a run is done: "last", "best" or "none".
         yes: the answer to questions, e.g. whether to train for days on a CPU.
         options: fields of `Selection` and `Resources`, e.g. `protocol="demo"`, `seeds=3`, `jobs=2`.
 
     Raises:
-        DiaReproError: of an artifact, option, data or resources that do not exist.
+        DiaReproError: an artifact, option, data set or resource does not exist.
         ConfirmationError: a question needs an answer; pass `yes=True`.
     """
     campaign = _campaign(artifacts, options, database, data, checkpoints)
-    groups = campaign.selection, campaign.resources
-    command = command_line("run", *artifacts, options=groups)
-    chosen = options_of(Keep, keep)
-    return campaign.run(command, deterministic=deterministic, keep=chosen, yes=yes)
+    command = command_line("run", *artifacts, options=(campaign.selection, campaign.resources))
+    kept = options_of(Keep, keep)
+    return campaign.run(command, deterministic=deterministic, keep=kept, yes=yes)
 
 
 def plan(
@@ -108,11 +112,8 @@ def plan(
 ) -> Plan:
     """Return which runs artifacts need, which are done, and what the rest would cost.
 
-    Trains nothing but a few steps to see how fast this machine is. `plan(...).frame()` is a
-    DataFrame of the runs.
-
-    Args, Raises:
-        As `run`.
+    A few training steps measure the speed of this machine. `plan(...).frame()` is a DataFrame of
+    the runs. Arguments and errors are those of `run`.
     """
     return _campaign(artifacts, options, database, data, None).plan()
 
@@ -127,18 +128,17 @@ def _campaign(
     from dia_repro.execution.campaign import Campaign  # brings torch
 
     _check_names(artifacts)
-    asked = dict(options)
-    groups = [
-        {one.name: asked.pop(one.name) for one in fields(group) if one.name in asked}
-        for group in (Selection, Resources)
-    ]
-    if asked:
-        raise UsageError(f"unknown option {min(asked)!r}: see dia_repro.execution.options")
-    selection, resources = options_of(Selection, groups[0]), options_of(Resources, groups[1])
+    known = {field.name: group for group in (Selection, Resources) for field in fields(group)}
+    if unknown := options.keys() - known.keys():
+        raise UsageError(f"unknown option {min(unknown)!r}: see dia_repro.execution.options")
+
+    def given(group: type) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if known[name] is group}
+
     return Campaign(
         artifacts,
-        selection,
-        resources,
+        options_of(Selection, given(Selection)),
+        options_of(Resources, given(Resources)),
         _location(database, "database"),
         Path(_location(data, "data")),
         None if checkpoints is None else _location(checkpoints, "checkpoints"),
@@ -172,11 +172,81 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-class Results:
-    """The results in a database; a context manager that closes it.
+class Chosen:
+    """Artifacts that a selection chooses, and the database with their results.
 
-    Every method reads what is there at that moment, and returns a new DataFrame. Numbers are
-    `Float64`: nan is the result of a diverged training, `<NA>` is missing.
+    Args:
+        names: names of artifacts; by default `all`, and the controls that have runs.
+        data: folder of downloaded data sets.
+
+    Raises:
+        DiaReproError: there is no such artifact, attention kind, network or data set.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] | None,
+        selection: Selection,
+        database: Database,
+        data: Path = DEFAULT_DATA,
+        dialogue: Dialogue | None = None,
+    ) -> None:
+        self.selection, self.database, self.data = selection, database, data
+        self.dialogue = dialogue or Dialogue()
+        choose(names or (), selection.attention)  # refused before folders are looked through
+        self.wanted = wanted(selection, find_data(selection, data, self.dialogue, database))
+        artifacts = choose(names or usual_names(database, self.wanted), selection.attention)
+        self.artifacts = narrowed(artifacts, selection.only)
+
+    @property
+    def one(self) -> TableArtifact:
+        """Return the artifact.
+
+        Raises:
+            UsageError: there are several.
+        """
+        if len(self.artifacts) != 1:
+            raise UsageError("name one table or figure: a cell is in one")
+        return self.artifacts[0]
+
+    def request(self, artifact: TableArtifact) -> Request:
+        """Return the request that most runs of an artifact answer, as far as nothing is fixed."""
+        return best_covered(artifact, self.database, self.wanted)
+
+    def value(self, artifact: TableArtifact) -> TableValue:
+        """Return an artifact's cells."""
+        return artifact.compute(self.database, self.request(artifact), self.selection.seeds)
+
+    def told(self, artifact: TableArtifact) -> TableValue:
+        """Return an artifact's cells; say how to train its runs where there are none."""
+        value = self.value(artifact)
+        if not any(cell.n or cell.diverged for cell in value.cells):
+            asked = replace(self.selection, protocol=value.request.protocol)
+            command = command_line("run", artifact.name, options=asked)
+            name = f"{artifact.name} in {self.database.name}"
+            self.dialogue.notice(f"No finished runs for {name} yet: {command}")
+        return value
+
+    def explain(self, row: str, column: str, metric: str | None) -> Findings:
+        """Return where a cell of the one artifact comes from; see `Results.explain`."""
+        entry, request = find_entry(self.one, row, column), self.request(self.one)
+        seeds = self.selection.seeds
+        return explain(self.one, self.database, request, entry, metric=metric, seeds=seeds)
+
+    def claims(self, by: Epoch) -> tuple[ClaimVerdict, ...]:
+        """Return the verdicts on claims on the artifacts."""
+        from dia_repro.claims.evaluate import evaluate_claims
+
+        about = names_of_claims(self.artifacts, self.selection.only)
+        verdicts = evaluate_claims(self.database, self.wanted, by)
+        return tuple(verdict for verdict in verdicts if verdict.claim in about)
+
+
+class Results:
+    """Results in a database; a context manager that closes it.
+
+    Every method reads the database anew and returns a new DataFrame. Numbers are `Float64`: nan is
+    the result of a diverged training, `<NA>` is missing.
     """
 
     def __init__(self, database: Database) -> None:
@@ -196,12 +266,7 @@ class Results:
     def __enter__(self) -> Results:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -211,88 +276,73 @@ class Results:
             self._database = None
 
     def runs(self, **wanted: Any) -> pd.DataFrame:
-        """Return one row a run: its experiment, state and accuracy.
+        """Return one row for each run: its experiment, state and accuracy.
 
         Args:
             wanted: fields of `RunFilter`, e.g. `state="finished"`, `artifact=["table5", "table7"]`,
                 `since="2026-11-20"`, `sort="-best_top1"`; by default all runs, oldest first.
 
         Raises:
-            UsageError: an argument has none of the values that it can have.
+            UsageError: an unknown argument or value.
         """
-        if not wanted:
-            return self._read(RUNS)
-        from dia_repro.execution.listing import list_runs
-
         return frame_of(RUNS, list_runs(self.database, options_of(RunFilter, wanted)).records)
 
     def epochs(self) -> pd.DataFrame:
-        """Return one row an epoch of a run; `run` as in `runs`."""
-        return self._read(EPOCHS)
+        """Return one row for each epoch of each run."""
+        with self.database.reading() as session:
+            return read(session, EPOCHS)
 
     def attempts(self) -> pd.DataFrame:
-        """Return one row an attempt at a run, with its environment; `run` as in `runs`."""
-        return self._read(ATTEMPTS)
+        """Return one row for each attempt at a run, with its environment."""
+        with self.database.reading() as session:
+            return read(session, ATTEMPTS)
 
     def diff(self, a: int, b: int) -> pd.DataFrame:
-        """Return one row each field of two runs, values as texts; `differs` marks what differs.
+        """Return one row for each field of two runs, values as texts.
 
         Args:
-            a, b: numbers of the runs, `run` as in `runs`.
+            a, b: numbers of the runs.
 
         Raises:
             UsageError: there is no such run.
         """
-        found = compare_runs(self.database, *map(_run_number, (a, b)))
-        texts = ({name: _text(one[name]) for name in ("a", "b")} for one in found)
-        records = [one | text for one, text in zip(found, texts, strict=True)]
-        return frame_of(DIFFERENCES, records)
+        found = compare_runs(self.database, _run_number(a), _run_number(b))
+        texts = (one | {"a": _text(one["a"]), "b": _text(one["b"])} for one in found)
+        return frame_of(DIFFERENCES, texts)
 
     def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
-        """Return one row a cell of an artifact: the paper's value and ours.
+        """Return one row for each cell of an artifact: the paper's value and ours.
 
         Args:
             artifact: name of a table or figure, e.g. `table5`.
-            selection: fields of `Selection`: protocol, seeds, only, epochs, dataset, image_size and
-                precision. What is not given is what most runs in the database are of.
+            selection: fields of `Selection`, e.g. `protocol="demo"`; by default what most runs in
+                the database answer.
 
         Raises:
-            UsageError: an argument has none of the values that it can have.
+            UsageError: an unknown argument or value.
         """
-        chosen, selected, asked = self._select(artifact, selection)
-        request = best_covered(chosen, self.database, asked)
-        value = chosen.compute(self.database, request, selected.seeds)
-        return frame_of(CELLS, cell_records(value))
+        chosen = self._choose([artifact], selection)
+        return frame_of(CELLS, cell_records(chosen.value(chosen.one)))
 
     def claims(self, *artifacts: str, by: str = "best", **selection: Any) -> pd.DataFrame:
         """Return one row for each comparison of each claim, with the claim's verdict.
 
         Args:
-            artifacts: names; only claims on these, by default on all, and on the
-                controls that have runs.
+            artifacts: names; by default all, and the controls that have runs.
             by: `best` or `last`, the epoch whose test accuracy counts.
-            selection: as of `cells`; `only` leaves the claims on networks that it names. Claims
-                are judged by every seed there is, on the artifacts' own networks: neither `seeds`
-                nor `attention` is taken.
+            selection: as in `cells`; `only` leaves the claims on networks that it names. Claims are
+                judged by every seed, on the artifacts' own networks: `seeds` and `attention` are
+                refused.
 
         Raises:
-            UsageError: an argument has none of the values that it can have.
+            UsageError: an unknown argument or value.
         """
-        from dia_repro.claims.evaluate import evaluate_claims
-        from dia_repro.claims.verdicts import Epoch, verdict_records
-
-        _check_names(artifacts)
         if by not in list(Epoch):
             raise UsageError(f"by: {' or '.join(Epoch)}, not {brief(by)}")
         if foreign := {"seeds", "attention"} & selection.keys():
             raise UsageError(f"claims take no {min(foreign)}: every seed counts, of any network")
-        selected = options_of(Selection, selection)
-        wanted = self._wanted(selected)
-        names = artifacts or usual_names(self.database, wanted)
-        chosen = narrowed(choose(names), selected.only)
-        about = names_of_claims(chosen, selected.only)
-        verdicts = evaluate_claims(self.database, wanted, Epoch(by))
-        return frame_of(CLAIMS, verdict_records(one for one in verdicts if one.claim in about))
+        verdicts = self._choose(artifacts, selection).claims(Epoch(by))
+        return frame_of(CLAIMS, verdict_records(verdicts))
 
     def explain(
         self, artifact: str, row: str, column: str, metric: str | None = None, **selection: Any
@@ -300,29 +350,21 @@ class Results:
         """Return one row for each value of a cell and each run that it could come from.
 
         Args:
-            artifact, selection: as of `cells`.
+            artifact, selection: as in `cells`.
             row, column: the cell's names in either order; a part of a name will do.
             metric: one of the cell's values; by default all.
 
         Raises:
             UnknownCellError: the artifact has no such cell.
-            UsageError: an argument has none of the values that it can have.
+            UsageError: an unknown argument or value.
         """
-        from dia_repro.artifacts.explanation import explain
-        from dia_repro.artifacts.lookup import find_entry
-        from dia_repro.rendering.explanations import explanation_records
-
         _check_names([row, column] if metric is None else [row, column, metric])
-        chosen, selected, asked = self._select(artifact, selection)
-        entry = find_entry(chosen, row, column)
-        request = best_covered(chosen, self.database, asked)
-        seeds = selected.seeds
-        found = explain(chosen, self.database, request, entry, metric=metric, seeds=seeds)
+        found = self._choose([artifact], selection).explain(row, column, metric)
         commands = {one.spec.spec_id: "" for one in found.experiments.values()}  # no column
         return frame_of(EXPLANATIONS, explanation_records(found, commands))
 
     def columns(self) -> pd.DataFrame:
-        """Return what each column of these DataFrames means: its dtype, unit and meaning."""
+        """Return the dtype, unit and meaning of each column of these DataFrames."""
         import pandas as pd
 
         described = [
@@ -333,20 +375,6 @@ class Results:
         names = ["table", "name", "dtype", "unit", "nullable", "meaning"]
         return pd.DataFrame(described)[names]
 
-    def _read(self, table: Table) -> pd.DataFrame:
-        with self.database.reading() as session:
-            return read(session, table)
-
-    def _select(
-        self, artifact: str, selection: Mapping[str, Any]
-    ) -> tuple[TableArtifact, Selection, Wanted]:
-        _check_names([artifact])
-        selected = options_of(Selection, selection)
-        chosen = choose([artifact], selected.attention)
-        if len(chosen) != 1:
-            raise UsageError(f"{artifact!r} is not one table or figure")
-        (one,) = narrowed(chosen, selected.only)
-        return one, selected, self._wanted(selected)
-
-    def _wanted(self, selected: Selection) -> Wanted:
-        return wanted(selected, find_data(selected, DEFAULT_DATA, Dialogue(), self.database))
+    def _choose(self, names: Sequence[str], selection: Mapping[str, Any]) -> Chosen:
+        _check_names(names)
+        return Chosen(names, options_of(Selection, selection), self.database)

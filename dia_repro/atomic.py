@@ -1,7 +1,4 @@
-"""Files that are whole or not there: written under another name, flushed to the disk, renamed.
-
-What is written over days has a name that others know, who may put a link there: see `open_own`.
-"""
+"""Files that are whole or not there: written under another name, flushed to the disk, renamed."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-PARTIAL = ".partial"  # how the name of a file ends that is being written
+PARTIAL = ".partial"  # suffix of a file that is being written
 
 
 class NoFileError(OSError):
-    """Something else than a file has the name, such as a folder, a device or a link."""
+    """The name is that of a folder, a device or a link, not of a file."""
 
 
 @contextmanager
@@ -35,14 +32,15 @@ def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
     """
     for path in paths:
         _check_kind(path)
-    partials = [_partial(path) for path in paths]
+    # Names that are never too long where the files' own are not.
+    partials = [
+        path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{PARTIAL}") for path in paths
+    ]
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            files: list[IO[bytes]] = [
-                stack.enter_context(partial.open("xb")) for partial in partials
-            ]
-            yield files
+            files = [stack.enter_context(partial.open("xb")) for partial in partials]
+            yield list(files)
             for file in files:
                 flush_file(file)
         for partial, path in zip(partials, paths, strict=True):
@@ -54,23 +52,19 @@ def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace a file in one go; on an error the old one is untouched.
-
-    Raises:
-        OSError: as `replacing`.
-    """
+    """Replace a file in one go as `replacing` does; on an error the old one is untouched."""
     with replacing([path]) as (file,):
         file.write(content)
 
 
 def open_own(path: Path, mode: str) -> IO[bytes]:
-    """Open a file that this program keeps under a name that others know.
+    """Open a file that this program writes for long, under a name where others may put a link.
 
     Args:
-        mode: as of `open`, without "w", which would empty a file before it is looked at.
+        mode: as in `open`, without "w", which would empty a file before it is checked.
 
     Raises:
-        NoFileError: it is a link, has another name too, or is no file: others have put it there.
+        NoFileError: it is a link, has another name too, or is no file.
         OSError: it cannot be opened.
     """
     file: IO[bytes] = open(path, mode, opener=_open_own)  # noqa: SIM115
@@ -96,7 +90,7 @@ def target_of(path: Path) -> Path:
     """Return the file that a user names, which is another one if the name is a link.
 
     Raises:
-        NoFileError: something else than a file is there.
+        NoFileError: it is no file.
         OSError: there cannot be such a file, as its name is too long.
     """
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -112,16 +106,11 @@ def _check_kind(path: Path) -> None:
             raise NoFileError(errno.EEXIST, f"it is a {kind}", str(path))
 
 
-def _partial(path: Path) -> Path:
-    """Return a name for a file while it is written; never too long where its own is not."""
-    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{PARTIAL}")
-
-
 def publish(partial: Path, path: Path) -> None:
-    """Give a file or folder whose bytes are on the disk its name, which then is there as well.
+    """Rename a file or folder whose bytes are on the disk, and flush its new name as well.
 
     Raises:
-        NoFileError: something has that name that is no file, or what is to get it is a link.
+        NoFileError: `path` is no file, or `partial` is a link.
         OSError: it cannot be renamed.
     """
     if partial.is_symlink():
@@ -136,7 +125,7 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def flush_file(file: IO[bytes]) -> None:
-    """Have a file's bytes on the disk.
+    """Flush a file's bytes to the disk.
 
     Raises:
         OSError: the disk is full, or broken.

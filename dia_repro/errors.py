@@ -1,4 +1,4 @@
-"""Errors that a user can act on. Each knows the exit code it ends a command with."""
+"""Errors that a user can act on, with exit codes, and locations without their secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DiaReproError(Exception):
     exit_code = RUN_FAILED
 
     def __init__(self, message: str = "") -> None:
-        # Names of files need not be UTF-8; a message has to go into the database, too.
+        # File names need not be UTF-8, and a message is stored in the database.
         super().__init__(message.encode(errors="replace").decode())
 
 
@@ -25,7 +25,7 @@ class UsageError(DiaReproError):
 
 
 class AbsentError(DiaReproError):
-    """Something needed is not there: data, a GPU, an optional package, a person to ask."""
+    """Something required is missing: data, a GPU, an optional package, a person to ask."""
 
     exit_code = ABSENT
 
@@ -62,8 +62,8 @@ def displayed(location: str) -> str:
         unclear = location.count("@") > 1
     if unclear:
         return _masked(location)
-    hidden = url.set(password=MASK) if url.password is not None else url
-    hidden = hidden.set(query={name: _parameter(name, value) for name, value in url.query.items()})
+    hidden = url.set(query={name: _parameter(name, value) for name, value in url.query.items()})
+    hidden = hidden if url.password is None else hidden.set(password=MASK)
     if hidden == url:
         return location
     return hidden.render_as_string(hide_password=False).replace(quote_plus(MASK), MASK)
@@ -71,11 +71,7 @@ def displayed(location: str) -> str:
 
 def displayed_text(text: str) -> str:
     """Return a text, with the locations in it as they may be shown."""
-    return re.sub(r"\S+", _displayed_word, text)
-
-
-def _displayed_word(match: re.Match[str]) -> str:
-    return displayed(match[0]) if "://" in match[0] else match[0]
+    return re.sub(r"\S+", lambda word: displayed(word[0]), text)
 
 
 def _parameter(name: str, value: str | tuple[str, ...]) -> str | tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Signals that ask a command to stop, noted from its first moment on.
+"""Signals that ask a command to stop.
 
-An exception that a signal raises gets lost where code of C imports a module or the garbage
-collector runs. Here each signal is counted first, so that it can be asked for later.
+An exception that a signal raises is lost where C code imports a module or the garbage collector
+runs: each signal is counted first, so that `check` finds it later.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import time
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-# What is waited for may take so long once the process is asked to stop.
-STOPPING_SECONDS = 10.0
+STOPPING_SECONDS = 10.0  # longest wait for anything once the process is asked to stop
 _count = 0
 _asked: float | None = None
 
@@ -29,7 +28,7 @@ class Interrupted(BaseException):
 
 
 def install() -> None:
-    """Have these signals counted, and raise `Interrupted`; those that are ignored stay so."""
+    """Count these signals and raise `Interrupted`; ignored signals stay ignored."""
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _note)
@@ -49,32 +48,30 @@ def note_wish(asked: bool = True) -> None:
 
 
 def patience_ends(begun: float, seconds: float, stopping: float | None = None) -> bool:
-    """Return whether who waits for something is to give up.
+    """Return whether a wait has taken too long.
 
     Args:
-        begun: when the wait began, by `time.monotonic`.
-        seconds: that it may take.
-        stopping: that it may take once the process is asked to stop; by default `STOPPING_SECONDS`.
+        begun: start of the wait, by `time.monotonic`.
+        seconds: longest wait.
+        stopping: longest wait once the process is asked to stop; by default `STOPPING_SECONDS`.
     """
     stopping = STOPPING_SECONDS if stopping is None else stopping
     now = time.monotonic()
-    if _asked is not None and now - max(_asked, begun) > stopping:
-        return True
-    return now - begun > seconds
+    return now - begun > seconds or (_asked is not None and now - max(_asked, begun) > stopping)
 
 
 def check() -> None:
-    """Raise `Interrupted` if one came whose exception was lost, and that nobody is handling."""
+    """Raise `Interrupted` if a signal came whose exception was lost and is not being handled."""
     if _count and not isinstance(sys.exc_info()[1], Interrupted):
         raise Interrupted
 
 
 def count() -> int:
-    """Return how many have come since `install`."""
+    """Return the number of signals since `install`."""
     return _count
 
 
 def ignore() -> None:
-    """Ignore further ones: the command is ending."""
+    """Ignore further signals: the command is ending."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)

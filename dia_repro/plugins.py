@@ -1,8 +1,8 @@
-"""Modules of a user, which register attention kinds and artifacts of their own.
+"""Plugins: a user's modules, which register attention kinds and artifacts.
 
-They are found as entry points of an installed distribution (group `dia_repro.plugins`), and as the
-files and folders that `DIA_REPRO_PLUGINS` names, with `os.pathsep` between. Worker processes load
-the same ones when they meet a kind that they do not know.
+They are entry points of an installed distribution (group `dia_repro.plugins`), or files and folders
+that `DIA_REPRO_PLUGINS` names, separated by `os.pathsep`. Worker processes load the same plugins
+when they meet an unknown kind.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from dia_repro.interrupts import Interrupted
 
 GROUP, VARIABLE = "dia_repro.plugins", "DIA_REPRO_PLUGINS"
 PREFIX = "dia_repro_plugin_"
-# Files of a folder that are no plugins: tests, and what pytest reads.
-IGNORED = ("test_", "conftest", "_", ".")
+IGNORED = ("test_", "conftest", "_", ".")  # files of a folder that are no plugins
 
 
 class AbsentPluginError(AbsentError):
-    """The environment names a file that is not there."""
+    """`DIA_REPRO_PLUGINS` names a file that does not exist."""
 
 
 class PluginError(UsageError):
@@ -42,8 +41,8 @@ class Source:
     """File that registered something.
 
     Attributes:
-        name: of the file, without its folder.
-        sha256: of its bytes when it was loaded.
+        name: name of the file, without its folder.
+        sha256: hash of its bytes when it was loaded.
     """
 
     name: str
@@ -63,11 +62,11 @@ def load_units() -> None:
 
 
 def load() -> None:
-    """Load the plugins that are not loaded yet; of a folder, its Python files by name.
+    """Load the plugins that are not loaded yet; a folder's Python files by name.
 
     Raises:
-        AbsentPluginError: a file or folder is not there.
-        PluginError: one cannot be read or imported.
+        AbsentPluginError: a file or folder does not exist.
+        PluginError: a plugin cannot be read or imported.
     """
     for point in entry_points(group=GROUP):
         _once(point.value, f"plugin {point.name} ({point.value})", point.load)
@@ -80,7 +79,7 @@ def paths() -> list[Path]:
     """Return the absolute paths that `DIA_REPRO_PLUGINS` names.
 
     Raises:
-        PluginError: one begins with an unknown user's home.
+        PluginError: a path begins with an unknown user's home.
     """
     named = os.environ.get(VARIABLE, "").split(os.pathsep)
     try:
@@ -90,7 +89,7 @@ def paths() -> list[Path]:
 
 
 def use(value: str) -> None:
-    """Take over `DIA_REPRO_PLUGINS` from the process that gave this one its job."""
+    """Set `DIA_REPRO_PLUGINS` as in the process that gave this one its job."""
     if value:
         os.environ[VARIABLE] = value
 
@@ -99,15 +98,14 @@ def setting() -> str:
     """Return `DIA_REPRO_PLUGINS` with absolute paths, for other processes; "" where it is unset.
 
     Raises:
-        PluginError: one cannot be named there.
+        PluginError: a path cannot be named there.
     """
-    named = list(map(str, paths()))
-    for path in named:
-        if os.pathsep in path:
-            raise PluginError(
-                f"{VARIABLE} cannot name {path} to other processes, since {os.pathsep!r} separates "
-                "paths in it: move the plugin to another folder"
-            )
+    named = [str(path) for path in paths()]
+    if apart := [path for path in named if os.pathsep in path]:
+        raise PluginError(
+            f"{VARIABLE} cannot name {apart[0]} to other processes, since {os.pathsep!r} separates "
+            "paths in it: move the plugin to another folder"
+        )
     return os.pathsep.join(named)
 
 
@@ -124,18 +122,17 @@ def _files(path: Path) -> list[Path]:
         if path.is_dir():
             files = [file for file in path.iterdir() if file.suffix == ".py"]
             return sorted(file for file in files if not file.name.startswith(IGNORED))
-        there = path.exists()
+        if path.exists():
+            return [path]
     except OSError as error:
         raise PluginError(f"{VARIABLE} names {path}: {error.strerror}") from error
-    if not there:
-        raise AbsentPluginError(f"{VARIABLE} names {path}, and there is no such file or folder")
-    return [path]
+    raise AbsentPluginError(f"{VARIABLE} names {path}, and there is no such file or folder")
 
 
 def _once(key: str, what: str, load: Callable[[], object]) -> None:
     """Load a plugin if it is not loaded; turn any exception of its code into one line.
 
-    What it prints goes to stderr: stdout has data for programs alone.
+    What it prints goes to stderr, since stdout is for data.
     """
     if key in _LOADED:
         return
@@ -155,8 +152,7 @@ def _once(key: str, what: str, load: Callable[[], object]) -> None:
 def _load_file(file: Path) -> None:
     if not file.is_file():  # a pipe would be waited for
         raise PluginError("it is no file")
-    # Of two files with one name each is a module.
-    name = f"{PREFIX}{file.stem}_{hashlib.sha256(bytes(file)).hexdigest()[:8]}"
+    name = f"{PREFIX}{file.stem}_{hashlib.sha256(bytes(file)).hexdigest()[:8]}"  # by the whole path
     specification = spec_from_file_location(name, file)
     if specification is None or specification.loader is None:
         raise PluginError("it is no Python file")

@@ -1,4 +1,4 @@
-"""How many processors this process may use: those it is bound to, within its quota of CPU time."""
+"""Number of processors that this process may use: its CPU affinity and its quota of CPU time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 SELF = Path("/proc/self")
 # Lines of its `cgroup` (controllers, path) and `mountinfo` (root, mount point, type, options): see
-# proc(5). Others are left out, as of a kernel to come.
+# proc(5). Unknown lines are left out.
 GROUP = re.compile(r"\d+:([^:]*):(/.*)", re.DOTALL)
 MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) (?:.* )?- (\S+) \S* (\S+)", re.DOTALL)
 
@@ -18,8 +18,8 @@ MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) (?:.* )?- (\S+) \S* (\S+)", re.DOTA
 def cores() -> int:
     """Return the number of CPUs that this process may use, at least 1.
 
-    A container is often given a quota of CPU time, not CPUs: more threads than the quota pays for
-    are all stopped for a part of each period, and wait for each other.
+    A container often has a quota of CPU time: with more threads than CPUs' worth of time, all are
+    stopped for a part of each period.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, math.floor(min(bound or 1, cpu_quota())))
@@ -35,7 +35,7 @@ def cpu_quota(process: Path = SELF) -> float:
 
 
 def _folders(process: Path) -> Iterator[Path]:
-    """The process's control groups that can limit CPU time, and the groups around each."""
+    """Yield the process's control groups that can limit CPU time, and the groups around each."""
     try:
         mounts = os.fsdecode((process / "mountinfo").read_bytes()).split("\n")
         groups = os.fsdecode((process / "cgroup").read_bytes()).split("\n")
@@ -55,7 +55,7 @@ def _folders(process: Path) -> Iterator[Path]:
 
 
 def _quota_of(group: Path) -> float:
-    """A group's quota in CPUs, by `cpu.max` or `cpu.cfs_quota_us`; infinity without one."""
+    """Return a group's quota in CPUs, by `cpu.max` or `cpu.cfs_quota_us`; infinity without one."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()

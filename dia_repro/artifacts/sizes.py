@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from dia_repro.artifacts.paper import DIANET, TABLE3, TABLE4, TABLE5
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.artifacts.table import Entry, TableValue
-from dia_repro.experiments.describe import describe_data
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.results.database import Database, one_state
 
@@ -83,7 +82,7 @@ def sizes(database: Database, wanted: Wanted, seeds: Seeds | None = None) -> Siz
     for value in values:
         for entry in value.artifact.entries:
             spec = value.specs[entry.position]
-            data = entry.dataset if comparable else describe_data(spec.data)
+            data = entry.dataset if comparable else spec.data.label
             printed, trained = _marks(entry, value)
             if printed is not None:
                 paper[entry.dataset][printed] = None

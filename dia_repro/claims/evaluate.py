@@ -20,7 +20,6 @@ from dia_repro.claims.evidence import (
 from dia_repro.claims.rules import NO_RESULT, judge_equal, judge_order, plural
 from dia_repro.claims.unpaired import judge_counts, judge_divergences, judge_trains_too
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Judgement, Verdict
-from dia_repro.experiments.describe import describe_data
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.paper.claims import (
@@ -177,7 +176,7 @@ def _conditions(runs: ClaimRuns) -> str:
     epochs = sorted({spec.recipe.epochs for spec in specs})
     parts = [
         f"{runs.request.protocol.value} protocol",
-        _listed(describe_data(spec.data) for spec in specs),
+        _listed(spec.data.label for spec in specs),
         _listed(spec.precision for spec in specs),
         f"{epochs[0]} to {epochs[-1]} epochs" if epochs[1:] else f"{epochs[0]} epochs",
         ON_RUNS.get(runs.claim.kind, BY[runs.by]),

@@ -72,7 +72,11 @@ class ClaimRuns:
         return self.on_papers_data and protocol is Protocol.PAPER and epochs is None
 
     def done(self, cell: CellKey) -> list[RunSummary]:
-        """Return the cell's finished and diverged runs."""
+        """Return the cell's finished and diverged runs, without those that chose its rate."""
+        chose = rate_chosen_with(self.specs[cell].recipe)
+        return [run for run in self._all_done(cell) if run.seed != chose]
+
+    def _all_done(self, cell: CellKey) -> list[RunSummary]:
         runs = self.found[self.specs[cell].spec_id]
         return [run for run in runs if run.state in DONE and self.seeds.shows(run.seed)]
 
@@ -122,7 +126,7 @@ class ClaimRuns:
             sides = [pair.first, pair.baselines[1]], [pair.second, pair.baselines[0]]
         row = self._compared(pair.label, paired_differences(first, second), pair.cells)
         means = None
-        if self.claim.kind is Kind.HIGHER and (seeds := row.differences):
+        if self.claim.kind in (Kind.HIGHER, Kind.EQUAL) and (seeds := row.differences):
             means = fmean(first[seed] for seed in seeds), fmean(second[seed] for seed in seeds)
         labels = ", ".join(other.label for other in same)
         return replace(
@@ -160,9 +164,8 @@ class ClaimRuns:
 
     def outcomes(self, cell: CellKey) -> Outcomes:
         """Return the outcomes of a cell's runs."""
-        spec, done = self.specs[cell], self.done(cell)
+        spec, runs = self.specs[cell], self.done(cell)
         chose = rate_chosen_with(spec.recipe)
-        runs = [run for run in done if run.seed != chose]
         trained = 100 / spec.data.classes + ABOVE_GUESSING
         finished = [run for run in runs if run.state is State.FINISHED]
         return Outcomes(
@@ -172,7 +175,7 @@ class ClaimRuns:
             done=len(runs),
             runs=tuple(runs),
             note="" if chose is None else f"seed {chose} chose the learning rate: not counted",
-            excluded=len(runs) < len(done),
+            excluded=len(runs) < len(self._all_done(cell)),
         )
 
 

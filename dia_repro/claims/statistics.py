@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-DIGITS = 9  # of percentages: far below one image of the test set, far above rounding
+DIGITS = 11  # of percentages: far below one image of the test set, far above rounding
+NEARLY = 1e-8  # of values that differ by rounding only, as a share of the largest
 ROUNDING = 1e-12  # of values that are equal, as a share of their size
 LEVEL = 0.05  # two-sided, of every test; intervals are 1 - LEVEL wide
 POWER = 0.8
@@ -94,6 +95,7 @@ def estimate(values: Sequence[float], against: float = 0.0, step: float = 0.0) -
     if len(numbers) < 2:
         return None
     slack, effect = step / 2, float(numbers.mean())
+    nearly = NEARLY * float(np.abs(numbers).max())
     # The mean of equal values is rounded, so that their standard deviation need not be 0.
     equal = float(np.ptp(numbers)) <= ROUNDING * float(np.abs(numbers).max())
     spread = max(0.0 if equal else float(numbers.std(ddof=1)), slack)
@@ -102,9 +104,13 @@ def estimate(values: Sequence[float], against: float = 0.0, step: float = 0.0) -
             return None
         test, (low, high, p) = Method.STUDENT, _student(numbers, spread, against, slack)
     else:
-        test, (low, high, p) = Method.FLIPS, _flips(numbers, against, slack)
+        test, (low, high, p) = Method.FLIPS, _flips(numbers, against, slack, nearly)
+    # An end that is the value but for rounding does not exclude it, as p does not reject it.
+    low, high = (
+        against if abs(end - against) <= nearly else end for end in (low - slack, high + slack)
+    )
     detectable = slack + detectable_difference(len(numbers), spread)
-    return Estimate(effect, low - slack, high + slack, p, test, detectable)
+    return Estimate(effect, low, high, p, test, detectable)
 
 
 def _student(
@@ -120,7 +126,9 @@ def _student(
     return effect - half, effect + half, float(2 * stdtr(count - 1, -distance / error))
 
 
-def _flips(numbers: Floats, against: float, slack: float) -> tuple[float, float, float]:
+def _flips(
+    numbers: Floats, against: float, slack: float, nearly: float
+) -> tuple[float, float, float]:
     """Return the interval and p of the sign-flip test.
 
     Flipping the signs of (value - mean) for a subset of the seeds makes the sum at least as large
@@ -129,7 +137,6 @@ def _flips(numbers: Floats, against: float, slack: float) -> tuple[float, float,
     """
     means = np.sort(_subset_means(numbers))
     choices = len(means) + 1  # with the empty subset: the observed signs
-    nearly = 1e-9 * float(np.abs(numbers).max(initial=0.0))  # equal means differ in the last digit
     rejected = math.floor(LEVEL / 2 * choices) - 1
     low, high = float(means[rejected]), float(means[-1 - rejected])
     effect = float(numbers.mean())
@@ -234,3 +241,10 @@ def share_interval(count: int, total: int) -> tuple[float, float] | None:
         return None
     found = binomtest(count, total).proportion_ci(1 - LEVEL, method="exact")
     return float(found.low), float(found.high)
+
+
+def share_p(count: int, total: int) -> float | None:
+    """Return the two-sided p of a share against one half (exact); None with fewer than two."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(count, total).pvalue) if total >= 2 else None

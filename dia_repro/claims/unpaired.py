@@ -1,10 +1,12 @@
 """Verdicts on claims that compare no paired seeds: trainings that diverge or not, and counts.
 
-That a network diverges is supported if all its runs did, and refuted if all of them trained. That a
-network trains is supported if all its runs did, and refuted if none did. At least three seeds of a
-network are needed; a seed with which the demo's learning rate was chosen is not counted. To train
-means more than a finite loss: the last epoch's test accuracy is above guessing by `ABOVE_GUESSING`.
-A run that is finite and no better than guessing neither diverged nor trained. Counts are exact.
+A network diverges if more than half of its trainings do, over seeds, and it trains if more than
+half train. Each share is tested against one half by the exact binomial test. As with paired seeds,
+a claim on k networks is supported if each share is on its side with p ≤ 0.05, and refuted if some
+share is on the other side with p ≤ 0.05 after Holm. So six seeds decide only if all agree. A seed
+with which the demo's learning rate was chosen is not counted. To train means more than a finite
+loss: the last epoch's test accuracy is above guessing by `ABOVE_GUESSING`. A run that is finite and
+below that neither diverged nor trained, and speaks against both. Counts are exact.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dia_repro.claims.rules import LEAST_SEEDS, NO_RESULT, plural
-from dia_repro.claims.statistics import share_interval
+from dia_repro.claims.rules import NO_RESULT, plural
+from dia_repro.claims.statistics import LEAST_FOR_FLIPS, LEVEL, holm, share_interval, share_p
 from dia_repro.claims.verdicts import Evidence, Judgement, Verdict
 from dia_repro.results.queries import RunSummary
 
 ABOVE_GUESSING = 10.0  # percentage points of test accuracy
+BINOMIAL = "exact binomial"
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Outcomes:
 
     Attributes:
         diverged: number of diverged runs.
-        guessing: number of runs that finished, no better than guessing.
+        guessing: number of runs that finished, less than `ABOVE_GUESSING` above guessing.
         done: number of these runs and of those that trained.
         note: remark for the reader, or "".
         excluded: whether there are runs that are not counted.
@@ -46,9 +49,10 @@ class Outcomes:
         return self.done - self.diverged - self.guessing
 
     @property
-    def all_train(self) -> bool:
-        """Whether all runs trained, and they are enough."""
-        return self.trained == self.done >= LEAST_SEEDS
+    def trains(self) -> bool:
+        """Whether more than half of its trainings train, at the level."""
+        evidence = _evidence(self, claimed=False)
+        return bool(evidence.in_favour) and _small(evidence.p)
 
 
 def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
@@ -57,78 +61,107 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     Args:
         claimed: True for a claim of divergence, False for a claim of training.
     """
-    evidence = tuple(_evidence(cell, claimed) for cell in cells)
-    said = "diverged" if claimed else "trained"
-    done = [index for index, cell in enumerate(cells) if cell.done]
-    if not done:
+    evidence = [_evidence(cell, claimed) for cell in cells]
+    if not any(cell.done for cell in cells):
         noted = next((cell.note for cell in cells if cell.excluded), "")
-        return Judgement(Verdict.NOT_RUN, evidence, None, noted or NO_RESULT)
-    enough = [index for index in done if cells[index].done >= LEAST_SEEDS]
-    against = [index for index in enough if evidence[index].in_favour is False]
-    if against:
-        reason = f"{cells[against[0]].compared} {said} with none of {cells[against[0]].done} seeds"
-        return Judgement(Verdict.REFUTED, evidence, against[0], reason)
-    mixed = [index for index in done if evidence[index].in_favour is None]
-    if mixed:
-        reason = _why_mixed(cells[mixed[0]], claimed)
-        return Judgement(Verdict.UNDECIDED, evidence, mixed[0], reason)
-    main = min(done, key=lambda index: (evidence[index].in_favour is True, cells[index].done))
-    if len(enough) == len(cells):
-        reason = f"every run of {plural(len(cells), 'network')} {said}"
-        return Judgement(Verdict.SUPPORTED, evidence, main, reason)
-    parts = []
-    if len(done) < len(cells):
-        parts.append(f"{len(cells) - len(done)} of {plural(len(cells), 'network')} not trained yet")
-    if few := len(done) - len(enough):
-        parts.append(f"{plural(few, 'network')} with fewer than {LEAST_SEEDS} seeds")
-    return Judgement(Verdict.UNDECIDED, evidence, main, "; ".join(parts))
+        return Judgement(Verdict.NOT_RUN, tuple(evidence), None, noted or NO_RESULT)
+    corrected = holm([1.0 if found.in_favour else found.p for found in evidence])
+    if len(cells) > 1:
+        evidence = [
+            found if found.in_favour else replace(found, p_corrected=None if found.p is None else p)
+            for found, p in zip(evidence, corrected, strict=True)
+        ]
+    refuting = [i for i, p in enumerate(corrected) if not evidence[i].in_favour and _small(p)]
+    done = [index for index, cell in enumerate(cells) if cell.done]
+    main = max(refuting or done, key=lambda index: _weakness(evidence[index]))
+    said = "diverged" if claimed else "trained"
+    if refuting:
+        after = " after Holm" if len(cells) > 1 else ""
+        reason = f"{_seeds(cells[main], claimed)} (p ≤ {LEVEL:g}{after})"
+        return Judgement(Verdict.REFUTED, tuple(evidence), main, reason)
+    if all(found.in_favour and _small(found.p) for found in evidence):
+        each = "" if len(cells) == 1 else f" of each of {len(cells)} networks"
+        reason = f"more than half of the trainings{each} {said} (p ≤ {LEVEL:g})"
+        return Judgement(Verdict.SUPPORTED, tuple(evidence), main, reason)
+    return Judgement(Verdict.UNDECIDED, tuple(evidence), main, _why_open(cells, evidence, claimed))
 
 
-def _why_mixed(cell: Outcomes, claimed: bool) -> str:
+def _weakness(evidence: Evidence) -> tuple[int, float]:
+    """Return a value that is larger for evidence that speaks less for the claim."""
+    p = 1.0 if evidence.p is None else evidence.p
+    if evidence.in_favour:
+        return (0 if _small(p) else 1, p)
+    return (2, 1 - p)
+
+
+def _why_open(cells: Sequence[Outcomes], evidence: Sequence[Evidence], claimed: bool) -> str:
+    """Return one sentence that begins with the most important reason."""
+    pairs = list(zip(cells, evidence, strict=True))
+    enough = [(cell, found) for cell, found in pairs if cell.done >= LEAST_FOR_FLIPS]
+    open_cells = [cell for cell, found in enough if not _small(found.p)]
+    contrary = [cell for cell, found in enough if not found.in_favour and _small(found.p)]
+    absent = sum(not cell.done for cell in cells)
+    few = len(cells) - absent - len(enough)
+    parts = [f"it depends on the seed: {_seeds(open_cells[0], claimed)}"] if open_cells else []
+    parts += [f"{_seeds(contrary[0], claimed)}, but not after Holm"] if contrary else []
+    if absent:
+        parts.append(f"{absent} of {plural(len(cells), 'network')} not trained yet")
+    if few:
+        networks = plural(few, "network")
+        parts.append(f"{networks} with fewer than {LEAST_FOR_FLIPS} seeds, which decide nothing")
+    return "; ".join(parts)
+
+
+def _seeds(cell: Outcomes, claimed: bool) -> str:
+    """Return e.g. "ResNet83: SENet diverged with 5 of 6 seeds"."""
     as_claimed, said = (cell.diverged, "diverged") if claimed else (cell.trained, "trained")
     if cell.guessing and not as_claimed:
-        seeds = f"{cell.guessing} of {cell.done} seeds"
-        return f"{cell.compared} neither diverged nor trained with {seeds}"
-    seeds = f"{as_claimed} of {cell.done} seeds"
-    return f"it depends on the seed: {cell.compared} {said} with {seeds}"
+        as_claimed, said = cell.guessing, "neither diverged nor trained"
+    return f"{cell.compared} {said} with {as_claimed} of {plural(cell.done, 'seed')}"
 
 
 def judge_trains_too(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> Judgement:
-    """Judge whether the first network trains in each comparison whose second network trains.
-
-    The second one trains if at least `LEAST_SEEDS` runs, and all of them, trained.
-    """
-    where = [(first, second) for first, second in pairs if second.all_train]
+    """Judge whether the first network trains in each comparison whose second one is shown to."""
+    where = [(first, second) for first, second in pairs if second.trains]
     if where:
         judged = judge_divergences([first for first, _ in where], claimed=False)
         known = ", ".join(second.compared for _, second in where)
-        return replace(judged, reason=f"{judged.reason}; compared where all seeds train: {known}")
-    evidence = tuple(_evidence(first, False) for first, _ in pairs)
+        return replace(judged, reason=f"{judged.reason}; compared where shown to train: {known}")
+    evidence = tuple(_evidence(first, claimed=False) for first, _ in pairs)
     main = next((index for index, (first, _) in enumerate(pairs) if first.done), None)
     if main is None:
         return Judgement(Verdict.NOT_RUN, evidence, None, NO_RESULT)
-    reason = f"nowhere {LEAST_SEEDS} seeds of what it is compared with all train"
+    reason = f"what it is compared with is nowhere shown to train (p ≤ {LEVEL:g})"
     return Judgement(Verdict.UNDECIDED, evidence, main, reason)
 
 
+def _small(p: float | None) -> bool:
+    return p is not None and p <= LEVEL
+
+
 def _evidence(cell: Outcomes, claimed: bool) -> Evidence:
-    interval = share_interval(cell.diverged, cell.done)
-    low, high = (100 * interval[0], 100 * interval[1]) if interval else (None, None)
-    # A run that only guesses has not diverged, but it is no sign that the network trains either.
-    against = cell.trained if claimed else cell.diverged + cell.guessing
     as_claimed = cell.diverged if claimed else cell.trained
-    all_alike = bool(cell.done) and cell.done in (as_claimed, against)
-    guessing = f"{plural(cell.guessing, 'run')} no better than guessing" if cell.guessing else ""
+    in_favour = None if 2 * as_claimed == cell.done else 2 * as_claimed > cell.done
+    p = share_p(as_claimed, cell.done)
+    if cell.guessing and claimed and not in_favour:
+        # A run that only guesses has not diverged, but it is no sign that the network trains.
+        trained = 2 * cell.trained > cell.done
+        p = share_p(cell.trained, cell.done) if trained else 1.0
+    interval = share_interval(as_claimed, cell.done)
+    low, high = (100 * interval[0], 100 * interval[1]) if interval else (None, None)
+    few = f"{plural(cell.guessing, 'run')} less than {ABOVE_GUESSING:g} points above guessing"
     return Evidence(
         compared=cell.compared,
-        effect=100 * cell.diverged / cell.done if cell.done else None,
-        unit="% diverged",
+        effect=100 * as_claimed / cell.done if cell.done else None,
+        unit="% diverged" if claimed else "% trained",
         low=low,
         high=high,
         n=cell.done,
-        in_favour=as_claimed > 0 if all_alike else None,
+        p=p,
+        test=BINOMIAL if interval else "",
+        in_favour=in_favour,
         runs=cell.runs,
-        note="; ".join(filter(None, (guessing, cell.note))),
+        note="; ".join(filter(None, (few if cell.guessing else "", cell.note))),
     )
 
 

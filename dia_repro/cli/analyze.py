@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer import Argument, Option
 
 from dia_repro.cli import options
 from dia_repro.cli.output import emit, watch
-from dia_repro.cli.pictures import Forests, draw_gradients, draw_integration
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import UsageError
 from dia_repro.experiments.names import DataLocation, Init
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.experiments.spec import Spec
+from dia_repro.rendering.listing import Column, field, listing, plain
 
 if TYPE_CHECKING:
     from dia_repro.analysis.divergence_probe import InitialSteps, Variation
     from dia_repro.analysis.gini import Integration
-    from dia_repro.experiments.spec import Spec
 
 STAGE_COLUMNS = (
-    Column("states", field("states")),
-    Column("stage", field("stage"), right=True),
-    Column("layers", field("layers"), right=True),
+    *plain("states"),
+    *plain("stage", "layers", right=True),
     Column("mean cell", field("density", "{:.3f}"), right=True),
     Column(
         "from more than 3 back %",
@@ -34,21 +32,20 @@ STAGE_COLUMNS = (
     Column("last layer draws most from", field("last_layer_draws_most_from"), right=True),
 )
 GRADIENT_COLUMNS = (
-    Column("epochs", field("epochs"), right=True),
-    Column("stage", field("stage"), right=True),
-    Column("network", field("network")),
-    Column("run", field("run"), right=True),
+    *plain("epochs", "stage", right=True),
+    *plain("network"),
+    *plain("run", right=True),
     Column("mean", field("mean", "{:.3g}"), right=True),
     Column("variance", field("variance", "{:.3g}"), right=True),
     Column("median", field("q50", "{:.3g}"), right=True),
     Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
 )
 STEP_COLUMNS = (
-    Column("network", field("network")),
-    Column("seed", field("seed"), right=True),
-    Column("init", field("init")),
+    *plain("network"),
+    *plain("seed", right=True),
+    *plain("init"),
     Column("rate", field("rate", "{:g}"), right=True),
-    Column("classes", field("classes"), right=True),
+    *plain("classes", right=True),
     Column("logits' std", field("spread", "{:.3g}"), right=True),
     Column("diverged at step", lambda r: str(r["diverged_at"] or "–"), right=True),
     Column("loss by step", lambda r: " ".join(f"{loss:.3g}" for loss in r["losses"])),
@@ -60,25 +57,16 @@ app = typer.Typer(help="What trained networks look like inside.", no_args_is_hel
 @app.command()
 @options.with_options
 def gini(
-    forests: Forests,
-    stage: Annotated[int | None, Option(min=1, help="By default all that have a DIA unit.")] = None,
-    run: Annotated[
-        int | None, Option(help="Its number; by default the best of Figure 5's network.")
-    ] = None,
-    jobs: Annotated[
-        int | None, Option(min=1, help="Threads; by default one for each core.")
-    ] = None,
-    controls: Annotated[
-        bool,
-        Option(
-            "--controls/--no-controls",
-            help="Also before training, and with the states of each layer shuffled across images: "
-            "what the method shows where nothing is learned.",
-        ),
-    ] = True,
-    figures: Annotated[
-        Path, Option(help="Folder for figure5.pdf, .png and .csv.")
-    ] = options.FIGURES,
+    forests: options.Forests,
+    stage: int | None = Option(None, min=1, help="By default all that have a DIA unit."),
+    run: int | None = Option(None, help="Its number; by default the best of Figure 5's network."),
+    jobs: int | None = Option(None, min=1, help="Threads; by default one for each core."),
+    controls: bool = Option(
+        True,
+        help="Also before training, and with the states of each layer shuffled across images: "
+        "what the method shows where nothing is learned.",
+    ),
+    figures: Path = Option(options.FIGURES, help="Folder for figure5.pdf, .png and .csv."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -90,49 +78,40 @@ def gini(
 
     Example: dia-repro analyze gini --stage 3
     """
-    found = draw_integration(
-        options.open_results(db, must_exist=False),
-        data,
-        figures,
-        checkpoints,
-        run,
-        stage,
-        jobs,
-        forests,
-        controls=controls,
-    )
-    records = [_summary(one) for one in found]
+    database = options.open_results(db, must_exist=False)
+    from dia_repro.cli.pictures import draw_integration, make_analyst
+
+    analyst = make_analyst(database, data, checkpoints, run, jobs)
+    found = draw_integration(analyst, figures, forests, stage, controls=controls)
+    records = list(map(_summary, found))
     emit(format_, list(records[0]), records, listing(STAGE_COLUMNS, records))
 
 
-def _summary(one: Integration) -> dict[str, object]:
+def _summary(found: Integration) -> dict[str, object]:
     from dia_repro.rendering.heatmaps import STATES
 
-    far, low, high = one.far_share()
+    far, low, high = found.far_share()
     return {
-        "states": STATES[one.settings.source],
-        "stage": one.settings.stage,
-        "layers": one.layers,
-        "density": one.density(),
+        "states": STATES[found.settings.source],
+        "stage": found.settings.stage,
+        "layers": found.layers,
+        "density": found.density(),
         "far_percent": far,
         "far_low": low,
         "far_high": high,
-        "last_layer_draws_most_from": one.main_source_of_last(),
+        "last_layer_draws_most_from": found.main_source_of_last(),
     }
 
 
 @app.command()
 def gradients(
-    artifact: Annotated[
-        str, Argument(help="Whose networks: figure6, or its control, controls-skips.")
-    ] = "figure6",
-    run: Annotated[
-        list[int] | None,
-        Option(help="Numbers of runs to compare; by default the best of each of its networks."),
-    ] = None,
-    figures: Annotated[
-        Path, Option(help="Folder for figure6.pdf, .png and .csv.")
-    ] = options.FIGURES,
+    artifact: str = Argument(
+        "figure6", help="Whose networks: figure6, or its control, controls-skips."
+    ),
+    run: list[int] | None = Option(
+        None, help="Numbers of runs to compare; by default the best of each of its networks."
+    ),
+    figures: Path = Option(options.FIGURES, help="Folder for figure6.pdf, .png and .csv."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -143,15 +122,16 @@ def gradients(
     Example: dia-repro analyze gradients
     """
     from dia_repro.artifacts import Drawing, choose
+    from dia_repro.cli.pictures import draw_gradients
     from dia_repro.rendering.histograms import GRADIENT_FIELDS, gradient_records
 
     chosen = choose([artifact])[0]
     if Drawing.HISTOGRAMS not in chosen.drawings:
         raise UsageError(f"no gradients are drawn of {artifact}: figure6 or controls-skips")
-    results = options.open_results(db, must_exist=False)
-    found = draw_gradients(results, figures, run or [], chosen)
+    database = options.open_results(db, must_exist=False)
+    found = draw_gradients(database, figures, run or [], chosen)
     records = list(gradient_records(found))
-    moments = {one.run.summary.id: one.moments for one in found}
+    moments = {recorded.run.summary.id: recorded.moments for recorded in found}
     ends = [record for record in records if record["epochs"] in moments[record["run"]]]
     ends.sort(key=lambda record: (record["epochs"], record["stage"]))
     emit(format_, GRADIENT_FIELDS, records, listing(GRADIENT_COLUMNS, ends))
@@ -162,18 +142,16 @@ def gradients(
 def start(
     artifacts: options.Artifacts,
     selection: options.Selection,
-    steps: Annotated[int, Option(min=1, help="At most; a divergence is the last one.")] = 12,
-    init: Annotated[
-        Init,
-        Option(
-            help="Start convolutions otherwise: fan-in, He's by the number of inputs; xavier, "
-            "Glorot's; torch, what torch does by itself."
-        ),
-    ] = Init.OWN,
-    rate: Annotated[float | None, Option(min=0, max=1000, help="Another learning rate.")] = None,
-    classes: Annotated[
-        int | None, Option(min=2, help="Cut the data's classes, in turn, into so many.")
-    ] = None,
+    steps: int = Option(12, min=1, help="At most; a divergence is the last one."),
+    init: Init = Option(
+        Init.OWN,
+        help="Start convolutions otherwise: fan-in, He's by the number of inputs; xavier, "
+        "Glorot's; torch, what torch does by itself.",
+    ),
+    rate: float | None = Option(None, min=0, max=1000, help="Another learning rate."),
+    classes: int | None = Option(
+        None, min=2, help="Cut the data's classes, in turn, into so many."
+    ),
     device: options.DeviceOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
@@ -203,20 +181,19 @@ def start(
         for one in probe(specs, seeds, location, steps, machine.cores, machine.device, variation):
             records.append(_steps_record(*one, variation))
             on_progress(len(records), len(specs) * len(seeds))
-    texts = records
+    table = listing(STEP_COLUMNS, records)
     if format_ is options.Format.CSV:
-        texts = [one | {"losses": " ".join(map(str, one["losses"]))} for one in records]
-    emit(format_, list(records[0]), texts, listing(STEP_COLUMNS, records))
+        for record in records:
+            record["losses"] = " ".join(map(str, record["losses"]))
+    emit(format_, list(records[0]), records, table)
 
 
 def _steps_record(
     spec: Spec, seed: int, found: InitialSteps, variation: Variation
 ) -> dict[str, Any]:
-    from dia_repro.experiments.describe import describe_data, describe_model
-
     return {
-        "network": describe_model(spec.model),
-        "data": describe_data(spec.data),
+        "network": spec.model.label,
+        "data": spec.data.label,
         "seed": seed,
         "init": variation.init.value,
         "rate": spec.recipe.lr if variation.rate is None else variation.rate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from typer import Argument, Option
@@ -23,7 +23,7 @@ app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 
 @app.command()
 def fetch(
-    name: Annotated[str, Argument(help="The data set: cifar10 or cifar100.")],
+    name: str = Argument(help="The data set: cifar10 or cifar100."),
     data: options.DataFolder = options.DEFAULT_DATA,
 ) -> None:
     """Download a data set and verify its checksums.
@@ -44,9 +44,9 @@ def fetch(
 
 @app.command()
 def check(
-    name: Annotated[
-        str, Argument(help="cifar10, cifar100, imagenet, folder:PATH for your own, or packed:PATH.")
-    ],
+    name: str = Argument(
+        help="cifar10, cifar100, imagenet, folder:PATH for your own, or packed:PATH."
+    ),
     data: options.DataFolder = options.DEFAULT_DATA,
 ) -> None:
     """Verify a data set and count its images; lists damaged ones, a path a line.
@@ -68,27 +68,19 @@ def check(
 
 @app.command()
 def pack(
-    name: Annotated[str, Argument(help="imagenet, or folder:PATH for your own.")],
-    side: Annotated[
-        int,
-        Option(
-            min=0,
-            max=LARGEST_SIDE,
-            help="Shorter side that larger images are reduced to, in pixels; 0 leaves all sizes.",
-        ),
-    ] = 256,
-    quality: Annotated[
-        int, Option(min=50, max=100, help="Of JPEG files that are compressed again.")
-    ] = 90,
-    workers: Annotated[
-        int | None, Option(min=1, help="Cores that convert; by default all.")
-    ] = None,
-    skip_damaged: Annotated[
-        bool, Option("--skip-damaged", help="Leave out those images that are damaged.")
-    ] = False,
-    out: Annotated[
-        Path | None, Option(help="Folder to write; by default one in packed/ of --data.")
-    ] = None,
+    name: str = Argument(help="imagenet, or folder:PATH for your own."),
+    side: int = Option(
+        256,
+        min=0,
+        max=LARGEST_SIDE,
+        help="Shorter side that larger images are reduced to, in pixels; 0 leaves all sizes.",
+    ),
+    quality: int = Option(90, min=50, max=100, help="Of JPEG files that are compressed again."),
+    workers: int | None = Option(None, min=1, help="Cores that convert; by default all."),
+    skip_damaged: bool = Option(
+        False, "--skip-damaged", help="Leave out those images that are damaged."
+    ),
+    out: Path | None = Option(None, help="Folder to write; by default one in packed/ of --data."),
     data: options.DataFolder = options.DEFAULT_DATA,
 ) -> None:
     """Pack images into one large file of resized JPEGs, which are read several times faster.
@@ -98,14 +90,13 @@ def pack(
 
     Example: dia-repro data pack imagenet --side 256
     """
-    from dia_repro.data.packing import Job, default_target
-    from dia_repro.data.packing import pack as write_pack
+    from dia_repro.data import packing
 
     source = _source(name, data, skip_damaged=skip_damaged)
-    target = out or default_target(data, source.name, side, quality)
+    target = out or packing.default_target(data, source.name, side, quality)
     with watch(f"Packing {name}") as on_progress:
-        job = Job(source, target, side, quality, workers or cores())
-        packed, found = write_pack(job, on_progress)
+        job = packing.Job(source, target, side, quality, workers or cores())
+        packed, found = packing.pack(job, on_progress)
     notice(
         f"{target} {'was there already' if found else 'is written'}: {len(packed.train):,} "
         f"training and {len(packed.test):,} test images, {len(packed.train.images) / 1e9:,.3g} GB; "

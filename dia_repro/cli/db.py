@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from typer import Argument, Option
@@ -13,6 +13,7 @@ from dia_repro.cli import options
 from dia_repro.cli.options import reachable_store
 from dia_repro.cli.output import notice
 from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, displayed
+from dia_repro.experiments.spec import describe_stored
 
 if TYPE_CHECKING:
     from dia_repro.results.database import Database
@@ -39,7 +40,7 @@ def upgrade(db: options.DatabaseOption = options.DEFAULT_DATABASE) -> None:
 
 @app.command()
 def backup(
-    target: Annotated[Path, Argument(help="SQLite file that is to be made.")],
+    target: Path = Argument(help="SQLite file that is to be made."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
     """Copy the database, as it is at this moment, into a new SQLite file.
@@ -59,29 +60,27 @@ def backup(
 
 @app.command()
 def merge(
-    others: Annotated[
-        list[str], Argument(help="Databases whose results are added; they stay as they are.")
-    ],
-    skip_conflicts: Annotated[
-        bool, Option("--skip-conflicts", help="Where runs conflict, keep ours and take the rest.")
-    ] = False,
+    others: list[str] = Argument(help="Databases whose results are added; they stay as they are."),
+    skip_conflicts: bool = Option(
+        False, "--skip-conflicts", help="Where runs conflict, keep ours and take the rest."
+    ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
     """Add the results of other databases to this one, all or nothing.
 
-    A run that both have with the same figures is one run; one that got further elsewhere goes on
-    from there. Other figures for the same experiment and seed are a conflict: it is told, nothing
-    is overwritten, and nothing at all is taken unless you say --skip-conflicts. Merging twice
-    changes nothing.
+    A run that both have with the same metrics is one run; one that got further elsewhere goes on
+    from there. Other metrics for the same experiment and seed are a conflict: it is named, nothing
+    is overwritten, and nothing at all is taken without --skip-conflicts. Merging twice changes
+    nothing.
 
     Example: dia-repro db merge machine-b.db machine-c.db
     """
+    from dia_repro.results import merge as merging
     from dia_repro.results.database import open_database, open_existing
-    from dia_repro.results.merge import merge as merge_databases
 
     sources = [open_existing(other) for other in others]
     database = open_database(db, create=True)
-    merged = merge_databases(database, sources, skip_conflicts=skip_conflicts)
+    merged = merging.merge(database, sources, skip_conflicts=skip_conflicts)
     _say_conflicts(merged, sources)
     if merged.conflicts and not skip_conflicts:
         notice(
@@ -97,16 +96,16 @@ def merge(
 
 @app.command()
 def check(
-    repair: Annotated[
-        bool, Option("--repair", help="Mark runs that only claim to be running as interrupted.")
-    ] = False,
+    repair: bool = Option(
+        False, "--repair", help="Mark runs as interrupted that no process trains any more."
+    ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
 ) -> None:
-    """Look for damage: pages, references, schema, runs that are not what they claim, checkpoints.
+    """Look for damage: pages, references, schema, runs with a wrong state, checkpoints.
 
-    Exit code 0 where results are sound, 1 where something is wrong. A run claimed by another
-    machine is watched for a minute.
+    Exit code 0 where results are sound, 1 where something is wrong. A run that another machine
+    trains is watched for a minute.
 
     Example: dia-repro db check
     """
@@ -133,13 +132,11 @@ def check(
 
 
 def _say_conflicts(merged: Merged, sources: Sequence[Database]) -> None:
-    from dia_repro.experiments.describe import describe_stored
     from dia_repro.results.queries import spec_json
 
-    specs: dict[str, str] = {}
-    for source in sources:
-        wanted = {one.spec_id for one in merged.conflicts if one.source == source.name}
-        specs |= spec_json(source, wanted)
-    for conflict in merged.conflicts:
-        name = describe_stored(conflict.spec_id, specs[conflict.spec_id])
-        notice(f"Conflict with {conflict.source}: {name}, seed {conflict.seed}: {conflict.reason}")
+    for name, source in {source.name: source for source in sources}.items():
+        conflicts = [conflict for conflict in merged.conflicts if conflict.source == name]
+        specs = spec_json(source, {conflict.spec_id for conflict in conflicts})
+        for conflict in conflicts:
+            spec = describe_stored(conflict.spec_id, specs[conflict.spec_id])
+            notice(f"Conflict with {name}: {spec}, seed {conflict.seed}: {conflict.reason}")

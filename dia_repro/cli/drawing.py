@@ -1,13 +1,12 @@
 """Processes that draw pictures while this one does something else.
 
-There are no threads, queues or semaphores between them, which may not be had: a process reads all
-that it is to draw from one temporary file and writes all that it has drawn to another. What no
-process has drawn, for whatever reason, this one draws.
+They need no threads, queues or semaphores, which a machine may refuse: a process reads its tasks
+from a temporary file and writes the pictures' files to another. What no process has drawn, this
+one draws.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import signal
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -31,27 +30,27 @@ Files = dict[str, bytes]  # of one picture, by kind
 Task = tuple[Callable[[Any], "Figure"], Any]
 
 MOST_PROCESSES = 4  # each imports matplotlib, and takes 150 MB
-LOOK_SECONDS = 0.2  # how often the process that waits for another looks for signals
+LOOK_SECONDS = 0.2  # between two looks for signals, while another process draws
 # What a process runs: it finds this package where this process has found it.
 PROGRAM = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
     "from dia_repro.cli.drawing import draw_all; draw_all()"
 )
-PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class Pictures:
     """Pictures to be drawn; `begin` has other processes draw them, `write` waits for these."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack  # ends the processes
         self._tasks: dict[Path, Task] = {}
-        self._processes: dict[tuple[Path, ...], _Process] = {}
+        self._shares: list[tuple[Sequence[Path], subprocess.Popen[bytes], IO[bytes]]] = []
 
     def draw(self, path: Path, how: Callable[[V], Figure], value: V) -> None:
         """Add a value's picture to those that are drawn.
 
         Args:
-            path: of its files, without a suffix.
+            path: path of its files, without a suffix.
         """
         self._tasks[path] = (how, value)
 
@@ -59,103 +58,89 @@ class Pictures:
         """Start to draw all pictures, in as many processes as there are cores for."""
         paths = tuple(self._tasks)
         count = min(cores(), MOST_PROCESSES, len(paths))
-        for shared in (paths[first::count] for first in range(count)):
+        for share in (paths[first::count] for first in range(count)):
             with suppress(OSError):  # no more processes, or no room: `write` draws them
-                self._processes[shared] = _Process([self._tasks[path] for path in shared])
+                drawn = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+                process = _start([self._tasks[path] for path in share], drawn)
+                self._stack.callback(process.wait)
+                self._stack.callback(process.kill)  # it has nothing to lose
+                self._shares.append((share, process, drawn))
 
     def write(self) -> list[Path]:
         """Write every kind of file of each picture, and say so; return their PNG files."""
         from dia_repro.rendering.images import draw
 
-        drawn: dict[Path, Files] = {}
-        for paths, process in self._processes.items():
-            drawn |= zip(paths, process.wait(), strict=False)
+        files: dict[Path, Files] = {}
+        for share, process, drawn in self._shares:
+            files |= zip(share, _drawn(process, drawn), strict=False)
         return [
-            write_picture(path, drawn.get(path) or draw(*task))
+            write_picture(path, files.get(path) or draw(*task))
             for path, task in self._tasks.items()
         ]
-
-    def end(self) -> None:
-        """Leave no process behind."""
-        for process in self._processes.values():
-            process.end()
-
-
-class _Process:
-    """A process that draws some pictures.
-
-    Raises:
-        OSError: it cannot be started.
-    """
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self._drawn: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
-        with tempfile.TemporaryFile() as asked:
-            for part in (sys.path, os.getpid(), tasks):
-                pickle.dump(part, asked)
-            asked.seek(0)
-            # -P: nothing is imported from the working folder.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", PROGRAM],
-                stdin=asked,
-                stdout=self._drawn,
-                stderr=subprocess.DEVNULL,
-            )
-
-    def wait(self) -> list[Files]:
-        """Return the files of each of its pictures; of none where it has failed or was killed."""
-        while True:
-            try:
-                code = self._process.wait(LOOK_SECONDS)
-            except subprocess.TimeoutExpired:
-                interrupts.check()
-                self._process.send_signal(signal.SIGCONT)  # one that is stopped would never end
-            else:
-                break
-        self._drawn.seek(0)
-        try:
-            drawn = [] if code else pickle.load(self._drawn)
-        except Exception:  # whatever `pickle` makes of what a .pth file has printed
-            return []
-        return drawn if isinstance(drawn, list) else []
-
-    def end(self) -> None:
-        """Kill it where it still draws: it has nothing to lose."""
-        self._process.kill()
-        self._process.wait()
-        self._drawn.close()
 
 
 @contextmanager
 def drawing() -> Iterator[Pictures]:
-    """Pictures whose processes end with the block."""
-    pictures = Pictures()
+    """Yield pictures whose processes end with the block."""
+    with ExitStack() as stack:
+        yield Pictures(stack)
+
+
+def _start(tasks: Sequence[Task], drawn: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a process that draws.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with tempfile.TemporaryFile() as asked:
+        for part in (sys.path, os.getpid(), tasks):
+            pickle.dump(part, asked)
+        asked.seek(0)
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", PROGRAM],  # -P: nothing is imported from this folder
+            stdin=asked,
+            stdout=drawn,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def _drawn(process: subprocess.Popen[bytes], drawn: IO[bytes]) -> list[Files]:
+    """Wait for a process; return the files of each of its pictures, or none where it failed."""
+    while process.poll() is None:
+        interrupts.check()
+        process.send_signal(signal.SIGCONT)  # one that is stopped would never end
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_SECONDS)
+    drawn.seek(0)
     try:
-        yield pictures
-    finally:
-        pictures.end()
+        files = [] if process.returncode else pickle.load(drawn)
+    except Exception:  # whatever `pickle` makes of what a .pth file has printed
+        return []
+    return files if isinstance(files, list) else []
 
 
 def draw_all() -> None:
     """Draw what stdin asks for and write it to stdout; what a process of `Pictures` does."""
     drawn = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # plugins may print when they are imported
-    if sys.platform == "linux":  # elsewhere it ends when its pictures are drawn
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != pickle.load(sys.stdin.buffer):
-        return  # the process that waits was killed before it could take this one along
+    parent = pickle.load(sys.stdin.buffer)
     from dia_repro.rendering.images import draw
 
     tasks: list[Task] = pickle.load(sys.stdin.buffer)
+    files = []
+    for task in tasks:
+        if os.getppid() != parent:
+            return  # it was killed before it could take this process along
+        files.append(draw(*task))
     with drawn:
-        pickle.dump([draw(*task) for task in tasks], drawn)
+        pickle.dump(files, drawn)
 
 
 def write_picture(path: Path, files: Files) -> Path:
     """Write a picture's files and say so; return its PNG file.
 
     Args:
-        path: of the files, without a suffix.
+        path: path of the files, without a suffix.
     """
     from dia_repro.rendering.files import write_bytes
 

@@ -8,24 +8,14 @@ import sys
 import tempfile
 import traceback
 from functools import cache
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer import Option
 
 import dia_repro
 from dia_repro import interrupts
-from dia_repro.cli import (
-    analyze,
-    data,
-    db,
-    doctor,
-    params,
-    report,
-    results,
-    run,
-    runs,
-)
+from dia_repro.cli import analyze, data, db, doctor, results, run, runs
 from dia_repro.cli.environment import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
 from dia_repro.errors import (
@@ -71,9 +61,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[
-        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: bool = Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Take the options of the program itself; its help is in `app`."""
 
@@ -82,10 +72,10 @@ app.command()(run.run)
 app.command()(run.plan)
 app.command()(results.show)
 app.command()(results.claims)
-app.command()(report.report)
+app.command()(results.report)
 app.command()(results.explain)
 app.add_typer(runs.app, name="runs")
-app.command()(params.params)
+app.command()(run.params)
 app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 app.add_typer(analyze.app, name="analyze")
@@ -94,7 +84,7 @@ app.command()(doctor.doctor)
 
 @cache
 def command(program: typer.Typer = app) -> Any:
-    """The commands as click has them, read off their functions once in a process."""
+    """Return the commands as click has them, read off their functions once in a process."""
     return typer.main.get_command(program)
 
 
@@ -144,13 +134,11 @@ def _system_error(error: OSError | RuntimeError | ImportError | MemoryError) -> 
     """
     if isinstance(error, BlockingIOError) or NO_THREAD in str(error):  # of a fork; of a thread
         return "no more processes or threads can be started: see 'ulimit -u'", ABSENT
-    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
-        said = NO_MEMORY.search(str(error))
+    said = NO_MEMORY.search(str(error))
+    if said or isinstance(error, MemoryError):
         reason = f" ({said[0].strip()[:MOST_CHARACTERS]})" if said else ""
-        return (
-            f"there is not enough memory, or too little is allowed: see 'ulimit -v'{reason}",
-            ABSENT,
-        )
+        words = "there is not enough memory, or too little is allowed: see 'ulimit -v'"
+        return f"{words}{reason}", ABSENT
     if not isinstance(error, OSError):
         raise error
     place = f"{error.filename}: " if error.filename else ""  # a full disk, a name too long

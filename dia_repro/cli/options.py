@@ -1,10 +1,11 @@
-"""Options of several commands: typer's for those of `execution.options`, and of files."""
+"""Options that several commands share; `with_options` makes typer's of a dataclass's fields."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -20,9 +21,11 @@ from dia_repro.execution.options import (
     Selection,
     brief,
     flag,
+    option,
 )
 
 if TYPE_CHECKING:
+    from dia_repro.artifacts import TableArtifact
     from dia_repro.results.database import Database
     from dia_repro.training.store import Store
 
@@ -34,7 +37,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Format(StrEnum):
-    """Table for people, or data for programs."""
+    """Format of the output: a table for people, or data for programs."""
 
     TABLE = "table"
     CSV = "csv"
@@ -72,10 +75,40 @@ DeviceOption = Annotated[
 FormatOption = Annotated[
     Format, Option("--format", help="table for people; csv or json for programs.")
 ]
-# What some commands do without: annotate a parameter `Annotated[Selection, COUNTED]`, for example.
-EXPLAINED = frozenset(one.name for one in fields(Selection)) - {"only"}
-JUDGED = frozenset(one.name for one in fields(Selection)) - {"attention", "seeds"}
+# Fields that some commands take: `Annotated[Selection, COUNTED]`, for example.
+EXPLAINED = frozenset(field.name for field in fields(Selection)) - {"only"}
+JUDGED = frozenset(field.name for field in fields(Selection)) - {"attention", "seeds"}
 COUNTED = frozenset({"only", "attention"})
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a report is written."""
+
+    tables: Path = option("Folder for table5.csv, table5.md, table5.tex, …", Path("tables"))
+    figures: Path = option("Folder for figure5.pdf, table5-curves.pdf, …", FIGURES)
+
+    def table_of(self, artifact: TableArtifact) -> Path:
+        """Return where an artifact's table is written, without the suffix."""
+        if artifact.is_figure:
+            return self.figures / f"{artifact.name}-networks"
+        return self.tables / artifact.name
+
+
+@dataclass(frozen=True)
+class Forests:
+    """Settings of Figure 5's random forests.
+
+    Heatmaps of two seeds agree: Spearman's rank correlation over the cells of a stage is 0.957 or
+    more (DIANet164, demo protocol; with 60 trees 0.942). 100 trees are scikit-learn's default.
+    """
+
+    samples: int = option("Test images; all where there are fewer.", 200, min=1)
+    trees: int = option("Of each random forest.", 100, min=1)
+    seed: int = option("Of the choice of images and of the forests.", 0, min=0)
+    library: bool = option(
+        "Have scikit-learn grow the trees: the same estimator, slower.", default=False
+    )
 
 
 def with_options(command: Command) -> Command:
@@ -85,48 +118,45 @@ def with_options(command: Command) -> Command:
     """
     hints = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, tuple[type, list[str]]] = {}
+    groups: dict[str, tuple[type, list[inspect.Parameter]]] = {}
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         group, *kept = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if is_dataclass(group) and isinstance(group, type):
-            made = list(_options_of(group, kept[0] if kept else None))
-            groups[parameter.name] = group, [option.name for option in made]
+            made = list(_options_of(group, *kept))
+            groups[parameter.name] = group, made
             parameters += made
         else:
             keyword = inspect.Parameter.KEYWORD_ONLY
             parameters.append(parameter.replace(annotation=hint, kind=keyword))
 
+    @functools.wraps(command)
     def called(**values: Any) -> Any:
-        made = {}
-        for name, (group, options) in groups.items():
-            given = {option: values.pop(option) for option in options}
-            made[name] = group(**{k: _frozen(v) for k, v in given.items() if v is not None})
-        return command(**made, **values)
+        for name, (group, made) in groups.items():
+            given = {made_of.name: values.pop(made_of.name) for made_of in made}
+            values[name] = group(**{k: _frozen(v) for k, v in given.items() if v is not None})
+        return command(**values)
 
-    called.__name__, called.__doc__ = command.__name__, command.__doc__
-    called.__module__ = command.__module__
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return called  # type: ignore[return-value]
 
 
-def _options_of(group: type, kept: frozenset[str] | None) -> Iterator[inspect.Parameter]:
+def _options_of(group: type, kept: frozenset[str] | None = None) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(group)
-    for one in fields(group):
-        if kept is not None and one.name not in kept:
+    for field in fields(group):
+        if kept is not None and field.name not in kept:
             continue
-        several = one.default == ()
-        kind = list[str] | None if several else hints[one.name]
-        metadata = dict(one.metadata)
-        if parser := metadata.pop("parser", None):
-            metadata["parser"] = _explaining(parser)
-        option = Option(flag(one.name), **metadata)
+        several = field.default == ()
+        kind = list[str] | None if several else hints[field.name]
+        metadata = dict(field.metadata)
+        if "parser" in metadata:
+            metadata["parser"] = _explaining(metadata["parser"])
         yield inspect.Parameter(
-            one.name,
+            field.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=None if several else one.default,
-            annotation=Annotated[kind, option],
+            default=None if several else field.default,
+            annotation=Annotated[kind, Option(flag(field.name), **metadata)],
         )
 
 

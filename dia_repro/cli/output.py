@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, assert_never
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -15,11 +15,9 @@ from rich.segment import Segment
 
 from dia_repro.cli.options import Format
 from dia_repro.errors import DONE
-from dia_repro.execution.dialogue import ConfirmationError, duration
+from dia_repro.execution.dialogue import ConfirmationError
 from dia_repro.rendering.escaping import visible
 from dia_repro.rendering.records import Record, to_csv, to_json
-
-__all__ = ["confirm", "duration", "emit", "notice", "stderr", "stdout", "watch"]
 
 PIPE_WIDTH = 160
 
@@ -36,14 +34,14 @@ class SafeConsole(Console):
 
 
 def stdout() -> Console:
-    """For tables; wide enough for any of them where no terminal says how wide it is."""
+    """Return the console for tables; without a terminal it is wide enough for any of them."""
     terminal = _terminal(sys.stdout)
     width = PIPE_WIDTH if terminal is False else None
     return SafeConsole(width=width, highlight=False, force_terminal=terminal)
 
 
 def stderr() -> Console:
-    """For progress and notices."""
+    """Return the console for progress and notices."""
     return SafeConsole(stderr=True, highlight=False, force_terminal=_terminal(sys.stderr))
 
 
@@ -56,39 +54,44 @@ def _terminal(stream: TextIO | None) -> bool | None:
 
 
 def notice(text: str) -> None:
-    """A line for the person at the terminal, never part of the data."""
+    """Print a line for the person at the terminal, never part of the data."""
     stderr().print(text, soft_wrap=True, markup=False)
 
 
 def emit(
     format_: Format, fields: Sequence[str], records: Sequence[Record], table: RenderableType
 ) -> None:
-    """Records as CSV or JSON, or the table that shows them to people."""
-    if format_ is Format.CSV:
-        sys.stdout.write(to_csv(fields, records))
-    elif format_ is Format.JSON:
-        sys.stdout.write(to_json([{name: record[name] for name in fields} for record in records]))
-    else:
-        stdout().print(table)
+    """Print records as CSV or JSON, or the table that shows them to people."""
+    match format_:
+        case Format.CSV:
+            sys.stdout.write(to_csv(fields, records))
+        case Format.JSON:
+            shown = [{name: record[name] for name in fields} for record in records]
+            sys.stdout.write(to_json(shown))
+        case Format.TABLE:
+            stdout().print(table)
+        case _:
+            assert_never(format_)
 
 
-def confirm(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool) -> bool:
     """Ask before something that is long or cannot be undone; a no ends the command.
 
     Raises:
-        ConfirmationError: nobody is there to be asked, and `yes` was not said before.
+        ConfirmationError: there is no person to ask, and `yes` was not said before.
     """
     if yes:
-        return
+        return True
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfirmationError(f"nobody to ask: {question} Add --yes to say so")
     if not typer.confirm(visible(question), err=True):
         raise typer.Exit(DONE)
+    return True
 
 
 @contextmanager
 def watch(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr for something that says how much of how much is done."""
+    """Show a bar on stderr for something that says how much of how much is done."""
     console = stderr()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(escape(label), total=None)

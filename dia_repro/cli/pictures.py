@@ -1,118 +1,49 @@
-"""Pictures and their files: the paper's figures, learning curves, accuracy against parameters."""
+"""Figures 5 and 6 and their files; commands import it when they draw, since it loads torch."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from matplotlib.figure import Figure
+
+from dia_repro.analysis.gini import Integration, Settings
+from dia_repro.analysis.gradients import RecordedRun, recorded_runs
+from dia_repro.analysis.states import Source
+from dia_repro.analysis.stored import Analyst, choose_run
+from dia_repro.artifacts import TableArtifact
+from dia_repro.claims.readings import gradient_facts, integration_facts
 from dia_repro.cli.drawing import write_picture
 from dia_repro.cli.environment import environment_of
-from dia_repro.cli.options import Device
+from dia_repro.cli.options import Device, Forests
 from dia_repro.cli.output import notice, stderr, watch
-from dia_repro.execution.options import option
+from dia_repro.execution.machine import find_machine
+from dia_repro.execution.maintenance import checkpoint_store, folder_of
+from dia_repro.experiments.names import DataLocation
 from dia_repro.interrupts import Interrupted
+from dia_repro.rendering import heatmaps, histograms
+from dia_repro.rendering.images import to_files
 from dia_repro.rendering.records import to_csv
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dia_repro.analysis.gini import Integration
-    from dia_repro.analysis.gradients import RecordedRun
-    from dia_repro.analysis.stored import Analyst
-    from dia_repro.artifacts import TableArtifact
-    from dia_repro.artifacts.explanation import Findings
-    from dia_repro.cli.drawing import Pictures
-    from dia_repro.results.database import Database
+from dia_repro.results.database import Database
 
 
-@dataclass(frozen=True)
-class Forests:
-    """Settings of Figure 5's random forests.
-
-    Heatmaps of two seeds agree: Spearman's rank correlation over the cells of a stage is 0.957 or
-    more (DIANet164, demo protocol; with 60 trees 0.942). 100 trees are scikit-learn's default.
-    """
-
-    samples: int = option("Test images; all where there are fewer.", 200, min=1)
-    trees: int = option("Of each random forest.", 100, min=1)
-    seed: int = option("Of the choice of images and of the forests.", 0, min=0)
-    library: bool = option(
-        "Have scikit-learn grow the trees: the same estimator, slower.", default=False
-    )
-
-
-def draw_curves(pictures: Pictures, figures: Path, findings: Findings) -> None:
-    """Begin to draw the learning curves that an artifact asks for, if it has any runs."""
-    from dia_repro.artifacts import Drawing
-    from dia_repro.artifacts.learning import Measure, learning
-    from dia_repro.rendering.learning import draw_learning
-
-    curves: dict[Drawing, tuple[str, Measure]] = {
-        Drawing.ACCURACY: ("curves", "test_top1"),
-        Drawing.LOSS: ("loss", "train_loss"),
-    }
-    artifact = findings.value.artifact
-    for name, measure in (curves[kind] for kind in artifact.drawings if kind in curves):
-        found = learning(findings, measure)
-        if found.seen:
-            pictures.draw(figures / f"{artifact.name}-{name}", draw_learning, found)
-
-
-def draw_integration(
+def make_analyst(
     database: Database,
     data: Path,
-    figures: Path,
-    checkpoints: str | None = None,
+    checkpoints: str | None,
     run: int | None = None,
-    stage: int | None = None,
     jobs: int | None = None,
-    forests: Forests = Forests(),
-    *,
-    controls: bool = True,
-) -> list[Integration]:
-    """Write Figure 5's files; what was computed before is taken from the database."""
-    from dia_repro.analysis.gini import Settings
-    from dia_repro.analysis.states import Source
-    from dia_repro.claims.readings import integration_facts
-    from dia_repro.rendering import heatmaps
-
-    analyst = _analyst(database, data, checkpoints, run, jobs)
-    stages = analyst.stages(stage)
-    wanted = [
-        Settings(one, source, *astuple(forests))
-        for source in (Source if controls else [Source.TRAINED])
-        for one in stages
-    ]
-    found = []
-    try:
-        for settings in wanted:
-            label = f"stage {settings.stage}, {heatmaps.STATES[settings.source]}"
-            with _announced(label) as on_progress:
-                found.append(analyst.integration(settings, on_progress))
-    except (Interrupted, KeyboardInterrupt):
-        notice("Interrupted: what is done is kept, and the same command goes on from there.")
-        raise
-    figure = heatmaps.draw_integration(found, analyst.run)
-    records = list(heatmaps.integration_records(found))
-    _write_figure(figures / "figure5", figure, to_csv(heatmaps.CELL_FIELDS, records))
-    _say_facts("figure5", integration_facts(found))
-    return found
-
-
-def _analyst(
-    database: Database, data: Path, checkpoints: str | None, run: int | None, jobs: int | None
 ) -> Analyst:
-    from dia_repro.analysis.stored import Analyst, choose_run
+    """Return what analyses a run, by default the best run of Figure 5's network.
 
+    Raises:
+        NoRunError, NotAnalysableError, UnknownRunError: there is none, or it cannot be analysed.
+    """
     chosen = choose_run(database, run)
-    from dia_repro.execution.machine import find_machine
-    from dia_repro.execution.maintenance import checkpoint_store, folder_of
-    from dia_repro.experiments.names import DataLocation
-
     machine = find_machine(Device.CPU)
     return Analyst(
         database,
@@ -122,6 +53,33 @@ def _analyst(
         jobs or machine.cores,
         json.dumps(environment_of(machine.device)),
     )
+
+
+def draw_integration(
+    analyst: Analyst,
+    figures: Path,
+    forests: Forests,
+    stage: int | None = None,
+    *,
+    controls: bool = True,
+) -> list[Integration]:
+    """Write Figure 5's files; what was computed before is taken from the database."""
+    stages = analyst.stages(stage)
+    sources = list(Source) if controls else [Source.TRAINED]
+    found = []
+    try:
+        for source, number in product(sources, stages):
+            with _announced(f"stage {number}, {heatmaps.STATES[source]}") as on_progress:
+                settings = Settings(number, source, **asdict(forests))
+                found.append(analyst.integration(settings, on_progress))
+    except (Interrupted, KeyboardInterrupt):
+        notice("Interrupted: what is done is kept, and the same command goes on from there.")
+        raise
+    figure = heatmaps.draw_integration(found, analyst.run)
+    records = list(heatmaps.integration_records(found))
+    _write_figure(figures / "figure5", figure, to_csv(heatmaps.CELL_FIELDS, records))
+    _say_facts("figure5", integration_facts(found))
+    return found
 
 
 @contextmanager
@@ -144,10 +102,6 @@ def draw_gradients(
     database: Database, figures: Path, runs: Sequence[int], artifact: TableArtifact
 ) -> list[RecordedRun]:
     """Write the files of Figure 6, or of its control, from what runs have recorded."""
-    from dia_repro.analysis.gradients import recorded_runs
-    from dia_repro.claims.readings import gradient_facts
-    from dia_repro.rendering import histograms
-
     found = recorded_runs(database, runs, artifact)
     records = list(histograms.gradient_records(found))
     text = to_csv(histograms.GRADIENT_FIELDS, records)
@@ -158,7 +112,7 @@ def draw_gradients(
 
 
 def _say_facts(artifact: str, facts: Sequence[str]) -> None:
-    """Say what the figure's runs show. Only `claims`, which takes all runs, judges it."""
+    """Say what a figure's runs show. Only `claims`, which takes all runs, judges it."""
     for fact in facts:
         notice(f"Here {fact}.")
     if facts:
@@ -166,6 +120,4 @@ def _say_facts(artifact: str, facts: Sequence[str]) -> None:
 
 
 def _write_figure(path: Path, figure: Figure, csv: str) -> None:
-    from dia_repro.rendering.images import to_files
-
     write_picture(path, {**to_files(figure), "csv": csv.encode()})

@@ -1,30 +1,45 @@
 """What `doctor` tries on this machine: each thing is really done, and cleaned up after.
 
-Each gives a status and a detail: `ok`, `warning` (runs can be trained, but), or `bad`.
+Each probe returns a status and a detail: `ok`, `warning` (runs can be trained, but), or `bad`.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import resource
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import Semaphore
 from multiprocessing.connection import Listener
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+from sqlalchemy import text
+from torch.nn import functional
+
+from dia_repro.cli.output import watch
+from dia_repro.data import known_data, known_sources, load
+from dia_repro.errors import DiaReproError
+from dia_repro.execution.forkserver import has_short_sockets, shorten_sockets
+from dia_repro.execution.leasing import acquire_lock, lock_location
+from dia_repro.execution.machine import Machine, find_machine
+from dia_repro.execution.maintenance import checkpoint_store
+from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.processors import cores, cpu_quota
-
-if TYPE_CHECKING:
-    import torch
-
-    from dia_repro.results.database import Database
-    from dia_repro.training.store import Store
+from dia_repro.results.backends import check_place, network_file_system, sqlite_path
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.queries import all_runs
+from dia_repro.training.numerics import has_precision
+from dia_repro.training.probing import probe
+from dia_repro.training.provenance import CODE, device_name, git_problem, git_state
+from dia_repro.training.store import Store
 
 Verdict = tuple[str, str]
+LEAST_FREE_BYTES = 1_000_000_000
 SHARED_FOLDER = Path("/dev/shm")  # noqa: S108
 # Batches on their way from the processes that decode images: three of ImageNet's for each run.
 SHARED_BYTES = 256_000_000
@@ -34,19 +49,87 @@ OPEN_FILES, OPEN_FILES_OF_A_WORKER = 200, 10
 GRADIENT = 2 * 144 * 108 * 27
 
 
+def checks(db: str, data: Path, location: str | None) -> Iterator[tuple[str, str, str]]:
+    """Yield the name, status and detail of each check, as it is made.
+
+    Args:
+        location: of the checkpoints; None for the default.
+    """
+    yield "python", "ok", platform.python_version()
+    yield "torch", "ok", str(torch.__version__)
+    yield "processor", *processor(device_name(torch.device("cpu")))
+    yield from (("GPU", *verdict) for verdict in gpus(find_machine()))
+    for name, check in (
+        ("code", code),
+        ("sockets", sockets),
+        ("shared memory", shared_memory),
+        ("open files", open_files),
+        ("compiled code", compiled_code),
+    ):
+        yield name, *tried(check)
+    for name in known_sources():
+        if name != "digits":  # scikit-learn has them
+            yield name, *images(name, data)
+    yield "disk", *disk(Path(db if "://" not in db else "."))
+    yield "database", *tried(lambda: database(db))
+    yield "checkpoints", *tried(lambda: checkpoints(_store(db, location)))
+
+
+def tried(check: Callable[[], Verdict]) -> Verdict:
+    """Return a probe's verdict; an error of it means that no run can be trained."""
+    try:
+        return check()
+    except DiaReproError as error:
+        return "bad", str(error)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return "bad", f"{place}{error.strerror or error}"
+
+
+def _store(db: str, location: str | None) -> Store:
+    return checkpoint_store(open_database(db, create=False), location)
+
+
 def processor(name: str) -> Verdict:
-    """The processor, and how much of it there is to use."""
-    here, quota, all_of_them = cores(), cpu_quota(), os.cpu_count() or 1
-    limited = f" by a quota of {quota:g} of {all_of_them} CPUs" if quota < all_of_them else ""
+    """Name the processor, and the part of it that may be used."""
+    here, quota, whole = cores(), cpu_quota(), os.cpu_count() or 1
+    limited = f" by a quota of {quota:g} of {whole} CPUs" if quota < whole else ""
     return "ok", f"{name}, {here} core{'' if here == 1 else 's'}{limited}"
 
 
-def code() -> Verdict:
-    """The commit that results are recorded with."""
-    from dia_repro.training.provenance import CODE, git_problem, git_state
+def gpus(machine: Machine) -> Iterator[Verdict]:
+    """Yield whether torch computes on each GPU, and in which precisions."""
+    for name in machine.devices if machine.has_gpu else ():
+        device = torch.device(name)
+        if reason := cannot_compute(device):
+            yield "bad", f"{name} cannot compute ({reason}): train with --device cpu"
+            continue
+        lacking = [p for p in (Precision.TF32, Precision.BF16) if not has_precision(p, device)]
+        precisions = "fp32, tf32 and bf16"
+        if lacking:
+            precisions = f"no {' and no '.join(lacking)}: use --precision fp32"
+        yield "ok", f"{name}: {device_name(device)}, {precisions}"
+    for reason in machine.unusable:
+        yield "absent", reason
+    if not machine.has_gpu:
+        yield "absent", "training goes to the CPU: enough for --protocol demo"
 
-    problem = git_problem()
-    if problem:
+
+def cannot_compute(device: torch.device) -> str | None:
+    """Return why a device cannot compute what networks do; None if it can."""
+    try:
+        pixels = torch.ones(2, 3, 8, 8, device=device, requires_grad=True)
+        sums = functional.conv2d(pixels, torch.ones(4, 3, 3, 3, device=device)).flatten(1)
+        (sums @ sums.T).sum().backward()
+        value = float(pixels.grad.sum()) if pixels.grad is not None else 0.0
+    except (RuntimeError, AssertionError) as error:  # torch's for all that goes wrong on a GPU
+        return str(error).strip().splitlines()[0]
+    return None if value == GRADIENT else f"it computes {value:.0f} where {GRADIENT} is right"
+
+
+def code() -> Verdict:
+    """Name the commit that results are recorded with."""
+    if problem := git_problem():
         return "warning", f"results will not name a commit: {problem}"
     commit, clean = git_state(CODE)
     if commit is None:
@@ -55,9 +138,7 @@ def code() -> Verdict:
 
 
 def sockets() -> Verdict:
-    """A socket as worker processes are asked for through."""
-    from dia_repro.execution.forkserver import has_short_sockets, shorten_sockets
-
+    """Bind a socket like those through which worker processes are started."""
     short = has_short_sockets()
     shorten_sockets()
     with Listener(family="AF_UNIX") as listener:
@@ -66,7 +147,7 @@ def sockets() -> Verdict:
 
 
 def shared_memory() -> Verdict:
-    """A lock and memory that processes share, of the size that images to come take."""
+    """Make a lock and memory that processes share, of the size that batches of images take."""
     Semaphore()
     memory = SharedMemory(create=True, size=1)
     memory.close()
@@ -98,8 +179,8 @@ def open_files() -> Verdict:
 
 
 def compiled_code() -> Verdict:
-    """Return where compiled functions are kept."""
-    from dia_repro.analysis import tree_kernel
+    """Name the folder of compiled functions."""
+    from dia_repro.analysis import tree_kernel  # which is compiled
 
     folder = tree_kernel.grow.stats.cache_path
     if folder is None:
@@ -107,27 +188,27 @@ def compiled_code() -> Verdict:
     return "ok", f"kept in {folder}"
 
 
-def cannot_compute(device: torch.device) -> str | None:
-    """Return why a device cannot compute what networks do; None if it can."""
-    import torch
-    from torch.nn import functional
-
+def images(name: str, data: Path) -> Verdict:
+    """Count a data set's images."""
     try:
-        images = torch.ones(2, 3, 8, 8, device=device, requires_grad=True)
-        sums = functional.conv2d(images, torch.ones(4, 3, 3, 3, device=device)).flatten(1)
-        (sums @ sums.T).sum().backward()
-        value = float(images.grad.sum()) if images.grad is not None else 0.0
-    except (RuntimeError, AssertionError) as error:  # torch's for all that goes wrong on a GPU
-        return str(error).strip().splitlines()[0]
-    return None if value == GRADIENT else f"it computes {value:.0f} where {GRADIENT} is right"
+        with watch(f"Looking through {name}") as on_progress:
+            dataset = load(known_data(name).spec, DataLocation(data), on_progress)
+    except DiaReproError as error:
+        return "absent", str(error)
+    return "ok", f"{len(dataset.train):,} + {len(dataset.test):,} images in {data}"
+
+
+def disk(path: Path) -> Verdict:
+    """Measure the free space next to a database."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return "bad", f"the folder {folder} does not exist"
+    free = shutil.disk_usage(folder).free
+    return "ok" if free >= LEAST_FREE_BYTES else "bad", f"{free / 1e9:,.1f} GB free in {folder}"
 
 
 def database(location: str) -> Verdict:
-    """A write to the database, which is undone; where there is none, to another in its folder."""
-    from dia_repro.results.backends import check_place, network_file_system, sqlite_path
-    from dia_repro.results.database import open_database
-    from dia_repro.results.queries import all_runs
-
+    """Write to the database and undo it; where there is none, to another in its folder."""
     path = sqlite_path(location)
     kind = network_file_system(path) if path else None
     status, beware = ("warning", f", on a network file system ({kind})") if kind else ("ok", "")
@@ -142,21 +223,15 @@ def database(location: str) -> Verdict:
     return status, f"{runs} runs in {there.name}{beware}"
 
 
-def _try_writing(database: Database) -> None:
-    from sqlalchemy import text
-
-    with database.writing() as session:
+def _try_writing(opened: Database) -> None:
+    with opened.writing() as session:
         session.execute(text("update alembic_version set version_num = version_num"))
         session.rollback()
-    database.close()
+    opened.close()
 
 
 def checkpoints(store: Store) -> Verdict:
-    """A lock and a small file where weights are kept, which are removed again."""
-    from dia_repro.execution.leasing import acquire_lock, lock_location
-    from dia_repro.training.probing import probe
-    from dia_repro.training.store import Store
-
+    """Make a lock and a small file where weights are kept, and remove them."""
     root = store.root
     lock_location(store)
     if root is None:

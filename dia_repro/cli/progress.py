@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
 from dia_repro.cli import output
-from dia_repro.cli.output import duration, stderr
-from dia_repro.execution.dialogue import Dialogue, OnProgress
+from dia_repro.cli.output import stderr
+from dia_repro.execution.dialogue import Dialogue, duration
 from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome, Progress
 
-ALL = "all runs"
 # The first seconds say nothing yet of how long the rest takes.
 SECONDS_BEFORE_ESTIMATE = 5.0
 
 
 class RunProgress:
-    """Shows which run of how many, epoch, accuracy and time left.
+    """Shows finished runs, and each run's epoch, accuracy and time left.
 
     Args:
         jobs: the runs to come.
-        weights: cost of each run, by its number, in any unit.
         console: where to show it; by default standard error.
+
+    Attributes:
+        share: part of the whole cost that is done; a sum, since thousands of runs report.
+        share_before: part of it that was done before.
     """
 
-    def __init__(
-        self, jobs: Sequence[Job], weights: Mapping[int, int], console: Console | None = None
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
         self.console = console or stderr()
         self.live = self.console.is_terminal
-        self.weights = weights
-        self.whole = sum(weights.values()) or 1
-        self.fractions = dict.fromkeys((job.run_id for job in jobs), 0.0)
-        self.resumed_at: dict[int, float] = {}
-        # Of the whole cost, the parts that are done and that were before; kept as sums, since of
-        # many thousand runs each says something every other second.
+        whole = sum(job.weight for job in jobs) or 1
+        self.weights = {job.run_id: job.weight / whole for job in jobs}
+        self.fractions = {job.run_id: 0.0 for job in jobs}
+        self.epochs: dict[int, int] = {}
         self.share = self.share_before = 0.0
         self.done = 0
-        self.epochs: dict[int, int] = {}
         self.tasks: dict[int, TaskID] = {}
         self.started: float | None = None
         self.bars = RichProgress(
@@ -52,7 +48,7 @@ class RunProgress:
             console=self.console,
             disable=not self.live,
         )
-        self.total = self.bars.add_task(ALL, total=1.0, detail=self._overall())
+        self.total = self.bars.add_task("all runs", total=1.0, detail=self._overall())
 
     def __enter__(self) -> RunProgress:
         self.bars.start()
@@ -65,7 +61,7 @@ class RunProgress:
         """Show what a worker says."""
         match message:
             case Notice(text=text):
-                self.console.print(text, markup=False, soft_wrap=True)
+                self._print(text)
             case Progress():
                 self._on_progress(job, message)
             case Ended():
@@ -77,32 +73,29 @@ class RunProgress:
         self._print("Stopping: runs under way save what they have. Once more to kill them.")
 
     def _on_progress(self, job: Job, message: Progress) -> None:
+        run = job.run_id
         self.started = self.started or time.monotonic()  # workers have loaded by now
-        if job.run_id not in self.resumed_at:
-            self.resumed_at[job.run_id] = message.fraction
-            self.share_before += self.weights[job.run_id] * message.fraction / self.whole
-        self._note(job, message.fraction)
+        if run not in self.epochs:  # epochs of an earlier attempt
+            self.share_before += self.weights[run] * message.fraction
+        self._note(run, message.fraction)
         accuracy = "" if message.top1 is None else f", top-1 {message.top1:.2f} %"
         if self.live:
-            task = self.tasks.get(job.run_id)
-            if task is None:
-                task = self.bars.add_task(job.label, total=1.0, detail="")
-                self.tasks[job.run_id] = task
+            if run not in self.tasks:
+                self.tasks[run] = self.bars.add_task(job.label, total=1.0, detail="")
             under_way = min(message.epochs + 1, message.of_epochs)
             detail = f"epoch {under_way}/{message.of_epochs}{accuracy}"
-            self.bars.update(task, completed=message.fraction, detail=detail)
-        elif message.epochs > self.epochs.get(job.run_id, 0):
+            self.bars.update(self.tasks[run], completed=message.fraction, detail=detail)
+        elif message.epochs > self.epochs.get(run, 0):
             epoch = f"epoch {message.epochs}/{message.of_epochs}"
             self._print(f"{job.label}: {epoch}{accuracy} ({self._overall()})")
-        self.epochs[job.run_id] = message.epochs
+        self.epochs[run] = message.epochs
 
     def _on_ended(self, job: Job, message: Ended) -> None:
         if message.outcome in (Outcome.FINISHED, Outcome.DIVERGED, Outcome.DONE_BEFORE):
             self.done += 1
-            self._note(job, 1.0)
-        task = self.tasks.pop(job.run_id, None)
-        if task is not None:
-            self.bars.remove_task(task)
+            self._note(job.run_id, 1.0)
+        if job.run_id in self.tasks:
+            self.bars.remove_task(self.tasks.pop(job.run_id))
         if message.outcome is Outcome.BUSY:
             self._print(f"{job.label} is being trained by {message.detail}")
         else:
@@ -112,10 +105,9 @@ class RunProgress:
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
 
-    def _note(self, job: Job, fraction: float) -> None:
-        gained = fraction - self.fractions[job.run_id]
-        self.share += self.weights[job.run_id] * gained / self.whole
-        self.fractions[job.run_id] = fraction
+    def _note(self, run: int, fraction: float) -> None:
+        self.share += self.weights[run] * (fraction - self.fractions[run])
+        self.fractions[run] = fraction
 
     def _overall(self) -> str:
         text = f"{self.done} of {len(self.fractions)} runs done"
@@ -134,19 +126,7 @@ class RunProgress:
 class Terminal(Dialogue):
     """Dialogue with the person at the terminal, on standard error."""
 
-    def notice(self, text: str) -> None:
-        """Print a line that is no part of the data."""
-        output.notice(text)
-
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        """Ask; a no ends the command."""
-        output.confirm(question, yes=yes)
-        return True
-
-    def watch(self, label: str) -> AbstractContextManager[OnProgress]:
-        """Show a bar."""
-        return output.watch(label)
-
-    def progress(self, jobs: Sequence[Job], weights: Mapping[int, int]) -> RunProgress:
-        """Show bars of runs, or a line for each epoch."""
-        return RunProgress(jobs, weights)
+    notice = staticmethod(output.notice)
+    confirm = staticmethod(output.confirm)
+    watch = staticmethod(output.watch)
+    progress = staticmethod(RunProgress)

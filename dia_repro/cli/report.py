@@ -1,29 +1,38 @@
-"""`report` writes tables, figures and `report.html`."""
+"""What `report` writes: tables, pictures and `report.html`. The command imports it when it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, assert_never
+from typing import assert_never
 
-from typer import Option
-
-from dia_repro.cli import options
+import dia_repro
+from dia_repro.api import Chosen
+from dia_repro.artifacts import ARTIFACTS, Drawing, TableValue
+from dia_repro.artifacts.controls import NORM
+from dia_repro.artifacts.explanation import Findings, gather
+from dia_repro.artifacts.learning import Measure, learning
+from dia_repro.artifacts.selection import Wanted
+from dia_repro.artifacts.sizes import TABLES, sizes
+from dia_repro.claims.evaluate import evaluate_claims
+from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.cli.drawing import Pictures, drawing
+from dia_repro.cli.environment import training_command
+from dia_repro.cli.options import Folders, Forests
 from dia_repro.cli.output import notice, stdout
-from dia_repro.cli.pictures import draw_curves, draw_gradients, draw_integration
-from dia_repro.cli.results import Chosen, training_command
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
+from dia_repro.rendering.cells import CELL_FIELDS, ReplacedError, cell_records, is_another
+from dia_repro.rendering.files import write_text
+from dia_repro.rendering.grid import make_grid
+from dia_repro.rendering.html.page import Commands, Picture, Shown, make_page
+from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
 from dia_repro.rendering.layout import Layout
-
-if TYPE_CHECKING:
-    from dia_repro.artifacts import TableArtifact, TableValue
-    from dia_repro.artifacts.explanation import Findings
-    from dia_repro.artifacts.selection import Wanted
-    from dia_repro.claims.verdicts import ClaimVerdict
-    from dia_repro.rendering.html.page import Picture, Shown
+from dia_repro.rendering.learning import draw_learning
+from dia_repro.rendering.records import to_csv
+from dia_repro.rendering.sizes import draw_sizes
+from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 
 SIZES, SCALE = "accuracy-parameters", "initial-scale"
 BESIDE = {
@@ -31,66 +40,35 @@ BESIDE = {
     SCALE: "Without batch normalisation: accuracy by the initial scale of residual branches",
     "table8-loss": "Table 8: training loss without batch normalisation, until it diverges",
 }
+# Learning curves by the way an artifact asks for them: the picture's name, and what it shows.
+CURVES: dict[Drawing, tuple[str, Measure]] = {
+    Drawing.ACCURACY: ("curves", "test_top1"),
+    Drawing.LOSS: ("loss", "train_loss"),
+}
 
 
-@options.with_options
-def report(
-    selection: options.Selection,
-    layout: Layout,
-    artifacts: options.AnyArtifacts = None,
-    db: options.DatabaseOption = options.DEFAULT_DATABASE,
-    checkpoints: options.CheckpointsOption = None,
-    data: options.DataFolder = options.DEFAULT_DATA,
-    tables: Annotated[Path, Option(help="Folder for table5.csv, table5.md, table5.tex, …")] = Path(
-        "tables"
-    ),
-    figures: Annotated[
-        Path, Option(help="Folder for figure5.pdf, table5-curves.pdf, …")
-    ] = options.FIGURES,
-    html: Annotated[Path, Option(help="A page with all of it, which opens from disk.")] = Path(
-        "report.html"
-    ),
-    no_html: Annotated[bool, Option("--no-html", help="Write no such page.")] = False,
-    replace_others: Annotated[
-        bool,
-        Option("--replace", help="Replace tables of another protocol, data set or schedule."),
-    ] = False,
+def write_report(
+    chosen: Chosen, layout: Layout, folders: Folders, html: Path | None, checkpoints: str | None
 ) -> None:
-    """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
+    """Print and write tables, and write pictures.
 
-    Beside the paper's figures: learning curves of each artifact's runs, Table 8's training loss
-    until it diverges, and accuracy against parameters (Tables 3 to 5).
-
-    --columns, --metrics and --trained choose what Markdown and LaTeX show; CSV has everything.
-    All of it, with the runs behind each cell and their learning curves, is in report.html, too.
-
-    Example: dia-repro report table5
+    Args:
+        html: where to write the page; None writes none.
+        checkpoints: location of the runs' weights, which Figure 5 needs; None is the default.
     """
-    from dia_repro.artifacts import ARTIFACTS
-    from dia_repro.artifacts.controls import NORM
-    from dia_repro.artifacts.sizes import TABLES, sizes
-    from dia_repro.claims.evaluate import evaluate_claims
-    from dia_repro.rendering.files import check_target
-    from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
-    from dia_repro.rendering.sizes import draw_sizes
-
-    if not no_html:
-        check_target(html)
-    chosen = Chosen(artifacts, selection, options.open_results(db), data)
-    _check_replaced(chosen, tables, figures, replace_others=replace_others)
     with drawing() as pictures:
-        findings, drawn = _write_artifacts(pictures, chosen, layout, tables, figures, checkpoints)
+        findings, drawn = _write_artifacts(pictures, chosen, layout, folders, checkpoints)
         if any(table.name in findings for table in TABLES):
-            values = sizes(chosen.database, chosen.wanted, selection.seeds)
-            pictures.draw(figures / SIZES, draw_sizes, values)
+            values = sizes(chosen.database, chosen.wanted, chosen.selection.seeds)
+            pictures.draw(folders.figures / SIZES, draw_sizes, values)
         if NORM.name in findings and scaled(findings[NORM.name]):
-            pictures.draw(figures / SCALE, draw_initial_scale, findings[NORM.name])
+            pictures.draw(folders.figures / SCALE, draw_initial_scale, findings[NORM.name])
         pictures.begin()
-        # Meanwhile, for it takes as long.
-        verdicts = () if no_html else evaluate_claims(chosen.database, chosen.wanted)
+        # Meanwhile, since it takes as long.
+        verdicts = evaluate_claims(chosen.database, chosen.wanted) if html else ()
         claims = [one for one in verdicts if one.artifact in {*findings, *ARTIFACTS}]
         beside = pictures.write()
-    if not no_html:
+    if html:
         write_page(html, chosen, findings, claims, drawn, beside)
 
 
@@ -98,42 +76,35 @@ def _write_artifacts(
     pictures: Pictures,
     chosen: Chosen,
     layout: Layout,
-    tables: Path,
-    figures: Path,
+    folders: Folders,
     checkpoints: str | None,
 ) -> tuple[dict[str, Findings], dict[str, Path]]:
     """Write tables and figures; return by artifact what was found, and the figures' PNG files."""
-    from dia_repro.artifacts import Drawing
-    from dia_repro.artifacts.explanation import gather
-
     findings: dict[str, Findings] = {}
     drawn: dict[str, Path] = {}
     for artifact in chosen.artifacts:
-        found = gather(chosen.database, chosen.compute(artifact))
+        found = gather(chosen.database, chosen.told(artifact))
         findings[artifact.name] = found
-        draw_curves(pictures, figures, found)
-        _write_table(found.value, layout, _table_of(artifact, tables, figures))
+        for name, measure in (CURVES[kind] for kind in artifact.drawings if kind in CURVES):
+            if (curves := learning(found, measure)).seen:
+                pictures.draw(folders.figures / f"{artifact.name}-{name}", draw_learning, curves)
+        _write_table(found.value, layout, folders.table_of(artifact))
         has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
-        if has_picture and _draw(found, chosen, figures, checkpoints):
-            drawn[artifact.name] = figures / f"{artifact.name}.png"
+        if has_picture and _draw(found, chosen, folders.figures, checkpoints):
+            drawn[artifact.name] = folders.figures / f"{artifact.name}.png"
     return findings, drawn
 
 
-def _table_of(artifact: TableArtifact, tables: Path, figures: Path) -> Path:
-    """Return where an artifact's table is written, without the suffix."""
-    if artifact.is_figure:
-        return figures / f"{artifact.name}-networks"
-    return tables / artifact.name
+def check_replaced(chosen: Chosen, folders: Folders, *, replace_others: bool) -> None:
+    """Refuse to write over tables of other experiments, or say that they are replaced.
 
-
-def _check_replaced(chosen: Chosen, tables: Path, figures: Path, *, replace_others: bool) -> None:
-    """Refuse to write over tables of other experiments, or say that they are replaced."""
-    from dia_repro.rendering.cells import ReplacedError, is_another
-
+    Raises:
+        ReplacedError: there are some, and they must not be replaced.
+    """
     found = []
     for artifact in chosen.artifacts:
         request = artifact.as_usual(chosen.request(artifact))
-        path = _table_of(artifact, tables, figures).with_suffix(".csv")
+        path = folders.table_of(artifact).with_suffix(".csv")
         if is_another(path, artifact.specs(request)):
             found.append(str(path))
     what = "of another protocol, data set, schedule or precision"
@@ -148,12 +119,6 @@ def _check_replaced(chosen: Chosen, tables: Path, figures: Path, *, replace_othe
 
 def _write_table(value: TableValue, layout: Layout, target: Path) -> None:
     """Print a table, and write it in every kind of file."""
-    from dia_repro.rendering.cells import CELL_FIELDS, cell_records
-    from dia_repro.rendering.files import write_text
-    from dia_repro.rendering.grid import make_grid
-    from dia_repro.rendering.records import to_csv
-    from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
-
     grid = make_grid(value, layout)
     stdout().print(to_terminal(grid))
     files = {
@@ -169,22 +134,23 @@ def _write_table(value: TableValue, layout: Layout, target: Path) -> None:
 def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | None) -> bool:
     """Draw a figure from the best run of each of its networks; return whether there is one.
 
-    Artifacts that cannot be drawn are no obstacle to the others.
+    An artifact that cannot be drawn does not stop the others.
     """
-    from dia_repro.artifacts import Drawing
-
     artifact = findings.value.artifact
     runs = [best.id for one in findings.experiments.values() if (best := one.best_run)]
     if not runs:
         return False
+    from dia_repro.cli.pictures import draw_gradients, draw_integration, make_analyst
+
     try:
         for drawing in artifact.drawings:
             match drawing:
                 case Drawing.HEATMAP:
-                    draw_integration(chosen.database, chosen.data, figures, checkpoints, runs[0])
+                    analyst = make_analyst(chosen.database, chosen.data, checkpoints, runs[0])
+                    draw_integration(analyst, figures, Forests())
                 case Drawing.HISTOGRAMS:
                     draw_gradients(chosen.database, figures, runs, artifact)
-                case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `draw_curves`
+                case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `CURVES`
                     pass
                 case _:
                     assert_never(drawing)
@@ -205,26 +171,18 @@ def write_page(
     """Write the page.
 
     Args:
-        detailed: by artifact, those that are shown whole; the overview has all of them.
+        detailed: by artifact, those that are shown whole; the overview has all artifacts.
         drawn: by artifact, the PNG files of the paper's figures.
-        beside: those of pictures beside the paper's own. Those on the page's own charts are left
-            out.
+        beside: PNG files of other pictures; those that the page's charts show are left out.
     """
-    import dia_repro
-    from dia_repro.artifacts import ARTIFACTS
-    from dia_repro.artifacts.explanation import gather
-    from dia_repro.rendering.files import write_text
-    from dia_repro.rendering.html.page import make_page
-
+    others = {
+        name: gather(chosen.database, chosen.value(artifact))
+        for name, artifact in ARTIFACTS.items()
+        if name not in detailed
+    }
     page = make_page(
         version=dia_repro.__version__,
-        findings=[
-            *(
-                detailed.get(name) or gather(chosen.database, chosen.value(artifact))
-                for name, artifact in ARTIFACTS.items()
-            ),
-            *(found for name, found in detailed.items() if name not in ARTIFACTS),
-        ],
+        findings=[{**others, **detailed}[name] for name in dict.fromkeys([*ARTIFACTS, *detailed])],
         shown=[_shown(one, chosen.wanted, drawn.get(name)) for name, one in detailed.items()],
         claims=claims,
         beside=[_picture(file, BESIDE[file.stem]) for file in beside if file.stem in BESIDE],
@@ -235,9 +193,7 @@ def write_page(
 
 def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
     """Return an artifact with its picture, and the commands that train and explain its cells."""
-    from dia_repro.rendering.html.page import Commands, Shown
-
-    value, artifact = findings.value, findings.value.artifact
+    value, artifact, seeds = findings.value, findings.value.artifact, findings.value.seeds
     data = wanted.data.spec if wanted.data else None
     selection = Selection(
         epochs=wanted.epochs,
@@ -247,11 +203,10 @@ def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
         image_size=data.image_size if data and data.content_hash is not None else None,
         attention=tuple(attention.text for attention in artifact.attention),
     )
-    seeds = value.seeds
     explained = replace(
         selection, protocol=value.request.protocol, seeds=seeds if seeds.chosen else None
     )
-    whole = replace(explained, seeds=seeds if seeds.numbers != (0,) else None)
+    whole = replace(explained, seeds=None if seeds.numbers == (0,) else seeds)
     alt = f"{artifact.label}. {artifact.paper.title}, from our runs"
     return Shown(
         findings,
@@ -269,8 +224,6 @@ def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
 
 def _picture(file: Path, alt: str) -> Picture:
     """Return the SVG beside a PNG where that is the smaller one: it is sharp at any size."""
-    from dia_repro.rendering.html.page import Picture
-
     drawing = file.with_suffix(".svg")
     if drawing.exists() and drawing.stat().st_size < file.stat().st_size:
         return Picture("svg", drawing.read_bytes(), alt)

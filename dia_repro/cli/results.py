@@ -1,82 +1,34 @@
-"""`show`, `explain` and `claims`: results in the database as people and programs read them."""
+"""`show`, `explain`, `claims` and `report`: results as people and programs read them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from dia_repro.claims.verdicts import Epoch
+from dia_repro.claims.verdicts import RECORD_FIELDS, ClaimVerdict, Epoch, Verdict, verdict_records
 from dia_repro.cli import options
+from dia_repro.cli.environment import training_command
 from dia_repro.cli.output import emit, notice
 from dia_repro.cli.progress import Terminal
-from dia_repro.errors import UsageError
 from dia_repro.execution.options import command_line
-from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.rendering.layout import Layout
 
 if TYPE_CHECKING:
-    from dia_repro.artifacts import TableArtifact, TableValue
-    from dia_repro.artifacts.explanation import Experiment
-    from dia_repro.claims.verdicts import ClaimVerdict
-    from dia_repro.experiments.protocols import Request
+    from dia_repro.api import Chosen
     from dia_repro.results.database import Database
 
 
-class OneArtifactError(UsageError):
-    """A cell is in one artifact."""
+def choose(
+    names: list[str] | None, selection: options.Selection, database: Database, data: Path
+) -> Chosen:
+    """Return artifacts by their names, and the controls that have runs where none is named."""
+    from dia_repro.api import Chosen
 
-
-class Chosen:
-    """Artifacts that a selection chooses, and the database with their results.
-
-    Args:
-        names: of artifacts; by default `all`, and the controls that have runs.
-        data: folder of downloaded data sets.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str] | None,
-        selection: options.Selection,
-        database: Database,
-        data: Path,
-    ) -> None:
-        from dia_repro.artifacts import choose
-        from dia_repro.artifacts.selection import usual_names
-        from dia_repro.execution.requests import find_data, narrowed, wanted
-
-        choose(names or (), selection.attention)  # refused before folders are looked through
-        self.selection, self.data, self.database = selection, data, database
-        own = find_data(selection, data, Terminal(), database)
-        self.wanted = wanted(selection, own)
-        artifacts = choose(names or usual_names(database, self.wanted), selection.attention)
-        self.artifacts = narrowed(artifacts, selection.only)
-
-    def request(self, artifact: TableArtifact) -> Request:
-        """Return the request that most runs of an artifact answer, as far as nothing is fixed."""
-        from dia_repro.artifacts.selection import best_covered
-
-        return best_covered(artifact, self.database, self.wanted)
-
-    def value(self, artifact: TableArtifact) -> TableValue:
-        """Return an artifact's cells."""
-        return artifact.compute(self.database, self.request(artifact), self.selection.seeds)
-
-    def compute(self, artifact: TableArtifact) -> TableValue:
-        """Return an artifact's cells; says how to train its runs where there are none."""
-        value = self.value(artifact)
-        if not any(cell.n or cell.diverged for cell in value.cells):
-            asked = replace(self.selection, protocol=value.request.protocol)
-            notice(
-                f"No finished runs for {artifact.name} in {self.database.name} yet: "
-                f"{command_line('run', artifact.name, options=asked)}"
-            )
-        return value
+    return Chosen(names, selection, database, data, Terminal())
 
 
 @options.with_options
@@ -98,24 +50,21 @@ def show(
     from dia_repro.rendering.grid import make_grid
     from dia_repro.rendering.tables import to_terminal
 
-    chosen = Chosen(artifacts, selection, options.open_results(db), data)
+    chosen = choose(artifacts, selection, options.open_results(db), data)
     for artifact in chosen.artifacts:
-        value = chosen.compute(artifact)
+        value = chosen.told(artifact)
         emit(format_, CELL_FIELDS, cell_records(value), to_terminal(make_grid(value, layout)))
 
 
 @options.with_options
 def explain(
-    artifact: Annotated[str, Argument(help="A table or figure of the paper, e.g. table5.")],
-    row: Annotated[str, Argument(help="The cell's row, e.g. ResNet164; a part will do.")],
-    column: Annotated[
-        str, Argument(help="Its column, e.g. DIANet; row and column in either order.")
-    ],
     selection: Annotated[options.Selection, options.EXPLAINED],
-    metric: Annotated[
-        str | None,
-        Argument(help="One of its values, e.g. top1_last; by default all.", metavar="METRIC"),
-    ] = None,
+    artifact: str = Argument(help="A table or figure of the paper, e.g. table5."),
+    row: str = Argument(help="The cell's row, e.g. ResNet164; a part will do."),
+    column: str = Argument(help="Its column, e.g. DIANet; row and column in either order."),
+    metric: str | None = Argument(
+        None, help="One of its values, e.g. top1_last; by default all.", metavar="METRIC"
+    ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
@@ -126,18 +75,10 @@ def explain(
 
     Example: dia-repro explain table5 DIANet 164
     """
-    from dia_repro.artifacts import choose
-    from dia_repro.artifacts.explanation import explain as explain_cell
-    from dia_repro.artifacts.lookup import find_entry
     from dia_repro.rendering.explanations import EXPLANATION_FIELDS, explanation_records, to_people
 
-    one, *others = choose([artifact], selection.attention)
-    if others:
-        raise OneArtifactError("explain takes one table or figure: a cell is in one")
-    entry = find_entry(one, row, column)
     database = options.open_results(db, must_exist=False)
-    request, seeds = Chosen([artifact], selection, database, data).request(one), selection.seeds
-    found = explain_cell(one, database, request, entry, metric=metric, seeds=seeds)
+    found = choose([artifact], selection, database, data).explain(row, column, metric)
     places = {
         "db": None if db == options.DEFAULT_DATABASE else database.name,
         "data": None if data == options.DEFAULT_DATA else data,
@@ -150,24 +91,39 @@ def explain(
     emit(format_, EXPLANATION_FIELDS, records, to_people(found, commands))
 
 
-def training_command(
-    value: TableValue, experiment: Experiment, selection: options.Selection, **places: object
-) -> str:
-    """Return the command that trains one experiment of an artifact, and no other.
+@options.with_options
+def report(
+    selection: options.Selection,
+    layout: Layout,
+    folders: options.Folders,
+    artifacts: options.AnyArtifacts = None,
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
+    data: options.DataFolder = options.DEFAULT_DATA,
+    html: Path = Option("report.html", help="A page with all of it, which opens from disk."),
+    no_html: bool = Option(False, "--no-html", help="Write no such page."),
+    replace_others: bool = Option(
+        False, "--replace", help="Replace tables of another protocol, data set or schedule."
+    ),
+) -> None:
+    """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
 
-    Args:
-        selection: as the experiment was chosen by.
-        places: further options of it, by name.
+    Beside the paper's figures: learning curves of each artifact's runs, Table 8's training loss
+    until it diverges, and accuracy against parameters (Tables 3 to 5).
+
+    --columns, --metrics and --trained choose what Markdown and LaTeX show; CSV has everything.
+    All of it, with the runs behind each cell and their learning curves, is in report.html, too.
+
+    Example: dia-repro report table5
     """
-    protocol = value.request.protocol
-    chosen = replace(
-        selection,
-        protocol=None if protocol is Protocol.PAPER else protocol,
-        seeds=None if value.seeds.numbers == (0,) else value.seeds,
-        only=(experiment.words,),
-        precision=Precision(experiment.spec.precision) if experiment.precision_said else None,
-    )
-    return command_line("run", value.artifact.name, options=chosen, **places)
+    from dia_repro.cli.report import check_replaced, write_report
+    from dia_repro.rendering.files import check_target
+
+    if not no_html:
+        check_target(html)
+    chosen = choose(artifacts, selection, options.open_results(db), data)
+    check_replaced(chosen, folders, replace_others=replace_others)
+    write_report(chosen, layout, folders, None if no_html else html, checkpoints)
 
 
 @options.with_options
@@ -176,7 +132,7 @@ def claims(
     artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
-    by: Annotated[Epoch, Option(help="Epoch whose test accuracy counts.")] = Epoch.BEST,
+    by: Epoch = Option(Epoch.BEST, help="Epoch whose test accuracy counts."),
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
     """Judge each claim of the paper by the runs in the database; trains nothing.
@@ -192,17 +148,12 @@ def claims(
 
     Example: dia-repro claims --protocol demo
     """
-    from dia_repro.claims.evaluate import evaluate_claims
-    from dia_repro.claims.verdicts import RECORD_FIELDS, verdict_records
-    from dia_repro.execution.requests import names_of_claims
     from dia_repro.rendering.claims import claims_table
     from dia_repro.rendering.grid import differences_in_words
     from dia_repro.results.queries import mixed_environments
 
-    chosen = Chosen(artifacts, selection, options.open_results(db), data)
-    about = names_of_claims(chosen.artifacts, selection.only)
-    verdicts = evaluate_claims(chosen.database, chosen.wanted, by)
-    verdicts = tuple(verdict for verdict in verdicts if verdict.claim in about)
+    chosen = choose(artifacts, selection, options.open_results(db), data)
+    verdicts = chosen.claims(by)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
     _sum_up(verdicts, artifacts or ["all"], selection)
@@ -216,15 +167,11 @@ def _sum_up(
     verdicts: Sequence[ClaimVerdict], artifacts: Sequence[str], selection: options.Selection
 ) -> None:
     """Print the number of claims with each verdict, and what they rest on."""
-    from dia_repro.claims.verdicts import Verdict
-
-    papers = [one for one in verdicts if one.of_paper]
-    others = [one for one in verdicts if not one.of_paper]
-    for what, of_kind in (("claims", papers), ("questions beside the paper", others)):
-        counts = Counter(one.verdict for one in of_kind)
+    for what, of_paper in (("claims", True), ("questions beside the paper", False)):
+        counts = Counter(one.verdict for one in verdicts if one.of_paper is of_paper)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
-        if of_kind:
-            notice(f"{len(of_kind)} {what}: {said}.")
+        if counts:
+            notice(f"{counts.total()} {what}: {said}.")
     foreign = [o for o in verdicts if not o.papers_own and o.verdict is not Verdict.NOT_RUN]
     if foreign:
         protocols = " and ".join(dict.fromkeys(one.conditions.split(",")[0] for one in foreign))

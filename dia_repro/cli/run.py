@@ -1,7 +1,9 @@
-"""`run` trains what artifacts need and the database lacks; `plan` says what that would cost."""
+"""`run`, `plan` and `params`: trainings that artifacts need, their cost, their networks' sizes."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,32 +11,53 @@ from typer import Option
 
 from dia_repro.cli import options
 from dia_repro.cli.environment import own_command
-from dia_repro.cli.output import duration, emit, notice, stdout
+from dia_repro.cli.output import emit, notice, stdout
 from dia_repro.cli.progress import Terminal
+from dia_repro.errors import DONE, RUN_FAILED
+from dia_repro.execution.dialogue import duration
 from dia_repro.experiments.names import Keep
-from dia_repro.rendering.listing import Column, field, listing
+from dia_repro.rendering.listing import Column, field, listing, plain
+from dia_repro.rendering.records import to_json
 
 if TYPE_CHECKING:
     from dia_repro.execution.planning import Plan
 
 COLUMNS = (
-    Column("network", field("network")),
-    Column("data", field("data")),
+    *plain("network", "data"),
     Column("for", field("artifacts")),
-    Column("seed", field("seed"), right=True),
-    Column("state", field("state")),
+    *plain("seed", right=True),
+    *plain("state"),
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("#P (M)", lambda r: f"{r['parameters'] / 1e6:.2f}", right=True),
     Column("TMAC", lambda r: f"{r['macs'] / 1e12:,.1f}", right=True),
     Column("time left", field("seconds_left", duration), right=True),
 )
 SHARING_COLUMNS = (
-    Column("artifact", field("artifact")),
+    *plain("artifact"),
     Column("networks", field("specs"), right=True),
     Column("shared with those above", field("shared"), right=True),
     Column("adds", field("adds"), right=True),
     Column("runs to train", field("open"), right=True),
     Column("time left", field("seconds_left", duration), right=True),
+)
+COUNT_COLUMNS = (
+    *plain("artifact", "row", "column"),
+    Column("paper (M)", field("paper_millions"), right=True),
+    Column("counted", field("parameters", "{:,}"), right=True),
+    Column("MMAC", lambda r: f"{r['macs'] / 1e6:,.1f}", right=True),
+    Column(
+        "", lambda r: "" if r["matches"] is not False else "known misprint" if r["note"] else "OFF"
+    ),
+)
+UNIT_COLUMNS = (
+    Column("N", field("channels"), right=True),
+    Column("r", field("reduction"), right=True),
+    Column("8N²", field("lstm_formula", "{:,}"), right=True),
+    Column("LSTM", field("lstm_weights", "{:,}"), right=True),
+    Column("biases", field("lstm_biases", "{:,}"), right=True),
+    Column("10N²/r", field("dia_formula", "{:,}"), right=True),
+    Column("DIA-LSTM", field("dia_weights", "{:,}"), right=True),
+    Column("biases", field("dia_biases", "{:,}"), right=True),
 )
 
 
@@ -46,23 +69,17 @@ def run(
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
-    deterministic: Annotated[
-        bool,
-        Option(
-            "--deterministic",
-            help="On a GPU too, the same bits every time on the same machine; a little slower.",
-        ),
-    ] = False,
-    keep: Annotated[
-        Keep,
-        Option(help="Which weights stay on the disk when a run is done; analyze gini needs some."),
-    ] = Keep.LAST,
-    yes: Annotated[
-        bool, Option("--yes", help="Start long trainings on a CPU without asking.")
-    ] = False,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Only say what would be trained, like plan.")
-    ] = False,
+    deterministic: bool = Option(
+        False,
+        "--deterministic",
+        help="On a GPU too, the same bits every time on the same machine; a little slower.",
+    ),
+    keep: Keep = Option(
+        Keep.LAST,
+        help="Which weights stay on the disk when a run is done; analyze gini needs some.",
+    ),
+    yes: bool = Option(False, "--yes", help="Start long trainings on a CPU without asking."),
+    dry_run: bool = Option(False, "--dry-run", help="Only say what would be trained, like plan."),
 ) -> None:
     """Train the networks that tables or figures need and the database lacks.
 
@@ -90,10 +107,9 @@ def plan(
     artifacts: options.Artifacts,
     selection: options.Selection,
     resources: options.Resources,
-    price: Annotated[
-        float | None,
-        Option(min=0, max=1e6, help="Of an hour of one GPU, or of this machine's CPU."),
-    ] = None,
+    price: float | None = Option(
+        None, min=0, max=1e6, help="Of an hour of one GPU, or of this machine's CPU."
+    ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
@@ -127,3 +143,49 @@ def print_plan(plan: Plan, format_: options.Format, price: float | None = None) 
     notice(plan.cost(price))
     for sentence in plan.data_paths:
         notice(sentence)
+
+
+@options.with_options
+def params(
+    selection: Annotated[options.Selection, options.COUNTED],
+    artifacts: options.AnyArtifacts = None,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Compare the networks' parameter counts with the paper's; trains nothing.
+
+    MMAC: millions of multiply-accumulates of the forward pass of one image. Below, the paper's
+    formulas for a unit's cost against real modules. csv gives the networks, json both.
+
+    Exits with 1 where a count differs from the print and is not a known misprint.
+
+    Example: dia-repro params table5
+    """
+    from dia_repro.artifacts import choose
+
+    chosen = choose(artifacts or ["all"], selection.attention)
+    from dia_repro.analysis.parameters import ParameterCount, parameter_counts, unit_costs
+    from dia_repro.execution.requests import narrowed
+
+    counts = parameter_counts(narrowed(chosen, selection.only))
+    networks = [asdict(count) for count in counts]
+    units = [asdict(cost) for cost in unit_costs()]
+    if format_ is options.Format.JSON:
+        sys.stdout.write(to_json({"networks": networks, "units": units}))
+    else:
+        names = [counted.name for counted in fields(ParameterCount)]
+        emit(format_, names, networks, listing(COUNT_COLUMNS, networks))
+    if format_ is options.Format.TABLE:
+        for one in counts:
+            if one.note:
+                notice(f"{one.artifact} {one.row} {one.column}: {one.note}.")
+        stdout().print("\nA unit's weights by the paper's formulas, and in real modules:\n")
+        stdout().print(listing(UNIT_COLUMNS, units))
+    printed = [count for count in counts if count.paper_millions]
+    matching = sum(count.matches is True for count in printed)
+    off = sum(not count.acceptable for count in printed)
+    misprints = len(printed) - matching - off
+    notice(
+        f"{matching} of {len(printed)} counts are the paper's to the last digit printed; "
+        f"{misprints} are known misprints, {off} are off."
+    )
+    raise typer.Exit(RUN_FAILED if off else DONE)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
@@ -14,24 +14,21 @@ from typer import Argument, Option
 
 from dia_repro.cli import options
 from dia_repro.cli.options import open_results, reachable_store
-from dia_repro.cli.output import confirm, duration, emit, notice, stdout, watch
-from dia_repro.cli.watch import watch as watch_runs
-from dia_repro.rendering.listing import Column, field, listing
-from dia_repro.rendering.records import FileFormat, Record, to_csv, to_json
-
-if TYPE_CHECKING:
-    from dia_repro.results.database import Database
+from dia_repro.cli.output import confirm, emit, notice, watch
+from dia_repro.execution.dialogue import duration
+from dia_repro.experiments.spec import describe_stored
+from dia_repro.interrupts import Interrupted
+from dia_repro.rendering.listing import Column, field, listing, plain
+from dia_repro.rendering.records import FileFormat, Record, to_json
 
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
-app.command()(watch_runs)
 
 LISTED = 200
 LIST_COLUMNS = (
-    Column("run", field("run"), right=True),
-    Column("network", field("network")),
-    Column("data", field("data")),
-    Column("seed", field("seed"), right=True),
-    Column("state", field("state")),
+    *plain("run", right=True),
+    *plain("network", "data"),
+    *plain("seed", right=True),
+    *plain("state"),
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("best %", field("best_top1", "{:.2f}"), right=True),
     Column("last %", field("last_top1", "{:.2f}"), right=True),
@@ -39,7 +36,7 @@ LIST_COLUMNS = (
     Column("note", lambda r: r["reason"] or r["owner"] or ""),
 )
 EPOCH_COLUMNS = (
-    Column("epoch", field("epoch"), right=True),
+    *plain("epoch", right=True),
     Column("rate", field("lr", "{:g}"), right=True),
     Column("train loss", field("train_loss", "{:.4f}"), right=True),
     Column("train %", field("train_top1", "{:.2f}"), right=True),
@@ -53,15 +50,13 @@ EPOCH_COLUMNS = (
 @options.with_options
 def list_(
     wanted: options.RunFilter,
-    last: Annotated[
-        int | None,
-        Option(
-            min=1,
-            max=10**9,  # that a database can be asked for
-            help=f"Only so many of the last ones, in their order; by default {LISTED} in the "
-            "table (the first ones with --sort), all as csv or json.",
-        ),
-    ] = None,
+    last: int | None = Option(
+        None,
+        min=1,
+        max=10**9,  # that a database can be asked for
+        help=f"Only so many of the last ones, in their order; by default {LISTED} in the "
+        "table (the first ones with --sort), all as csv or json.",
+    ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -93,7 +88,7 @@ def list_(
 
 @app.command("show")
 def show(
-    run: Annotated[int, Argument(help="The run's number, from runs list.")],
+    run: int = Argument(help="The run's number, from runs list."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -103,37 +98,33 @@ def show(
 
     Example: dia-repro runs show 1
     """
-    from dataclasses import asdict
-
-    from dia_repro.results.frames import EPOCHS
+    from dia_repro.results.frames import EPOCHS, RUNS, records_of
     from dia_repro.results.queries import run_detail
+    from dia_repro.results.schema import RunRow
 
     database = open_results(db)
     detail = run_detail(database, run)
-    record = _record(database, run)
-    if format_ is options.Format.CSV:
-        sys.stdout.write(to_csv([name for name in EPOCHS.names if name != "run"], detail.epochs))
-    elif format_ is options.Format.JSON:
+    with database.reading() as session:
+        (record,) = records_of(session, RUNS, RunRow.id == run)
+    if format_ is options.Format.JSON:
         known = {**asdict(detail.summary), "spec": json.loads(detail.spec_json)}
         everything = {**known, "epochs": detail.epochs, "provenance": detail.provenance}
         sys.stdout.write(to_json(everything))
-    else:
-        attempts = [
-            Text("\n".join([f"attempt {number}", *_lines(attempt)]))
-            for number, attempt in enumerate(detail.provenance, start=1)
-        ]
-        stdout().print(
-            Group(Text("\n".join(_lines(record))), listing(EPOCH_COLUMNS, detail.epochs), *attempts)
-        )
+        return
+    attempts = [
+        Text("\n".join([f"attempt {number}", *_lines(attempt)]))
+        for number, attempt in enumerate(detail.provenance, start=1)
+    ]
+    epochs = listing(EPOCH_COLUMNS, detail.epochs)
+    table = Group(Text("\n".join(_lines(record))), epochs, *attempts)
+    emit(format_, [name for name in EPOCHS.names if name != "run"], detail.epochs, table)
 
 
 @app.command()
 def diff(
-    a: Annotated[int, Argument(help="Number of a run, from runs list.")],
-    b: Annotated[int, Argument(help="Number of the run to compare it with.")],
-    every: Annotated[
-        bool, Option("--all", help="Also what is equal; what differs is marked with *.")
-    ] = False,
+    a: int = Argument(help="Number of a run, from runs list."),
+    b: int = Argument(help="Number of the run to compare it with."),
+    every: bool = Option(False, "--all", help="Also what is equal; what differs is marked with *."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -151,8 +142,7 @@ def diff(
     records = [record for record in found if every or record["differs"]]
     columns = [
         Column("", lambda r: "*" if every and r["differs"] else ""),
-        Column("section", field("section")),
-        Column("field", field("field")),
+        *plain("section", "field"),
         Column(f"run {a}", field("a")),
         Column(f"run {b}", field("b")),
         Column("from epoch", field("from_epoch"), right=True),
@@ -164,12 +154,11 @@ def diff(
 
 @app.command("rm")
 def remove(
-    runs: Annotated[list[int], Argument(help="Their numbers, from runs list.")],
-    only_checkpoints: Annotated[
-        bool,
-        Option("--only-checkpoints", help="Keep their figures in the database; free the disk."),
-    ] = False,
-    yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
+    runs: list[int] = Argument(help="Their numbers, from runs list."),
+    only_checkpoints: bool = Option(
+        False, "--only-checkpoints", help="Keep their figures in the database; free the disk."
+    ),
+    yes: bool = Option(False, "--yes", help="Do not ask."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
 ) -> None:
@@ -179,21 +168,19 @@ def remove(
 
     Example: dia-repro runs rm 3 4 --only-checkpoints
     """
-    from dia_repro.experiments.describe import describe_stored
     from dia_repro.results.queries import run_detail
 
     database = open_results(db)
-    numbers = list(dict.fromkeys(runs))
-    details = [run_detail(database, number) for number in numbers]
+    details = [run_detail(database, number) for number in dict.fromkeys(runs)]
     store = reachable_store(database, checkpoints)
-    what = "the checkpoints of " if only_checkpoints else ""
+    what = f"{'the checkpoints of ' if only_checkpoints else ''}{len(details)} runs"
     for detail in details:
         run = detail.summary
         notice(
             f"Run {run.id}: {describe_stored(run.spec_id, detail.spec_json)}, seed {run.seed}, "
             f"{run.state}, {run.epochs} epochs"
         )
-    confirm(f"Remove {what}{len(numbers)} runs for good?", yes=yes)
+    confirm(f"Remove {what} for good?", yes=yes)
     from dia_repro.execution.maintenance import remove_run
 
     whole = store.absolute()  # the working folder may be among what is removed
@@ -201,20 +188,16 @@ def remove(
         remove_run(database, whole, one.summary, only_checkpoints=only_checkpoints)
         for one in details
     )
-    notice(f"Removed {what}{len(numbers)} runs: {files} checkpoints in {store.name}.")
+    notice(f"Removed {what}: {files} checkpoints in {store.name}.")
 
 
 @app.command()
 def export(
-    folder: Annotated[
-        Path, Argument(help="Folder for runs.csv, epochs.csv, attempts.csv, schema.json.")
-    ],
-    format_: Annotated[
-        FileFormat, Option("--format", help="csv, json, or parquet (needs the extra parquet).")
-    ] = FileFormat.CSV,
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="Replace the files of an earlier export.")
-    ] = False,
+    folder: Path = Argument(help="Folder for runs.csv, epochs.csv, attempts.csv, schema.json."),
+    format_: FileFormat = Option(
+        FileFormat.CSV, "--format", help="csv, json, or parquet (needs the extra parquet)."
+    ),
+    overwrite: bool = Option(False, "--overwrite", help="Replace the files of an earlier export."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
     """Write all runs, epochs and attempts to files for other programs.
@@ -236,15 +219,30 @@ def export(
     notice(f"Written to {folder}, with schema.json: {records}.")
 
 
+@app.command("watch")
+def watch_(
+    every: float = Option(2.0, min=0.1, max=3600, help="Seconds between two looks."),
+    forever: bool = Option(False, "--forever", help="Go on when no run is running or pending."),
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Watch runs while another process trains them: epochs, accuracy, its curve, time left.
+
+    It only reads, and ends when no run is running or pending, or with Ctrl-C. Where output is no
+    terminal, and as csv or json, it is one look.
+
+    Example: dia-repro runs watch --every 5
+    """
+    from dia_repro.cli.watch import FIELDS, follow, look_once
+
+    try:
+        if format_ is options.Format.TABLE and sys.stdout.isatty():
+            follow(db, every, forever=forever)
+        else:
+            emit(format_, FIELDS, *look_once(db))
+    except (Interrupted, KeyboardInterrupt):  # the way to end it, and no failure
+        return
+
+
 def _lines(record: Record) -> list[str]:
     return [f"  {key}: {value}" for key, value in record.items() if value is not None]
-
-
-def _record(database: Database, run: int) -> Record:
-    """Return a run with the columns of a listing."""
-    from dia_repro.results.frames import RUNS, records_of
-    from dia_repro.results.schema import RunRow
-
-    with database.reading() as session:
-        (record,) = records_of(session, RUNS, RunRow.id == run)
-    return record

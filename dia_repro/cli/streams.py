@@ -13,12 +13,8 @@ import math
 import os
 import re
 import select
-import socket
-import stat
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +23,10 @@ from dia_repro import interrupts
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-STDOUT, STDERR = 1, 2
+STDOUT = 1
 POLL_SECONDS = 0.2
-# A reader may hold up a command that is asked to stop for so long.
-STOPPING_SECONDS = 2.0
-# A terminal or pipe that has any room has room for this: a terminal counts a line's end apart.
+STOPPING_SECONDS = 2.0  # a reader may hold up a command that is asked to stop for so long
+# A terminal that has any room has room for this: it counts a line's end apart.
 LITTLE = re.compile(rb"[^\x00-\x1f]{1,128}|.", re.DOTALL)
 
 
@@ -43,8 +38,10 @@ class ReaderGoneError(Exception):
     """
 
 
-class _Output(io.FileIO):
-    """Standard output; written whole, also where it does not block.
+class _Stream(io.FileIO):
+    """A standard stream that is written in pieces, each as large as it takes without blocking.
+
+    Other programs have the same stream, too: whether it blocks them is not changed.
 
     Attributes:
         terminal: whether it was one at first; a terminal that was closed is none.
@@ -52,13 +49,37 @@ class _Output(io.FileIO):
 
     def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
-        self._write, self.terminal = _without_blocking(number), self.isatty()
+        self.terminal = self.isatty()
+
+    def write_all(self, data: ReadableBuffer) -> None:
+        """Write, waiting for the reader: `STOPPING_SECONDS` once the command is asked to stop.
+
+        Raises:
+            TimeoutError: the reader does not read on.
+        """
+        poll = select.poll()  # `select.select` takes no number from 1024 on
+        poll.register(self.fileno(), select.POLLOUT)
+        begun, rest = time.monotonic(), memoryview(data).cast("B")
+        while rest:
+            little = LITTLE.match(rest) if self.terminal else None
+            piece = little[0] if little else rest[: select.PIPE_BUF]
+            if poll.poll(1000 * POLL_SECONDS):
+                try:
+                    rest = rest[os.write(self.fileno(), piece) :]
+                    continue
+                except BlockingIOError:  # another program has taken the room
+                    pass
+            if interrupts.patience_ends(begun, math.inf, STOPPING_SECONDS):
+                raise TimeoutError
+
+
+class _Output(_Stream):
+    """Standard output."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
-            _write_all(self._write, self.fileno(), data)
+            self.write_all(data)
         except OSError as error:
-            self._write = partial(os.write, self.fileno())  # as `discard_output` leaves it
             gone = isinstance(error, TimeoutError) or error.errno == errno.EPIPE
             if gone or (self.terminal and error.errno == errno.EIO):
                 raise ReaderGoneError from error
@@ -66,72 +87,18 @@ class _Output(io.FileIO):
         return memoryview(data).nbytes
 
 
-class _Log(io.FileIO):
+class _Log(_Stream):
     """Standard error: nothing that is wrong with it ends a training, a full disk neither."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number, "w", closefd=False)
-        self._write, self._given_up = _without_blocking(number), False
+    given_up = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        if not self._given_up:
+        if not self.given_up:
             try:
-                _write_all(self._write, self.fileno(), data)
+                self.write_all(data)
             except OSError as error:
-                self._given_up = isinstance(error, TimeoutError)
+                self.given_up = isinstance(error, TimeoutError)
         return memoryview(data).nbytes
-
-
-def _write_all(write: Callable[[memoryview], int], number: int, data: ReadableBuffer) -> None:
-    """Write, waiting for the reader, once the command is asked to stop for `STOPPING_SECONDS`.
-
-    Args:
-        write: as `_without_blocking` gives it.
-        number: of the stream.
-
-    Raises:
-        TimeoutError: the reader does not read on.
-    """
-    begun, rest = time.monotonic(), memoryview(data).cast("B")
-    while rest:
-        try:
-            rest = rest[write(rest) :]
-        except BlockingIOError:
-            if interrupts.patience_ends(begun, math.inf, STOPPING_SECONDS):
-                raise TimeoutError from None
-            _has_room(number, POLL_SECONDS)
-
-
-def _without_blocking(number: int) -> Callable[[memoryview], int]:
-    """Return what writes to a stream and raises BlockingIOError where it has no room.
-
-    Other programs have the same stream: that it blocks them is not changed.
-    """
-    mode = os.fstat(number).st_mode
-    if stat.S_ISSOCK(mode):
-        again = socket.socket(fileno=os.dup(number))
-        return lambda data: again.send(data, socket.MSG_DONTWAIT)
-    if not stat.S_ISFIFO(mode) and not os.isatty(number):
-        return partial(os.write, number)
-    try:
-        again_open = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:  # not Linux, or another user's
-        return partial(_write_little, number)
-    return partial(os.write, again_open)
-
-
-def _write_little(number: int, data: memoryview) -> int:
-    if not _has_room(number, 0):
-        raise BlockingIOError
-    little = LITTLE.match(data)
-    return os.write(number, little[0]) if little else 0
-
-
-def _has_room(number: int, seconds: float) -> bool:
-    """Return whether a stream can be written to, or fails at once, within so many seconds."""
-    poll = select.poll()  # `select.select` takes no number from 1024 on
-    poll.register(number, select.POLLOUT)
-    return bool(poll.poll(1000 * seconds))
 
 
 def prepare_streams() -> None:

@@ -1,30 +1,28 @@
-"""`runs watch`: what is being trained, live, from a process that only reads."""
+"""What `runs watch` shows: runs under way, live, from a process that only reads."""
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import closing
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Group, RenderableType
+from rich.live import Live
 from rich.text import Text
-from typer import Option
 
-from dia_repro.cli import options
-from dia_repro.cli.output import duration, emit, stdout
-from dia_repro.interrupts import Interrupted
-from dia_repro.rendering.listing import Column, field, listing, sparkline
+from dia_repro.cli.output import stdout
+from dia_repro.execution.dialogue import duration
+from dia_repro.execution.endings import Signals
+from dia_repro.experiments.spec import Spec
+from dia_repro.rendering.listing import Column, field, listing, plain, sparkline
 from dia_repro.rendering.records import Record
-
-if TYPE_CHECKING:
-    from dia_repro.results.histories import Activity, UnderWay
+from dia_repro.results.database import DatabaseError, open_database
+from dia_repro.results.histories import Activity, UnderWay, activity
+from dia_repro.results.schema import State
 
 CURVE_WIDTH = 16
-# A living process sends a heartbeat every 10 seconds: after six that did not come it is silent.
-BEATS_MISSING_SECONDS = 60.0
-ANSWER_SECONDS = 0.1  # so soon Ctrl-C is noticed
+BEATS_MISSING_SECONDS = 60.0  # six heartbeats
+ANSWER_SECONDS = 0.1  # until Ctrl-C is noticed
 
 FIELDS = (
     "run",
@@ -40,13 +38,12 @@ FIELDS = (
     "owner",
 )
 COLUMNS = (
-    Column("run", field("run"), right=True),
-    Column("network", field("network")),
-    Column("data", field("data")),
-    Column("seed", field("seed"), right=True),
+    *plain("run", right=True),
+    *plain("network", "data"),
+    *plain("seed", right=True),
     Column("epoch", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("top-1 %", field("last_top1", "{:.2f}"), right=True),
-    Column("curve", field("curve")),
+    *plain("curve"),
     Column("left", field("seconds_left", duration), right=True),
     Column("", field("silent_seconds", lambda seconds: f"silent for {duration(seconds)}")),
 )
@@ -55,11 +52,11 @@ COLUMNS = (
 class Watcher:
     """Measures how long runs have shown no change; clocks of other machines are not read.
 
-    One look can say nothing of that: silence takes a second one.
+    The first look cannot tell: silence needs a second one.
     """
 
     def __init__(self) -> None:
-        # By what is watched of a run: its last value, and when it was first seen.
+        # By run and what is watched of it: its last value, and when it was first seen.
         self.seen: dict[tuple[int, str], tuple[object, float]] = {}
 
     def look(self, run: UnderWay) -> tuple[float | None, float]:
@@ -84,21 +81,18 @@ class Watcher:
         return moment - since
 
     def record(self, run: UnderWay, *, plain: bool = False) -> Record:
-        """A run as the table shows it."""
-        from dia_repro.experiments.describe import describe_data, describe_model
-        from dia_repro.experiments.spec import Spec
-
+        """Return a run as the table shows it."""
         spec, (silent, begun) = Spec.from_stored(run.spec_json), self.look(run)
         left = seconds_left(run, spec.recipe.epochs, begun)
         return {
             "run": run.id,
-            "network": describe_model(spec.model),
-            "data": describe_data(spec.data),
+            "network": spec.model.label,
+            "data": spec.data.label,
             "seed": run.seed,
             "epochs_done": len(run.top1),
             "epochs": spec.recipe.epochs,
             "last_top1": run.top1[-1] if run.top1 else None,
-            "best_top1": max((one for one in run.top1 if one <= 100.0), default=None),
+            "best_top1": max((top1 for top1 in run.top1 if top1 <= 100.0), default=None),  # no nan
             "curve": sparkline(run.top1, CURVE_WIDTH, plain=plain),
             "seconds_left": left if silent is None else None,
             "silent_seconds": silent,
@@ -110,8 +104,8 @@ def seconds_left(run: UnderWay, epochs: int, begun: float) -> float | None:
     """Return the seconds left at the pace so far; None before the first epoch.
 
     Args:
-        epochs: of the whole training.
-        begun: seconds since the last epoch; of these no more than an epoch takes is counted.
+        epochs: number of epochs of the whole training.
+        begun: seconds since the last epoch; at most the time of an epoch is counted.
     """
     if not run.seconds:
         return None
@@ -119,39 +113,20 @@ def seconds_left(run: UnderWay, epochs: int, begun: float) -> float | None:
     return max(0.0, an_epoch * (epochs - len(run.seconds)) - min(an_epoch, begun))
 
 
-def watch(
-    every: Annotated[float, Option(min=0.1, max=3600, help="Seconds between two looks.")] = 2.0,
-    forever: Annotated[
-        bool, Option("--forever", help="Go on when no run is running or pending.")
-    ] = False,
-    db: options.DatabaseOption = options.DEFAULT_DATABASE,
-    format_: options.FormatOption = options.Format.TABLE,
-) -> None:
-    """Watch runs while another process trains them: epochs, accuracy, its curve, time left.
+def look_once(db: str) -> tuple[list[Record], RenderableType]:
+    """Return the runs under way, and the view of them."""
+    found, watcher = _look(db), Watcher()
+    records = [watcher.record(run) for run in found.under_way]
+    return records, _view(found, records)
 
-    It only reads, and ends when no run is running or pending, or with Ctrl-C. Where output is no
-    terminal, and as csv or json, it is one look.
 
-    Example: dia-repro runs watch --every 5
+def follow(db: str, every: float, *, forever: bool) -> None:
+    """Show runs in the terminal until none is running or pending, or a signal comes.
+
+    Args:
+        every: seconds between two looks.
+        forever: go on when no run is running or pending.
     """
-    try:
-        if format_ is options.Format.TABLE and sys.stdout.isatty():
-            _watch(db, every, forever=forever)
-        else:
-            watcher = Watcher()
-            found = _look(db)
-            records = [watcher.record(run) for run in found.under_way]
-            emit(format_, FIELDS, records, _view(found, records))
-    except (Interrupted, KeyboardInterrupt):  # the way to end it, and no failure
-        return
-
-
-def _watch(db: str, every: float, *, forever: bool) -> None:
-    from rich.live import Live
-
-    from dia_repro.execution.endings import Signals
-    from dia_repro.results.database import DatabaseError
-
     console, watcher = stdout(), Watcher()
     plain = not console.encoding.lower().startswith("utf")
     view: RenderableType = Text()
@@ -163,7 +138,7 @@ def _watch(db: str, every: float, *, forever: bool) -> None:
                 found = _look(db)
                 records = [watcher.record(run, plain=plain) for run in found.under_way]
                 view, over = _view(found, records), found.over
-            except DatabaseError as error:  # busy or out of reach: at the next look it may be back
+            except DatabaseError as error:  # busy or out of reach, perhaps not at the next look
                 problem = Text(str(error), style="dim")
             live.update(Group(view, problem) if problem else view, refresh=True)
             if over and not forever:
@@ -174,27 +149,12 @@ def _watch(db: str, every: float, *, forever: bool) -> None:
 
 
 def _look(db: str) -> Activity:
-    """The database is opened for each look: between two of them nothing of it is held."""
-    from dia_repro.results.database import open_database
-    from dia_repro.results.histories import activity
-
+    """Return what is under way; the database is closed again, so that nothing of it is held."""
     with closing(open_database(db, create=False)) as database:
         return activity(database)
 
 
 def _view(found: Activity, records: list[Record]) -> RenderableType:
-    from dia_repro.results.schema import State
-
-    order = (
-        State.RUNNING,
-        State.PENDING,
-        State.FINISHED,
-        State.DIVERGED,
-        State.FAILED,
-        State.INTERRUPTED,
-    )
-    totals = ", ".join(f"{found.counts[state]:,} {state.value}" for state in order)
-    heading = Text(totals, style="bold")
-    if not records:
-        return heading
-    return Group(heading, Text(), listing(COLUMNS, records))
+    order = dict.fromkeys((State.RUNNING, *State))
+    heading = Text(", ".join(f"{found.counts[state]:,} {state}" for state in order), style="bold")
+    return Group(heading, Text(), listing(COLUMNS, records)) if records else heading

@@ -20,7 +20,6 @@ from dia_repro.data.dataset import (
 )
 from dia_repro.data.streaming import StreamedData
 from dia_repro.errors import UsageError
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import Spec
 
 
@@ -118,7 +117,7 @@ def check_batches(spec: Spec, training_images: int) -> None:
     alone = size == 1 or training_images % size == 1
     if spec.model.norm and alone and spec.data.image_size <= stride:
         raise LonelyImageError(
-            f"{describe_model(spec.model)} on {describe_data(spec.data)}: {training_images:,} "
+            f"{spec.label}: {training_images:,} "
             f"training images in batches of {size} leave one of a single image, and its last "
             "feature map, one pixel, is too little for BN: take images larger than "
             f"{stride}×{stride}, or one more or fewer"

@@ -14,7 +14,6 @@ from dia_repro.errors import DiaReproError
 from dia_repro.execution.estimates import seconds_per_image
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.planning import PlannedRun
-from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.names import FOLDER, PACKED, DataLocation
 from dia_repro.experiments.spec import DataSpec
 
@@ -88,7 +87,7 @@ def data_limits(
             data=data.dataset,
             decoded=per_core * machine.threads(at_once),
             cores=machine.threads(at_once),
-            network=describe_model(run.spec.model),
+            network=run.spec.model.label,
             trained=_trained_per_second(run, machine),
             device=machine.devices[0],
             pack=None if own.startswith(PACKED) else f"dia-repro data pack {own}",

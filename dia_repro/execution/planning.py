@@ -12,7 +12,6 @@ from dia_repro.execution.dialogue import duration
 from dia_repro.execution.machine import Machine
 from dia_repro.execution.messages import Job
 from dia_repro.execution.requests import chosen_entries
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import Spec
@@ -59,8 +58,7 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """Return its name for people: "resnet83 se r=16 on digits, seed 0"."""
-        network, data = describe_model(self.spec.model), describe_data(self.spec.data)
-        return f"{network} on {data}, seed {self.seed}"
+        return f"{self.spec.label}, seed {self.seed}"
 
     @property
     def done(self) -> bool:
@@ -108,8 +106,8 @@ class PlannedRun:
 
 # Columns of a plan, by name, from a planned run.
 COLUMNS: dict[str, Callable[[PlannedRun], Any]] = {
-    "network": lambda run: describe_model(run.spec.model),
-    "data": lambda run: describe_data(run.spec.data),
+    "network": lambda run: run.spec.model.label,
+    "data": lambda run: run.spec.data.label,
     "artifacts": lambda run: " ".join(run.artifacts),
     "seed": lambda run: run.seed,
     "state": lambda run: run.run.state.value if run.run else "pending",
@@ -269,6 +267,7 @@ def make_jobs(
             threads=threads,
             command=command,
             memory=memory.get(run.spec.spec_id) or run.memory_bytes,
+            weight=run.macs,
             plugins=plugins.setting(),
             **settings,
         )

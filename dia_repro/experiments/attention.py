@@ -1,7 +1,7 @@
-"""Attention kinds: the options of each, and the registry of those that are known; no torch.
+"""Attention kinds: the options of each, and the registry of known kinds; no torch.
 
-The paper's kinds have their options here, so that a spec is read without torch. A kind of one's own
-is registered with its unit: `dia_repro.models.attention.registry.register`.
+The options of the paper's kinds are here, so that a spec is read without torch. A user's kind is
+registered with its unit: `dia_repro.models.attention.registry.register`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pydantic_core import PydanticCustomError, from_json
 from dia_repro import plugins
 from dia_repro.errors import AbsentError, UsageError
 
-StageNumber = Annotated[int, Field(ge=1, le=4)]
-# In any order and however often named they are the same experiment.
+# Stages in any order, each named once or more, are the same experiment.
 Stages = Annotated[
-    tuple[StageNumber, ...], Field(min_length=1), AfterValidator(lambda x: tuple(sorted(set(x))))
+    tuple[Annotated[int, Field(ge=1, le=4)], ...],
+    Field(min_length=1),
+    AfterValidator(lambda stages: tuple(sorted(set(stages)))),
 ]
 # A column of a database or DataFrame holds no more.
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # -0.0 equals 0.0 but is written otherwise: adding 0.0 leaves one of them.
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
-# Between the options of a kind, but not within the brackets of one.
 LONGEST_SHOWN = 100  # characters of a refused text
-BETWEEN_OPTIONS = re.compile(r",(?![^\[]*\])")
+BETWEEN_OPTIONS = re.compile(r",(?![^\[]*\])")  # not within the brackets of an option
 # Validation context of a spec that a database has, whose attention need not be known here.
 AS_STORED = {"as": "stored"}
 
@@ -61,12 +61,14 @@ class AttentionSpec(Frozen):
 
     Attributes:
         titles: name in tables of each kind that has these options.
+        template: short name by the options; None for the kind and its changed options.
         added: options that are younger than results of the kind, each with the value that those
             results stand for. A spec with that value is written without the option, so that it
             stays the same experiment.
     """
 
     titles: ClassVar[dict[str, str]] = {}
+    template: ClassVar[str | None] = None
     added: ClassVar[dict[str, object]] = {}
     kind: str
 
@@ -79,26 +81,29 @@ class AttentionSpec(Frozen):
     @property
     def label(self) -> str:
         """Return a short name for lists, e.g. "se r=16"; "" for no attention."""
-        return " ".join([self.kind, *(f"{name}={value}" for name, value in self.changed.items())])
+        return (
+            self._named(self.kind) if self.template is None else self.template.format(**vars(self))
+        )
 
     @property
     def heading(self) -> str:
         """Return the name in a table, e.g. "ECA", or "ECA kernel=5" with another kernel size."""
-        return " ".join(
-            [self.titles[self.kind], *(f"{name}={value}" for name, value in self.changed.items())]
-        )
+        return self._named(self.titles[self.kind])
+
+    def _named(self, name: str) -> str:
+        return " ".join([name, *(f"{option}={value}" for option, value in self.changed.items())])
 
     @property
     def text(self) -> str:
         """Return the kind and the options as `--attention` takes them, e.g. "eca:kernel=5"."""
-        typed = (
+        options = ",".join(
             f"{name}={value if isinstance(value, str) else json.dumps(value)}"
             for name, value in self.changed.items()
         )
-        return ":".join(filter(None, (self.kind, ",".join(typed))))
+        return f"{self.kind}:{options}" if options else self.kind
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by kind: another process finds the class of a kind of one's own by its name."""
+        """Pickle by kind: another process finds the class of a user's kind by its name."""
         return make_attention, (self.model_dump(),)
 
 
@@ -121,26 +126,18 @@ class NoAttention(AttentionSpec):
     """The paper's "Org" or "original"."""
 
     titles = {"none": "original"}
+    template = ""
     kind: Literal["none"] = "none"
-
-    @property
-    def label(self) -> str:
-        """Return nothing: networks without attention have no more name than the backbone's."""
-        return ""
 
 
 class SEAttention(AttentionSpec):
     """SE or DIA-SE: a Squeeze-and-Excitation module in each block, or one in each stage."""
 
     titles = {"se": "SENet", "dia-se": "DIA-SE"}
+    template = "{kind} r={reduction}"
     kind: Literal["se", "dia-se"]
     reduction: Count = 16
     bias: bool = True
-
-    @property
-    def label(self) -> str:
-        """Return e.g. "se r=16"."""
-        return f"{self.kind} r={self.reduction}"
 
 
 class DIALSTMAttention(AttentionSpec):
@@ -149,7 +146,7 @@ class DIALSTMAttention(AttentionSpec):
     Attributes:
         reduction: r.
         activation: at the cell's output (Table 6).
-        cells: stacked cells (Table 6).
+        cells: number of stacked cells (Table 6).
         stages: the stages, from 1, that have a unit (Table 7); None for all.
         extraction: F_ext of Figure 2, with or without a BN before the pooling.
     """
@@ -182,7 +179,7 @@ KINDS = dict(SHIPPED)
 
 
 def options_of(kind: object) -> type[AttentionSpec]:
-    """Return the class of a kind's options; look for it among plugins if it is not known yet.
+    """Return the class of a kind's options; load plugins if it is not known yet.
 
     Raises:
         KindNotRegisteredError: no plugin registers it.
@@ -201,7 +198,7 @@ def make_attention(fields: dict[str, Any]) -> AttentionSpec:
     """Return the attention of a kind with its options.
 
     Args:
-        fields: `kind`, and options; others have their defaults.
+        fields: `kind`, and options that differ from their defaults.
 
     Raises:
         KindNotRegisteredError: the kind is not known.
@@ -251,9 +248,8 @@ def _validate(value: object, info: ValidationInfo) -> AttentionSpec:
         if info.context is AS_STORED:
             return _stored(value)
         options = options_of(value["kind"])
-        if info.mode == "json":  # where a tuple is written as a list
-            return options.model_validate_json(json.dumps({**options.added, **value}))
-        return options.model_validate(value)
+        # As JSON, where a tuple is written as a list.
+        return options.model_validate_json(json.dumps({**options.added, **value}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".replace("{", "{{")

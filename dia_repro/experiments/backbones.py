@@ -12,7 +12,7 @@ from dia_repro.experiments.attention import Count, Frozen, Rate
 
 
 class ImpossibleNetworkError(UsageError, ValueError):
-    """There is no network of that depth, or it has fewer stages than are to have attention."""
+    """There is no network of that depth, or it lacks a stage that must have attention."""
 
 
 IMAGENET_NAMES = {
@@ -28,8 +28,8 @@ class BackboneSpec(Frozen):
 
     Attributes:
         template: name of a network by its options.
-        stages: their number.
-        stride: by how much a network divides an image's side from its first to its last layer.
+        stages: number of stages.
+        stride: factor between the sides of a network's first and last feature maps.
     """
 
     template: ClassVar[str] = ""
@@ -148,12 +148,11 @@ class ImageNetBackbone(BackboneSpec):
 
     @classmethod
     def named(cls, name: str) -> dict[str, Any] | None:
-        """Return the options that a network's name settles; None for another family's name."""
-        families = {name: family for family, name in IMAGENET_NAMES.items()}
-        return {"family": families[name]} if name in families else None
+        """Return the family that a network's name settles; None for another family's name."""
+        return next(({"family": f} for f, known in IMAGENET_NAMES.items() if known == name), None)
 
 
-# ImageNet's first: a "resnet50" is one of them.
+# ImageNet's first: "resnet50" is one of them.
 FAMILIES: tuple[type[BackboneSpec], ...] = (
     ImageNetBackbone,
     ResNetBackbone,

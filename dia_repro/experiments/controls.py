@@ -9,31 +9,21 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from dia_repro.experiments.attention import (
-    KINDS,
-    SHIPPED,
-    AttentionSpec,
-    Count,
-    Rate,
-)
+from dia_repro.experiments.attention import KINDS, SHIPPED, AttentionSpec, Count, Rate
 
 
 class ConstantAttention(AttentionSpec):
     """A constant in the unit's place.
 
     Attributes:
-        value: by which each residual branch is multiplied. DIA-LSTM starts near σ(0)·σ(0) = 0.25,
-            SE near σ(0) = 0.5.
+        value: factor of each residual branch. DIA-LSTM starts near σ(0)·σ(0) = 0.25, SE near
+            σ(0) = 0.5.
     """
 
     titles: ClassVar[dict[str, str]] = {"constant": "constant"}
+    template = "{kind} {value:g}"
     kind: Literal["constant"] = "constant"
     value: Rate = 0.25
-
-    @property
-    def label(self) -> str:
-        """Return e.g. "constant 0.25"."""
-        return f"{self.kind} {self.value:g}"
 
 
 class LSTMVariant(AttentionSpec):
@@ -47,13 +37,9 @@ class LSTMVariant(AttentionSpec):
         "dia-lstm-frozen": "DIA-LSTM frozen",
         "lstm-per-block": "LSTM per block",
     }
+    template = "{kind} r={reduction}"
     kind: Literal["dia-lstm-frozen", "lstm-per-block"]
     reduction: Count = 4
-
-    @property
-    def label(self) -> str:
-        """Return e.g. "lstm-per-block r=4"."""
-        return f"{self.kind} r={self.reduction}"
 
 
 class DIALSTMStart(AttentionSpec):
@@ -65,14 +51,10 @@ class DIALSTMStart(AttentionSpec):
     """
 
     titles: ClassVar[dict[str, str]] = {"dia-lstm-start": "DIA-LSTM from"}
+    template = "{kind} {start:g} r={reduction}"
     kind: Literal["dia-lstm-start"] = "dia-lstm-start"
     reduction: Count = 4
     start: Annotated[float, Field(gt=0, lt=1)] = 0.5
-
-    @property
-    def label(self) -> str:
-        """Return e.g. "dia-lstm-start 0.5 r=4"."""
-        return f"{self.kind} {self.start:g} r={self.reduction}"
 
 
 class BranchScale(AttentionSpec):
@@ -83,13 +65,9 @@ class BranchScale(AttentionSpec):
     """
 
     titles: ClassVar[dict[str, str]] = {"branch-scale": "branch scale"}
+    template = "{kind} from {start:.3g}"
     kind: Literal["branch-scale"] = "branch-scale"
     start: Rate = 0.0
-
-    @property
-    def label(self) -> str:
-        """Return e.g. "branch-scale from 0"."""
-        return f"{self.kind} from {self.start:.3g}"
 
 
 class ExtraBN(AttentionSpec):
@@ -98,11 +76,6 @@ class ExtraBN(AttentionSpec):
     titles: ClassVar[dict[str, str]] = {"extra-bn": "extra BN"}
     kind: Literal["extra-bn"] = "extra-bn"
     extraction: Literal["bn+gap"] = "bn+gap"
-
-    @property
-    def label(self) -> str:
-        """Return "extra-bn"."""
-        return self.kind
 
 
 OPTIONS = (ConstantAttention, LSTMVariant, DIALSTMStart, BranchScale, ExtraBN)

@@ -1,4 +1,4 @@
-"""Names that commands and experiments share; importing them costs nothing."""
+"""Names that commands and experiments share; light to import."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 
 from dia_repro.errors import UsageError
 
-# How the names of a user's own data begin.
-FOLDER, PACKED = "folder:", "packed:"
-# To which the shorter sides of packed images may be reduced, in pixels.
-LARGEST_SIDE = 4096
-# Of gradients (Figure 6): recorded quantiles, and bins of a histogram by powers of ten.
+FOLDER, PACKED = "folder:", "packed:"  # prefixes of the names of a user's data
+LARGEST_SIDE = 4096  # of the shorter side of packed images, in pixels
+# Gradients (Figure 6): recorded quantiles, and bins of a histogram by powers of ten.
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LOWEST, HIGHEST, BINS_PER_DECADE = -12, 4, 10
 BINS = (HIGHEST - LOWEST) * BINS_PER_DECADE + 2  # with those below and above
@@ -22,7 +20,7 @@ def folder_path(dataset: str) -> Path:
     """Return the path in `folder:PATH` or `packed:PATH`.
 
     Raises:
-        UsageError: there is none, or it is in the home folder of an unknown user.
+        UsageError: it is empty, or in the home folder of an unknown user.
     """
     kind, _, text = dataset.partition(":")
     if not text:
@@ -35,14 +33,14 @@ def folder_path(dataset: str) -> Path:
 
 
 class Protocol(StrEnum):
-    """On what and for how long: the paper's way, or minutes on a laptop."""
+    """Data and schedule: the paper's, or minutes on a laptop."""
 
     PAPER = "paper"
     DEMO = "demo"
 
 
 class Precision(StrEnum):
-    """Arithmetic of a training step; part of what an experiment is."""
+    """Arithmetic of a training step; part of an experiment."""
 
     FP32 = "fp32"
     TF32 = "tf32"
@@ -51,12 +49,12 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class DataLocation:
-    """Where data are on this machine; no part of an experiment.
+    """Location of data on this machine; no part of an experiment.
 
     Attributes:
-        root: the folder that holds downloaded data sets.
-        folder: the user's own images, if those are trained on.
-        skip_damaged: whether to leave out those of them that cannot be decoded.
+        root: folder of downloaded data sets.
+        folder: folder of the user's images, if those are trained on.
+        skip_damaged: whether to leave out images that cannot be decoded.
     """
 
     root: Path
@@ -70,7 +68,7 @@ class DataLocation:
 
 
 class Keep(StrEnum):
-    """Which weights stay when a run is done."""
+    """Weights that are kept when a run is done."""
 
     LAST = "last"
     BEST = "best"
@@ -78,7 +76,7 @@ class Keep(StrEnum):
 
 
 class Init(StrEnum):
-    """How convolutions start, where that is varied: see `analysis.divergence_probe`."""
+    """Initialisation of convolutions: see `analysis.divergence_probe`."""
 
     OWN = "own"
     FAN_IN = "fan-in"

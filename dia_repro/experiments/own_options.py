@@ -1,4 +1,4 @@
-"""Options of attention kinds that are registered with their units: equal values have one text.
+"""Options of a user's attention kinds: types whose equal values have one text.
 
 A spec is hashed as text. Types whose equal values are written differently (3 and 3.0, the items of
 a set in any order) would give one experiment several hashes, and are refused.
@@ -25,25 +25,21 @@ class OwnOptions(AttentionSpec):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _one_text(cls, value: Any) -> Any:
-        return _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without negative zeros, which equal others; refuse what is no number."""
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    if not isinstance(value, float):
-        return value
-    if not isfinite(value):
-        raise ValueError(f"{value} is not a finite number")
-    return value + 0.0
+    def _plain(cls, value: Any) -> Any:
+        """Return a value without negative zeros, which equal 0.0; refuse nan and infinity."""
+        if isinstance(value, tuple):
+            return tuple(map(cls._plain, value))
+        if not isinstance(value, float):
+            return value
+        if not isfinite(value):
+            raise ValueError(f"{value} is not a finite number")
+        return value + 0.0
 
 
 def has_one_text(hint: Any) -> bool:
     """Return whether exactly the equal values of a type are written alike as JSON."""
     kinds = _kinds(hint)
-    several_numbers = len({kind for kind in kinds if kind in NUMBERS}) > 1
+    several_numbers = len(set(NUMBERS) & set(kinds)) > 1
     return None not in kinds and not several_numbers and kinds.count(tuple) <= 1
 
 

@@ -1,21 +1,21 @@
-"""The two protocols: what a network of the paper is trained on, and for how long.
+"""The two protocols: the data and schedule that a network of the paper is trained with.
 
-`paper` follows the paper: its data, Tables 10 and 11. `demo` trains the very same networks on
-scikit-learn's handwritten digits for minutes on a laptop's CPU; what it shows is that the suite
-works, not whether the paper holds.
+`paper` follows the paper: its data, Tables 10 and 11. `demo` trains the same networks on
+scikit-learn's handwritten digits for minutes on a CPU; it shows that the suite works, not whether
+the paper holds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from dia_repro.data import DataChoice, known_data
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.spec import ModelSpec, RecipeSpec, Spec
 from dia_repro.paper.facts import hyperparameters
 
-# Chosen so that the shallowest and the deepest network of Table 5 both learn within minutes:
-# the paper's rate of 0.1 leaves the 407-layer SENet at 30 % after as many epochs.
+# The shallowest and the deepest network of Table 5 both learn within minutes: with the paper's rate
+# of 0.1 the 407-layer SENet reaches 30 % after as many epochs.
 DEMO_RECIPE = RecipeSpec(
     epochs=8,
     batch_size=64,
@@ -52,12 +52,12 @@ GPU_PRECISION: dict[Protocol, Precision] = {
 
 @dataclass(frozen=True)
 class Request:
-    """How an artifact's networks are to be trained, as asked on the command line.
+    """How an artifact's networks are trained, as asked on the command line.
 
     Attributes:
         precision: arithmetic of the training step.
-        precision_asked: whether the user said so; where numerics are the subject (Table 8,
-            Figure 6), fp32 is trained otherwise.
+        precision_asked: whether the user named it; else fp32 is trained where numerics are the
+            subject (Table 8, Figure 6).
         data: other data than the artifact's own; None for its own.
         epochs: another length than the protocol's; the rate is cut at the same fractions.
     """
@@ -70,21 +70,14 @@ class Request:
 
 
 def paper_recipe(network: str) -> RecipeSpec:
-    """The recipe of a network of Table 10 or 11, e.g. `ResNet164`."""
-    paper = hyperparameters()[network]
-    return RecipeSpec(
-        epochs=paper.epochs,
-        batch_size=paper.batch_size,
-        lr=paper.lr,
-        momentum=paper.momentum,
-        weight_decay=paper.weight_decay,
-        milestones=paper.schedule,
-        gamma=paper.gamma,
-    )
+    """Return the recipe of a network of Table 10 or 11, e.g. `ResNet164`."""
+    fields = asdict(hyperparameters()[network])
+    fields["milestones"] = fields["schedule"]
+    return RecipeSpec(**{name: fields[name] for name in RecipeSpec.model_fields})
 
 
 def shortened(recipe: RecipeSpec, epochs: int | None) -> RecipeSpec:
-    """The recipe over another number of epochs, milestones at the same fractions of them."""
+    """Return a recipe over another number of epochs, milestones at the same fractions of them."""
     if epochs is None or epochs == recipe.epochs:
         return recipe
     moved = (max(1, round(milestone * epochs / recipe.epochs)) for milestone in recipe.milestones)
@@ -100,26 +93,24 @@ def rate_chosen_with(recipe: RecipeSpec) -> int | None:
 
 
 def choose_data(model: ModelSpec, dataset: str, request: Request) -> DataChoice:
-    """What a model is trained on: the data asked for, or the protocol's."""
+    """Return the data that a model is trained on: those asked for, or the protocol's."""
     own = "digits" if request.protocol is Protocol.DEMO else dataset
     choice = request.data or known_data(own)
     stride = model.backbone.stride
     if choice.spec.dataset == "digits" and choice.spec.image_size < stride:  # ImageNet's networks
-        larger = {"image_size": stride}
-        return replace(choice, spec=choice.spec.model_copy(update=larger))
+        larger = choice.spec.model_copy(update={"image_size": stride})
+        return replace(choice, spec=larger)
     return choice
 
 
 def make_spec(
     model: ModelSpec, network: str, dataset: str, request: Request, *, augment: bool = True
 ) -> Spec:
-    """The experiment that trains a model as a request says.
+    """Return the experiment that trains a model as a request says.
 
     Args:
-        model: the network.
         network: the column of Table 10 or 11 whose recipe the `paper` protocol follows.
         dataset: the data that the artifact shows in the paper.
-        request: protocol, precision, length and, if asked for, other data.
         augment: False leaves training images as they are (Table 9).
     """
     data = choose_data(model, dataset, request).spec

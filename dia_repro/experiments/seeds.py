@@ -18,12 +18,12 @@ COUNT, PART = re.compile("[0-9]{1,10}"), re.compile("([0-9]{1,10})(?:-([0-9]{1,1
 
 @dataclass(frozen=True)
 class Seeds:
-    """Seeds that networks are trained with, and that results are shown of.
+    """Seeds of trainings, and of the results that are shown.
 
     Attributes:
         numbers: in rising order, each once.
-        chosen: whether they were named one by one or as a range. Results of other seeds are then
-            left out; where their number N was given, seeds 0 to N-1 are the least.
+        chosen: whether they were named one by one or as a range: results of other seeds are left
+            out. A number N of seeds means 0 to N-1 and any other that has results.
     """
 
     numbers: tuple[int, ...] = (0,)
@@ -40,7 +40,7 @@ class Seeds:
             case Seeds():
                 return value
             case str() if COUNT.fullmatch(value.strip()):
-                return cls(_first(int(value)))
+                return cls(_checked(range(int(value))))
             case str():
                 return cls(_checked(_named(value)), chosen=True)
             case bool() | bytes() | Mapping():
@@ -48,11 +48,11 @@ class Seeds:
             case Iterable() if getattr(value, "ndim", 1):  # numpy's whole numbers may be arrays
                 return cls(_checked(map(_whole, value)), chosen=True)
             case _:
-                return cls(_first(_whole(value)))
+                return cls(_checked(range(_whole(value))))
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
-        """Return how pydantic makes seeds of plain values: by `of`."""
+        """Return pydantic's way to make seeds of plain values: `of`."""
         from pydantic_core import core_schema  # later: `dia-repro --help` does without it
 
         return core_schema.no_info_plain_validator_function(cls.of)
@@ -70,12 +70,12 @@ class Seeds:
 
     @property
     def named(self) -> bool:
-        """Whether a caption names them: others are left out, or they are not 0 to N-1."""
+        """Return whether a caption names them: others are left out, or they are not 0 to N-1."""
         return self.chosen or self.numbers != tuple(range(len(self)))
 
     @property
     def words(self) -> str:
-        """What a caption says: "5 seeds", or "seeds 0 to 2 and 7" where it names them."""
+        """Return a caption's words: "5 seeds", or "seeds 0 to 2 and 7" where it names them."""
         seeds = "seeds" if len(self) > 1 else "seed"
         if not self.named:
             return f"{len(self)} {seeds}"
@@ -119,22 +119,15 @@ def _whole(value: object) -> int:
         raise ValueError(FORMS) from None
 
 
-def _first(count: int) -> tuple[int, ...]:
-    if not 1 <= count <= MOST_SEEDS:
-        raise ValueError(f"the number of seeds is 1 to {MOST_SEEDS}")
-    return tuple(range(count))
-
-
 def _checked(numbers: Iterable[int]) -> tuple[int, ...]:
-    """Return seeds in order, each once; no more different ones are made than there may be."""
+    """Return seeds in order, each once; reads no more different numbers than there may be."""
     different: set[int] = set()
     for number in numbers:
         different.add(number)
         if len(different) > MOST_SEEDS:
             break
-    found = sorted(different)
-    if not 1 <= len(found) <= MOST_SEEDS:
+    if not 1 <= len(different) <= MOST_SEEDS:
         raise ValueError(f"the number of seeds is 1 to {MOST_SEEDS}")
-    if found[0] < 0 or found[-1] > HIGHEST_SEED:
+    if min(different) < 0 or max(different) > HIGHEST_SEED:
         raise ValueError(f"a seed is 0 to {HIGHEST_SEED}")
-    return tuple(found)
+    return tuple(sorted(different))

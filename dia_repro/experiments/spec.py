@@ -1,15 +1,13 @@
 """The Spec: one experiment, complete and frozen, and the hash that names it.
 
 Two experiments are the same exactly when their canonical JSON is: keys sorted, no white space,
-every field written out. Machine, device, worker count and seed are no part of it. Fields that
-only some networks have live in the variant that has them, so that no two specs differ in a
-field that changes nothing.
+every field written, defaults too (else a changed default would give older results another meaning).
+Machine, device, worker count and seed are no part of it. A field that only some networks have
+belongs to their variant, so that no two specs differ in a field that changes nothing.
 
-Every option of an attention kind is written, also where it has its default: were defaults left
-out, a default that changes later would silently give older results another meaning. What a
-database has is read without a registry (`Spec.from_stored`), and its text alone gives its id: a
-run stays listed and sound when its kind is not registered, or has other options since. An option
-that a kind gets later does not change older ids if it is declared so (`AttentionSpec.added`).
+A database's spec is read without the registry of attention kinds (`Spec.from_stored`), and its text
+gives its id: a run stays valid when its kind is not registered or has new options, which
+`AttentionSpec.added` keeps from changing older ids.
 """
 
 from __future__ import annotations
@@ -59,6 +57,7 @@ __all__ = [
     "SEAttention",
     "Spec",
     "WRNBackbone",
+    "describe_stored",
     "spec_id_of",
 ]
 
@@ -77,18 +76,17 @@ def spec_id_of(canonical: str) -> str:
 
 
 class DataSpec(Frozen):
-    """What is trained on.
+    """Training and test data.
 
     Attributes:
-        dataset: the data's name: that of a source in `data.registry` (`digits`, `cifar100`, …),
-            `folder:NAME` for a user's own images, or `packed:NAME` for images that were resized
-            and packed.
-        classes: how many classes it has.
+        dataset: name of a source in `data.registry` (`digits`, `cifar100`, …), `folder:NAME` for a
+            user's images, or `packed:NAME` for images that were resized and packed.
+        classes: number of classes.
         image_size: side of the square images that the network sees, in pixels.
-        augmentation: how training images are varied; `none`, `shift1` (moved by up to one
-            pixel), `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip) or
+        augmentation: of training images: `none`, `shift1` (moved by up to one pixel),
+            `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip) or
             `resized-crop-flip` (the ImageNet standard).
-        content_hash: SHA-256 of a user's own or of packed images; None for data that everybody has.
+        content_hash: SHA-256 of a user's or of packed images; None for public data.
     """
 
     dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:.+)?$")]
@@ -97,9 +95,19 @@ class DataSpec(Frozen):
     augmentation: Literal["none", "shift1", "crop4-flip", "resized-crop-flip"]
     content_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
+    @property
+    def label(self) -> str:
+        """Return e.g. "cifar100" or "cifar100 not augmented", "digits 32×32"."""
+        parts = [self.dataset]
+        if self.content_hash or (self.dataset, self.image_size) == ("digits", 32):
+            parts.append(f"{self.image_size}×{self.image_size}")
+        if self.augmentation == "none" and self.dataset != "digits":
+            parts.append("not augmented")
+        return " ".join(parts)
+
 
 class ModelSpec(Frozen):
-    """A network: a backbone, its attention, and what is taken away from it."""
+    """A network: its backbone and attention, with or without normalisation and skips."""
 
     backbone: Backbone
     attention: Attention
@@ -119,24 +127,28 @@ class ModelSpec(Frozen):
             object.__setattr__(self, "attention", NoAttention())
         return self
 
+    @property
+    def label(self) -> str:
+        """Return e.g. "resnet164 dia-lstm r=4", with what is unusual about the network."""
+        parts = [self.backbone.label, self.attention.label]
+        parts += [] if self.norm else ["no norm"]
+        parts += [] if self.skip else ["no skip"]
+        return " ".join(filter(None, parts))
+
     def with_attention(self, attention: AttentionSpec) -> ModelSpec:
         """Return the network with another attention.
 
         Raises:
             ImpossibleNetworkError: it lacks a stage that is to have attention.
         """
-        stages, there = getattr(attention, "stages", None) or (1,), self.backbone.stages
-        if max(stages) > there:
-            raise ImpossibleNetworkError(
-                f"stage {max(stages)} is to have attention, of {there} stages"
-            )
-        return ModelSpec(
-            backbone=self.backbone, attention=attention, norm=self.norm, skip=self.skip
-        )
+        last, there = max(getattr(attention, "stages", None) or (1,)), self.backbone.stages
+        if last > there:
+            raise ImpossibleNetworkError(f"stage {last} is to have attention, of {there} stages")
+        return ModelSpec(**{**dict(self), "attention": attention})
 
 
 class RecipeSpec(Frozen):
-    """How a network is trained: SGD with momentum, the rate cut by `gamma` at milestones.
+    """Training recipe: SGD with momentum, the rate cut by `gamma` at milestones.
 
     Attributes:
         milestones: epochs, counted from 0, at whose start the rate is multiplied by `gamma`.
@@ -154,8 +166,18 @@ class RecipeSpec(Frozen):
     ]
     gamma: Rate
 
+    @property
+    def label(self) -> str:
+        """Return e.g. "180 epochs of batch 128 at rate 0.1, 0.01 after epoch 60, …"."""
+        epochs = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        parts = [f"{epochs} of batch {self.batch_size} at rate {self.lr:g}"]
+        # On a short schedule several cuts can meet.
+        parts += [f"{self.rate_in(cut):g} after epoch {cut}" for cut in sorted({*self.milestones})]
+        parts += [f"momentum {self.momentum:g}", f"weight decay {self.weight_decay:g}"]
+        return ", ".join(parts)
+
     def rate_in(self, epoch: int) -> float:
-        """The learning rate during an epoch, counted from 0 (Tables 10 and 11)."""
+        """Return the learning rate during an epoch, counted from 0 (Tables 10 and 11)."""
         cuts = sum(epoch >= milestone for milestone in self.milestones)
         return self.lr * self.gamma**cuts
 
@@ -178,6 +200,11 @@ class Spec(Frozen):
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property
+    def label(self) -> str:
+        """Return the network and data, e.g. "resnet164 dia-lstm r=4 on cifar100"."""
+        return f"{self.model.label} on {self.data.label}"
+
+    @property
     def spec_id(self) -> str:
         """Format version, a dash, and 16 hexadecimal digits of the canonical JSON's SHA-256."""
         return spec_id_of(self.canonical_json())
@@ -194,10 +221,9 @@ class Spec(Frozen):
 
     @classmethod
     def from_stored(cls, text: str) -> Spec:
-        """Return the spec of a database's row, as it was written, to be listed or checked.
+        """Return the spec of a database's row, to be listed or checked; no network is built of it.
 
-        Its attention may be of a kind, or have options, that are not known here: no network is
-        built of it.
+        Its attention may be of a kind, or have options, that are not known here.
 
         Raises:
             InvalidSpecError: another field is unknown, missing or ill-typed.
@@ -212,3 +238,11 @@ class Spec(Frozen):
             first = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the text"
             raise InvalidSpecError(f"spec field {field}: {first['msg']}") from error
+
+
+def describe_stored(spec_id: str, text: str) -> str:
+    """Return the network and data of a database's spec, or its id where it cannot be read."""
+    try:
+        return Spec.from_stored(text).label
+    except InvalidSpecError:
+        return f"spec {spec_id}, which cannot be read"

@@ -26,6 +26,7 @@ FORMS = {
     "MMAC": "+.0f",
     "% fewer": ".2f",
     "% diverged": ".0f",
+    "% trained": ".0f",
     "of a cell": "+.3f",
     "% of layers": "+.0f",
     "powers of ten": "+.3f",
@@ -103,7 +104,9 @@ def explained(record: Record) -> str:
         record: of the comparison that decides; see `claims.verdicts.verdict_records`.
     """
     parts = [str(record["reason"])]
-    if record["verdict"] == "undecided" and record["detectable"] is not None:
+    # Where the comparison is clear, and another one leaves the verdict open, seeds are not missing.
+    unclear = record["p"] is not None and record["p"] > LEVEL
+    if record["verdict"] == "undecided" and unclear and record["detectable"] is not None:
         size = f"{record['detectable']:{FORMS[record['unit']].lstrip('+')}} {record['unit']}"
         what = (
             f"a distance of {size} from the margin"
@@ -118,13 +121,19 @@ def explained(record: Record) -> str:
 
 
 def with_images(record: Record) -> str:
-    """Return the interval over seeds and test images where it includes 0 and the seeds' does not.
+    """Return the interval over seeds and test images where it may change what a reader concludes.
+
+    That is where it includes 0 and the seeds' interval does not, and where two networks are to be
+    about equal.
 
     Args:
         record: of a comparison; see `claims.verdicts.verdict_records`.
     """
     low, high = record["images_low"], record["images_high"]
-    if low is None or not low <= 0 <= high or record["low"] <= 0 <= record["high"]:
+    if low is None:
+        return ""
+    hides = low <= 0 <= high and not record["low"] <= 0 <= record["high"]
+    if not hides and AGAINST_MARGIN not in record["note"]:
         return ""
     interval = _interval(low, high, FORMS[record["unit"]])
     return f"with other test images, too: {interval} at most"

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from dia_repro.artifacts.explanation import Findings, RunBehind
 from dia_repro.artifacts.metrics import METRICS, Cell
-from dia_repro.experiments.describe import describe_data, describe_model, describe_recipe
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.cells import EXPLANATIONS, OF_ATTEMPT
 from dia_repro.rendering.grid import CHANGE, accuracy, number, protocol_name
@@ -49,7 +48,7 @@ def explanation_records(found: Findings, commands: Mapping[str, str]) -> list[Re
             known |= {
                 "compared": index > 0,
                 "spec_id": spec.spec_id,
-                "network": describe_model(spec.model),
+                "network": spec.model.label,
                 "dataset": spec.data.dataset,
                 "precision": spec.precision,
                 "epochs": spec.recipe.epochs,
@@ -116,8 +115,7 @@ def to_people(found: Findings, commands: Mapping[str, str]) -> RenderableType:
 
 def describe_experiment(spec: Spec) -> str:
     """Return a spec in words: network, data, recipe, precision."""
-    network = f"{describe_model(spec.model)} on {describe_data(spec.data)}"
-    return f"{network}, {describe_recipe(spec.recipe)}, {spec.precision}"
+    return f"{spec.label}, {spec.recipe.label}, {spec.precision}"
 
 
 def _texts(behind: RunBehind, metrics: Sequence[str]) -> dict[str, str | None]:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dia_repro.artifacts.paper import FIGURE5
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering import images
 from dia_repro.rendering.records import Record
@@ -61,8 +60,7 @@ def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
     grown = "grown by scikit-learn" if settings.library else "scikit-learn's estimator"
     return draw_heatmaps(
         list(rows.values()),
-        f"Figure 5. Feature integration: {describe_model(spec.model)} on "
-        f"{describe_data(spec.data)}, {epochs}, run {run.summary.id}"
+        f"Figure 5. Feature integration: {spec.label}, {epochs}, run {run.summary.id}"
         f"{'' if papers else ' (not the paper’s data)'}",
         f"Random forests of {settings.trees} trees ({grown}, its defaults) on the hidden states of "
         f"{found[0].samples} test images, seed {settings.seed}. A row: from which source layers a "

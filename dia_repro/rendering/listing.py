@@ -45,6 +45,11 @@ def listing(columns: Sequence[Column], records: Sequence[Any]) -> Table:
     return table
 
 
+def plain(*names: str, right: bool = False) -> tuple[Column, ...]:
+    """Return columns that are named by their fields."""
+    return tuple(Column(name, field(name), right=right) for name in names)
+
+
 def field(name: str, form: str | Callable[[Any], str] = "{}") -> Callable[[Record], str]:
     """Return the text of a record's value, by a format or a function; None is empty."""
     write = form.format if isinstance(form, str) else form

@@ -22,7 +22,6 @@ import sqlalchemy
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results.database import DatabaseError
 from dia_repro.results.queries import select_runs
@@ -97,9 +96,9 @@ SPEC: dict[str, Column] = {
     "model.backbone.family": Column("backbone", "text", "Family of the backbone."),
     "model.backbone.depth": optional("depth", "integer", "Layers, where there is a choice."),
     "model.backbone.block": optional("block", "text", "bottleneck or basic."),
-    "model.backbone.widen_factor": optional("widen_factor", "integer", "Of WRNs and ResNeXts."),
+    "model.backbone.widen_factor": optional("widen_factor", "integer", "Factor of WRNs, ResNeXts."),
     "model.backbone.cardinality": optional("cardinality", "integer", "Groups of ResNeXts."),
-    "model.backbone.dropout": optional("dropout", "number", "Probability, of wide ResNets."),
+    "model.backbone.dropout": optional("dropout", "number", "Probability in wide ResNets."),
     "model.backbone.conv_bias": optional(
         "conv_bias", "boolean", "Whether convolutions of ImageNet's networks have a bias."
     ),
@@ -220,7 +219,7 @@ def _spec_values(spec_id: str, text: str | None) -> Row:
     known = dict(_leaves("", json.loads(text)))
     own = [path for path, value in known.items() if not _has_column(path, value)]
     others = {path: known.pop(path) for path in own}
-    known["network"], known["data"] = describe_model(spec.model), describe_data(spec.data)
+    known["network"], known["data"] = spec.model.label, spec.data.label
     options = (f"{path.split('.')[-1]}={others[path]}" for path in sorted(others))
     known["model.attention"] = " ".join(options) or None
     return tuple(known.get(path) for path in SPEC)

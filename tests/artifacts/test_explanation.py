@@ -17,7 +17,7 @@ from dia_repro.artifacts.explanation import Experiment, Findings, explain, gathe
 from dia_repro.artifacts.lookup import UnknownCellError, find_entry
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
-from dia_repro.cli.results import training_command
+from dia_repro.cli.environment import training_command
 from dia_repro.execution.options import Selection
 from dia_repro.execution.requests import chosen_entries, narrowed
 from dia_repro.experiments.names import Precision, Protocol

@@ -25,7 +25,7 @@ from tests.claims.test_evaluate import record
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
 DEPTHS = ("ResNet83", "ResNet164", "ResNet245", "ResNet326")
-TRAINS, DIVERGES, GUESSES = [70.0, 71.0, 70.5], [DIVERGED] * 3, [1.0] * 3
+TRAINS, DIVERGES, GUESSES = [70.0] * 8, [DIVERGED] * 8, [1.0] * 8
 QUESTIONS = all_controls()
 
 
@@ -39,7 +39,7 @@ def verdicts(database: Database) -> dict[str, ClaimVerdict]:
 
 
 def without_norm(database: Database, by_row: Mapping[str, str]) -> None:
-    """Add three seeds a network: by row, a letter a depth: trains, diverges, guesses, or -."""
+    """Add eight seeds a network: by row, a letter a depth: trains, diverges, guesses, or -."""
     results = {"t": TRAINS, "d": DIVERGES, "g": GUESSES, "-": []}
     for row, letters in by_row.items():
         for depth, letter in zip(DEPTHS, letters, strict=True):
@@ -126,9 +126,9 @@ def test_answers_with_the_same_consequence_are_said_together(database: Database)
 @pytest.mark.parametrize(
     ("dianet", "constant", "verdict", "words"),
     [
-        ("tttd", "ttdd", REFUTED, "trained with none of 3 seeds"),
+        ("tttd", "ttdd", REFUTED, "trained with 0 of 8 seeds"),
         ("tttd", "tt-d", UNDECIDED, "1 of 3 networks not trained yet"),
-        ("dddd", "tttt", UNDECIDED, "nowhere 3 seeds of what it is compared with all train"),
+        ("dddd", "tttt", UNDECIDED, "nowhere shown to train"),
         ("----", "----", NOT_RUN, "no run of its networks has a result"),
         ("tttd", "----", NOT_RUN, "no run of its networks has a result"),
     ],
@@ -145,7 +145,7 @@ def test_only_depths_at_which_the_method_trains_count(
 def test_a_seed_that_diverges_takes_its_depth_out(database: Database) -> None:
     without_norm(database, {"DIANet": "t---", "constant 0.25": "tt--"})
     mixed = at(CellKey("controls-norm", "DIANet", "ResNet164"))
-    add(database, mixed, [70.0, DIVERGED, 70.0])
+    add(database, mixed, [70.0, DIVERGED] * 4)
     one = verdicts(database)["controls-norm-constant"]
     assert one.verdict is SUPPORTED
     assert len(one.evidence) == 1
@@ -176,7 +176,7 @@ def test_a_control_under_other_conditions_says_nothing(database: Database) -> No
     without_norm(database, {"original": "dddd", "SENet": "dddd", "DIANet": "tttd"})
     for row in ("constant 0.25", "DIANet"):
         for depth in DEPTHS:
-            add(database, at(CellKey("controls-norm", row, depth), DEMO), [70.0] * 9)
+            add(database, at(CellKey("controls-norm", row, depth), DEMO), [70.0] * 13)
     found = verdicts(database)
     assert found["controls-norm-constant"].verdict is SUPPORTED
     assert found["controls-norm-constant"].conditions.startswith("demo")

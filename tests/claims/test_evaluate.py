@@ -261,57 +261,57 @@ def test_not_sensitive_to_the_ratio(
 TABLE8 = ["table8-diverge", "table8-trains", "table8-limit"]
 
 
-@pytest.mark.parametrize(("seeds", "verdict"), [(3, SUPPORTED), (2, UNDECIDED), (1, UNDECIDED)])
-def test_table_8_as_printed_takes_three_seeds(
+@pytest.mark.parametrize(("seeds", "verdict"), [(6, SUPPORTED), (5, UNDECIDED), (1, UNDECIDED)])
+def test_table_8_as_printed_takes_six_seeds(
     database: Database, seeds: int, verdict: Verdict
 ) -> None:
     as_printed(database, TABLE8, seeds)
     found = verdicts(database)
     assert {found[name].verdict for name in TABLE8} == {verdict}
     assert all(e.n == seeds for e in found["table8-diverge"].evidence)
-    assert [e.effect for e in found["table8-trains"].evidence] == [0.0] * 3
+    assert [e.effect for e in found["table8-trains"].evidence] == [100.0] * 3
 
 
 def test_the_seed_that_chose_the_demonstrations_rate_is_not_counted(database: Database) -> None:
-    as_printed(database, TABLE8, 3, request=DEMO)
+    as_printed(database, TABLE8, 6, request=DEMO)
     found = verdicts(database)
     assert {found[name].verdict for name in TABLE8} == {UNDECIDED}
-    assert main(found["table8-limit"]).n == 2
+    assert main(found["table8-limit"]).n == 5
     assert main(found["table8-limit"]).note == "seed 0 chose the learning rate: not counted"
 
 
 def test_a_network_that_only_guesses_has_not_trained(database: Database) -> None:
     for place in claim("table8-trains").cells:
-        add(database, at(place), [10.9, 10.5, 9.0])  # of 100 classes; 11 are asked for
-    one = verdicts(database)["table8-trains"]
-    assert one.verdict is REFUTED
-    assert main(one).note == "3 runs no better than guessing"
-    assert main(one).effect == 0.0
+        add(database, at(place), [10.9, 10.5, 9.0] * 3)  # of 100 classes; 11 are asked for
+    found = verdicts(database)["table8-trains"]
+    assert found.verdict is REFUTED
+    assert main(found).note == "9 runs less than 10 points above guessing"
+    assert main(found).effect == 0.0
 
 
 def test_table_8_the_other_way_is_refuted(database: Database) -> None:
     for name in TABLE8:
         for place in claim(name).cells:
-            trains = name != "table8-trains"
-            add(database, at(place), [70.0, 71.0, 70.5] if trains else [DIVERGED] * 3)
+            add(database, at(place), [DIVERGED if name == "table8-trains" else 70.0] * 9)
     found = verdicts(database)
     assert {found[name].verdict for name in TABLE8} == {REFUTED}
-    assert main(found["table8-trains"]).effect == 100
+    assert main(found["table8-trains"]).effect == 0.0
 
 
 def test_table_8_that_depends_on_the_seed_or_lacks_networks(database: Database) -> None:
     cells = claim("table8-diverge").cells
-    add(database, at(cells[0]), [DIVERGED] * 3)
+    add(database, at(cells[0]), [DIVERGED] * 6)
     partly = verdicts(database)["table8-diverge"]
     assert partly.verdict is UNDECIDED
     assert "7 of 8 networks" in partly.reason
-    add(database, at(cells[1]), [DIVERGED, 70.0, DIVERGED])
+    add(database, at(cells[1]), [*[DIVERGED] * 5, 70.0])
     mixed = verdicts(database)["table8-diverge"]
     assert mixed.verdict is UNDECIDED
-    assert "diverged with 2 of 3 seeds" in mixed.reason
-    assert main(mixed).in_favour is None
-    low, high = main(mixed).low, main(mixed).high
-    assert (low, high) == pytest.approx((9.43, 99.16), abs=0.01)
+    assert "diverged with 5 of 6 seeds" in mixed.reason
+    evidence = mixed.evidence[1]
+    assert evidence.in_favour
+    assert evidence.p == pytest.approx(2 * 7 / 2**6)
+    assert (evidence.low, evidence.high) == pytest.approx((35.88, 99.58), abs=0.01)
 
 
 def gini_parts(shares: float) -> dict[int, str]:

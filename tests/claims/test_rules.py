@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from dia_repro.claims.rules import Row, judge_equal, judge_order
-from dia_repro.claims.unpaired import Outcomes, judge_counts, judge_divergences
+from dia_repro.claims.unpaired import (
+    Outcomes,
+    judge_counts,
+    judge_divergences,
+    judge_trains_too,
+)
 from dia_repro.claims.verdicts import Evidence, Judgement, Verdict
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
@@ -165,13 +170,15 @@ def outcomes(diverged: int, trained: int, guessing: int = 0) -> Outcomes:
 @pytest.mark.parametrize(
     ("cell", "diverges", "trains"),
     [
-        (outcomes(3, 0), SUPPORTED, REFUTED),
-        (outcomes(0, 3), REFUTED, SUPPORTED),
-        (outcomes(2, 0), UNDECIDED, UNDECIDED),
-        (outcomes(0, 1), UNDECIDED, UNDECIDED),
-        (outcomes(2, 1), UNDECIDED, UNDECIDED),
-        (outcomes(0, 0, 3), UNDECIDED, REFUTED),  # finite, and no better than guessing
-        (outcomes(0, 2, 1), UNDECIDED, UNDECIDED),
+        (outcomes(6, 0), SUPPORTED, REFUTED),
+        (outcomes(0, 6), REFUTED, SUPPORTED),
+        (outcomes(5, 0), UNDECIDED, UNDECIDED),
+        (outcomes(0, 5), UNDECIDED, UNDECIDED),
+        (outcomes(5, 1), UNDECIDED, UNDECIDED),
+        (outcomes(8, 1), SUPPORTED, REFUTED),
+        (outcomes(99, 1), SUPPORTED, REFUTED),  # more evidence does not weaken a verdict
+        (outcomes(0, 0, 6), UNDECIDED, REFUTED),  # finite, and no better than guessing
+        (outcomes(0, 5, 1), UNDECIDED, UNDECIDED),
         (outcomes(0, 0), NOT_RUN, NOT_RUN),
     ],
 )
@@ -180,15 +187,71 @@ def test_divergence_and_training(cell: Outcomes, diverges: Verdict, trains: Verd
     assert judge_divergences([cell], claimed=False).verdict is trains
 
 
+@pytest.mark.parametrize("claimed", [True, False])
+@pytest.mark.parametrize("done", [2, 5, 6, 9, 20])
+def test_the_interval_of_a_share_excludes_one_half_exactly_where_p_is_small(
+    done: int, claimed: bool
+) -> None:
+    for diverged in range(done + 1):
+        judged = judge_divergences([outcomes(diverged, done - diverged)], claimed=claimed)
+        (evidence,) = judged.evidence
+        assert evidence.low is not None
+        assert evidence.high is not None
+        assert evidence.p is not None
+        assert (evidence.low <= 50 <= evidence.high) is (evidence.p > 0.05)
+        assert (judged.verdict is UNDECIDED) is (evidence.p > 0.05)
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(6, UNDECIDED), (7, REFUTED)])
+def test_that_some_network_does_not_train_is_corrected_by_holm(
+    seeds: int, verdict: Verdict
+) -> None:
+    judged = judge_divergences([outcomes(0, 9), outcomes(0, 9), outcomes(seeds, 0)], claimed=False)
+    assert judged.verdict is verdict
+    assert judged.evidence[2].p_corrected == 3 * 2 / 2**seeds
+    assert judged.main == 2
+    assert "a trained with 0 of" in judged.reason
+
+
+def test_under_the_null_networks_rarely_train_or_diverge_all() -> None:
+    draw, decided = np.random.default_rng(0), dict.fromkeys((SUPPORTED, REFUTED, UNDECIDED), 0)
+    for _ in range(500):
+        diverged = draw.binomial(7, 0.5, 3)
+        cells = [outcomes(int(count), 7 - int(count)) for count in diverged]
+        decided[judge_divergences(cells, claimed=False).verdict] += 1
+    assert decided[REFUTED] <= 0.05 * 500
+    assert decided[SUPPORTED] <= 3
+
+
 def test_guessing_is_no_sign_against_a_divergence() -> None:
-    judged = judge_divergences([outcomes(0, 0, 3)], claimed=True)
-    assert judged.reason == "a neither diverged nor trained with 3 of 3 seeds"
+    judged = judge_divergences([outcomes(0, 0, 6)], claimed=True)
+    assert judged.reason == (
+        "it depends on the seed: a neither diverged nor trained with 6 of 6 seeds"
+    )
 
 
 def test_a_network_without_enough_seeds_leaves_the_others_open() -> None:
-    judged = judge_divergences([outcomes(5, 0), outcomes(1, 0), outcomes(0, 0)], claimed=True)
+    judged = judge_divergences([outcomes(7, 0), outcomes(1, 0), outcomes(0, 0)], claimed=True)
     assert judged.verdict is UNDECIDED
-    assert judged.reason == "1 of 3 networks not trained yet; 1 network with fewer than 3 seeds"
+    assert judged.reason == (
+        "1 of 3 networks not trained yet; 1 network with fewer than 6 seeds, which decide nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "control", "verdict"),
+    [
+        (outcomes(0, 6), outcomes(0, 6), SUPPORTED),
+        (outcomes(0, 6), outcomes(6, 0), REFUTED),
+        (outcomes(0, 6), outcomes(0, 3), UNDECIDED),
+        (outcomes(0, 3), outcomes(0, 6), UNDECIDED),  # the method is not shown to train
+        (outcomes(1, 5), outcomes(0, 6), UNDECIDED),
+    ],
+)
+def test_trains_too_is_asked_where_the_method_is_shown_to_train(
+    method: Outcomes, control: Outcomes, verdict: Verdict
+) -> None:
+    assert judge_trains_too([(control, method)]).verdict is verdict
 
 
 def test_a_count_that_is_otherwise_refutes() -> None:

@@ -208,8 +208,11 @@ def test_evidence_in_words(one: Evidence, text: str) -> None:
     ],
 )
 def test_what_so_many_seeds_can_find_in_words(note: str, words: str) -> None:
-    one = evidence("a − b", 0.1, "points", 6, in_favour=True, detectable=1.5, note=note)
-    assert explained(undecided(one)).startswith(words)
+    values = {"in_favour": True, "detectable": 1.5, "note": note}
+    unclear = evidence("a − b", 0.1, "points", 6, p=0.2, **values)
+    assert explained(undecided(unclear)).startswith(words)
+    clear = evidence("a − b", 0.1, "points", 6, p=0.03, **values)  # others leave the claim open
+    assert explained(undecided(clear)) == "r"
 
 
 def undecided(one: Evidence) -> dict[str, object]:

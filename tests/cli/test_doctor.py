@@ -22,8 +22,7 @@ from tests.helpers import clean_environment, read_only, with_mounts
 PROGRAM = (
     "import sys\n"
     "from dia_repro.cli import probes\n"
-    "from dia_repro.cli.doctor import _tried\n"
-    "print(*_tried(lambda: getattr(probes, sys.argv[1])(*sys.argv[2:])), sep='\\n')"
+    "print(*probes.tried(lambda: getattr(probes, sys.argv[1])(*sys.argv[2:])), sep='\\n')"
 )
 TRY = (sys.executable, "-c", PROGRAM)
 

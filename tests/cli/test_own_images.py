@@ -18,7 +18,7 @@ from rich.console import Console
 
 from dia_repro.artifacts.paper import TABLE5
 from dia_repro.cli import data as data_command
-from dia_repro.cli import doctor as doctor_command
+from dia_repro.cli import probes
 from dia_repro.cli.options import Device
 from dia_repro.cli.output import watch
 from dia_repro.cli.progress import RunProgress
@@ -159,9 +159,9 @@ def test_bars_show_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with watch("Looking through [/] [red]pets") as on_progress:
         on_progress(1, 2)
     monkeypatch.setattr("dia_repro.cli.progress.stderr", lambda: terminal)
-    order = SimpleNamespace(run_id=1, label="resnet on folder:[/] [red]pets")
-    with RunProgress([order], {1: 1}) as progress:  # type: ignore[list-item]
-        progress.on_message(order, Progress(0, 1, 0, 1, None))  # type: ignore[arg-type]
+    job = SimpleNamespace(run_id=1, label="resnet on folder:[/] [red]pets", weight=1)
+    with RunProgress([job]) as progress:  # type: ignore[list-item]
+        progress.on_message(job, Progress(0, 1, 0, 1, None))  # type: ignore[arg-type]
     shown = terminal.file.getvalue()  # type: ignore[attr-defined]
     assert "Looking through [/] [red]pets" in shown
     assert "folder:[/] [red]pets" in shown
@@ -221,9 +221,9 @@ def test_imagenet_is_looked_through_with_a_bar(
     looks: list[Callable[[], object]] = [
         lambda: local.check([spec], DataLocation(tmp_path), Store(tmp_path / "weights"), dialogue),
         lambda: data_command.check("imagenet", tmp_path),
-        lambda: doctor_command._data_check("imagenet", tmp_path),
+        lambda: probes.images("imagenet", tmp_path),
     ]
-    for module in (data_command, doctor_command):
+    for module in (data_command, probes):
         monkeypatch.setattr(module, "watch", watched)
     for look in looks:
         seen.clear()

@@ -18,7 +18,6 @@ import torch
 from benchmarks.step.candidates import Mode, Task
 from benchmarks.step.measure import _serve
 from dia_repro.cli import probes
-from dia_repro.cli.doctor import _gpu_checks
 from dia_repro.cli.progress import Terminal
 from dia_repro.execution import estimates, forkserver
 from dia_repro.execution.attempt import Attempt
@@ -104,18 +103,18 @@ def test_without_a_usable_gpu_training_uses_the_cpu(
 def test_doctor_has_a_line_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     mock_gpus(monkeypatch, (9, 0), (7, 5), (6, 1))
     monkeypatch.setattr(probes, "cannot_compute", lambda _: None)
-    first, second, third = _gpu_checks(find_machine())
-    assert first == ("GPU", "ok", "cuda:0: NVIDIA Example, fp32, tf32 and bf16")
-    assert second[2] == "cuda:1: NVIDIA Example, no tf32 and no bf16: use --precision fp32"
-    assert third[:2] == ("GPU", "absent")
-    assert "is sm_61" in third[2]
+    first, second, third = probes.gpus(find_machine())
+    assert first == ("ok", "cuda:0: NVIDIA Example, fp32, tf32 and bf16")
+    assert second[1] == "cuda:1: NVIDIA Example, no tf32 and no bf16: use --precision fp32"
+    assert third[0] == "absent"
+    assert "is sm_61" in third[1]
 
 
 def test_doctor_computes_on_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probes.cannot_compute(torch.device("cpu")) is None
     mock_gpus(monkeypatch, *[(9, 0)] * 100)
-    name, status, detail = list(_gpu_checks(find_machine()))[99]
-    assert (name, status) == ("GPU", "bad")
+    status, detail = list(probes.gpus(find_machine()))[99]
+    assert status == "bad"
     assert detail.startswith("cuda:99 cannot compute (")
     assert detail.endswith("): train with --device cpu")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.experiments.describe import describe_recipe
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 
@@ -22,4 +21,4 @@ from dia_repro.experiments.protocols import Request
 def test_a_schedule_says_its_rates(epochs: int | None, words: str) -> None:
     request = Request(Protocol.PAPER, epochs=epochs)
     spec = ARTIFACTS["table5"].entries[0].spec(request)
-    assert describe_recipe(spec.recipe) == f"{words}, momentum 0.9, weight decay 0.0001"
+    assert spec.recipe.label == f"{words}, momentum 0.9, weight decay 0.0001"

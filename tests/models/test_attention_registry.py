@@ -26,7 +26,6 @@ from dia_repro.experiments.attention import (
     NoAttention,
     parse_attention,
 )
-from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.interrupts import Interrupted
 from dia_repro.models import count, from_spec
@@ -66,8 +65,8 @@ def test_options_enter_the_spec_and_its_hash() -> None:
 
 @pytest.mark.usefixtures("eca")
 def test_names_have_the_options_that_are_unusual() -> None:
-    assert describe_model(spec_with("eca").model) == "resnet11 eca"
-    assert describe_model(spec_with("eca:kernel=5").model) == "resnet11 eca kernel=5"
+    assert spec_with("eca").model.label == "resnet11 eca"
+    assert spec_with("eca:kernel=5").model.label == "resnet11 eca kernel=5"
     assert parse_attention("eca").heading == "ECA"
     assert parse_attention("eca:kernel=5").heading == "ECA kernel=5"
     assert parse_attention("se:reduction=8").heading == "SENet reduction=8"

@@ -7,7 +7,6 @@ import torch
 
 from dia_repro.artifacts.paper import CIFAR_FAMILIES, COLUMNS, IMAGENET_FAMILIES, Family
 from dia_repro.errors import UsageError
-from dia_repro.experiments.describe import describe_model
 from dia_repro.experiments.spec import SEAttention
 from dia_repro.models import build, count, count_parameters
 from dia_repro.models.build import UnknownNetworkError
@@ -19,7 +18,7 @@ FAMILIES = {**CIFAR_FAMILIES, **IMAGENET_FAMILIES}
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_network_of_table_3_can_be_had_by_name(family: Family, column: str) -> None:
     model = family.model(column)
-    name = describe_model(model).split()[0]
+    name = model.label.split()[0]
     options = model.attention.model_dump()
     if hasattr(model.backbone, "conv_bias"):
         options["conv_bias"] = model.backbone.conv_bias

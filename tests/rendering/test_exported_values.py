@@ -11,7 +11,6 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import inspect
 
-from dia_repro.experiments.describe import describe_data, describe_model
 from dia_repro.experiments.spec import (
     DataSpec,
     DIALSTMAttention,
@@ -80,8 +79,8 @@ def test_runs_have_their_experiment_and_what_came_of_it(
             assert same(record[name], getattr(run, name))
         for name in ("created_at", "changed_at"):
             assert record[name] == getattr(run, name).replace(tzinfo=UTC)
-        assert record["network"] == describe_model(spec.model)
-        assert record["data"] == describe_data(spec.data)
+        assert record["network"] == spec.model.label
+        assert record["data"] == spec.data.label
         for path, column in SPEC.items():
             if path not in ("network", "data", "model.attention"):
                 wanted: Any = spec

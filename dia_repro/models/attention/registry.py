@@ -31,7 +31,7 @@ UNITLESS = {*NoAttention.titles, *ExtraBN.titles}
 KIND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # Other arguments of `build`, and methods of pydantic's.
 TAKEN = PLACEMENT | {"name", "classes", "attention", "norm", "skip"}
-TAKEN |= {"label", "heading", "changed", "titles", "text", "added"}
+TAKEN |= {"label", "heading", "changed", "titles", "template", "text", "added"}
 
 Unit = TypeVar("Unit", bound=type[nn.Module])
 
