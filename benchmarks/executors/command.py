@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -71,9 +71,7 @@ def executors(
 
 
 @contextmanager
-def _watched(
-    jobs: Sequence[Job], weights: Mapping[int, int]
-) -> Iterator[Callable[[Job, Message], None]]:
+def _watched(jobs: Sequence[Job]) -> Iterator[Callable[[Job, Message], None]]:
     """Render the progress that `run` prints, and discard it."""
     from rich.console import Console
 
@@ -81,6 +79,6 @@ def _watched(
 
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        RunProgress(jobs, weights, Console(file=nowhere)) as progress,
+        RunProgress(jobs, Console(file=nowhere)) as progress,
     ):
         yield progress.on_message

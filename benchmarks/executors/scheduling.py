@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,7 +43,7 @@ STORE_BYTES = 80 * 1024**2  # the least that Ray takes
 REGISTER_SECONDS = 900  # many workers start slowly on one machine
 
 OnMessage = Callable[[Job, Message], None]
-Watching = Callable[[Sequence[Job], Mapping[int, int]], AbstractContextManager[OnMessage]]
+Watching = Callable[[Sequence[Job]], AbstractContextManager[OnMessage]]
 
 
 class _Executor(Protocol):
@@ -202,9 +202,9 @@ def _run(
     seeds = sorted(range(simulation.runs), key=simulation.load.duration, reverse=True)
     store = store_at(str(folder / "checkpoints"))
     jobs = jobs_for(database, resnet(83, NoAttention()), seeds, folder, store)
+    jobs = [replace(job, weight=round(1e3 * simulation.load.duration(job.seed))) for job in jobs]
     outcome.entered_seconds = time.monotonic() - begun
-    weights = {job.run_id: round(1e3 * simulation.load.duration(job.seed)) for job in jobs}
-    with simulation.watching(jobs, weights) as on_message:
+    with simulation.watching(jobs) as on_message:
 
         def listen(job: Job, message: Message) -> None:
             if isinstance(message, Ended) and message.outcome is Outcome.FINISHED:
