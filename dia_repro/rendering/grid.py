@@ -207,7 +207,10 @@ def _difference(cell: Cell | None) -> str:
 
 
 def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
-    """Yield the cells of the best accuracies, the paper's and ours, that the paper sets bold."""
+    """Yield the cells of the best accuracies, the paper's and ours, that the paper sets bold.
+
+    A cell with diverged runs is never the best: its mean is over its other seeds only.
+    """
     paper = value.artifact.paper
     lines: list[list[tuple[str, str]]] = []
     if value.artifact.best_of == "row":
@@ -215,14 +218,16 @@ def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
     elif value.artifact.best_of == "column":
         lines = [[(row, column) for row in paper.rows] for column in paper.columns]
     for line in lines:
-        for name, heading in (("paper", PAPER), ("ours_mean", BEST)):
-            values = {at: getattr(value.find(*at, "top1"), name, None) for at in line}
-            known = [top1 for top1 in values.values() if top1 is not None and math.isfinite(top1)]
-            if not known or None in values.values():
+        cells = [cell for at in line if (cell := value.find(*at, "top1"))]
+        theirs = [cell.paper for cell in cells]
+        ours = [math.nan if cell.diverged else cell.ours_mean for cell in cells]
+        for heading, values in ((PAPER, theirs), (BEST, ours)):
+            known = [top1 for top1 in values if top1 is not None and math.isfinite(top1)]
+            if not known or None in values or len(cells) < len(line):
                 continue  # the best of some is no statement
-            for (row, column), top1 in values.items():
-                if top1 is not None and f"{top1:.2f}" == f"{max(known):.2f}":  # as it is printed
-                    yield row, column, heading
+            for cell, top1 in zip(cells, values, strict=True):
+                if f"{top1:.2f}" == f"{max(known):.2f}":  # as it is printed
+                    yield cell.row, cell.column, heading
 
 
 def conditions_of(value: TableValue) -> str:
