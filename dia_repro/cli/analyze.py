@@ -150,7 +150,7 @@ def start(
     ),
     rate: float | None = Option(None, min=0, max=1000, help="Another learning rate."),
     classes: int | None = Option(
-        None, min=2, help="Cut the data's classes, in turn, into so many."
+        None, min=2, help="Divide the data's classes, in turn, into this number."
     ),
     device: options.DeviceOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -158,7 +158,7 @@ def start(
 ) -> None:
     """The initial steps of trainings: how large logits are before them, and whether they diverge.
 
-    Without variations these are the initial steps of `run`. Nothing is kept.
+    Without these options they are the initial steps of `run`. Nothing is kept.
 
     Example: dia-repro analyze start table8 --protocol demo --seeds 3 --steps 5
     """

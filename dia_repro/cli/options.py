@@ -83,7 +83,7 @@ COUNTED = frozenset({"only", "attention"})
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a report is written."""
+    """Folders of a report."""
 
     tables: Path = option("Folder for table5.csv, table5.md, table5.tex, …", Path("tables"))
     figures: Path = option("Folder for figure5.pdf, table5-curves.pdf, …", FIGURES)

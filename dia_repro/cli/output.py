@@ -1,4 +1,4 @@
-"""Where text goes: data to stdout, everything else to stderr."""
+"""Output of commands: data to stdout, everything else to stderr."""
 
 from __future__ import annotations
 

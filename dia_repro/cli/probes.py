@@ -1,4 +1,4 @@
-"""What `doctor` tries on this machine: each thing is really done, and cleaned up after.
+"""Probes of `doctor` on this machine: each thing is really done, and cleaned up after.
 
 Each probe returns a status and a detail: `ok`, `warning` (runs can be trained, but), or `bad`.
 """

@@ -108,8 +108,8 @@ def report(
 ) -> None:
     """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
 
-    Beside the paper's figures: learning curves of each artifact's runs, Table 8's training loss
-    until it diverges, and accuracy against parameters (Tables 3 to 5).
+    Figures that the paper does not have: learning curves of each artifact's runs, Table 8's
+    training loss until it diverges, and accuracy against parameters (Tables 3 to 5).
 
     --columns, --metrics and --trained choose what Markdown and LaTeX show; CSV has everything.
     All of it, with the runs behind each cell and their learning curves, is in report.html, too.
@@ -167,7 +167,7 @@ def _sum_up(
     verdicts: Sequence[ClaimVerdict], artifacts: Sequence[str], selection: options.Selection
 ) -> None:
     """Print the number of claims with each verdict, and what they rest on."""
-    for what, of_paper in (("claims", True), ("questions beside the paper", False)):
+    for what, of_paper in (("claims", True), ("questions of controls", False)):
         counts = Counter(one.verdict for one in verdicts if one.of_paper is of_paper)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
         if counts:

@@ -54,7 +54,7 @@ def list_(
         None,
         min=1,
         max=10**9,  # that a database can be asked for
-        help=f"Only so many of the last ones, in their order; by default {LISTED} in the "
+        help=f"Only this number of the last ones, in their order; by default {LISTED} in the "
         "table (the first ones with --sort), all as csv or json.",
     ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
@@ -202,7 +202,7 @@ def export(
 ) -> None:
     """Write all runs, epochs and attempts to files for other programs.
 
-    schema.json beside them says of every column its type, unit and meaning.
+    schema.json next to them says of every column its type, unit and meaning.
 
     Example: dia-repro runs export exported --format parquet
     """

@@ -1,4 +1,4 @@
-"""What `runs watch` shows: runs under way, live, from a process that only reads."""
+"""The view of `runs watch`: runs under way, live, from a process that only reads."""
 
 from __future__ import annotations
 

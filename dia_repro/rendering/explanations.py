@@ -1,4 +1,4 @@
-"""Where a cell comes from, as text for people and as records for programs."""
+"""Origin of a cell, as text for people and as records for programs."""
 
 from __future__ import annotations
 
