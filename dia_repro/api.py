@@ -307,7 +307,7 @@ class Results:
             UsageError: there is no such run.
         """
         found = compare_runs(self.database, _run_number(a), _run_number(b))
-        texts = (one | {"a": _text(one["a"]), "b": _text(one["b"])} for one in found)
+        texts = (row | {"a": _text(row["a"]), "b": _text(row["b"])} for row in found)
         return frame_of(DIFFERENCES, texts)
 
     def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
@@ -360,7 +360,7 @@ class Results:
         """
         _check_names([row, column] if metric is None else [row, column, metric])
         found = self._choose([artifact], selection).explain(row, column, metric)
-        commands = {one.spec.spec_id: "" for one in found.experiments.values()}  # no column
+        commands = {known.spec.spec_id: "" for known in found.experiments.values()}  # no column
         return frame_of(EXPLANATIONS, explanation_records(found, commands))
 
     def columns(self) -> pd.DataFrame:
