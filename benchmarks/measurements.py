@@ -1,4 +1,4 @@
-"""Values that a benchmark gives: measurements with their goals, and the outcomes of checks."""
+"""Results of benchmarks: measurements with their goals, and outcomes of checks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dia_repro.errors import DiaReproError
 
 
 class BenchmarkError(DiaReproError):
-    """Something that was to be measured failed."""
+    """A measurement failed."""
 
 
 class NotRunnable(Exception):  # noqa: N818 - not an error: the machine lacks something
-    """A check cannot run on this machine; the message says why."""
+    """A check cannot run on this machine; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ def ratio(above: Series, below: Series) -> float:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured value.
+    """A measured value.
 
     Attributes:
-        name: what was measured.
+        name: quantity measured.
         unit: `x` for a ratio.
         least, most: the goal, if there is one.
         how: execution mode, windows and their range.
@@ -101,12 +101,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line of `python -m benchmarks storage`.
+    """Result of a check of `python -m benchmarks storage`.
 
     Attributes:
-        check: what was done.
-        found: what came of it.
-        good: whether that is as it must be; None where the check cannot run here.
+        check: description of the check.
+        found: what was found.
+        good: whether the check passed; None if it cannot run here.
         seconds: duration.
     """
 

@@ -1,9 +1,9 @@
-"""Made-up photographs: what decoding is timed on where there are no real ones.
+"""Synthetic photographs, for measuring the decoding of images without real ones.
 
-Their spectrum falls off as that of natural images does (amplitude as 1/f: D. J. Field, Relations
+Their spectrum falls off as that of natural images (amplitude as 1/f: D. J. Field, Relations
 between the statistics of natural images and the response properties of cortical cells, 1987), and
-their colours go together, so that a JPEG file of ImageNet's customary size in pixels has its
-customary size in bytes, too: about 110 kB. White noise would take several times as long.
+their colours are correlated. So a JPEG file with ImageNet's usual number of pixels has its usual
+number of bytes, about 110 kB. Decoding white noise would take several times as long.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from PIL import Image
 WIDTH, HEIGHT = 500, 375
 QUALITY = 88  # gives 105 to 115 kB
 CONTRAST, BRIGHTNESS = 55, 118
-COMMON, OWN = 0.85, 0.35  # shares of a colour that the first one has, too, and that it has not
+COMMON, OWN = 0.85, 0.35  # weights of the first colour and of a separate one in the others
 
 
 def photograph(number: int, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """The same RGB image for the same number."""
+    """Return an RGB image that depends on the number only."""
     random = np.random.default_rng(number)
     first, second, third = (_natural(random, width, height) for _ in range(3))
     colours = [first, COMMON * first + OWN * second, COMMON * first + OWN * third]
@@ -30,7 +30,7 @@ def photograph(number: int, width: int = WIDTH, height: int = HEIGHT) -> Image.I
 
 
 def jpeg(number: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
-    """It as a JPEG file."""
+    """Return `photograph` as a JPEG file."""
     file = io.BytesIO()
     photograph(number, width, height).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
@@ -40,18 +40,18 @@ def write_photographs(root: Path, training_images: int, test_images: int, distin
     """Fill train/CLASS/ and val/CLASS/ of two classes.
 
     Args:
-        distinct: photographs that are made; beyond, they are repeated.
+        distinct: number of different photographs; the others are copies.
     """
     files = [jpeg(number) for number in range(min(distinct, training_images + test_images))]
     for split, count in (("train", training_images), ("val", test_images)):
         for number in range(count):
-            folder = root / split / f"made-up{number % 2}"
+            folder = root / split / f"synthetic{number % 2}"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{number}.jpg").write_bytes(files[number % len(files)])
 
 
 def _natural(random: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """(H, W) of mean 0 and standard deviation 1."""
+    """Return a channel (H, W) with mean 0 and standard deviation 1."""
     across, down = np.fft.rfftfreq(width)[None], np.fft.fftfreq(height)[:, None]
     frequency = np.hypot(across, down)
     frequency[0, 0] = np.inf  # no mean

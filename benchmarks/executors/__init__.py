@@ -1,1 +1,1 @@
-"""What many simulated runs cost beside their own duration."""
+"""Cost of many simulated runs in addition to their own duration."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Simulated(StrEnum):
-    """Executors that simulated runs are given to."""
+    """Executors of simulated runs."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -36,20 +36,20 @@ def executors(
     ] = 5.0,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a run.")] = 8,
     executor: Annotated[
-        Simulated, typer.Option("--executor", help="Of simulated runs: local or ray.")
+        Simulated, typer.Option("--executor", help="Executor of the simulated runs: local or ray.")
     ] = Simulated.LOCAL,
     postgres: Annotated[
         str | None,
         typer.Option(
             "--postgres",
-            help="A server's URL: simulated runs go to a database made there for the time, "
-            "not to a SQLite file.",
+            help="URL of a server: simulated runs use a temporary database there instead of a "
+            "SQLite file.",
         ),
     ] = None,
     out: output.OutOption = Path("simulation.json"),
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
-    """Put simulated runs, which sleep where others train, through the real executors.
+    """Run simulated runs, which sleep instead of training, on the real executors.
 
     Values are the cost in addition to the runs' own duration: of slots, processors and the
     database. Simulated runs have a separate database, which is removed.
@@ -71,16 +71,14 @@ def executors(
 
 
 @contextmanager
-def _watched(
-    jobs: Sequence[Job], weights: Mapping[int, int]
-) -> Iterator[Callable[[Job, Message], None]]:
-    """Make the lines that `run` prints, and discard them."""
+def _watched(jobs: Sequence[Job]) -> Iterator[Callable[[Job, Message], None]]:
+    """Render the progress that `run` prints, and discard it."""
     from rich.console import Console
 
     from dia_repro.cli.progress import RunProgress
 
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        RunProgress(jobs, weights, Console(file=nowhere)) as progress,
+        RunProgress(jobs, Console(file=nowhere)) as progress,
     ):
         yield progress.on_message

@@ -1,4 +1,4 @@
-"""What processes have taken of the processor, from Linux's /proc."""
+"""Processor time of processes, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ PROC = Path("/proc")
 
 
 def cpu_seconds() -> float:
-    """Of this process and all its descendants, those included that have ended; nan elsewhere.
+    """Return the time of this process and its descendants, ended ones included; nan without /proc.
 
-    A descendant whose parent has died counts no longer: ask before and after while both live.
+    A descendant whose parent has ended is not counted.
     """
     if not (PROC / "self/stat").exists():
         return float("nan")
@@ -21,7 +21,7 @@ def cpu_seconds() -> float:
         if folder.name.isdigit() and (fields := _fields(folder)):
             number = int(folder.name)
             parents[number] = int(fields[1])
-            ticks[number] = sum(map(int, fields[11:15]))  # its own and its waited-for children's
+            ticks[number] = sum(map(int, fields[11:15]))  # with its children's that it waited for
     ours = {os.getpid()}
     found = ours
     while found:
@@ -31,13 +31,9 @@ def cpu_seconds() -> float:
 
 
 def _fields(folder: Path) -> list[str]:
-    """Of a process's stat, those behind its name, which may hold anything; none if it is gone."""
+    """Return the fields of a process's stat after its name, or none if the process is gone."""
     try:
-        return (
-            (folder / "stat")
-            .read_text(encoding="utf-8", errors="replace")
-            .rpartition(")")[2]
-            .split()
-        )
+        text = (folder / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
+    return text.rpartition(")")[2].split()  # the name may contain anything

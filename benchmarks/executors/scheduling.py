@@ -1,4 +1,4 @@
-"""What it costs to keep a cluster busy: many simulated runs through the real executors."""
+"""Cost of keeping a cluster busy: many simulated runs on the real executors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,29 +23,27 @@ from benchmarks.executors.processes import cpu_seconds
 from benchmarks.executors.simulated import Course, Load
 from benchmarks.measurements import BenchmarkError, Measurement
 from benchmarks.step.suites import resnet
+from benchmarks.storage.tiny import jobs_for
 from dia_repro.errors import displayed
 from dia_repro.execution import forkserver
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Job, Message, Outcome
-from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import NoAttention
 from dia_repro.interrupts import Interrupted
-from dia_repro.results import writer
 from dia_repro.results.backends import make_engine, sqlite_path
 from dia_repro.results.database import Database, open_database
 from dia_repro.training.store import store_at
 
 NODES = 4
-# Of a Ray worker that has imported torch, and of those that Ray holds ready, measured: it kills
-# workers of a machine whose memory is full.
+# Measured memory of a Ray worker that has imported torch, and the share of the machine's memory
+# that workers may use: Ray kills workers when it is full.
 WORKER_BYTES, USABLE = 550_000_000, 0.8
 STORE_BYTES = 80 * 1024**2  # the least that Ray takes
-# So many workers of one machine start slowly, which those of a real cluster's nodes do not.
-REGISTER_SECONDS = 900
+REGISTER_SECONDS = 900  # many workers start slowly on one machine
 
 OnMessage = Callable[[Job, Message], None]
-Watching = Callable[[Sequence[Job], Mapping[int, int]], AbstractContextManager[OnMessage]]
+Watching = Callable[[Sequence[Job]], AbstractContextManager[OnMessage]]
 
 
 class _Executor(Protocol):
@@ -56,11 +54,11 @@ class _Executor(Protocol):
 
 @dataclass(frozen=True)
 class Simulation:
-    """So many runs on so many slots.
+    """Numbers of simulated runs and slots, and their load.
 
     Attributes:
-        watching: what is told of each run's progress, as `dia-repro run` shows it.
-        server: of PostgreSQL, where databases may be made; None for SQLite.
+        watching: context whose function gets each run's progress, as that of `dia-repro run`.
+        server: URL of a PostgreSQL server on which databases may be created; None for SQLite.
     """
 
     runs: int
@@ -71,12 +69,12 @@ class Simulation:
 
     @property
     def durations(self) -> list[float]:
-        """Of all runs, the longest first."""
+        """Seconds of all runs, the longest first."""
         return sorted(map(self.load.duration, range(self.runs)), reverse=True)
 
     @property
     def ideal_seconds(self) -> float:
-        """From start to end where nothing but the runs takes time, the longest first."""
+        """Total time if nothing but the runs takes time, the longest run first."""
         free = [0.0] * self.slots
         for duration in self.durations:
             heapq.heapreplace(free, free[0] + duration)
@@ -95,7 +93,7 @@ class _Outcome:
 
 
 def local(simulation: Simulation) -> Iterator[Measurement]:
-    """In worker processes of this machine."""
+    """Simulate runs in worker processes of this machine."""
 
     def make(database: Database, on_message: OnMessage) -> _Executor:
         slots = Slots.on_cpu(simulation.slots)
@@ -107,10 +105,10 @@ def local(simulation: Simulation) -> Iterator[Measurement]:
 
 
 def on_ray(simulation: Simulation) -> Iterator[Measurement]:
-    """On a Ray cluster of several nodes, all on this machine.
+    """Simulate runs on a Ray cluster of several nodes, all on this machine.
 
     Raises:
-        BenchmarkError: its memory does not hold a worker for each slot.
+        BenchmarkError: the memory does not hold a worker for each slot.
     """
     has = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     fit = int(has * USABLE / WORKER_BYTES)
@@ -118,7 +116,7 @@ def on_ray(simulation: Simulation) -> Iterator[Measurement]:
         raise BenchmarkError(
             f"{simulation.slots} workers of Ray do not fit into {has / 1e9:.0f} GB: --slots {fit}"
         )
-    from dia_repro.execution.ray_nodes import Share, connect  # says so where Ray is missing
+    from dia_repro.execution.ray_nodes import Share, connect  # raises if Ray is missing
 
     with _cluster(simulation.slots) as address:
         from dia_repro.execution.executors.ray import RaySupervisor
@@ -168,7 +166,7 @@ def _measure(
 
 @contextmanager
 def _location(simulation: Simulation, folder: str) -> Iterator[str]:
-    """Of a database of our own, dropped at the end."""
+    """Yield the location of a new database, which is dropped at the end."""
     if simulation.server is None:
         yield str(Path(folder) / "runs.db")
         return
@@ -201,10 +199,12 @@ def _run(
     outcome = _Outcome()
     database = open_database(location, create=True)
     begun = time.monotonic()
-    jobs = _orders(simulation, database, folder)
+    seeds = sorted(range(simulation.runs), key=simulation.load.duration, reverse=True)
+    store = store_at(str(folder / "checkpoints"))
+    jobs = jobs_for(database, resnet(83, NoAttention()), seeds, folder, store)
+    jobs = [replace(job, weight=round(1e3 * simulation.load.duration(job.seed))) for job in jobs]
     outcome.entered_seconds = time.monotonic() - begun
-    weights = {job.run_id: round(1e3 * simulation.load.duration(job.seed)) for job in jobs}
-    with simulation.watching(jobs, weights) as on_message:
+    with simulation.watching(jobs) as on_message:
 
         def listen(job: Job, message: Message) -> None:
             if isinstance(message, Ended) and message.outcome is Outcome.FINISHED:
@@ -223,7 +223,7 @@ def _run(
     if executor.stopping:
         raise Interrupted
     outcome.failures = [
-        one.detail or "" for one in ended.values() if one.outcome is not Outcome.FINISHED
+        end.detail or "" for end in ended.values() if end.outcome is not Outcome.FINISHED
     ]
     if len(outcome.courses) < 2:
         raise BenchmarkError(f"simulated runs failed: {', '.join(outcome.failures[:1])}")
@@ -233,30 +233,6 @@ def _run(
 def _size(database: Database) -> int:
     with database.reading() as session:
         return int(session.scalar(text("select pg_database_size(current_database())")) or 0)
-
-
-def _orders(simulation: Simulation, database: Database, folder: Path) -> list[Job]:
-    """The longest first."""
-    spec = resnet(83, NoAttention())
-    canonical = spec.canonical_json()
-    store = store_at(str(folder / "checkpoints"))
-    seeds = range(simulation.runs)
-    numbers = writer.ensure_runs(database, {spec.spec_id: canonical}, seeds)
-    return [
-        Job(
-            run_id=numbers[spec.spec_id, seed],
-            label=f"simulated run {seed}",
-            spec_json=canonical,
-            seed=seed,
-            database=database.location,
-            checkpoints=store,
-            data=DataLocation(folder),
-            device="cpu",
-            threads=1,
-            command="python -m benchmarks executors",
-        )
-        for seed in sorted(seeds, key=simulation.load.duration, reverse=True)
-    ]
 
 
 def _measurements(name: str, simulation: Simulation, outcome: _Outcome) -> Iterator[Measurement]:

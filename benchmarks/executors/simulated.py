@@ -1,4 +1,4 @@
-"""A run that sleeps where others train, and does all else that a run does."""
+"""A run that sleeps instead of training, and does everything else that a run does."""
 
 from __future__ import annotations
 
@@ -24,39 +24,38 @@ from dia_repro.results.database import open_database
 from dia_repro.results.schema import State
 from dia_repro.training.metrics import EpochMetrics
 
-SIGMA = 0.5  # of the logarithm of a run's duration: one in forty is longer than 2.3 means
+SIGMA = 0.5  # of the logarithm of a run's duration: 1 in 40 is longer than 2.3 means
 WRITES = ("take", "beat", "align", "set_parameters", "record_epoch", "end")
 LOCKING = ("begin immediate", "select pg_advisory_xact_lock")
-# The shortest that SQLite sleeps when it finds the lock taken.
-LOCKED_SECONDS = 0.001
+LOCKED_SECONDS = 0.001  # shortest sleep of SQLite when it finds the lock taken
 
 
 @dataclass(frozen=True)
 class Load:
-    """What simulated runs are like.
+    """Load of a simulated run.
 
     Attributes:
         seconds: mean duration of a run.
-        epochs: of a run, evenly spread over it.
+        epochs: number of epochs, evenly spread over the run.
     """
 
     seconds: float
     epochs: int
 
     def duration(self, seed: int) -> float:
-        """Seconds of the run with that seed, drawn from a lognormal distribution."""
+        """Return the seconds of the run with a seed, drawn from a lognormal distribution."""
         mu = math.log(self.seconds) - SIGMA**2 / 2
         return random.Random(seed).lognormvariate(mu, SIGMA)
 
 
 @dataclass
 class Course:
-    """What became of a run, in seconds of a clock that all processes of a machine share.
+    """Course of a run, in seconds of a clock that all processes of a machine share.
 
     Attributes:
         begun, ended: first and last moment of the attempt.
-        waits: of each write, until it was in the database.
-        locked: of writes, those that found the lock taken: how long until it was theirs.
+        waits: duration of each write.
+        locked: waiting time of each write that found the lock taken.
     """
 
     begun: float
@@ -66,12 +65,12 @@ class Course:
 
     @classmethod
     def of(cls, ended: Ended) -> Course:
-        """From a run's last word."""
+        """Return the course that a run reports at its end."""
         return cls(**json.loads(ended.detail or ""))
 
 
 def main(load: Load, job: Job, connection: Connection) -> None:
-    """Entry of a worker process."""
+    """Entry point of a worker process."""
     worker.main(job, connection, partial(attempt, load))
 
 
@@ -82,7 +81,7 @@ def attempt(
     should_stop: Callable[[], bool],
     run_store: RunStore | None = None,
 ) -> Ended:
-    """Simulate a run in this process; where it finishes, its last word is its `Course`."""
+    """Simulate a run in this process; a finished run reports its `Course`."""
     course = Course(time.monotonic())
 
     def make(*arguments: Any) -> Attempt:
@@ -118,7 +117,7 @@ class _Simulated(Attempt):
         self.run_store.set_parameters(lease, 1)
         begun, seconds = time.monotonic(), self.load.duration(self.job.seed)
         for epoch in range(1, epochs + 1):
-            # Towards a moment, not for a while: what else it does is part of the same duration.
+            # Sleep until a moment, so that the rest of its work is part of the same duration.
             time.sleep(max(0.0, begun + seconds * epoch / epochs - time.monotonic()))
             if self.should_stop():
                 return State.INTERRUPTED, None, None
@@ -129,7 +128,7 @@ class _Simulated(Attempt):
 
 
 class _NoData:
-    test = range(1000)  # images, as many as a run records
+    test = range(1000)  # a run records its length
 
     @staticmethod
     def digest() -> str:
@@ -137,7 +136,7 @@ class _NoData:
 
 
 class _TimedStore:
-    """Any run_store; notes how long it takes to write."""
+    """A run store that records the duration of its writes."""
 
     def __init__(self, run_store: RunStore, waits: list[float]) -> None:
         self._run_store, self._waits = run_store, waits
@@ -170,7 +169,7 @@ def _watched_store(location: str, course: Course) -> RunStore:
 
 
 def _watch_lock(engine: Engine, locked: list[float]) -> None:
-    begun: list[float] = []  # one that fails is tried again, and ends with the last try
+    begun: list[float] = []  # a statement that fails is repeated, and ends with the last try
 
     @event.listens_for(engine, "before_cursor_execute")
     def before(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The training step against a plain loop; choices of the command, which it names without torch."""
+"""The training step against a plain loop; the command's choices, which need no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Suite(StrEnum):
-    """Everything that a kind of machine can measure."""
+    """Suites of measurements."""
 
     CPU = "cpu"
     GPU = "gpu"
@@ -14,7 +14,7 @@ class Suite(StrEnum):
 
 
 class GPUPart(StrEnum):
-    """Parts of the suite for GPUs, the most important first: see `suites.gpu_suite`."""
+    """Parts of `suites.gpu_suite`, the most important first."""
 
     DIANET = "dianet"
     MODES = "modes"

@@ -1,10 +1,11 @@
-"""Modes of training a spec, each an endless stream of steps, cut into measurement windows."""
+"""Candidates: modes of training a spec, each an endless stream of steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,28 +20,26 @@ from dia_repro.training.trainer import Trainer
 
 
 class Mode(StrEnum):
-    """How a candidate trains."""
+    """Modes of training."""
 
     REFERENCE = "reference"
     OURS = "ours"
-    PLAIN = "plain"  # our loop and data path, the plain modules one operation at a time
+    PLAIN = "plain"  # our loop and data path, with the plain modules
     CAPTURED = "captured"  # on a GPU: the hand-written passes in a graph, not compiled
     FIXED = "fixed batch"  # ours, without the data path
-    FILES = "from files"  # ours, from photographs' worth of JPEG files on disk
+    FILES = "from files"  # ours, from JPEG files on disk
     PACKED = "packed"  # ours, from the same photographs packed
-    SYNTHETIC_AMP = (
-        "eager amp"  # fixed batch, eager NCHW autocast: what ImageNet is measured against
-    )
+    SYNTHETIC_AMP = "eager amp"  # fixed batch, eager NCHW autocast: ImageNet's reference
 
 
 @dataclass(frozen=True)
 class Task:
-    """The work of one candidate.
+    """Work of a candidate.
 
     Attributes:
-        spec_json: the experiment; its data are replaced by random images of the same shape.
-        training_images, test_images: of an epoch.
-        deterministic: only algorithms that give the same bits every time.
+        spec_json: the experiment; random images of the same shape replace its data.
+        training_images, test_images: numbers of images of an epoch.
+        deterministic: whether only algorithms that always give the same bits are used.
     """
 
     mode: Mode
@@ -58,12 +57,12 @@ class Task:
 
 
 def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
-    """Train without end, evaluation after each epoch.
+    """Train without end, with an evaluation after each epoch.
 
     Returns:
-        An iterator that gives the training images of each step when its work is under way, and 0
-        when an epoch's evaluation is; what waits until the device has done it all; how steps are
-        made.
+        An iterator, a function that waits until the device has finished, and the execution mode.
+        The iterator yields the number of training images of each step, and 0 after an evaluation,
+        when the work has been launched.
     """
     device = torch.device(task.device)
 
@@ -87,17 +86,12 @@ def stream(task: Task) -> tuple[Iterator[int], Callable[[], None], str]:
     elif task.mode is Mode.CAPTURED:
         trainer.step = CapturedStep(trainer.model, recipe, precision, device, compiled=False)
     steps = _fixed(trainer) if task.mode is Mode.FIXED else _epochs(trainer)
-    first = next(steps)
-    return _with(first, steps), wait, trainer.step.how
-
-
-def _with(first: int, rest: Iterator[int]) -> Iterator[int]:
-    yield first
-    yield from rest
+    first = next(steps)  # which decides the execution mode
+    return chain((first,), steps), wait, trainer.step.how
 
 
 def _epochs(trainer: Trainer) -> Iterator[int]:
-    trainer.step.set_rate(0.0)  # noise cannot be learnt, and a divergence would end the run
+    trainer.step.set_rate(0.0)  # noise cannot be learnt, and a divergence would end the training
     epoch = 0
     while True:
         trainer.begin_epoch(epoch)

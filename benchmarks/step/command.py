@@ -1,4 +1,4 @@
-"""`python -m benchmarks step`: how fast training is on this machine."""
+"""`python -m benchmarks step`: speed of training on this machine."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SuiteOption = Annotated[
     Suite | None,
     typer.Option(
         "--suite",
-        help="Everything that a kind of machine can measure, cpu or gpu; or input: how fast "
-        "photographs are decoded, in files and packed.",
+        help="All measurements for a machine without or with a GPU, cpu or gpu; or input: the "
+        "decoding of photographs, in files and packed.",
     ),
 ]
 PartOption = Annotated[
@@ -54,7 +54,7 @@ WindowsOption = Annotated[
 ]
 SecondsOption = Annotated[
     float,
-    typer.Option("--seconds", min=0.1, help="Least length of a window, which ends with an epoch."),
+    typer.Option("--seconds", min=0.1, help="Shortest window; a window ends with an epoch."),
 ]
 
 
@@ -72,9 +72,9 @@ def step(
     out: output.OutOption = Path("bench.json"),
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
-    """Measure how fast training is here, in ratios with the goal that each has.
+    """Measure the speed of training on this machine, as ratios with goals.
 
-    Images are noise in the shape of the data; photographs are made up, with a natural spectrum.
+    Images are noise in the shape of the data; photographs are synthetic, with a natural spectrum.
 
     Example: python -m benchmarks step --suite cpu
     """
@@ -129,7 +129,7 @@ def _of_specs(specs: list[Spec], setting: Setting, *, reference: bool) -> Iterat
 def _specs(
     artifacts: list[str], selection: options.Selection, file: Path | None, machine: Machine
 ) -> list[Spec]:
-    """Return the experiments asked for, once each."""
+    """Return the experiments asked for, without duplicates."""
     from dia_repro.experiments.spec import Spec
 
     if file is not None:
@@ -146,7 +146,7 @@ def _specs(
 
 
 def _environment(machine: Machine, setting: Setting) -> dict[str, Any]:
-    """Return what the values were measured on, and with."""
+    """Return the environment and the settings of the measurements."""
     return {
         **environment_of(machine.device),
         "devices": len(machine.devices),

@@ -1,4 +1,4 @@
-"""How fast images are decoded and varied: in files of their own, and packed."""
+"""Speed of decoding and augmenting images, in separate files and packed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dia_repro.data.streaming import StreamedData
 IMAGES, TEST_IMAGES = 1024, 64
 SIZE, BATCH = 224, 256
 LEAST_WINDOWS = 5
-PHOTOGRAPHS = "made-up photographs, 500x375, 110 kB"
+PHOTOGRAPHS = "synthetic photographs, 500x375, 110 kB"
 
-Work = Callable[[], int]  # does some, and says how many images it was
+Work = Callable[[], int]  # decodes images, and returns their number
 
 
 def input_suite(setting: Setting) -> Iterator[Measurement]:
-    """Images a second of one core, and through workers; files and pack in turn."""
+    """Measure images a second of one core and of workers, for files and a pack in turn."""
     with TemporaryDirectory(prefix="dia-repro-bench-") as temporary:
         root = Path(temporary)
         name, folder = "folder:photographs", root / "photographs"
@@ -76,7 +76,7 @@ def _in_turn(works: tuple[Work, Work], windows: int, setting: Setting) -> list[l
 
 
 def _one_core(dataset: StreamedDataset) -> Work:
-    """Image by image in this process, each with a crop of its own."""
+    """Decode image by image in this process, each with another crop."""
     decoded = Decoded(dataset)
     numbers = iter(range(10**12))
 
@@ -90,13 +90,13 @@ def _one_core(dataset: StreamedDataset) -> Work:
 
 
 def _workers(dataset: StreamedDataset, setting: Setting) -> Work:
-    """Whole epochs, as training has them, start of each included."""
+    """Decode whole epochs as in training, including the start of each."""
     data = StreamedData(dataset, "resized-crop-flip", setting.device, setting.threads)
-    order, variation = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    order, augmentation = (torch.Generator().manual_seed(seed) for seed in (0, 1))
 
     def work() -> int:
         images = 0
-        for _, labels in data.training_batches(BATCH, order, variation):
+        for _, labels in data.training_batches(BATCH, order, augmentation):
             images += len(labels)
         if setting.device.type == "cuda":
             torch.cuda.synchronize(setting.device)

@@ -1,4 +1,4 @@
-"""Images to train on: noise, made-up photographs in files, and the same photographs packed."""
+"""Images to train on: noise, synthetic photographs in files, and the same photographs packed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dia_repro.data.image_folder import scan
 from dia_repro.experiments.spec import Spec
 
 MEAN = STD = (0.5, 0.5, 0.5)
-DISTINCT = 256  # photographs; beyond, copies
+DISTINCT = 256  # different photographs; the others are copies
 PACKED_SIDE, PACKED_QUALITY = 256, 90
 
 
 def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset:
-    """Return noise in the shape of a spec's data: content does not change the duration."""
+    """Return noise in the shape of a spec's data; the content does not change the duration."""
     random = torch.Generator().manual_seed(0)
 
     def split(count: int) -> Images:
@@ -32,11 +32,11 @@ def random_images(spec: Spec, training_images: int, test_images: int) -> Dataset
 def image_files(
     name: str, size: int, training_images: int, test_images: int, root: Path
 ) -> StreamedDataset:
-    """Write made-up photographs as JPEG files of ImageNet's usual size, in pixels and in bytes.
+    """Write synthetic photographs as JPEG files of ImageNet's usual size, in pixels and in bytes.
 
     Args:
-        name: of the data set.
-        size: side of the images as they are trained on, in pixels.
+        name: name of the data set.
+        size: side of the images in training, in pixels.
         root: folder to write to.
     """
     write_photographs(root, training_images, test_images, DISTINCT)
@@ -45,7 +45,7 @@ def image_files(
 
 
 def packed_dataset(files: StreamedDataset, target: Path, workers: int) -> StreamedDataset:
-    """Pack the same images into a folder, and return them from there."""
+    """Pack the images into a folder, and return the packed data set."""
     from dia_repro.data.packing import Job, pack  # brings torchvision
 
     packed, _ = pack(Job(files, target, PACKED_SIDE, PACKED_QUALITY, workers))

@@ -1,7 +1,7 @@
-"""Windows of training, taken in turn from candidates that each live in a process of their own.
+"""Measurement windows of candidates, taken in turn, each candidate in a separate process.
 
-In turn, so that whatever else the machine does meets all alike; in processes, so that threads,
-memory and what the compiler keeps are each one's own.
+Taken in turn, so that other work of the machine affects all candidates equally; in processes, so
+that they do not share threads, memory and compiled code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import multiprocessing
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import chain
 from multiprocessing.connection import Connection
 from typing import cast
 
@@ -32,9 +33,10 @@ def take_turns(
 
     Args:
         groups: each group's windows are the sums over its tasks.
-        windows: of each group.
-        seconds: of a window at least; it ends with an epoch's evaluation.
-        deadline: of `time.monotonic`; after it no more windows are taken, once each group has one.
+        windows: number of windows of each group.
+        seconds: shortest window; a window ends with an epoch's evaluation.
+        deadline: value of `time.monotonic` after which no more windows are taken, once each group
+            has one.
 
     Raises:
         BenchmarkError: a candidate failed, with its reason, or was not ready before the deadline.
@@ -44,32 +46,30 @@ def take_turns(
     try:
         for group in groups:
             candidates += [[_Candidate(context, task) for task in group]]
-        for group_of in candidates:
-            for one in group_of:
-                one.wait_until_ready(deadline)
+        for candidate in chain.from_iterable(candidates):
+            candidate.wait_until_ready(deadline)
         for group_of in candidates:
             _window(group_of, 0)  # to warm up
         taken: list[list[Window]] = [[] for _ in groups]
         for number in range(windows):
             if number and deadline is not None and time.monotonic() > deadline:
                 break
-            for place, group_of in enumerate(candidates):
-                taken[place].append(_window(group_of, seconds))
+            for found, group_of in zip(taken, candidates, strict=True):
+                found.append(_window(group_of, seconds))
                 on_window()
     finally:
-        for group_of in candidates:
-            for one in group_of:
-                one.close()
+        for candidate in chain.from_iterable(candidates):
+            candidate.close()
     return [
-        Series(tuple(one), group_of[0].how, max(c.start_seconds for c in group_of))
-        for one, group_of in zip(taken, candidates, strict=True)
+        Series(tuple(found), group_of[0].how, max(c.start_seconds for c in group_of))
+        for found, group_of in zip(taken, candidates, strict=True)
     ]
 
 
 def _window(candidates: Sequence[_Candidate], seconds: float) -> Window:
-    for one in candidates:
-        one.connection.send(seconds)
-    parts = [cast("tuple[int, float]", one.receive()) for one in candidates]
+    for candidate in candidates:
+        candidate.connection.send(seconds)
+    parts = [cast("tuple[int, float]", candidate.receive()) for candidate in candidates]
     return Window(sum(images for images, _ in parts), max(elapsed for _, elapsed in parts))
 
 
@@ -84,14 +84,14 @@ class _Candidate:
         theirs.close()
 
     def receive(self) -> object:
-        """The candidate's next word."""
+        """Return the candidate's next message; text is the reason why it failed."""
         try:
-            word = self.connection.recv()
+            message: object = self.connection.recv()
         except EOFError:
             raise BenchmarkError(f"{self.task.mode}: its process died") from None
-        if isinstance(word, str):
-            raise BenchmarkError(f"{self.task.mode}: {word}")
-        return cast("object", word)
+        if isinstance(message, str):
+            raise BenchmarkError(f"{self.task.mode}: {message}")
+        return message
 
     def wait_until_ready(self, deadline: float | None) -> None:
         """Wait until its first step is done."""
@@ -102,7 +102,7 @@ class _Candidate:
     def close(self) -> None:
         """End its process."""
         self.connection.close()
-        self.process.join(10 if self.how else 0)  # one that is not ready does not listen
+        self.process.join(10 if self.how else 0)  # a candidate that is not ready does not listen
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -111,7 +111,7 @@ class _Candidate:
 def _serve(task: Task, connection: Connection) -> None:
     started = time.perf_counter()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
-    # A loader's processes start as in a script, not as this one does.
+    # A loader's processes start as in a script, not by this process's method.
     multiprocessing.set_start_method(None, force=True)
     try:
         device = torch.device(task.device)
@@ -136,7 +136,7 @@ def _serve(task: Task, connection: Connection) -> None:
                 images += step
             wait()
             connection.send((images, time.perf_counter() - begun))
-    except (OSError, KeyboardInterrupt):  # nobody listens any more
+    except (OSError, KeyboardInterrupt):  # the other end is closed
         pass
-    except Exception as error:  # told to whoever measures, in a line
+    except Exception as error:  # reported in one line
         connection.send(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -1,10 +1,10 @@
-"""What one would otherwise run: the paper's formulas written down plainly, and a usual loop.
+"""Reference of the step's speed: the paper's formulas written plainly, and a usual loop.
 
 NCHW, eager, float32, torchvision's transforms in a DataLoader, loss and accuracy read at every
-step. It is the measure of the suite's own step, and never trains anything for its tables.
+step. Results of the suite never come from it.
 
-On a GPU float32 is meant literally, as in our own `fp32`: by default torch's convolutions round
-their inputs to TF32 there, which would make one precision's time another's.
+Float32 on a GPU is exact, as in our `fp32`: by default torch's convolutions would round their
+inputs to TF32, and the time would be that of another precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXPANSION = 4
 
 
 class DIAUnit(nn.Module):
-    """eq. 1, gate by gate."""
+    """DIA-LSTM of eq. 1, gate by gate."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class DIAUnit(nn.Module):
         self.h1, self.h2 = nn.Linear(channels, inner), nn.Linear(inner, 4 * channels)
 
     def forward(self, y: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """y, h and c, (B, C) each, to the new h and c."""
+        """Return the new h and c from y, h and c, (B, C) each."""
         gates = self.x2(functional.relu(self.x1(y))) + self.h2(functional.relu(self.h1(h)))
         i, f, g, o = gates.chunk(4, 1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
@@ -44,7 +44,7 @@ class DIAUnit(nn.Module):
 
 
 class SEModule(nn.Module):
-    """Squeeze, excite."""
+    """Squeeze-and-excitation of pooled channels."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class SEModule(nn.Module):
         self.f2 = nn.Linear(channels // reduction, channels)
 
     def forward(self, y: Tensor) -> Tensor:
-        """(B, C) to (B, C)."""
+        """Return the channels' scales (B, C) from their means (B, C)."""
         return torch.sigmoid(self.f2(functional.relu(self.f1(y))))
 
 
 class Block(nn.Module):
-    """A bottleneck block, with an SE module of its own if asked for."""
+    """A bottleneck block, with an SE module if asked for."""
 
     def __init__(self, channels: int, planes: int, stride: int, se: int | None) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Block(nn.Module):
             )
 
     def residual(self, x: Tensor) -> Tensor:
-        """The branch, up to the last BN."""
+        """Return the output of the residual branch, up to the last BN."""
         x = functional.relu(self.bn1(self.conv1(x)))
         x = functional.relu(self.bn2(self.conv2(x)))
         a: Tensor = self.bn3(self.conv3(x))
@@ -110,7 +110,7 @@ class ReferenceNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, classes)."""
+        """Return logits (B, classes) of images (B, 3, H, W)."""
         x = functional.relu(self.bn(self.conv(x)))
         for number, blocks in enumerate(self.stages):
             h = c = None
@@ -132,7 +132,7 @@ class ReferenceNet(nn.Module):
 
 
 class _Transformed(MapDataset[tuple[Tensor, Tensor]]):
-    """uint8 images through torchvision's transforms, one by one."""
+    """Images from uint8 pixels by torchvision's transforms, each separately."""
 
     def __init__(self, dataset: Dataset, augmentation: str, *, test: bool = False) -> None:
         self.images = dataset.test if test else dataset.train
@@ -151,12 +151,11 @@ class _Transformed(MapDataset[tuple[Tensor, Tensor]]):
 
 
 class ReferenceLoop:
-    """Trains step by step, as tutorials do.
+    """Trains step by step, as in tutorials.
 
     Args:
-        spec: of a CIFAR ResNet.
-        dataset: held uint8 images; their mean and std normalise.
-        device: where to train.
+        spec: experiment with a CIFAR ResNet.
+        dataset: uint8 images with the mean and std for their normalisation.
     """
 
     def __init__(self, spec: Spec, dataset: Dataset, device: torch.device) -> None:
@@ -187,7 +186,7 @@ class ReferenceLoop:
         """Train without end, with an evaluation after each epoch.
 
         Yields:
-            The images of each step when it is done, and 0 after an evaluation.
+            The number of images of each finished step, and 0 after an evaluation.
         """
         while True:
             self.model.train()

@@ -1,4 +1,4 @@
-"""What is measured: ratios with the goal that each has, on a CPU and on a GPU."""
+"""Suites: ratios with their goals, on a CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from dia_repro.experiments.spec import (
     Spec,
 )
 
-# Operations that one training step may be made of: each is a launch where nothing is captured.
+# Largest numbers of operations of a training step; without capture each is a kernel launch.
 BUDGETS = {"ResNet164": 1450, "DIANet164": 2000}
-# Training and test images of an epoch, by device and image size: the digits' number, or less where
-# that takes long; 50 steps on a GPU.
+# Training and test images of an epoch, by device and image size: as many as the digits, or fewer
+# where they take long; 50 steps on a GPU.
 IMAGES = {
     ("cpu", 8): (1437, 360),
     ("cpu", 32): (320, 80),
@@ -40,20 +40,27 @@ IMAGES = {
     ("cuda", 32): (6_400, 1_280),
 }
 LARGE_IMAGES = (1_024, 256)
-EPOCHS = 5_000  # a run that is long enough to be compiled, whatever its epochs' length
+# A run of so many epochs is compiled, even if they are short.
+RECIPE = RecipeSpec(
+    epochs=5_000,
+    batch_size=128,
+    lr=0.1,
+    momentum=0.9,
+    weight_decay=1e-4,
+    milestones=(),
+    gamma=0.1,
+)
 GPU_SECONDS = 180.0  # of the whole suite
 LEAST_TRAFFIC_BYTES = 7.1e9  # of a step of ResNet-164 at batch 128 in bf16, all fused
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how long to measure.
+    """Device and extent of the measurements.
 
     Attributes:
-        threads: cores of the CPU.
-        windows, seconds: of each candidate, and of a window.
-        on_window: called after each window.
-        deadline: of `time.monotonic`, after which no more windows are taken.
+        threads: number of cores of the CPU.
+        windows, seconds, on_window, deadline: see `take_turns`.
     """
 
     device: torch.device
@@ -70,7 +77,7 @@ class Setting:
         return Task(mode, text, str(self.device), self.threads, *images, deterministic)
 
     def measure(self, *groups: Sequence[Task]) -> list[Series]:
-        """In turn; see `take_turns`."""
+        """Measure groups of tasks in turn; see `take_turns`."""
         return take_turns(groups, self.windows, self.seconds, self.on_window, self.deadline)
 
 
@@ -82,7 +89,7 @@ def resnet(
     batch: int = 128,
     precision: Precision = "fp32",
 ) -> Spec:
-    """A CIFAR ResNet under the paper's recipe, with a batch of its own."""
+    """Return a CIFAR ResNet with the paper's recipe, without milestones."""
     return Spec(
         data=DataSpec(
             dataset="cifar100",
@@ -91,15 +98,7 @@ def resnet(
             augmentation="crop4-flip" if size == 32 else "none",
         ),
         model=ModelSpec(backbone=ResNetBackbone(depth=depth), attention=attention),
-        recipe=RecipeSpec(
-            epochs=EPOCHS,
-            batch_size=batch,
-            lr=0.1,
-            momentum=0.9,
-            weight_decay=1e-4,
-            milestones=(),
-            gamma=0.1,
-        ),
+        recipe=RECIPE.model_copy(update={"batch_size": batch}),
         precision=precision,
     )
 
@@ -107,10 +106,10 @@ def resnet(
 def against_reference(
     spec: Spec, setting: Setting, least: float | None = None
 ) -> list[Measurement]:
-    """Images a second by the reference loop and by ours, and their ratio, evaluation included.
+    """Measure images a second of the reference and of ours, and their ratio, with evaluation.
 
     Raises:
-        UsageError: the reference is not written for the network.
+        UsageError: the reference does not have the network.
     """
     backbone = spec.model.backbone
     if not isinstance(backbone, ResNetBackbone) or backbone.block != "bottleneck":
@@ -134,26 +133,26 @@ def _compared(
 
 
 def label(spec: Spec) -> str:
-    """A spec's network and image size."""
+    """Return the name of a spec's network, and its image size."""
     size = spec.data.image_size
     return f"{spec.model.label}, {size}x{size}"
 
 
 def ours_alone(spec: Spec, setting: Setting) -> list[Measurement]:
-    """Images a second by ours, evaluation included."""
+    """Measure images a second of ours, with evaluation."""
     (ours,) = setting.measure([setting.task(spec)])
     return [Measurement.of_rate(f"{label(spec)}, batch {spec.recipe.batch_size}: ours", ours)]
 
 
 def count_operations() -> Iterator[Measurement]:
-    """Operations a step of the two networks, against their budgets."""
+    """Count the operations a step of the two networks, with their budgets."""
     for name, attention in (("ResNet164", NoAttention()), ("DIANet164", DIALSTMAttention())):
         count = sum(operations(resnet(164, attention)).values())
         yield Measurement(f"{name}: operations a step", count, "", most=BUDGETS[name])
 
 
 def cpu_suite(setting: Setting) -> Iterator[Measurement]:
-    """What a machine without a GPU can show."""
+    """Measure everything that needs no GPU."""
     yield from count_operations()
     small, large = (resnet(83, DIALSTMAttention(), size=size, batch=64) for size in (8, 32))
     one_core = replace(setting, threads=1)
@@ -176,7 +175,7 @@ def gpu_suite(setting: Setting, parts: Sequence[Part] = ()) -> Iterator[Measurem
     """Measure the goals of a GPU, in about `GPU_SECONDS`; a failing part does not stop the rest.
 
     Args:
-        parts: only these; all of them if empty.
+        parts: parts to measure; by default all.
     """
     yield from count_operations()
     begun, chosen = time.monotonic(), list(parts or Part)
@@ -190,7 +189,7 @@ def gpu_suite(setting: Setting, parts: Sequence[Part] = ()) -> Iterator[Measurem
             yield Measurement(f"failed: {part}", float("nan"), "", how=hint)
 
 
-def _ways_on_gpu(setting: Setting) -> Iterator[Measurement]:
+def _modes_on_gpu(setting: Setting) -> Iterator[Measurement]:
     dia, plain = DIALSTMAttention(), NoAttention()
     bandwidth = copy_bandwidth(setting.device)
     yield Measurement("copy bandwidth", bandwidth / 1e12, "TB/s")
@@ -240,9 +239,10 @@ def _against_reference_on_gpu(
 
 def _several_on_gpu(setting: Setting) -> Iterator[Measurement]:
     dia = DIALSTMAttention()
-    one = setting.task(resnet(164, dia, precision="bf16"))
-    deep, shallow = (setting.task(resnet(depth, dia, precision="bf16")) for depth in (407, 83))
-    alone, four, long, short = setting.measure([one], [one] * 4, [deep], [shallow])
+    task, deep, shallow = (
+        setting.task(resnet(depth, dia, precision="bf16")) for depth in (164, 407, 83)
+    )
+    alone, four, long, short = setting.measure([task], [task] * 4, [deep], [shallow])
     yield Measurement("DIANet164: 4 runs at a time ÷ 1, images", ratio(four, alone), "x", least=2)
     yield Measurement("DIANet: depth 407 ÷ 83, time", ratio(short, long), "x", most=5.0)
 
@@ -251,19 +251,11 @@ def _imagenet(setting: Setting) -> Iterator[Measurement]:
     spec = Spec(
         data=DataSpec(dataset="imagenet", classes=1000, image_size=224, augmentation="none"),
         model=ModelSpec(backbone=ImageNetBackbone(family="resnet50"), attention=NoAttention()),
-        recipe=RecipeSpec(
-            epochs=EPOCHS,
-            batch_size=256,
-            lr=0.1,
-            momentum=0.9,
-            weight_decay=1e-4,
-            milestones=(),
-            gamma=0.1,
-        ),
+        recipe=RECIPE.model_copy(update={"batch_size": 256}),
         precision="bf16",
     )
-    varied = spec.data.model_copy(update={"augmentation": "resized-crop-flip"})
-    from_disk = spec.model_copy(update={"data": varied})
+    augmented = spec.data.model_copy(update={"augmentation": "resized-crop-flip"})
+    from_disk = spec.model_copy(update={"data": augmented})
     ours, amp, files, packed = setting.measure(
         [setting.task(spec, Mode.FIXED)],
         [setting.task(spec, Mode.SYNTHETIC_AMP)],
@@ -280,7 +272,7 @@ def _imagenet(setting: Setting) -> Iterator[Measurement]:
 
 _PARTS: dict[Part, Callable[[Setting], Iterator[Measurement]]] = {
     Part.DIANET: lambda s: _against_reference_on_gpu(s, DIALSTMAttention(), "DIANet164", 7.0),
-    Part.MODES: _ways_on_gpu,
+    Part.MODES: _modes_on_gpu,
     Part.SEVERAL: _several_on_gpu,
     Part.RESNET: lambda s: _against_reference_on_gpu(s, NoAttention(), "ResNet164", 3.0),
     Part.IMAGENET: _imagenet,
@@ -288,7 +280,7 @@ _PARTS: dict[Part, Callable[[Setting], Iterator[Measurement]]] = {
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second, read and written, of copying 1 GiB on a GPU; median of 10."""
+    """Return bytes a second, read and written, of copying 1 GiB on a GPU; median of 10."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = []

@@ -25,7 +25,7 @@ COLUMNS = (
 def storage(
     full: Annotated[
         bool,
-        typer.Option("--full", help="Some ten minutes, with a database of 10,000 runs."),
+        typer.Option("--full", help="About ten minutes, with a database of 10,000 runs."),
     ] = False,
     folder: Annotated[
         Path,
@@ -34,16 +34,15 @@ def storage(
             exists=True,
             file_okay=False,
             writable=True,
-            help="On the disk where results are to go.",
+            help="Folder on the disk of the results.",
         ),
     ] = Path(),
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
-    """Try whether results survive load and faults on this machine.
+    """Check that results survive load and faults on this machine.
 
     Many processes write at once, trainings and upgrades are killed, checkpoints damaged, a disk
-    filled. Everything happens in folders of its own, which are removed; your results are not
-    touched.
+    filled. The checks use temporary folders; your results are not touched.
 
     Example: python -m benchmarks storage
     """

@@ -1,4 +1,4 @@
-"""Processes that die: in the middle of a training, of an upgrade, or beside others."""
+"""Processes that die during a training or an upgrade, or next to other runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.measurements import CheckResult
-from benchmarks.storage.tiny import Outcome as Left
-from benchmarks.storage.tiny import orders_for, outcomes, silent, spec_of
+from benchmarks.storage.tiny import spec_of, tiny_jobs, train, trained
 from dia_repro.execution import forkserver, worker
-from dia_repro.execution.executors.local import LocalSupervisor
-from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Job, Outcome
 from dia_repro.results import backends, migrations
 from dia_repro.results.database import open_database
@@ -27,25 +24,25 @@ from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
 from dia_repro.results.upgrade import upgrade_database
 
-EPOCHS = 8
+EPOCHS, SLOTS = 8, 2
 MOMENTS = ("any", "batch", "write", "commit")
 
 
 def killed_trainings(kills: int) -> CheckResult:
-    """Kill a training again and again, then let it finish; compare with one that never was."""
+    """Kill trainings repeatedly, let them finish, and compare them with undisturbed ones."""
     seeds = max(2, kills // 4)
     rng = random.Random(0)
     done = 0
     with tempfile.TemporaryDirectory() as disturbed, tempfile.TemporaryDirectory() as quiet:
-        expected = _train(Path(quiet), seeds)
-        database, orders = orders_for(Path(disturbed), seeds, EPOCHS)
+        expected = trained(Path(quiet), seeds, EPOCHS, SLOTS)
+        database, jobs = tiny_jobs(Path(disturbed), seeds, EPOCHS)
         for number in range(4 * kills):
             if done < kills:
-                done += _kill_once(orders[number % seeds], MOMENTS[number % len(MOMENTS)], rng)
+                done += _kill_once(jobs[number % seeds], MOMENTS[number % len(MOMENTS)], rng)
         database.close()
-        found = _train(Path(disturbed), seeds)
+        found = trained(Path(disturbed), seeds, EPOCHS, SLOTS)
     same = sum(found[seed].same(expected[seed]) for seed in expected)
-    attempts = sum(one.attempts for one in found.values())
+    attempts = sum(outcome.attempts for outcome in found.values())
     return CheckResult(
         f"{done} times SIGKILL while training: at any moment, in a batch, in a checkpoint's "
         "write, between checkpoint and commit",
@@ -55,18 +52,9 @@ def killed_trainings(kills: int) -> CheckResult:
     )
 
 
-def _train(folder: Path, seeds: int) -> dict[int, Left]:
-    database, orders = orders_for(folder, seeds, EPOCHS)
-    LocalSupervisor(database, Slots.on_cpu(2), silent).run(orders)
-    try:
-        return outcomes(database)
-    finally:
-        database.close()
-
-
-def _kill_once(order: Job, moment: str, rng: random.Random) -> bool:
-    """Whether the training died; it may have been over before."""
-    process, ours = forkserver.start_process(_train_until, order, moment, rng.randint(1, 3))
+def _kill_once(job: Job, moment: str, rng: random.Random) -> bool:
+    """Return whether the training was killed; it may have finished before."""
+    process, ours = forkserver.start_process(_train_until, job, moment, rng.randint(1, 3))
     if moment == "any":
         time.sleep(rng.uniform(0, 1.5))
         process.kill()
@@ -75,8 +63,8 @@ def _kill_once(order: Job, moment: str, rng: random.Random) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
-def _train_until(order: Job, moment: str, count: int, connection: Connection) -> None:
-    """Train, and be killed at that moment for the count-th time."""
+def _train_until(job: Job, moment: str, count: int, connection: Connection) -> None:
+    """Train, and kill this process the count-th time that the moment comes."""
     from dia_repro import atomic
     from dia_repro.results import writer
     from dia_repro.training.trainer import Trainer
@@ -87,7 +75,7 @@ def _train_until(order: Job, moment: str, count: int, connection: Connection) ->
         _die_in(atomic, "flush_file", count)
     elif moment == "commit":
         _die_in(writer, "record_epoch", count)
-    worker.main(order, connection)
+    worker.main(job, connection)
 
 
 def _die_in(owner: object, name: str, count: int) -> None:
@@ -104,16 +92,14 @@ def _die_in(owner: object, name: str, count: int) -> None:
 
 
 def broken_among(runs: int) -> CheckResult:
-    """Runs of which some raise, take all memory, crash or are killed; the others finish."""
+    """Let some of many runs raise, crash, be killed or run out of memory; the others finish."""
     with tempfile.TemporaryDirectory() as folder:
-        database, orders = orders_for(Path(folder), runs, 1)
-        ended = LocalSupervisor(database, Slots.on_cpu(2), silent, train=_train_or_break).run(
-            orders
-        )
+        database, jobs = tiny_jobs(Path(folder), runs, 1)
+        ended = train(database, jobs, SLOTS, train=_train_or_break)
         states = [run.state for run in all_runs(database)]
         reasons = [run.reason for run in all_runs(database) if run.state is State.FAILED]
         database.close()
-    failed = sum(one.outcome is Outcome.FAILED for one in ended.values())
+    failed = sum(end.outcome is Outcome.FAILED for end in ended.values())
     broken = len(_BREAKAGES)
     return CheckResult(
         f"{broken} of {runs} runs raise, crash, are killed or run out of memory",
@@ -142,17 +128,17 @@ def _be_killed() -> None:
 _BREAKAGES = (_raise, _crash, _exhaust, _be_killed)
 
 
-def _train_or_break(order: Job, connection: Connection) -> None:
-    if order.run_id <= len(_BREAKAGES):
+def _train_or_break(job: Job, connection: Connection) -> None:
+    if job.run_id <= len(_BREAKAGES):
         from dia_repro.training.trainer import Trainer
 
-        # In the middle of the work, where real ones come from.
-        Trainer.evaluate = lambda *_: _BREAKAGES[order.run_id - 1]()  # type: ignore[assignment, method-assign]
-    worker.main(order, connection)
+        # During the work, as real failures.
+        Trainer.evaluate = lambda *_: _BREAKAGES[job.run_id - 1]()  # type: ignore[assignment, method-assign]
+    worker.main(job, connection)
 
 
 def killed_upgrades(kills: int, rows: int = 20_000) -> CheckResult:
-    """Kill an upgrade from the first version at moments spread over its duration."""
+    """Kill upgrades from the first version at random moments."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "runs.db"

@@ -1,4 +1,4 @@
-"""Checkpoints that are cut short or have a bit flipped, and disks without room."""
+"""Damaged checkpoints and full disks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.measurements import CheckResult, NotRunnable
-from benchmarks.storage.tiny import Outcome, orders_for, outcomes, silent
+from benchmarks.storage.tiny import outcomes, tiny_jobs, train, trained
 from dia_repro.errors import DiaReproError
-from dia_repro.execution.executors.local import LocalSupervisor
-from dia_repro.execution.machine import Slots
 from dia_repro.execution.maintenance import checkpoint_store, folder_of
 from dia_repro.rendering.files import write_bytes
 from dia_repro.results import writer
@@ -63,10 +61,10 @@ def _passed_over(folder: Store, newest: str, previous: str, content: bytes) -> b
 
 @contextmanager
 def small_disk(size: int) -> Iterator[Path]:
-    """A folder on a disk of its own with so many bytes.
+    """Mount a separate disk with so many bytes, and yield its folder.
 
     Raises:
-        NotRunnable: this user may not mount one.
+        NotRunnable: this user may not mount a disk.
     """
     folder = Path(tempfile.mkdtemp())
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
@@ -82,18 +80,18 @@ def small_disk(size: int) -> Iterator[Path]:
 
 
 def full_disk(size: int = 8_000_000) -> CheckResult:
-    """Let the disk run full while a checkpoint, a commit and a table are written; then go on.
+    """Let a disk run full while a checkpoint, a commit and a table are written; then continue.
 
     Raises:
         NotRunnable: see `small_disk`.
     """
     with tempfile.TemporaryDirectory() as quiet:
-        expected = _trained(Path(quiet))
+        expected = trained(Path(quiet), 1, EPOCHS, 1)
     said: list[str] = []
     with small_disk(size) as folder:
-        database, orders = orders_for(folder, 1, EPOCHS)
+        database, jobs = tiny_jobs(folder, 1, EPOCHS)
         (run,) = all_runs(database)
-        specs = {run.spec_id: orders[0].spec_json}
+        specs = {run.spec_id: jobs[0].spec_json}
         runs_folder = folder_of(checkpoint_store(database), run)
         table = folder / "table5.csv"
         write_bytes(table, b"old\n")
@@ -107,11 +105,10 @@ def full_disk(size: int = 8_000_000) -> CheckResult:
             loaded = checkpoint.load_newest(runs_folder)
             whole = loaded is not None and loaded.name == old and table.read_bytes() == b"old\n"
             runs_folder.remove(old)
-            ended = LocalSupervisor(database, Slots.on_cpu(1), silent).run(orders)
-            said.append(str(ended[run.id].detail))
+            said.append(str(train(database, jobs, 1)[run.id].detail))
         debris = list(folder.rglob("*partial*"))
-        LocalSupervisor(database, Slots.on_cpu(1), silent).run(orders)
-        same = all(one.same(expected[seed]) for seed, one in outcomes(database).items())
+        train(database, jobs, 1)
+        same = all(found.same(expected[seed]) for seed, found in outcomes(database).items())
         database.close()
     clear = all((text and "\n" not in text and "space" in text) or "full" in text for text in said)
     return CheckResult(
@@ -121,15 +118,6 @@ def full_disk(size: int = 8_000_000) -> CheckResult:
         f"said: {' | '.join(said)}".replace(str(folder), "DISK"),
         whole and same and clear and not debris,
     )
-
-
-def _trained(folder: Path) -> dict[int, Outcome]:
-    database, orders = orders_for(folder, 1, EPOCHS)
-    LocalSupervisor(database, Slots.on_cpu(1), silent).run(orders)
-    try:
-        return outcomes(database)
-    finally:
-        database.close()
 
 
 @contextmanager
@@ -150,7 +138,7 @@ def _without_room(folder: Path) -> Iterator[None]:
 
 
 def _refusal(action: object) -> str:
-    """What was said when something could not be written; empty where it could."""
+    """Return the message of an action that cannot write; empty if it can."""
     try:
         action()  # type: ignore[operator]
     except DiaReproError as error:

@@ -32,7 +32,7 @@ BOUNDS = {
 
 
 def large_database(runs: int, epochs: int) -> Iterator[CheckResult]:
-    """Fill a database with so many runs of the paper's experiments, and use it."""
+    """Fill a database with runs of the paper's experiments, and time commands on it."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         _fill(Path(folder) / "runs.db", runs, epochs)
@@ -54,7 +54,7 @@ def large_database(runs: int, epochs: int) -> Iterator[CheckResult]:
 
 
 def _timed(command: tuple[str, ...], folder: Path) -> tuple[float, int, int]:
-    """Seconds, most memory in bytes, and exit code of a command in a process of its own."""
+    """Return the seconds, peak memory in bytes, and exit code of a command."""
     begun = time.perf_counter()
     process = subprocess.run(
         [sys.executable, "-P", "-c", _WITH_MEMORY, *command],
@@ -69,7 +69,7 @@ def _timed(command: tuple[str, ...], folder: Path) -> tuple[float, int, int]:
     return seconds, int(memory) if memory.isdigit() else 0, process.returncode
 
 
-# The kernel counts a child's memory from its parent's: the command says itself what it needed.
+# The kernel counts a child's memory from its parent's, so the command reports its own peak.
 _WITH_MEMORY = """
 import sys
 from dia_repro.cli.main import main
@@ -83,13 +83,13 @@ finally:
 
 
 def _fill(path: Path, runs: int, epochs: int) -> None:
-    specs = list(_specs())
+    specs = _specs()
     seeds = math.ceil(runs / len(specs))
     rng = random.Random(0)
     database = open_database(str(path), create=True)
     moment = now()
     with database.writing() as session:
-        rows = [{"spec_id": one.spec_id, "json": one.canonical_json()} for one in specs]
+        rows = [{"spec_id": spec.spec_id, "json": spec.canonical_json()} for spec in specs]
         session.execute(insert(SpecRow), rows)
     number = 0
     for spec in specs:
@@ -117,7 +117,7 @@ def _fill_spec(
         for seed, number in enumerate(numbers)
     ]
     attempts = [{**PROVENANCE, "run_id": run["id"], "started_at": moment} for run in runs]
-    figures = [
+    values = [
         {
             "run_id": run["id"],
             "epoch": epoch,
@@ -134,16 +134,15 @@ def _fill_spec(
     with database.writing() as session:
         session.execute(insert(RunRow), runs)
         session.execute(insert(ProvenanceRow), attempts)
-        session.execute(insert(EpochRow), figures)
+        session.execute(insert(EpochRow), values)
 
 
-def _specs() -> Iterator[Spec]:
-    """Every experiment of the paper and the demo, once."""
+def _specs() -> list[Spec]:
+    """Return the experiments of the paper and the demo, without duplicates."""
     found: dict[str, Spec] = {}
     for protocol in (Protocol.PAPER, Protocol.DEMO):
         precision = Precision.TF32 if protocol is Protocol.PAPER else Precision.FP32
         request = Request(protocol, precision, None, precision_asked=False)
         for artifact in choose(["all"]):
-            for spec in artifact.specs(request).values():
-                found.setdefault(spec.spec_id, spec)
-    yield from found.values()
+            found |= {spec.spec_id: spec for spec in artifact.specs(request).values()}
+    return list(found.values())

@@ -1,4 +1,4 @@
-"""All checks, in a quick and a full form."""
+"""All checks of storage, quick and full."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def checks(*, full: bool, folder: Path) -> Iterator[CheckResult]:
     """Run all checks, one after the other.
 
     Args:
-        full: as in the project's own records (some ten minutes); otherwise under two minutes.
-        folder: on the disk that is to be checked; left as it was.
+        full: run the checks of the README's table (ten minutes); otherwise smaller ones (two).
+        folder: folder on the disk to check; left as it was.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix="storage-") as place:
         location = str(Path(place) / "runs.db")
@@ -45,10 +45,10 @@ def checks(*, full: bool, folder: Path) -> Iterator[CheckResult]:
 
 
 def timed(name: str, check: Check) -> CheckResult:
-    """A check's figure with its duration, or why it cannot be had here."""
+    """Return the result of a check with its duration, or the reason why it cannot run here."""
     begun = time.perf_counter()
     try:
-        figure = check()
+        result = check()
     except NotRunnable as reason:
-        figure = CheckResult(name, str(reason), None)
-    return replace(figure, seconds=time.perf_counter() - begun)
+        result = CheckResult(name, str(reason), None)
+    return replace(result, seconds=time.perf_counter() - begun)

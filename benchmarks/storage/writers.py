@@ -1,4 +1,4 @@
-"""Many processes at one database: writers, readers, and leases of the same runs."""
+"""Many processes that use one database: writers, readers, and leases of the same runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from benchmarks.measurements import CheckResult
-from benchmarks.storage.tiny import orders_for, spec_of
+from benchmarks.storage.tiny import spec_of, tiny_jobs
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import forkserver
 from dia_repro.execution.messages import Job
@@ -38,7 +38,7 @@ PROVENANCE = {
 
 
 def write_and_read(location: str, writers: int, transactions: int) -> CheckResult:
-    """Writers with `ROWS` epochs a transaction, while readers render a table in a loop."""
+    """Write `ROWS` epochs a transaction, while readers render a table in a loop."""
     database = open_database(location, create=True)
     spec = spec_of(epochs=1)
     numbers = writer.ensure_runs(
@@ -50,14 +50,14 @@ def write_and_read(location: str, writers: int, transactions: int) -> CheckResul
     seconds: list[float] = []
     failures: list[str] = []
     for pipe in pipes:
-        took, failed = _last_word(pipe)
+        took, failed = _result(pipe)
         seconds += took
         failures += failed
     for pipe in asked_to_end:
         pipe.send("enough")
     looks = 0
     for pipe in readers:
-        looked, failed = _last_word(pipe)
+        looked, failed = _result(pipe)
         looks += len(looked)
         failures += failed
     rows = sum(run.epochs for run in all_runs(database))
@@ -99,8 +99,8 @@ def _write(connection: Connection, location: str, run: int, transactions: int) -
 
 
 def _epoch(run: int, epoch: int) -> EpochRow:
-    figures = dict.fromkeys(("train_loss", "train_top1", "test_loss", "test_top1", "seconds"), 1.0)
-    return EpochRow(run_id=run, epoch=epoch, lr=0.1, **figures)
+    values = dict.fromkeys(("train_loss", "train_top1", "test_loss", "test_top1", "seconds"), 1.0)
+    return EpochRow(run_id=run, epoch=epoch, lr=0.1, **values)
 
 
 def _read(connection: Connection, location: str, asked_to_end: Connection) -> None:
@@ -132,18 +132,18 @@ def _read(connection: Connection, location: str, asked_to_end: Connection) -> No
 
 
 def lease_the_same(processes: int, runs: int) -> CheckResult:
-    """Processes that each want to train all of the same runs, in an order of their own."""
+    """Let processes train the same runs, each in another order."""
     with tempfile.TemporaryDirectory() as folder:
-        database, orders = orders_for(Path(folder), seeds=runs, epochs=1)
-        pipes = [_start(_train_all, number, orders) for number in range(processes)]
+        database, jobs = tiny_jobs(Path(folder), seeds=runs, epochs=1)
+        pipes = [_start(_train_all, number, jobs) for number in range(processes)]
         trained, failures = [], []
         for pipe in pipes:
-            mine, failed = _last_word(pipe)
+            mine, failed = _result(pipe)
             trained += mine
             failures += failed
         found = [run_detail(database, run.id) for run in all_runs(database)]
-        once = all(len(one.provenance) == 1 and len(one.epochs) == 1 for one in found)
-        finished = sum(one.summary.state is State.FINISHED for one in found)
+        once = all(len(run.provenance) == 1 and len(run.epochs) == 1 for run in found)
+        finished = sum(run.summary.state is State.FINISHED for run in found)
         database.close()
     return CheckResult(
         f"{processes} processes ask for the same {runs} runs",
@@ -153,16 +153,16 @@ def lease_the_same(processes: int, runs: int) -> CheckResult:
     )
 
 
-def _train_all(connection: Connection, number: int, orders: list[Job]) -> None:
+def _train_all(connection: Connection, number: int, jobs: list[Job]) -> None:
     from dia_repro.execution.attempt import Attempt
     from dia_repro.execution.messages import Outcome
 
     mine: list[int] = []
     failures: list[str] = []
-    for order in random.Random(number).sample(orders, len(orders)):
-        ended = Attempt(order, lambda _message: None, lambda: False).run()
+    for job in random.Random(number).sample(jobs, len(jobs)):
+        ended = Attempt(job, lambda _message: None, lambda: False).run()
         if ended.outcome is Outcome.FINISHED:
-            mine.append(order.run_id)
+            mine.append(job.run_id)
         elif ended.outcome is Outcome.FAILED:
             failures.append(str(ended.detail))
     connection.send((mine, failures))
@@ -181,7 +181,7 @@ def _start(target: object, *arguments: object) -> Connection:
     return ours
 
 
-def _last_word(connection: Connection) -> tuple[list[float], list[str]]:
+def _result(connection: Connection) -> tuple[list[float], list[str]]:
     try:
         word: tuple[list[float], list[str]] = connection.recv()
     except EOFError:

@@ -77,8 +77,8 @@ class Findings:
     @property
     def behind(self) -> tuple[RunBehind, ...]:
         """Return all runs with their histories, each once."""
-        experiments = self.experiments.values()
-        return tuple({of.run.id: of for one in experiments for of in one.runs}.values())
+        runs = [run for experiment in self.experiments.values() for run in experiment.runs]
+        return tuple({behind.run.id: behind for behind in runs}.values())
 
     @property
     def runs(self) -> tuple[RunSummary, ...]:
@@ -88,7 +88,8 @@ class Findings:
     @property
     def needed(self) -> int:
         """Return the number of runs of a complete artifact."""
-        return len({one.spec.spec_id for one in self.experiments.values()}) * len(self.value.seeds)
+        specs = {experiment.spec for experiment in self.experiments.values()}
+        return len(specs) * len(self.value.seeds)
 
     @property
     def done(self) -> int:
@@ -163,5 +164,5 @@ def explain(
 def _precision_said(entry: Entry, request: Request) -> bool:
     """Return whether a machine with or without a GPU would train another spec by default."""
     defaults = (GPU_PRECISION[request.protocol], Precision.FP32)
-    silent = (replace(request, precision=one, precision_asked=False) for one in defaults)
-    return any(entry.spec(one) != entry.spec(request) for one in silent)
+    silent = (replace(request, precision=usual, precision_asked=False) for usual in defaults)
+    return any(entry.spec(other) != entry.spec(request) for other in silent)

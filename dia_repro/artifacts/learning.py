@@ -113,9 +113,9 @@ def learning(findings: Findings, measure: Measure) -> Learning:
     """Return the curves of every run behind a table, in any state, a panel for each of its rows."""
     value = findings.value
     by_row: dict[str, dict[Spec, list[Experiment]]] = {row: {} for row in value.artifact.paper.rows}
-    for one in findings.experiments.values():
-        if one.entry.shown:
-            by_row[one.entry.row].setdefault(one.spec, []).append(one)
+    for experiment in findings.experiments.values():
+        if experiment.entry.shown:
+            by_row[experiment.entry.row].setdefault(experiment.spec, []).append(experiment)
     alike: dict[tuple[Spec, ...], list[str]] = {}
     for row, by_spec in by_row.items():
         alike.setdefault(tuple(by_spec), []).append(row)

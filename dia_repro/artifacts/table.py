@@ -223,7 +223,8 @@ class TableArtifact:
         cells = []
         for entry in (entry for entry in self.entries if entry.shown):
             spec = specs[entry.position]
-            other = next((one for one in self.entries if one.position == entry.compared_with), None)
+            others = (other for other in self.entries if other.position == entry.compared_with)
+            other = next(others, None)
             cells += [
                 make_cell(
                     printed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -23,7 +23,6 @@ class RunProgress:
 
     Args:
         jobs: the runs to come.
-        weights: cost of each run, by its number, in any unit.
         console: where to show it; by default standard error.
 
     Attributes:
@@ -31,13 +30,11 @@ class RunProgress:
         share_before: part of it that was done before.
     """
 
-    def __init__(
-        self, jobs: Sequence[Job], weights: Mapping[int, int], console: Console | None = None
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
         self.console = console or stderr()
         self.live = self.console.is_terminal
-        whole = sum(weights.values()) or 1
-        self.weights = {run: weight / whole for run, weight in weights.items()}
+        whole = sum(job.weight for job in jobs) or 1
+        self.weights = {job.run_id: job.weight / whole for job in jobs}
         self.fractions = {job.run_id: 0.0 for job in jobs}
         self.epochs: dict[int, int] = {}
         self.share = self.share_before = 0.0

@@ -199,8 +199,7 @@ class Campaign:
             keep=keep,
             processes=processes,
         )
-        weights = {job.run_id: run.macs for job, run in zip(jobs, open_runs, strict=True)}
-        return self._summary(self.executor.work(database, jobs, weights, self.dialogue), jobs)
+        return self._summary(self.executor.work(database, jobs, self.dialogue), jobs)
 
     def _summary(self, worked: Worked, jobs: Sequence[Job] = ()) -> Summary:
         return Summary(

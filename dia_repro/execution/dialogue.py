@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,15 +56,9 @@ class Dialogue:
         self.notice(f"{label} …")
         return nullcontext(lambda _done, _total: None)
 
-    def progress(
-        self, jobs: Sequence[Job], weights: Mapping[int, int]
-    ) -> AbstractContextManager[Listener]:
-        """Show the progress of runs.
-
-        Args:
-            weights: cost of each run, by its number, in any unit.
-        """
-        del jobs, weights
+    def progress(self, jobs: Sequence[Job]) -> AbstractContextManager[Listener]:
+        """Show the progress of runs."""
+        del jobs
         return nullcontext(self)
 
     def on_message(self, job: Job, message: Message) -> None:

@@ -16,6 +16,7 @@ from dia_repro.artifacts import choose
 from dia_repro.artifacts.selection import is_needed
 from dia_repro.errors import UsageError
 from dia_repro.execution.options import RunFilter
+from dia_repro.execution.requests import is_named
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.results.database import Database
 from dia_repro.results.frames import RUNS, count_rows, records_of
@@ -99,8 +100,7 @@ def _condition(session: Session, wanted: RunFilter) -> ColumnElement[bool] | Non
 def _spec_ids(session: Session, wanted: RunFilter) -> list[str]:
     """Return the experiments of the artifacts, networks and data that are wanted."""
     artifacts = choose(wanted.artifact)
-    networks = [set(text.lower().split()) for text in wanted.network]
-    if not all(networks):
+    if not all(text.split() for text in wanted.network):
         raise UsageError("network: needs words of a network's name, e.g. 'resnet164 dia-lstm'")
     datasets = {name.lower() for name in wanted.dataset}
     found = []
@@ -110,10 +110,9 @@ def _spec_ids(session: Session, wanted: RunFilter) -> list[str]:
         except InvalidSpecError as error:
             reason = f"spec {row.spec_id} cannot be read: {error}: see 'dia-repro db check'"
             raise InvalidSpecError(reason) from error
-        words = set(spec.model.label.lower().split())
         if (
             (not artifacts or any(is_needed(spec, artifact) for artifact in artifacts))
-            and (not networks or any(asked <= words for asked in networks))
+            and is_named(spec.model.label, wanted.network)
             and (not datasets or spec.data.dataset.lower() in datasets)
         ):
             found.append(row.spec_id)

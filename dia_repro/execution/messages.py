@@ -30,6 +30,7 @@ class Job:
         deterministic: whether a GPU is to give the same bits every time.
         keep: which weights stay when the run is done.
         memory: estimated bytes that it takes where it is trained; 0 where that does not matter.
+        weight: cost of the run, in any unit, for the progress of several runs.
         plugins: value of `DIA_REPRO_PLUGINS`: where plugins are found.
     """
 
@@ -47,6 +48,7 @@ class Job:
     keep: Keep = Keep.LAST
     memory: int = 0
     processes: int = 1
+    weight: int = 1
     plugins: str = ""
 
     @property

@@ -267,6 +267,7 @@ def make_jobs(
             threads=threads,
             command=command,
             memory=memory.get(run.spec.spec_id) or run.memory_bytes,
+            weight=run.macs,
             plugins=plugins.setting(),
             **settings,
         )

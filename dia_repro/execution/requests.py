@@ -158,20 +158,15 @@ def narrowed(artifacts: Sequence[TableArtifact], only: Sequence[str]) -> list[Ta
     """
     if not only:
         return list(artifacts)
-    named: dict[str, set[str]] = {}
-    for name, entry in chosen_entries(artifacts, only):
-        named.setdefault(name, set()).add(entry.label)
-    return [
-        replace(
-            artifact,
-            entries=tuple(
-                replace(entry, shown=entry.shown and entry.label in named[artifact.name])
-                for entry in artifact.entries
-            ),
+    named = {(name, entry.label) for name, entry in chosen_entries(artifacts, only)}
+    kept, found = {name for name, _ in named}, []
+    for artifact in (artifact for artifact in artifacts if artifact.name in kept):
+        entries = (
+            replace(entry, shown=entry.shown and (artifact.name, entry.label) in named)
+            for entry in artifact.entries
         )
-        for artifact in artifacts
-        if artifact.name in named
-    ]
+        found.append(replace(artifact, entries=tuple(entries)))
+    return found
 
 
 def names_of_claims(artifacts: Iterable[TableArtifact], only: Sequence[str] = ()) -> set[str]:

@@ -140,8 +140,7 @@ def _make_private(folder: Path) -> None:
             f"{folder} is a link or another user's, and jobs are kept there with the database's "
             "password: move it away"
         )
-    if stat.S_IMODE(status.st_mode) & ~stat.S_IRWXU:
-        folder.chmod(stat.S_IRWXU)
+    folder.chmod(stat.S_IRWXU)
 
 
 def _after(parameters: Mapping[str, Any], job: str) -> dict[str, Any]:

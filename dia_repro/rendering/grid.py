@@ -10,6 +10,7 @@ from typing import Literal
 
 from dia_repro.artifacts import Cell, TableValue
 from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.spec import Spec
 from dia_repro.paper.independent import SOURCE, independent_row
 from dia_repro.rendering.layout import WHOLE, Columns, Layout, NothingShownError
 from dia_repro.results.queries import Differences
@@ -239,8 +240,10 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
         yield "Test accuracy (%) of the networks that the figure is drawn from."
     elif theirs and not value.comparable:
         yield "The paper's figures are for its own data and schedule: do not compare them."
+    parts = zip(*map(_conditions, value.specs.values()), strict=True)
+    conditions = "; ".join(" and ".join(dict.fromkeys(part)) for part in parts)
     yield (
-        f"Ours: {_conditions(value)}, {value.seeds.words}. "
+        f"Ours: {conditions}, {value.seeds.words}. "
         "best: highest test accuracy over epochs, which is what the authors report; "
         "last: after the last epoch; mean±standard deviation (runs), "
         "or (runs/seeds) where some are missing."
@@ -275,15 +278,12 @@ def _listed(mixed: Mapping[str, Sequence[str]]) -> str:
     return " and ".join(parts)
 
 
-def _conditions(value: TableValue) -> str:
-    # Keys are sets that keep their order.
-    data: dict[str, None] = {}
-    recipes: dict[str, None] = {}
-    precisions: dict[str, None] = {}
-    for spec in value.specs.values():
-        of, size = spec.data, spec.data.image_size
-        augmentation = "not augmented" if of.augmentation == "none" else of.augmentation
-        data[f"{of.dataset} ({of.classes} classes, {size}×{size} pixels, {augmentation})"] = None
-        recipes[f"{spec.recipe.epochs} epochs of batch {spec.recipe.batch_size}"] = None
-        precisions[spec.precision] = None
-    return "; ".join(" and ".join(part) for part in (data, recipes, precisions))
+def _conditions(spec: Spec) -> tuple[str, str, str]:
+    """Return data, schedule and precision in words."""
+    data, size, recipe = spec.data, spec.data.image_size, spec.recipe
+    augmentation = "not augmented" if data.augmentation == "none" else data.augmentation
+    return (
+        f"{data.dataset} ({data.classes} classes, {size}×{size} pixels, {augmentation})",
+        f"{recipe.epochs} epochs of batch {recipe.batch_size}",
+        spec.precision,
+    )

@@ -33,9 +33,9 @@ def draw_gradients(found: Sequence[RecordedRun], artifact: TableArtifact = FIGUR
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    last = _listed(f"{one.moments[1]}" for one in found)
+    last = _listed(f"{run.moments[1]}" for run in found)
     moments = ("at initialisation", f"after {last} epoch{'' if last == '1' else 's'}")
-    across = min(len(stages) for one in found for stages in one.records.values())
+    across = min(len(stages) for run in found for stages in run.records.values())
     labels = distinct_labels(found)
     styles = looks([(label,) for label in labels])
     size = PANEL_WIDTH * across, PANEL_HEIGHT * len(moments)
@@ -71,7 +71,7 @@ def _draw(axes: Axes, record: dict[str, Any], label: str, look: Look) -> Iterabl
 
 
 def _title(found: Sequence[RecordedRun], artifact: TableArtifact) -> str:
-    specs = [one.spec for one in found]
+    specs = [run.spec for run in found]
     papers = all(spec.data.dataset == artifact.entries[0].dataset for spec in specs)
     return (
         f"{artifact.label}. Gradients without skip connections: "
@@ -83,11 +83,11 @@ def _title(found: Sequence[RecordedRun], artifact: TableArtifact) -> str:
 
 
 def _caption(found: Sequence[RecordedRun]) -> str:
-    runs = ", ".join(f"{one.run.summary.id} ({one.label})" for one in found)
+    runs = ", ".join(f"{run.run.summary.id} ({run.label})" for run in found)
     return (
         "Absolute value of the gradient of the loss at every element of a stage's output tensor, "
         "for the first batch of an epoch before it moves the weights; vertical lines: means. "
-        f"Runs {runs}, {_listed(one.spec.precision for one in found)}."
+        f"Runs {runs}, {_listed(run.spec.precision for run in found)}."
     )
 
 

@@ -97,15 +97,15 @@ def exists(path: Path) -> bool:
 
 def check_place(path: Path) -> None:
     """Raise `UsageError` where no SQLite file can be."""
-    exists(path)
+    there = exists(path)
     if path.is_dir():
         raise ForeignDatabaseError(f"--db {path} is a folder: give a file in it")
     if not path.parent.is_dir():
         raise UsageError(f"--db {path}: the folder {path.parent} does not exist")
-    if path.exists() and not path.is_file():
+    if there and not path.is_file():
         raise ForeignDatabaseError(f"--db {path} is not a file")
     # SQLite takes a file of one byte for an empty database, and would write over it.
-    if path.exists() and 0 < path.stat().st_size < SMALLEST_PAGE:
+    if there and 0 < path.stat().st_size < SMALLEST_PAGE:
         raise ForeignDatabaseError(f"--db {path} is not a database")
 
 
@@ -166,7 +166,7 @@ def _lock_postgres(connection: Connection) -> None:
         # What else may be waited for is what other programs do with the tables.
         connection.exec_driver_sql(f"set local lock_timeout = {round(1000 * BUSY_SECONDS)}")
     except DBAPIError:
-        connection.connection.rollback()  # it takes nothing else any more; the next try begins anew
+        connection.connection.rollback()  # it accepts no more statements; the next try begins again
         raise
 
 

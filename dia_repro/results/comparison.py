@@ -20,6 +20,7 @@ from dia_repro.results.frames import (
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import RunRow
 
+Row = Mapping[str, Any]
 DIFFERENCES = Table(
     "differences",
     "One record each field of two runs that are compared.",
@@ -44,8 +45,6 @@ METRIC_FIELDS = tuple(name for name in EPOCHS.names if name not in ("run", "epoc
 def compare_runs(database: Database, first: int, second: int) -> list[dict[str, Any]]:
     """Return a record for each field of the runs with these numbers, see `DIFFERENCES`.
 
-    Values are as stored.
-
     Raises:
         UnknownRunError: there is no such run.
         DatabaseError: a spec cannot be read.
@@ -53,25 +52,23 @@ def compare_runs(database: Database, first: int, second: int) -> list[dict[str, 
     a, b = (run_detail(database, number) for number in (first, second))
     with database.reading() as session:
         found = records_of(session, RUNS, RunRow.id.in_((first, second)))
-    known = {record["run"]: record for record in found}
-    runs = known[first], known[second]
-    # A run may have no attempt, and no epoch.
-    attempts = [run.provenance[-1] if run.provenance else {} for run in (a, b)]
-    metrics = [run.epochs[-1] if run.epochs else {} for run in (a, b)]
+    records = {record["run"]: record for record in found}
+    runs = records[first], records[second]
+    both = list(zip(a.epochs, b.epochs, strict=False))
     return [
         *_records("spec", SPEC_FIELDS, *runs),
         *_records("result", RESULT_FIELDS, *runs),
-        *_records("provenance", PROVENANCE_FIELDS, *attempts),
-        *_records("metrics", METRIC_FIELDS, *metrics, list(zip(a.epochs, b.epochs, strict=False))),
+        *_records("provenance", PROVENANCE_FIELDS, _last(a.provenance), _last(b.provenance)),
+        *_records("metrics", METRIC_FIELDS, _last(a.epochs), _last(b.epochs), both),
     ]
 
 
+def _last(rows: Sequence[Row]) -> Row:
+    return rows[-1] if rows else {}
+
+
 def _records(
-    section: str,
-    names: Sequence[str],
-    a: Mapping[str, Any],
-    b: Mapping[str, Any],
-    epochs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = (),
+    section: str, names: Sequence[str], a: Row, b: Row, epochs: Sequence[tuple[Row, Row]] = ()
 ) -> Iterator[dict[str, Any]]:
     for name in names:
         parted = (own["epoch"] for own, other in epochs if not _same(own[name], other[name]))

@@ -96,9 +96,9 @@ SPEC: dict[str, Column] = {
     "model.backbone.family": Column("backbone", "text", "Family of the backbone."),
     "model.backbone.depth": optional("depth", "integer", "Layers, where there is a choice."),
     "model.backbone.block": optional("block", "text", "bottleneck or basic."),
-    "model.backbone.widen_factor": optional("widen_factor", "integer", "Of WRNs and ResNeXts."),
+    "model.backbone.widen_factor": optional("widen_factor", "integer", "Factor of WRNs, ResNeXts."),
     "model.backbone.cardinality": optional("cardinality", "integer", "Groups of ResNeXts."),
-    "model.backbone.dropout": optional("dropout", "number", "Probability, of wide ResNets."),
+    "model.backbone.dropout": optional("dropout", "number", "Probability in wide ResNets."),
     "model.backbone.conv_bias": optional(
         "conv_bias", "boolean", "Whether convolutions of ImageNet's networks have a bias."
     ),

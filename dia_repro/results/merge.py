@@ -139,7 +139,7 @@ class _Merge:
         elif further:
             self.merged.continued += 1
             # Make room for the gradients of the training that the run's rows come from now.
-            ours.analyses = [one for one in ours.analyses if one.settings != GRADIENTS_SETTINGS]
+            ours.analyses = [row for row in ours.analyses if row.settings != GRADIENTS_SETTINGS]
             self.ours.flush()
             _continue(ours, theirs)
         else:
@@ -150,7 +150,7 @@ class _Merge:
                 _add_analyses(ours, theirs)
 
     def _other_experiment(self, theirs: RunRow) -> str | None:
-        """Return why a run there and runs here exclude each other, whatever their results."""
+        """Return why a run there and runs here exclude each other, apart from their results."""
         spec_id = theirs.spec_id
         same = self.ours.scalar(select(RunRow).filter_by(uid=theirs.uid))
         if same is not None and (same.spec_id, same.seed) != (spec_id, theirs.seed):
@@ -187,7 +187,7 @@ def _difference(ours: RunRow, theirs: RunRow) -> str | None:
     for mine, other in zip(ours.epochs, theirs.epochs, strict=False):
         # As text, in which nan equals nan. The duration is no result.
         if repr(_values(mine, "run_id", "seconds")) != repr(_values(other, "run_id", "seconds")):
-            return f"other figures from epoch {mine.epoch} on"
+            return f"other metrics from epoch {mine.epoch} on"
     here, there = len(ours.epochs), len(theirs.epochs)
     both_done = ours.state in DONE and theirs.state in DONE
     longer_than_done = (ours.state in DONE and there > here) or (

@@ -1,4 +1,4 @@
-"""What the database holds, as frozen values. Reads only."""
+"""Queries of the database, which return frozen values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, Select, and_, case, func, select
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.orm import InstrumentedAttribute
 
 from dia_repro.errors import UsageError
 from dia_repro.results.database import Database, DatabaseError, one_state
@@ -282,30 +282,21 @@ def select_runs(
     if last is not None:
         newest = select(RunRow.id).order_by(RunRow.id.desc()).limit(last)
         chosen = RunRow.id.in_(newest if chosen is None else newest.where(chosen))
-    totals_query = select(
-        EpochRow.run_id,
-        func.count().label("epochs"),
-        func.max(EpochRow.epoch).label("last"),
-        # An accuracy is at most 100; what is not finite compares as greater on every backend.
-        func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1))).label("best_top1"),
-        func.sum(EpochRow.seconds).label("seconds"),
-    ).group_by(EpochRow.run_id)
-    if chosen is not None:  # else the epochs of all runs would be added up
-        totals_query = totals_query.where(EpochRow.run_id.in_(select(RunRow.id).where(chosen)))
-    totals, end = totals_query.subquery(), aliased(EpochRow)
-    query = (
-        select(
-            *columns,
-            func.coalesce(totals.c.epochs, 0).label("epochs"),
-            totals.c.best_top1,
-            end.test_top1.label("last_top1"),
-            func.coalesce(totals.c.seconds, 0.0).label("seconds"),
-        )
-        .outerjoin(totals, totals.c.run_id == RunRow.id)
-        .outerjoin(end, and_(end.run_id == RunRow.id, end.epoch == totals.c.last))
-        .order_by(RunRow.id)
-    )
+    # An accuracy is at most 100; what is not finite compares as greater on every backend.
+    best = func.max(case((EpochRow.test_top1 <= 100.0, EpochRow.test_top1)))
+    query = select(
+        *columns,
+        _of_epochs(func.count()).label("epochs"),
+        _of_epochs(best).label("best_top1"),
+        _newest(EpochRow.test_top1, EpochRow.epoch).label("last_top1"),
+        _of_epochs(func.coalesce(func.sum(EpochRow.seconds), 0.0)).label("seconds"),
+    ).order_by(RunRow.id)
     return query if chosen is None else query.where(chosen)
+
+
+def _of_epochs(total: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a total of the epochs of each run."""
+    return select(total).where(EpochRow.run_id == RunRow.id).correlate(RunRow).scalar_subquery()
 
 
 def _summaries(
@@ -325,7 +316,9 @@ def _summaries(
         return tuple(RunSummary(**{**row, "state": State(row["state"])}) for row in found)
 
 
-def _newest(column: InstrumentedAttribute[Any], number: InstrumentedAttribute[int]) -> Any:
+def _newest(
+    column: InstrumentedAttribute[Any], number: InstrumentedAttribute[int]
+) -> ColumnElement[Any]:
     """Return a run's value of a column in its last row that has one, by a number."""
     newest = select(column).where(column.class_.run_id == RunRow.id, column.is_not(None))
-    return newest.order_by(number.desc()).limit(1).scalar_subquery()
+    return newest.order_by(number.desc()).limit(1).correlate(RunRow).scalar_subquery()

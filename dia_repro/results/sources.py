@@ -15,7 +15,7 @@ def contributing(from_epochs: Sequence[int], epochs: int, *, diverged: bool) -> 
     """Return the indices of the attempts that a run's rows come from, newest first.
 
     An attempt's rows were removed or replaced if a later one began before them. A divergence
-    comes from the last attempt, whatever rows there are. An attempt that is left out may have
+    comes from the last attempt, even without rows. An attempt that is left out may have
     trained a part of an epoch, on the data of the next one, which has gone on from its checkpoint.
 
     Args:

@@ -40,19 +40,18 @@ class AnalysisGoneError(DiaReproError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the run that is analysed was removed, or another database is in the place of its own: "
-            "nothing of it is kept"
+            "the run that is analysed was removed, or another database has replaced this one: "
+            "results of the analysis are not kept"
         )
 
 
 def ensure_runs(
     database: Database, specs: Mapping[str, str], seeds: Iterable[int]
 ) -> dict[tuple[str, int], int]:
-    """Make the runs that are not there yet, as pending.
+    """Make the runs of specs with seeds that are not there yet, as pending.
 
     Args:
         specs: canonical JSON by spec_id.
-        seeds: the seeds each spec is to be trained with.
 
     Returns:
         The run's number by (spec_id, seed), for all of them.

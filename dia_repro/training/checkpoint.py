@@ -59,17 +59,13 @@ def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Store:
 def save(
     folder: Store, content: dict[str, Any], epoch: int, step: int, *, spare: int | None = None
 ) -> str:
-    """Write a checkpoint and keep `KEEP` files in all.
+    """Write a checkpoint, keep `KEEP` files in all, and return the name of the new one.
 
     Args:
         folder: folder of one run; made if need be.
         content: tensors and plain values.
-        epoch: number of epochs done.
-        step: number of steps done in the epoch under way.
+        epoch, step: number of epochs done, and of steps in the epoch under way.
         spare: epoch whose end is kept too.
-
-    Returns:
-        The file's name.
 
     Raises:
         CheckpointError: it cannot be written; the earlier files are untouched.

@@ -70,10 +70,10 @@ def forget_settings() -> None:
 
 def check_settings() -> None:
     """Raise `SettingError` for variables with which torch cannot be used; others cost no time."""
-    values = {name: os.environ[name] for name in READ_BY_TORCH if name in os.environ}
-    doubtful = {n: text for n, text in values.items() if not READ_BY_TORCH[n].fullmatch(text)}
+    known = {name: os.environ[name] for name in READ_BY_TORCH if name in os.environ}
+    doubtful = {n: text for n, text in known.items() if not READ_BY_TORCH[n].fullmatch(text)}
     rest = {name: text for name, text in os.environ.items() if name not in doubtful}
-    if doubtful and not _imports_torch({**rest, **doubtful}) and _imports_torch(rest):
+    if doubtful and not _imports_torch(os.environ) and _imports_torch(rest):
         shown = ", ".join(f"{name}={displayed_text(text)}" for name, text in doubtful.items())
         raise SettingError(f"torch cannot be loaded with {shown}: unset it")
 
@@ -103,12 +103,11 @@ def use_writable_caches() -> None:
     be written, where other users can write, or where its path is relative: files of the working
     folder would be run.
     """
+    triton = Path(os.environ.get("TRITON_HOME", "~"), ".triton/cache")
     caches: dict[str, Callable[[], Path]] = {
-        "TRITON_CACHE_DIR": lambda: Path(
-            os.environ.get("TRITON_HOME", "~"), ".triton/cache"
-        ).expanduser(),
-        "TORCHINDUCTOR_CACHE_DIR": lambda: Path(
-            _temporary_folder(), f"torchinductor_{getpass.getuser()}"
+        "TRITON_CACHE_DIR": triton.expanduser,
+        "TORCHINDUCTOR_CACHE_DIR": lambda: (
+            Path(_temporary_folder()) / f"torchinductor_{getpass.getuser()}"
         ),
     }
     for variable, default in caches.items():

@@ -78,9 +78,7 @@ class Tally:
         """Count a batch by its sums, all float64 ().
 
         Args:
-            total: loss, added up over images.
-            correct: number of correct answers.
-            images: number of images.
+            total, correct, images: sum of the loss, number of correct answers and of images.
             loss: mean loss, by default the total's.
         """
         loss = total / images if loss is None else loss
@@ -91,7 +89,7 @@ class Tally:
         self.sums += torch.stack((total, correct, images, one, diverged, its_loss))
 
     def clear(self) -> None:
-        """Start a new epoch."""
+        """Set all sums to 0."""
         self.sums.zero_()
 
     def read(self) -> Sums:

@@ -53,12 +53,10 @@ class Environment:
         deterministic: whether only deterministic algorithms are used on a GPU.
         processes: number of processes that share the run.
         device: name of the GPU or the processor.
-        torch: version of torch.
         package: version of this package, and the plugin that registers the network's attention.
         code: commit of the code, where it is a git checkout, and whether that was changed.
         files: the first digits of `files_at_start`.
         pillow: version of Pillow where it decodes images while the run is trained.
-        numba: version of numba, which compiles passes for a CPU.
         capability: instructions of the CPU that torch uses, and variables that choose other ones.
     """
 
@@ -144,13 +142,7 @@ def collect(
 ) -> dict[str, Any]:
     """Return the provenance of an attempt that this process makes on a device.
 
-    Args:
-        data_sha256: SHA-256 of pixels and labels.
-        test_images: number of images in the test set.
-        from_epoch: epochs that were done before this attempt.
-
-    Returns:
-        What is known at the start of it, by column of `results.schema.ProvenanceRow`.
+    Its values are what is known at the start, by column of `results.schema.ProvenanceRow`.
     """
     commit, clean = code_state()
     return {

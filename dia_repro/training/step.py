@@ -23,7 +23,6 @@ class TrainingStep:
     Args:
         model: the network, on `device`.
         recipe: momentum and weight decay; the rate is set epoch by epoch.
-        precision: precision of the spec.
         plain: compute by definition, operation by operation; otherwise blocks use
             `dia_repro.models.fast`, with the same results but for rounding.
 

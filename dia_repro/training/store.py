@@ -225,7 +225,7 @@ def _s3(url: str) -> tuple[Any, str]:
     bucket = parts.netloc.rpartition("@")[2]
     endpoint = next(filter(None, map(os.environ.get, S3_ENDPOINTS)), None)
     region = next(filter(None, map(os.environ.get, S3_REGIONS)), None)
-    if region is None and endpoint is None:  # a request of its own, which Amazon alone answers
+    if region is None and endpoint is None:  # by a request that only Amazon answers
         region = resolve_s3_region(bucket)
     client = S3FileSystem(
         access_key=unquote(parts.username) if parts.username else None,

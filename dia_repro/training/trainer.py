@@ -52,7 +52,6 @@ class Trainer:
     """Training of one network; it does not know where results go.
 
     Args:
-        seed: seed of every random draw.
         dataset: the data that the spec names.
         workers: number of processes that decode images, where the data set is not held decoded.
         group: the processes that share the run; all of them call the same methods.

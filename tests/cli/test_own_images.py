@@ -159,9 +159,9 @@ def test_bars_show_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with watch("Looking through [/] [red]pets") as on_progress:
         on_progress(1, 2)
     monkeypatch.setattr("dia_repro.cli.progress.stderr", lambda: terminal)
-    order = SimpleNamespace(run_id=1, label="resnet on folder:[/] [red]pets")
-    with RunProgress([order], {1: 1}) as progress:  # type: ignore[list-item]
-        progress.on_message(order, Progress(0, 1, 0, 1, None))  # type: ignore[arg-type]
+    job = SimpleNamespace(run_id=1, label="resnet on folder:[/] [red]pets", weight=1)
+    with RunProgress([job]) as progress:  # type: ignore[list-item]
+        progress.on_message(job, Progress(0, 1, 0, 1, None))  # type: ignore[arg-type]
     shown = terminal.file.getvalue()  # type: ignore[attr-defined]
     assert "Looking through [/] [red]pets" in shown
     assert "folder:[/] [red]pets" in shown

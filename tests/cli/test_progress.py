@@ -18,9 +18,11 @@ def test_no_time_is_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     monkeypatch.setattr(module, "stderr", lambda: Console(file=written, width=200))
     monkeypatch.setattr(module, "SECONDS_BEFORE_ESTIMATE", -1)
-    jobs = [SimpleNamespace(run_id=number, label=f"run {number}") for number in range(49)]
-    weights = {job.run_id: 0.1 + job.run_id / 7 for job in jobs}
-    with RunProgress(jobs, weights) as progress:  # type: ignore[arg-type]
+    jobs = [
+        SimpleNamespace(run_id=number, label=f"run {number}", weight=0.1 + number / 7)
+        for number in range(49)
+    ]
+    with RunProgress(jobs) as progress:  # type: ignore[arg-type]
         for job in jobs:
             for message in (Progress(0, 1, 0, 1, None), Progress(1, 1, 0, 1, 50.0)):
                 progress.on_message(job, message)  # type: ignore[arg-type]

@@ -184,7 +184,7 @@ from dia_repro.execution.executors.local import Local
 class Idle(Local):
     options = frozenset({"jobs"})
 
-    def work(self, database, jobs, weights, dialogue):
+    def work(self, database, jobs, dialogue):
         dialogue.notice(f"{len(jobs)} runs are left alone")
         return Worked({}, submitted=True)
 '''

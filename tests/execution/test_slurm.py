@@ -206,7 +206,7 @@ def test_a_signal_ends_an_sbatch_that_hangs(runs: int, slurm: Path, tmp_path: Pa
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         with pytest.raises(Interrupted):
-            executor.work(database, jobs, {}, dialogue)
+            executor.work(database, jobs, dialogue)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert "some may be in the queue" in dialogue.said[-1]

@@ -88,19 +88,9 @@ class Executor(ABC):
         with probe(store):
             pass
 
-    def work(
-        self,
-        database: Database,
-        jobs: Sequence[Job],
-        weights: Mapping[int, int],
-        dialogue: Dialogue,
-    ) -> Worked:
-        """Train runs and wait for them, or, in an executor that overrides it, hand them over.
-
-        Args:
-            weights: cost of each run, by its number, in any unit.
-        """
-        with dialogue.progress(jobs, weights) as listener:
+    def work(self, database: Database, jobs: Sequence[Job], dialogue: Dialogue) -> Worked:
+        """Train runs and wait for them, or, in an executor that overrides it, hand them over."""
+        with dialogue.progress(jobs) as listener:
             supervisor = self.supervisor(database, len(jobs), listener)
             return Worked(supervisor.run(jobs), supervisor.stopping)
 

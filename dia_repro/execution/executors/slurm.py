@@ -73,15 +73,8 @@ class Slurm(Executor):
             raise SlurmError("there is no Slurm here: no srun on the path")
         super().check(data, location, store, dialogue)
 
-    def work(
-        self,
-        database: Database,
-        jobs: Sequence[Job],
-        weights: Mapping[int, int],
-        dialogue: Dialogue,
-    ) -> Worked:
+    def work(self, database: Database, jobs: Sequence[Job], dialogue: Dialogue) -> Worked:
         """Submit the runs, and say how to follow and to stop them."""
-        del weights
         # submitit's files and the tasks' output: next to a SQLite file, or in the working folder.
         file = (sqlite_path(database.location) or Path("runs.db")).absolute()
         folder, in_turn = file.with_name(f"{file.stem}-slurm"), self.at_once is not None

@@ -30,50 +30,51 @@ COLOURS = 8  # that the style sheet has for curves
 
 def page_data(artifacts: Sequence[Shown], grids: Sequence[Grid]) -> dict[str, Any]:
     """Return all of it, with an experiment that several artifacts share once."""
-    known = {one.spec.spec_id: one for of in artifacts for one in of.findings.experiments.values()}
-    runs = [behind.history for one in known.values() for behind in one.runs[:MOST_RUNS]]
-    values = sum(len(history.epochs) * len(history.measures) for history in runs)
+    experiments = [of for shown in artifacts for of in shown.findings.experiments.values()]
+    known = {experiment.spec.spec_id: experiment for experiment in experiments}
+    histories = [run.history for of in known.values() for run in of.runs[:MOST_RUNS]]
+    values = sum(len(history.epochs) * len(history.measures) for history in histories)
     every = max(1, -(-values // MOST_VALUES))
-    specs = {spec_id: _spec(one, every) for spec_id, one in known.items()}
+    specs = {spec_id: _spec(experiment, every) for spec_id, experiment in known.items()}
     return {
         "every": every,
         "specs": specs,
         "cells": dict(chain.from_iterable(map(_cells, artifacts, grids))),
-        "charts": {one.name: _chart(one.findings, specs) for one in artifacts},
+        "charts": {shown.name: _chart(shown.findings, specs) for shown in artifacts},
     }
 
 
 def _spec(experiment: Experiment, every: int) -> dict[str, Any]:
     """Return an experiment with its runs at the first and every so many epochs, and their last."""
     runs = experiment.runs[:MOST_RUNS]
-    known = [one.history.epochs for one in runs if one.history.epochs]
+    known = [run.history.epochs for run in runs if run.history.epochs]
     lasts = {epochs[-1] for epochs in known}
     epochs = sorted({epoch for epoch in chain(*known) if (epoch - 1) % every == 0} | lasts)
     return {
         "about": describe_experiment(experiment.spec),
         "of": experiment.spec.recipe.epochs,
         "epochs": epochs,
-        "runs": [_run(one, epochs) for one in runs],
+        "runs": [_run(behind, epochs) for behind in runs],
         "more": len(experiment.runs) - len(runs),
     }
 
 
-def _run(one: RunBehind, epochs: Sequence[int]) -> dict[str, Any]:
-    run, last = one.run, one.history.last
-    indices = {epoch: index for index, epoch in enumerate(one.history.epochs)}
+def _run(behind: RunBehind, epochs: Sequence[int]) -> dict[str, Any]:
+    run, history = behind.run, behind.history
+    indices = {epoch: index for index, epoch in enumerate(history.epochs)}
     return {
         "run": run.id,
         "seed": run.seed,
         "state": run.state.value,
         "reason": run.reason,
         "best": run.best_top1,
-        "bestEpoch": one.history.best_epoch,
+        "bestEpoch": history.best_epoch,
         "last": run.last_top1 if math.isfinite(run.last_top1 or 0.0) else None,
         "done": run.epochs,
-        "where": f"{last.host}, {last.device}" if last else None,
+        "where": f"{history.last.host}, {history.last.device}" if history.last else None,
         "series": {
             name: [_rounded(values[indices[e]]) if e in indices else None for e in epochs]
-            for name, values in one.history.measures.items()
+            for name, values in history.measures.items()
             if indices
         },
     }
@@ -90,14 +91,15 @@ def _cells(shown: Shown, grid: Grid) -> Iterator[tuple[str, dict[str, Any]]]:
         if not experiment.entry.shown:
             continue
         at, group = artifact.paper.rows.index(row), artifact.paper.columns.index(column)
-        texts = [cell.text for cell in grid.rows[at].groups[group]]
+        headings = (heading.text for heading in grid.headings)
+        texts = (cell.text for cell in grid.rows[at].groups[group])
         other = experiment.entry.compared_with
         compared = findings.experiments[other] if other else None
         yield (
             f"{artifact.name}-{at + 1}-{group + 1}",
             {
                 "title": f"{artifact.label}: {column}, {row}",
-                "figures": list(zip((one.text for one in grid.headings), texts, strict=True)),
+                "figures": list(zip(headings, texts, strict=True)),
                 "spec": experiment.spec.spec_id,
                 "compared": compared and [compared.entry.label, compared.spec.spec_id],
                 **asdict(shown.commands[row, column]),
@@ -116,8 +118,8 @@ def _chart(findings: Findings, drawn: Mapping[str, Any]) -> list[dict[str, Any]]
     """
     rows = list(dict.fromkeys(row for row, _ in findings.experiments))
     # Networks that the artifact only compares with come first, so that its own lines are whole.
-    by_role = sorted(findings.experiments.values(), key=lambda one: one.entry.shown)
-    columns = list(dict.fromkeys(one.entry.column for one in by_role))
+    by_role = sorted(findings.experiments.values(), key=lambda experiment: experiment.entry.shown)
+    columns = list(dict.fromkeys(experiment.entry.column for experiment in by_role))
     found: dict[str, dict[str, Any]] = {}
     for (row, column), experiment in findings.experiments.items():
         spec_id, label = experiment.spec.spec_id, experiment.entry.label

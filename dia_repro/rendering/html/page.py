@@ -100,8 +100,8 @@ def make_page(
         shown: artifacts that are shown whole.
         beside: pictures that the paper does not have.
     """
-    found = [one.findings for one in shown]
-    grids = [make_grid(one.value) for one in found]
+    found = [artifact.findings for artifact in shown]
+    grids = [make_grid(of.value) for of in found]
     scripts, styles = ([_read(path).strip() for path in paths] for paths in (SCRIPTS, STYLES))
     by_paper = {
         "What the paper claims": [claim for claim in claims if claim.of_paper],
@@ -111,11 +111,11 @@ def make_page(
         version=version,
         findings=findings,
         beside=beside,
-        detailed=[one.name for one in shown],
+        detailed=[artifact.name for artifact in shown],
         artifacts=[*map(_artifact, shown, grids)],
         conditions=_conditions,
         provenance=_provenance(found),
-        newest=max((run.changed_at for one in found for run in one.runs), default=None),
+        newest=max((run.changed_at for of in found for run in of.runs), default=None),
         states=_states(found),
         claims=[(heading, of, _tally(of)) for heading, of in by_paper.items() if of],
         marks=VERDICTS,
@@ -138,14 +138,14 @@ def _artifact(shown: Shown, grid: Grid) -> dict[str, Any]:
     """Return what the template of an artifact needs."""
     findings, artifact = shown.findings, shown.findings.value.artifact
     heading = f"{artifact.label}. {artifact.paper.title}"
-    ours = [index for index, one in enumerate(grid.headings) if one.whose == "ours"]
+    ours = [index for index, at in enumerate(grid.headings) if at.whose == "ours"]
     cells = [group[index].cell for row in grid.rows for group in row.groups for index in ours]
     return {
         "name": artifact.name,
         "heading": heading,
         "warning": grid.title.removeprefix(heading).strip(" ()"),
         "grid": grid,
-        "kinds": {one.whose for one in grid.headings} | {cell.status for cell in cells if cell},
+        "kinds": {at.whose for at in grid.headings} | {cell.status for cell in cells if cell},
         "has_runs": bool(findings.runs),
         "has_curves": any(behind.history.epochs for behind in findings.behind),
         "command": shown.command,
@@ -194,7 +194,7 @@ def _provenance(findings: Iterable[Findings]) -> list[dict[str, Any]]:
     (UTC).
     """
     begun: dict[tuple[tuple[str, str], ...], list[tuple[datetime, int]]] = defaultdict(list)
-    for behind in {of.run.id: of for one in findings for of in one.behind}.values():
+    for behind in {run.run.id: run for of in findings for run in of.behind}.values():
         for attempt in behind.history.attempts:
             begun[_environment(attempt)].append((attempt.started_at, behind.run.id))
     found = [
@@ -206,7 +206,7 @@ def _provenance(findings: Iterable[Findings]) -> list[dict[str, Any]]:
         }
         for texts, of in begun.items()
     ]
-    return sorted(found, key=lambda one: (one["last"], [*one["texts"].values()]), reverse=True)
+    return sorted(found, key=lambda line: (line["last"], [*line["texts"].values()]), reverse=True)
 
 
 def _environment(attempt: ProvenanceRow) -> tuple[tuple[str, str], ...]:
@@ -223,12 +223,12 @@ def _environment(attempt: ProvenanceRow) -> tuple[tuple[str, str], ...]:
 
 def _states(findings: Iterable[Findings]) -> str:
     """Return the number of runs in each state, e.g. "10 finished, 2 diverged"."""
-    known = {run.id: run.state.value for one in findings for run in one.runs}
+    known = {run.id: run.state.value for of in findings for run in of.runs}
     counts = sorted(Counter(known.values()).items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{count} {state}" for state, count in counts)
 
 
 def _tally(claims: Sequence[ClaimVerdict]) -> list[tuple[str, str, int]]:
     """Return every possible verdict with its mark and count."""
-    counts = Counter(one.verdict.value for one in claims)
+    counts = Counter(claim.verdict.value for claim in claims)
     return [(verdict, mark, counts[verdict]) for verdict, mark in VERDICTS.items()]
