@@ -23,7 +23,7 @@ PIPE_WIDTH = 160
 
 
 class SafeConsole(Console):
-    """A console whose control sequences are all its own: those in texts are shown."""
+    """Console that shows control sequences in texts instead of sending them to the terminal."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -1,4 +1,4 @@
-"""Output of `report`: tables, pictures and `report.html`. The command imports it when it runs."""
+"""Files of `report`: tables, pictures and `report.html`. The command imports it when it runs."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def write_report(
         pictures.begin()
         # Meanwhile, since it takes as long.
         verdicts = evaluate_claims(chosen.database, chosen.wanted) if html else ()
-        claims = [one for one in verdicts if one.artifact in {*findings, *ARTIFACTS}]
-        additional = pictures.write()
+        claims = [claim for claim in verdicts if claim.artifact in {*findings, *ARTIFACTS}]
+        beside = pictures.write()
     if html:
         write_page(html, chosen, findings, claims, drawn, additional)
 
@@ -137,7 +137,7 @@ def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | 
     An artifact that cannot be drawn does not stop the others.
     """
     artifact = findings.value.artifact
-    runs = [best.id for one in findings.experiments.values() if (best := one.best_run)]
+    runs = [best.id for known in findings.experiments.values() if (best := known.best_run)]
     if not runs:
         return False
     from dia_repro.cli.pictures import draw_gradients, draw_integration, make_analyst
