@@ -245,7 +245,7 @@ class Chosen:
 class Results:
     """Results in a database; a context manager that closes it.
 
-    Every method reads the database anew and returns a new DataFrame. Numbers are `Float64`: nan is
+    Every method reads the database again and returns a new DataFrame. Numbers are `Float64`: nan is
     the result of a diverged training, `<NA>` is missing. An unknown argument or value, and closed
     results, raise `UsageError`.
     """

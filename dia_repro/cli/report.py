@@ -67,7 +67,7 @@ def write_report(
         # Meanwhile, since it takes as long.
         verdicts = evaluate_claims(chosen.database, chosen.wanted) if html else ()
         claims = [claim for claim in verdicts if claim.artifact in {*findings, *ARTIFACTS}]
-        beside = pictures.write()
+        additional = pictures.write()
     if html:
         write_page(html, chosen, findings, claims, drawn, additional)
 
@@ -184,7 +184,7 @@ def write_page(
     page = make_page(
         version=dia_repro.__version__,
         findings=[{**others, **detailed}[name] for name in dict.fromkeys([*ARTIFACTS, *detailed])],
-        shown=[_shown(one, chosen.wanted, drawn.get(name)) for name, one in detailed.items()],
+        shown=[_shown(found, chosen.wanted, drawn.get(name)) for name, found in detailed.items()],
         claims=claims,
         additional=[
             _picture(file, ADDITIONAL[file.stem]) for file in additional if file.stem in ADDITIONAL

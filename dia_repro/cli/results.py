@@ -167,7 +167,7 @@ def _sum_up(
     verdicts: Sequence[ClaimVerdict], artifacts: Sequence[str], selection: options.Selection
 ) -> None:
     """Print the number of claims with each verdict, and what they rest on."""
-    for what, of_paper in (("claims", True), ("questions beside the paper", False)):
+    for what, of_paper in (("claims", True), ("questions of controls", False)):
         counts = Counter(claim.verdict for claim in verdicts if claim.of_paper is of_paper)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
         if counts:
