@@ -87,20 +87,12 @@ class Row:
     @property
     def supports(self) -> bool:
         """Whether the row alone supports the claim, at the level."""
-        return bool(self.in_favour) and _small(self.p)
+        return bool(self.in_favour) and small(self.p)
 
     @property
     def opposes(self) -> bool:
         """Whether the row alone speaks against the claim, at the level."""
-        return not self.in_favour and _small(self.p)
-
-    @property
-    def weakness(self) -> tuple[int, float]:
-        """Larger for a row that speaks less for the claim."""
-        p = 1.0 if self.p is None else self.p
-        if self.in_favour:
-            return (0 if self.supports else 1, p)
-        return (2, 1 - p)
+        return not self.in_favour and small(self.p)
 
 
 def judge_order(rows: Sequence[Row]) -> Judgement:
@@ -144,7 +136,7 @@ def _judge(rows: Sequence[Row], clear: str) -> Judgement:
         clear: words for an effect that decides.
     """
     family = len(rows)
-    corrected = holm([1.0 if row.in_favour else row.p for row in rows])
+    corrected, refuting = against(rows)
     evidence = tuple(
         _evidence(row, p if family > 1 and not row.in_favour else None)
         for row, p in zip(rows, corrected, strict=True)
@@ -153,9 +145,8 @@ def _judge(rows: Sequence[Row], clear: str) -> Judgement:
     if not any(row.differences or any(row.lost) for row in rows):
         reason = NO_RESULT if begun is None else NO_PAIR
         return Judgement(Verdict.NOT_RUN, evidence, None, reason)
-    refuting = [i for i, row in enumerate(rows) if not row.in_favour and _small(corrected[i])]
     seen = [index for index, row in enumerate(rows) if row.in_favour is not None]
-    main = max(refuting or seen, key=lambda index: rows[index].weakness, default=begun)
+    main = max(refuting or seen, key=lambda index: weakness(rows[index]), default=begun)
     if refuting and main is not None:
         after = " after Holm" if family > 1 else ""
         level = f"p ≤ {LEVEL:g}{after}{_students([rows[main]])}"
@@ -174,8 +165,28 @@ def plural(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def _small(p: float | None) -> bool:
+def small(p: float | None) -> bool:
+    """Return whether a p reaches the level."""
     return p is not None and p <= LEVEL
+
+
+def against(found: Sequence[Row | Evidence]) -> tuple[list[float | None], list[int]]:
+    """Return each p against the claim after Holm, and the indices of the refuting comparisons."""
+    corrected = holm([1.0 if compared.in_favour else compared.p for compared in found])
+    refuting = [
+        index
+        for index, (compared, p) in enumerate(zip(found, corrected, strict=True))
+        if not compared.in_favour and small(p)
+    ]
+    return corrected, refuting
+
+
+def weakness(found: Row | Evidence) -> tuple[int, float]:
+    """Return a value that is larger for a comparison that speaks less for the claim."""
+    p = 1.0 if found.p is None else found.p
+    if found.in_favour:
+        return (0 if small(p) else 1, p)
+    return (2, 1 - p)
 
 
 def _students(rows: Sequence[Row]) -> str:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dia_repro.claims.rules import NO_RESULT, plural
-from dia_repro.claims.statistics import LEAST_FOR_FLIPS, LEVEL, holm, share_interval, share_p
+from dia_repro.claims.rules import NO_RESULT, against, plural, small, weakness
+from dia_repro.claims.statistics import LEAST_FOR_FLIPS, LEVEL, share_interval, share_p
 from dia_repro.claims.verdicts import Evidence, Judgement, Verdict
 from dia_repro.results.queries import RunSummary
 
@@ -52,7 +52,7 @@ class Outcomes:
     def trains(self) -> bool:
         """Whether more than half of its trainings train, at the level."""
         evidence = _evidence(self, claimed=False)
-        return bool(evidence.in_favour) and _small(evidence.p)
+        return bool(evidence.in_favour) and small(evidence.p)
 
 
 def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
@@ -65,41 +65,32 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     if not any(cell.done for cell in cells):
         noted = next((cell.note for cell in cells if cell.excluded), "")
         return Judgement(Verdict.NOT_RUN, tuple(evidence), None, noted or NO_RESULT)
-    corrected = holm([1.0 if found.in_favour else found.p for found in evidence])
+    corrected, refuting = against(evidence)
     if len(cells) > 1:
         evidence = [
-            found if found.in_favour else replace(found, p_corrected=None if found.p is None else p)
+            replace(found, p_corrected=None if found.in_favour else p)
             for found, p in zip(evidence, corrected, strict=True)
         ]
-    refuting = [i for i, p in enumerate(corrected) if not evidence[i].in_favour and _small(p)]
     done = [index for index, cell in enumerate(cells) if cell.done]
-    main = max(refuting or done, key=lambda index: _weakness(evidence[index]))
+    main = max(refuting or done, key=lambda index: weakness(evidence[index]))
     said = "diverged" if claimed else "trained"
     if refuting:
         after = " after Holm" if len(cells) > 1 else ""
         reason = f"{_seeds(cells[main], claimed)} (p ≤ {LEVEL:g}{after})"
         return Judgement(Verdict.REFUTED, tuple(evidence), main, reason)
-    if all(found.in_favour and _small(found.p) for found in evidence):
+    if all(found.in_favour and small(found.p) for found in evidence):
         each = "" if len(cells) == 1 else f" of each of {len(cells)} networks"
         reason = f"more than half of the trainings{each} {said} (p ≤ {LEVEL:g})"
         return Judgement(Verdict.SUPPORTED, tuple(evidence), main, reason)
     return Judgement(Verdict.UNDECIDED, tuple(evidence), main, _why_open(cells, evidence, claimed))
 
 
-def _weakness(evidence: Evidence) -> tuple[int, float]:
-    """Return a value that is larger for evidence that speaks less for the claim."""
-    p = 1.0 if evidence.p is None else evidence.p
-    if evidence.in_favour:
-        return (0 if _small(p) else 1, p)
-    return (2, 1 - p)
-
-
 def _why_open(cells: Sequence[Outcomes], evidence: Sequence[Evidence], claimed: bool) -> str:
     """Return one sentence that begins with the most important reason."""
     pairs = list(zip(cells, evidence, strict=True))
     enough = [(cell, found) for cell, found in pairs if cell.done >= LEAST_FOR_FLIPS]
-    open_cells = [cell for cell, found in enough if not _small(found.p)]
-    contrary = [cell for cell, found in enough if not found.in_favour and _small(found.p)]
+    open_cells = [cell for cell, found in enough if not small(found.p)]
+    contrary = [cell for cell, found in enough if not found.in_favour and small(found.p)]
     absent = sum(not cell.done for cell in cells)
     few = len(cells) - absent - len(enough)
     parts = [f"it depends on the seed: {_seeds(open_cells[0], claimed)}"] if open_cells else []
@@ -133,10 +124,6 @@ def judge_trains_too(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> Judgement:
         return Judgement(Verdict.NOT_RUN, evidence, None, NO_RESULT)
     reason = f"what it is compared with is nowhere shown to train (p ≤ {LEVEL:g})"
     return Judgement(Verdict.UNDECIDED, evidence, main, reason)
-
-
-def _small(p: float | None) -> bool:
-    return p is not None and p <= LEVEL
 
 
 def _evidence(cell: Outcomes, claimed: bool) -> Evidence:

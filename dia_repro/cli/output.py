@@ -74,6 +74,11 @@ def emit(
             assert_never(format_)
 
 
+def has_person() -> bool:
+    """Return whether there is a person at the terminal to ask."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def confirm(question: str, *, yes: bool) -> bool:
     """Ask before something that is long or cannot be undone; a no ends the command.
 
@@ -82,8 +87,8 @@ def confirm(question: str, *, yes: bool) -> bool:
     """
     if yes:
         return True
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfirmationError(f"nobody to ask: {question} Add --yes to say so")
+    if not has_person():
+        raise ConfirmationError(f"no terminal to ask in: {question} Add --yes to answer")
     if not typer.confirm(visible(question), err=True):
         raise typer.Exit(DONE)
     return True

@@ -94,13 +94,11 @@ class StreamedData:
         for batch in batches:
             pixels = torch.empty((len(batch), side, side, 3), dtype=torch.uint8, pin_memory=pinned)
             labels = torch.empty(len(batch), dtype=torch.int64, pin_memory=pinned)
-            filled = 0
-            while filled < len(batch):
+            for first in range(0, len(batch), PART):
                 images, its_labels = next(parts)
-                index = slice(filled, filled + len(its_labels))
+                index = slice(first, first + PART)
                 pixels[index].copy_(torch.from_numpy(images))
                 labels[index] = torch.tensor(its_labels)
-                filled = index.stop
             shown = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             yield self.normalise(shown), labels.to(self.device, non_blocking=True)
             if self._turn != turn:  # the workers are at something else

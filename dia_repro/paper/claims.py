@@ -136,8 +136,7 @@ def equal_within() -> float:
 @cache
 def all_claims() -> tuple[Claim, ...]:
     """Return all claims, in the paper's order of tables and figures."""
-    known = {**tables(), **figures()}
-    return tuple(_claim(entry, known) for entry in read_toml("claims.toml")["claims"])
+    return _claims(read_toml("claims.toml")["claims"], {**tables(), **figures()})
 
 
 @cache
@@ -148,27 +147,26 @@ def all_controls() -> tuple[Claim, ...]:
         name: PaperTable(name, "", tuple(names["rows"]), tuple(names["columns"]), ())
         for name, names in read["artifacts"].items()
     }
-    return tuple(
-        _claim({"where": CONTROLS_QUESTION, **entry, "control": entry}, known)
-        for entry in read["claims"]
-    )
+    asked = {"where": CONTROLS_QUESTION}
+    return _claims([asked | entry | {"control": entry} for entry in read["claims"]], known)
 
 
-_CLAIM = TypeAdapter(Claim)
-
-
-def _claim(entry: dict[str, Any], known: Mapping[str, PaperTable]) -> Claim:
-    """Return a claim; the keys of its entry that are not attributes say what it compares."""
-    table = next(table for name, table in known.items() if entry["name"].startswith(f"{name}-"))
-    rows = entry.get("rows", table.rows)
-    columns = entry.get("cells_of", ())
-    parts = {
-        "artifact": table.artifact,
-        "comparisons": tuple(_comparisons(entry, table, rows)),
-        "cells": [CellKey(table.artifact, row, column) for row in rows for column in columns],
-        "elsewhere": tallied(*entry["elsewhere"]) if "elsewhere" in entry else "",
-    }
-    return _CLAIM.validate_python({**entry, **parts})
+def _claims(
+    entries: Sequence[dict[str, Any]], known: Mapping[str, PaperTable]
+) -> tuple[Claim, ...]:
+    """Return claims; the keys of an entry that are not attributes say what is compared."""
+    claims = []
+    for entry in entries:
+        table = next(table for name, table in known.items() if entry["name"].startswith(f"{name}-"))
+        rows, columns = entry.get("rows", table.rows), entry.get("cells_of", ())
+        parts = {
+            "artifact": table.artifact,
+            "comparisons": tuple(_comparisons(entry, table, rows)),
+            "cells": [CellKey(table.artifact, row, column) for row in rows for column in columns],
+            "elsewhere": tallied(*entry["elsewhere"]) if "elsewhere" in entry else "",
+        }
+        claims.append(entry | parts)
+    return TypeAdapter(tuple[Claim, ...]).validate_python(claims)
 
 
 def _comparisons(

@@ -155,12 +155,14 @@ def open_database(location: str, *, create: bool) -> Database:
     with database.translated():
         with database.engine.connect() as connection:
             migrations.check_objects(connection, database.name)
-        if create:
-            migrations.create_if_empty(database.engine)
-        elif not migrations.table_names(database.engine):
+            empty = not migrations.table_names(connection)
+        if empty and not create:
             # Another process is about to create it: to a reader it is empty still.
             return _empty(location)
-        migrations.check(database.engine, database.name)
+        if empty:
+            migrations.create_if_empty(database.engine)
+        with database.engine.connect() as connection:
+            migrations.check(connection, database.name)
     if create and path is not None:
         # Created once is enough: a file that is removed later must not be found empty.
         return Database(backends.make_engine(location, create=False), location)

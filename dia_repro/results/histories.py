@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from dia_repro.results.database import Database
 from dia_repro.results.schema import EpochRow, LeaseRow, ProvenanceRow, RunRow, SpecRow, State
@@ -54,25 +53,21 @@ class History:
 
 def histories(database: Database, run_ids: Sequence[int]) -> dict[int, History]:
     """Return the course of each run by its number; that of an absent run is empty."""
-    with database.reading() as session:
-        return _histories(session, run_ids)
-
-
-def _histories(session: Session, run_ids: Sequence[int]) -> dict[int, History]:
     found = {run: History() for run in run_ids}
     epochs = (
         select(EpochRow.run_id, EpochRow.epoch, *(getattr(EpochRow, name) for name in MEASURES))
         .where(EpochRow.run_id.in_(run_ids))
         .order_by(EpochRow.run_id, EpochRow.epoch)
     )
-    # By the connection: a session makes an object of every row, and there can be millions.
-    for run, epoch, *values in session.connection().execute(epochs):
-        found[run].epochs.append(epoch)
-        for measure, value in zip(found[run].measures.values(), values, strict=True):
-            measure.append(value)
     attempts = select(ProvenanceRow).where(ProvenanceRow.run_id.in_(run_ids))
-    for attempt in session.scalars(attempts.order_by(ProvenanceRow.id)):
-        found[attempt.run_id].attempts.append(attempt)
+    with database.reading() as session:
+        # By the connection: a session makes an object of every row, and there can be millions.
+        for run, epoch, *values in session.connection().execute(epochs):
+            found[run].epochs.append(epoch)
+            for measure, value in zip(found[run].measures.values(), values, strict=True):
+                measure.append(value)
+        for attempt in session.scalars(attempts.order_by(ProvenanceRow.id)):
+            found[attempt.run_id].attempts.append(attempt)
     return found
 
 
@@ -124,7 +119,7 @@ def activity(database: Database) -> Activity:
             State(row[0]): row[1] for row in session.execute(counted)
         }
         rows = session.execute(running).all()
-        known = _histories(session, [row.id for row in rows])
+        known = histories(database, [row.id for row in rows])
     measures = {run: history.measures for run, history in known.items()}
     under_way = (
         UnderWay(*row, tuple(measures[row.id][TOP1]), tuple(measures[row.id]["seconds"]))

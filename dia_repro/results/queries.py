@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -222,12 +223,14 @@ def mixed_environments(
         rows = session.execute(chosen).mappings().all()
     found = Differences()
     for name in ENVIRONMENT:
-        by_spec: dict[str, set[str]] = {}
-        for row in rows:
-            if row[name] is not None or name not in MAY_BE_UNKNOWN:
-                by_spec.setdefault(row["spec_id"], set()).add(_value(name, row[name]))
-        within = set().union(*(known for known in by_spec.values() if len(known) > 1))
-        everything = set().union(*by_spec.values())
+        values = {
+            (row["spec_id"], _value(name, row[name]))
+            for row in rows
+            if row[name] is not None or name not in MAY_BE_UNKNOWN
+        }
+        counts = Counter(spec_id for spec_id, _ in values)
+        within = {value for spec_id, value in values if counts[spec_id] > 1}
+        everything = {value for _, value in values}
         if within:
             found.within[name] = _sorted(within)
         elif len(everything) > 1 and name != "data_sha256":  # data are part of what is compared

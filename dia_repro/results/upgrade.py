@@ -57,19 +57,18 @@ def upgrade_database(location: str) -> Path | None:
     # With create, SQLite refuses a file that may not be written instead of reading it.
     engine = backends.make_engine(location, create=True)
     database = Database(engine, location)
-    with database.translated():
-        with backends.writers_of(engine).begin() as connection:
-            migrations.check_objects(connection, database.name)
-            if migrations.found(connection) in EARLIER_REVISIONS:
-                with Session(connection) as session:
-                    problem = next(id_problems(session), None)
-                if problem:  # migrations read specs
-                    raise ForeignDatabaseError(f"{database.name}: {problem}; nothing was changed")
-                copy = _new_name(path or Path("runs.db"))
-                _copy_within(connection, path, copy)
-                migrations.migrate(connection)
-                return copy
-        migrations.check(engine, database.name)
+    with database.translated(), backends.writers_of(engine).begin() as connection:
+        migrations.check_objects(connection, database.name)
+        if migrations.found(connection) in EARLIER_REVISIONS:
+            with Session(connection) as session:
+                problem = next(id_problems(session), None)
+            if problem:  # migrations read specs
+                raise ForeignDatabaseError(f"{database.name}: {problem}; nothing was changed")
+            copy = _new_name(path or Path("runs.db"))
+            _copy_within(connection, path, copy)
+            migrations.migrate(connection)
+            return copy
+        migrations.check(connection, database.name)
     return None
 
 

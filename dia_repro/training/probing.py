@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
 
 from dia_repro.errors import AbsentError, DiaReproError
 from dia_repro.training.store import Store
 
+Answer = TypeVar("Answer")
 # Clients of object stores try again for minutes where no server answers.
 ANSWER_SECONDS = 20.0
 
@@ -49,21 +51,18 @@ def check_shared(store: Store, name: str) -> None:
     Raises:
         NoStoreError: this machine does not see it, or cannot write there.
     """
-
-    def look() -> None:
-        if name not in store.names():
-            raise NoStoreError(
-                f"{store.name} is not the one of the machine that started this: "
-                "name a folder that all nodes share, or a URL, with --checkpoints"
-            )
-
-    _in_time(store, look)
+    if name not in _in_time(store, store.names):
+        raise NoStoreError(
+            f"{store.name} is not the one of the machine that started this: "
+            "name a folder that all nodes share, or a URL, with --checkpoints"
+        )
     with probe(store):
         pass
 
 
-def _in_time(store: Store, action: Callable[[], object]) -> None:
-    answer: Future[object] = Future()
+def _in_time(store: Store, action: Callable[[], Answer]) -> Answer:
+    """Return what a store answers; raise `NoStoreError` for its errors, or without an answer."""
+    answer: Future[Answer] = Future()
 
     def act() -> None:
         try:
@@ -72,9 +71,11 @@ def _in_time(store: Store, action: Callable[[], object]) -> None:
             answer.set_exception(error)
 
     threading.Thread(target=act, name="probe", daemon=True).start()
-    if wait([answer], ANSWER_SECONDS).not_done:
-        raise NoStoreError(f"{store.name} gives no answer within {ANSWER_SECONDS:.0f} seconds")
     try:
-        answer.result()
+        return answer.result(ANSWER_SECONDS)
+    except TimeoutError as error:
+        raise NoStoreError(
+            f"{store.name} gives no answer within {ANSWER_SECONDS:.0f} seconds"
+        ) from error
     except DiaReproError as error:
         raise NoStoreError(str(error)) from error

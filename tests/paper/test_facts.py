@@ -1,4 +1,4 @@
-"""The transcription against itself: the paper repeats many figures and their differences."""
+"""Consistency of the transcription: the paper repeats many values and their differences."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def value(artifact: str, row: str, column: str, metric: str) -> float:
 
 @pytest.mark.parametrize("places", SAME_NETWORK)
 @pytest.mark.parametrize("metric", ["params", "top1"])
-def test_a_network_has_the_same_figures_in_every_table(
+def test_a_network_has_the_same_values_in_every_table(
     places: list[tuple[str, str, str]], metric: str
 ) -> None:
     assert len({value(*place, metric) for place in places}) == 1
 
 
-def test_there_are_71_parameter_counts_and_as_many_accuracies_as_the_paper_prints() -> None:
+def test_number_of_parameter_counts_and_accuracies() -> None:
     cells = [cell for table in tables().values() for cell in table.cells]
     assert sum(cell.metric == "params" for cell in cells) == 71
     assert sum(cell.metric == "top1" for cell in cells) == 71 + 6
     assert sum(math.isnan(cell.value) for cell in cells) == 9
 
 
-def test_every_cell_has_a_place_of_its_own_and_a_unit() -> None:
+def test_cells_are_unique_and_have_a_unit() -> None:
     cells = [cell for table in tables().values() for cell in table.cells]
     assert len({(c.artifact, c.row, c.column, c.metric) for c in cells}) == len(cells)
     assert all(cell.unit == UNITS[cell.metric] for cell in cells)
@@ -69,14 +69,14 @@ def test_depth_increments_are_against_senet() -> None:
 
 
 @pytest.mark.parametrize(("metric", "drop"), [("params", "params_drop"), ("top1", "top1_drop")])
-def test_removed_stages_lose_what_the_paper_says(metric: str, drop: str) -> None:
+def test_drops_of_removed_stages_match(metric: str, drop: str) -> None:
     whole = value("table4", "r=4", "DIANet164", metric)
     for row in tables()["table7"].rows:
         left = value("table7", row, "DIANet164", metric)
         assert value("table7", row, "DIANet164", drop) == pytest.approx(whole - left)
 
 
-def test_dianet_is_the_best_of_each_row_where_the_paper_prints_it_in_bold() -> None:
+def test_dianet_is_the_best_of_each_row_printed_in_bold() -> None:
     for artifact in ("table3", "table5", "table8"):
         table = tables()[artifact]
         for row in table.rows:

@@ -1,4 +1,4 @@
-"""Results of others, beside the paper's."""
+"""Results of others, next to the paper's."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dia_repro.artifacts.paper import TABLE3
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.models.counting import count
-from dia_repro.paper.independent import independent, independent_row, tally
+from dia_repro.paper.independent import COLUMNS, independent, independent_row, tally
 from tests.claims.results import claim
 
 
-def test_how_often_each_attention_is_better() -> None:
+def test_tally_of_attention_kinds() -> None:
     assert len(independent()) == 84
     assert tally("dia-lstm", "se") == (8, 2, 14)
     assert tally("dia-lstm", "none")[0] == 14
@@ -28,17 +28,13 @@ def test_a_row_of_table_3() -> None:
 @pytest.mark.parametrize("attention", ["none", "se", "dia-lstm"])
 def test_networks_of_the_same_name_are_the_papers(attention: str) -> None:
     """By their number of parameters."""
-    columns = {"none": "original", "se": "SENet", "dia-lstm": "DIANet"}
     theirs = {
-        one.row: one.parameters
-        for one in independent()
-        if one.attention == attention and one.network == "ResNet164"
+        found.row: found.parameters
+        for found in independent()
+        if found.attention == attention and found.network == "ResNet164"
     }
-    entry = next(
-        one
-        for one in TABLE3.entries
-        if (one.row, one.column) == ("ResNet164 CIFAR100", columns[attention])
-    )
+    cell = ("ResNet164 CIFAR100", COLUMNS[attention])
+    entry = next(entry for entry in TABLE3.entries if (entry.row, entry.column) == cell)
     spec = entry.spec(Request(Protocol.PAPER))
     ours = count(spec.model, spec.data.classes, spec.data.image_size).parameters
     assert ours == theirs["ResNet164 CIFAR100"]

@@ -55,7 +55,7 @@ def test_a_layout_leaves_out_columns_and_rows(database: Database) -> None:
     value = TABLE5.compute(database, PAPER)
     ours = Layout(Columns.OURS, ("top1",), trained=True)
     grid = make_grid(value, ours)
-    assert [heading.text for heading in grid.headings] == ["ours, best"]
+    assert [heading.text for heading in grid.headings] == ["top-1 (%), best"]
     assert [row.name for row in grid.rows] == ["ResNet83", "ResNet164"]
     assert [cell.text for group in grid.rows[0].groups for cell in group] == [
         "75.00±1.41 (2)",
@@ -118,6 +118,22 @@ def test_the_best_is_bold_where_the_paper_has_it_so_and_only_of_complete_lines(
         "77.50 (1/2)",
     }
     assert set(bold(make_grid(with_best(value, "column")))) == {"75.54", "76.98"}
+
+
+def test_a_cell_with_diverged_runs_is_not_the_best(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    senet, dianet = list(TABLE5.specs(PAPER).values())[:2]
+    for seed, top1 in enumerate((70.0, 71.0)):
+        add(database, senet, seed, [top1])
+    add(database, dianet, 0, [79.0])
+    add(database, dianet, 1, [1.0], State.DIVERGED)
+    grid = make_grid(with_best(TABLE5.compute(database, PAPER), "row"))
+    texts = [group[3].text for group in grid.rows[0].groups]
+    assert texts == ["70.50±0.71 (2)", "79.00 (1/2) [1 nan]"]
+    assert [text for text in bold(grid) if text in texts] == ["70.50±0.71 (2)"]
+    add(database, senet, 2, [1.0], State.DIVERGED)
+    grid = make_grid(with_best(TABLE5.compute(database, PAPER), "row"))
+    assert not [group[3].text for group in grid.rows[0].groups if group[3].bold]
 
 
 def test_equal_means_are_both_the_best(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_run_with_a_result_is_not_started_again(database: Database, state: Sta
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.INTERRUPTED])
-def test_others_are_and_keep_their_attempts(database: Database, state: State) -> None:
+def test_other_runs_start_again_and_keep_their_attempts(database: Database, state: State) -> None:
     (run,) = ensure(database)
     lease = begin(database, run)
     writer.end(database, lease, state, reason="x", wall_seconds=1.0, peak_memory_bytes=1)

@@ -73,7 +73,7 @@ CODE = {
 
 
 @pytest.mark.parametrize("statement", CODE)
-def test_code_of_another_author_is_refused_unread(statement: str, tmp_path: Path) -> None:
+def test_foreign_code_in_a_database_is_refused(statement: str, tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     add_run(str(path))
     execute(path, statement)
@@ -135,9 +135,7 @@ def folder(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [foreign_table, newer, text_file, truncated, damaged, folder])
 @pytest.mark.parametrize("create", [True, False])
-def test_what_is_not_ours_is_refused_and_left_as_it_is(
-    make: object, create: bool, tmp_path: Path
-) -> None:
+def test_foreign_files_are_refused_unchanged(make: object, create: bool, tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     make(path)  # type: ignore[operator]
     before = path.read_bytes() if path.is_file() else b""
@@ -149,7 +147,7 @@ def test_what_is_not_ours_is_refused_and_left_as_it_is(
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
-def test_a_newer_database_says_so(tmp_path: Path) -> None:
+def test_a_newer_schema_is_named(tmp_path: Path) -> None:
     newer(tmp_path / "runs.db")
     with pytest.raises(ForeignDatabaseError, match="9999, newer than this dia-repro"):
         open_database(str(tmp_path / "runs.db"), create=True)
@@ -165,12 +163,12 @@ def test_a_newer_database_says_so(tmp_path: Path) -> None:
         ("postgresql+psycopg://nobody@127.0.0.1:1/none", DiaReproError),
     ],
 )
-def test_places_that_cannot_be_opened(location: str, kind: type[Exception]) -> None:
+def test_locations_that_cannot_be_opened(location: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         open_database(location, create=True)
 
 
-def test_what_cannot_be_upgraded_is_left_as_it_is(tmp_path: Path) -> None:
+def test_other_databases_are_not_upgraded(tmp_path: Path) -> None:
     with pytest.raises(ForeignDatabaseError, match="no database"):
         upgrade_database(str(tmp_path / "missing.db"))
     with sqlite3.connect(tmp_path / "foreign.db") as connection:

@@ -42,7 +42,7 @@ def watch(
     return silent(lambda: run_store.look(owner.lease.run_id), [owner], lambda: stop, lease)
 
 
-def test_a_run_has_one_holder(database: Database) -> None:
+def test_a_run_has_one_owner(database: Database) -> None:
     (run,) = ensure(database)
     lease = begin(database, run, "first", "machine one")
     with pytest.raises(HeldError, match="being trained by first"):
@@ -53,14 +53,14 @@ def test_a_run_has_one_holder(database: Database) -> None:
         begin(database, run, "second", "machine two")
 
 
-def test_who_has_the_same_lock_knows_that_the_other_is_dead(database: Database) -> None:
+def test_earlier_owner_of_the_same_lock_is_dead(database: Database) -> None:
     (run,) = ensure(database)
     begin(database, run, "first", "machine one:/runs/lock:7")
     lease = begin(database, run, "second", "machine one:/runs/lock:7")
     assert [(one.process, one.lease) for one in owners(database)] == [("second", lease)]
 
 
-def test_data_of_a_run_under_way_are_the_experiments(database: Database) -> None:
+def test_a_run_under_way_binds_the_data(database: Database) -> None:
     """Before the end of its first epoch, too; a run that never got there binds none."""
     first, second = ensure(database, seeds=2)
     lease = begin(database, first)
@@ -75,7 +75,7 @@ def test_data_of_a_run_under_way_are_the_experiments(database: Database) -> None
     begin(database, second)
 
 
-def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> None:
+def test_a_replaced_owner_writes_nothing(database: Database) -> None:
     (run,) = ensure(database)
     slow = begin(database, run, "slow", "machine one")
     (owner,) = owners(database)
@@ -94,7 +94,7 @@ def test_who_was_taken_for_dead_writes_nothing_any_more(database: Database) -> N
     end(database, quick)
 
 
-def test_a_lease_is_of_one_database_alone(database: Database, tmp_path: Path) -> None:
+def test_a_lease_is_valid_in_one_database(database: Database, tmp_path: Path) -> None:
     """A new database at the same path counts runs and attempts from 1 again."""
     (run,) = ensure(database)
     lease = begin(database, run)
@@ -118,7 +118,7 @@ def begin_after(database: Database, run: int, dead: leases.Owner) -> Lease:
     return leases.take(database, run, "quick", "machine two", provenance, dead)
 
 
-def test_a_beat_in_the_last_moment_saves_the_holder(database: Database) -> None:
+def test_a_late_heartbeat_keeps_the_lease(database: Database) -> None:
     (run,) = ensure(database)
     lease = begin(database, run, "slow", "machine one")
     (owner,) = owners(database)
@@ -127,7 +127,7 @@ def test_a_beat_in_the_last_moment_saves_the_holder(database: Database) -> None:
         begin_after(database, run, owner)
 
 
-def test_a_silent_holder_is_dead_after_the_lease_and_not_before(database: Database) -> None:
+def test_a_silent_owner_is_dead_after_the_lease(database: Database) -> None:
     (run,) = ensure(database)
     begin(database, run, "dead", "machine one")
     (owner,) = owners(database)
@@ -137,7 +137,7 @@ def test_a_silent_holder_is_dead_after_the_lease_and_not_before(database: Databa
     assert watch(database, owner, LEASE, stop=True) == ()
 
 
-def test_a_beating_holder_is_left_alone(
+def test_an_owner_with_heartbeats_keeps_its_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", LEASE / 4)
@@ -152,7 +152,7 @@ def test_a_beating_holder_is_left_alone(
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_no_clock_is_asked_how_long_ago_the_last_beat_was(
+def test_a_clock_that_jumps_ends_no_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An hour that the clock jumps, on either machine, makes nobody dead and nobody alive."""
@@ -199,7 +199,7 @@ def test_silence_counts_only_while_heartbeats_can_be_written(
     other.close()
 
 
-def test_a_heart_notices_that_it_was_taken_over(
+def test_a_heartbeat_notices_a_taken_over_run(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leasing, "HEARTBEAT_SECONDS", 0.05)
@@ -211,9 +211,7 @@ def test_a_heart_notices_that_it_was_taken_over(
         assert taken_over.wait(timeout=10)
 
 
-def test_eight_that_ask_for_the_same_runs_train_each_once(
-    database: Database, location: str
-) -> None:
+def test_eight_processes_train_each_run_once(database: Database, location: str) -> None:
     runs = ensure(database, seeds=10)
     trained: list[int] = []
     lock = threading.Lock()
@@ -236,7 +234,7 @@ def test_eight_that_ask_for_the_same_runs_train_each_once(
     assert all(len(run_detail(database, run).provenance) == 1 for run in runs)
 
 
-def test_a_place_names_one_lock(tmp_path: Path) -> None:
+def test_a_folder_has_one_lock_id(tmp_path: Path) -> None:
     places = set()
     for name in ("one", "two"):
         lock = acquire_lock(tmp_path / name)

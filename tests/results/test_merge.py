@@ -48,7 +48,7 @@ def contents(database: Database) -> list[object]:
     return rows
 
 
-def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: Database) -> None:
+def test_missing_runs_are_added_with_all_rows(database: Database, other: Database) -> None:
     train(database, 2, State.FINISHED, seed=1)
     run = train(other, 3, State.FINISHED)
     analysed = run_detail(other, run).summary.uid
@@ -62,19 +62,10 @@ def test_what_is_not_here_is_added_with_all_its_rows(database: Database, other: 
     assert analysis_parts(database, mine.id, ANALYSIS) == {4: PART}
 
 
-def test_twice_is_once(database: Database, other: Database) -> None:
+def test_a_second_merge_changes_nothing(database: Database, other: Database) -> None:
     train(other, 3, State.FINISHED)
     train(other, 1, State.DIVERGED, seed=1)
-    assert (
-        merge(
-            database,
-            [
-                other,
-            ],
-            skip_conflicts=False,
-        ).added
-        == 2
-    )
+    assert merge(database, [other], skip_conflicts=False).added == 2
     first = contents(database)
     assert first == contents(other)
     again = merge(database, [other], skip_conflicts=False)
@@ -82,7 +73,7 @@ def test_twice_is_once(database: Database, other: Database) -> None:
     assert contents(database) == first
 
 
-def test_a_copy_that_went_on_is_taken_up(
+def test_a_run_that_got_further_is_continued(
     database: Database, other: Database, tmp_path: Path
 ) -> None:
     train(other, 2, State.INTERRUPTED)
@@ -109,7 +100,7 @@ def test_a_copy_that_went_on_is_taken_up(
         ((2, State.DIVERGED, 50.0), (3, State.INTERRUPTED, 50.0)),
     ],
 )
-def test_conflicts_are_told_and_nothing_is_taken(
+def test_conflicts_are_listed_and_nothing_is_merged(
     ours: tuple[int, State, float],
     theirs: tuple[int, State, float],
     database: Database,
@@ -155,7 +146,7 @@ def test_other_numbers_of_test_images_are_a_conflict(database: Database, other: 
     )
 
 
-def test_the_same_figures_of_two_trainings_are_no_conflict(
+def test_equal_metrics_of_two_trainings_are_no_conflict(
     database: Database, other: Database
 ) -> None:
     train(database, 3, State.FINISHED)
@@ -196,7 +187,7 @@ def test_a_database_is_not_merged_into_itself(other: Database, tmp_path: Path) -
         merge(other, [again], skip_conflicts=False)
 
 
-def test_attempts_that_no_row_comes_from_are_not_taken(database: Database, tmp_path: Path) -> None:
+def test_attempts_without_rows_are_not_merged(database: Database, tmp_path: Path) -> None:
     """Or the last of them would be shown as what made the figures."""
     run = train(database, 1, State.INTERRUPTED)
     back_up(database, tmp_path / "copy.db")
@@ -226,9 +217,7 @@ def record(database: Database, run: int, parts: dict[int, float]) -> None:
         writer.record_part(database, uid, GRADIENTS_SETTINGS, "{}", part, gradients(mean), 0.0)
 
 
-def test_gradients_are_those_of_the_training_that_is_taken(
-    database: Database, other: Database
-) -> None:
+def test_gradients_come_with_the_merged_training(database: Database, other: Database) -> None:
     """Ours was stopped in its first epoch, whose start it has recorded already."""
     mine, theirs = train(database, 0, State.INTERRUPTED), train(other, 3, State.FINISHED)
     record(database, mine, {0: 1.0})

@@ -76,7 +76,7 @@ def other(place: Path) -> Iterator[Database]:
     database.close()
 
 
-def test_they_are_sound_and_merged(other: Database, database: Database) -> None:
+def test_unknown_kinds_are_sound_and_merged(other: Database, database: Database) -> None:
     assert [one.text for one in database_findings(other) if one.bad] == []
     assert merge(database, [other], skip_conflicts=False).added == 1 + len(UNKNOWN)
     with database.reading() as session:
@@ -97,7 +97,7 @@ def test_an_id_is_the_hash_of_the_stored_text(other: Database) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "show", "watch", "export", "rm"])
-def test_commands_take_them(command: str, other: Database, place: Path) -> None:
+def test_commands_accept_unknown_kinds(command: str, other: Database, place: Path) -> None:
     arguments = {"show": ["2"], "rm": ["2", "--yes"], "export": ["out"]}.get(command, [])
     form = ["--format", "csv"] if command in ("list", "watch") else []
     done = run_command("runs", command, *arguments, *form, cwd=place)
@@ -122,7 +122,7 @@ def test_a_run_whose_spec_cannot_be_read_is_removed(other: Database, place: Path
     assert run_command("runs", "list", cwd=place).code == 0
 
 
-def test_a_merge_names_them_in_a_conflict(other: Database, place: Path) -> None:
+def test_a_conflict_names_unknown_kinds(other: Database, place: Path) -> None:
     second = open_database(str(place / "second.db"), create=True)
     add_run(second, UNKNOWN["resnet11 eca kernel=3"])
     with second.writing() as session:
@@ -152,7 +152,7 @@ def test_data_that_runs_had_are_found(other: Database, place: Path) -> None:
     assert found.spec.content_hash == digest
 
 
-def test_a_network_of_them_cannot_be_built(other: Database) -> None:
+def test_a_network_of_an_unknown_kind_cannot_be_built(other: Database) -> None:
     text = with_attention(UNKNOWN["resnet11 eca kernel=3"])
     assert finished_spec(run_detail(other, 2)) == Spec.from_stored(text)
     with pytest.raises(

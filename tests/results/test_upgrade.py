@@ -61,7 +61,7 @@ def test_every_version_has_its_database() -> None:
     assert sorted(path.stem for path in VERSIONS.glob("*.db")) == EARLIER_REVISIONS
 
 
-def test_row_for_row(old: Path) -> None:
+def test_an_upgrade_keeps_every_row(old: Path) -> None:
     before = rows(old)
     assert len(before["epochs"]) >= 8
     backup = upgrade_database(str(old))
@@ -80,7 +80,7 @@ def test_row_for_row(old: Path) -> None:
     assert sorted(path.name for path in old.parent.iterdir()) == [old.name, backup.name]
 
 
-def test_what_came_up_is_a_database_like_any_other(old: Path) -> None:
+def test_an_upgraded_database_is_sound(old: Path) -> None:
     upgrade_database(str(old))
     database = open_database(str(old), create=False)
     assert list(database_findings(database)) == []
@@ -124,7 +124,7 @@ def test_numbers_of_test_images_come_from_the_data(
         assert run_detail(database, 1).summary.test_images == images
 
 
-def test_an_old_database_is_refused_and_left_alone_until_told(old: Path) -> None:
+def test_an_old_database_is_refused_unchanged(old: Path) -> None:
     before = old.read_bytes()
     for create in (True, False):
         with pytest.raises(ForeignDatabaseError, match="run 'dia-repro db upgrade'"):
@@ -132,9 +132,7 @@ def test_an_old_database_is_refused_and_left_alone_until_told(old: Path) -> None
     assert old.read_bytes() == before
 
 
-def test_without_room_for_the_copy_nothing_is_changed(
-    old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_stops_the_upgrade(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = old.read_bytes()
 
     def full(_descriptor: int) -> None:
@@ -174,7 +172,7 @@ def copy_of(path: Path, name: str) -> None:
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("revision", EARLIER_REVISIONS)
-def test_postgres_comes_up_too_after_a_copy(
+def test_postgres_is_copied_and_upgraded(
     revision: str, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

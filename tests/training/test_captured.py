@@ -203,7 +203,7 @@ def test_each_size_of_batch_is_captured_once(monkeypatch: pytest.MonkeyPatch) ->
     assert captured.graph.replays == 3
 
 
-def test_a_failing_evaluation_is_told_beside_the_mode_of_training(
+def test_a_failing_evaluation_is_named_in_the_mode(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cuda = FakeCUDA(monkeypatch, ("captured",))

@@ -66,7 +66,7 @@ def test_a_step_within_an_epoch_is_newer_than_its_start(folder: Store) -> None:
     ("keep", "best", "left"),
     [(Keep.LAST, 1, [4]), (Keep.BEST, 1, [1]), (Keep.BEST, 2, [4]), (Keep.NONE, 1, [])],
 )
-def test_what_stays_of_a_run_that_is_done(
+def test_retain_keeps_the_chosen_checkpoint(
     keep: Keep, best: int, left: list[int], folder: Store
 ) -> None:
     for epoch in (1, 2, 3, 4):
@@ -76,7 +76,7 @@ def test_what_stays_of_a_run_that_is_done(
     assert epochs(folder) == left
 
 
-def test_truncated_anywhere_the_one_before_is_used(folder: Store) -> None:
+def test_a_truncated_checkpoint_is_skipped(folder: Store) -> None:
     save(folder, content(1), 1, 0)
     name = save(folder, content(2), 2, 0)
     whole = folder.read(name)
@@ -139,14 +139,14 @@ def test_folders_of_runs_are_found_with_their_bytes_and_removed(folder: Store) -
     assert store.run_folders() == {other.path: 1}
 
 
-def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(CheckpointError, match="cannot write a checkpoint"):
         save(Store(blocked, "run"), content(1), 1, 0)
 
 
-def test_what_cannot_be_read_is_not_taken_for_missing(tmp_path: Path) -> None:
+def test_an_unreadable_checkpoint_is_an_error(tmp_path: Path) -> None:
     """Else a run would start again from the first epoch."""
     folder = Store(tmp_path, "run")
     name = save(folder, content(1), 1, 0)

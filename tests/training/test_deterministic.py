@@ -124,7 +124,7 @@ def test_training_does_not_import_the_compiler() -> None:
     assert done.stdout.split() == ["True", "False", "[]"], done.stderr[-2000:]
 
 
-def test_the_compiler_is_told() -> None:
+def test_deterministic_mode_reaches_the_compiler() -> None:
     """Else it would choose kernels by their measured times."""
     network = from_spec(
         ModelSpec(backbone=ResNetBackbone(depth=11), attention=DIALSTMAttention()), 5

@@ -134,7 +134,7 @@ def test_several_processes_train_as_one_does(
 
 
 @pytest.mark.slow
-def test_under_torchrun_losses_agree_to_a_hundred_thousandth(tmp_path: Path) -> None:
+def test_losses_under_torchrun_agree_with_one_process(tmp_path: Path) -> None:
     """In single precision, by torch's own launcher of processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*launcher, "-m", "tests.training.test_distributed", str(tmp_path)]
@@ -187,7 +187,7 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("alike", [True, False])
-def test_on_a_gpu_bn_takes_four_passes_and_never_waits_for_the_host(alike: bool) -> None:
+def test_bn_on_a_gpu_takes_four_passes_without_waiting(alike: bool) -> None:
     """On tensors that know their device only, with the shapes of torch's own kernels.
 
     A gradient that lies otherwise than what was normalised takes a copy more.

@@ -48,7 +48,7 @@ def test_a_tensor_is_summed_up_exactly() -> None:
     assert record["histogram"][1:-1] == theirs.tolist()
 
 
-def test_values_on_an_edge_belong_to_the_bin_above_but_for_the_last() -> None:
+def test_values_on_an_edge_belong_to_the_upper_bin() -> None:
     record = summarise(torch.tensor([10.0**LOWEST, 1.0, 10.0**HIGHEST], dtype=torch.float64))
     bins = record["histogram"]
     below, first, last, above = bins[0], bins[1], bins[-2], bins[-1]
@@ -93,7 +93,7 @@ def test_gradients_are_those_of_the_stages_outputs(fast: bool) -> None:
         assert record["variance"] == pytest.approx(expected["variance"], rel=1e-3)
 
 
-def test_every_epoch_is_recorded_at_its_beginning_and_training_is_the_same(
+def test_recording_each_epoch_changes_no_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watched, spec = trainer(without_skips()), without_skips()
@@ -122,7 +122,7 @@ def test_networks_with_skips_record_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_that_stops_and_goes_on_has_all_records() -> None:
+def test_a_resumed_training_has_all_records() -> None:
     whole, stopped = trainer(without_skips()), trainer(without_skips())
     with pytest.raises(Stopped):
         stopped.run_epoch(lambda steps: steps == 3)

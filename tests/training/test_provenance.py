@@ -77,9 +77,7 @@ def test_a_checkout_of_another_user_tells_its_commit(tmp_path: Path) -> None:
     assert git_problem(ours) is None
 
 
-def test_a_commit_that_git_does_not_tell_is_a_problem_with_a_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_commit_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = checkout(tmp_path / "ours")
     (ours / ".git" / "HEAD").write_text("nonsense\n")
     assert git_state(ours) == (None, None)
@@ -99,7 +97,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[P
     provenance.code_at_start.cache_clear()
 
 
-def test_a_commit_meanwhile_is_not_the_codes(started: tuple[Path, str]) -> None:
+def test_a_later_commit_makes_the_code_unclean(started: tuple[Path, str]) -> None:
     ours, commit = started
     (ours / "code.py").write_text("changed\n")
     assert provenance.code_state() == (commit, False)
@@ -128,7 +126,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_runs_after_a_commit_name_the_one_they_were_started_with(tmp_path: Path) -> None:
+def test_runs_name_the_commit_of_their_process_start(tmp_path: Path) -> None:
     """Their worker is forked from a process that has the old code in memory."""
     code = tmp_path / "code"
     for part in ("dia_repro", "tests"):

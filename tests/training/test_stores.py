@@ -51,7 +51,7 @@ def test_a_folder_or_a_url(location: str, store: Store) -> None:
         ("smb://u:geheim@host/x", AbsentError, "smbprotocol"),
     ],
 )
-def test_what_is_no_store_is_refused_in_one_line_without_secrets(
+def test_other_locations_are_refused_without_secrets(
     location: str, kind: type[DiaReproError], words: str
 ) -> None:
     with pytest.raises(kind, match=words) as refused:
@@ -87,7 +87,7 @@ def test_a_probe_leaves_nothing(bucket: str, tmp_path: Path) -> None:
         assert store.names() == []
 
 
-def test_a_folder_that_another_machine_does_not_share_is_found_out(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_shared_is_noticed(tmp_path: Path) -> None:
     with (
         probe(Store(tmp_path / "here")) as mark,
         pytest.raises(NoStoreError, match="all nodes share"),
@@ -107,7 +107,7 @@ def test_a_bucket_that_is_not_there_is_not_made(bucket: str) -> None:
         missing.write("x", b"x")
 
 
-def test_real_folders_are_made_one_by_one_below_a_place_that_is_there(tmp_path: Path) -> None:
+def test_folders_are_made_only_below_an_existing_one(tmp_path: Path) -> None:
     """A disk by way of fsspec stands for the kinds of storage that have folders."""
     there = Store(f"file://{tmp_path}/project")
     there.write("1-abc/seed-0/x", b"123")
@@ -118,7 +118,7 @@ def test_real_folders_are_made_one_by_one_below_a_place_that_is_there(tmp_path: 
     assert not (tmp_path / "no").exists()
 
 
-def test_who_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes connections and says nothing: its client would try for minutes."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         host, port = mute.getsockname()
@@ -133,7 +133,7 @@ def test_who_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
         assert time.monotonic() - begun < 10
 
 
-def test_a_store_that_loses_bytes_silently_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_loses_bytes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
     real = MemoryFileSystem.pipe_file
@@ -147,7 +147,7 @@ def test_a_store_that_loses_bytes_silently_is_found_out(monkeypatch: pytest.Monk
         store.write("a", bytes(100))
 
 
-def test_a_full_disk_is_told_and_leaves_no_debris() -> None:
+def test_a_full_disk_leaves_no_partial_file() -> None:
     try:
         with small_disk(1_000_000) as folder:
             store = Store(folder)

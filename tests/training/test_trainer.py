@@ -55,7 +55,7 @@ def test_a_tiny_network_learns() -> None:
     assert one.history[-1].test_top1 > 60
 
 
-def test_test_figures_are_those_of_the_whole_test_set_in_evaluation_mode() -> None:
+def test_test_metrics_cover_the_whole_test_set() -> None:
     one = trainer()
     metrics = one.run_epoch()
     test = load_digits().test
@@ -99,7 +99,7 @@ def test_same_seed_same_weights_other_seed_others() -> None:
     assert one.history[0].train_loss != other.history[0].train_loss
 
 
-def test_every_epoch_has_an_order_and_a_variation_of_its_own() -> None:
+def test_order_and_augmentation_differ_by_epoch() -> None:
     one = trainer()
     first, again, second = (list(one.batches(epoch)) for epoch in (0, 0, 1))
     for (images, labels), (same_images, same_labels) in zip(first, again, strict=True):
@@ -116,7 +116,7 @@ def test_every_epoch_has_an_order_and_a_variation_of_its_own() -> None:
     assert moved > len(by_image[0]) / 2
 
 
-def test_randomness_outside_does_not_matter() -> None:
+def test_other_random_draws_do_not_matter() -> None:
     one, again = short(), short()
     one.run_epoch()
     one.run_epoch()
@@ -155,7 +155,7 @@ def loaded(state: dict[str, Any]) -> dict[str, Any]:
         pytest.param(1, marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_training_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(
+def test_a_resumed_training_equals_the_uninterrupted_one(
     stop_at: int,
 ) -> None:
     """With the draws of a unit of one's own from NumPy's and Python's generators."""
@@ -213,7 +213,7 @@ def test_a_divergence_ends_at_the_first_loss_that_is_not_finite() -> None:
     assert not one.history
 
 
-def test_a_weight_that_diverges_in_the_last_step_of_an_epoch_is_seen() -> None:
+def test_a_weight_that_diverges_in_the_last_step_is_noticed() -> None:
     one = trainer()
     parameter = next(one.model.parameters())
 
@@ -232,13 +232,13 @@ def test_a_rate_that_is_tiny_is_no_divergence() -> None:
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_precisions_that_a_cpu_has_not_are_refused(precision: str) -> None:
+def test_a_cpu_refuses_other_precisions(precision: str) -> None:
     spec = tiny_spec().model_copy(update={"precision": precision})
     with pytest.raises(PrecisionError, match="--precision fp32"):
         Trainer(spec, 0, load_digits(), CPU)
 
 
-def test_the_rate_falls_at_the_start_of_the_listed_epochs_counted_from_0() -> None:
+def test_the_rate_falls_at_the_milestones() -> None:
     recipe = RecipeSpec(
         epochs=180,
         batch_size=128,

@@ -101,6 +101,11 @@ def row_type(name_bytes: int) -> np.dtype[Any]:
     )
 
 
+def damaged(what: object, reason: str) -> DataError:
+    """Return the refusal of a file of a pack, or of an image in it."""
+    return DataError(f"{what} is damaged: {reason}; {AGAIN}")
+
+
 def holds(row: np.void, content: bytes) -> bool:
     """Return whether these are the bytes of a row's image."""
     digest: bytes = row["sha256"].tobytes()
@@ -149,10 +154,7 @@ class PackedSplit:
         # Fewer bytes where the file ends.
         content = os.pread(self.images.file.fileno(), int(row["size"]), int(self.starts[index]))
         if not holds(row, content):
-            raise DataError(
-                f"{self.describe(index)} is damaged: its bytes are not those that were packed; "
-                f"{AGAIN}"
-            )
+            raise damaged(self.describe(index), "its bytes are not those that were packed")
         return content
 
     def describe(self, index: int) -> str:
@@ -189,13 +191,10 @@ def open_pack(root: Path) -> Pack:
             rows = _index(root / INDEX, manifest)
             images = ImagesFile(root / IMAGES)
     except UnfitImageError as error:
-        raise DataError(f"{root / INDEX} is damaged ({error}): {AGAIN}") from error
+        raise damaged(root / INDEX, str(error)) from error
     ends = np.cumsum(rows["size"])
     if len(images) != ends[-1]:
-        raise DataError(
-            f"{root / IMAGES} is damaged: it has {len(images):,} bytes instead of {ends[-1]:,}; "
-            f"{AGAIN}"
-        )
+        raise damaged(root / IMAGES, f"it has {len(images):,} bytes instead of {ends[-1]:,}")
     both = PackedSplit(images, rows, ends - rows["size"])
     train, test = slice(manifest.train), slice(manifest.train, None)
     return Pack(manifest, both.at(train), both.at(test))
@@ -221,7 +220,7 @@ def read_manifest(root: Path) -> Manifest:
         # Not as JSON, where names of folders that are no UTF-8 would be refused.
         manifest = Manifest.model_validate({**fields, "classes": tuple(fields["classes"])})
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {AGAIN}") from error
+        raise damaged(path, "not what is written there") from error
     if digest != manifest.content_hash:
         raise DataError(f"{path} was changed by hand: {AGAIN}")
     return manifest
@@ -232,14 +231,14 @@ def _index(path: Path, manifest: Manifest) -> np.ndarray:
     kind, total = row_type(manifest.name_bytes), manifest.train + manifest.test
     content = read_file(path, most=min(total * kind.itemsize, MOST_INDEX_BYTES))
     if len(content) != total * kind.itemsize:
-        raise DataError(f"{path} is damaged: it has {len(content):,} bytes; {AGAIN}")
+        raise damaged(path, f"it has {len(content):,} bytes")
     rows = np.frombuffer(content, kind)
     fit = 1 <= rows["size"].min() <= rows["size"].max() <= MOST_BYTES
     every = np.arange(len(manifest.classes))
     for split in (rows[: manifest.train], rows[manifest.train :]):
         fit = fit and np.array_equal(np.unique(split["label"]), every)
     if not fit or hashlib.sha256(content).hexdigest() != manifest.index_hash:
-        raise DataError(f"{path} is damaged: its bytes are not those written; {AGAIN}")
+        raise damaged(path, "its bytes are not those that were written")
     return rows
 
 

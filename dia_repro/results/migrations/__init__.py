@@ -41,19 +41,15 @@ def check_objects(connection: Connection, name: str) -> None:
 
 
 def create_if_empty(engine: Engine) -> None:
-    """Make the tables where there are none."""
-    if table_names(engine):
-        return
-    # Under the write lock a second look: another process may have been faster.
+    """Make the tables unless there are some: another process may have been faster."""
     with writers_of(engine).begin() as connection:
-        if not inspect(connection).get_table_names():
+        if not table_names(connection):
             migrate(connection)
 
 
-def table_names(engine: Engine) -> set[str]:
+def table_names(connection: Connection) -> list[str]:
     """Return the names of all tables."""
-    with engine.connect() as connection:
-        return set(inspect(connection).get_table_names())
+    return inspect(connection).get_table_names()
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:
@@ -70,21 +66,20 @@ def migrate(connection: Connection, revision: str = "head") -> None:
 
 def found(connection: Connection) -> str | None:
     """Return the schema's version, or None where no table says it."""
-    if TABLE not in inspect(connection).get_table_names():
+    if TABLE not in table_names(connection):
         return None
     revision = connection.execute(text("select version_num from alembic_version")).scalar()
     return revision if isinstance(revision, str) else None
 
 
-def check(engine: Engine, name: str) -> None:
+def check(connection: Connection, name: str) -> None:
     """Raise `ForeignDatabaseError` unless it is a dia-repro database of this version."""
-    names = table_names(engine)
+    names = table_names(connection)
     if not names:
         raise ForeignDatabaseError(f"{name} is empty: there is no database in it yet")
-    if not {TABLE, "runs", "specs"} <= names:
+    if not {TABLE, "runs", "specs"} <= set(names):
         raise ForeignDatabaseError(f"{name} is not a dia-repro database: it has other tables")
-    with engine.connect() as connection:
-        revision = found(connection)
+    revision = found(connection)
     if revision == REVISION:
         return
     if revision in EARLIER_REVISIONS:
