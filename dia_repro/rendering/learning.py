@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,12 @@ ACCURACY = "test_top1"
 WORDS = {ACCURACY: "Learning curves", "train_loss": "Training loss"}
 AXIS = {ACCURACY: "test accuracy (%)", "train_loss": "training loss"}
 PANEL_INCHES, WITH_LIST_INCHES = 1.2, 1.45
-THIN, THICK, CROSS = 0.6, 1.5, 4.0  # points
+THIN, THICK, CROSS, HOLLOW = 0.6, 1.5, 3.0, 5.5  # points
 MOST_THIN = 12  # lines of seeds that an eye can follow
 BREAK = np.full((1, 2), np.nan)  # between two lines
 LARGEST_PLAIN = 100  # losses from 1 up to here have ticks such as 20, not 2 × 10¹
 MOST_MARKERS, TITLE_CHARACTERS = 9, 20
+LATE = 0.5  # share of the epochs before which accuracies may leave a panel
 # Shares of a panel's height, where divergences are listed: above losses, for they go to infinity,
 # and below accuracies.
 LISTED_FROM_EDGE, LISTED_APART = 0.05, 0.13
@@ -38,20 +39,25 @@ PANEL_WIDTH_POINTS, CHARACTER_POINTS = 86, 4.0
 
 @images.style()
 def draw_learning(learning: Learning) -> Figure:
-    """Return a panel for each row of the table that has runs, two abreast, at a column's width."""
+    """Return a panel for each row of the table that has runs, two abreast, at a column's width.
+
+    Axes of accuracy begin at the lowest value of the second half of the epochs, so that the last
+    ones can be told apart.
+    """
     from matplotlib.figure import Figure
 
     panels = learning.seen
-    down = max(1, -(-len(panels) // 2))
+    across = 1 if len(panels) == 1 else 2
+    down = max(1, -(-len(panels) // across))
     inches = WITH_LIST_INCHES if _diverges(learning) else PANEL_INCHES
     figure = Figure(figsize=(images.COLUMN_INCHES, inches * down), layout="constrained")
-    axes = list(figure.subplots(down, 2, squeeze=False).flat)
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
     for number, (place, panel) in enumerate(zip(axes, panels, strict=False)):
         _set_axes(place, panel, learning)
         _draw(place, panel, learning)
-        if number % 2 == 0:
+        if number % across == 0:
             place.set_ylabel(AXIS[learning.measure])
-        if number >= len(panels) - 2:
+        if number >= len(panels) - across:
             place.set_xlabel("epoch")
     for place in axes[len(panels) :]:
         place.axis("off")
@@ -78,7 +84,9 @@ def _set_axes(axes: Axes, panel: LearningPanel, learning: Learning) -> None:
     listed = max(sum(bool(n.divergences) for n in other.networks) for other in alike)
     share = 1 - (LISTED_FROM_EDGE + LISTED_APART * listed if listed else 0.0)
     if learning.measure == ACCURACY:
-        low, high = (values.min(), values.max()) if len(values) else (0.0, 100.0)
+        late = np.concatenate([_values(other, panel.epochs * LATE) for other in alike])
+        late = late if len(late) else values
+        low, high = (late.min(), values.max()) if len(late) else (0.0, 100.0)
         span = max(high - low, 1.0)
         axes.set_ylim(high - span / share - 0.06 * span, high + 0.06 * span)
         ticks = MaxNLocator(4).tick_values(low, high)
@@ -95,9 +103,10 @@ def _set_axes(axes: Axes, panel: LearningPanel, learning: Learning) -> None:
             axes.yaxis.set_minor_formatter(LogFormatter())
 
 
-def _values(panel: LearningPanel) -> NDArray[np.float64]:
-    lines = [line.points[:, 1] for network in panel.networks for line in network.lines]
-    return np.concatenate([*lines, np.empty(0)])
+def _values(panel: LearningPanel, after: float = 0.0) -> NDArray[np.float64]:
+    """Return the values of all lines of a panel after an epoch."""
+    lines = [line.points for network in panel.networks for line in network.lines]
+    return np.concatenate([*(line[line[:, 0] > after, 1] for line in lines), np.empty(0)])
 
 
 def _draw(axes: Axes, panel: LearningPanel, learning: Learning) -> None:
@@ -148,24 +157,36 @@ def _draw_network(axes: Axes, network: NetworkLines, look: Look) -> None:
         marker=look.marker,
         markersize=2.8,
         markevery=max(1, len(network.mean) // MOST_MARKERS),
-        clip_on=False,
         zorder=3,
     )
 
 
 def _list_divergences(axes: Axes, network: NetworkLines, look: Look, height: float) -> None:
-    """Draw crosses where runs diverged, in a line of the panel with the steps in words."""
+    """Draw a crossed marker where each run diverged, in a line of the panel with the steps.
+
+    The hollow marker below the cross is the network's: colours alone do not tell networks apart.
+    """
     y = axes.transData.inverted().transform(axes.transAxes.transform((0, height)))[1]
-    cross: dict[str, Any] = {"marker": "x", "markersize": CROSS, "markeredgewidth": 1.2}
     for line in network.lines:
         if line.divergence is not None:
             moment = line.divergence.moment
             if len(line.points):
                 rise = np.array([line.points[-1], (moment, y)])
                 axes.plot(*rise.T, color=look.colour, linewidth=THIN, linestyle=":")
-            axes.plot([moment], [y], color=look.colour, clip_on=False, zorder=4, **cross)
+            for marker, size, width in ((look.marker, HOLLOW, 0.8), ("x", CROSS, 1.0)):
+                axes.plot(
+                    [moment],
+                    [y],
+                    color=look.colour,
+                    marker=marker,
+                    markersize=size,
+                    markeredgewidth=width,
+                    markerfacecolor="white",
+                    clip_on=False,
+                    zorder=4,
+                )
     text, (_, x, align) = _fitting(axes, network)
-    offset = (5 if align == "left" else -5), 0
+    offset = (6 if align == "left" else -6), 0
     axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", ha=align, va="center")
 
 
@@ -186,17 +207,16 @@ def _fitting(axes: Axes, network: NetworkLines) -> tuple[str, Gap]:
 
 
 def _divergence_words(network: NetworkLines) -> list[str]:
-    """Return the network, how many of its runs diverged, and when, in fewer and fewer words."""
+    """Return how many of a network's runs diverged, and when, in fewer and fewer words."""
     found = network.divergences
-    name, count = "/".join(network.columns), f"{len(found)}/{len(network.lines)}"
-    short = f"{name} {count}" if len(network.lines) > 1 else name
+    count = f"{len(found)}/{len(network.lines)}"
     word, numbers = "epoch", [divergence.epoch for divergence in found]
     steps = [divergence.step for divergence in found if divergence.step is not None]
     if set(numbers) == {1} and len(steps) == len(found):
         word, numbers = "step", steps
     low, high = min(numbers), max(numbers)
     when = f"{word} {low}" if low == high else f"{word}s {low}–{high}"
-    return [f"{short}, {when}", f"{count}, {when}", short, count]
+    return [f"{count}, {when}", count]
 
 
 def _looks(panel: LearningPanel) -> list[Look]:
@@ -235,8 +255,10 @@ def _caption(learning: Learning) -> Iterator[str]:
         yield f"{learning.value.seeds.words.capitalize()}."
     if all(len(panel.networks) == 1 for panel in learning.panels) and len(counts) > 1:
         yield "Grey: the other rows."
+    if learning.measure == ACCURACY and counts:
+        yield "Axes begin at the lowest accuracy of the second half of the epochs."
     if _diverges(learning):
-        yield "×: where the loss was no longer finite."
+        yield "Crossed markers: runs whose loss was no longer finite there."
     missing = [row for panel in learning.panels if not panel.seen for row in panel.rows]
     if missing:
         yield f"No runs: {', '.join(missing)}."

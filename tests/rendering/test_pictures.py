@@ -137,6 +137,29 @@ def test_seeds_are_lines_and_a_crowd_of_them_a_shade(tmp_path: Path) -> None:
     assert any("Shade: span of seeds, where over 12" in t.get_text() for t in figure.texts)
 
 
+def test_axes_show_the_differences_of_the_second_half(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    for column, last in (("SENet", [80.0, 94.0]), ("DIANet", [85.0, 96.0])):
+        spec = ARTIFACTS["table5"].specs(REQUESTS[0])["ResNet83", column]
+        add(database, spec, 0, [10.0, 20.0, 40.0, 60.0, *last, *last])
+    found = gather(database, ARTIFACTS["table5"].compute(database, REQUESTS[0]))
+    figure = draw_learning(learning(found, "test_top1"))
+    assert figure.axes[0].get_ylim() == pytest.approx((80 - 0.06 * 16, 96 + 0.06 * 16))
+    assert any("begin at the lowest accuracy" in text.get_text() for text in figure.texts)
+
+
+def test_divergences_are_told_apart_by_markers(tmp_path: Path) -> None:
+    figure = curves(tmp_path / "runs.db", "table8", "test_top1", REQUESTS[0], "all diverged")
+    for panel in figure.axes:
+        hollow = {
+            line.get_marker()
+            for line in panel.lines
+            if line.get_markerfacecolor() == "white" and line.get_marker() != "x"
+        }
+        assert len(hollow) == 3  # the original, SENet and DIANet
+    check(figure)
+
+
 def test_curves_of_a_long_schedule_are_whole(tmp_path: Path) -> None:
     database = fill(
         tmp_path / "runs.db", list(ARTIFACTS["table8"].specs(REQUESTS[1]).values())[:6], "one seed"
