@@ -92,7 +92,7 @@ class Measurement:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is reached; None without one."""
+        """True if the goal is reached; None without one."""
         if self.least is None and self.most is None:
             return None
         above = self.least is None or self.value >= self.least

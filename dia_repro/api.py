@@ -245,8 +245,9 @@ class Chosen:
 class Results:
     """Results in a database; a context manager that closes it.
 
-    Every method reads the database anew and returns a new DataFrame. Numbers are `Float64`: nan is
-    the result of a diverged training, `<NA>` is missing.
+    Every method reads the database again and returns a new DataFrame. Numbers are `Float64`: nan is
+    the result of a diverged training, `<NA>` is missing. An unknown argument or value, and closed
+    results, raise `UsageError`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -254,11 +255,7 @@ class Results:
 
     @property
     def database(self) -> Database:
-        """Return the open database.
-
-        Raises:
-            UsageError: it is closed.
-        """
+        """Return the open database."""
         if self._database is None:
             raise UsageError("these results are closed: open them again with open_results")
         return self._database
@@ -281,9 +278,6 @@ class Results:
         Args:
             wanted: fields of `RunFilter`, e.g. `state="finished"`, `artifact=["table5", "table7"]`,
                 `since="2026-11-20"`, `sort="-best_top1"`; by default all runs, oldest first.
-
-        Raises:
-            UsageError: an unknown argument or value.
         """
         return frame_of(RUNS, list_runs(self.database, options_of(RunFilter, wanted)).records)
 
@@ -298,16 +292,9 @@ class Results:
             return read(session, ATTEMPTS)
 
     def diff(self, a: int, b: int) -> pd.DataFrame:
-        """Return one row for each field of two runs, values as texts.
-
-        Args:
-            a, b: numbers of the runs.
-
-        Raises:
-            UsageError: there is no such run.
-        """
+        """Return one row for each field of two runs, by their numbers; values are texts."""
         found = compare_runs(self.database, _run_number(a), _run_number(b))
-        texts = (one | {"a": _text(one["a"]), "b": _text(one["b"])} for one in found)
+        texts = (row | {"a": _text(row["a"]), "b": _text(row["b"])} for row in found)
         return frame_of(DIFFERENCES, texts)
 
     def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
@@ -317,9 +304,6 @@ class Results:
             artifact: name of a table or figure, e.g. `table5`.
             selection: fields of `Selection`, e.g. `protocol="demo"`; by default what most runs in
                 the database answer.
-
-        Raises:
-            UsageError: an unknown argument or value.
         """
         chosen = self._choose([artifact], selection)
         return frame_of(CELLS, cell_records(chosen.value(chosen.one)))
@@ -333,9 +317,6 @@ class Results:
             selection: as in `cells`; `only` leaves the claims on networks that it names. Claims are
                 judged by every seed, on the artifacts' own networks: `seeds` and `attention` are
                 refused.
-
-        Raises:
-            UsageError: an unknown argument or value.
         """
         if by not in list(Epoch):
             raise UsageError(f"by: {' or '.join(Epoch)}, not {brief(by)}")
@@ -356,11 +337,10 @@ class Results:
 
         Raises:
             UnknownCellError: the artifact has no such cell.
-            UsageError: an unknown argument or value.
         """
         _check_names([row, column] if metric is None else [row, column, metric])
         found = self._choose([artifact], selection).explain(row, column, metric)
-        commands = {one.spec.spec_id: "" for one in found.experiments.values()}  # no column
+        commands = {known.spec.spec_id: "" for known in found.experiments.values()}  # no column
         return frame_of(EXPLANATIONS, explanation_records(found, commands))
 
     def columns(self) -> pd.DataFrame:

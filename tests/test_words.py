@@ -23,14 +23,14 @@ UNUSED = {
     r"as it were|for ever|for want of|hence|in vain|lest|such as agree|thereof|whence": "plainly",
     r"beside": "next to, concurrently, in addition to",
     r"blows? up|explod\w+|explosions?": "diverged, divergence; the paper's is in quotation marks",
-    r"circumstances|surroundings": "environment, provenance",
+    r"surroundings": "environment, provenance",
     r"contenders?|crew|ledger": "candidate, process group, run store",
     r"in which way": "execution mode",
     r"nobody|somebody|whoever": "the thing's name",
     r"of (?:its|one's|their) own": "own",
     r"reckon\w*": "estimated, estimate",
     r"so many": "the number",
-    r"varied|variations?": "augmented, augmentation",
+    r"varied": "augmented",
 }
 WORDS = re.compile("|".join(rf"\b(?:{words})\b" for words in UNUSED), re.IGNORECASE)
 QUOTED = re.compile(r"“[^”]*”|‘[^’]*’")

@@ -257,9 +257,9 @@ def _measurements(name: str, simulation: Simulation, outcome: _Outcome) -> Itera
     yield measured("1 - ideal / total", 100 * (1 - ideal / outcome.seconds), "%")
     yield measured("until all slots were busy", full, "s")
     yield measured("processor time a run", 1e3 * outcome.cpu_seconds / runs, "ms", "all processes")
-    beside = 1e3 * (held - slept) / runs
+    added = 1e3 * (held - slept) / runs
     between = 1e3 * (outcome.seconds * slots - held) / runs
-    yield measured("of a slot, within a run beside its duration", beside, "ms")
+    yield measured("of a slot, within a run in addition to its duration", added, "ms")
     yield measured("of a slot, between runs, start and end of all included", between, "ms")
     yield measured("entering the runs", outcome.entered_seconds, "s")
     writes = f"{len(waits)} writes, {simulation.load.epochs} epochs a run"

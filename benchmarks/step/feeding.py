@@ -54,7 +54,7 @@ def _bytes(folder: Path) -> int:
 
 def _compared(name: str, works: tuple[Work, Work], setting: Setting) -> Iterator[Measurement]:
     windows = max(LEAST_WINDOWS, setting.windows)
-    files, packed = (Series(tuple(one), name, 0.0) for one in _in_turn(works, windows, setting))
+    files, packed = (Series(tuple(run), name, 0.0) for run in _in_turn(works, windows, setting))
     yield Measurement.of_rate(f"{name}: files", files)
     yield Measurement.of_rate(f"{name}: packed", packed)
     gain = ratio(packed, files)
@@ -66,11 +66,11 @@ def _in_turn(works: tuple[Work, Work], windows: int, setting: Setting) -> list[l
     for work in works:
         work()  # to warm up
     for _ in range(windows):
-        for one, work in zip(taken, works, strict=True):
+        for windows_taken, work in zip(taken, works, strict=True):
             started, images = time.perf_counter(), 0
             while not images or time.perf_counter() - started < setting.seconds:
                 images += work()
-            one.append(Window(images, time.perf_counter() - started))
+            windows_taken.append(Window(images, time.perf_counter() - started))
             setting.on_window()
     return taken
 

@@ -40,7 +40,7 @@ IMAGES = {
     ("cuda", 32): (6_400, 1_280),
 }
 LARGE_IMAGES = (1_024, 256)
-# A run of so many epochs is compiled, even if they are short.
+# A run of this number of epochs is compiled, even if they are short.
 RECIPE = RecipeSpec(
     epochs=5_000,
     batch_size=128,

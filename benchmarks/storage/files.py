@@ -61,7 +61,7 @@ def _passed_over(folder: Store, newest: str, previous: str, content: bytes) -> b
 
 @contextmanager
 def small_disk(size: int) -> Iterator[Path]:
-    """Mount a separate disk with so many bytes, and yield its folder.
+    """Mount a separate disk of this size, and yield its folder.
 
     Raises:
         NotRunnable: this user may not mount a disk.

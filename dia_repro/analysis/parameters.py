@@ -44,7 +44,7 @@ class ParameterCount:
 
     @property
     def acceptable(self) -> bool:
-        """Whether the printed value matches, is a known misprint, or is missing."""
+        """True if the printed value matches, is a known misprint, or is missing."""
         return self.matches is not False or bool(self.note)
 
 

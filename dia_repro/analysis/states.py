@@ -41,12 +41,6 @@ class Source(StrEnum):
 States = NDArray[np.float32]
 
 
-def stages_with_units(spec: Spec) -> list[int]:
-    """Return the stages of a spec's network that have a DIA unit, from 1."""
-    stages = getattr(spec.model.attention, "stages", None)
-    return list(stages or (1, 2, 3))
-
-
 def check_run(run: RunDetail) -> Spec:
     """Return the spec of a run whose network can be analysed.
 

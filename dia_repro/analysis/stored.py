@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
 from dia_repro.analysis.runs import NotAnalysableError, best_runs
-from dia_repro.analysis.states import Source, States, check_run, collect, stages_with_units
+from dia_repro.analysis.states import Source, States, check_run, collect
 from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
@@ -20,7 +20,7 @@ from dia_repro.results.parts import ForestPart, forest_parts, kind_of
 from dia_repro.results.queries import RunDetail, analysis_parts, analysis_settings, run_detail
 from dia_repro.training.store import Store
 
-STAGES = (1, 2, 3)  # of the networks that Figure 5 shows
+STAGES = (1, 2, 3)  # of the networks that Figure 5 shows, unless a spec names its stages
 _SETTINGS = TypeAdapter(Settings)
 
 
@@ -108,15 +108,14 @@ class Analyst:
         Raises:
             NotAnalysableError: the stage has no DIA unit.
         """
-        there = stages_with_units(check_run(self.run))
-        if wanted is None:
-            return there
-        if wanted not in there:
+        attention = check_run(self.run).model.attention
+        there = getattr(attention, "stages", None) or STAGES
+        if wanted is not None and wanted not in there:
             raise NotAnalysableError(
                 f"run {self.run.summary.id} has no DIA unit in stage {wanted}, "
                 f"but in {', '.join(map(str, there))}"
             )
-        return [wanted]
+        return list(there) if wanted is None else [wanted]
 
     def integration(
         self, settings: Settings, on_progress: Callable[[int, int], None]

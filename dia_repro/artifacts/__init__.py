@@ -60,7 +60,7 @@ def register_artifact(artifact: TableArtifact) -> TableArtifact:
         raise ArtifactError(f"artifact {name!r} is registered already")
     if len(set(cells)) < len(cells) or not cells or not compared <= set(cells):
         raise ArtifactError(
-            f"artifact {name!r}: give each network a row and column of its own, and compare it "
+            f"artifact {name!r}: give each network its own row and column, and compare it "
             "with one of these"
         )
     ARTIFACTS[name] = artifact

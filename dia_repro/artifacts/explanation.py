@@ -1,4 +1,4 @@
-"""Where cells come from: their values, the runs behind them and the experiments of these runs."""
+"""Origin of cells: their values, the runs behind them and the experiments of these runs."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class TableArtifact:
     def with_attention(self, *kinds: AttentionSpec) -> TableArtifact:
         """Return the artifact with a column, or a row, more for networks with each attention.
 
-        Their backbones, data and recipes are those of its own networks.
+        Their backbones, data and recipes are those of the artifact's networks.
         """
         if not kinds:
             return self

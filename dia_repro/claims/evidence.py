@@ -62,12 +62,12 @@ class ClaimRuns:
 
     @property
     def on_papers_data(self) -> bool:
-        """Whether each network is trained on the paper's data."""
+        """True if each network is trained on the paper's data."""
         return all(spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items())
 
     @property
     def papers_own(self) -> bool:
-        """Whether data and schedule are the paper's."""
+        """True if data and schedule are the paper's."""
         protocol, epochs = self.request.protocol, self.request.epochs
         return self.on_papers_data and protocol is Protocol.PAPER and epochs is None
 

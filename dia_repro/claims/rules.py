@@ -76,7 +76,7 @@ class Row:
 
     @property
     def may_decide(self) -> bool:
-        """Whether its runs may decide for the side that the effect is on."""
+        """True if its runs may decide for the side that the effect is on."""
         return len(self.values) >= LEAST_SEEDS and not (self.spoilt or self.invalid)
 
     @property
@@ -86,12 +86,12 @@ class Row:
 
     @property
     def supports(self) -> bool:
-        """Whether the row alone supports the claim, at the level."""
+        """True if the row alone supports the claim, at the level."""
         return bool(self.in_favour) and small(self.p)
 
     @property
     def opposes(self) -> bool:
-        """Whether the row alone speaks against the claim, at the level."""
+        """True if the row alone speaks against the claim, at the level."""
         return not self.in_favour and small(self.p)
 
 

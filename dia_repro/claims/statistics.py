@@ -187,7 +187,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def detectable_difference(pairs: int, spread: float) -> float:
-    """Return the mean that the test of so many pairs finds with 80 % power.
+    """Return the mean that the test of this number of pairs finds with 80 % power.
 
     Args:
         pairs: two or more.

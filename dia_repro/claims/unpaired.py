@@ -50,7 +50,7 @@ class Outcomes:
 
     @property
     def trains(self) -> bool:
-        """Whether more than half of its trainings train, at the level."""
+        """True if more than half of its trainings train, at the level."""
         evidence = _evidence(self, claimed=False)
         return bool(evidence.in_favour) and small(evidence.p)
 

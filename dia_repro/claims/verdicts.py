@@ -121,7 +121,7 @@ class ClaimVerdict:
 
     @property
     def of_paper(self) -> bool:
-        """Whether the paper makes the claim."""
+        """True if the paper makes the claim."""
         return self.where not in (CONTROLS_QUESTION, OWN_CLAIM)
 
 

@@ -1,4 +1,4 @@
-"""`analyze`: what trained networks look like inside."""
+"""`analyze`: hidden states, gradients and initial steps of networks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ STEP_COLUMNS = (
     Column("loss by step", lambda r: " ".join(f"{loss:.3g}" for loss in r["losses"])),
 )
 
-app = typer.Typer(help="What trained networks look like inside.", no_args_is_help=True)
+app = typer.Typer(
+    help="Hidden states, gradients and initial steps of networks.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -59,12 +61,12 @@ app = typer.Typer(help="What trained networks look like inside.", no_args_is_hel
 def gini(
     forests: options.Forests,
     stage: int | None = Option(None, min=1, help="By default all that have a DIA unit."),
-    run: int | None = Option(None, help="Its number; by default the best of Figure 5's network."),
+    run: int | None = Option(None, help="Number of a run; by default the best of DIANet164."),
     jobs: int | None = Option(None, min=1, help="Threads; by default one for each core."),
     controls: bool = Option(
         True,
-        help="Also before training, and with the states of each layer shuffled across images: "
-        "what the method shows where nothing is learned.",
+        help="Also before training, and with each layer's states shuffled across images: what "
+        "the method shows where nothing is learned.",
     ),
     figures: Path = Option(options.FIGURES, help="Folder for figure5.pdf, .png and .csv."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
@@ -72,9 +74,9 @@ def gini(
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
-    """Feature integration (Figure 5): from which earlier layers a layer's state can be told.
+    """Draw feature integration (Figure 5): the earlier layers that predict a layer's state.
 
-    What was computed before is taken from the database; an analysis that was interrupted goes on.
+    Results in the database are not computed again; an interrupted analysis goes on.
 
     Example: dia-repro analyze gini --stage 3
     """
@@ -106,7 +108,7 @@ def _summary(found: Integration) -> dict[str, object]:
 @app.command()
 def gradients(
     artifact: str = Argument(
-        "figure6", help="Whose networks: figure6, or its control, controls-skips."
+        "figure6", help="Artifact with the networks: figure6, or its control, controls-skips."
     ),
     run: list[int] | None = Option(
         None, help="Numbers of runs to compare; by default the best of each of its networks."
@@ -115,7 +117,7 @@ def gradients(
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
-    """Gradients at the stages' outputs without skips (Figure 6), first and last in training.
+    """Draw gradients at the stages' outputs without skips (Figure 6), first and last in training.
 
     Networks without skips record them while they train: at the first batch of every epoch.
 
@@ -142,23 +144,23 @@ def gradients(
 def start(
     artifacts: options.Artifacts,
     selection: options.Selection,
-    steps: int = Option(12, min=1, help="At most; a divergence is the last one."),
+    steps: int = Option(12, min=1, help="Most steps; a divergence is the last one."),
     init: Init = Option(
         Init.OWN,
-        help="Start convolutions otherwise: fan-in, He's by the number of inputs; xavier, "
-        "Glorot's; torch, what torch does by itself.",
+        help="Initialisation of convolutions: the network's own; fan-in, He's by the number of "
+        "inputs; xavier, Glorot's; torch, torch's default.",
     ),
     rate: float | None = Option(None, min=0, max=1000, help="Another learning rate."),
     classes: int | None = Option(
-        None, min=2, help="Cut the data's classes, in turn, into so many."
+        None, min=2, help="Number of classes that the data's are cut into, in turn."
     ),
     device: options.DeviceOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
-    """The initial steps of trainings: how large logits are before them, and whether they diverge.
+    """Probe the initial steps of trainings: the size of logits before them, and divergence.
 
-    Without variations these are the initial steps of `run`. Nothing is kept.
+    Without these options they are the initial steps of `run`. Nothing is kept.
 
     Example: dia-repro analyze start table8 --protocol demo --seeds 3 --steps 5
     """
@@ -178,8 +180,8 @@ def start(
     variation, seeds = Variation(init, rate, classes), selection.trained_seeds
     records = []
     with watch("Initial steps") as on_progress:
-        for one in probe(specs, seeds, location, steps, machine.cores, machine.device, variation):
-            records.append(_steps_record(*one, variation))
+        for found in probe(specs, seeds, location, steps, machine.cores, machine.device, variation):
+            records.append(_steps_record(*found, variation))
             on_progress(len(records), len(specs) * len(seeds))
     table = listing(STEP_COLUMNS, records)
     if format_ is options.Format.CSV:

@@ -49,7 +49,7 @@ def check(
     ),
     data: options.DataFolder = options.DEFAULT_DATA,
 ) -> None:
-    """Verify a data set and count its images; lists damaged ones, a path a line.
+    """Verify a data set and count its images; print damaged ones, one path on each line.
 
     Example: dia-repro data check cifar100
     """
@@ -75,7 +75,9 @@ def pack(
         max=LARGEST_SIDE,
         help="Shorter side that larger images are reduced to, in pixels; 0 leaves all sizes.",
     ),
-    quality: int = Option(90, min=50, max=100, help="Of JPEG files that are compressed again."),
+    quality: int = Option(
+        90, min=50, max=100, help="JPEG quality of images that are compressed again."
+    ),
     workers: int | None = Option(None, min=1, help="Cores that convert; by default all."),
     skip_damaged: bool = Option(
         False, "--skip-damaged", help="Leave out those images that are damaged."
@@ -85,8 +87,8 @@ def pack(
 ) -> None:
     """Pack images into one large file of resized JPEGs, which are read several times faster.
 
-    Done once; what was interrupted goes on with the same command. Train on the pack with
-    --dataset packed:PATH: other pixels, so another experiment than on the originals.
+    The same command continues an interrupted one. Train on the pack with --dataset packed:PATH:
+    its pixels differ, so it is another experiment than on the originals.
 
     Example: dia-repro data pack imagenet --side 256
     """

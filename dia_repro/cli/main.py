@@ -44,7 +44,7 @@ app = typer.Typer(
     name="dia-repro",
     help="Reproduces DIANet: Dense-and-Implicit Attention Network (AAAI 2020): trains the "
     "networks behind each table, keeps every result with its provenance, and draws the tables "
-    "with the paper's figures beside ours.",
+    "with the paper's values next to ours.",
     epilog="Start here: dia-repro run table5 --protocol demo",
     no_args_is_help=True,
     add_completion=False,

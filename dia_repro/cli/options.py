@@ -83,7 +83,7 @@ COUNTED = frozenset({"only", "attention"})
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a report is written."""
+    """Folders of a report's files."""
 
     tables: Path = option("Folder for table5.csv, table5.md, table5.tex, …", Path("tables"))
     figures: Path = option("Folder for figure5.pdf, table5-curves.pdf, …", FIGURES)
@@ -104,8 +104,8 @@ class Forests:
     """
 
     samples: int = option("Test images; all where there are fewer.", 200, min=1)
-    trees: int = option("Of each random forest.", 100, min=1)
-    seed: int = option("Of the choice of images and of the forests.", 0, min=0)
+    trees: int = option("Trees of each random forest.", 100, min=1)
+    seed: int = option("Seed of the choice of images and of the forests.", 0, min=0)
     library: bool = option(
         "Have scikit-learn grow the trees: the same estimator, slower.", default=False
     )

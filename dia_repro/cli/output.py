@@ -1,4 +1,4 @@
-"""Where text goes: data to stdout, everything else to stderr."""
+"""Output of commands: data to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIPE_WIDTH = 160
 
 
 class SafeConsole(Console):
-    """A console whose control sequences are all its own: those in texts are shown."""
+    """Console that shows control sequences in texts instead of sending them to the terminal."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -74,6 +74,11 @@ def emit(
             assert_never(format_)
 
 
+def has_person() -> bool:
+    """Return whether there is a person at the terminal to ask."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def confirm(question: str, *, yes: bool) -> bool:
     """Ask before something that is long or cannot be undone; a no ends the command.
 
@@ -82,8 +87,8 @@ def confirm(question: str, *, yes: bool) -> bool:
     """
     if yes:
         return True
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfirmationError(f"nobody to ask: {question} Add --yes to say so")
+    if not has_person():
+        raise ConfirmationError(f"no terminal to ask in: {question} Add --yes to answer")
     if not typer.confirm(visible(question), err=True):
         raise typer.Exit(DONE)
     return True

@@ -9,8 +9,6 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from dia_repro.analysis.gini import Integration, Settings
 from dia_repro.analysis.gradients import RecordedRun, recorded_runs
 from dia_repro.analysis.states import Source
@@ -38,7 +36,7 @@ def make_analyst(
     run: int | None = None,
     jobs: int | None = None,
 ) -> Analyst:
-    """Return what analyses a run, by default the best run of Figure 5's network.
+    """Return the analyst of a run, by default of the best run of Figure 5's network.
 
     Raises:
         NoRunError, NotAnalysableError, UnknownRunError: there is none, or it cannot be analysed.
@@ -76,8 +74,8 @@ def draw_integration(
         notice("Interrupted: what is done is kept, and the same command goes on from there.")
         raise
     figure = heatmaps.draw_integration(found, analyst.run)
-    records = list(heatmaps.integration_records(found))
-    _write_figure(figures / "figure5", figure, to_csv(heatmaps.CELL_FIELDS, records))
+    csv = to_csv(heatmaps.CELL_FIELDS, list(heatmaps.integration_records(found)))
+    write_picture(figures / "figure5", {**to_files(figure), "csv": csv.encode()})
     _say_facts("figure5", integration_facts(found))
     return found
 
@@ -103,10 +101,9 @@ def draw_gradients(
 ) -> list[RecordedRun]:
     """Write the files of Figure 6, or of its control, from what runs have recorded."""
     found = recorded_runs(database, runs, artifact)
-    records = list(histograms.gradient_records(found))
-    text = to_csv(histograms.GRADIENT_FIELDS, records)
     figure = histograms.draw_gradients(found, artifact)
-    _write_figure(figures / artifact.name, figure, text)
+    csv = to_csv(histograms.GRADIENT_FIELDS, list(histograms.gradient_records(found)))
+    write_picture(figures / artifact.name, {**to_files(figure), "csv": csv.encode()})
     _say_facts(artifact.name, gradient_facts(found))
     return found
 
@@ -117,7 +114,3 @@ def _say_facts(artifact: str, facts: Sequence[str]) -> None:
         notice(f"Here {fact}.")
     if facts:
         notice(f"What all runs say of the paper's claims: dia-repro claims {artifact}")
-
-
-def _write_figure(path: Path, figure: Figure, csv: str) -> None:
-    write_picture(path, {**to_files(figure), "csv": csv.encode()})

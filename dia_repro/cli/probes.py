@@ -1,6 +1,6 @@
-"""What `doctor` tries on this machine: each thing is really done, and cleaned up after.
+"""Checks of `doctor`: each does the thing on this machine, and cleans up after it.
 
-Each probe returns a status and a detail: `ok`, `warning` (runs can be trained, but), or `bad`.
+Each returns a status and a detail: `ok`, `warning` (runs can be trained, but), `absent` or `bad`.
 """
 
 from __future__ import annotations

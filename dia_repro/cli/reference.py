@@ -1,6 +1,6 @@
 """All commands and their options as Markdown, by typer's own generator.
 
-`python -m dia_repro.cli.reference > docs/commands.md` writes the reference anew.
+`python -m dia_repro.cli.reference > docs/commands.md` writes the reference again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `report` writes: tables, pictures and `report.html`. The command imports it when it runs."""
+"""Files of `report`: tables, pictures and `report.html`. The command imports it when it runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from dia_repro.rendering.sizes import draw_sizes
 from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 
 SIZES, SCALE = "accuracy-parameters", "initial-scale"
-BESIDE = {
+ADDITIONAL = {
     SIZES: "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
     SCALE: "Without batch normalisation: accuracy by the initial scale of residual branches",
     "table8-loss": "Table 8: training loss without batch normalisation, until it diverges",
@@ -66,10 +66,10 @@ def write_report(
         pictures.begin()
         # Meanwhile, since it takes as long.
         verdicts = evaluate_claims(chosen.database, chosen.wanted) if html else ()
-        claims = [one for one in verdicts if one.artifact in {*findings, *ARTIFACTS}]
-        beside = pictures.write()
+        claims = [claim for claim in verdicts if claim.artifact in {*findings, *ARTIFACTS}]
+        additional = pictures.write()
     if html:
-        write_page(html, chosen, findings, claims, drawn, beside)
+        write_page(html, chosen, findings, claims, drawn, additional)
 
 
 def _write_artifacts(
@@ -137,7 +137,7 @@ def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | 
     An artifact that cannot be drawn does not stop the others.
     """
     artifact = findings.value.artifact
-    runs = [best.id for one in findings.experiments.values() if (best := one.best_run)]
+    runs = [best.id for known in findings.experiments.values() if (best := known.best_run)]
     if not runs:
         return False
     from dia_repro.cli.pictures import draw_gradients, draw_integration, make_analyst
@@ -166,14 +166,15 @@ def write_page(
     detailed: Mapping[str, Findings],
     claims: Sequence[ClaimVerdict],
     drawn: Mapping[str, Path],
-    beside: Sequence[Path] = (),
+    additional: Sequence[Path] = (),
 ) -> None:
     """Write the page.
 
     Args:
         detailed: by artifact, those that are shown whole; the overview has all artifacts.
         drawn: by artifact, the PNG files of the paper's figures.
-        beside: PNG files of other pictures; those that the page's charts show are left out.
+        additional: PNG files of pictures that the paper does not have; those that the page's
+            charts show are left out.
     """
     others = {
         name: gather(chosen.database, chosen.value(artifact))
@@ -183,9 +184,11 @@ def write_page(
     page = make_page(
         version=dia_repro.__version__,
         findings=[{**others, **detailed}[name] for name in dict.fromkeys([*ARTIFACTS, *detailed])],
-        shown=[_shown(one, chosen.wanted, drawn.get(name)) for name, one in detailed.items()],
+        shown=[_shown(found, chosen.wanted, drawn.get(name)) for name, found in detailed.items()],
         claims=claims,
-        beside=[_picture(file, BESIDE[file.stem]) for file in beside if file.stem in BESIDE],
+        additional=[
+            _picture(file, ADDITIONAL[file.stem]) for file in additional if file.stem in ADDITIONAL
+        ],
     )
     write_text(path, page)
     notice(f"Written: {path}")
@@ -223,7 +226,7 @@ def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
 
 
 def _picture(file: Path, alt: str) -> Picture:
-    """Return the SVG beside a PNG where that is the smaller one: it is sharp at any size."""
+    """Return the SVG next to a PNG where that is the smaller one: it is sharp at any size."""
     drawing = file.with_suffix(".svg")
     if drawing.exists() and drawing.stat().st_size < file.stat().st_size:
         return Picture("svg", drawing.read_bytes(), alt)

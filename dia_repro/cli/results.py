@@ -108,8 +108,8 @@ def report(
 ) -> None:
     """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
 
-    Beside the paper's figures: learning curves of each artifact's runs, Table 8's training loss
-    until it diverges, and accuracy against parameters (Tables 3 to 5).
+    Figures that the paper does not have: learning curves of each artifact's runs, Table 8's
+    training loss until it diverges, and accuracy against parameters (Tables 3 to 5).
 
     --columns, --metrics and --trained choose what Markdown and LaTeX show; CSV has everything.
     All of it, with the runs behind each cell and their learning curves, is in report.html, too.
@@ -157,9 +157,9 @@ def claims(
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
     _sum_up(verdicts, artifacts or ["all"], selection)
-    specs = (spec for one in chosen.artifacts for spec in one.specs(chosen.request(one)).values())
-    mixed = mixed_environments(chosen.database, (spec.spec_id for spec in specs))
-    for sentence in differences_in_words(mixed):
+    specs = [artifact.specs(chosen.request(artifact)) for artifact in chosen.artifacts]
+    ids = [spec.spec_id for of_artifact in specs for spec in of_artifact.values()]
+    for sentence in differences_in_words(mixed_environments(chosen.database, ids)):
         notice(sentence)
 
 
@@ -167,18 +167,19 @@ def _sum_up(
     verdicts: Sequence[ClaimVerdict], artifacts: Sequence[str], selection: options.Selection
 ) -> None:
     """Print the number of claims with each verdict, and what they rest on."""
-    for what, of_paper in (("claims", True), ("questions beside the paper", False)):
-        counts = Counter(one.verdict for one in verdicts if one.of_paper is of_paper)
+    for what, of_paper in (("claims", True), ("questions of controls", False)):
+        counts = Counter(claim.verdict for claim in verdicts if claim.of_paper is of_paper)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
         if counts:
             notice(f"{counts.total()} {what}: {said}.")
-    foreign = [o for o in verdicts if not o.papers_own and o.verdict is not Verdict.NOT_RUN]
+    judged = [claim for claim in verdicts if claim.verdict is not Verdict.NOT_RUN]
+    foreign = [claim for claim in judged if not claim.papers_own]
     if foreign:
-        protocols = " and ".join(dict.fromkeys(one.conditions.split(",")[0] for one in foreign))
+        protocols = " and ".join(dict.fromkeys(c.conditions.split(",")[0] for c in foreign))
         notice(
             f"{len(foreign)} of these verdicts do not rest on the paper's data and schedule "
             f"({protocols}): they show how the claims fare there, not whether the paper holds."
         )
-    if any(one.verdict is Verdict.NOT_RUN for one in verdicts):
+    if len(judged) < len(verdicts):
         command = command_line("run", *artifacts, options=selection)
         notice(f"What is not run is trained by: {command}")

@@ -130,7 +130,7 @@ def plan(
 
 
 def print_plan(plan: Plan, format_: options.Format, price: float | None = None) -> None:
-    """Print the runs, what the artifacts share, and the cost of what is left."""
+    """Print the runs, the networks that artifacts share, and the cost of the runs to train."""
     from dia_repro.execution.planning import FIELDS
 
     records = plan.records()
@@ -175,9 +175,9 @@ def params(
         names = [counted.name for counted in fields(ParameterCount)]
         emit(format_, names, networks, listing(COUNT_COLUMNS, networks))
     if format_ is options.Format.TABLE:
-        for one in counts:
-            if one.note:
-                notice(f"{one.artifact} {one.row} {one.column}: {one.note}.")
+        for count in counts:
+            if count.note:
+                notice(f"{count.artifact} {count.row} {count.column}: {count.note}.")
         stdout().print("\nA unit's weights by the paper's formulas, and in real modules:\n")
         stdout().print(listing(UNIT_COLUMNS, units))
     printed = [count for count in counts if count.paper_millions]

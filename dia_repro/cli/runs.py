@@ -54,7 +54,7 @@ def list_(
         None,
         min=1,
         max=10**9,  # that a database can be asked for
-        help=f"Only so many of the last ones, in their order; by default {LISTED} in the "
+        help=f"Only this number of the last ones, in their order; by default {LISTED} in the "
         "table (the first ones with --sort), all as csv or json.",
     ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
@@ -156,7 +156,7 @@ def diff(
 def remove(
     runs: list[int] = Argument(help="Their numbers, from runs list."),
     only_checkpoints: bool = Option(
-        False, "--only-checkpoints", help="Keep their figures in the database; free the disk."
+        False, "--only-checkpoints", help="Keep their results in the database; free the disk."
     ),
     yes: bool = Option(False, "--yes", help="Do not ask."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
@@ -185,8 +185,8 @@ def remove(
 
     whole = store.absolute()  # the working folder may be among what is removed
     files = sum(
-        remove_run(database, whole, one.summary, only_checkpoints=only_checkpoints)
-        for one in details
+        remove_run(database, whole, detail.summary, only_checkpoints=only_checkpoints)
+        for detail in details
     )
     notice(f"Removed {what}: {files} checkpoints in {store.name}.")
 
@@ -202,7 +202,7 @@ def export(
 ) -> None:
     """Write all runs, epochs and attempts to files for other programs.
 
-    schema.json beside them says of every column its type, unit and meaning.
+    schema.json next to them has the type, unit and meaning of every column.
 
     Example: dia-repro runs export exported --format parquet
     """

@@ -1,8 +1,8 @@
-"""The standard streams of a command: closed from the start, or closed by their reader later.
+"""Standard streams of a command that are closed from the start, or by their reader later.
 
-Standard output holds what was asked for: without a reader the command ends. Standard error is a
-log: without a reader the command goes on, to its normal exit code. A reader that does not read on,
-as a terminal after Ctrl-S, holds up a command, but not its end.
+Standard output has the results: without a reader the command ends. Standard error is a log: without
+a reader the command goes on, to its normal exit code. A reader that pauses, as a terminal after
+Ctrl-S, delays a command, but not its end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STDOUT = 1
 POLL_SECONDS = 0.2
-STOPPING_SECONDS = 2.0  # a reader may hold up a command that is asked to stop for so long
+STOPPING_SECONDS = 2.0  # longest wait for a reader once the command is asked to stop
 # A terminal that has any room has room for this: it counts a line's end apart.
 LITTLE = re.compile(rb"[^\x00-\x1f]{1,128}|.", re.DOTALL)
 
@@ -39,12 +39,12 @@ class ReaderGoneError(Exception):
 
 
 class _Stream(io.FileIO):
-    """A standard stream that is written in pieces, each as large as it takes without blocking.
+    """Standard stream that is written in pieces, each as large as it takes without blocking.
 
-    Other programs have the same stream, too: whether it blocks them is not changed.
+    Other programs may share the stream, so it is not made non-blocking.
 
     Attributes:
-        terminal: whether it was one at first; a terminal that was closed is none.
+        terminal: whether it was a terminal at first; a closed terminal is none.
     """
 
     def __init__(self, number: int) -> None:
@@ -88,7 +88,7 @@ class _Output(_Stream):
 
 
 class _Log(_Stream):
-    """Standard error: nothing that is wrong with it ends a training, a full disk neither."""
+    """Standard error: no error of it, such as a full disk, ends a training."""
 
     given_up = False
 
@@ -102,10 +102,10 @@ class _Log(_Stream):
 
 
 def prepare_streams() -> None:
-    """Open the null device in place of closed streams; make lost readers no error of the command.
+    """Open the null device in place of closed streams, and wrap the output streams.
 
-    A file that is opened later never gets a standard stream's number: what a library prints would
-    be written into it.
+    Otherwise a file that is opened later could get a standard stream's number, and a library would
+    print into it.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         stream = getattr(sys, name)
@@ -118,7 +118,7 @@ def prepare_streams() -> None:
 
 
 def discard_output() -> None:
-    """Give standard output the null device, so that what is still buffered is no error at exit."""
+    """Redirect standard output to the null device: buffered text is no error at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, STDOUT)
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""What `runs watch` shows: runs under way, live, from a process that only reads."""
+"""View of `runs watch`: runs under way, live, from a process that only reads."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Watcher:
     """
 
     def __init__(self) -> None:
-        # By run and what is watched of it: its last value, and when it was first seen.
+        # By run and quantity: the last value, and when it was first seen.
         self.seen: dict[tuple[int, str], tuple[object, float]] = {}
 
     def look(self, run: UnderWay) -> tuple[float | None, float]:
-        """Note what is new of a run.
+        """Compare a run with the last look at it.
 
         Returns:
             Seconds since its last heartbeat or epoch was seen, once they are too many, else None;
@@ -149,7 +149,7 @@ def follow(db: str, every: float, *, forever: bool) -> None:
 
 
 def _look(db: str) -> Activity:
-    """Return what is under way; the database is closed again, so that nothing of it is held."""
+    """Return the runs under way; the database is closed again, so that no lock is held."""
     with closing(open_database(db, create=False)) as database:
         return activity(database)
 

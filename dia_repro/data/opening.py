@@ -104,7 +104,7 @@ def read_file(
     with open(path, "rb", opener=open_at_once) as file:
         found = os.fstat(file.fileno())
         fit = stat.S_ISREG(found.st_mode) and found.st_size <= most
-        # A file of /proc says that it is empty, and may go on for ever.
+        # A file of /proc says that it is empty, and may have no end.
         content = file.read(found.st_size) if fit else b""
         after = facts_of(os.fstat(file.fileno()))
     # Inodes do not count: file systems in user space (sshfs, object stores) give a file another one

@@ -48,7 +48,7 @@ class Job:
         source: images in files; damaged ones are left out already.
         target: the pack's folder.
         side: shorter side that larger images are reduced to, in pixels; 0 leaves all sizes.
-        quality: quality of JPEG files that are written anew, 1 to 100.
+        quality: quality of JPEG files that are compressed again, 1 to 100.
         workers: threads that decode and compress.
     """
 

@@ -85,7 +85,7 @@ class Source:
             it to the source).
         fetch: downloads the data of a name into a folder; None where that is not possible.
         check: verifies a user's images in a folder; by default data are loaded.
-        sample: returns at least so many training images; by default all are loaded.
+        sample: returns at least this number of training images; by default all are loaded.
     """
 
     name: str

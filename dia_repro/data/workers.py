@@ -1,8 +1,8 @@
 """Processes that decode images into memory that they share with the one that trains.
 
 Torch's own loader is not used: it hands images over in /dev/shm, which containers make so small
-(64 MB by default) that it waits for ever, and while it waits no signal is noticed. The memory here
-is part of no file system, and `on_wait` is called several times a second.
+(64 MB by default) that it waits without end and notices no signal. The memory here is part of no
+file system, and `on_wait` is called several times a second.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ class Attempt:
             trainer.load_state(saved)
             self._notice(f"goes on after epoch {len(trainer.history)}, step {trainer.position}")
             self._record_gradients(trainer)  # those of an epoch whose end was a kill
-            if trainer.position and trainer.group.size > 1:  # dropout of the others is drawn anew
+            if trainer.position and trainer.group.size > 1:  # dropout of the others is drawn again
                 self._notice(NOT_EQUAL)
         self.run_store.set_parameters(self.lease, trainer.parameters)
 

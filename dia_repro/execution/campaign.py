@@ -34,6 +34,8 @@ from dia_repro.training.probing import check_reachable
 from dia_repro.training.provenance import git_problem
 from dia_repro.training.store import Store
 
+LONG = 3600.0  # seconds, from which a training is no quick look
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -222,16 +224,18 @@ class Campaign:
         if not self._may_restart(open_runs, store, yes=yes):
             return False
         on_cpu = self.request.protocol is Protocol.PAPER and not self.executor.machine.has_gpu
-        if on_cpu:
-            seconds = self._plan(open_runs).wall_seconds
-            runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
-            self.dialogue.notice(
-                f"No GPU here: on this CPU the {runs} would take about {duration(seconds)}. "
-                "For a look that takes minutes, add --protocol demo."
-            )
+        if on_cpu and not yes and self.dialogue.has_person:  # else the estimate helps no decision
+            self._say_how_long(open_runs)
         specs = [run.spec.data for run in open_runs]
         self.executor.check(specs, self.location, store, self.dialogue)
         return not on_cpu or self.dialogue.confirm("Start all the same?", yes=yes)
+
+    def _say_how_long(self, open_runs: Sequence[PlannedRun]) -> None:
+        self.dialogue.notice("No GPU here: measuring how fast this CPU is …")
+        seconds = self._plan(open_runs).wall_seconds
+        runs = f"{len(open_runs)} run{'s' if len(open_runs) > 1 else ''}"
+        advice = " For a look that takes minutes, add --protocol demo." if seconds > LONG else ""
+        self.dialogue.notice(f"On this CPU {runs} would take about {duration(seconds)}.{advice}")
 
     def _may_restart(self, open_runs: Sequence[PlannedRun], store: Store, *, yes: bool) -> bool:
         """Ask before runs start again because their checkpoints are in another store."""

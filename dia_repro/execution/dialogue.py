@@ -34,6 +34,8 @@ class Listener(Protocol):
 class Dialogue:
     """Dialogue without a person: what is said goes to the log `dia_repro`."""
 
+    has_person = False
+
     def notice(self, text: str) -> None:
         """Say a line that is no part of the data."""
         LOG.info("%s", text)
@@ -48,7 +50,7 @@ class Dialogue:
             ConfirmationError: it was not, and there is no person to ask.
         """
         if not yes:
-            raise ConfirmationError(f"nobody to ask: {question} Pass yes=True to say so")
+            raise ConfirmationError(f"no terminal to ask in: {question} Pass yes=True to answer")
         return True
 
     def watch(self, label: str) -> AbstractContextManager[OnProgress]:

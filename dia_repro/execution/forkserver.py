@@ -59,7 +59,7 @@ def start() -> None:
 
 
 def resume() -> None:
-    """Continue the server if it is stopped: a request for a process would wait for ever."""
+    """Continue the server if it is stopped: a request for a process would wait without end."""
     number = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if number is not None:
         with suppress(ProcessLookupError):
@@ -117,7 +117,7 @@ def start_process(
 def _no_main_file() -> Iterator[None]:
     """Have processes that are started inside the block not import the main program.
 
-    A script that calls `dia_repro.run` outside `if __name__ == "__main__":` would begin anew in
+    A script that calls `dia_repro.run` outside `if __name__ == "__main__":` would begin again in
     each worker.
     """
     program = vars(sys.modules["__main__"])

@@ -154,7 +154,7 @@ class Resources:
     )
     device: Device | None = option("By default the GPU if there is one.")
     jobs: int | None = option(
-        "Runs trained at a time, each in a process of its own; by default one for each GPU, or "
+        "Runs trained at a time, each in its own process; by default one for each GPU, or "
         "each core of a CPU; with Slurm, as many as it starts.",
         min=1,
     )

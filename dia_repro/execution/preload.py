@@ -13,7 +13,7 @@ import dia_repro.execution.attempt
 import dia_repro.models.fast.kernels  # noqa: F401
 from dia_repro.training.provenance import code_at_start, files_at_start
 
-# What numba needs to load a compiled function; each worker would import it anew.
+# What numba needs to load a compiled function; each worker would import it again.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 

@@ -1,1 +1,1 @@
-"""Experiments: what is trained, on what and how, without a word of torch."""
+"""Experiments: specs, recipes and protocols; without torch."""

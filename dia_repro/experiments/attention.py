@@ -240,7 +240,7 @@ def _validate(value: object, info: ValidationInfo) -> AttentionSpec:
     """Accept an instance of a registered kind, or its fields; of a stored spec any kind."""
     if isinstance(value, AttentionSpec):
         if type(value) is not options_of(value.kind):
-            raise KindNotRegisteredError(f"attention kind {value.kind!r} is registered anew")
+            raise KindNotRegisteredError(f"attention kind {value.kind!r} is registered again")
         return value
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         raise PydanticCustomError("attention", "attention needs a kind")

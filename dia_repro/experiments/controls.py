@@ -58,7 +58,7 @@ class DIALSTMStart(AttentionSpec):
 
 
 class BranchScale(AttentionSpec):
-    """No unit, but each residual branch multiplied by one learned number of its own.
+    """No unit, but each residual branch multiplied by its own learned number.
 
     Attributes:
         start: its value before training.

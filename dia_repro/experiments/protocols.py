@@ -52,7 +52,7 @@ GPU_PRECISION: dict[Protocol, Precision] = {
 
 @dataclass(frozen=True)
 class Request:
-    """How an artifact's networks are trained, as asked on the command line.
+    """Choices for the training of an artifact's networks, as asked on the command line.
 
     Attributes:
         precision: arithmetic of the training step.

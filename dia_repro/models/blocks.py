@@ -37,7 +37,7 @@ class Options:
         if not self.norm:
             return []
         bn = nn.BatchNorm2d(channels)
-        # A counter that nothing reads, moved by an operation of its own at every step.
+        # A counter that nothing reads, which takes an operation at every step.
         bn.num_batches_tracked = None
         return [bn]
 

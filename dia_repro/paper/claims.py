@@ -35,7 +35,7 @@ class Kind(StrEnum):
     TRAINS = "trains"  # in no cell it does
     TRAINS_TOO = "trains too"  # in each comparison whose second network trains the first one does
     FEWER = "fewer parameters"  # in each comparison the first network has fewer
-    SAVES = "saves parameters"  # … the first has so many percent fewer
+    SAVES = "saves parameters"  # … the first has fewer, by a stated percentage
     SAME_COST = "same cost"  # … both take as many multiply-accumulates
     CONSTANT = "constant"  # attention adds as many parameters in each cell
     DENSER = "denser"  # stage 3's feature integration is denser than the other stages'

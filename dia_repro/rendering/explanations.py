@@ -1,4 +1,4 @@
-"""Where a cell comes from, as text for people and as records for programs."""
+"""Origin of a cell, as text for people and as records for programs."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _note(record: Record) -> str:
 
 OF_RUNS = ("top1", "top1_last", "params")  # metrics of single runs
 VALUE_COLUMNS = (
-    Column("figure", attrgetter("metric")),
+    Column("metric", attrgetter("metric")),
     Column("unit", attrgetter("unit")),
     Column("paper", lambda cell: number(cell, _form(cell), ours=False), right=True),
     Column("ours", _ours, right=True),

@@ -39,7 +39,7 @@ NOTES = {
 
 
 class FilesThereError(UsageError):
-    """There are such files already, and nobody said to overwrite them."""
+    """Such files exist already, and overwriting was not asked for."""
 
 
 def export_database(

@@ -55,6 +55,12 @@ OWN_PARAMETERS = Heading("#P (M)", "ours", "params")  # where the paper prints n
 PAPER = Heading("top-1 (%), paper", "paper", "top1")
 BEST, LAST = Heading("ours, best", "ours", "top1"), Heading("ours, last", "ours", "top1_last")
 DIFFERENCE = Heading("Δ", "difference", "top1")
+# Headings of a table without the paper's columns, which name the metric otherwise.
+ALONE = {
+    PARAMETERS: OWN_PARAMETERS,
+    BEST: Heading("top-1 (%), best", "ours", "top1"),
+    LAST: Heading("top-1 (%), last", "ours", "top1_last"),
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ def make_grid(value: TableValue, layout: Layout = WHOLE) -> Grid:
     known: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
     for cell in value.cells:
         known[cell.row, cell.column][cell.metric] = cell
+    alone = layout.columns is Columns.OURS
     trained = {c.row for c in value.cells if c.metric == "top1" and (c.n or c.diverged)}
     bold = set(_best(value))
 
@@ -124,7 +131,7 @@ def make_grid(value: TableValue, layout: Layout = WHOLE) -> Grid:
         notes=tuple(_notes(value, layout)),
         row_heading=artifact.row_heading,
         groups=tuple(artifact.headings.get(column, column) for column in paper.columns),
-        headings=headings,
+        headings=tuple(ALONE.get(h, h) for h in headings) if alone else headings,
         rows=tuple(
             GridRow(row, tuple(cells_of(row, column) for column in paper.columns))
             for row in paper.rows
@@ -244,17 +251,18 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
     if value.artifact.is_figure:
         yield "Test accuracy (%) of the networks that the figure is drawn from."
     elif theirs and not value.comparable:
-        yield "The paper's figures are for its own data and schedule: do not compare them."
+        yield "The paper's values are for its own data and schedule: do not compare them."
     parts = zip(*map(_conditions, value.specs.values()), strict=True)
     conditions = "; ".join(" and ".join(dict.fromkeys(part)) for part in parts)
+    authors = ", which is what the authors report" if theirs else ""
     yield (
         f"Ours: {conditions}, {value.seeds.words}. "
-        "best: highest test accuracy over epochs, which is what the authors report; "
+        f"best: highest test accuracy over epochs{authors}; "
         "last: after the last epoch; mean±standard deviation (runs), "
         "or (runs/seeds) where some are missing."
     )
     if theirs and any(cell.metric == "params_delta" for cell in value.cells):
-        yield "The paper's changes of #P are between rounded figures, ours between exact."
+        yield "The paper's changes of #P are between rounded values, ours between exact ones."
     elsewhere: dict[str, list[str]] = defaultdict(list)
     for entry in value.artifact.entries:
         top1 = independent_row(entry.row).get(entry.column)
@@ -289,6 +297,6 @@ def _conditions(spec: Spec) -> tuple[str, str, str]:
     augmentation = "not augmented" if data.augmentation == "none" else data.augmentation
     return (
         f"{data.dataset} ({data.classes} classes, {size}×{size} pixels, {augmentation})",
-        f"{recipe.epochs} epochs of batch {recipe.batch_size}",
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of batch {recipe.batch_size}",
         spec.precision,
     )

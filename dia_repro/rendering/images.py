@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# Read by matplotlib when it is imported. Jupyter names a backend of its own to all programs that it
+# Read by matplotlib when it is imported. Jupyter sets its own backend for all programs that it
 # starts, which is refused where its package is missing; files are drawn without any.
 os.environ["MPLBACKEND"] = "agg"
 # Files have no date, and matplotlib reads this one all the same: it may be no number.
@@ -160,7 +160,7 @@ def frame(figure: Figure, title: str, caption: str, handles: Sequence[Artist] = 
         )
     literal_texts(figure)
     engine = figure.get_layout_engine()
-    if engine is not None:  # once, not anew for each file
+    if engine is not None:  # once for all files
         rectangle = (0, below / height, 1, inches * POINTS_PER_INCH / height)
         engine.set(rect=rectangle)  # type: ignore[call-arg]
         engine.execute(figure)

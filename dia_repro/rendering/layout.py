@@ -1,4 +1,4 @@
-"""What is shown of a table, as a user chooses it; loaded with the command line."""
+"""Parts of a table that are shown, as a user chooses it; loaded with the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class NothingShownError(UsageError):
     """A table would have no column."""
 
 
-METRICS = ("params", "top1", "top1_last")  # those that have columns of their own
+METRICS = ("params", "top1", "top1_last")  # metrics with a column each
 
 
 class Columns(StrEnum):
@@ -24,7 +24,7 @@ class Columns(StrEnum):
 
 @dataclass(frozen=True)
 class Layout:
-    """What is shown of a table; a field's metadata are its option's help.
+    """Parts of a table that are shown; a field's metadata are its option's help.
 
     Raises:
         NothingShownError: there is no such metric.

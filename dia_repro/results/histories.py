@@ -99,7 +99,7 @@ class Activity:
 
     @property
     def over(self) -> bool:
-        """Whether no run is running or pending."""
+        """True if no run is running or pending."""
         return not (self.counts[State.RUNNING] or self.counts[State.PENDING])
 
 

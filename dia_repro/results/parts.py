@@ -26,7 +26,7 @@ class ForestPart:
 
 @dataclass
 class GradientRecord:
-    """What `training.gradients.summarise` returns for a stage (Figure 6)."""
+    """Value that `training.gradients.summarise` returns for a stage (Figure 6)."""
 
     count: Annotated[int, Field(ge=1)]
     zeros: int

@@ -119,7 +119,7 @@ class SharedStep(TrainingStep):
         group: Group,
     ) -> None:
         share_statistics(model)
-        # Gradients become the mean over processes, hence the factor in `train_eagerly`. Statistics
+        # Gradients become the mean over processes, by the factor in `train_eagerly`. Statistics
         # are equal in all processes, so that no buffers have to be sent.
         devices = [device] if device.type == "cuda" else None
         shared = DistributedDataParallel(model, devices, **NO_BUFFERS)

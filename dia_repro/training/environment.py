@@ -21,7 +21,7 @@ TRAINING = {"GOMP_SPINCOUNT": "3000000"}
 # For a new Python process: no import from the working folder, where a `torch.py` may lie.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # With these OpenMP gives fewer threads than were asked for, and oneDNN's convolutions wait for the
-# others for ever.
+# others without end.
 FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_STACKSIZE", "GOMP_STACKSIZE")
 # Variables whose values can make the import of torch fail or end the process, and the usual values
 # that torch accepts, which need not be tried.

@@ -97,7 +97,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether every epoch of the recipe is done."""
+        """True if every epoch of the recipe is done."""
         return len(self.history) >= self.spec.recipe.epochs
 
     def run_epoch(self, on_step: Callable[[int], bool] | None = None) -> EpochMetrics:

@@ -91,7 +91,7 @@ def test_a_run_whose_checkpoints_are_elsewhere_does_not_start_again_unasked(
         assert done.returncode == 3, done.stderr
         assert "have no checkpoint in" in done.stderr
         assert "name that folder or URL with --checkpoints" in done.stderr
-        assert "nobody to ask: Start them again?" in done.stderr
+        assert "no terminal to ask in: Start them again?" in done.stderr
     with closing(sqlite3.connect(tmp_path / "runs.db")) as connection:
         assert connection.execute("select count(*) from epochs").fetchone() == (1,)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dia_repro.cli import output
 from dia_repro.execution import estimates
+from dia_repro.execution.executors import Executor
 from tests.fuzz.commands import run_command
 from tests.helpers import cli, one_line
 
@@ -97,10 +99,26 @@ def test_no_gpu_and_the_papers_protocol_tell_the_cost_and_how_to_get_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimates, "seconds_per_image", lambda *_: 0.1)
+    monkeypatch.setattr(output, "has_person", lambda: True)
     result = run_command("run", "table5", "--device", "cpu", cwd=tmp_path)
     assert result.code == 3
-    cost, complaint = result.stderr.strip().splitlines()
-    assert "the 8 runs would take about" in cost
+    measuring, cost, complaint = result.stderr.strip().splitlines()
+    assert measuring.startswith("No GPU here")
+    assert "8 runs would take about" in cost
+    assert "--protocol demo" in cost
     assert " h (" in cost
     assert "dia-repro data fetch cifar100" in complaint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_terminal_nothing_is_measured_before_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> float:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(estimates, "seconds_per_image", fail)
+    monkeypatch.setattr(Executor, "check", lambda *_: None)
+    result = run_command("run", "table5", "--device", "cpu", cwd=tmp_path)
+    assert result.code == 3
+    assert "no terminal to ask in: Start all the same? Add --yes" in result.stderr

@@ -55,7 +55,7 @@ def test_a_layout_leaves_out_columns_and_rows(database: Database) -> None:
     value = TABLE5.compute(database, PAPER)
     ours = Layout(Columns.OURS, ("top1",), trained=True)
     grid = make_grid(value, ours)
-    assert [heading.text for heading in grid.headings] == ["ours, best"]
+    assert [heading.text for heading in grid.headings] == ["top-1 (%), best"]
     assert [row.name for row in grid.rows] == ["ResNet83", "ResNet164"]
     assert [cell.text for group in grid.rows[0].groups for cell in group] == [
         "75.00±1.41 (2)",

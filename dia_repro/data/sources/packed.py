@@ -53,7 +53,7 @@ class Manifest(BaseModel):
         source: name of the data that were packed: `imagenet`, or `folder:NAME`.
         source_hash: their content hash.
         side: shorter side that larger images were reduced to, in pixels; 0 for images as they are.
-        quality: quality of the JPEG files that were written anew.
+        quality: quality of the JPEG files that were compressed again.
         classes: names, all different, in order of their labels; both splits have images of each.
         train, test: number of images.
         name_bytes: width of a name in the index.

@@ -185,7 +185,7 @@ class AttentionFactory:
         return getattr(self.spec, "stages", None)
 
     def normalises(self, stage: int) -> bool:
-        """Return whether blocks of a stage end their residual branch with a BN of its own.
+        """Return whether blocks of a stage end their residual branch with an additional BN.
 
         F_ext is BN and GAP then: the BN's result is both pooled and rescaled.
         """

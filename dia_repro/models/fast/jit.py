@@ -20,8 +20,8 @@ from numba.core.serialize import dumps
 def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator like `numba.njit(cache=True)`, for which the cache is optional.
 
-    Where no folder can be written, or its path is relative, functions are compiled anew in each
-    process. Files that are damaged are compiled and written anew.
+    Where no folder can be written, or its path is relative, functions are compiled in each
+    process. Files that are damaged are compiled and written again.
 
     Args:
         options: options of `numba.njit`, without `cache`.

@@ -45,7 +45,7 @@ def page_data(artifacts: Sequence[Shown], grids: Sequence[Grid]) -> dict[str, An
 
 
 def _spec(experiment: Experiment, every: int) -> dict[str, Any]:
-    """Return an experiment with its runs at the first and every so many epochs, and their last."""
+    """Return an experiment with its runs at the first, every n-th and the last epoch."""
     runs = experiment.runs[:MOST_RUNS]
     known = [run.history.epochs for run in runs if run.history.epochs]
     lasts = {epochs[-1] for epochs in known}

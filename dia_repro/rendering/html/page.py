@@ -24,7 +24,7 @@ from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html.data import as_script, page_data
 from dia_repro.results.schema import ProvenanceRow
 
-OTHERS, OWN = "assets", "html/assets"  # other people's code is in a folder of its own
+OTHERS, OWN = "assets", "html/assets"  # code of other authors is in its own folder
 SCRIPTS = (
     f"{OTHERS}/uPlot.iife.min.js",
     *(f"{OWN}/{name}.js" for name in ("page", "tables", "details", "curves")),
@@ -87,7 +87,7 @@ def make_page(
     findings: Sequence[Findings],
     shown: Sequence[Shown],
     claims: Sequence[ClaimVerdict] = (),
-    beside: Sequence[Picture] = (),
+    additional: Sequence[Picture] = (),
 ) -> str:
     """Return a page with everything in it: styles, scripts, pictures and data.
 
@@ -98,19 +98,19 @@ def make_page(
         version: version of this package.
         findings: findings on every artifact, for the overview.
         shown: artifacts that are shown whole.
-        beside: pictures that the paper does not have.
+        additional: pictures that the paper does not have.
     """
     found = [artifact.findings for artifact in shown]
     grids = [make_grid(of.value) for of in found]
     scripts, styles = ([_read(path).strip() for path in paths] for paths in (SCRIPTS, STYLES))
     by_paper = {
         "What the paper claims": [claim for claim in claims if claim.of_paper],
-        "What controls ask beside": [claim for claim in claims if not claim.of_paper],
+        "What controls ask": [claim for claim in claims if not claim.of_paper],
     }
     return template("page.html.j2").render(
         version=version,
         findings=findings,
-        beside=beside,
+        additional=additional,
         detailed=[artifact.name for artifact in shown],
         artifacts=[*map(_artifact, shown, grids)],
         conditions=_conditions,
