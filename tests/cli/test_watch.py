@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -49,6 +50,7 @@ def watching(
     )
     os.close(theirs)
     seen = ""
+    decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
 
     def wait_for(text: str) -> str:
         nonlocal seen
@@ -57,7 +59,7 @@ def watching(
             assert time.monotonic() < until, f"{text!r} does not come: {seen}"
             if select.select([ours], [], [], 0.5)[0]:
                 try:
-                    seen += os.read(ours, 65536).decode()
+                    seen += decoder.decode(os.read(ours, 65536))
                 except OSError:  # it has ended
                     assert text in seen, seen
         before, seen = seen, ""
