@@ -126,7 +126,7 @@ class RunProgress:
 class Terminal(Dialogue):
     """Dialogue with the person at the terminal, on standard error."""
 
-    has_person = property(lambda _self: output.has_person())  # type: ignore[assignment]
+    has_person = property(lambda _self: output.has_person())
     notice = staticmethod(output.notice)
     confirm = staticmethod(output.confirm)
     watch = staticmethod(output.watch)
