@@ -121,7 +121,7 @@ def test_counts_without_a_print_are_not_off(shallow: TableArtifact) -> None:
         ({"name": "table5"}, "'table5' is registered already"),
         ({"name": "all"}, "lower-case"),
         ({"name": "My table"}, "lower-case"),
-        ({"entries": ()}, "row and column of its own"),
+        ({"entries": ()}, "its own row and column"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(changes: dict[str, object], words: str) -> None:
@@ -130,7 +130,7 @@ def test_what_cannot_be_registered_is_refused(changes: dict[str, object], words:
     with pytest.raises(ArtifactError, match=words):
         register_artifact(TableArtifact(**fields))  # type: ignore[arg-type]
     twice = TableArtifact(name="own", row_heading="Row", entries=(entry, entry))
-    with pytest.raises(ArtifactError, match="row and column of its own"):
+    with pytest.raises(ArtifactError, match="its own row and column"):
         register_artifact(twice)
 
 

@@ -67,7 +67,7 @@ def rewrite(**fields: object) -> Callable[[Path], None]:
         (MANIFEST, lambda path: path.write_bytes(b"\xff"), "pack.json is damaged"),
         (MANIFEST, rewrite(format=4), r"by a newer dia-repro \(format 4, not 3\)"),
         (MANIFEST, rewrite(format=2), r"by an earlier dia-repro .*: delete it and pack"),
-        (MANIFEST, rewrite(classes=["made-up0", 1]), "pack.json is damaged"),
+        (MANIFEST, rewrite(classes=["synthetic0", 1]), "pack.json is damaged"),
         (MANIFEST, rewrite(side=95), "changed by hand"),
         (MANIFEST, rewrite(more=1), "pack.json is damaged"),
         (MANIFEST, rewrite(content_hash=None), "changed by hand"),
@@ -145,8 +145,8 @@ def describe(packed: Path, **changed: object) -> None:
     [
         ({"side": 10**6}, "pack.json is damaged"),
         ({"classes": ()}, "pack.json is damaged"),
-        ({"classes": ("made-up0", "made-up0")}, "pack.json is damaged"),
-        ({"classes": ("", "made-up0")}, "pack.json is damaged"),
+        ({"classes": ("synthetic0", "synthetic0")}, "pack.json is damaged"),
+        ({"classes": ("", "synthetic0")}, "pack.json is damaged"),
         ({"classes": ("a", "b", "c")}, "index is damaged"),  # one without images
         ({"name_bytes": 1 << 16}, "pack.json is damaged"),
         ({"train": 10**12}, "index is damaged"),
@@ -170,15 +170,15 @@ def test_a_sparse_index_of_gigabytes_is_not_read(packed: Path) -> None:
 
 def test_an_image_that_changes_before_it_is_packed_is_named(images: Path) -> None:
     wanted = job(images, side=0)
-    content = images / "train" / "made-up1" / "3.jpg"
+    content = images / "train" / "synthetic1" / "3.jpg"
     content.write_bytes(content.read_bytes()[:200])  # after it was looked through
     with pytest.raises(DataError, match=r"3.jpg has changed since packing began"):
         pack(wanted)
 
 
 def test_damaged_images_are_named_or_left_out(images: Path) -> None:
-    cut(images / "train" / "made-up0" / "2.jpg")
-    with pytest.raises(DataError, match=r"1 damaged .*train/made-up0/2.jpg"):
+    cut(images / "train" / "synthetic0" / "2.jpg")
+    with pytest.raises(DataError, match=r"1 damaged .*train/synthetic0/2.jpg"):
         job(images)
     made, _ = pack(job(images, skip_damaged=True))
     assert len(made.train) == TRAIN - 1

@@ -151,7 +151,7 @@ def test_the_identity_is_that_of_the_packed_pixels(
         other = replace(again, target=tmp_path / f"other{change}", **change)  # type: ignore[arg-type]
         assert pack(other)[0].manifest.content_hash != spec.content_hash
     # The same bytes under another label are another experiment, too.
-    (images / "train" / "made-up0" / "0.jpg").rename(images / "train" / "made-up1" / "0.jpg")
+    (images / "train" / "synthetic0" / "0.jpg").rename(images / "train" / "synthetic1" / "0.jpg")
     relabelled = replace(job(images), target=tmp_path / "relabelled")
     assert pack(relabelled)[0].manifest.content_hash != spec.content_hash
 

@@ -139,11 +139,11 @@ def test_a_pack_that_is_not_whole_is_not_published(
 
 
 def test_classes_need_not_be_named_in_utf_8(images: Path) -> None:
-    for path in images.glob("*/made-up1"):
+    for path in images.glob("*/synthetic1"):
         folder = os.fsencode(path)
         os.rename(folder, folder[:-1] + b"\xff")  # noqa: PTH104 - a name in bytes
     wanted = job(images)
-    assert pack(wanted)[0].manifest.classes[1] == os.fsdecode(b"made-up\xff")
+    assert pack(wanted)[0].manifest.classes[1] == os.fsdecode(b"synthetic\xff")
     assert pack(wanted)[1]
 
 
