@@ -73,7 +73,8 @@ def test_it_learns(example: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_the_notebook_prints_what_it_shows() -> None:
+def test_the_notebook_prints_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # set by what draws pictures in this process
     nbformat = pytest.importorskip("nbformat", reason="the extra docs is not installed")
     nbclient = pytest.importorskip("nbclient", reason="the extra docs is not installed")
     path = ROOT / "examples" / "results.ipynb"
