@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.rendering.test_browser import chromium
 
-WIDTH, HEIGHT, SCALE = 1000, 820, 1.5
+WIDTH, HEIGHT, SCALE = 1130, 900, 1.4
 TABLE = "table5"
 
 
