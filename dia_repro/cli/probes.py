@@ -16,27 +16,27 @@ from multiprocessing import Semaphore
 from multiprocessing.connection import Listener
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from sqlalchemy import text
-from torch.nn import functional
 
 from dia_repro.cli.output import watch
 from dia_repro.data import known_data, known_sources, load
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.forkserver import has_short_sockets, shorten_sockets
 from dia_repro.execution.leasing import acquire_lock, lock_location
-from dia_repro.execution.machine import Machine, find_machine
-from dia_repro.execution.maintenance import checkpoint_store
 from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.processors import cores, cpu_quota
 from dia_repro.results.backends import check_place, network_file_system, sqlite_path
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import all_runs
-from dia_repro.training.numerics import has_precision
 from dia_repro.training.probing import probe
-from dia_repro.training.provenance import CODE, device_name, git_problem, git_state
 from dia_repro.training.store import Store
+
+if TYPE_CHECKING:  # what brings torch is imported by the checks that need it
+    import torch
+
+    from dia_repro.execution.machine import Machine
 
 Verdict = tuple[str, str]
 LEAST_FREE_BYTES = 1_000_000_000
@@ -55,6 +55,11 @@ def checks(db: str, data: Path, location: str | None) -> Iterator[tuple[str, str
     Args:
         location: of the checkpoints; None for the default.
     """
+    import torch
+
+    from dia_repro.execution.machine import find_machine
+    from dia_repro.training.provenance import device_name
+
     yield "python", "ok", platform.python_version()
     yield "torch", "ok", str(torch.__version__)
     yield "processor", *processor(device_name(torch.device("cpu")))
@@ -87,6 +92,8 @@ def tried(check: Callable[[], Verdict]) -> Verdict:
 
 
 def _store(db: str, location: str | None) -> Store:
+    from dia_repro.execution.maintenance import checkpoint_store
+
     return checkpoint_store(open_database(db, create=False), location)
 
 
@@ -99,6 +106,11 @@ def processor(name: str) -> Verdict:
 
 def gpus(machine: Machine) -> Iterator[Verdict]:
     """Yield whether torch computes on each GPU, and in which precisions."""
+    import torch
+
+    from dia_repro.training.numerics import has_precision
+    from dia_repro.training.provenance import device_name
+
     for name in machine.devices if machine.has_gpu else ():
         device = torch.device(name)
         if reason := cannot_compute(device):
@@ -117,6 +129,9 @@ def gpus(machine: Machine) -> Iterator[Verdict]:
 
 def cannot_compute(device: torch.device) -> str | None:
     """Return why a device cannot compute what networks do; None if it can."""
+    import torch
+    from torch.nn import functional
+
     try:
         pixels = torch.ones(2, 3, 8, 8, device=device, requires_grad=True)
         sums = functional.conv2d(pixels, torch.ones(4, 3, 3, 3, device=device)).flatten(1)
@@ -129,6 +144,8 @@ def cannot_compute(device: torch.device) -> str | None:
 
 def code() -> Verdict:
     """Name the commit that results are recorded with."""
+    from dia_repro.training.provenance import CODE, git_problem, git_state
+
     if problem := git_problem():
         return "warning", f"results will not name a commit: {problem}"
     commit, clean = git_state(CODE)
