@@ -83,7 +83,7 @@ def _one_core(dataset: StreamedDataset) -> Work:
     def work() -> int:
         for _ in range(16):
             number = next(numbers)
-            decoded[Wanted(True, number % len(dataset.train), number)]
+            decoded[Wanted("train", number % len(dataset.train), number)]
         return 16
 
     return work

@@ -162,7 +162,8 @@ def _divergence(run: RunSummary, spec: Spec) -> Divergence | None:
     choice = known_sources().get(spec.data.dataset)
     share = 0.0  # of the epoch, where the data's size is not known
     if choice is not None and choice.training_images is not None:
-        share = min(1.0, step / math.ceil(choice.training_images / spec.recipe.batch_size))
+        images = choice.training_images - spec.data.held_out(choice.training_images)
+        share = min(1.0, step / math.ceil(images / spec.recipe.batch_size))
     return Divergence(epoch - 1 + share, epoch, step)
 
 

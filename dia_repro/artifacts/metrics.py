@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from dia_repro.experiments.names import Protocol
@@ -65,6 +65,14 @@ METRICS = {
     ),
 }
 
+# What they are where images are held out for validation: the accuracy of the chosen epoch.
+VALIDATED = {
+    "top1": "The test accuracy, read once, of the epoch with the highest accuracy on the images "
+    "held out, of a finished run, averaged over seeds",
+    "top1_drop": "The test accuracy, read once, of the epoch of {other} with the highest accuracy "
+    "on the images held out, minus this network's with the same seed, averaged over seeds",
+}
+
 
 @dataclass(frozen=True)
 class Cell(PaperCell):
@@ -74,7 +82,7 @@ class Cell(PaperCell):
         paper: nan for a divergence, None where the paper prints nothing.
         ours_mean, ours_std: mean and standard deviation (n-1 in the denominator) over seeds; the
             mean is nan if every run diverged. Of `top1`, the best over epochs, as the authors
-            report it.
+            report it, or of the epoch that did best on images held out for validation.
         n: number of values in the mean; `n_expected` of them, 1 for a count, would be complete.
         diverged: number of runs that ended in a loss that is not finite.
         status: `complete`, `partial`, `diverged` or `missing`.
@@ -119,6 +127,8 @@ def make_cell(
         other: name of that experiment's network.
     """
     metric = METRICS[printed.metric]
+    if spec.data.validation is not None:
+        metric = replace(metric, how=VALIDATED.get(printed.metric, metric.how))
     behind = _contributions(metric, runs, compared)
     values = [value for value, _, _ in behind]
     ours = [run for _, own, _ in behind for run in own]

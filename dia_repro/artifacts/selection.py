@@ -8,7 +8,7 @@ from dia_repro.artifacts import ARTIFACTS, CONTROLS
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.data import DataChoice, known_data, own_images
 from dia_repro.errors import UsageError
-from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.names import Precision, Protocol, SelectOn
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import DataSpec, Spec
@@ -29,6 +29,7 @@ class Wanted:
         data: data in place of the artifact's own.
         epochs: length in place of the protocol's.
         seeds: seeds whose results are shown; None for all.
+        select: images on which the accuracy chooses a run's epoch.
     """
 
     protocol: Protocol | None = None
@@ -36,6 +37,7 @@ class Wanted:
     data: DataChoice | None = None
     epochs: int | None = None
     seeds: Seeds | None = None
+    select: SelectOn = SelectOn.TEST
 
 
 def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) -> Request:
@@ -57,7 +59,7 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
         by_default = sorted(PRECISIONS, key=lambda precision: precision is not usual)
         for precision in (wanted.precision,) if wanted.precision else by_default:
             asked = wanted.precision is not None
-            request = Request(protocol, precision, wanted.data, asked, wanted.epochs)
+            request = Request(protocol, precision, wanted.data, asked, wanted.epochs, wanted.select)
             candidates.append(request)
     return max(candidates, key=coverage)
 
@@ -68,8 +70,9 @@ def is_needed(spec: Spec, artifact: TableArtifact) -> bool:
     On other data than the artifact's own, the artifact needs it if they were asked for.
     """
     epochs, precision = spec.recipe.epochs, Precision(spec.precision)
+    select = SelectOn.TEST if spec.data.validation is None else SelectOn.VALIDATION
     requests = (
-        Request(protocol, precision, asked, precision_asked=True, epochs=epochs)
+        Request(protocol, precision, asked, precision_asked=True, epochs=epochs, select=select)
         for protocol in PROTOCOLS
         for asked in (None, _choice_of(spec.data))
     )

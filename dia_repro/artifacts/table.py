@@ -18,7 +18,7 @@ from dia_repro.artifacts.metrics import Cell, make_cell
 from dia_repro.data import DataChoice
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.backbones import ImpossibleNetworkError
-from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.names import Precision, Protocol, SelectOn
 from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import ModelSpec, Spec
@@ -235,17 +235,20 @@ class TableArtifact:
                     found[specs[other.position].spec_id] if other else (),
                     other.label if other else "",
                 )
-                for printed in self._printed(entry)
+                for printed in self._printed(entry, spec)
             ]
         return TableValue(self, request, specs, expected, tuple(cells), mixed)
 
-    def _printed(self, entry: Entry) -> Iterator[PaperCell]:
-        """Yield the paper's cells of a network that we measure, and one for the last epoch."""
+    def _printed(self, entry: Entry, spec: Spec) -> Iterator[PaperCell]:
+        """Yield the paper's cells of a network that we measure, and one for the last epoch.
+
+        Where images are held out for validation, only the epoch that they choose is tested.
+        """
         for cell in self.paper.cells:
             if (cell.row, cell.column) == entry.position:
                 if cell.metric not in NOT_MEASURED:
                     yield cell
-                if cell.metric == "top1":
+                if cell.metric == "top1" and spec.data.validation is None:
                     yield replace(cell, metric="top1_last", printed="")
 
 
@@ -268,9 +271,16 @@ class TableValue:
 
     @property
     def own_data(self) -> bool:
-        """Return whether data are the paper's."""
-        entries = self.artifact.entries
-        return all(self.specs[entry.position].data.dataset == entry.dataset for entry in entries)
+        """Return whether data are the paper's, and all of them are trained on."""
+        entries = ((entry, self.specs[entry.position].data) for entry in self.artifact.entries)
+        return all(
+            data.dataset == entry.dataset and data.validation is None for entry, data in entries
+        )
+
+    @property
+    def validated(self) -> bool:
+        """Return whether images that are held out choose the epoch whose accuracy is shown."""
+        return self.request.select is SelectOn.VALIDATION
 
     @property
     def comparable(self) -> bool:

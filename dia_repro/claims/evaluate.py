@@ -48,6 +48,7 @@ BY = {
     Epoch.BEST: "best accuracy over epochs",
     Epoch.LAST: "accuracy of the last epoch",
 }
+VALIDATED = "accuracy of the epoch that images held out of the training set choose"
 OTHER_DATA = "an accuracy that the paper states is judged on the paper's data only"
 NOT_ANALYSED = "no analysis of a finished run is kept: dia-repro analyze gini"
 NOT_RECORDED = "no finished runs of both networks have recorded their gradients"
@@ -179,7 +180,7 @@ def _conditions(runs: ClaimRuns) -> str:
         _listed(spec.data.label for spec in specs),
         _listed(spec.precision for spec in specs),
         f"{epochs[0]} to {epochs[-1]} epochs" if epochs[1:] else f"{epochs[0]} epochs",
-        ON_RUNS.get(runs.claim.kind, BY[runs.by]),
+        ON_RUNS.get(runs.claim.kind, VALIDATED if runs.validated else BY[runs.by]),
     ]
     if runs.seeds.chosen:
         parts.append(f"{runs.seeds.words} only")
@@ -241,7 +242,7 @@ def _of_controls(
         if control is None or verdict.claim not in control.controls:
             continue
         conditions = [
-            (request.protocol, request.data, request.epochs)
+            (request.protocol, request.data, request.epochs, request.select)
             for request in (requests[verdict.artifact], requests[answer.artifact])
         ]
         said = answer.verdict if conditions[0] == conditions[1] else Verdict.NOT_RUN

@@ -14,10 +14,10 @@ from dia_repro.analysis.stored import stored_integrations
 from dia_repro.artifacts import Entry, artifact_named
 from dia_repro.claims import readings
 from dia_repro.claims.rules import Row, plural
-from dia_repro.claims.statistics import paired_differences
+from dia_repro.claims.statistics import images_error, paired_differences
 from dia_repro.claims.unpaired import ABOVE_GUESSING, Outcomes
 from dia_repro.claims.verdicts import Epoch, Evidence
-from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.names import Protocol, SelectOn
 from dia_repro.experiments.protocols import Request, rate_chosen_with
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import NoAttention, Spec
@@ -62,8 +62,15 @@ class ClaimRuns:
 
     @property
     def on_papers_data(self) -> bool:
-        """True if each network is trained on the paper's data."""
-        return all(spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items())
+        """True if each network is trained on the paper's data, all of them."""
+        return not self.validated and all(
+            spec.data.dataset == entry_at(at).dataset for at, spec in self.specs.items()
+        )
+
+    @property
+    def validated(self) -> bool:
+        """True if images that are held out choose the epoch: then its accuracy alone counts."""
+        return self.request.select is SelectOn.VALIDATION
 
     @property
     def papers_own(self) -> bool:
@@ -100,10 +107,13 @@ class ClaimRuns:
                 for seed, run in finished.items()
                 if run.last_top1 is not None and run.last_train_top1 is not None
             }
-        top1 = {
-            seed: run.best_top1 if self.by is Epoch.BEST else run.last_top1
-            for seed, run in finished.items()
-        }
+        return self._tested(cell)
+
+    def _tested(self, cell: CellKey) -> dict[int, float]:
+        """Return the test accuracy of each finished run by seed, %."""
+        finished, by_best = self.finished(cell), self.by is Epoch.BEST or self.validated
+        best = by_best and self.claim.kind is not Kind.GAP  # which compares the last epoch
+        top1 = {seed: run.best_top1 if best else run.last_top1 for seed, run in finished.items()}
         return {seed: value for seed, value in top1.items() if value is not None}
 
     def rows(self) -> list[Row]:
@@ -125,16 +135,27 @@ class ClaimRuns:
             # A seed is lost in favour of the first where it or the other's baseline diverged.
             sides = [pair.first, pair.baselines[1]], [pair.second, pair.baselines[0]]
         row = self._compared(pair.label, paired_differences(first, second), pair.cells)
-        means = None
-        if self.claim.kind in (Kind.HIGHER, Kind.EQUAL) and (seeds := row.differences):
-            means = fmean(first[seed] for seed in seeds), fmean(second[seed] for seed in seeds)
         labels = ", ".join(other.label for other in same)
         return replace(
             row,
             diverged=(self.diverged(*sides[0]), self.diverged(*sides[1])),
             note=f"the same networks as {labels}" if labels and row.differences else "",
-            accuracies=means,
+            images_error=self._images_error(row, pair),
         )
+
+    def _images_error(self, row: Row, pair: Comparison) -> float | None:
+        """Return the largest standard error of a row's effect over other test images, in points."""
+        if not (row.images and row.differences):
+            return None
+        pairs = [(pair.first, pair.second)]
+        if pair.baselines:  # two differences, whose errors may add up
+            pairs = [*zip((pair.first, pair.second), pair.baselines, strict=True)]
+
+        def mean(cell: CellKey) -> float:
+            tested = self._tested(cell)
+            return fmean(tested[seed] for seed in row.differences)
+
+        return sum(images_error(mean(first), mean(other), row.images) for first, other in pairs)
 
     def rows_against_accuracy(self) -> list[Row]:
         """Return how far each cell's test accuracy is above the claim's, in points."""
@@ -143,7 +164,10 @@ class ClaimRuns:
             values = self.values(cell)
             above = paired_differences(values, dict.fromkeys(values, least))
             row = self._compared(f"{cell.row}: {cell.column} − {least:g} %", above, [cell])
-            rows.append(replace(row, diverged=(self.diverged(cell), 0)))
+            error = None
+            if values and row.images:
+                error = images_error(fmean(values.values()), 100.0, row.images)
+            rows.append(replace(row, diverged=(self.diverged(cell), 0), images_error=error))
         return rows
 
     def _compared(self, label: str, differences: dict[int, float], cells: Sequence[CellKey]) -> Row:
@@ -171,7 +195,10 @@ class ClaimRuns:
         return Outcomes(
             compared=f"{cell.row}: {cell.column}",
             diverged=len(runs) - len(finished),
-            guessing=sum((run.last_top1 or 0.0) < trained for run in finished),
+            guessing=sum(
+                ((run.best_top1 if self.validated else run.last_top1) or 0.0) < trained
+                for run in finished
+            ),
             done=len(runs),
             runs=tuple(runs),
             note="" if chose is None else f"seed {chose} chose the learning rate: not counted",

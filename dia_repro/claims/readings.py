@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -16,6 +17,7 @@ from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import RecordedRun
 from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import Kept
+from dia_repro.claims.statistics import estimate
 
 # A source before the middle of the layers before it is an early one.
 EARLY = 0.5
@@ -98,6 +100,42 @@ def _log_ratio(ours: float, theirs: float) -> float:
     if all(sound):
         return math.log10(ours / theirs)
     return math.nan if not any(sound) else math.inf if sound[0] else -math.inf
+
+
+def initial_ratios(
+    found: Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]], original: str | None
+) -> Iterator[dict[str, Any]]:
+    """Yield a record for each stage and network: its gradients, and their ratios to the original's.
+
+    A ratio is the geometric mean over seeds; it is missing where a seed's is 0 or not finite.
+
+    Args:
+        found: `analysis.initial_gradients.Moments` by network and seed.
+        original: the network that the others are compared with; None compares none.
+    """
+    stages = min(len(moments) for of_seed in found.values() for moments in of_seed.values())
+    for stage, (network, of_seed) in product(range(stages), found.items()):
+        record: dict[str, Any] = {"stage": stage + 1, "network": network, "seeds": len(of_seed)}
+        for value in ("mean", "variance"):
+            own = {seed: moments[stage][value] for seed, moments in of_seed.items()}
+            record[value] = fmean(own.values())
+            ratio: tuple[float | None, ...] = (None,) * 4
+            if original is not None and network != original:
+                theirs = found[original]
+                logs = [_log_ratio(own[seed], theirs[seed][stage][value]) for seed in sorted(own)]
+                ratio = _over_seeds(logs)
+            names = (f"{value}_{name}" for name in ("ratio", "low", "high", "p"))
+            record |= zip(names, ratio, strict=True)
+        yield record
+
+
+def _over_seeds(logs: Sequence[float]) -> tuple[float | None, ...]:
+    """Return the geometric mean of ratios, its interval and p."""
+    if not all(map(math.isfinite, logs)):
+        return (None,) * 4
+    if (estimated := estimate(logs)) is None:
+        return 10 ** fmean(logs), None, None, None
+    return *(10**end for end in (estimated.effect, estimated.low, estimated.high)), estimated.p
 
 
 def integration_facts(found: Sequence[Integration]) -> list[str]:

@@ -41,8 +41,8 @@ class Row:
         note: remark for the reader, or "".
         invalid: why no verdict may rest on the row, or "".
         step: smallest step of a difference (one test image, in points); 0 if there is none.
-        accuracies: where accuracies are compared, the mean of both over these seeds, %.
         images: where accuracies are compared, the size of the test set; otherwise 0.
+        images_error: there, the largest standard error over other test images, in points.
         in_favour: whether the effect is on the claim's side; None without an effect.
         found: None where nothing can be estimated.
         spoilt: whether lost seeds may be the reason for the effect's side.
@@ -58,8 +58,8 @@ class Row:
     note: str = ""
     invalid: str = ""
     step: float = 0.0
-    accuracies: tuple[float, float] | None = None
     images: int = 0
+    images_error: float | None = None
     in_favour: bool | None = None
     found: Estimate | None = None
     spoilt: bool = False
@@ -214,8 +214,8 @@ def _evidence(row: Row, corrected: float | None) -> Evidence:
     if row.found is None:
         return evidence
     images_low, images_high = None, None
-    if row.accuracies and row.images:
-        images_low, images_high = with_test_images(row.found, row.accuracies, row.images)
+    if row.images_error is not None:
+        images_low, images_high = with_test_images(row.found, row.images_error)
     return replace(
         evidence,
         low=row.found.low,

@@ -208,28 +208,34 @@ def _detectable_by_t(pairs: int) -> float:
     return float(shift) / math.sqrt(pairs)
 
 
-def with_test_images(
-    found: Estimate, accuracies: tuple[float, float], images: int
-) -> tuple[float, float]:
-    """Return an interval of a difference of accuracies over seeds and test images, in points.
+def images_error(first: float, second: float, images: int) -> float:
+    """Return the standard error of a difference of accuracies over test images, in points.
 
-    Errors of two networks on the same image are not recorded. The interval takes the largest
-    variance that their error rates allow, that they never err together, so it covers at least 95 %.
+    Errors of two networks on the same image are not recorded. This takes the largest variance that
+    their error rates allow, that they never err together.
 
     Args:
-        found: the difference over seeds.
-        accuracies: mean test accuracy of both, %.
+        first, second: accuracies in %; 100 for a fixed value, whose error is 0.
         images: size of the test set.
+    """
+    right, other = first / 100, second / 100
+    disagree = min(1.0, (1 - right) + (1 - other), right + other)
+    return 100 * math.sqrt(max(0.0, disagree - (right - other) ** 2) / images)
+
+
+def with_test_images(found: Estimate, error: float) -> tuple[float, float]:
+    """Return an interval over seeds and test images, which covers at least 95 %, in points.
+
+    Args:
+        found: the effect over seeds.
+        error: its standard error over test images, or an upper bound of it: `images_error`.
     """
     from scipy.stats import norm
 
-    first, second = (value / 100 for value in accuracies)
-    disagree = min(1.0, (1 - first) + (1 - second), first + second)
-    variance = max(0.0, disagree - (first - second) ** 2) / images
-    images_half = 100 * float(norm.isf(LEVEL / 2)) * math.sqrt(variance)
+    half = error * float(norm.isf(LEVEL / 2))
     return (
-        found.effect - math.hypot(found.effect - found.low, images_half),
-        found.effect + math.hypot(found.high - found.effect, images_half),
+        found.effect - math.hypot(found.effect - found.low, half),
+        found.effect + math.hypot(found.high - found.effect, half),
     )
 
 

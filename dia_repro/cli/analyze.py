@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -19,6 +20,20 @@ from dia_repro.rendering.listing import Column, field, listing, plain
 if TYPE_CHECKING:
     from dia_repro.analysis.divergence_probe import InitialSteps, Variation
     from dia_repro.analysis.gini import Integration
+
+# Fields of a selection that matter before any training.
+BEFORE_TRAINING = frozenset(
+    {"protocol", "seeds", "only", "attention", "dataset", "image_size", "skip_damaged", "precision"}
+)
+
+
+def _ratio(value: str, record: dict[str, Any]) -> str:
+    if record[f"{value}_ratio"] is None:
+        return ""
+    found = (record[f"{value}_{name}"] for name in ("ratio", "low", "high"))
+    ratio, *ends = ("–" if number is None else f"{number:.3g}" for number in found)
+    return f"{ratio} [{', '.join(ends)}]"
+
 
 STAGE_COLUMNS = (
     *plain("states"),
@@ -39,6 +54,20 @@ GRADIENT_COLUMNS = (
     Column("variance", field("variance", "{:.3g}"), right=True),
     Column("median", field("q50", "{:.3g}"), right=True),
     Column("zero %", lambda r: f"{100 * r['zeros'] / r['count']:.2f}", right=True),
+)
+INITIAL_COLUMNS = (
+    *plain("stage", right=True),
+    *plain("network"),
+    *plain("seeds", right=True),
+    Column("mean", field("mean", "{:.3g}"), right=True),
+    *(
+        column
+        for value in ("mean", "variance")
+        for column in (
+            Column(f"{value} ÷ original", partial(_ratio, value), right=True),
+            Column("p", field(f"{value}_p", "{:.2g}"), right=True),
+        )
+    ),
 )
 STEP_COLUMNS = (
     *plain("network"),
@@ -137,6 +166,55 @@ def gradients(
     ends = [record for record in records if record["epochs"] in moments[record["run"]]]
     ends.sort(key=lambda record: (record["epochs"], record["stage"]))
     emit(format_, GRADIENT_FIELDS, records, listing(GRADIENT_COLUMNS, ends))
+
+
+@app.command("initial-gradients")
+@options.with_options
+def initial_gradients(
+    selection: Annotated[options.Selection, BEFORE_TRAINING],
+    artifact: str = Argument(
+        "figure6", help="Artifact with the networks: figure6, or its control, controls-skips."
+    ),
+    batches: int = Option(4, min=1, help="Batches that each seed's gradients are averaged over."),
+    device: options.DeviceOption = None,
+    data: options.DataFolder = options.DEFAULT_DATA,
+    format_: options.FormatOption = options.Format.TABLE,
+) -> None:
+    """Compare gradients at the stages' outputs before training (Figure 6), over many seeds.
+
+    Ratios to the original network are geometric means over seeds, with a 95 % interval and p as
+    'claims' has them. Nothing is trained or kept.
+
+    Example: dia-repro analyze initial-gradients --protocol demo --seeds 30
+    """
+    from dia_repro.artifacts import Drawing, choose
+    from dia_repro.execution.machine import find_machine
+    from dia_repro.execution.requests import chosen_entries, find_data, request_to_train
+
+    (chosen,) = choose([artifact], selection.attention)
+    if Drawing.HISTOGRAMS not in chosen.drawings:
+        raise UsageError(f"no gradients are compared of {artifact}: figure6 or controls-skips")
+    own = find_data(selection, data, Terminal())
+    machine = find_machine(device)
+    request = request_to_train(selection, machine, own)
+    from dia_repro.analysis.initial_gradients import Moments, probe_gradients
+    from dia_repro.claims.readings import initial_ratios
+
+    names = {
+        entry.spec(request): entry.label for _, entry in chosen_entries([chosen], selection.only)
+    }
+    location = DataLocation(data, own.folder if own else None, selection.skip_damaged)
+    seeds = selection.trained_seeds
+    found: dict[str, dict[int, Moments]] = {name: {} for name in names.values()}
+    with watch("Gradients") as on_progress:
+        for done, (spec, seed, moments) in enumerate(
+            probe_gradients([*names], seeds, location, batches, machine.cores, machine.device), 1
+        ):
+            found[names[spec]][seed] = moments
+            on_progress(done, len(names) * len(seeds))
+    original = {e.label for e in chosen.entries if e.model.attention.kind == "none"}
+    records = list(initial_ratios(found, next(iter(original & found.keys()), None)))
+    emit(format_, list(records[0]), records, listing(INITIAL_COLUMNS, records))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from dia_repro.data.dataset import (
     Images,
     OnWait,
     StreamedDataset,
+    Tested,
     go_on,
 )
 from dia_repro.data.streaming import StreamedData
@@ -58,7 +59,12 @@ class ResidentData:
         self.size = (dataset.train.pixels.shape[2], dataset.train.pixels.shape[3])
         self.padded = pad(dataset.train.pixels.to(device), self.augmentation)
         self.labels = dataset.train.labels.to(device)
-        self.test = Images(dataset.test.pixels.to(device), dataset.test.labels.to(device))
+        tested = {"test": dataset.test, "validation": dataset.validation}
+        self.tested = {
+            name: Images(images.pixels.to(device), images.labels.to(device))
+            for name, images in tested.items()
+            if images is not None
+        }
         self.normalise = Normalisation(dataset.mean, dataset.std, device)
 
     def training_batches(
@@ -94,11 +100,13 @@ class ResidentData:
         self,
         batch_size: int,
         on_wait: OnWait = go_on,  # noqa: ARG002
+        of: Tested = "test",
     ) -> Iterator[Batch]:
-        """Yield every test image once, without augmentation."""
-        for first in range(0, len(self.test), batch_size):
+        """Yield every test image, or those held out for validation, once, without augmentation."""
+        images = self.tested[of]
+        for first in range(0, len(images), batch_size):
             chosen = slice(first, first + batch_size)
-            pixels, labels = self.test.pixels[chosen], self.test.labels[chosen]
+            pixels, labels = images.pixels[chosen], images.labels[chosen]
             yield self.normalise(pixels[self.part]), labels[self.part]
 
 

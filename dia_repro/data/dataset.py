@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # torch takes long to load, and sources are imported by quick
 Batch = tuple["Tensor", "Tensor"]
 Colour = tuple[float, float, float]
 OnWait = Callable[[], object]
+Tested = Literal["validation", "test"]
+SplitName = Literal["train", "validation", "test"]
 WHOLE = slice(None)  # the part of a batch that a process makes which shares it with no other
 # The shorter side before the centre crop, as a multiple of the crop's: 256 for 224.
 RESIZE_RATIO = 256 / 224
@@ -39,6 +41,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def at(self, indices: np.ndarray) -> Images:
+        """Return some of the images."""
+        return Images(self.pixels[indices], self.labels[indices])
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -47,6 +53,7 @@ class Dataset:
     Attributes:
         name: `data.dataset` of a spec.
         mean, std: of each channel, of pixels scaled to [0, 1].
+        validation: training images that were held out, if any.
     """
 
     name: str
@@ -54,11 +61,17 @@ class Dataset:
     test: Images
     mean: Colour
     std: Colour
+    validation: Images | None = None
+
+    def with_validation(self, count: int) -> Dataset:
+        """Return it with a number of training images held out."""
+        kept, held_out = _split(len(self.train), count)
+        return replace(self, train=self.train.at(kept), validation=self.train.at(held_out))
 
     def digest(self) -> str:
         """Return the SHA-256 of all pixels and labels, which provenance records."""
         digest = hashlib.sha256()
-        for split in (self.train, self.test):
+        for split in filter(None, (self.train, self.validation, self.test)):
             for tensor in (split.pixels, split.labels):
                 digest.update(str(tuple(tensor.shape)).encode())
                 digest.update(tensor.contiguous().numpy().data)
@@ -105,6 +118,7 @@ class StreamedDataset:
         classes: names of the classes, by label.
         upright: whether images are turned as their EXIF data say.
         packed: whether they were reduced and compressed again, once for all.
+        validation: training images that were held out, if any.
     """
 
     name: str
@@ -115,6 +129,23 @@ class StreamedDataset:
     classes: tuple[str, ...] = ()
     upright: bool = True
     packed: bool = False
+    validation: Split | None = None
+
+    def with_validation(self, count: int) -> StreamedDataset:
+        """Return it with a number of training images held out."""
+        kept, held_out = _split(len(self.train), count)
+        return replace(self, train=self.train.at(kept), validation=self.train.at(held_out))
+
+    def split(self, name: SplitName) -> Split:
+        """Return a part of the data.
+
+        Raises:
+            ValueError: no images are held out for validation.
+        """
+        found: Split | None = getattr(self, name)
+        if found is None:
+            raise ValueError(f"{self.name} has no {name} images")
+        return found
 
     def with_test_images(self, indices: np.ndarray) -> StreamedDataset:
         """Return it with some of its test images only."""
@@ -126,3 +157,12 @@ class StreamedDataset:
 
 
 AnyDataset = Dataset | StreamedDataset
+
+
+def _split(images: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the training images that stay, and of those held out, in order.
+
+    They are the same for every network and seed. NumPy keeps the legacy generator's draws for good.
+    """
+    shuffled = np.random.RandomState(0).permutation(images)
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])

@@ -13,7 +13,7 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import center_crop, hflip, resized_crop
 from torchvision.transforms.v2.functional import resize  # the older one computes in floats
 
-from dia_repro.data.dataset import RESIZE_RATIO, StreamedDataset
+from dia_repro.data.dataset import RESIZE_RATIO, SplitName, StreamedDataset
 from dia_repro.data.opening import decoded_again, open_rgb, upright
 
 # The longer side, as a multiple of the shorter one, beyond which the ends are cut off before an
@@ -28,12 +28,12 @@ class Wanted:
     """An image of a batch.
 
     Attributes:
-        training: whether it is a training image, or a test image.
+        of: the part of the data that it belongs to.
         index: its number in that split.
         seed: seed of its random crop and flip; None leaves it at the centre.
     """
 
-    training: bool
+    of: SplitName
     index: int
     seed: int | None
 
@@ -54,7 +54,7 @@ class Decoded:
     def __getitem__(self, wanted: Wanted) -> tuple[np.ndarray, int]:
         """Return an image and its label; raises `DataError` as `decoded_again`."""
         dataset, size, seed = self.dataset, self.size, wanted.seed
-        split = dataset.train if wanted.training else dataset.test
+        split = dataset.split(wanted.of)
         with decoded_again(split, wanted.index):
             image, _ = opened = open_rgb(split.read(wanted.index))
             if dataset.packed:

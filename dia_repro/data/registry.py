@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dia_repro.data.dataset import AnyDataset, StreamedDataset
@@ -50,6 +50,13 @@ class DataChoice:
     spec: DataSpec
     training_images: int | None
     folder: Path | None = None
+
+    def with_validation(self, per_cent: int) -> DataChoice:
+        """Return it with a share of the training images held out."""
+        spec = self.spec.model_copy(update={"validation": per_cent})
+        images = self.training_images
+        left = None if images is None else images - spec.held_out(images)
+        return replace(self, spec=spec, training_images=left)
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ def known_data(name: str) -> DataChoice:
 def load(
     spec: DataSpec, location: DataLocation, on_progress: OnProgress | None = None
 ) -> AnyDataset:
-    """Return the data that an experiment names.
+    """Return the data that an experiment names, with the images held out that it validates on.
 
     Raises:
         DataError: they are not there, damaged, not what they were, or of a source that is not
@@ -171,7 +178,11 @@ def load(
         source = source_of(spec.dataset)
     except UsageError as error:
         raise DataError(f"no data source called {spec.dataset} is registered here") from error
-    return source.load(spec, location, on_progress)
+    dataset = source.load(spec, location, on_progress)
+    count = spec.held_out(len(dataset.train))
+    if spec.validation is not None and not count:
+        raise DataError(f"{len(dataset.train)} training images are too few to hold some out")
+    return dataset.with_validation(count) if count else dataset
 
 
 def check_data(name: str, location: DataLocation, on_progress: OnProgress | None) -> Findings:

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from dia_repro.data.augmentation import Normalisation
-from dia_repro.data.dataset import WHOLE, Batch, OnWait, StreamedDataset, go_on
+from dia_repro.data.dataset import (
+    WHOLE,
+    Batch,
+    OnWait,
+    SplitName,
+    StreamedDataset,
+    Tested,
+    go_on,
+)
 
 if TYPE_CHECKING:
     from dia_repro.data.decoding import Wanted
@@ -70,12 +78,18 @@ class StreamedData:
         count = len(self.dataset.train)
         left = torch.randperm(count, generator=order)[start * batch_size :]
         seeds = torch.randint(2**62, (count,), generator=variation) if self.augment else None
-        yield from self._batches(left, seeds, batch_size, on_wait, training=True)
+        yield from self._batches(left, seeds, batch_size, on_wait, "train")
 
-    def test_batches(self, batch_size: int, on_wait: OnWait = go_on) -> Iterator[Batch]:
-        """Yield every test image once, the crop in its middle; as `training_batches`."""
-        order = torch.arange(len(self.dataset.test))
-        yield from self._batches(order, None, batch_size, on_wait, training=False)
+    def test_batches(
+        self, batch_size: int, on_wait: OnWait = go_on, of: Tested = "test"
+    ) -> Iterator[Batch]:
+        """Yield every test image, or those held out for validation, once, the crop in its middle.
+
+        Raises:
+            DataError, RuntimeError: as `training_batches`.
+        """
+        order = torch.arange(len(self.dataset.split(of)))
+        yield from self._batches(order, None, batch_size, on_wait, of)
 
     def _batches(
         self,
@@ -83,12 +97,11 @@ class StreamedData:
         seeds: Tensor | None,
         batch_size: int,
         on_wait: OnWait,
-        *,
-        training: bool,
+        of: SplitName,
     ) -> Iterator[Batch]:
         self._turn = turn = self._turn + 1
         batches = [batch[self.part] for batch in order.split(batch_size)] if len(order) else []
-        parts = self._decoded(_wanted(batches, seeds, training=training), on_wait)
+        parts = self._decoded(_wanted(batches, seeds, of), on_wait)
         side = self.dataset.image_size
         pinned = self.device.type == "cuda"  # so that the GPU does not wait for the copy
         for batch in batches:
@@ -121,7 +134,7 @@ class StreamedData:
 
 
 def _wanted(
-    batches: Sequence[Tensor], seeds: Tensor | None, *, training: bool
+    batches: Sequence[Tensor], seeds: Tensor | None, of: SplitName
 ) -> Iterator[list[Wanted]]:
     """Yield parts of batches, none of which reaches into the next one, and the images' seeds."""
     from dia_repro.data.decoding import Wanted
@@ -130,6 +143,5 @@ def _wanted(
         for part in batch.split(PART) if len(batch) else ():
             drawn = [None] * len(part) if seeds is None else seeds[part].tolist()
             yield [
-                Wanted(training, index, seed)
-                for index, seed in zip(part.tolist(), drawn, strict=True)
+                Wanted(of, index, seed) for index, seed in zip(part.tolist(), drawn, strict=True)
             ]

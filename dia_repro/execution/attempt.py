@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import time
@@ -31,6 +30,7 @@ from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 from dia_repro.training import checkpoint, provenance
 from dia_repro.training.gradients import Record
+from dia_repro.training.metrics import chosen_epoch
 from dia_repro.training.numerics import prepare_process, use_device
 from dia_repro.training.store import CheckpointError
 from dia_repro.training.trainer import Diverged, Stopped, Trainer
@@ -246,8 +246,8 @@ class Attempt:
                 return State.INTERRUPTED, None, None
             except Diverged as outcome:
                 self._record_gradients(trainer)
-                return State.DIVERGED, str(outcome), _best_epoch(trainer)
-            return State.FINISHED, None, _best_epoch(trainer)
+                return State.DIVERGED, str(outcome), chosen_epoch(trainer.history)
+            return State.FINISHED, None, chosen_epoch(trainer.history)
 
     def _resume(self, trainer: Trainer) -> None:
         saved = trainer.group.from_first(self.loaded.content if self.loaded else None)
@@ -288,7 +288,7 @@ class Attempt:
         """
         with suppress(DatabaseError):
             self.run_store.renew(self.lease)
-        spare = _best_epoch(trainer) if self.job.keep is Keep.BEST else None
+        spare = chosen_epoch(trainer.history) if self.job.keep is Keep.BEST else None
         content = trainer.state() | self.environment.to_store()
         content |= {MODE: self.step, checkpoint.RUN: self.identity, DATA: self.digest}
         epochs = len(trainer.history)
@@ -300,7 +300,7 @@ class Attempt:
             return
         self.reported = moment
         history, steps = trainer.history, (trainer.position, trainer.steps_per_epoch)
-        top1 = history[-1].test_top1 if history else None
+        top1 = history[-1].chooses if history else None
         self.send(Progress(len(history), self.spec.recipe.epochs, *steps, top1))
 
     def _notice(self, text: str) -> None:
@@ -309,9 +309,3 @@ class Attempt:
 
 def _as_json(gradients: Mapping[int, list[Record]]) -> dict[int, str]:
     return {epochs: json.dumps(records) for epochs, records in gradients.items()}
-
-
-def _best_epoch(trainer: Trainer) -> int | None:
-    """Return the first epoch with the highest test accuracy, from 1; None before the first."""
-    known = [epoch for epoch in trainer.history if math.isfinite(epoch.test_top1)]
-    return max(known, key=lambda epoch: (epoch.test_top1, -epoch.epoch)).epoch if known else None

@@ -112,7 +112,7 @@ def decoded_per_second(data: DataSpec, location: DataLocation) -> float:
     try:
         begun = time.perf_counter()
         for number, index in enumerate(random.sample(range(count), min(SAMPLE, count))):
-            decoded[Wanted(True, index, number)]
+            decoded[Wanted("train", index, number)]
             if number == 0 and count > 1:  # the first one pays for what is loaded once
                 begun = time.perf_counter()
         return max(1, min(SAMPLE, count) - 1) / (time.perf_counter() - begun)

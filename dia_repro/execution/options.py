@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from dia_repro.errors import UsageError
 from dia_repro.execution import executors
-from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.names import Precision, Protocol, SelectOn
 from dia_repro.experiments.seeds import METAVAR, Seeds
 
 Options = TypeVar("Options")
@@ -100,6 +100,12 @@ class Selection:
         max=1024,
     )
     skip_damaged: bool = option("Leave out those of your own images that are damaged.", False)
+    select: SelectOn = option(
+        "Images whose accuracy chooses the epoch. test: the highest test accuracy over epochs "
+        "counts, as the authors report it. validation: a tenth of the training images is held out, "
+        "and only the epoch that does best on them is tested; these are other experiments.",
+        SelectOn.TEST,
+    )
     precision: Precision | None = option(
         "Arithmetic of training; by default tf32 for the paper's protocol on a GPU, fp32 "
         "otherwise. Results are shown of the one that the database has most runs of, never mixed."

@@ -103,12 +103,19 @@ def request_to_train(selection: Selection, machine: Machine, data: DataChoice | 
         for device in machine.devices:
             check_precision(precision.value, torch.device(device))
     asked = selection.precision is not None
-    return Request(protocol, precision, data, precision_asked=asked, epochs=selection.epochs)
+    return Request(protocol, precision, data, asked, selection.epochs, selection.select)
 
 
 def wanted(selection: Selection, data: DataChoice | None) -> Wanted:
     """Return the choices of results to show that a selection fixes; the database makes the rest."""
-    return Wanted(selection.protocol, selection.precision, data, selection.epochs, selection.seeds)
+    return Wanted(
+        selection.protocol,
+        selection.precision,
+        data,
+        selection.epochs,
+        selection.seeds,
+        selection.select,
+    )
 
 
 def chosen_entries(

@@ -67,6 +67,20 @@ class DataLocation:
         return DataLocation(self.root.absolute(), folder, self.skip_damaged)
 
 
+class SelectOn(StrEnum):
+    """Images on which the accuracy chooses a run's epoch."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+
+    @property
+    def accuracy(self) -> str:
+        """Return what a run's accuracy is then."""
+        if self is SelectOn.TEST:
+            return "highest test accuracy over epochs"
+        return "test accuracy of the epoch that did best on the images held out"
+
+
 class Keep(StrEnum):
     """Weights that are kept when a run is done."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from dia_repro.data import DataChoice, known_data
-from dia_repro.experiments.names import Precision, Protocol
+from dia_repro.experiments.names import Precision, Protocol, SelectOn
 from dia_repro.experiments.spec import ModelSpec, RecipeSpec, Spec
 from dia_repro.paper.facts import hyperparameters
 
@@ -50,6 +50,9 @@ GPU_PRECISION: dict[Protocol, Precision] = {
 }
 
 
+HELD_OUT = 10  # per cent of the training images: 5,000 of CIFAR's
+
+
 @dataclass(frozen=True)
 class Request:
     """Choices for the training of an artifact's networks, as asked on the command line.
@@ -60,6 +63,7 @@ class Request:
             subject (Table 8, Figure 6).
         data: other data than the artifact's own; None for its own.
         epochs: another length than the protocol's; the rate is cut at the same fractions.
+        select: images on which the accuracy chooses a run's epoch.
     """
 
     protocol: Protocol
@@ -67,6 +71,7 @@ class Request:
     data: DataChoice | None = None
     precision_asked: bool = False
     epochs: int | None = None
+    select: SelectOn = SelectOn.TEST
 
 
 def paper_recipe(network: str) -> RecipeSpec:
@@ -99,7 +104,9 @@ def choose_data(model: ModelSpec, dataset: str, request: Request) -> DataChoice:
     stride = model.backbone.stride
     if choice.spec.dataset == "digits" and choice.spec.image_size < stride:  # ImageNet's networks
         larger = choice.spec.model_copy(update={"image_size": stride})
-        return replace(choice, spec=larger)
+        choice = replace(choice, spec=larger)
+    if request.select is SelectOn.VALIDATION:
+        choice = choice.with_validation(HELD_OUT)
     return choice
 
 

@@ -87,6 +87,8 @@ class DataSpec(Frozen):
             `crop4-flip` (the CIFAR standard: pad 4, random crop, horizontal flip) or
             `resized-crop-flip` (the ImageNet standard).
         content_hash: SHA-256 of a user's or of packed images; None for public data.
+        validation: per cent of the training images that are held out and choose the epoch whose
+            network is tested; None trains on all of them and tests after every epoch.
     """
 
     dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:.+)?$")]
@@ -94,6 +96,7 @@ class DataSpec(Frozen):
     image_size: Count
     augmentation: Literal["none", "shift1", "crop4-flip", "resized-crop-flip"]
     content_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    validation: Annotated[int, Field(ge=1, le=50)] | None = None
 
     @property
     def label(self) -> str:
@@ -103,7 +106,13 @@ class DataSpec(Frozen):
             parts.append(f"{self.image_size}×{self.image_size}")
         if self.augmentation == "none" and self.dataset != "digits":
             parts.append("not augmented")
+        if self.validation is not None:
+            parts.append(f"{self.validation}% held out")
         return " ".join(parts)
+
+    def held_out(self, images: int) -> int:
+        """Return how many of that number of training images are held out."""
+        return images * (self.validation or 0) // 100
 
 
 class ModelSpec(Frozen):
@@ -197,6 +206,8 @@ class Spec(Frozen):
         for name, earlier in attention.added.items():
             if getattr(attention, name) == earlier:
                 del fields["model"]["attention"][name]
+        if self.data.validation is None:  # an option that older specs do not have
+            del fields["data"]["validation"]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property

@@ -10,7 +10,7 @@ from typing import Literal
 
 from dia_repro.artifacts import Cell, TableValue
 from dia_repro.experiments.protocols import Request
-from dia_repro.experiments.spec import Spec
+from dia_repro.experiments.spec import DataSpec, Spec
 from dia_repro.paper.independent import SOURCE, independent_row
 from dia_repro.rendering.layout import WHOLE, Columns, Layout, NothingShownError
 from dia_repro.results.queries import Differences
@@ -54,12 +54,14 @@ PARAMETERS = Heading("ours", "ours", "params")
 OWN_PARAMETERS = Heading("#P (M)", "ours", "params")  # where the paper prints none
 PAPER = Heading("top-1 (%), paper", "paper", "top1")
 BEST, LAST = Heading("ours, best", "ours", "top1"), Heading("ours, last", "ours", "top1_last")
+CHOSEN = Heading("ours", "ours", "top1")  # of the one epoch that is tested
 DIFFERENCE = Heading("Δ", "difference", "top1")
 # Headings of a table without the paper's columns, which name the metric otherwise.
 ALONE = {
     PARAMETERS: OWN_PARAMETERS,
     BEST: Heading("top-1 (%), best", "ours", "top1"),
     LAST: Heading("top-1 (%), last", "ours", "top1_last"),
+    CHOSEN: Heading("top-1 (%)", "ours", "top1"),
 }
 
 
@@ -142,10 +144,11 @@ def make_grid(value: TableValue, layout: Layout = WHOLE) -> Grid:
 
 def _headings(value: TableValue) -> list[Heading]:
     counted = any(cell.metric == "params" for cell in value.cells)
+    ours = [CHOSEN] if value.validated else [BEST, LAST]
     if not value.printed:
-        return [OWN_PARAMETERS, BEST, LAST] if counted else [BEST, LAST]
+        return [OWN_PARAMETERS, *ours] if counted else ours
     headings = [PAPER_PARAMETERS, PARAMETERS] if counted else []
-    headings += [PAPER, BEST, LAST]
+    headings += [PAPER, *ours]
     return [*headings, DIFFERENCE] if value.comparable else headings
 
 
@@ -221,7 +224,8 @@ def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
         cells = [cell for at in line if (cell := value.find(*at, "top1"))]
         theirs = [cell.paper for cell in cells]
         ours = [math.nan if cell.diverged else cell.ours_mean for cell in cells]
-        for heading, values in ((PAPER, theirs), (BEST, ours)):
+        own = CHOSEN if value.validated else BEST
+        for heading, values in ((PAPER, theirs), (own, ours)):
             known = [top1 for top1 in values if top1 is not None and math.isfinite(top1)]
             if not known or None in values or len(cells) < len(line):
                 continue  # the best of some is no statement
@@ -234,9 +238,15 @@ def conditions_of(value: TableValue) -> str:
     """Return the conditions that are not the paper's, in brackets; empty if all are."""
     if value.comparable:
         return ""
-    datasets = ", ".join(sorted({spec.data.dataset for spec in value.specs.values()}))
+    data = (spec.data for spec in value.specs.values())
+    datasets = ", ".join(sorted({f"{known.dataset}{held_out(known)}" for known in data}))
     odd = "schedule" if value.own_data else "data"
     return f" ({protocol_name(value.request)} on {datasets}: not the paper's {odd})"
+
+
+def held_out(data: DataSpec) -> str:
+    """Return ", 10% held out" of data of which some are held out for validation."""
+    return "" if data.validation is None else f", {data.validation}% held out"
 
 
 def protocol_name(request: Request) -> str:
@@ -255,11 +265,11 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
     parts = zip(*map(_conditions, value.specs.values()), strict=True)
     conditions = "; ".join(" and ".join(dict.fromkeys(part)) for part in parts)
     authors = ", which is what the authors report" if theirs else ""
+    best = f"best: {value.request.select.accuracy}{authors}; last: after the last epoch"
     yield (
         f"Ours: {conditions}, {value.seeds.words}. "
-        f"best: highest test accuracy over epochs{authors}; "
-        "last: after the last epoch; mean±standard deviation (runs), "
-        "or (runs/seeds) where some are missing."
+        f"{value.request.select.accuracy if value.validated else best}; "
+        "mean±standard deviation (runs), or (runs/seeds) where some are missing."
     )
     if theirs and any(cell.metric == "params_delta" for cell in value.cells):
         yield "The paper's changes of #P are between rounded values, ours between exact ones."
@@ -295,8 +305,9 @@ def _conditions(spec: Spec) -> tuple[str, str, str]:
     """Return data, schedule and precision in words."""
     data, size, recipe = spec.data, spec.data.image_size, spec.recipe
     augmentation = "not augmented" if data.augmentation == "none" else data.augmentation
+    treated = f"{augmentation}{held_out(data)}"
     return (
-        f"{data.dataset} ({data.classes} classes, {size}×{size} pixels, {augmentation})",
+        f"{data.dataset} ({data.classes} classes, {size}×{size} pixels, {treated})",
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of batch {recipe.batch_size}",
         spec.precision,
     )

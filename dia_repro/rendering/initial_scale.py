@@ -36,7 +36,7 @@ def draw_initial_scale(found: Findings) -> Figure:
     )
     for place, (depth, rows) in zip(axes, panels.items(), strict=True):
         _draw(place, depth, rows)
-    axes[-1].set_xlabel("highest test accuracy over epochs (%)")
+    axes[-1].set_xlabel(f"{found.value.request.select.accuracy} (%)")
     title = f"Without BN: initial scale of the branches{conditions_of(found.value)}"
     caption = (
         "In brackets: what a branch is multiplied by at the start. A point is a run "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Gap = tuple[float, float, Literal["left", "right"]]  # width, position and alignment of a text
 ACCURACY = "test_top1"
 WORDS = {ACCURACY: "Learning curves", "train_loss": "Training loss"}
-AXIS = {ACCURACY: "test accuracy (%)", "train_loss": "training loss"}
+AXIS = {ACCURACY: "accuracy (%)", "train_loss": "training loss"}
 PANEL_INCHES, WITH_LIST_INCHES = 1.2, 1.45
 THIN, THICK, CROSS, HOLLOW = 0.6, 1.5, 3.0, 5.5  # points
 MOST_THIN = 12  # lines of seeds that an eye can follow
@@ -56,7 +56,7 @@ def draw_learning(learning: Learning) -> Figure:
         _set_axes(place, panel, learning)
         _draw(place, panel, learning)
         if number % across == 0:
-            place.set_ylabel(AXIS[learning.measure])
+            place.set_ylabel(f"{_evaluated_on(learning)}{AXIS[learning.measure]}")
         if number >= len(panels) - across:
             place.set_xlabel("epoch")
     for place in axes[len(panels) :]:
@@ -67,6 +67,13 @@ def draw_learning(learning: Learning) -> Figure:
     title = f"{label}. {WORDS[learning.measure]}{conditions_of(learning.value)}"
     images.frame(figure, title, " ".join(_caption(learning)), _handles(learning))
     return figure
+
+
+def _evaluated_on(learning: Learning) -> str:
+    """Return the images of an accuracy: "test " or "validation "."""
+    if learning.measure != ACCURACY:
+        return ""
+    return f"{learning.value.request.select.value} "
 
 
 def _diverges(learning: Learning) -> bool:

@@ -179,7 +179,7 @@ def _caption(sizes: Sizes) -> Iterator[str]:
         low, high = min(counts), max(counts)
         seeds = f"{low} seed" if low == high == 1 else f"{high} seeds, ± standard deviation"
         seeds = f"{low}–{seeds}" if low < high else seeds
-        yield f"Filled: ours ({seeds}), the highest accuracy over epochs."
+        yield f"Filled: ours ({seeds}), the {sizes.values[0].request.select.accuracy}."
     named = dict.fromkeys(value.seeds.words for value in sizes.values if value.seeds.named)
     if named:
         yield f"Ours: {'; '.join(named)}."

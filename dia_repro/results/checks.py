@@ -40,6 +40,7 @@ LARGEST_SEED = 2**31 - 1
 UNITS = {column.name: column.info["unit"] for column in EpochRow.__table__.columns}
 LEAST_OF_ATTEMPTS = {"threads": 1, "wall_seconds": 0, "peak_memory_bytes": 0, "test_images": 1}
 ACCURACIES = tuple(name for name, unit in UNITS.items() if unit == "%")
+PARTS = ("test", "validation")  # with metrics of an epoch
 NOT_NEGATIVE = tuple(name for name, unit in UNITS.items() if unit)
 Specs = dict[str, Spec]
 
@@ -109,6 +110,7 @@ def problems(session: Session) -> Iterator[str]:
     yield from id_problems(session)
     specs = dict(_readable_specs(session))
     yield from _impossible_epochs(session)
+    yield from _wrong_metrics(session, specs)
     yield from _wrong_rates(session, specs)
     yield from _impossible_values(session)
     yield from _wrong_counts(session, specs)
@@ -171,8 +173,25 @@ def _impossible_epochs(session: Session) -> Iterator[str]:
     for row in session.scalars(select(EpochRow).where(or_(*outside))):
         for name in NOT_NEGATIVE:
             value = getattr(row, name)
+            if value is None:
+                continue
             if (name in ACCURACIES and not 0 <= value <= 100) or (isfinite(value) and value < 0):
                 yield f"run {row.run_id} has {name} {value:g} in epoch {row.epoch}"
+
+
+def _wrong_metrics(session: Session, specs: Specs) -> Iterator[str]:
+    """Yield epochs that lack metrics of what their spec evaluates, or have others."""
+    columns = [getattr(EpochRow, f"{of}_{what}") for of in PARTS for what in ("loss", "top1")]
+    known = (*(column.is_not(None) for column in columns), EpochRow.epoch)
+    counted = select(RunRow.spec_id, func.min(RunRow.id), *known).join(
+        RunRow, RunRow.id == EpochRow.run_id
+    )
+    for spec_id, run, *there, epoch in session.execute(counted.group_by(RunRow.spec_id, *known)):
+        if spec := specs.get(spec_id):
+            held_out = spec.data.validation is not None
+            tested = not held_out or epoch == spec.recipe.epochs
+            if there != [tested, tested, held_out, held_out]:
+                yield f"run {run} has metrics in epoch {epoch} that its spec does not say"
 
 
 def _wrong_rates(session: Session, specs: Specs) -> Iterator[str]:

@@ -93,6 +93,9 @@ SPEC: dict[str, Column] = {
     "data.image_size": Column("image_size", "integer", "Side of the square images.", "pixels"),
     "data.augmentation": Column("augmentation", "text", "How training images are augmented."),
     "data.content_hash": optional("content_hash", "text", "SHA-256 of a user's own images."),
+    "data.validation": optional(
+        "validation", "integer", "Share of the training images held out for validation.", "%"
+    ),
     "model.backbone.family": Column("backbone", "text", "Family of the backbone."),
     "model.backbone.depth": optional("depth", "integer", "Layers, where there is a choice."),
     "model.backbone.block": optional("block", "text", "bottleneck or basic."),
@@ -130,8 +133,14 @@ SPEC: dict[str, Column] = {
 # What `select_runs` adds to a run's own columns.
 TOTALS = (
     Column("epochs_done", "integer", "Epochs that are recorded.", "epochs"),
-    optional("best_top1", "number", "Best test accuracy over epochs.", "%"),
-    optional("last_top1", "number", "Test accuracy of the last epoch.", "%"),
+    optional(
+        "best_top1",
+        "number",
+        "Best test accuracy over epochs; where images are held out for validation, that of the "
+        "epoch that did best on them.",
+        "%",
+    ),
+    optional("last_top1", "number", "Test accuracy of the last epoch, if it was tested.", "%"),
     Column("seconds", "number", "Wall time of all recorded epochs.", "s"),
 )
 

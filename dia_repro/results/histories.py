@@ -13,6 +13,10 @@ from dia_repro.results.schema import EpochRow, LeaseRow, ProvenanceRow, RunRow, 
 
 TOP1 = "test_top1"
 MEASURES = (TOP1, "test_loss", "train_loss", "seconds")
+EVALUATED = {name: getattr(EpochRow, name) for name in MEASURES} | {
+    TOP1: func.coalesce(EpochRow.validation_top1, EpochRow.test_top1),
+    "test_loss": func.coalesce(EpochRow.validation_loss, EpochRow.test_loss),
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class History:
     Attributes:
         epochs: numbers of the epochs, from 1.
         measures: for each of `MEASURES` a value an epoch, accuracy in %; nan or inf where a
-            training diverged.
+            training diverged. Where images are held out for validation, accuracy and loss of the
+            test set are those of these images instead.
         attempts: in their order; more than one where it was interrupted or failed.
     """
 
@@ -55,7 +60,7 @@ def histories(database: Database, run_ids: Sequence[int]) -> dict[int, History]:
     """Return the course of each run by its number; that of an absent run is empty."""
     found = {run: History() for run in run_ids}
     epochs = (
-        select(EpochRow.run_id, EpochRow.epoch, *(getattr(EpochRow, name) for name in MEASURES))
+        select(EpochRow.run_id, EpochRow.epoch, *(EVALUATED[name] for name in MEASURES))
         .where(EpochRow.run_id.in_(run_ids))
         .order_by(EpochRow.run_id, EpochRow.epoch)
     )
@@ -77,7 +82,7 @@ class UnderWay:
 
     Attributes:
         beats: number of heartbeats so far; None without a lease.
-        top1: test accuracy by epoch, %.
+        top1: test accuracy by epoch, %; that on images held out for validation, if any.
         seconds: wall time by epoch.
     """
 

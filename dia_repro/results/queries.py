@@ -44,8 +44,10 @@ class RunSummary:
 
     Attributes:
         epochs: number of recorded epochs.
-        best_top1: best test accuracy over epochs, %; None before the first.
-        last_top1: test accuracy of the last epoch, %; None before the first.
+        best_top1: best test accuracy over epochs, %; None before the first. Where images are held
+            out for validation, that of the epoch that did best on them; None before the end.
+        last_top1: test accuracy of the last epoch, %; None before the first, and where images are
+            held out: then it is not known.
         last_train_top1: accuracy on the training images during the last epoch, %.
         test_images: images in the test set; None where that is not recorded.
         seconds: wall time of all epochs.
@@ -291,7 +293,9 @@ def select_runs(
         *columns,
         _of_epochs(func.count()).label("epochs"),
         _of_epochs(best).label("best_top1"),
-        _newest(EpochRow.test_top1, EpochRow.epoch).label("last_top1"),
+        _newest(EpochRow.test_top1, EpochRow.epoch, EpochRow.validation_top1.is_(None)).label(
+            "last_top1"
+        ),
         _of_epochs(func.coalesce(func.sum(EpochRow.seconds), 0.0)).label("seconds"),
     ).order_by(RunRow.id)
     return query if chosen is None else query.where(chosen)
@@ -320,8 +324,10 @@ def _summaries(
 
 
 def _newest(
-    column: InstrumentedAttribute[Any], number: InstrumentedAttribute[int]
+    column: InstrumentedAttribute[Any],
+    number: InstrumentedAttribute[int],
+    *chosen: ColumnElement[bool],
 ) -> ColumnElement[Any]:
-    """Return a run's value of a column in its last row that has one, by a number."""
-    newest = select(column).where(column.class_.run_id == RunRow.id, column.is_not(None))
+    """Return a run's value of a column in its last row, by a number, of those that have one."""
+    newest = select(column).where(column.class_.run_id == RunRow.id, column.is_not(None), *chosen)
     return newest.order_by(number.desc()).limit(1).correlate(RunRow).scalar_subquery()

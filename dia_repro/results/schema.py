@@ -172,11 +172,24 @@ class EpochRow(Base):
     train_top1: Mapped[float] = described(
         "Training accuracy while the weights moved.", Real, unit="%"
     )
-    test_loss: Mapped[float] = described(
-        "Mean cross entropy on the whole test set.", Real, unit="nats"
+    test_loss: Mapped[float | None] = described(
+        "Mean cross entropy on the whole test set. Where images are held out for validation, "
+        "missing but in the last epoch, and there of the epoch that did best on them.",
+        Real,
+        unit="nats",
     )
-    test_top1: Mapped[float] = described("Accuracy on the whole test set.", Real, unit="%")
+    test_top1: Mapped[float | None] = described(
+        "Accuracy on the whole test set; missing as test_loss.", Real, unit="%"
+    )
     seconds: Mapped[float] = described("Wall time, evaluation included.", Real, unit="s")
+    validation_loss: Mapped[float | None] = described(
+        "Mean cross entropy on the training images held out for validation, if any.",
+        Real,
+        unit="nats",
+    )
+    validation_top1: Mapped[float | None] = described(
+        "Accuracy on the training images held out for validation, if any.", Real, unit="%"
+    )
 
 
 class ProvenanceRow(Base):

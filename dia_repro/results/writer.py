@@ -118,10 +118,14 @@ def align(
 
 
 def _is_saved(row: EpochRow, saved: Mapping[str, Any] | None) -> bool:
-    # Compared by their text, where nan is equal to itself.
     return saved is not None and all(
-        repr(float(value)) == repr(float(getattr(row, name))) for name, value in saved.items()
+        _text(value) == _text(getattr(row, name)) for name, value in saved.items()
     )
+
+
+def _text(value: float | None) -> str:
+    """Return a number as text, where nan is equal to itself."""
+    return repr(None if value is None else float(value))
 
 
 def record_epoch(database: Database, lease: Lease, metrics: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -19,15 +20,35 @@ class EpochMetrics:
             set are those seen while the weights moved.
         train_top1, test_top1: accuracy in per cent, over whole sets.
         seconds: wall time, evaluation included.
+        validation_loss, validation_top1: the same of the images held out for validation; None
+            where there are none. Where there are some, the test set is read once: the last epoch
+            alone has test metrics, those of the network of the epoch `chosen_epoch`.
     """
 
     epoch: int
     lr: float
     train_loss: float
     train_top1: float
-    test_loss: float
-    test_top1: float
+    test_loss: float | None
+    test_top1: float | None
     seconds: float
+    validation_loss: float | None = None
+    validation_top1: float | None = None
+
+    @property
+    def chooses(self) -> float | None:
+        """The accuracy that chooses a run's epoch: on validation images if there are any."""
+        return self.test_top1 if self.validation_top1 is None else self.validation_top1
+
+
+def chosen_epoch(history: Sequence[EpochMetrics]) -> int | None:
+    """Return the first epoch with the highest accuracy that chooses; None before the first."""
+    known = [
+        (epoch.chooses, -epoch.epoch)
+        for epoch in history
+        if epoch.chooses is not None and isfinite(epoch.chooses)
+    ]
+    return -max(known)[1] if known else None
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from dia_repro.data.batches import batches_of, check_batches
-from dia_repro.data.dataset import AnyDataset, Batch, OnWait, go_on
+from dia_repro.data.dataset import AnyDataset, Batch, OnWait, Tested, go_on
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
 from dia_repro.training import seeding
@@ -48,6 +48,20 @@ class Stopped(Exception):  # noqa: N818 - asked for, not an error
     """Training was asked to stop; the trainer's state can be saved."""
 
 
+class Evaluated(NamedTuple):
+    """Sums at the end of an epoch, with what the spec evaluates then.
+
+    Attributes:
+        trained: of the epoch's training, while the weights moved.
+        validated: of the images held out for validation; None where there are none.
+        tested: of the test set; None before the last epoch where images are held out.
+    """
+
+    trained: Sums
+    validated: Sums | None
+    tested: Sums | None
+
+
 class Trainer:
     """Training of one network; it does not know where results go.
 
@@ -61,6 +75,8 @@ class Trainer:
         gradients: for a network without skips, what `training.gradients` recorded of each stage,
             by the number of epochs that were done then.
         position: number of steps done in the epoch under way.
+        chosen: weights and statistics of the epoch that did best on the images held out for
+            validation so far; empty where there are none.
         parameters: #P of the network.
     """
 
@@ -92,6 +108,7 @@ class Trainer:
             self.step = fast_step(self.model, *arithmetic, steps)
         self.history: list[EpochMetrics] = []
         self.gradients: dict[int, list[Record]] = {}
+        self.chosen: dict[str, Tensor] = {}
         self.position = 0
         self._seconds = 0.0
 
@@ -102,6 +119,9 @@ class Trainer:
 
     def run_epoch(self, on_step: Callable[[int], bool] | None = None) -> EpochMetrics:
         """Train to the end of the epoch under way, then evaluate on the whole test set.
+
+        Where images are held out for validation, evaluate on those, and after the last epoch on
+        the test set with the weights of the epoch that did best on them.
 
         Args:
             on_step: called with the steps done in this epoch; True asks to stop.
@@ -126,10 +146,21 @@ class Trainer:
         for images, labels in self.batches(epoch, look_up):
             self.train(images, labels)
             look_up()
-        trained, tested = self.evaluate(look_up)
+        trained, validated, tested = self.evaluate(look_up)
         seconds = time.perf_counter() - started
-        values = (trained.loss, trained.top1, tested.loss, tested.top1)
-        self.history.append(EpochMetrics(epoch + 1, lr, *values, seconds))
+        self.history.append(
+            EpochMetrics(
+                epoch=epoch + 1,
+                lr=lr,
+                train_loss=trained.loss,
+                train_top1=trained.top1,
+                test_loss=tested.loss if tested else None,
+                test_top1=tested.top1 if tested else None,
+                seconds=seconds,
+                validation_loss=validated.loss if validated else None,
+                validation_top1=validated.top1 if validated else None,
+            )
+        )
         self.position, self._seconds = 0, 0.0
         return self.history[-1]
 
@@ -144,6 +175,7 @@ class Trainer:
             "tally": self.step.tally.sums,
             "history": [asdict(metrics) for metrics in self.history],
             "gradients": self.gradients,
+            "chosen": self.chosen,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -155,6 +187,7 @@ class Trainer:
         self.step.tally.sums.copy_(state["tally"])
         self.history = [EpochMetrics(**entry) for entry in state["history"]]
         self.gradients = state.get("gradients", {})  # of an earlier version's checkpoint
+        self.chosen = {k: v.to(self.device) for k, v in state.get("chosen", {}).items()}
         if self.group.rank:  # what was saved is the first process's
             self._draw_dropout(len(self.history))
 
@@ -201,40 +234,74 @@ class Trainer:
             self._check(self.step.tally.read())
 
     @torch.no_grad()
-    def evaluate(self, look_up: OnWait = go_on) -> tuple[Sums, Sums]:
-        """Return the sums of the epoch's training and of the test set, at the end of an epoch.
+    def evaluate(self, look_up: OnWait = go_on) -> Evaluated:
+        """Return the sums of an epoch's training and of what is evaluated at its end.
 
         Args:
             look_up: called after each batch and while images are waited for.
 
         Raises:
             Stopped: by `look_up`; the trainer's state is that after the last step, and the random
-                numbers that the test batches have used will be drawn again.
+                numbers that the batches have used will be drawn again.
             Diverged: a loss of the epoch, or a weight, is not finite.
         """
-        tally = self.step.tally
-        trained = tally.sums.clone()
+        trained, drawn = self.step.tally.sums.clone(), seeding.random_state(self.device)
+        try:
+            if self.spec.data.validation is None:
+                sums, tested = self._evaluate("test", trained, look_up)
+                return Evaluated(sums, None, tested)
+            sums, validated = self._evaluate("validation", trained, look_up)
+            return Evaluated(sums, validated, self._choose(validated, look_up))
+        except Stopped:
+            self.step.tally.sums.copy_(trained)
+            seeding.restore_random_state(drawn, self.device)
+            raise
+
+    def _evaluate(self, on: Tested, trained: Tensor, look_up: OnWait) -> tuple[Sums, Sums]:
+        """Return the sums of the epoch's training, read from the device, and of some images."""
         # The largest weight by one operation over all of them; it is nan if any weight is nan.
         # Detached, since torch would take Parameters one by one. Sums are read once, all together.
         weights = [weight.detach() for weight in self.model.parameters()]
         finite = get_total_norm(weights, math.inf).isfinite()
         self.model.eval()
-        tally.clear()
-        drawn = seeding.random_state(self.device)
-        try:
-            for images, labels in self.data.test_batches(TEST_BATCH, look_up):
-                self.step.evaluate(images, labels)
-                look_up()
-        except Stopped:
-            tally.sums.copy_(trained)
-            seeding.restore_random_state(drawn, self.device)
-            raise
-        *sums, weights_are_finite = torch.cat((trained, tally.sums, finite[None])).tolist()
+        self.step.tally.clear()
+        for images, labels in self.data.test_batches(TEST_BATCH, look_up, on):
+            self.step.evaluate(images, labels)
+            look_up()
+        read = torch.cat((trained, self.step.tally.sums, finite[None])).tolist()
+        *sums, weights_are_finite = read
         half = len(trained)
         self._check(Sums.of(sums[:half]))
         if not weights_are_finite:
             raise Diverged(len(self.history) + 1, self.position, float("nan"))
         return Sums.of(sums[:half]), Sums.of(sums[half:])
+
+    def _choose(self, validated: Sums, look_up: OnWait) -> Sums | None:
+        """Keep the weights of the best epoch; after the last one, test them.
+
+        Raises:
+            Stopped: as `evaluate`.
+        """
+        best = max((epoch.validation_top1 or 0.0 for epoch in self.history), default=-1.0)
+        if validated.top1 > best:
+            self.chosen = self._weights()
+        if len(self.history) + 1 < self.spec.recipe.epochs:
+            return None
+        last = self._weights()
+        self._set_weights(self.chosen)
+        try:
+            return self._evaluate("test", torch.zeros_like(self.step.tally.sums), look_up)[1]
+        finally:
+            self._set_weights(last)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return a copy of weights and statistics."""
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    def _set_weights(self, weights: dict[str, Tensor]) -> None:
+        # In place: a captured graph has their addresses.
+        for name, tensor in self.model.state_dict().items():
+            tensor.copy_(weights[name])
 
     def _check(self, sums: Sums) -> None:
         if sums.diverged_at is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.evidence import cells_of
-from dia_repro.claims.statistics import detectable_difference
+from dia_repro.claims.statistics import detectable_difference, images_error
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Verdict
 from dia_repro.data import known_data
 from dia_repro.experiments.names import BINS, Protocol
@@ -611,6 +612,37 @@ def test_a_gain_over_a_baseline_that_diverges(
         accuracies = noisy(mean, 8, spec, 0.1)
         add(database, spec, [*accuracies, DIVERGED if diverges else mean])
     assert verdicts(database)["table3-gain"].verdict is verdict
+
+
+def with_images(one: Evidence, error: float) -> float:
+    """The upper end of an interval over seeds and test images."""
+    assert one.effect is not None
+    assert one.high is not None
+    return one.effect + math.hypot(one.high - one.effect, 1.959964 * error)
+
+
+def test_a_gain_has_the_errors_of_both_differences_over_test_images(database: Database) -> None:
+    pair = claim("table3-gain").comparisons[0]
+    means = {pair.first: 73.0, pair.baselines[0]: 70.0, pair.second: 61.0, pair.baselines[1]: 60.0}
+    for place, mean in means.items():
+        spread = [0.1 * seed - 0.25 for seed in range(6)]
+        for run in add(database, at(place), [mean + (mean == 73) * one for one in spread]):
+            recorded(database, run, 400)
+    one = verdicts(database)["table3-gain"].evidence[0]
+    assert one.effect == pytest.approx(2.0)
+    error = images_error(73.0, 70.0, 400) + images_error(61.0, 60.0, 400)
+    assert one.images_high == pytest.approx(with_images(one, error))
+
+
+def test_an_accuracy_that_is_to_be_reached_has_the_error_of_its_test_set(
+    database: Database,
+) -> None:
+    cell = claim("table8-accuracy").cells[0]
+    for run in add(database, at(cell), [71.0, 71.5, 72.0, 72.5, 73.0, 72.0]):
+        recorded(database, run, 400)
+    one = verdicts(database)["table8-accuracy"].evidence[0]
+    assert one.effect == pytest.approx(2.0)
+    assert one.images_high == pytest.approx(with_images(one, images_error(72.0, 100.0, 400)))
 
 
 def test_runs_that_do_not_say_their_test_set_take_that_of_the_others(database: Database) -> None:

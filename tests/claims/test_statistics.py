@@ -18,6 +18,7 @@ from dia_repro.claims.statistics import (
     detectable_difference,
     estimate,
     holm,
+    images_error,
     paired_differences,
     share_interval,
     with_test_images,
@@ -186,19 +187,24 @@ def test_an_interval_over_test_images_covers_new_images_and_seeds() -> None:
             for level in (0.85, 0.80)
         ]
         first, second = (100 * np.array(one) for one in right)
-        low, high = with_test_images(
-            found(first - second, step=100 / images), (first.mean(), second.mean()), images
-        )
+        error = images_error(first.mean(), second.mean(), images)
+        low, high = with_test_images(found(first - second, step=100 / images), error)
         covered += low <= 5.0 <= high
     assert covered / 300 >= 0.94
 
 
 def test_an_interval_over_test_images_by_hand() -> None:
     one = Estimate(2.0, 1.0, 4.0, 0.03, Method.FLIPS, 1.0)
-    low, high = with_test_images(one, (94.0, 92.0), 1000)
+    low, high = with_test_images(one, images_error(94.0, 92.0, 1000))
     half = 100 * 1.959964 * math.sqrt((0.06 + 0.08 - 0.02**2) / 1000)
     assert low == pytest.approx(2 - math.hypot(1, half))
     assert high == pytest.approx(2 + math.hypot(2, half))
+
+
+def test_an_accuracy_against_a_fixed_value_has_the_binomial_error() -> None:
+    assert images_error(80.0, 100.0, 400) == pytest.approx(100 * math.sqrt(0.8 * 0.2 / 400))
+    assert images_error(80.0, 80.0, 400) == pytest.approx(100 * math.sqrt(0.4 / 400))
+    assert images_error(100.0, 100.0, 400) == 0
 
 
 def test_share_interval_by_hand() -> None:

@@ -52,7 +52,7 @@ def test_a_tiny_network_learns() -> None:
     assert [m.epoch for m in one.history] == [1, 2, 3]
     assert [m.lr for m in one.history] == pytest.approx([0.05, 0.05, 0.005])
     assert one.history[-1].train_loss < one.history[0].train_loss
-    assert one.history[-1].test_top1 > 60
+    assert (one.history[-1].test_top1 or 0.0) > 60
 
 
 def test_test_metrics_cover_the_whole_test_set() -> None:

@@ -37,6 +37,7 @@ def page_data(artifacts: Sequence[Shown], grids: Sequence[Grid]) -> dict[str, An
     every = max(1, -(-values // MOST_VALUES))
     specs = {spec_id: _spec(experiment, every) for spec_id, experiment in known.items()}
     return {
+        "evaluated": artifacts[0].findings.value.request.select.value if artifacts else "test",
         "every": every,
         "specs": specs,
         "cells": dict(chain.from_iterable(map(_cells, artifacts, grids))),

@@ -3,7 +3,8 @@
 // chosen by dragging or with buttons, a double click goes back to all of them.
 (() => {
   const MEASURES = {
-    test_top1: "test accuracy (%)", test_loss: "test loss", train_loss: "training loss",
+    test_top1: `${page.data.evaluated} accuracy (%)`, test_loss: `${page.data.evaluated} loss`,
+    train_loss: "training loss",
   };
   const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [14, 5], [4, 2, 4, 8]];
   const HEIGHT = 320;

@@ -100,7 +100,7 @@
     });
     cell.addEventListener("pointerleave", () => { if (!kept) later(hide, GRACE); });
     cell.addEventListener("click", (event) => {
-      if (getSelection().toString()) return; // somebody copies a figure
+      if (getSelection().toString()) return; // the reader copies a value
       show(cell, true);
       if (event.detail === 0) panel.focus(); // by keyboard
     });
