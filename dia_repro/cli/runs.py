@@ -13,9 +13,14 @@ from rich.text import Text
 from typer import Argument, Option
 
 from dia_repro.cli import options
+from dia_repro.cli.environment import own_command
 from dia_repro.cli.options import open_results, reachable_store
 from dia_repro.cli.output import confirm, emit, notice, watch
+from dia_repro.cli.progress import Terminal
+from dia_repro.errors import RUN_FAILED
 from dia_repro.execution.dialogue import duration
+from dia_repro.execution.options import command_line
+from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import describe_stored
 from dia_repro.interrupts import Interrupted
 from dia_repro.rendering.listing import Column, field, listing, plain
@@ -152,6 +157,53 @@ def diff(
     notice(f"{differing} of {len(found)} fields differ.{rest}")
 
 
+@app.command()
+def again(
+    run: int = Argument(help="The run's number, from runs list."),
+    into: str = Option(
+        "again.db", help="Database for the repetition: another SQLite file or database URL."
+    ),
+    images: Path | None = Option(None, help="Folder of the images, where they are your own."),
+    dry_run: bool = Option(
+        False, "--dry-run", help="Only print the commands that restore code and packages."
+    ),
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    data: options.DataFolder = options.DEFAULT_DATA,
+) -> None:
+    """Train a run once more, exactly as it was, into another database, and compare the results.
+
+    Threads, kind of device and deterministic mode are those of the run's last attempt. The exit
+    code is 1 where a metric differs in a single bit.
+
+    Example: dia-repro runs again 4 --into again.db
+    """
+    from dia_repro.results.queries import run_detail
+
+    database = open_results(db)
+    detail = run_detail(database, run)
+    from dia_repro.execution.again import compare, recipe, train_again
+
+    if dry_run:
+        for line in recipe(detail):
+            typer.echo(line)
+        elsewhere = None if db == options.DEFAULT_DATABASE else database.name
+        typer.echo(command_line("runs again", str(run), db=elsewhere))
+        return
+    location = DataLocation(data, images)
+    other = train_again(detail, into, location, Terminal(), own_command())
+    if other is None:
+        raise typer.Exit(RUN_FAILED)
+    found = compare(detail, other)
+    for difference in found.environment:
+        notice(f"Another environment: {difference}.")
+    if found.outcome:
+        notice(f"Run {run} differs from its repetition in {other.name}: {found.outcome}.")
+        raise typer.Exit(RUN_FAILED)
+    notice(
+        f"Run {run} and its repetition in {other.name} are the same in all metrics, bit for bit."
+    )
+
+
 @app.command("rm")
 def remove(
     runs: list[int] = Argument(help="Their numbers, from runs list."),
@@ -245,4 +297,9 @@ def watch_(
 
 
 def _lines(record: Record) -> list[str]:
-    return [f"  {key}: {value}" for key, value in record.items() if value is not None]
+    return [f"  {key}: {_short(value)}" for key, value in record.items() if value is not None]
+
+
+def _short(value: object) -> str:
+    lines = str(value).splitlines()
+    return str(value) if len(lines) < 2 else f"{len(lines)} lines: --format json has them"

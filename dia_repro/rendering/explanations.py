@@ -15,6 +15,7 @@ from dia_repro.rendering.cells import EXPLANATIONS, OF_ATTEMPT
 from dia_repro.rendering.grid import CHANGE, accuracy, number, protocol_name
 from dia_repro.rendering.listing import Column, field, listing
 from dia_repro.rendering.records import Record
+from dia_repro.results.schema import DONE
 
 EXPLANATION_FIELDS = (*EXPLANATIONS.names, "command")
 OF_CELL = EXPLANATIONS.names[: EXPLANATIONS.names.index("compared")]
@@ -110,6 +111,9 @@ def to_people(found: Findings, commands: Mapping[str, str]) -> RenderableType:
             Text(f"Experiment {spec.spec_id}: {describe_experiment(spec)}"),
             Text(train, no_wrap=True, overflow="ignore"),
         ]
+        if done := [b.run.id for b in experiment.runs if b.run.state in DONE]:
+            again = f"A run exactly as it was, compared bit by bit: dia-repro runs again {done[0]}"
+            parts.append(Text(again, no_wrap=True, overflow="ignore"))
     return Group(*parts)
 
 

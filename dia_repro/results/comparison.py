@@ -37,7 +37,9 @@ DIFFERENCES = Table(
 )
 SPEC_FIELDS = ("spec_id", "seed", *(column.name for column in SPEC.values()))
 RESULT_FIELDS = ("state", "reason", "parameters", "epochs_done", "best_top1", "seconds")
-PROVENANCE_FIELDS = tuple(name for name in ATTEMPTS.names if name not in ("attempt", "run"))
+PROVENANCE_FIELDS = tuple(
+    name for name in ATTEMPTS.names if name not in ("attempt", "run", "git_diff")
+)
 METRIC_FIELDS = tuple(name for name in EPOCHS.names if name not in ("run", "epoch", "seconds"))
 
 

@@ -225,6 +225,13 @@ class ProvenanceRow(Base):
     pillow: Mapped[str | None] = described(
         "Version of Pillow; missing where it decodes no images while training, and in old rows."
     )
+    packages: Mapped[str | None] = described(
+        "Versions of the libraries that the package requires, spaces between; missing in old rows."
+    )
+    git_diff: Mapped[str | None] = described(
+        "Changes of the checkout's files since the commit, as git diff prints them; missing where "
+        "there are none or they are too large, and in old rows."
+    )
     command: Mapped[str] = described("The command line.")
     data_sha256: Mapped[str] = described("SHA-256 of pixels and labels.")
     test_images: Mapped[int | None] = described("Images in the test set; missing in old rows.")

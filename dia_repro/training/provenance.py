@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from dia_repro.models.attention import unit_of
 # Results that the repository itself holds: a change of these is no change of the code.
 PUBLISHED = ("runs.db", "tables", "figures")
 CODE = Path(dia_repro.__file__).parent.parent
+LARGEST_DIFF = 200_000  # characters
 KEY = "environment"  # in a checkpoint
 # Variables with which libraries choose other instructions, which give other last digits. The number
 # of threads is an attribute of `Environment`.
@@ -157,6 +158,8 @@ def collect(
         "git_clean": clean,
         "code_sha256": files_at_start(),
         "pillow": environment.pillow,
+        "packages": packages(),
+        "git_diff": None if clean in (None, True) else changes(CODE),
         "command": command,
         "data_sha256": data_sha256,
         "test_images": test_images,
@@ -238,6 +241,32 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
         options = ("--porcelain", "--untracked-files=normal")
         status = _git(folder, "status", *options, "--", ".", *excluded)
     return commit, None if status is None else not status
+
+
+def changes(folder: Path) -> str | None:
+    """Return what differs from the commit in a checkout's files, as `git apply` reads it.
+
+    None where that is more than `LARGEST_DIFF` characters, or git does not tell. New files are not
+    in it.
+    """
+    excluded = [f":(exclude){name}" for name in PUBLISHED]
+    with suppress(GitError):
+        found = _git(folder, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", ".", *excluded)
+        return f"{found}\n" if 0 < len(found) <= LARGEST_DIFF else None
+    return None
+
+
+@cache
+def packages() -> str:
+    """Return the libraries that the package requires, as `name==version`, spaces between."""
+    needed = {
+        re.split(r"[^\w.-]", text)[0] for text in requires("dia-repro") or () if ";" not in text
+    }
+    found = []
+    for name in sorted(needed):
+        with suppress(PackageNotFoundError):
+            found.append(f"{name}=={version(name)}")
+    return " ".join(found)
 
 
 def git_problem(folder: Path = CODE) -> str | None:

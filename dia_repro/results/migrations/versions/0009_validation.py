@@ -1,4 +1,7 @@
-"""Epochs can have metrics of images held out for validation, and then most have no test metrics."""
+"""Metrics of images held out for validation; versions and changes that restore an environment.
+
+Where images are held out, most epochs have no test metrics.
+"""
 
 from __future__ import annotations
 
@@ -15,3 +18,5 @@ def upgrade() -> None:
         for metric in ("loss", "top1"):
             epochs.alter_column(f"test_{metric}", existing_type=sa.Double(), nullable=True)
             epochs.add_column(sa.Column(f"validation_{metric}", sa.Double(), nullable=True))
+    for name in ("packages", "git_diff"):
+        op.add_column("provenance", sa.Column(name, sa.String(), nullable=True))
