@@ -46,9 +46,11 @@ from dia_repro.rendering.explanations import explanation_records
 from dia_repro.results.comparison import DIFFERENCES, compare_runs
 from dia_repro.results.database import Database, open_existing
 from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, frame_of, read
+from dia_repro.results.queries import run_detail
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from dia_repro.execution.campaign import Campaign, Summary
     from dia_repro.execution.planning import Plan
@@ -296,6 +298,27 @@ class Results:
         found = compare_runs(self.database, _run_number(a), _run_number(b))
         texts = (row | {"a": _text(row["a"]), "b": _text(row["b"])} for row in found)
         return frame_of(DIFFERENCES, texts)
+
+    def network(self, run: int, *, checkpoints: Location | None = None) -> nn.Module:
+        """Return the trained network of a run, on the CPU and in evaluation mode.
+
+        It takes images (B, 3, H, W), normalised as in training, and returns logits (B, classes).
+
+        Args:
+            run: its number.
+            checkpoints: a folder or a URL; by default the folder next to the database.
+
+        Raises:
+            NoWeightsError: the run has no sound checkpoint there.
+            UsageError: there is no such run.
+        """
+        from dia_repro.analysis.weights import trained_network
+        from dia_repro.execution.maintenance import checkpoint_store, folder_of
+
+        detail = run_detail(self.database, _run_number(run))
+        location = None if checkpoints is None else _location(checkpoints, "checkpoints")
+        store = checkpoint_store(self.database, location)
+        return trained_network(detail, folder_of(store, detail.summary))
 
     def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
         """Return one row for each cell of an artifact: the paper's value and ours.

@@ -101,7 +101,13 @@ def _choose(dataset: AnyDataset, samples: int, seed: int) -> AnyDataset:
     return replace(dataset, test=Images(dataset.test.pixels[chosen], dataset.test.labels[chosen]))
 
 
-def _last_state(run: RunDetail, folder: Store, spec: Spec) -> dict[str, Any]:
+def checkpoint_of(run: RunDetail, folder: Store) -> dict[str, Any]:
+    """Return the content of a run's newest checkpoint, see `Trainer.state`.
+
+    Raises:
+        NoWeightsError: it is gone, damaged, or another run's.
+        NoStoreError: the folder cannot be reached.
+    """
     number = run.summary.id
     check_reachable(folder)
     loaded = checkpoint.load_newest(folder)
@@ -115,9 +121,14 @@ def _last_state(run: RunDetail, folder: Store, spec: Spec) -> dict[str, Any]:
     identity = {"spec_id": run.summary.spec_id, "seed": run.summary.seed}
     if loaded.content.get(checkpoint.RUN, identity) != identity:
         raise NoWeightsError(f"{folder.shown(loaded.name)} belongs to another run than {number}")
-    if len(loaded.content["history"]) < spec.recipe.epochs:
-        raise NoWeightsError(f"the last checkpoint of run {number} in {folder} is gone")
     return loaded.content
+
+
+def _last_state(run: RunDetail, folder: Store, spec: Spec) -> dict[str, Any]:
+    content = checkpoint_of(run, folder)
+    if len(content["history"]) < spec.recipe.epochs:
+        raise NoWeightsError(f"the last checkpoint of run {run.summary.id} in {folder} is gone")
+    return content
 
 
 def _walk(trainer: Trainer) -> dict[int, States]:

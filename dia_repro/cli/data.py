@@ -24,11 +24,16 @@ app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 @app.command()
 def fetch(
     name: str = Argument(help="The data set: cifar10 or cifar100."),
+    mirror: str | None = Option(
+        None,
+        help="URL of a copy of the archive, or of the folder that it is in: http, https or file.",
+    ),
     data: options.DataFolder = options.DEFAULT_DATA,
 ) -> None:
     """Download a data set and verify its checksums.
 
-    The host is slow: 169 MB can take an hour. ImageNet cannot be had without an account.
+    The host is slow: 169 MB can take an hour. An archive that is in the data folder already, or a
+    mirror's, is taken if its checksum is right. ImageNet cannot be had without an account.
 
     Example: dia-repro data fetch cifar100
     """
@@ -38,7 +43,7 @@ def fetch(
     if fetch_into is None:
         raise UsageError(f"{name} cannot be downloaded by this command")
     with watch(f"Downloading {name}") as on_progress:
-        fetch_into(name, data, on_progress)
+        fetch_into(name, data, on_progress, mirror)
     check(name, data)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -11,7 +12,7 @@ from rich.progress import Progress as RichProgress
 
 from dia_repro.cli import output
 from dia_repro.cli.output import stderr
-from dia_repro.execution.dialogue import Dialogue, duration
+from dia_repro.execution.dialogue import Dialogue, Listener, duration
 from dia_repro.execution.messages import Ended, Job, Message, Notice, Outcome, Progress
 
 # The first seconds say nothing yet of how long the rest takes.
@@ -123,6 +124,20 @@ class RunProgress:
         return text
 
 
+class OnlyFailures:
+    """Says only which runs fail, diverge or are another process's."""
+
+    def on_message(self, job: Job, message: Message) -> None:
+        """Say how a run ended, unless it finished."""
+        said = (Outcome.FAILED, Outcome.DIVERGED, Outcome.BUSY)
+        if isinstance(message, Ended) and message.outcome in said:
+            detail = f": {message.detail}" if message.detail else ""
+            output.notice(f"{job.label} {message.outcome.value}{detail}")
+
+    def on_stopping(self) -> None:
+        """Say nothing: runs are being saved."""
+
+
 class Terminal(Dialogue):
     """Dialogue with the person at the terminal, on standard error."""
 
@@ -131,3 +146,18 @@ class Terminal(Dialogue):
     confirm = staticmethod(output.confirm)
     watch = staticmethod(output.watch)
     progress = staticmethod(RunProgress)
+
+
+class Quiet(Dialogue):
+    """The same, which only asks and says what fails."""
+
+    has_person = property(lambda _self: output.has_person())
+    confirm = staticmethod(output.confirm)
+
+    def notice(self, text: str) -> None:
+        """Say nothing."""
+
+    def progress(self, jobs: Sequence[Job]) -> AbstractContextManager[Listener]:
+        """Say which runs fail."""
+        del jobs
+        return nullcontext(OnlyFailures())

@@ -12,7 +12,7 @@ from typer import Option
 from dia_repro.cli import options
 from dia_repro.cli.environment import own_command
 from dia_repro.cli.output import emit, notice, stdout
-from dia_repro.cli.progress import Terminal
+from dia_repro.cli.progress import Quiet, Terminal
 from dia_repro.errors import DONE, RUN_FAILED
 from dia_repro.execution.dialogue import duration
 from dia_repro.experiments.names import Keep
@@ -80,6 +80,7 @@ def run(
     ),
     yes: bool = Option(False, "--yes", help="Start long trainings on a CPU without asking."),
     dry_run: bool = Option(False, "--dry-run", help="Only say what would be trained, like plan."),
+    quiet: bool = Option(False, "--quiet", "-q", help="Say only what fails, and ask if need be."),
 ) -> None:
     """Train the networks that tables or figures need and the database lacks.
 
@@ -92,12 +93,13 @@ def run(
     choose(artifacts, selection.attention)  # before torch is loaded, which takes seconds
     from dia_repro.execution.campaign import Campaign
 
-    campaign = Campaign(artifacts, selection, resources, db, data, checkpoints, Terminal())
+    dialogue = Quiet() if quiet else Terminal()
+    campaign = Campaign(artifacts, selection, resources, db, data, checkpoints, dialogue)
     if dry_run:
         print_plan(campaign.plan(), options.Format.TABLE)
         return
     summary = campaign.run(own_command(), deterministic=deterministic, keep=keep, yes=yes)
-    for sentence in summary.sentences:
+    for sentence in summary.sentences if summary.exit_code or not quiet else ():
         notice(sentence)
     raise typer.Exit(summary.exit_code)
 

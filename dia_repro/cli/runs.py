@@ -17,7 +17,7 @@ from dia_repro.cli.environment import own_command
 from dia_repro.cli.options import open_results, reachable_store
 from dia_repro.cli.output import confirm, emit, notice, watch
 from dia_repro.cli.progress import Terminal
-from dia_repro.errors import RUN_FAILED
+from dia_repro.errors import RUN_FAILED, UsageError
 from dia_repro.execution.dialogue import duration
 from dia_repro.execution.options import command_line
 from dia_repro.experiments.names import DataLocation
@@ -269,6 +269,41 @@ def export(
         notice(f"No runs in {database.name} yet: the files have no records.")
     records = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     notice(f"Written to {folder}, with schema.json: {records}.")
+
+
+@app.command()
+def weights(
+    run: int = Argument(help="The run's number, from runs list."),
+    file: Path = Argument(help="Name of the file, e.g. dianet.safetensors."),
+    overwrite: bool = Option(False, "--overwrite", help="Replace a file of that name."),
+    db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    checkpoints: options.CheckpointsOption = None,
+) -> None:
+    """Write the weights of a run's newest checkpoint as safetensors, for your own code.
+
+    Names are those of the network that dia_repro.build returns. The file's metadata have the
+    experiment, the run and the seed.
+
+    Example: dia-repro runs weights 4 dianet.safetensors
+    """
+    from dia_repro.rendering.files import check_target, write_bytes
+    from dia_repro.results.queries import run_detail
+
+    if file.exists() and not overwrite:
+        raise UsageError(f"{file} exists: add --overwrite to replace it")
+    check_target(file)
+    database = open_results(db)
+    detail = run_detail(database, run)
+    from safetensors.torch import save
+
+    from dia_repro.analysis.weights import stored_weights
+    from dia_repro.execution.maintenance import folder_of
+
+    folder = folder_of(reachable_store(database, checkpoints), detail.summary)
+    tensors, about = stored_weights(detail, folder)
+    write_bytes(file, save(tensors, about))
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    notice(f"Written to {file}: {numbers:,} numbers of run {run} after {about['epochs']} epochs.")
 
 
 @app.command("watch")

@@ -94,6 +94,8 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
 def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
     held = os.fstat(part.fileno()).st_size
     with _ask(url, held) as answer:
+        if held and answer.headers.get_content_type() == "text/html":  # as of a hotel's network
+            raise DownloadError("a web page came instead; what has come before is kept")
         if not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {held}-"):
             held = part.truncate(0)
         length = int(answer.headers.get("Content-Length") or 0)

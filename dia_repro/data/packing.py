@@ -15,7 +15,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -126,6 +126,7 @@ def _writing(job: Job, partial: Path) -> Iterator[None]:
     """
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
+        _check_lock(lock_of(partial))
         with FileLock(lock_of(partial)).acquire(timeout=0):
             yield
             lock_of(partial).unlink(missing_ok=True)
@@ -138,6 +139,12 @@ def _writing(job: Job, partial: Path) -> Iterator[None]:
             reason = error.strerror or str(error)
         place = error.filename if isinstance(error, NoFileError) else partial
         raise DataError(f"cannot write {place}: {reason}") from error
+
+
+def _check_lock(lock: Path) -> None:
+    """Refuse a file of that name that is no lock, which is empty: it would be emptied."""
+    if lock.exists() and (not lock.is_file() or lock.stat().st_size):
+        raise DataError(f"{lock} is a file of yours: move it away")
 
 
 def _write(job: Job, partial: Path, on_progress: OnProgress | None) -> None:
@@ -192,9 +199,18 @@ def _block(
 
 
 def _forget_another(job: Job, partial: Path) -> None:
-    """Remove what an interrupted job left that would have made another pack."""
-    with suppress(DataError, FileNotFoundError):
-        if job.makes(packed.read_manifest(partial)):
+    """Remove what an interrupted job left that would have made another pack.
+
+    Raises:
+        DataError: the folder holds files that no such job has left.
+    """
+    # A description that was about to be written has a hidden name.
+    if any(not path.name.startswith(f".{packed.MANIFEST}") for path in partial.iterdir()):
+        try:
+            found = packed.read_manifest(partial)
+        except (DataError, FileNotFoundError):
+            raise DataError(f"{partial} holds files of yours: move it away") from None
+        if job.makes(found):
             return
     for name in (packed.IMAGES, packed.INDEX):
         (partial / name).unlink(missing_ok=True)

@@ -75,7 +75,7 @@ class Findings:
 Remark = Callable[[str], object]  # takes a sentence for people, without a full stop
 Load = Callable[[DataSpec, DataLocation, OnProgress | None], AnyDataset]
 Choose = Callable[[Path, int | None, DataLocation, OnProgress | None, Remark], DataChoice]
-Fetch = Callable[[str, Path, OnProgress | None], None]
+Fetch = Callable[[str, Path, OnProgress | None, str | None], None]
 Check = Callable[[Path, DataLocation, OnProgress | None], Findings]
 Sample = Callable[[DataSpec, DataLocation, int], AnyDataset]
 
@@ -90,7 +90,8 @@ class Source:
         known: data of a fixed name; None for a user's images.
         choose: returns the same for a user's folder, with images of a side in pixels (None leaves
             it to the source).
-        fetch: downloads the data of a name into a folder; None where that is not possible.
+        fetch: downloads the data of a name into a folder, from a mirror where a URL is given; None
+            where that is not possible.
         check: verifies a user's images in a folder; by default data are loaded.
         sample: returns at least this number of training images; by default all are loaded.
     """

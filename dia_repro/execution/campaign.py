@@ -66,6 +66,8 @@ class Summary:
             return INTERRUPTED
         if self.outcomes.get(Outcome.FAILED):
             return RUN_FAILED
+        if self.outcomes.get(Outcome.INTERRUPTED):  # by a signal that came to its worker alone
+            return INTERRUPTED
         return ABSENT if self.outcomes.get(Outcome.BUSY) else DONE
 
     @property

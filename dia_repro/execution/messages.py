@@ -139,7 +139,8 @@ def describe(job: Job, message: Message) -> str | None:
         case Notice(text=text):
             return text
         case Progress(epochs=epochs, of_epochs=of_epochs, steps=0, top1=top1):
-            return f"{job.label}: epoch {epochs}/{of_epochs}, top-1 {top1} %"
+            accuracy = "" if top1 is None else f", top-1 {top1:.2f} %"
+            return f"{job.label}: epoch {epochs}/{of_epochs}{accuracy}"
         case Ended(outcome=outcome, detail=detail):
             return f"{job.label} {outcome.value}{f': {detail}' if detail else ''}"
         case Progress() | Begun():

@@ -42,6 +42,10 @@ class UnfitTaskError(DiaReproError):
     """The node that a task was sent to cannot do it."""
 
 
+class StoppedTaskError(DiaReproError):
+    """A signal of the cluster stopped a task before its run was done."""
+
+
 def submit(
     jobs: Sequence[Job], parameters: Mapping[str, Any], folder: Path, *, in_turn: bool = False
 ) -> tuple[str, ...]:
@@ -192,6 +196,7 @@ class Task:
 
         Raises:
             UnfitTaskError: the node has too few GPUs, or the run failed.
+            StoppedTaskError: a signal stopped it; a task that ended well would not be queued again.
         """
         import torch
 
@@ -201,8 +206,8 @@ class Task:
         database = open_database(self.job.database, create=False)
         self.supervisor = LocalSupervisor(database, Slots([self.job.device], 1), print_message)
         ended = self.supervisor.run([self.job]).get(self.job.run_id)
-        if ended is None:
-            return Outcome.INTERRUPTED.value
+        if ended is None or ended.outcome is Outcome.INTERRUPTED:
+            raise StoppedTaskError(f"{self.job.label} is saved and goes on with the same command")
         if ended.outcome is Outcome.FAILED:
             raise UnfitTaskError(f"{self.job.label} failed: {ended.detail}")
         return ended.outcome.value

@@ -66,5 +66,7 @@ def main(job: Job, connection: Connection, how: Callable[..., Ended] = attempt) 
     # `nohup` it is to be ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
+    # Slurm's may go to all processes of a task; the one that it is meant for asks this one to stop.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     send(how(job, send, lambda: stop))
     connection.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, cast
@@ -141,6 +142,18 @@ class StagedNetwork(nn.Module):
                 stage.compile_blocks(**options)
             else:
                 stage.compiled = None
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights, also where they lost the versions of their modules, as in safetensors.
+
+        Without these torch expects a counter of batches in each BN, which these networks have not.
+        """
+        if not hasattr(state_dict, "_metadata"):
+            state_dict = OrderedDict(state_dict)
+            state_dict._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) → logits (B, classes)."""

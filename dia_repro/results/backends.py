@@ -39,6 +39,7 @@ POSTGRES_OPTIONS = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
+    "client_encoding": "UTF8",  # a database of an older cluster may have SQL_ASCII
 }
 SMALLEST_PAGE = 512
 LONGEST_SHOWN = 100  # characters of a path that cannot be used
@@ -150,6 +151,12 @@ def _postgres(location: str) -> Engine:
             "a PostgreSQL database needs another package: pip install 'dia-repro[postgres]'"
         ) from error
 
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        # A setting of the server, the user or the database can have numbers come rounded.
+        connection.execute("set extra_float_digits = 3")
+        connection.commit()
+
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         if connection.get_execution_options().get("immediate", False):
@@ -218,7 +225,7 @@ def _sqlite(path: Path, create: bool) -> Engine:
         # A killed writer leaves a journal, which only a connection that may write rolls back.
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         mode = "rw" if writable else "ro"
-    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(

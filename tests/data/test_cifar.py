@@ -16,6 +16,7 @@ from torchvision import datasets
 
 from dia_repro.data import DataError
 from dia_repro.data.sources.cifar import fetch_cifar, load_cifar, loader_of
+from dia_repro.errors import UsageError
 from tests.helpers import write_cifar
 
 NAMES = ["cifar10", "cifar100"]
@@ -144,3 +145,23 @@ def test_a_bad_download_is_one_clear_error(
         fetch_cifar("cifar100", root)
     with pytest.raises(DataError):
         load_cifar("cifar100", root)
+
+
+def test_a_mirror_is_asked_instead_and_checked_the_same(
+    server: tuple[str, Path], tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, served = server
+    source = loader_of("cifar100")
+    attributes = write_cifar(tmp_path / "made", source)
+    digest = archive(source, tmp_path / "made", served / source.filename)
+    attributes |= {"url": "http://127.0.0.1:9/nothing.tar.gz", "tgz_md5": digest}
+    monkeypatch.setattr(datasets, "CIFAR100", type("Small", (source,), attributes))
+    for number, mirror in enumerate((url, f"{url}/{source.filename}", served.as_uri())):
+        fetch_cifar("cifar100", root / str(number), None, mirror)
+        assert len(load_cifar("cifar100", root / str(number)).train) == 20
+    (served / source.filename).write_bytes(b"something else")
+    with pytest.raises(DataError, match="came instead of the one with"):
+        fetch_cifar("cifar100", root / "other", None, url)
+    for wrong in ("ftp://host/", "host/cifar", "https"):
+        with pytest.raises(UsageError, match="a mirror begins with"):
+            fetch_cifar("cifar100", root / "other", None, wrong)

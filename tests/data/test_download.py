@@ -34,6 +34,7 @@ class Host:
         self.break_after: int | None = None
         self.silent = threading.Event()
         self.ranges: list[str | None] = []
+        self.page = False
         host = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,6 +52,12 @@ class Host:
         wanted = to.headers.get("Range")
         self.ranges.append(wanted)
         if self.silent.is_set():
+            return
+        if self.page:  # as of a hotel's network, whatever is asked for
+            to.send_response(200)
+            to.send_header("Content-Type", "text/html; charset=utf-8")
+            to.end_headers()
+            to.wfile.write(b"<html>Welcome</html>")
             return
         first = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
         if wanted and first >= len(self.content):
@@ -292,6 +299,20 @@ def test_more_than_an_archive_is_not_received(
     assert files_in(root) == {}
     monkeypatch.setattr(download, "MOST_SENT", len(host.content))
     assert fetched(root).code == 0
+
+
+def test_a_web_page_instead_of_the_rest_keeps_what_has_come(
+    host: Host, offer: Offer, root: Path
+) -> None:
+    root.mkdir()
+    part = root / f"{ARCHIVE}.part"
+    part.write_bytes(host.content[:1000])
+    host.page = True
+    assert "a web page came instead; what has come before is kept" in refusal(root)
+    assert part.read_bytes() == host.content[:1000]
+    host.page = False
+    assert fetched(root).code == 0
+    assert host.ranges == ["bytes=1000-"] * 2
 
 
 def test_ctrl_c_keeps_what_has_come(

@@ -200,3 +200,22 @@ def test_an_executor_touches_one_file_and_its_test(copy: Path) -> None:
     refused = run_copy(copy, "run", *narrow, "--per-gpu", "2")
     assert refused.returncode == 2
     assert "--per-gpu does not go with --executor idle" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "stopped", "code"),
+    [
+        ({Outcome.FINISHED: 2, Outcome.DIVERGED: 1, Outcome.DONE_BEFORE: 1}, False, 0),
+        ({Outcome.INTERRUPTED: 1, Outcome.FINISHED: 1}, False, 130),  # its worker alone was asked
+        ({Outcome.INTERRUPTED: 1, Outcome.FAILED: 1}, False, 1),
+        ({Outcome.INTERRUPTED: 1, Outcome.FAILED: 1}, True, 130),
+        ({Outcome.INTERRUPTED: 1, Outcome.BUSY: 1}, False, 130),
+        ({Outcome.BUSY: 1}, False, 3),
+    ],
+)
+def test_no_run_that_is_to_go_on_ends_a_command_well(
+    outcomes: dict[Outcome, int], stopped: bool, code: int
+) -> None:
+    summary = Summary("runs.db", 3, 0, outcomes, stopped=stopped)
+    assert summary.exit_code == code
+    assert any("goes on where" in text for text in summary.sentences) == (code == 130)

@@ -335,6 +335,19 @@ def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
     assert states(database) == [State.FINISHED]
 
 
+@pytest.mark.slow
+def test_a_task_that_is_told_to_end_does_not_end_well(tmp_path: Path) -> None:
+    """As by a preemption: Slurm does not queue a job again that has completed."""
+    database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=500)], 1)
+    submitted = submitit.LocalExecutor(tmp_path / "jobs").submit(slurm_jobs.Task(job))
+    wait_until(lambda: len(run_detail(database, job.run_id).epochs) >= 1, 120)
+    for number in (signal.SIGCONT, signal.SIGTERM):
+        submitted._process.send_signal(number)
+    with pytest.raises(Exception, match="is saved and goes on with the same command"):
+        submitted.result()
+    assert states(database) == [State.INTERRUPTED]
+
+
 def test_unwritable_log_ends_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=1)], 1)
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too

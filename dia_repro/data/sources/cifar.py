@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dia_repro.data.dataset import Dataset, Images, as_images
 from dia_repro.data.download import DownloadError, download, md5_of, unpack
 from dia_repro.data.registry import DataError, OnProgress, reading, register_known
+from dia_repro.errors import UsageError, displayed
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # CIFAR-10's, used for both sets as is customary; of pixels scaled to [0, 1].
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
+MIRRORS = ("https://", "http://", "file://")
 
 
 def load_cifar(name: str, root: Path) -> Dataset:
@@ -41,13 +43,20 @@ def loader_of(name: str) -> type[CIFAR10]:
     return loader
 
 
-def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) -> None:
+def fetch_cifar(
+    name: str, root: Path, on_progress: OnProgress | None = None, mirror: str | None = None
+) -> None:
     """Download and unpack the archive into `root`, unless its files are there already.
+
+    Args:
+        mirror: URL of a copy of the archive, or of the folder that it is in.
 
     Raises:
         DataError: the download failed, or what came is not the archive.
+        UsageError: the mirror is no URL of a known kind.
     """
     loader = loader_of(name)
+    url = loader.url if mirror is None else _on_mirror(mirror, loader.filename)
     archive = root / loader.filename
     try:
         expected = _expected(loader, root)
@@ -55,16 +64,23 @@ def fetch_cifar(name: str, root: Path, on_progress: OnProgress | None = None) ->
             return
         root.mkdir(parents=True, exist_ok=True)
         if md5_of(archive) != loader.tgz_md5:
-            download(loader.url, archive, loader.tgz_md5, on_progress)
+            download(url, archive, loader.tgz_md5, on_progress)
         files = {str(path.relative_to(root)): md5 for path, md5 in expected.items()}
         unpack(archive, root / loader.base_folder, files)
     except DownloadError as error:
         raise DataError(
-            f"could not get {name} from {loader.url} ({error}): try again later, "
+            f"could not get {name} from {displayed(url)} ({error}): try again later, "
             f"or put {loader.filename} into {root} by hand and repeat this command"
         ) from error
     except OSError as error:
         raise DataError(f"cannot write {name} to {root}: {error.strerror or error}") from error
+
+
+def _on_mirror(mirror: str, file: str) -> str:
+    """Return the URL of the archive on a mirror."""
+    if not mirror.startswith(MIRRORS):
+        raise UsageError(f"a mirror begins with {' or '.join(MIRRORS)}: not {displayed(mirror)}")
+    return mirror if mirror.endswith(f"/{file}") else f"{mirror.rstrip('/')}/{file}"
 
 
 def _expected(loader: type[CIFAR10], root: Path) -> dict[Path, str]:

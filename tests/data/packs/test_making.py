@@ -253,3 +253,23 @@ def test_imagenet_is_packed_as_it_lies(tmp_path: Path, monkeypatch: pytest.Monke
     with Image.open(io.BytesIO(found.test.read(0))) as image:
         assert image.size == (341, 256)
     assert chosen(wanted.target).spec.image_size == 224
+
+
+def test_files_that_a_user_has_where_a_pack_is_made_stay(images: Path) -> None:
+    wanted = job(images)
+    partial, lock = (wanted.target.with_name(f"pack.partial{end}") for end in ("", ".lock"))
+    partial.mkdir()
+    for name in (INDEX, IMAGES, "other"):
+        (partial / name).write_text("mine")
+    with pytest.raises(DataError, match=r"pack\.partial holds files of yours: move it away"):
+        pack(wanted)
+    assert files(partial) == dict.fromkeys((INDEX, IMAGES, "other"), b"mine")
+    shutil.rmtree(partial)
+    lock.write_text("mine")
+    with pytest.raises(DataError, match=r"pack\.partial\.lock is a file of yours"):
+        pack(wanted)
+    assert lock.read_text() == "mine"
+    lock.write_text("")  # as a killed process leaves it
+    partial.mkdir()
+    (partial / f".{MANIFEST}.0a1b2c3d.partial").touch()
+    assert len(pack(wanted)[0].train) == TRAIN
