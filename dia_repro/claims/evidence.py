@@ -172,9 +172,12 @@ class ClaimRuns:
 
     def _compared(self, label: str, differences: dict[int, float], cells: Sequence[CellKey]) -> Row:
         done = [run for cell in cells for run in self.done(cell)]
-        paired = (run for run in done if run.seed in differences)
+        paired = [run for run in done if run.seed in differences]
         sizes = sorted({run.test_images for run in paired if run.test_images})
         images = sizes[0] if len(sizes) == 1 else 0
+        invalid = "the size of the test set is not recorded" if differences and not sizes else ""
+        if len(sizes) > 1:
+            invalid = f"test sets of {' and '.join(map(str, sizes))} images"
         return Row(
             compared=label,
             unit="points",
@@ -183,7 +186,7 @@ class ClaimRuns:
             runs=tuple(r for r in done if r.seed in differences or r.state is State.DIVERGED),
             step=100 / images if images else 0.0,
             images=images,
-            invalid=f"test sets of {' and '.join(map(str, sizes))} images" if sizes[1:] else "",
+            invalid=invalid,
         )
 
     def outcomes(self, cell: CellKey) -> Outcomes:

@@ -13,8 +13,8 @@ from dia_repro.artifacts import ARTIFACTS, Drawing, TableValue
 from dia_repro.artifacts.controls import NORM
 from dia_repro.artifacts.explanation import Findings, gather
 from dia_repro.artifacts.learning import Measure, learning
-from dia_repro.artifacts.selection import Wanted
-from dia_repro.artifacts.sizes import TABLES, sizes
+from dia_repro.artifacts.selection import Wanted, best_covered
+from dia_repro.artifacts.sizes import ALL_NETWORKS, TABLES, sizes
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.cli.drawing import Pictures, drawing
@@ -30,6 +30,7 @@ from dia_repro.rendering.html.page import Commands, Picture, Shown, make_page
 from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
 from dia_repro.rendering.layout import Layout
 from dia_repro.rendering.learning import draw_learning
+from dia_repro.rendering.marks import mark_of, shows_another
 from dia_repro.rendering.records import to_csv
 from dia_repro.rendering.sizes import draw_sizes
 from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
@@ -95,26 +96,44 @@ def _write_artifacts(
     return findings, drawn
 
 
-def check_replaced(chosen: Chosen, folders: Folders, *, replace_others: bool) -> None:
-    """Refuse to write over tables of other experiments, or say that they are replaced.
+def check_replaced(
+    chosen: Chosen, folders: Folders, html: Path | None, *, replace_others: bool
+) -> None:
+    """Refuse to write over results of other experiments, or say that they are replaced.
+
+    Args:
+        html: the page, if one is written.
 
     Raises:
         ReplacedError: there are some, and they must not be replaced.
     """
-    found = []
+    found: list[Path] = []
     for artifact in chosen.artifacts:
-        request = artifact.as_usual(chosen.request(artifact))
-        path = folders.table_of(artifact).with_suffix(".csv")
-        if is_another(path, artifact.specs(request)):
-            found.append(str(path))
+        specs = artifact.specs(artifact.as_usual(chosen.request(artifact)))
+        path, mark = folders.table_of(artifact).with_suffix(".csv"), mark_of(specs.values())
+        curves = (CURVES[drawing][0] for drawing in artifact.drawings if drawing in CURVES)
+        pictures = (folders.figures / f"{artifact.name}-{name}.svg" for name in curves)
+        found += [path] if is_another(path, specs) else []
+        found += [picture for picture in pictures if shows_another(picture, mark)]
+    if any(table.name in {artifact.name for artifact in chosen.artifacts} for table in TABLES):
+        path = folders.figures / f"{SIZES}.svg"
+        request = best_covered(ALL_NETWORKS, chosen.database, chosen.wanted)
+        shown = mark_of(spec for table in TABLES for spec in table.specs(request).values())
+        found += [path] if shows_another(path, shown) else []
+    if html:
+        papers = [artifact for artifact in ARTIFACTS.values() if artifact.in_paper]
+        requests = {artifact.name: chosen.request(artifact) for artifact in papers}
+        shown = mark_of(s for a in papers for s in a.specs(requests[a.name]).values())
+        found += [html] if shows_another(html, shown) else []
+    names = ", ".join(map(str, found))
     what = "of another protocol, data set, schedule or precision"
     if found and not replace_others:
         raise ReplacedError(
-            f"{', '.join(found)}: results {what} are there. Name other folders with --tables and "
-            "--figures, or add --replace"
+            f"{names}: results {what} are there. Name other folders with --tables and --figures, "
+            "and another page with --html, or add --replace"
         )
     if found:
-        notice(f"Replaced, {what}: {', '.join(found)}")
+        notice(f"Replaced, {what}: {names}")
 
 
 def _write_table(value: TableValue, layout: Layout, target: Path) -> None:

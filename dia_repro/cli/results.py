@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from rich.console import Group
 from typer import Argument, Option
 
 from dia_repro.claims.verdicts import RECORD_FIELDS, ClaimVerdict, Epoch, Verdict, verdict_records
@@ -51,9 +52,10 @@ def show(
     from dia_repro.rendering.tables import to_terminal
 
     chosen = choose(artifacts, selection, options.open_results(db), data)
-    for artifact in chosen.artifacts:
-        value = chosen.told(artifact)
-        emit(format_, CELL_FIELDS, cell_records(value), to_terminal(make_grid(value, layout)))
+    values = [chosen.told(artifact) for artifact in chosen.artifacts]
+    records = [record for value in values for record in cell_records(value)]
+    tables = Group(*(to_terminal(make_grid(value, layout)) for value in values))
+    emit(format_, CELL_FIELDS, records, tables)
 
 
 @options.with_options
@@ -103,7 +105,7 @@ def report(
     html: Path = Option("report.html", help="A page with all of it, which opens from disk."),
     no_html: bool = Option(False, "--no-html", help="Write no such page."),
     replace_others: bool = Option(
-        False, "--replace", help="Replace tables of another protocol, data set or schedule."
+        False, "--replace", help="Replace results of another protocol, data set or schedule."
     ),
 ) -> None:
     """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
@@ -122,8 +124,9 @@ def report(
     if not no_html:
         check_target(html)
     chosen = choose(artifacts, selection, options.open_results(db), data)
-    check_replaced(chosen, folders, replace_others=replace_others)
-    write_report(chosen, layout, folders, None if no_html else html, checkpoints)
+    page = None if no_html else html
+    check_replaced(chosen, folders, page, replace_others=replace_others)
+    write_report(chosen, layout, folders, page, checkpoints)
 
 
 @options.with_options

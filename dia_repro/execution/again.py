@@ -72,7 +72,7 @@ def train_again(
     dialogue: Dialogue,
     command: str,
 ) -> Database | None:
-    """Train a run's experiment with its seed into a database of its own; return that database.
+    """Train a run's experiment with its seed into another database; return that database.
 
     Threads, kind of device and deterministic mode are those of its last attempt. A repetition that
     was interrupted goes on.

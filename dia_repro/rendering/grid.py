@@ -250,10 +250,10 @@ def held_out(data: DataSpec) -> str:
 
 
 def protocol_name(request: Request) -> str:
-    """Return e.g. "paper protocol cut to 2 epochs"."""
+    """Return e.g. "paper protocol over 2 epochs"."""
     epochs = request.epochs
-    cut = f" cut to {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
-    return f"{request.protocol.value} protocol{cut}"
+    length = f" over {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
+    return f"{request.protocol.value} protocol{length}"
 
 
 def _notes(value: TableValue, layout: Layout) -> Iterator[str]:

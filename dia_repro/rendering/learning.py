@@ -14,6 +14,7 @@ from dia_repro.artifacts.learning import Learning, LearningPanel, NetworkLines
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import conditions_of
 from dia_repro.rendering.images import CONTEXT, Look, looks
+from dia_repro.rendering.marks import mark_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +64,7 @@ def draw_learning(learning: Learning) -> Figure:
         place.axis("off")
     for artist in (artist for place in axes for artist in (*place.lines, *place.texts)):
         artist.set_in_layout(False)  # they stay inside
+    figure.set_gid(mark_of(learning.value.specs.values()))
     label = learning.value.artifact.label
     title = f"{label}. {WORDS[learning.measure]}{conditions_of(learning.value)}"
     images.frame(figure, title, " ".join(_caption(learning)), _handles(learning))

@@ -11,6 +11,7 @@ from dia_repro.artifacts.sizes import Mark, SizePanel, Sizes
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import conditions_of
 from dia_repro.rendering.images import CONTEXT, LOOKS
+from dia_repro.rendering.marks import mark_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +46,7 @@ def draw_sizes(sizes: Sizes) -> Figure:
     if any(panel.ours for panel in sizes.panels):
         title += conditions_of(sizes.values[0])
     handles = [LOOKS[kind].handle(kind, linestyle="none", markersize=MARKER) for kind in COLUMNS]
+    figure.set_gid(mark_of(spec for value in sizes.values for spec in value.specs.values()))
     images.frame(figure, title, " ".join(_caption(sizes)), handles)
     for place, panel in zip(axes, sizes.panels, strict=True):
         _label(place, panel)

@@ -272,7 +272,8 @@ def _unreadable_analyses(session: Session, specs: Specs) -> Iterator[str]:
         if spec := specs.get(spec_id):
             contents = {part.part: part.content for part in analysis.parts}
             try:
-                check_parts(analysis.settings, contents, spec.model.backbone.stages)
+                stages, epochs = spec.model.backbone.stages, spec.recipe.epochs
+                check_parts(analysis.settings, contents, stages, epochs)
             except ValueError as error:
                 yield f"analysis {analysis.id} cannot be read: {first_reason(error)}"
 

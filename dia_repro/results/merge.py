@@ -201,16 +201,23 @@ def _difference(ours: RunRow, theirs: RunRow) -> str | None:
             if mine != other:
                 return f"{name} {mine} here, {other} there"
     if _is_equal(ours, theirs) and not _is_further(ours, theirs):
-        known, others = _gradients(ours), _gradients(theirs)
+        known, others = _analyses(ours), _analyses(theirs)
         differing = [part for part in known.keys() & others.keys() if known[part] != others[part]]
-        return f"other gradients after {min(differing)} epochs" if differing else None
+        if differing:
+            settings, part = min(differing)
+            gradients = settings == GRADIENTS_SETTINGS
+            what = f"gradients after {part} epochs" if gradients else f"results of {settings}"
+            return f"other {what}"
     return None
 
 
-def _gradients(run: RunRow) -> dict[int, str]:
-    """Return the gradients that a run recorded, by the number of epochs done."""
-    found = (analysis for analysis in run.analyses if analysis.settings == GRADIENTS_SETTINGS)
-    return {part.part: part.content for analysis in found for part in analysis.parts}
+def _analyses(run: RunRow) -> dict[tuple[str, int], str]:
+    """Return the parts of a run's analyses, by their settings and number."""
+    return {
+        (analysis.settings, part.part): part.content
+        for analysis in run.analyses
+        for part in analysis.parts
+    }
 
 
 def _continue(ours: RunRow, theirs: RunRow) -> None:

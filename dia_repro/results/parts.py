@@ -10,6 +10,8 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from dia_repro.experiments.names import BINS, QUANTILES
 
+ROUNDING = 1e-9  # of a sum of shares
+
 
 @dataclass
 class ForestPart:
@@ -21,7 +23,7 @@ class ForestPart:
 
     layers: int
     samples: int
-    shares: list[list[FiniteFloat]]
+    shares: list[list[Annotated[FiniteFloat, Field(ge=0, le=1 + ROUNDING)]]]
 
 
 @dataclass
@@ -29,8 +31,8 @@ class GradientRecord:
     """Value that `training.gradients.summarise` returns for a stage (Figure 6)."""
 
     count: Annotated[int, Field(ge=1)]
-    zeros: int
-    not_finite: int
+    zeros: Annotated[int, Field(ge=0)]
+    not_finite: Annotated[int, Field(ge=0)]
     mean: float
     variance: float
     quantiles: list[float]
@@ -39,6 +41,8 @@ class GradientRecord:
     def __post_init__(self) -> None:
         if len(self.quantiles) not in (0, len(QUANTILES)):
             raise ValueError("a record of gradients has not all quantiles")
+        if self.zeros + self.not_finite > self.count or min(self.mean, self.variance) < 0:
+            raise ValueError("a record of gradients has impossible values")
 
 
 @dataclass
@@ -83,13 +87,22 @@ def gradient_records(contents: Mapping[int, str], stages: int) -> dict[int, list
     return found
 
 
-def check_parts(settings: str, contents: Mapping[int, str], stages: int) -> None:
-    """Raise `ValueError` unless dia-repro writes such parts for a network with these stages."""
+def check_parts(settings: str, contents: Mapping[int, str], stages: int, epochs: int) -> None:
+    """Raise `ValueError` unless dia-repro writes such parts.
+
+    Args:
+        stages: number of the network's stages.
+        epochs: number of epochs of the whole training.
+    """
     match kind_of(settings):
         case "gini":
             forest_parts(contents)
         case "gradients":
             gradient_records(contents, stages)
+            if not 0 <= min(contents, default=0) <= max(contents, default=0) < epochs:
+                raise ValueError(
+                    f"gradients after {max(contents)} epochs, the training has {epochs}"
+                )
         case kind:
             raise ValueError(f"an analysis is of an unknown kind, {kind[:40]!r}")
 

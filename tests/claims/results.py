@@ -21,19 +21,30 @@ from dia_repro.results.schema import (
     AnalysisPartRow,
     AnalysisRow,
     EpochRow,
+    ProvenanceRow,
     RunRow,
     SpecRow,
     State,
 )
-from tests.results.rows import epoch
+from tests.results.rows import PROVENANCE, epoch
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5)
 PAPER, DEMO = Request(Protocol.PAPER), Request(Protocol.DEMO)
 DIVERGED = float("nan")
+MANY_IMAGES = 1_000_000_000  # of which one is no step
 
 
-def add(database: Database, spec: Spec, accuracies: Sequence[float | None]) -> list[int]:
-    """Runs of seeds 0, 1, …: with an accuracy, diverged (nan) or never trained (None)."""
+def add(
+    database: Database,
+    spec: Spec,
+    accuracies: Sequence[float | None],
+    images: int | None = MANY_IMAGES,
+) -> list[int]:
+    """Runs of seeds 0, 1, …: with an accuracy, diverged (nan) or never trained (None).
+
+    Args:
+        images: size of the test set; None where it was not recorded.
+    """
     numbers = []
     with database.writing() as session:
         if session.get(SpecRow, spec.spec_id) is None:
@@ -54,6 +65,8 @@ def add(database: Database, spec: Spec, accuracies: Sequence[float | None]) -> l
             session.add(run)
             session.flush()
             session.add(EpochRow(run_id=run.id, **epoch(1, top1 if state is State.FINISHED else 1)))
+            attempt = {**PROVENANCE, "test_images": images}
+            session.add(ProvenanceRow(run_id=run.id, started_at=MOMENT, **attempt))
             numbers.append(run.id)
     return numbers
 

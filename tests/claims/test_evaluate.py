@@ -647,8 +647,12 @@ def test_an_accuracy_that_is_to_be_reached_has_the_error_of_its_test_set(
 
 def test_runs_that_do_not_say_their_test_set_take_that_of_the_others(database: Database) -> None:
     pair = claim("table1-accuracy").comparisons[0]
-    numbers = add(database, at(pair.first), [75.01, 75.01, 75.01, 75.02])
-    numbers += add(database, at(pair.second), [75.0] * 4)
+    numbers = add(database, at(pair.first), [75.01, 75.01, 75.01, 75.02], images=None)
+    numbers += add(database, at(pair.second), [75.0] * 4, images=None)
+    unknown = verdicts(database)["table1-accuracy"]
+    assert unknown.verdict is UNDECIDED
+    assert "the size of the test set is not recorded" in unknown.reason
+    assert main(unknown).images_low is None
     for run in numbers[1:]:
         recorded(database, run, 10_000)
     one = verdicts(database)["table1-accuracy"]

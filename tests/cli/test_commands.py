@@ -299,3 +299,11 @@ def test_arguments_that_are_refused_hide_passwords(
         said = capsys.readouterr().err
         assert one_line(said), said
         assert "cret" not in said
+
+
+def test_several_artifacts_are_one_list_for_programs(folder: Path) -> None:
+    shown = ("show", "table1", "table5", "--protocol", "demo", "--format")
+    found = json.loads(run_command(*shown, "json", cwd=folder).stdout)
+    assert {one["artifact"] for one in found} == {"table1", "table5"}
+    lines = records(run_command(*shown, "csv", cwd=folder).stdout)
+    assert [line["artifact"] for line in lines] == [one["artifact"] for one in found]

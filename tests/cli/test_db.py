@@ -71,7 +71,11 @@ def test_what_is_wrong_is_named(statement: str, words: str, folder: Path) -> Non
 def test_damaged_pages_are_found(folder: Path) -> None:
     path = folder / "runs.db"
     content = bytearray(path.read_bytes())
-    page = 4096 * 8
+    with closing(sqlite3.connect(path)) as connection:
+        (number,) = connection.execute(
+            "select rootpage from sqlite_master where name = 'epochs'"
+        ).fetchone()
+    page = 4096 * (number - 1)
     content[page : page + 4096] = bytes(reversed(content[page : page + 4096]))
     path.write_bytes(content)
     done = cli("db", "check", cwd=folder)

@@ -65,7 +65,7 @@ def test_a_network_is_trained_on_them_and_shown_by_path_and_by_name(
     assert float(by_path["ours_mean"]) == run["best_top1"]
     assert by_path["dataset"] == "folder:pets"
     title = cli("show", "table5", "--epochs", "1", *dataset, cwd=tmp_path).stdout.splitlines()[0]
-    assert "cut to 1 epoch on folder:pets" in title
+    assert "over 1 epoch on folder:pets" in title
     # The images have gone; the results are still there.
     shutil.rmtree(images)
     assert shown("--dataset", "folder:pets") == by_path
@@ -105,7 +105,7 @@ def test_damaged_images_are_listed_and_refused(images: Path, tmp_path: Path) -> 
     assert not list(tmp_path.glob("runs-checkpoints/*/*/*.pt")), "as --keep says"
     shown = cli("show", "table5", "--epochs", "1", *dataset, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "demo protocol cut to 1 epoch on folder:pets" in shown.stdout
+    assert "demo protocol over 1 epoch on folder:pets" in shown.stdout
 
 
 def test_an_empty_table_says_the_whole_command(images: Path, tmp_path: Path) -> None:

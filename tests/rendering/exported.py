@@ -42,6 +42,7 @@ EPOCH_FIGURES = (
 def some_specs() -> list[Spec]:
     """Experiments that between them have every field that there is."""
     own = own_images("folder:my pets, größer", 2, 48, "0" * 64)
+    own = own.model_copy(update={"validation": 10})
     own_spec = tiny_spec(attention=SEAttention(kind="se"), milestones=())
     return [
         *(ARTIFACTS["table3"].specs(PAPER).values()),

@@ -153,7 +153,7 @@ def test_other_data_than_the_papers_is_in_the_title(database: Database) -> None:
     for request, words in (
         (DEMO, "demo protocol on digits: not the paper's data"),
         (cifar10, "paper protocol on cifar10: not the paper's data"),
-        (short, "paper protocol cut to 60 epochs on cifar100: not the paper's schedule"),
+        (short, "paper protocol over 60 epochs on cifar100: not the paper's schedule"),
     ):
         grid = make_grid(TABLE5.compute(database, request))
         assert f"({words})" in grid.title

@@ -22,6 +22,7 @@ PROVENANCE = {
     "git_clean": None,
     "command": "c",
     "data_sha256": "0",
+    "test_images": 10_000,
     "from_epoch": 0,
 }
 SPEC = tiny_spec()

@@ -246,5 +246,7 @@ def test_other_results_of_an_analysis_are_not_mixed(database: Database, other: D
         uid = run_detail(place, run).summary.uid
         for part, content in parts.items():
             writer.record_part(place, uid, ANALYSIS, "{}", part, content, 2.0)
-    assert merge(database, [other], skip_conflicts=False).known == 1
+    (conflict,) = merge(database, [other], skip_conflicts=False).conflicts
+    assert 'other results of {"kind": "gini"}' in str(conflict)
+    assert len(merge(database, [other], skip_conflicts=True).conflicts) == 1
     assert analysis_parts(database, runs[0], ANALYSIS) == {4: PART}

@@ -22,6 +22,7 @@ from dia_repro.rendering.escaping import template
 from dia_repro.rendering.explanations import commit_text
 from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html.data import as_script, page_data
+from dia_repro.rendering.marks import mark_of
 from dia_repro.results.schema import ProvenanceRow
 
 OTHERS, OWN = "assets", "html/assets"  # code of other authors is in its own folder
@@ -109,6 +110,12 @@ def make_page(
     }
     return template("page.html.j2").render(
         version=version,
+        mark=mark_of(
+            spec
+            for every in findings
+            if every.value.artifact.in_paper
+            for spec in every.value.specs.values()
+        ),
         findings=findings,
         additional=additional,
         detailed=[artifact.name for artifact in shown],

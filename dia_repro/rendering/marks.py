@@ -1,0 +1,39 @@
+"""Marks in pictures and pages, which say under what conditions their runs were trained.
+
+So results of another protocol, data set, schedule or precision are not written over in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from dia_repro.experiments.spec import Spec
+
+MARK = re.compile(r'\bid="(of-[0-9a-f]{16})"')
+
+
+def mark_of(specs: Iterable[Spec]) -> str:
+    """Return the mark of experiments: the same for others with the same data and recipes.
+
+    It is an id in SVG and HTML.
+    """
+    conditions = {
+        json.dumps([spec.data.model_dump(), spec.recipe.model_dump(), spec.precision])
+        for spec in specs
+    }
+    return f"of-{hashlib.sha256(json.dumps(sorted(conditions)).encode()).hexdigest()[:16]}"
+
+
+def shows_another(path: Path, mark: str) -> bool:
+    """Return whether a file is there that has another mark, or none."""
+    try:
+        if not path.is_file():
+            return False
+        found = MARK.search(path.read_text("utf-8", errors="replace"))
+    except OSError:  # the error is reported when the file is written
+        return False
+    return found is None or found[1] != mark
