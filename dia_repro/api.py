@@ -110,14 +110,18 @@ def plan(
     *artifacts: str,
     database: Location = DEFAULT_DATABASE,
     data: Location = DEFAULT_DATA,
+    on: str | None = None,
     **options: Any,
 ) -> Plan:
     """Return which runs artifacts need, which are done, and what the rest would cost.
 
     A few training steps measure the speed of this machine. `plan(...).frame()` is a DataFrame of
-    the runs. Arguments and errors are those of `run`.
+    the runs. Other arguments, and errors, are those of `run`.
+
+    Args:
+        on: a GPU that need not be here, e.g. "a100": an estimate from its maker's figures.
     """
-    return _campaign(artifacts, options, database, data, None).plan()
+    return _campaign(artifacts, options, database, data, None, on).plan()
 
 
 def _campaign(
@@ -126,6 +130,7 @@ def _campaign(
     database: Location,
     data: Location,
     checkpoints: Location | None,
+    on: str | None = None,
 ) -> Campaign:
     from dia_repro.execution.campaign import Campaign  # brings torch
 
@@ -144,6 +149,7 @@ def _campaign(
         _location(database, "database"),
         Path(_location(data, "data")),
         None if checkpoints is None else _location(checkpoints, "checkpoints"),
+        on=on,
     )
 
 

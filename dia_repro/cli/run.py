@@ -112,6 +112,13 @@ def plan(
     price: float | None = Option(
         None, min=0, max=1e6, help="Of an hour of one GPU, or of this machine's CPU."
     ),
+    on: str | None = Option(
+        None,
+        "--on",
+        help="A GPU that need not be here, e.g. a100: an estimate from its maker's figures; "
+        "--jobs 8 is for eight of them.",
+        metavar="GPU",
+    ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
@@ -127,7 +134,7 @@ def plan(
     choose(artifacts, selection.attention)  # before torch is loaded, which takes seconds
     from dia_repro.execution.campaign import Campaign
 
-    campaign = Campaign(artifacts, selection, resources, db, data, dialogue=Terminal())
+    campaign = Campaign(artifacts, selection, resources, db, data, dialogue=Terminal(), on=on)
     print_plan(campaign.plan(), format_, price)
 
 

@@ -18,6 +18,7 @@ from dia_repro.execution.bottleneck import data_limits, with_decoding
 from dia_repro.execution.dialogue import Dialogue, duration
 from dia_repro.execution.estimates import at_full_speed, wall_seconds, with_estimates
 from dia_repro.execution.executors import Executor, Worked, find_executor
+from dia_repro.execution.hardware import GPU, find_gpu, with_estimates_on
 from dia_repro.execution.maintenance import checkpoint_store, folder_of
 from dia_repro.execution.messages import Job, Outcome
 from dia_repro.execution.options import DEFAULT_DATA, DEFAULT_DATABASE, Resources, Selection
@@ -95,6 +96,7 @@ class Campaign:
         data: folder of downloaded data sets.
         checkpoints: a folder or a URL; by default a folder next to the database.
         dialogue: receives notices and questions; by default a log.
+        on: kind of GPU to plan for, which need not be here.
 
     Raises:
         DiaReproError: an artifact, data or resources do not exist.
@@ -107,13 +109,17 @@ class Campaign:
     data: Path = DEFAULT_DATA
     checkpoints: str | None = None
     dialogue: Dialogue = field(default_factory=Dialogue)
+    on: str | None = None
 
     def __post_init__(self) -> None:
         self.chosen: list[TableArtifact] = choose(self.artifacts, self.selection.attention)
         self._results = open_database(self.database, create=False)
         choice = find_data(self.selection, self.data, self.dialogue)
         self.executor: Executor = find_executor(self.resources, self.dialogue)
-        self.request: Request = request_to_train(self.selection, self.executor.machine, choice)
+        self.gpu = find_gpu(self.on) if self.on else None
+        at_once = self.resources.jobs or 1
+        machine = self.gpu.machine(at_once) if self.gpu else self.executor.machine
+        self.request: Request = request_to_train(self.selection, machine, choice)
         folder = choice.folder if choice else None
         self.location = DataLocation(self.data, folder, self.selection.skip_damaged)
 
@@ -135,7 +141,20 @@ class Campaign:
     def plan(self) -> Plan:
         """Return the cost of the runs; trains a few steps to see how fast this machine is."""
         self._say_other_lengths()
-        return self._plan(self.needed)
+        return self._plan_on(self.gpu) if self.gpu else self._plan(self.needed)
+
+    def _plan_on(self, gpu: GPU) -> Plan:
+        at_once = self.resources.jobs or 1
+        runs = with_estimates_on(gpu, self.needed)
+        return Plan(
+            tuple(artifact.name for artifact in self.chosen),
+            tuple(runs),
+            (gpu.name if at_once == 1 else f"{at_once} × {gpu.name}",),
+            at_once,
+            wall_seconds(runs, at_once),
+            sum(run.seconds or 0 for run in runs) / 3600,
+            (f"For {gpu.name} by its maker's figures, not by measurement: half to twice as much.",),
+        )
 
     def _plan(self, runs: Sequence[PlannedRun]) -> Plan:
         executor, machine, sentences = self.executor, self.executor.machine, list[str]()
