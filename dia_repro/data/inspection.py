@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictInt, model_validator
 
 from dia_repro.atomic import write_file
+from dia_repro.data import near
 from dia_repro.data.image_folder import Files, ImageFolder
 from dia_repro.data.opening import open_rgb, read_file, upright
 from dia_repro.data.registry import DataError, OnProgress, reading
@@ -39,16 +40,18 @@ class Inspection(BaseModel):
         side: side of the images in pixels, if all are square and of one size; None otherwise.
         in_both: training and test image of the same pixels, for each test image that has one.
         in_two: two images of the same pixels in different classes, for each but the first of them.
+        near: training and test image that look alike, for each such test image not in `in_both`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: Literal[5] = 5
+    format: Literal[6] = 6
     content_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     damaged: tuple[Text, ...]
     reasons: tuple[Text, ...]
     side: StrictInt | None
     in_both: Pairs = ()
     in_two: Pairs = ()
+    near: Pairs = ()
 
     @model_validator(mode="after")
     def _each_has_a_reason(self) -> Self:
@@ -72,6 +75,11 @@ class Inspection(BaseModel):
             said.append(
                 f"test images with the pixels of a training image: {_shown(self.in_both)}; "
                 "accuracy on them shows what was memorised, delete one of each pair"
+            )
+        if self.near:
+            said.append(
+                f"test images that look like a training image, in another size or compression: "
+                f"{_shown(self.near)}; compare them, and delete one of each pair"
             )
         if self.in_two:
             said.append(
@@ -111,15 +119,20 @@ def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
     damaged: dict[str, str] = {}
     sides: set[int] = set()
     pixels = np.zeros(len(images), np.uint64)
+    small = np.zeros((len(images), near.BYTES), np.uint8)
     looks = in_threads(partial(_look, images), range(len(images)), on_progress=on_progress)
     for number, (name, look) in enumerate(zip(images.names, looks, strict=True)):
         if isinstance(look, str):
             damaged[name] = look
         else:
-            content, size, pixels[number] = look
+            content, size, pixels[number], grey = look
+            small[number] = np.frombuffer(grey, np.uint8)
             digest.update(os.fsencode(name) + f"\0{content}\n".encode())
             sides.update(size)
     in_both, in_two = _repeated(folder, pixels)
+    names, first_test, known = images.names, len(folder.train), {test for _, test in in_both}
+    alike = near.near_pairs(small[:first_test], small[first_test:])
+    pairs = ((names[ours], names[first_test + theirs]) for ours, theirs in alike)
     return Inspection(
         content_hash=digest.hexdigest(),
         damaged=tuple(damaged),
@@ -127,6 +140,7 @@ def _inspect(folder: ImageFolder, on_progress: OnProgress | None) -> Inspection:
         side=sides.pop() if len(sides) == 1 else None,
         in_both=in_both,
         in_two=in_two,
+        near=tuple(pair for pair in pairs if pair[1] not in known),
     )
 
 
@@ -151,11 +165,12 @@ def _repeated(folder: ImageFolder, pixels: np.ndarray) -> tuple[Pairs, Pairs]:
     return tuple(in_both), tuple(in_two)
 
 
-def _look(images: Files, number: int) -> tuple[str, tuple[int, int], int] | str:
+def _look(images: Files, number: int) -> tuple[str, tuple[int, int], int, bytes] | str:
     """Return what is wrong with an image, or its properties.
 
     These are the SHA-256 of its bytes, with its orientation if it is turned; width and height in
-    pixels, as the file has them; and a hash of 64 bits of the pixels, turned upright.
+    pixels, as the file has them; a hash of 64 bits of the pixels, turned upright; and these pixels
+    reduced by `near`.
     """
     path = images.file(number)
     try:
@@ -172,7 +187,8 @@ def _look(images: Files, number: int) -> tuple[str, tuple[int, int], int] | str:
         return "not an image" if not text or "cannot identify image file" in text else text
     digest = hashlib.sha256(content).hexdigest()
     turned = digest if orientation == 1 else f"{digest} turned {orientation}"
-    return turned, image.size, _pixels(upright(opened), content)
+    seen = upright(opened)
+    return turned, image.size, _pixels(seen, content), near.reduced(seen)
 
 
 def _pixels(image: Image.Image, content: bytes) -> int:

@@ -143,6 +143,8 @@ def _writing(job: Job, partial: Path) -> Iterator[None]:
 
 def _check_lock(lock: Path) -> None:
     """Refuse a file of that name that is no lock, which is empty: it would be emptied."""
+    if lock.is_symlink():  # which is not opened
+        return
     if lock.exists() and (not lock.is_file() or lock.stat().st_size):
         raise DataError(f"{lock} is a file of yours: move it away")
 

@@ -175,7 +175,7 @@ def test_a_folder_no_experiment_can_be_named_after_is_refused(
 
 
 def remembered(**changed: object) -> str:
-    note = {"format": 5, "content_hash": "0" * 64, "damaged": [], "reasons": [], "side": 12}
+    note = {"format": 6, "content_hash": "0" * 64, "damaged": [], "reasons": [], "side": 12}
     return json.dumps(note | {"in_both": [], "in_two": []} | changed)
 
 

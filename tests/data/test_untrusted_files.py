@@ -196,4 +196,4 @@ def test_check_tells_of_unused_and_repeated_images(folder: Path, tmp_path: Path)
         assert "pixels of a training image: 1 (train/cat/0.png = test/dog/8.png)" in text
         assert "of another class: 1 (train/cat/0.png = test/dog/8.png)" in text
     (note,) = (tmp_path / "data" / "inspections").iterdir()
-    assert json.loads(note.read_text())["format"] == 5
+    assert json.loads(note.read_text())["format"] == 6
