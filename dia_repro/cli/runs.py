@@ -24,7 +24,7 @@ from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import describe_stored
 from dia_repro.interrupts import Interrupted
 from dia_repro.rendering.listing import Column, field, listing, plain
-from dia_repro.rendering.records import FileFormat, Record, to_json
+from dia_repro.rendering.records import FileFormat, Record, Tracker, to_json
 
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
 
@@ -249,6 +249,12 @@ def export(
     format_: FileFormat = Option(
         FileFormat.CSV, "--format", help="csv, json, or parquet (needs the extra parquet)."
     ),
+    to: Tracker | None = Option(
+        None,
+        "--to",
+        help="Instead, event files for a tracker: tensorboard, or wandb for 'wandb sync'. Needs "
+        "the extra of that name.",
+    ),
     overwrite: bool = Option(False, "--overwrite", help="Replace the files of an earlier export."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
@@ -258,6 +264,13 @@ def export(
 
     Example: dia-repro runs export exported --format parquet
     """
+    if to is not None:
+        from dia_repro.rendering.trackers import export_to
+
+        with watch("Writing") as on_progress:
+            count = export_to(to, open_results(db), folder, on_progress)
+        notice(f"Written to {folder}: {count:,} runs for {to}.")
+        return
     from dia_repro.rendering.export import export_database
 
     database = open_results(db)

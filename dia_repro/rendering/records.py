@@ -24,6 +24,13 @@ class FileFormat(StrEnum):
     JSON = "json"
 
 
+class Tracker(StrEnum):
+    """A tracker of experiments."""
+
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+
+
 def to_csv(fields: Sequence[str], records: Sequence[Record]) -> str:
     """Return CSV with a header; a missing value is empty, nan is `nan`, texts are harmless."""
     out = io.StringIO()

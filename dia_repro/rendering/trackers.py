@@ -1,0 +1,125 @@
+"""Runs as other trackers of experiments read them: TensorBoard, and Weights & Biases.
+
+Each run is a run there, named after its network and seed, with all metrics by epoch. Event files
+are written by the trackers' own libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from dia_repro.errors import AbsentError, UsageError
+from dia_repro.rendering.files import OutputError
+from dia_repro.rendering.records import Tracker
+from dia_repro.results.database import Database
+from dia_repro.results.frames import EPOCHS, RUNS, SPEC, records_of
+
+Record = dict[str, Any]
+METRICS = tuple(name for name in EPOCHS.names if name not in ("run", "epoch"))
+PROJECT = "dia-repro"
+UID_DIGITS = 8
+
+
+def export_to(
+    tracker: Tracker, database: Database, folder: Path, on_progress: Callable[[int, int], None]
+) -> int:
+    """Write each run that has epochs for a tracker, and return how many.
+
+    Args:
+        folder: of the event files; made where there is none. It must not have any yet.
+        on_progress: called with how many of how many runs are written.
+
+    Raises:
+        UsageError: the folder is not empty.
+        AbsentError: the tracker's library is not installed.
+        OutputError: the folder cannot be written to.
+    """
+    write = _writer(tracker)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UsageError(f"{folder} is not empty: name another folder")
+        with database.reading() as session:
+            runs = [run for run in records_of(session, RUNS) if run["epochs_done"]]
+            epochs = _epochs(session)
+            for done, run in enumerate(runs, start=1):
+                write(folder, run, epochs[run["run"]])
+                on_progress(done, len(runs))
+        if tracker is Tracker.WANDB:
+            import wandb
+
+            wandb.teardown()  # its own process writes the rest before it ends
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return len(runs)
+
+
+def _epochs(session: Session) -> dict[int, list[Record]]:
+    found = records_of(session, EPOCHS)
+    return {run: list(of_run) for run, of_run in groupby(found, itemgetter("run"))}
+
+
+def _writer(tracker: Tracker) -> Callable[[Path, Record, list[Record]], None]:
+    try:
+        if tracker is Tracker.TENSORBOARD:
+            import torch.utils.tensorboard  # noqa: F401
+
+            return _write_tensorboard
+        import wandb  # noqa: F401
+    except ImportError as error:
+        hint = f"pip install 'dia-repro[{tracker}]'"
+        raise AbsentError(f"{error.name or tracker} is not installed: {hint}") from error
+    return _write_wandb
+
+
+def _name(run: Record) -> str:
+    words = f"{run['network']} {run['data']} seed {run['seed']}"
+    plain = "".join(c if c.isalnum() or c in ".=" else "-" for c in words)
+    return f"{plain}-{run['uid'][:UID_DIGITS]}"
+
+
+def _config(run: Record) -> Record:
+    """Return a run's experiment, seed and state, without what is missing."""
+    names = ("uid", "spec_id", "seed", "state", *(column.name for column in SPEC.values()))
+    return {name: run[name] for name in names if run[name] is not None}
+
+
+def _metrics(epoch: Record) -> Iterator[tuple[str, float]]:
+    yield from ((name, epoch[name]) for name in METRICS if epoch[name] is not None)
+
+
+def _write_tensorboard(folder: Path, run: Record, epochs: list[Record]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with closing(SummaryWriter(str(folder / _name(run)))) as writer:
+        about = "\n".join(f"    {name}: {value}" for name, value in _config(run).items())
+        writer.add_text("experiment", about)
+        moment = run["created_at"].timestamp()
+        for epoch in epochs:
+            moment += epoch["seconds"]
+            for name, value in _metrics(epoch):
+                writer.add_scalar(name, value, epoch["epoch"], walltime=moment)
+
+
+def _write_wandb(folder: Path, run: Record, epochs: list[Record]) -> None:
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True)
+    with wandb.init(
+        project=PROJECT,
+        dir=str(folder),
+        id=run["uid"],
+        name=_name(run),
+        config=_config(run),
+        mode="offline",
+        settings=settings,
+    ) as logged:
+        for epoch in epochs:
+            logged.log(dict(_metrics(epoch)), step=epoch["epoch"])
