@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,10 @@ def backup(
 
 @app.command()
 def merge(
-    others: list[str] = Argument(help="Databases whose results are added; they stay as they are."),
+    others: list[str] = Argument(
+        help="Databases whose results are added, or bundles of 'report --bundle'; they stay as "
+        "they are."
+    ),
     skip_conflicts: bool = Option(
         False, "--skip-conflicts", help="Where runs conflict, keep ours and take the rest."
     ),
@@ -76,12 +80,20 @@ def merge(
     Example: dia-repro db merge machine-b.db machine-c.db
     """
     from dia_repro.results import merge as merging
+    from dia_repro.results.bundle import database_in
     from dia_repro.results.database import open_database, open_existing
 
-    sources = [open_existing(other) for other in others]
-    database = open_database(db, create=True)
-    merged = merging.merge(database, sources, skip_conflicts=skip_conflicts)
-    _say_conflicts(merged, sources)
+    with ExitStack() as unpacked:
+        locations = [
+            str(unpacked.enter_context(database_in(Path(other))))
+            if other.endswith(".zip")
+            else other
+            for other in others
+        ]
+        sources = [open_existing(location) for location in locations]
+        database = open_database(db, create=True)
+        merged = merging.merge(database, sources, skip_conflicts=skip_conflicts)
+        _say_conflicts(merged, sources)
     if merged.conflicts and not skip_conflicts:
         notice(
             f"Nothing was merged: {len(merged.conflicts)} runs conflict. --skip-conflicts takes "

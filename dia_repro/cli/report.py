@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
@@ -71,6 +71,22 @@ def write_report(
         additional = pictures.write()
     if html:
         write_page(html, chosen, findings, claims, drawn, additional)
+
+
+def files_of(chosen: Chosen, folders: Folders, html: Path | None) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a report that are there, each with its name in a bundle."""
+    if html:
+        yield html.name, html
+    pictures = [SIZES, SCALE]
+    for artifact in chosen.artifacts:
+        table = folders.table_of(artifact)
+        for suffix in ("csv", "md", "tex"):
+            yield f"tables/{table.name}.{suffix}", table.with_suffix(f".{suffix}")
+        names = [CURVES[drawing][0] for drawing in artifact.drawings if drawing in CURVES]
+        pictures += [artifact.name, *(f"{artifact.name}-{name}" for name in names)]
+    for name in pictures:
+        for path in sorted(folders.figures.glob(f"{name}.*")):
+            yield f"figures/{path.name}", path
 
 
 def _write_artifacts(

@@ -15,6 +15,7 @@ from dia_repro.cli import options
 from dia_repro.cli.environment import training_command
 from dia_repro.cli.output import emit, notice
 from dia_repro.cli.progress import Terminal
+from dia_repro.errors import UsageError
 from dia_repro.execution.options import command_line
 from dia_repro.rendering.layout import Layout
 
@@ -107,6 +108,11 @@ def report(
     replace_others: bool = Option(
         False, "--replace", help="Replace results of another protocol, data set or schedule."
     ),
+    bundle: Path | None = Option(
+        None,
+        help="Also a ZIP file for a paper's supplement: these files, the database and versions.",
+        metavar="FILE.zip",
+    ),
 ) -> None:
     """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
 
@@ -118,15 +124,22 @@ def report(
 
     Example: dia-repro report table5
     """
-    from dia_repro.cli.report import check_replaced, write_report
+    from dia_repro.cli.report import check_replaced, files_of, write_report
     from dia_repro.rendering.files import check_target
 
     if not no_html:
         check_target(html)
+    if bundle and bundle.exists():
+        raise UsageError(f"{bundle} exists: a bundle overwrites nothing")
     chosen = choose(artifacts, selection, options.open_results(db), data)
     page = None if no_html else html
     check_replaced(chosen, folders, page, replace_others=replace_others)
     write_report(chosen, layout, folders, page, checkpoints)
+    if bundle:
+        from dia_repro.results.bundle import write_bundle
+
+        files = dict(files_of(chosen, folders, page))
+        notice(f"Written: {bundle}, {write_bundle(chosen.database, bundle, files)} files")
 
 
 @options.with_options

@@ -1,0 +1,113 @@
+"""Bundles describe themselves, are whole or not there, and are merged like databases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dia_repro.experiments.spec import Spec
+from dia_repro.results import bundle as bundles
+from dia_repro.results.bundle import (
+    ABOUT,
+    DATABASE,
+    METADATA,
+    BundleError,
+    database_in,
+    write_bundle,
+)
+from dia_repro.results.database import Database, open_database
+from dia_repro.results.queries import all_runs
+from tests.artifacts.courses import add
+from tests.helpers import cli, one_line, tiny_spec
+
+SPEC: Spec = tiny_spec()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    for seed in range(2):
+        add(database, SPEC, seed, [50.0, 60.0, 70.0])
+    return database
+
+
+def test_a_bundle_describes_each_of_its_files(database: Database, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n")
+    target = tmp_path / "out.zip"
+    assert write_bundle(database, target, {"tables/table5.csv": table}) == 4
+    with zipfile.ZipFile(target) as opened:
+        assert opened.testzip() is None
+        names = opened.namelist()
+        crate = json.loads(opened.read(METADATA))
+        contents = {name: opened.read(name) for name in names}
+    assert names == [DATABASE, ABOUT, "tables/table5.csv", METADATA]
+    known = {entity["@id"]: entity for entity in crate["@graph"]}
+    assert known[METADATA]["about"] == {"@id": "./"}
+    assert [part["@id"] for part in known["./"]["hasPart"]] == names[:-1]
+    for name in names[:-1]:
+        assert known[name]["sha256"] == hashlib.sha256(contents[name]).hexdigest()
+        assert known[name]["contentSize"] == str(len(contents[name]))
+    assert b"2 runs" in contents[ABOUT]
+    assert b"torch: 2" in contents[ABOUT]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "runs.db", "table.csv"]
+
+
+def test_a_bundle_is_merged(database: Database, tmp_path: Path) -> None:
+    write_bundle(database, tmp_path / "out.zip", {})
+    for words in ("2 runs added", "2 with nothing new"):
+        done = cli("db", "merge", "out.zip", "--db", "mine.db", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert words in done.stderr
+    mine = open_database(str(tmp_path / "mine.db"), create=False)
+    assert [run.uid for run in all_runs(mine)] == [run.uid for run in all_runs(database)]
+
+
+def test_nothing_is_overwritten_or_half_written(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.zip"
+    target.write_text("mine")
+    with pytest.raises(BundleError, match="overwrites nothing"):
+        write_bundle(database, target, {})
+    assert target.read_text() == "mine"
+    refused = cli("report", "table5", "--bundle", "out.zip", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert one_line(refused.stderr)
+    assert not (tmp_path / "tables").exists()
+
+    def full(_file: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundles, "flush_file", full)
+    with pytest.raises(BundleError, match="No space left"):
+        write_bundle(database, tmp_path / "other.zip", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "runs.db"]
+
+
+def test_what_is_no_bundle_is_one_line(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "bad.zip"
+    bad.write_text("no zip")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as other:
+        other.writestr("../runs.db", b"")
+    for path, words in (
+        (bad, "is no bundle"),
+        (tmp_path / "empty.zip", "has no runs.db"),
+        (tmp_path / "none.zip", "No such file"),
+    ):
+        with pytest.raises(BundleError, match=words), database_in(path):
+            pass
+        done = cli("db", "merge", path.name, "--db", "new.db", cwd=tmp_path)
+        assert done.returncode == 2
+        assert one_line(done.stderr)
+        assert not (tmp_path / "new.db").exists()
+    write_bundle(database, tmp_path / "out.zip", {})
+    monkeypatch.setattr(bundles, "MOST_BYTES", 1000)
+    with pytest.raises(BundleError, match="larger than"), database_in(tmp_path / "out.zip"):
+        pass
