@@ -100,6 +100,8 @@ def choose(names: Iterable[str], attention: Iterable[str] = ()) -> list[TableArt
         if name.lower() not in known:
             near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            if re.fullmatch(r"(table|figure)\d+", name.lower()):  # as near to all others
+                hint = f"nothing of it is trained; there are {', '.join(known)}"
             raise UnknownArtifactError(f"unknown artifact {name!r}: {hint}")
         chosen |= known[name.lower()]
     kinds = [parse_attention(text) for text in attention]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -188,8 +189,10 @@ def options_of(kind: object) -> type[AttentionSpec]:
         plugins.load_units()
     if isinstance(kind, str) and kind in KINDS:
         return KINDS[kind]
+    near = get_close_matches(str(kind), KINDS, n=1, cutoff=0.7)
+    meant = f"did you mean {near[0]!r}? Else " if near else ""
     raise KindNotRegisteredError(
-        f"attention kind {kind!r} is not registered here ({', '.join(KINDS)} are): "
+        f"attention kind {kind!r} is not registered here ({', '.join(KINDS)} are): {meant}"
         "set DIA_REPRO_PLUGINS to the file or folder that registers it"
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from dia_repro import interrupts
-from dia_repro.errors import ABSENT, DiaReproError, UsageError, displayed
+from dia_repro.errors import ABSENT, AbsentError, DiaReproError, displayed
 from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
 from dia_repro.results.parts import first_reason
@@ -39,7 +39,7 @@ class VanishedError(DatabaseError):
     exit_code = ABSENT
 
 
-class NoDatabaseError(UsageError):
+class NoDatabaseError(AbsentError):
     """The database that was named is not there."""
 
 

@@ -130,7 +130,7 @@ def test_merging_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     rest = cli("db", "merge", other, "empty.db", "--skip-conflicts", cwd=fresh)
     assert (rest.returncode, "1 conflicts left as they were" in rest.stderr) == (0, True)
     missing = cli("db", "merge", "missing.db", cwd=fresh)
-    assert (missing.returncode, one_line(missing.stderr)) == (2, True)
+    assert (missing.returncode, one_line(missing.stderr)) == (3, True)
 
 
 def test_runs_are_removed_with_all_that_belongs_to_them(folder: Path) -> None:

@@ -28,7 +28,9 @@ def database(tmp_path: Path) -> Database:
     return database
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_what_was_written(database: Database, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     accumulator = "tensorboard.backend.event_processing.event_accumulator"
     EventAccumulator = importlib.import_module(accumulator).EventAccumulator  # noqa: N806 - a class
 
