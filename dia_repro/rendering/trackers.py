@@ -41,11 +41,11 @@ def export_to(
         AbsentError: the tracker's library is not installed.
         OutputError: the folder cannot be written to.
     """
-    write = _writer(tracker)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty: name another folder")
+        write = _writer(tracker)
+        folder.mkdir(parents=True, exist_ok=True)
         with database.reading() as session:
             runs = [run for run in records_of(session, RUNS) if run["epochs_done"]]
             epochs = _epochs(session)
