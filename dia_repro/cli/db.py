@@ -62,7 +62,7 @@ def backup(
 @app.command()
 def merge(
     others: list[str] = Argument(
-        help="Databases whose results are added, or bundles of 'report --bundle'; they stay as "
+        help="Databases whose results are added, or bundles that report has made; they stay as "
         "they are."
     ),
     skip_conflicts: bool = Option(

@@ -80,7 +80,7 @@ def run(
     ),
     yes: bool = Option(False, "--yes", help="Start long trainings on a CPU without asking."),
     dry_run: bool = Option(False, "--dry-run", help="Only say what would be trained, like plan."),
-    quiet: bool = Option(False, "--quiet", "-q", help="Say only what fails, and ask if need be."),
+    quiet: bool = Option(False, "--quiet", help="Say only what fails, and ask if need be."),
 ) -> None:
     """Train the networks that tables or figures need and the database lacks.
 
