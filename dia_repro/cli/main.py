@@ -47,7 +47,7 @@ app = typer.Typer(
     "with the paper's values next to ours.",
     epilog="Start here: dia-repro run table5 --protocol demo",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )

@@ -44,12 +44,26 @@ class Format(StrEnum):
     JSON = "json"
 
 
+def names_that_begin(incomplete: str) -> list[str]:
+    """Return the names of artifacts that begin so, for a shell's completion."""
+    from dia_repro.artifacts import ARTIFACTS, CONTROLS, GROUPS
+
+    return [name for name in (*ARTIFACTS, *CONTROLS, *GROUPS) if name.startswith(incomplete)]
+
+
 Artifacts = Annotated[
-    list[str], Argument(help="Tables or figures of the paper, e.g. table5; all, or controls.")
+    list[str],
+    Argument(
+        help="Tables or figures of the paper, e.g. table5; all, or controls.",
+        autocompletion=names_that_begin,
+    ),
 ]
 AnyArtifacts = Annotated[
     list[str] | None,
-    Argument(help="Tables or figures of the paper, e.g. table5, or controls; by default all."),
+    Argument(
+        help="Tables or figures of the paper, e.g. table5, or controls; by default all.",
+        autocompletion=names_that_begin,
+    ),
 ]
 DatabaseOption = Annotated[
     str,

@@ -307,3 +307,18 @@ def test_several_artifacts_are_one_list_for_programs(folder: Path) -> None:
     assert {one["artifact"] for one in found} == {"table1", "table5"}
     lines = records(run_command(*shown, "csv", cwd=folder).stdout)
     assert [line["artifact"] for line in lines] == [one["artifact"] for one in found]
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("dia-repro ru", ["run", "runs"]),
+        ("dia-repro run table5 --sel", ["--select"]),
+        ("dia-repro run controls-e", ["controls-extraction"]),
+        ("dia-repro report --only x figu", ["figure5", "figure6"]),
+    ],
+)
+def test_a_shell_completes(typed: str, found: list[str], tmp_path: Path) -> None:
+    asked = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = cli(cwd=tmp_path, _DIA_REPRO_COMPLETE="complete_bash", **asked)
+    assert done.stdout.split() == found
