@@ -42,7 +42,7 @@ def best_runs(
     """Return the best finished run of each of a figure's networks, by column, in its order.
 
     All are on the same data: the data with runs of most networks, then the paper's, then those
-    with the highest test accuracies.
+    with the highest test accuracies. Data of which images are held out do not count.
 
     Args:
         usable: condition on a finished run.
@@ -52,7 +52,11 @@ def best_runs(
     """
     columns = {entry.model: entry.column for entry in figure.entries}
     all_specs = map(Spec.from_stored, all_spec_json(database))
-    specs = {spec.spec_id: spec for spec in all_specs if spec.model in columns}
+    specs = {
+        spec.spec_id: spec
+        for spec in all_specs
+        if spec.model in columns and spec.data.validation is None
+    }
     groups: dict[tuple[object, ...], dict[str, RunSummary]] = defaultdict(dict)
     for spec_id, runs in runs_of(database, specs).items():
         spec = specs[spec_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from dia_repro.rendering.records import FileFormat, Record, Tracker, to_json
 app = typer.Typer(help="Runs in the database.", no_args_is_help=True)
 
 LISTED = 200
+AGAIN = "again.db"
 LIST_COLUMNS = (
     *plain("run", right=True),
     *plain("network", "data"),
@@ -47,6 +49,8 @@ EPOCH_COLUMNS = (
     Column("train %", field("train_top1", "{:.2f}"), right=True),
     Column("test loss", field("test_loss", "{:.4f}"), right=True),
     Column("test %", field("test_top1", "{:.2f}"), right=True),
+    Column("validation loss", field("validation_loss", "{:.4f}"), right=True),
+    Column("validation %", field("validation_top1", "{:.2f}"), right=True),
     Column("time", field("seconds", duration), right=True),
 )
 
@@ -161,7 +165,7 @@ def diff(
 def again(
     run: int = Argument(help="The run's number, from runs list."),
     into: str = Option(
-        "again.db", help="Database for the repetition: another SQLite file or database URL."
+        AGAIN, help="Database for the repetition: another SQLite file or database URL."
     ),
     images: Path | None = Option(None, help="Folder of the images, where they are your own."),
     dry_run: bool = Option(
@@ -173,7 +177,8 @@ def again(
     """Train a run once more, exactly as it was, into another database, and compare the results.
 
     Threads, kind of device and deterministic mode are those of the run's last attempt. The exit
-    code is 1 where a metric differs in a single bit.
+    code is 1 where a metric differs in a single bit, or the training fails. A run of the same
+    experiment and seed that is in the other database already is taken for the repetition.
 
     Example: dia-repro runs again 4 --into again.db
     """
@@ -182,17 +187,24 @@ def again(
     database = open_results(db)
     detail = run_detail(database, run)
     from dia_repro.execution.again import compare, recipe, train_again
+    from dia_repro.execution.campaign import Summary
 
     if dry_run:
         for line in recipe(detail):
             typer.echo(line)
-        elsewhere = None if db == options.DEFAULT_DATABASE else database.name
-        typer.echo(command_line("runs again", str(run), db=elsewhere))
+        known = {"into": into, "images": images, "db": db, "data": data}
+        usual = {"into": AGAIN, "db": options.DEFAULT_DATABASE, "data": options.DEFAULT_DATA}
+        others = {name: value for name, value in known.items() if value != usual.get(name)}
+        typer.echo(command_line("runs again", str(run), **others))
         return
     location = DataLocation(data, images)
-    other = train_again(detail, into, location, Terminal(), own_command())
-    if other is None:
-        raise typer.Exit(RUN_FAILED)
+    other, worked = train_again(detail, into, location, Terminal(), own_command())
+    outcomes = Counter(ended.outcome for ended in worked.ended.values())
+    summary = Summary(other.name, 1, 0, outcomes, stopped=worked.stopped)
+    if summary.exit_code:
+        for sentence in summary.sentences:
+            notice(sentence)
+        raise typer.Exit(summary.exit_code)
     found = compare(detail, other)
     for difference in found.environment:
         notice(f"Another environment: {difference}.")
@@ -304,6 +316,8 @@ def weights(
 
     if file.exists() and not overwrite:
         raise UsageError(f"{file} exists: add --overwrite to replace it")
+    if file.suffix != ".safetensors":
+        raise UsageError(f"{file}: the name of a file of weights ends in .safetensors")
     check_target(file)
     database = open_results(db)
     detail = run_detail(database, run)
@@ -315,8 +329,10 @@ def weights(
     folder = folder_of(reachable_store(database, checkpoints), detail.summary)
     tensors, about = stored_weights(detail, folder)
     write_bytes(file, save(tensors, about))
+    steps = "" if about["steps"] == "0" else f" and {about['steps']} steps"
     numbers = sum(tensor.numel() for tensor in tensors.values())
-    notice(f"Written to {file}: {numbers:,} numbers of run {run} after {about['epochs']} epochs.")
+    when = f"after {about['epochs']} epochs{steps}"
+    notice(f"Written to {file}: {numbers:,} numbers of run {run} {when}.")
 
 
 @app.command("watch")

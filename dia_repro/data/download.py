@@ -45,28 +45,37 @@ def md5_of(path: Path) -> str | None:
         return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
-def download(url: str, target: Path, md5: str, on_progress: OnProgress | None = None) -> None:
+def download(
+    url: str,
+    target: Path,
+    md5: str,
+    on_progress: OnProgress | None = None,
+    *,
+    part: str,
+) -> None:
     """Download a file whole, or not at all.
 
-    What has come of it is kept in a .part file, and the next download continues from there.
+    Args:
+        part: name of a file next to it, in which what has come of it is kept; the next download
+            from this host continues from there.
 
     Raises:
         DownloadError: the host cannot be reached, broke off, or sent something else or too much,
             another process downloads the same file, or a link has the name of its part.
     """
-    part = target.with_name(f"{target.name}.part")
+    partial = target.with_name(part)
     try:
-        with _locked(part) as file:
+        with _locked(partial) as file:
             _receive(url, file, on_progress)
             flush_file(file)
-            found = md5_of(part)
+            found = md5_of(partial)
             if found != md5:
-                with part.open("rb") as sent:
+                with partial.open("rb") as sent:
                     is_page = sent.read(CHUNK).lstrip()[:1] == b"<"
-                part.unlink()
+                partial.unlink()
                 what = "a web page" if is_page else f"a file with the MD5 sum {found}"
                 raise DownloadError(f"{what} came instead of the one with {md5}")
-            publish(part, target)
+            publish(partial, target)
     except NoFileError as error:
         raise DownloadError(f"{error.filename}: {error.strerror}: delete it") from error
     except NETWORK_ERRORS as error:

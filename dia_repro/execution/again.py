@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
+import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,8 @@ from typing import Any
 from dia_repro.data import source_of
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
-from dia_repro.execution.executors import find_executor
+from dia_repro.execution.executors import Worked, find_executor
 from dia_repro.execution.maintenance import checkpoint_store
-from dia_repro.execution.messages import Outcome
 from dia_repro.execution.options import Device, Resources
 from dia_repro.execution.planning import PlannedRun, make_jobs
 from dia_repro.experiments.names import DataLocation
@@ -26,6 +26,9 @@ from dia_repro.results.schema import DONE
 INCIDENTAL = {"started_at", "ended_at", "wall_seconds", "peak_memory_bytes", "host", "command"}
 WHAT_DIFFERS = tuple(name for name in PROVENANCE_FIELDS if name not in INCIDENTAL)
 SHORT = 60
+COMMIT, VERSION = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9][\w.+!-]*")
+PACKAGE = re.compile(r"[A-Za-z0-9][\w.-]*==[0-9][\w.+!-]*")
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # but tabs and line ends
 
 
 class NotRepeatableError(UsageError):
@@ -48,21 +51,33 @@ class Comparison:
 def recipe(run: RunDetail) -> list[str]:
     """Return shell commands that restore the code and the packages of a run's last attempt.
 
-    What was not recorded is said in a comment.
+    What was not recorded, or is nothing that dia-repro records, is said in a comment: a database
+    may come from anywhere, and people copy these lines into a shell.
     """
     last = _last_attempt(run)
-    commit, packages, changes = last["git_commit"], last["packages"], last["git_diff"]
-    lines = [f"git checkout {commit}" if commit else f"# dia-repro {last['package']}, no checkout"]
-    if changes:
-        lines += ["git apply <<'END_OF_CHANGES'", str(changes), "END_OF_CHANGES"]
+    commit, changes = str(last["git_commit"] or ""), str(last["git_diff"] or "")
+    lines = ["# the commit was not recorded: an installed package, or a checkout without git"]
+    if COMMIT.fullmatch(commit):
+        lines = [f"git checkout {commit}"]
+    if changes and CONTROLS.search(changes):
+        lines.append(
+            "# the recorded changes have control characters: see 'runs show --format json'"
+        )
+    elif changes:
+        end = f"END-{hashlib.sha256(changes.encode()).hexdigest()[:16]}"
+        lines += [f"git apply <<'{end}'", changes.removesuffix("\n"), end]
+        lines.append("# files that git did not track are not in these changes")
     elif last["git_clean"] is False:
         lines.append("# the checkout had changes that were not recorded")
-    lines.append(f"# Python {last['python']}")
-    if packages:
-        lines.append(f"pip install {shlex.join(str(packages).split())} -e .")
-    else:
-        lines.append(f"pip install torch=={last['torch']} -e .  # no other version was recorded")
-    return lines
+    named = str(last["packages"] or "").split()
+    packages = [text for text in named if PACKAGE.fullmatch(text)]
+    if VERSION.fullmatch(str(last["python"])):
+        lines.append(f"# Python {last['python']}")
+    torch = str(last["torch"])
+    if not packages and VERSION.fullmatch(torch):
+        lines.append("# no other version was recorded")
+        packages = [f"torch=={torch}"]
+    return [*lines, f"pip install {' '.join([*packages, '-e .'])}"]
 
 
 def train_again(
@@ -71,8 +86,8 @@ def train_again(
     data: DataLocation,
     dialogue: Dialogue,
     command: str,
-) -> Database | None:
-    """Train a run's experiment with its seed into another database; return that database.
+) -> tuple[Database, Worked]:
+    """Train a run's experiment with its seed into another database.
 
     Threads, kind of device and deterministic mode are those of its last attempt. A repetition that
     was interrupted goes on.
@@ -82,7 +97,7 @@ def train_again(
         data: where its data are.
 
     Returns:
-        None if it was interrupted or failed.
+        The other database, and how the training ended.
 
     Raises:
         NotRepeatableError: the run has no result, or the other database has the run itself.
@@ -112,10 +127,7 @@ def train_again(
         store,
         deterministic=bool(last["deterministic"]),
     )
-    worked = executor.work(database, jobs, dialogue)
-    ended = {end.outcome for end in worked.ended.values()}
-    done = ended and ended <= {Outcome.FINISHED, Outcome.DIVERGED, Outcome.DONE_BEFORE}
-    return database if done else None
+    return database, executor.work(database, jobs, dialogue)
 
 
 def compare(run: RunDetail, database: Database) -> Comparison:

@@ -25,6 +25,7 @@ NAMES = {
     "code_sha256": "code",
     "data_sha256": "data",
     "step": "execution mode",
+    "capability": "CPU instructions",
 }
 SHORTENED = ("git_commit", "code_sha256", "data_sha256")
 CHANGE, DROP = "+.2f", "drop"  # a drop is a positive value, written with an arrow

@@ -26,7 +26,7 @@ from dia_repro.results.schema import (
 
 LARGEST_NUMBER = 2**31 - 1  # of a run; backends fail at larger ones
 # Columns of `ProvenanceRow` that results may depend on; in some of them None means unknown.
-MAY_BE_UNKNOWN = ("git_clean", "step", "code_sha256", "pillow")
+MAY_BE_UNKNOWN = ("git_clean", "step", "code_sha256", "pillow", "capability")
 ENVIRONMENT = (
     *("device", "threads", "torch", "cuda", "package", "git_commit"),
     *MAY_BE_UNKNOWN,

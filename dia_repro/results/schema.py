@@ -225,6 +225,10 @@ class ProvenanceRow(Base):
     pillow: Mapped[str | None] = described(
         "Version of Pillow; missing where it decodes no images while training, and in old rows."
     )
+    capability: Mapped[str | None] = described(
+        "Instructions of the CPU that torch used, and variables that choose others; missing in old "
+        "rows."
+    )
     packages: Mapped[str | None] = described(
         "Versions of the libraries that the package requires, spaces between; missing in old rows."
     )

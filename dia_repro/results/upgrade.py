@@ -114,7 +114,8 @@ def _copy_within(connection: Connection, path: Path | None, target: Path) -> Non
         raise BackupError(f"cannot copy the database to {target}: {reason}") from error
     finally:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            for leftover in (partial, partial.with_name(f"{partial.name}-journal")):
+                leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -171,7 +172,7 @@ def _name(partial: Path, target: Path) -> None:
 
 
 def _reader(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
+    return sqlite3.connect(f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True)
 
 
 def _check_copy(copy: Path) -> None:

@@ -33,6 +33,11 @@ from dia_repro.models.attention import unit_of
 PUBLISHED = ("runs.db", "tables", "figures")
 CODE = Path(dia_repro.__file__).parent.parent
 LARGEST_DIFF = 200_000  # characters
+# A user's own settings would give a diff that cannot be applied.
+DIFF_OPTIONS = (
+    *("--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--unified=3"),
+    *("--src-prefix=a/", "--dst-prefix=b/", "--binary", "--no-renames"),
+)
 KEY = "environment"  # in a checkpoint
 # Variables with which libraries choose other instructions, which give other last digits. The number
 # of threads is an attribute of `Environment`.
@@ -158,8 +163,9 @@ def collect(
         "git_clean": clean,
         "code_sha256": files_at_start(),
         "pillow": environment.pillow,
+        "capability": environment.capability,
         "packages": packages(),
-        "git_diff": None if clean in (None, True) else changes(CODE),
+        "git_diff": recorded_changes(commit, clean),
         "command": command,
         "data_sha256": data_sha256,
         "test_images": test_images,
@@ -243,16 +249,25 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
     return commit, None if status is None else not status
 
 
-def changes(folder: Path) -> str | None:
-    """Return what differs from the commit in a checkout's files, as `git apply` reads it.
+def recorded_changes(commit: str | None, clean: bool | None) -> str | None:
+    """Return the changes of the code that this process has imported, if there are any.
 
-    None where that is more than `LARGEST_DIFF` characters, or git does not tell. New files are not
-    in it.
+    None where files have changed since it started: what is in them now was not imported.
+    """
+    unchanged = (commit, clean) == git_state(CODE) and files_at_start() == package_files()
+    return changes(CODE, commit) if commit and clean is False and unchanged else None
+
+
+def changes(folder: Path, commit: str) -> str | None:
+    """Return what differs from a commit in a checkout's files, as `git apply` reads it.
+
+    None where there is nothing, where it is more than `LARGEST_DIFF` characters or no UTF-8, or
+    where git does not tell. New files are not in it.
     """
     excluded = [f":(exclude){name}" for name in PUBLISHED]
-    with suppress(GitError):
-        found = _git(folder, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", ".", *excluded)
-        return f"{found}\n" if 0 < len(found) <= LARGEST_DIFF else None
+    with suppress(GitError, UnicodeDecodeError):
+        found = _git_bytes(folder, "diff", *DIFF_OPTIONS, commit, "--", ".", *excluded).decode()
+        return found if 0 < len(found) <= LARGEST_DIFF else None
     return None
 
 
@@ -283,6 +298,11 @@ def git_problem(folder: Path = CODE) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
+    """Read a line or more from the checkout in a folder; raises `GitError`."""
+    return _git_bytes(folder, *arguments).decode(errors="replace").strip()
+
+
+def _git_bytes(folder: Path, *arguments: str) -> bytes:
     """Read from the checkout in a folder.
 
     Raises:
@@ -295,14 +315,13 @@ def _git(folder: Path, *arguments: str) -> str:
     # GIT_DIR and others, as git sets them for its hooks, name another repository.
     env = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(
-            command, capture_output=True, errors="replace", check=False, timeout=10, env=env
-        )
+        done = subprocess.run(command, capture_output=True, check=False, timeout=10, env=env)
     except OSError as error:
         raise GitError(f"git cannot be run: {error.strerror or error}") from error
     except subprocess.TimeoutExpired as error:
         raise GitError(f"no answer within {error.timeout:g} seconds") from error
     if done.returncode:
-        complaints = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        said = done.stderr.decode(errors="replace")
+        complaints = said.strip().splitlines() or [f"exit code {done.returncode}"]
         raise GitError(complaints[0])
-    return done.stdout.strip()
+    return done.stdout

@@ -165,3 +165,28 @@ def test_a_mirror_is_asked_instead_and_checked_the_same(
     for wrong in ("ftp://host/", "host/cifar", "https"):
         with pytest.raises(UsageError, match="a mirror begins with"):
             fetch_cifar("cifar100", root / "other", None, wrong)
+
+
+@pytest.mark.parametrize("user", ["me:hunter2@", "u:S3%2Fcret@", "me@"])
+def test_a_mirror_with_a_password_is_refused_and_the_password_is_not_shown(
+    user: str, root: Path
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        fetch_cifar("cifar100", root, None, f"https://{user}localhost/folder")
+    assert "password" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert "cret" not in str(refused.value)
+
+
+def test_a_mirror_that_lies_leaves_what_came_from_the_host(
+    server: tuple[str, Path], root: Path
+) -> None:
+    url, served = server
+    source = loader_of("cifar100")
+    root.mkdir()
+    part = root / f"{source.filename}.part"
+    part.write_bytes(b"an hour of the slow host")
+    (served / source.filename).write_bytes(b"something else")
+    with pytest.raises(DataError, match="came instead of the one with"):
+        fetch_cifar("cifar100", root, None, url)
+    assert part.read_bytes() == b"an hour of the slow host"

@@ -399,5 +399,5 @@ def test_part_that_another_process_has_finished_is_not_written_to(
     with monkeypatch.context() as patch:
         patch.setattr("dia_repro.data.download.open_own", finished)
         with pytest.raises(download.DownloadError, match="has just ended"):
-            download.download("http://127.0.0.1:9/x", target, "0" * 32)
+            download.download("http://127.0.0.1:9/x", target, "0" * 32, part=part.name)
     assert target.read_bytes() == b""

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dia_repro.execution.again import NotRepeatableError, compare, recipe, train_again
 from dia_repro.execution.dialogue import Dialogue
+from dia_repro.execution.messages import Outcome
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
@@ -37,17 +39,18 @@ def trained(path: Path, **provenance: Any) -> tuple[Database, RunDetail]:
 def test_a_repetition_is_trained_and_compared(tmp_path: Path) -> None:
     _, run = trained(tmp_path / "runs.db", deterministic=True)
     data, target = DataLocation(tmp_path), str(tmp_path / "again.db")
-    again = train_again(run, target, data, Dialogue(), "the command")
-    assert again is not None
+    again, worked = train_again(run, target, data, Dialogue(), "the command")
+    assert [ended.outcome for ended in worked.ended.values()] == [Outcome.FINISHED]
     other = run_detail(again, 1)
     assert (other.summary.seed, other.spec_json) == (3, SPEC.canonical_json())
     assert other.provenance[0]["threads"] == run.provenance[0]["threads"]
+    capability = str(other.provenance[0]["capability"])
+    assert capability.startswith(torch.backends.cpu.get_cpu_capability())
     found = compare(run, again)
     assert found.outcome.startswith("epoch 1: ")
     assert any(text.startswith("torch 2, now ") for text in found.environment)
     # The repetition of the repetition is the same, bit for bit.
-    twice = train_again(other, str(tmp_path / "twice.db"), data, Dialogue(), "the command")
-    assert twice is not None
+    twice, _ = train_again(other, str(tmp_path / "twice.db"), data, Dialogue(), "the command")
     assert compare(other, twice).outcome == ""
     assert compare(other, twice).environment == ()
     with sqlite3.connect(tmp_path / "twice.db") as connection:
@@ -87,29 +90,55 @@ def test_changes_of_a_checkout_are_restored_by_the_recipe(tmp_path: Path) -> Non
 
     git("init", "-q")
     file = code / "module.py"
-    file.write_text("first = 'a'\nsecond = \"$HOME `x`\"\n")
+    file.write_text("first = 'a'\nsecond = \"$HOME `x`\"\nlast = 0\n\n\nend = 2\n")
     git("add", ".")
     git("commit", "-qm", "one")
-    assert changes(code) is None
-    changed = "first = 'END'\nsecond = \"$HOME `y` \\\\\"\n\tthird = 'é'\n"
-    file.write_text(changed)
-    kept = changes(code)
-    assert kept is not None
     commit = git("rev-parse", "HEAD")
+    assert changes(code, commit) is None
+    changed = "first = 'END'\nsecond = \"$HOME `y` \\\\\"\n\tthird = 'é'\r\nlast = 1\n\n\nend = 2\n"
+    file.write_bytes(changed.encode())
+    for name, value in (("diff.noprefix", "true"), ("diff.context", "0")):
+        git("config", name, value)  # a user's own
+    kept = changes(code, commit)
+    assert kept is not None
     known = {"git_commit": commit, "git_clean": False, "git_diff": kept, "packages": "a==1 b==2"}
     _, run = trained(tmp_path / "runs.db", **known)
     commands = recipe(run)
     assert commands[-1] == "pip install a==1 b==2 -e ."
     git("checkout", "-q", "--", ".")
-    assert file.read_text() != changed
-    subprocess.run(["sh", "-e"], input="\n".join(commands[:-1]), text=True, cwd=code, check=True)
-    assert file.read_text() == changed
+    assert file.read_bytes() != changed.encode()
+    script = "\n".join(commands[:-1]).encode()
+    subprocess.run(["sh", "-e"], input=script, cwd=code, check=True)
+    assert file.read_bytes() == changed.encode()
+
+
+def test_a_database_puts_no_commands_into_a_recipe(tmp_path: Path) -> None:
+    hostile = {
+        "git_commit": "HEAD; touch a",
+        "git_clean": False,
+        "git_diff": "x\nEND_OF_CHANGES\ntouch b\n",
+        "python": "3\ntouch c",
+        "torch": "2; touch d",
+        "packages": "a==1;touch --index-url=http://host/ b==2 $(touch)==1",
+        "package": "0\ntouch e",
+    }
+    _, run = trained(tmp_path / "runs.db", **hostile)
+    first, *shell, last = recipe(run)
+    assert first.startswith("# the commit was not recorded")
+    assert last == "pip install b==2 -e ."
+    end = shell[0].split("'")[1]
+    assert shell[0] == f"git apply <<'{end}'"
+    assert end not in str(hostile["git_diff"])
+    assert shell[2] == end
+    assert all(line.startswith("# files") for line in shell[3:])
+    _, run = trained(tmp_path / "other.db", **{**hostile, "git_diff": "x \x1b[31m red\n"})
+    assert all(line.startswith(("#", "pip install b==2 -e .")) for line in recipe(run))
 
 
 def test_what_was_not_recorded_is_said(tmp_path: Path) -> None:
     _, run = trained(tmp_path / "runs.db", git_clean=False)
     text = "\n".join(recipe(run))
-    assert "# dia-repro 0, no checkout" in text
+    assert "# the commit was not recorded" in text
     assert "had changes that were not recorded" in text
     assert "no other version was recorded" in text
 

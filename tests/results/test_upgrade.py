@@ -259,3 +259,17 @@ def test_one_of_several_backups_to_one_name_succeeds(
     )
     assert open_database(str(tmp_path / "copy.db"), create=False)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_whose_name_is_no_utf8_can_be_worked_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path / "d") + b"\xe9"))
+    folder.mkdir()
+    (folder / "runs.db").write_bytes((VERSIONS / f"{EARLIER_REVISIONS[-1]}.db").read_bytes())
+    monkeypatch.chdir(folder)
+    assert upgrade_database("runs.db") == Path("runs.db.before-upgrade-1")
+    with closing(open_database("runs.db", create=False)) as database:
+        assert len(all_runs(database)) == 6
+        back_up(database, Path("copy.db"))
+    assert len(rows(Path("copy.db"))["runs"]) == 6

@@ -6,6 +6,7 @@ Every file is compared with its known MD5 sum before anything in it is read.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,9 @@ def fetch_cifar(
             return
         root.mkdir(parents=True, exist_ok=True)
         if md5_of(archive) != loader.tgz_md5:
-            download(url, archive, loader.tgz_md5, on_progress)
+            # What came from another host may be of another file.
+            own = "" if mirror is None else f".{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+            download(url, archive, loader.tgz_md5, on_progress, part=f"{archive.name}{own}.part")
         files = {str(path.relative_to(root)): md5 for path, md5 in expected.items()}
         unpack(archive, root / loader.base_folder, files)
     except DownloadError as error:
@@ -78,8 +81,10 @@ def fetch_cifar(
 
 def _on_mirror(mirror: str, file: str) -> str:
     """Return the URL of the archive on a mirror."""
-    if not mirror.startswith(MIRRORS):
+    if not mirror.lower().startswith(MIRRORS):
         raise UsageError(f"a mirror begins with {' or '.join(MIRRORS)}: not {displayed(mirror)}")
+    if "@" in mirror.split("/")[2]:
+        raise UsageError("a mirror cannot be given with a user and password: leave them out")
     return mirror if mirror.endswith(f"/{file}") else f"{mirror.rstrip('/')}/{file}"
 
 

@@ -18,5 +18,5 @@ def upgrade() -> None:
         for metric in ("loss", "top1"):
             epochs.alter_column(f"test_{metric}", existing_type=sa.Double(), nullable=True)
             epochs.add_column(sa.Column(f"validation_{metric}", sa.Double(), nullable=True))
-    for name in ("packages", "git_diff"):
+    for name in ("capability", "packages", "git_diff"):
         op.add_column("provenance", sa.Column(name, sa.String(), nullable=True))
