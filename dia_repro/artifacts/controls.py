@@ -131,6 +131,7 @@ def _extraction() -> Iterator[Entry]:
             models = {
                 ORIGINAL: original,
                 EXTRA_BN: original.with_attention(ExtraBN()),
+                CONSTANT: original.with_attention(ConstantAttention(value=0.25)),
                 DIANET: family.model(DIANET),
             }
             for column, model in models.items():
@@ -139,7 +140,7 @@ def _extraction() -> Iterator[Entry]:
 
 EXTRACTION = TableArtifact(
     name="controls-extraction",
-    title="The BN of F_ext without a unit",
+    title="The BN of F_ext without a unit, and the initial scale without either",
     row_heading="Model, data set",
     best_of="row",
     entries=tuple(_extraction()),

@@ -49,6 +49,7 @@ BY = {
     Epoch.LAST: "accuracy of the last epoch",
 }
 VALIDATED = "accuracy of the epoch that images held out of the training set choose"
+NOT_TESTED = "not judged where images are held out: the last epoch is not tested"
 OTHER_DATA = "an accuracy that the paper states is judged on the paper's data only"
 NOT_ANALYSED = "no analysis of a finished run is kept: dia-repro analyze gini"
 NOT_RECORDED = "no finished runs of both networks have recorded their gradients"
@@ -61,7 +62,7 @@ ON_RUNS = {
     Kind.DIVERGES: LOSSES,
     Kind.TRAINS: LOSSES,
     Kind.TRAINS_TOO: LOSSES,
-    Kind.GAP: "training minus test accuracy in the last epoch",
+    Kind.GAP: "test minus training accuracy in the last epoch",
 }
 
 
@@ -142,10 +143,10 @@ def own_claims(artifact: TableArtifact) -> list[Claim]:
 
 def _evaluate(database: Database, runs: ClaimRuns) -> ClaimVerdict:
     claim, is_counted = runs.claim, runs.claim.kind in COUNTED
-    judged = otherwise = _judge(database, runs)
+    judged = otherwise = _judged(database, runs)
     if claim.kind in ON_ACCURACY:
         other = Epoch.LAST if runs.by is Epoch.BEST else Epoch.BEST
-        otherwise = _judge(database, replace(runs, by=other))
+        otherwise = _judged(database, replace(runs, by=other))
     papers_own = is_counted or runs.papers_own
     foreign = not papers_own and judged.verdict is not Verdict.NOT_RUN
     parts = (
@@ -189,6 +190,12 @@ def _conditions(runs: ClaimRuns) -> str:
 
 def _listed(texts: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(texts))
+
+
+def _judged(database: Database, runs: ClaimRuns) -> Judgement:
+    judged = _judge(database, runs)
+    untested = runs.claim.kind is Kind.GAP and runs.validated
+    return replace(judged, reason=NOT_TESTED) if untested else judged
 
 
 def _judge(database: Database, runs: ClaimRuns) -> Judgement:

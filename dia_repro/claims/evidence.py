@@ -134,7 +134,9 @@ class ClaimRuns:
             )
             # A seed is lost in favour of the first where it or the other's baseline diverged.
             sides = [pair.first, pair.baselines[1]], [pair.second, pair.baselines[0]]
-        row = self._compared(pair.label, paired_differences(first, second), pair.cells)
+        gap = "test − training: " if self.claim.kind is Kind.GAP else ""
+        label = f"{gap}{pair.label}"
+        row = self._compared(label, paired_differences(first, second), pair.cells)
         labels = ", ".join(other.label for other in same)
         return replace(
             row,

@@ -17,6 +17,7 @@ from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import RecordedRun
 from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import Kept
+from dia_repro.claims.rules import LEAST_SEEDS
 from dia_repro.claims.statistics import estimate
 
 # A source before the middle of the layers before it is an early one.
@@ -90,9 +91,14 @@ def gradient_gains(
     original's, nan if both are.
     """
     return {
-        label: _log_ratio(dianet[stage - 1][value], original[stage - 1][value])
+        label: _log_ratio(_value(dianet[stage - 1], value), _value(original[stage - 1], value))
         for label, (stage, value) in RATIOS.items()
     }
+
+
+def _value(record: Mapping[str, Any], value: str) -> float:
+    """Return a record's value; inf where some elements are not finite, which it leaves out."""
+    return math.inf if record.get("not_finite") else float(record[value])
 
 
 def _log_ratio(ours: float, theirs: float) -> float:
@@ -119,23 +125,24 @@ def initial_ratios(
         for value in ("mean", "variance"):
             own = {seed: moments[stage][value] for seed, moments in of_seed.items()}
             record[value] = fmean(own.values())
-            ratio: tuple[float | None, ...] = (None,) * 4
+            ratio: tuple[float | str | None, ...] = (None,) * 5
             if original is not None and network != original:
                 theirs = found[original]
                 logs = [_log_ratio(own[seed], theirs[seed][stage][value]) for seed in sorted(own)]
                 ratio = _over_seeds(logs)
-            names = (f"{value}_{name}" for name in ("ratio", "low", "high", "p"))
+            names = (f"{value}_{name}" for name in ("ratio", "low", "high", "p", "test"))
             record |= zip(names, ratio, strict=True)
         yield record
 
 
-def _over_seeds(logs: Sequence[float]) -> tuple[float | None, ...]:
-    """Return the geometric mean of ratios, its interval and p."""
+def _over_seeds(logs: Sequence[float]) -> tuple[float | str | None, ...]:
+    """Return the geometric mean of ratios, its interval, p and the test's name."""
     if not all(map(math.isfinite, logs)):
-        return (None,) * 4
-    if (estimated := estimate(logs)) is None:
-        return 10 ** fmean(logs), None, None, None
-    return *(10**end for end in (estimated.effect, estimated.low, estimated.high)), estimated.p
+        return (None,) * 5
+    if len(logs) < LEAST_SEEDS or (estimated := estimate(logs)) is None:
+        return 10 ** fmean(logs), None, None, None, None
+    ends = (10**end for end in (estimated.effect, estimated.low, estimated.high))
+    return *ends, estimated.p, estimated.test.value
 
 
 def integration_facts(found: Sequence[Integration]) -> list[str]:

@@ -68,6 +68,7 @@ INITIAL_COLUMNS = (
             Column("p", field(f"{value}_p", "{:.2g}"), right=True),
         )
     ),
+    Column("test", lambda r: r["mean_test"] or ""),
 )
 STEP_COLUMNS = (
     *plain("network"),
@@ -182,8 +183,8 @@ def initial_gradients(
 ) -> None:
     """Compare gradients at the stages' outputs before training (Figure 6), over many seeds.
 
-    Ratios to the original network are geometric means over seeds, with a 95 % interval and p as
-    'claims' has them. Nothing is trained or kept.
+    Ratios to the original network are geometric means over seeds, with a 95 % interval and p for
+    each of them alone, without a correction for their number. Nothing is trained or kept.
 
     Example: dia-repro analyze initial-gradients --protocol demo --seeds 30
     """

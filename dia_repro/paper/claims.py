@@ -29,7 +29,7 @@ class Kind(StrEnum):
     HIGHER = "higher"  # in each comparison the first network is the more accurate one
     EQUAL = "about equal"  # … both are as accurate, within `equal_within`
     GAIN = "larger gain"  # … the first gains more over its baseline than the second over its own
-    GAP = "smaller gap"  # … the first is less overfitted: training minus test accuracy, last epoch
+    GAP = "smaller gap"  # … the first is less overfitted: test minus training accuracy, last epoch
     REACHES = "reaches"  # in each cell the network is at least as accurate as the claim says
     DIVERGES = "diverges"  # in each cell the loss becomes infinite
     TRAINS = "trains"  # in no cell it does

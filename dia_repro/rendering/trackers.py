@@ -69,7 +69,7 @@ def _epochs(session: Session) -> dict[int, list[Record]]:
 def _writer(tracker: Tracker) -> Callable[[Path, Record, list[Record]], None]:
     try:
         if tracker is Tracker.TENSORBOARD:
-            import torch.utils.tensorboard  # noqa: F401
+            import tensorboard  # noqa: F401
 
             return _write_tensorboard
         import wandb  # noqa: F401
@@ -96,16 +96,20 @@ def _metrics(epoch: Record) -> Iterator[tuple[str, float]]:
 
 
 def _write_tensorboard(folder: Path, run: Record, epochs: list[Record]) -> None:
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.text.summary_v2 import text_pb
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    with closing(SummaryWriter(str(folder / _name(run)))) as writer:
-        about = "\n".join(f"    {name}: {value}" for name, value in _config(run).items())
-        writer.add_text("experiment", about)
-        moment = run["created_at"].timestamp()
+    moment = run["created_at"].timestamp()
+    about = "\n".join(f"    {name}: {value}" for name, value in _config(run).items())
+    with closing(EventFileWriter(str(folder / _name(run)))) as writer:
+        writer.add_event(Event(wall_time=moment, summary=text_pb("experiment", about)))
         for epoch in epochs:
             moment += epoch["seconds"]
-            for name, value in _metrics(epoch):
-                writer.add_scalar(name, value, epoch["epoch"], walltime=moment)
+            values = [Summary.Value(tag=n, simple_value=v) for n, v in _metrics(epoch)]
+            summary = Summary(value=values)
+            writer.add_event(Event(wall_time=moment, step=epoch["epoch"], summary=summary))
 
 
 def _write_wandb(folder: Path, run: Record, epochs: list[Record]) -> None:

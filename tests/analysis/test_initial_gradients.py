@@ -78,13 +78,17 @@ def test_a_gradient_that_vanishes_has_no_ratio() -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    asked = ("analyze", "initial-gradients", "--protocol", "demo", "--seeds", "2", "--batches", "1")
+    names = ("--only", "SENet ResNet56", "--only", "original ResNet56")
+    asked = ("analyze", "initial-gradients", "--protocol", "demo", "--batches", "1", *names)
     done = cli(*asked, "--format", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
-    assert len(records) == 9
-    assert {record["network"].split()[0] for record in records} == {"original", "DIANet", "SENet"}
-    assert all(record["mean"] > 0 and record["seeds"] == 2 for record in records)
+    assert len(records) == 6
+    assert {record["network"].split()[0] for record in records} == {"original", "SENet"}
+    assert all(record["mean"] > 0 and record["seeds"] == 1 for record in records)
+    ratios = [record["mean_ratio"] for record in records]
+    assert [ratio is None for ratio in ratios] == [True, False] * 3
+    assert {record["mean_p"] for record in records} == {None}, "one seed decides nothing"
     assert list(tmp_path.iterdir()) == []
     refused = cli("analyze", "initial-gradients", "table5", cwd=tmp_path)
     assert refused.returncode == 2

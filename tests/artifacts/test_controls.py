@@ -33,7 +33,7 @@ every_control = pytest.mark.parametrize("control", CONTROLS.values(), ids=list(C
     [
         (NORM, "table8", 32),
         (CAPACITY, "table5", 12),
-        (EXTRACTION, "table3", 4),
+        (EXTRACTION, "table3", 8),
         (SKIPS, "figure6", 1),
     ],
 )

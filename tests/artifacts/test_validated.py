@@ -117,3 +117,13 @@ def test_validation_metrics_of_a_spec_without_are_found(database: Database) -> N
         )
     (found,) = database_findings(database)
     assert found.text == f"run {run} has metrics in epoch 1 that its spec does not say"
+
+
+def test_overfitting_is_not_judged_where_the_last_epoch_is_not_tested(database: Database) -> None:
+    for entry in ARTIFACTS["table9"].entries:
+        for seed in range(6):
+            add(database, entry.spec(REQUEST), seed, [50.0, 60.0, 55.0])
+    found = claims(database)["table9-overfitting"]
+    assert found.verdict is Verdict.NOT_RUN
+    assert "the last epoch is not tested" in found.reason
+    assert claims(database)["table9-error"].verdict is Verdict.UNDECIDED

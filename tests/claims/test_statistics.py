@@ -110,13 +110,14 @@ def test_many_pairs_are_sampled_and_come_near_the_exact_test(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values = np.random.default_rng(3).normal(0.4, 1.0, 21)
+    monkeypatch.setattr(statistics, "MOST_EXACT", 20)
     sampled = found(values)
-    assert found(values) == sampled
+    assert found(values[::-1]) == sampled, "seeds are labels: their order does not count"
     assert (sampled.low <= 0 <= sampled.high) is (sampled.p > 0.05)
-    assert found([1.0] * 30).p == pytest.approx(2e-5, rel=0.01)  # never 0
+    assert found([1.0] * 30).p == pytest.approx(2e-6, rel=0.01)  # never 0
     monkeypatch.setattr(statistics, "MOST_EXACT", 21)
     exact = found(values)
-    assert sampled.p == pytest.approx(exact.p, abs=0.005)
+    assert sampled.p == pytest.approx(exact.p, abs=0.001)
     assert (sampled.low, sampled.high) == pytest.approx((exact.low, exact.high), abs=0.02)
 
 

@@ -22,13 +22,13 @@ from dia_repro.training.provenance import changes, packages
 from tests.artifacts.courses import add
 from tests.helpers import tiny_spec
 
-SPEC = tiny_spec(epochs=2)
+SPEC = tiny_spec(epochs=1, milestones=())
 
 
 def trained(path: Path, **provenance: Any) -> tuple[Database, RunDetail]:
     """A database with a run of random metrics, and that run."""
     database = open_database(str(path), create=True)
-    number = add(database, SPEC, 3, [40.0, 50.0])
+    number = add(database, SPEC, 3, [50.0])
     for name, value in provenance.items():
         with database.writing() as session:
             text = f"update provenance set {name} = ? where run_id = {number}"
