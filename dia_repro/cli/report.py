@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
@@ -19,7 +20,7 @@ from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.cli.drawing import Pictures, drawing
 from dia_repro.cli.environment import training_command
-from dia_repro.cli.options import Folders, Forests
+from dia_repro.cli.options import Folders, Forests, reachable_store
 from dia_repro.cli.output import notice, stdout
 from dia_repro.errors import DiaReproError
 from dia_repro.execution.options import Selection, command_line
@@ -32,8 +33,13 @@ from dia_repro.rendering.layout import Layout
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.marks import mark_of, shows_another
 from dia_repro.rendering.records import to_csv
+from dia_repro.rendering.run_files import write_run_files
 from dia_repro.rendering.sizes import draw_sizes
 from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
+from dia_repro.results.bundle import write_bundle
+from dia_repro.results.database import Database
+from dia_repro.results.queries import run_detail
+from dia_repro.results.schema import DONE
 
 SIZES, SCALE = "accuracy-parameters", "initial-scale"
 ADDITIONAL = {
@@ -71,6 +77,52 @@ def write_report(
         additional = pictures.write()
     if html:
         write_page(html, chosen, findings, claims, drawn, additional)
+
+
+def bundle_report(
+    chosen: Chosen,
+    target: Path,
+    folders: Folders,
+    html: Path | None,
+    *,
+    weights: bool,
+    store: str | None,
+) -> int:
+    """Write a bundle of a report's files, and of its runs with their logs; return how many files.
+
+    Args:
+        html: the page, if there is one.
+        weights: whether the runs' weights go with them, where there are any.
+        store: location of the weights; None is the default.
+    """
+    found = [gather(chosen.database, chosen.value(artifact)) for artifact in chosen.artifacts]
+    runs = sorted({run.id for findings in found for run in findings.runs if run.state in DONE})
+    with tempfile.TemporaryDirectory(prefix="dia-repro-") as folder:
+        stored = _stored(chosen.database, store) if weights else None
+        own = write_run_files(chosen.database, runs, Path(folder), stored)
+        return write_bundle(
+            chosen.database, target, {**own, **dict(files_of(chosen, folders, html))}
+        )
+
+
+def _stored(database: Database, location: str | None) -> Callable[[int], bytes | None]:
+    """Return what gives a run's weights as a file of safetensors; None where there are none."""
+    from safetensors.torch import save
+
+    from dia_repro.analysis.states import NoWeightsError
+    from dia_repro.analysis.weights import stored_weights
+    from dia_repro.execution.maintenance import folder_of
+
+    store = reachable_store(database, location)
+
+    def stored(number: int) -> bytes | None:
+        run = run_detail(database, number)
+        try:
+            return save(*stored_weights(run, folder_of(store, run.summary)))
+        except NoWeightsError:
+            return None
+
+    return stored
 
 
 def files_of(chosen: Chosen, folders: Folders, html: Path | None) -> Iterator[tuple[str, Path]]:

@@ -113,6 +113,9 @@ def report(
         help="Also a ZIP file for a paper's supplement: these files, the database and versions.",
         metavar="FILE.zip",
     ),
+    weights: bool = Option(
+        False, "--weights", help="Into the bundle also the weights of each run, where they are."
+    ),
 ) -> None:
     """Print tables and write them as CSV, Markdown and LaTeX; draw figures as PDF, PNG and SVG.
 
@@ -124,22 +127,22 @@ def report(
 
     Example: dia-repro report table5
     """
-    from dia_repro.cli.report import check_replaced, files_of, write_report
+    from dia_repro.cli.report import bundle_report, check_replaced, write_report
     from dia_repro.rendering.files import check_target
 
     if not no_html:
         check_target(html)
     if bundle and bundle.exists():
         raise UsageError(f"{bundle} exists: a bundle overwrites nothing")
+    if weights and not bundle:
+        raise UsageError("--weights goes with --bundle FILE.zip")
     chosen = choose(artifacts, selection, options.open_results(db), data)
     page = None if no_html else html
     check_replaced(chosen, folders, page, replace_others=replace_others)
     write_report(chosen, layout, folders, page, checkpoints)
     if bundle:
-        from dia_repro.results.bundle import write_bundle
-
-        files = dict(files_of(chosen, folders, page))
-        notice(f"Written: {bundle}, {write_bundle(chosen.database, bundle, files)} files")
+        count = bundle_report(chosen, bundle, folders, page, weights=weights, store=checkpoints)
+        notice(f"Written: {bundle}, {count} files")
 
 
 @options.with_options

@@ -79,7 +79,8 @@ def _writer(tracker: Tracker) -> Callable[[Path, Record, list[Record]], None]:
     return _write_wandb
 
 
-def _name(run: Record) -> str:
+def name_of(run: Record) -> str:
+    """Return a name of a run for files, from its record in `frames.RUNS`."""
     words = f"{run['network']} {run['data']} seed {run['seed']}"
     plain = "".join(c if c.isalnum() or c in ".=" else "-" for c in words)
     return f"{plain}-{run['uid'][:UID_DIGITS]}"
@@ -103,7 +104,7 @@ def _write_tensorboard(folder: Path, run: Record, epochs: list[Record]) -> None:
 
     moment = run["created_at"].timestamp()
     about = "\n".join(f"    {name}: {value}" for name, value in _config(run).items())
-    with closing(EventFileWriter(str(folder / _name(run)))) as writer:
+    with closing(EventFileWriter(str(folder / name_of(run)))) as writer:
         writer.add_event(Event(wall_time=moment, summary=text_pb("experiment", about)))
         for epoch in epochs:
             moment += epoch["seconds"]
@@ -120,7 +121,7 @@ def _write_wandb(folder: Path, run: Record, epochs: list[Record]) -> None:
         project=PROJECT,
         dir=str(folder),
         id=run["uid"],
-        name=_name(run),
+        name=name_of(run),
         config=_config(run),
         mode="offline",
         settings=settings,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
+import dia_repro
 from dia_repro.experiments.spec import Spec
+from dia_repro.rendering.run_files import write_run_files
 from dia_repro.results import bundle as bundles
 from dia_repro.results.bundle import (
     ABOUT,
@@ -111,3 +117,48 @@ def test_what_is_no_bundle_is_one_line(
     monkeypatch.setattr(bundles, "MOST_BYTES", 1000)
     with pytest.raises(BundleError, match="larger than"), database_in(tmp_path / "out.zip"):
         pass
+
+
+def test_runs_are_listed_with_their_logs_and_weights(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    numbers = [run.id for run in all_runs(database)]
+
+    def weights(number: int) -> bytes | None:
+        return b"weights" if number == numbers[0] else None
+
+    files = write_run_files(database, numbers, folder, weights)
+    page = files["runs.md"].read_text()
+    header, _, first, second = page.splitlines()
+    assert header.startswith("| network | data | seed |")
+    assert "| digits | 0 | finished | 1.00 | 70.00 | 70.00 | [log](logs/" in first
+    assert second.endswith("| – |")
+    for line in (first, second):
+        for name in re.findall(r"\]\((.*?)\)", line):
+            assert files[name].exists()
+    log, *_ = (name for name in files if name.startswith("logs/"))
+    rows = list(csv.DictReader(files[log].read_text().splitlines()))
+    assert [float(row["test_top1"]) for row in rows] == [50.0, 60.0, 70.0]
+    assert sorted(files) == sorted(str(p.relative_to(folder)) for p in folder.rglob("*.*"))
+
+
+@pytest.mark.slow
+def test_a_bundle_of_a_report_has_the_weights_of_its_runs(tmp_path: Path) -> None:
+    asked = ("table5", "--protocol", "demo", "--epochs", "1")
+    trained = cli("run", *asked, "--only", "SENet ResNet83", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    done = cli("report", *asked, "--bundle", "out.zip", "--weights", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+        names = opened.namelist()
+        (stored,) = (name for name in names if name.startswith("weights/"))
+        tensors = safetensors.torch.load(opened.read(stored))
+        page = opened.read("runs.md").decode()
+        crate = json.loads(opened.read(METADATA))
+    assert f"[weights]({stored})" in page
+    with dia_repro.open_results(tmp_path / "runs.db") as results:
+        network = results.network(1)
+    assert all(torch.equal(tensors[k], v) for k, v in network.state_dict().items())
+    assert {"tables/table5.csv", "figures/table5-curves.svg", "report.html"} <= set(names)
+    assert {part["@id"] for part in crate["@graph"][1]["hasPart"]} == set(names) - {METADATA}
+    refused = cli("report", *asked, "--weights", cwd=tmp_path)
+    assert refused.returncode == 2
