@@ -39,7 +39,7 @@ from dia_repro.execution.options import (
     options_of,
 )
 from dia_repro.execution.requests import find_data, names_of_claims, narrowed, wanted
-from dia_repro.experiments.names import Keep
+from dia_repro.experiments.names import DataLocation, Keep
 from dia_repro.experiments.protocols import Request
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
 from dia_repro.rendering.explanations import explanation_records
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from dia_repro.execution.again import Comparison
     from dia_repro.execution.campaign import Campaign, Summary
     from dia_repro.execution.planning import Plan
 
@@ -325,6 +326,54 @@ class Results:
         location = None if checkpoints is None else _location(checkpoints, "checkpoints")
         store = checkpoint_store(self.database, location)
         return trained_network(detail, folder_of(store, detail.summary))
+
+    def again(
+        self,
+        run: int,
+        into: Location = "again.db",
+        *,
+        data: Location = DEFAULT_DATA,
+        images: Location | None = None,
+    ) -> Comparison:
+        """Train a run once more, exactly as it was, into another database, and compare the results.
+
+        Args:
+            run: its number.
+            into: the other database; made if it does not exist.
+            data: folder of downloaded data sets.
+            images: folder of the images, where they are the user's own.
+
+        Returns:
+            What differs between the environments, and where the results part; `outcome` is empty
+            where all metrics are the same, bit for bit.
+
+        Raises:
+            NotRepeatableError: the run has no result, or the other database has the run itself.
+            RunFailedError: the repetition failed or was interrupted; the same call goes on.
+        """
+        from dia_repro.execution.again import RunFailedError, compare, train_again
+
+        detail = run_detail(self.database, _run_number(run))
+        folder = None if images is None else Path(_location(images, "images"))
+        location = DataLocation(Path(_location(data, "data")), folder)
+        target = _location(into, "into")
+        command = command_line("runs again", str(run), into=target)
+        other, worked = train_again(detail, target, location, Dialogue(), command)
+        if not worked.done:
+            raise RunFailedError(f"the repetition of run {run} was not trained to its end")
+        return compare(detail, other)
+
+    def bundle(self, target: Location) -> None:
+        """Write the database into a new ZIP file, with its versions and a description.
+
+        `report --bundle` adds tables and pictures to it. `db merge` reads both.
+
+        Raises:
+            BundleError: the file exists, or cannot be written.
+        """
+        from dia_repro.results.bundle import write_bundle
+
+        write_bundle(self.database, Path(_location(target, "target")), {})
 
     def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
         """Return one row for each cell of an artifact: the paper's value and ours.

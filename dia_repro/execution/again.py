@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dia_repro.data import source_of
-from dia_repro.errors import UsageError
+from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.executors import Worked, find_executor
 from dia_repro.execution.maintenance import checkpoint_store
@@ -33,6 +33,10 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # but tabs and 
 
 class NotRepeatableError(UsageError):
     """The run cannot be trained again here."""
+
+
+class RunFailedError(DiaReproError):
+    """A repetition was not trained to its end."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+import dia_repro
 from dia_repro.execution.again import NotRepeatableError, compare, recipe, train_again
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.messages import Outcome
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
+from dia_repro.results.bundle import database_in
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import RunDetail, run_detail
 from dia_repro.training.provenance import changes, packages
@@ -147,3 +149,16 @@ def test_the_versions_of_required_libraries_are_recorded() -> None:
     known = dict(text.split("==") for text in shlex.split(packages()))
     assert {"torch", "numpy", "pillow", "scikit-learn"} <= known.keys()
     assert "pytest" not in known
+
+
+def test_the_api_repeats_a_run(tmp_path: Path) -> None:
+    _, run = trained(tmp_path / "runs.db", deterministic=True)
+    with dia_repro.open_results(tmp_path / "runs.db") as results:
+        found = results.again(1, tmp_path / "again.db", data=tmp_path)
+        assert found.outcome.startswith("epoch 1: ")
+        assert results.again(1, tmp_path / "again.db", data=tmp_path) == found
+        with pytest.raises(NotRepeatableError):
+            results.again(1, tmp_path / "runs.db")
+        results.bundle(tmp_path / "out.zip")
+    with database_in(tmp_path / "out.zip") as copy, dia_repro.open_results(copy) as copied:
+        assert list(copied.runs()["uid"]) == [run.summary.uid]

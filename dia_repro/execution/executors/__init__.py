@@ -41,6 +41,14 @@ class Worked:
     stopped: bool = False
     submitted: bool = False
 
+    @property
+    def done(self) -> bool:
+        """Return whether each run that was started has a result, and there are some."""
+        from dia_repro.execution.messages import Outcome
+
+        results = {Outcome.FINISHED, Outcome.DIVERGED, Outcome.DONE_BEFORE}
+        return bool(self.ended) and {end.outcome for end in self.ended.values()} <= results
+
 
 class Executor(ABC):
     """Base of executors; made of the resources that were asked for and a dialogue.
