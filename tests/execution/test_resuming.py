@@ -243,7 +243,7 @@ def test_best_weights_that_are_gone_are_said(
     """They went while the run was trained with `--keep last`."""
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=4)], 1)
     assert train(job, until=3)[0].outcome is Outcome.INTERRUPTED
-    monkeypatch.setattr(attempt, "_best_epoch", lambda _trainer: 1)
+    monkeypatch.setattr(attempt, "chosen_epoch", lambda _history: 1)
     ended, notices = train(replace(job, keep=Keep.BEST))
     assert ended.outcome is Outcome.FINISHED
     assert any("weights of its best epoch (1) are gone: the last ones stay" in n for n in notices)
@@ -317,8 +317,9 @@ def test_rows_are_those_of_the_checkpoint(
     statements: dict[str, Callable[[], str]] = {
         "a wrong row": lambda: "update epochs set test_top1 = 77.77",
         "a row too many": lambda: (
-            "insert into epochs select run_id, 2, lr, train_loss, "
-            "train_top1, test_loss, test_top1, seconds from epochs"
+            "insert into epochs (run_id, epoch, lr, train_loss, train_top1, test_loss, test_top1, "
+            "seconds) select run_id, 2, lr, train_loss, train_top1, test_loss, test_top1, seconds "
+            "from epochs"
         ),
     }
     with database.engine.begin() as connection:

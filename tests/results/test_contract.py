@@ -146,7 +146,7 @@ def test_the_database_itself_refuses_what_makes_no_sense(database: Database) -> 
     for statement in (
         "update runs set state = 'unheard of'",
         "update runs set seed = -1",
-        "insert into epochs values (99, 1, 0, 0, 0, 0, 0, 0)",
+        "insert into epochs values (99, 1, 0, 0, 0, 0, 0, 0, null, null)",
         "update runs set spec_id = 'none such'",
     ):
         with pytest.raises(DatabaseError), database.writing() as session:
