@@ -24,7 +24,7 @@ from dia_repro.artifacts.explanation import Findings, explain
 from dia_repro.artifacts.lookup import find_entry
 from dia_repro.artifacts.selection import best_covered, usual_names
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, verdict_records
-from dia_repro.errors import UsageError
+from dia_repro.errors import UsageError, displayed
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.listing import list_runs
 from dia_repro.execution.options import (
@@ -357,7 +357,7 @@ class Results:
         folder = None if images is None else Path(_location(images, "images"))
         location = DataLocation(Path(_location(data, "data")), folder)
         target = _location(into, "into")
-        command = command_line("runs again", str(run), into=target)
+        command = command_line("runs again", str(run), into=displayed(target))
         other, worked = train_again(detail, target, location, Dialogue(), command)
         if not worked.done:
             raise RunFailedError(f"the repetition of run {run} was not trained to its end")

@@ -6,6 +6,7 @@ pass for each batch instead, so that many seeds can be compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
 from statistics import fmean
@@ -16,7 +17,7 @@ from dia_repro.data import load
 from dia_repro.data.dataset import AnyDataset
 from dia_repro.experiments.names import DataLocation
 from dia_repro.experiments.spec import Spec
-from dia_repro.training.gradients import recorded
+from dia_repro.training.gradients import Record, recorded
 from dia_repro.training.numerics import prepare_process
 from dia_repro.training.trainer import Trainer
 
@@ -58,6 +59,11 @@ def initial_gradients(
             trainer.step.train_eagerly(images, labels)
         found.append(records)
     return tuple(
-        {value: fmean(record[value] for record in of_stage) for value in VALUES}
+        {value: fmean(_value(record, value) for record in of_stage) for value in VALUES}
         for of_stage in zip(*found, strict=True)
     )
+
+
+def _value(record: Record, value: str) -> float:
+    """Return a record's value; inf where some elements are not finite, which it leaves out."""
+    return math.inf if record["not_finite"] else float(record[value])

@@ -225,11 +225,12 @@ def images_error(first: float, second: float, images: int) -> float:
 
 
 def with_test_images(found: Estimate, error: float) -> tuple[float, float]:
-    """Return an interval over seeds and test images, which covers at least 95 %, in points.
+    """Return a 95 % interval over seeds and test images, in points.
 
     Args:
         found: the effect over seeds.
-        error: its standard error over test images, or an upper bound of it: `images_error`.
+        error: its standard error over test images, or an upper bound of it, with which the interval
+            covers at least 95 %: `images_error`.
     """
     from scipy.stats import norm
 

@@ -18,7 +18,7 @@ from dia_repro.cli.environment import own_command
 from dia_repro.cli.options import open_results, reachable_store
 from dia_repro.cli.output import confirm, emit, notice, watch
 from dia_repro.cli.progress import Terminal
-from dia_repro.errors import RUN_FAILED, UsageError
+from dia_repro.errors import RUN_FAILED, UsageError, displayed_text
 from dia_repro.execution.dialogue import duration
 from dia_repro.execution.options import command_line
 from dia_repro.experiments.names import DataLocation
@@ -195,7 +195,7 @@ def again(
         known = {"into": into, "images": images, "db": db, "data": data}
         usual = {"into": AGAIN, "db": options.DEFAULT_DATABASE, "data": options.DEFAULT_DATA}
         others = {name: value for name, value in known.items() if value != usual.get(name)}
-        typer.echo(command_line("runs again", str(run), **others))
+        typer.echo(displayed_text(command_line("runs again", str(run), **others)))
         return
     location = DataLocation(data, images)
     other, worked = train_again(detail, into, location, Terminal(), own_command())

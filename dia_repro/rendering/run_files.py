@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dia_repro.rendering.escaping import markdown
 from dia_repro.rendering.records import Record, to_csv
-from dia_repro.rendering.trackers import name_of
+from dia_repro.rendering.trackers import epochs_by_run, name_of
 from dia_repro.results.database import Database
 from dia_repro.results.frames import EPOCHS, RUNS, records_of
 from dia_repro.results.schema import EpochRow, RunRow
@@ -34,32 +35,33 @@ def write_run_files(
     """
     with database.reading() as session:
         records = records_of(session, RUNS, RunRow.id.in_(runs))
-        epochs = records_of(session, EPOCHS, EpochRow.run_id.in_(runs))
-    files: dict[str, bytes] = {}
+        epochs = epochs_by_run(session, EpochRow.run_id.in_(runs))
+    files: dict[str, Path] = {}
+
+    def write(name: str, content: bytes) -> None:  # at once: weights need not fit into memory
+        files[name] = path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
     lines = [f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * len(HEADINGS)}"]
     for run in records:
         name = name_of(run)
         log, stored = f"{LOGS}/{name}.csv", f"{WEIGHTS}/{name}.safetensors"
-        own = [epoch for epoch in epochs if epoch["run"] == run["run"]]
-        files[log] = to_csv(EPOCHS.names, own).encode()
+        write(log, to_csv(EPOCHS.names, epochs.get(run["run"], [])).encode())
         content = weights(run["run"]) if weights else None
         if content is not None:
-            files[stored] = content
+            write(stored, content)
         links = (f"[log]({log})", f"[weights]({stored})" if content is not None else "–")
         lines.append(f"| {' | '.join((*_values(run), *links))} |")
-    files[PAGE] = ("\n".join(lines) + "\n").encode()
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return {name: folder / name for name in files}
+    write(PAGE, ("\n".join(lines) + "\n").encode())
+    return files
 
 
 def _values(run: Record) -> tuple[str, ...]:
     accuracies = (run["best_top1"], run["last_top1"])
     return (
-        run["network"].replace("|", "\\|"),
-        run["data"].replace("|", "\\|"),
+        markdown(run["network"]),
+        markdown(run["data"]),
         str(run["seed"]),
         run["state"],
         "–" if run["parameters"] is None else f"{run['parameters'] / 1e6:.2f}",

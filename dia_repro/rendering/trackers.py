@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from dia_repro.errors import AbsentError, UsageError
@@ -25,6 +26,7 @@ Record = dict[str, Any]
 METRICS = tuple(name for name in EPOCHS.names if name not in ("run", "epoch"))
 PROJECT = "dia-repro"
 UID_DIGITS = 8
+MOST_CHARACTERS = 60  # of a text in a file's name
 
 
 def export_to(
@@ -48,7 +50,7 @@ def export_to(
         folder.mkdir(parents=True, exist_ok=True)
         with database.reading() as session:
             runs = [run for run in records_of(session, RUNS) if run["epochs_done"]]
-            epochs = _epochs(session)
+            epochs = epochs_by_run(session)
             for done, run in enumerate(runs, start=1):
                 write(folder, run, epochs[run["run"]])
                 on_progress(done, len(runs))
@@ -61,8 +63,11 @@ def export_to(
     return len(runs)
 
 
-def _epochs(session: Session) -> dict[int, list[Record]]:
-    found = records_of(session, EPOCHS)
+def epochs_by_run(
+    session: Session, chosen: ColumnElement[bool] | None = None
+) -> dict[int, list[Record]]:
+    """Return the epochs of each run, by its number."""
+    found = records_of(session, EPOCHS, chosen)
     return {run: list(of_run) for run, of_run in groupby(found, itemgetter("run"))}
 
 
@@ -80,10 +85,13 @@ def _writer(tracker: Tracker) -> Callable[[Path, Record, list[Record]], None]:
 
 
 def name_of(run: Record) -> str:
-    """Return a name of a run for files, from its record in `frames.RUNS`."""
-    words = f"{run['network']} {run['data']} seed {run['seed']}"
-    plain = "".join(c if c.isalnum() or c in ".=" else "-" for c in words)
-    return f"{plain}-{run['uid'][:UID_DIGITS]}"
+    """Return a name of a run for files, from its record in `frames.RUNS`.
+
+    A database may come from anywhere: whatever its texts are, the name is that of no other folder.
+    """
+    uid = run["uid"][:UID_DIGITS]
+    words = f"{run['network'][:MOST_CHARACTERS]} {run['data'][:MOST_CHARACTERS]} seed {run['seed']}"
+    return "".join(c if c.isalnum() or c == "=" else "-" for c in f"{words} {uid}")
 
 
 def _config(run: Record) -> Record:

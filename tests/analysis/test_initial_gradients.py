@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from dia_repro.claims.readings import initial_ratios
 from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.training import gradients
 from dia_repro.training.trainer import Trainer
 from tests.helpers import cli, one_line
 
@@ -93,3 +95,16 @@ def test_the_command(tmp_path: Path) -> None:
     refused = cli("analyze", "initial-gradients", "table5", cwd=tmp_path)
     assert refused.returncode == 2
     assert one_line(refused.stderr)
+
+
+def test_an_element_that_is_not_finite_leaves_no_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    summarise = gradients.summarise
+
+    def with_one(gradient: torch.Tensor) -> dict[str, Any]:
+        gradient = gradient.flatten().clone()
+        gradient[0] = math.inf
+        return summarise(gradient)
+
+    monkeypatch.setattr(gradients, "summarise", with_one)
+    found = initial_gradients(SPEC, 0, load_digits(), 1, CPU)
+    assert {moments["mean"] for moments in found} == {math.inf}

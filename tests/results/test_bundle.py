@@ -119,6 +119,20 @@ def test_what_is_no_bundle_is_one_line(
         pass
 
 
+def test_no_text_of_a_database_names_another_folder(database: Database, tmp_path: Path) -> None:
+    with database.writing() as session:
+        session.connection().exec_driver_sql("update runs set uid = '/../../x' where seed = 0")
+    numbers = [run.id for run in all_runs(database)]
+    files = write_run_files(database, numbers, tmp_path / "deep" / "own", lambda _: b"weights")
+    assert all(
+        path.parent.parent == tmp_path / "deep" / "own"
+        for path in files.values()
+        if path.suffix != ".md"
+    )
+    assert not any(".." in name for name in files)
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["own"]
+
+
 def test_runs_are_listed_with_their_logs_and_weights(database: Database, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     numbers = [run.id for run in all_runs(database)]
