@@ -191,7 +191,8 @@ def _usage_message(error: Any) -> str:
         return ""
     context = getattr(error, "ctx", None)
     hint = f" (see '{context.command_path} --help')" if context else ""
-    return f"{error.format_message().rstrip('.')}{hint}"
+    said = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's word
+    return f"{said}{hint}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -129,7 +129,8 @@ def train_again(
         data,
         command,
         store,
-        deterministic=bool(last["deterministic"]),
+        # A CPU is deterministic without being asked to.
+        deterministic=device is Device.CUDA and bool(last["deterministic"]),
     )
     return database, executor.work(database, jobs, dialogue)
 

@@ -48,6 +48,7 @@ def test_a_repetition_is_trained_and_compared(tmp_path: Path) -> None:
     assert other.provenance[0]["threads"] == run.provenance[0]["threads"]
     capability = str(other.provenance[0]["capability"])
     assert capability.startswith(torch.backends.cpu.get_cpu_capability())
+    assert "CUBLAS" not in capability, "which only a GPU's deterministic mode sets"
     found = compare(run, again)
     assert found.outcome.startswith("epoch 1: ")
     assert any(text.startswith("torch 2, now ") for text in found.environment)
