@@ -25,7 +25,11 @@ DEMO = ("--protocol", "demo")
         (["plan", "table5", "--seeds", "9-5", *DEMO], 2, "--seeds': a range of seeds begins"),
         (["run", "table5", "--jobs", "0", *DEMO], 2, "--jobs"),
         (["plan", "table5", "--price", "inf", *DEMO], 2, "--price"),
-        (["run", "table5", "--protocol", "dmo"], 2, "'paper', 'demo'"),
+        (
+            ["run", "table5", "--protocol", "dmo"],
+            2,
+            "'--protocol': 'dmo' is not one of 'paper', 'demo'",
+        ),
         (["run", "table5", "--precision", "tf32", *DEMO], 2, "--precision fp32"),
         (["run", "table5", "--dataset", "mnist", *DEMO], 2, "cifar10, cifar100, digits"),
         (["run", "table5", "--db", "no/such/folder.db", *DEMO], 2, "no/such does not exist"),
