@@ -60,19 +60,22 @@ Location = str | os.PathLike[str]
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS, DIFFERENCES)
 
 
-def open_results(location: Location = DEFAULT_DATABASE) -> Results:
+def open_results(location: Location = DEFAULT_DATABASE, *, origin: str = "") -> Results:
     """Open a database for reading.
 
     Args:
         location: path of a SQLite file, or a URL as `--db` takes it.
+        origin: others, by the name that a merge gave them, whose runs cells, claims and
+            explanations come from; by default ours. `runs` has the origin of every run.
 
     Raises:
         NoDatabaseError: there is no such file.
         ForeignDatabaseError: it is no database of this version of dia-repro.
         DatabaseError: it cannot be read.
-        UsageError: the location is neither text nor a path.
+        UsageError: the location is neither text nor a path, or there are no runs of that origin.
     """
-    return Results(open_existing(_location(location, "location")))
+    database = open_existing(_location(location, "location"))
+    return Results(database.of(origin) if origin else database)
 
 
 def run(

@@ -110,6 +110,11 @@ class Cell(PaperCell):
     how: str
 
 
+def has_result(cell: Cell) -> bool:
+    """Return whether a run has given the cell's accuracy, or diverged."""
+    return cell.metric.startswith("top1") and bool(cell.n or cell.diverged)
+
+
 def make_cell(
     printed: PaperCell,
     spec: Spec,

@@ -14,7 +14,7 @@ from itertools import pairwise
 from string import ascii_lowercase
 from typing import Literal
 
-from dia_repro.artifacts.metrics import Cell, make_cell
+from dia_repro.artifacts.metrics import Cell, has_result, make_cell
 from dia_repro.data import DataChoice
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.backbones import ImpossibleNetworkError
@@ -25,7 +25,7 @@ from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper.facts import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import Differences, RunSummary, mixed_environments, runs_of
-from dia_repro.results.schema import DONE
+from dia_repro.results.schema import DONE, OURS
 
 # Values of the paper that are not measured: the spread goes into a mean's own column, and r is
 # chosen, not found.
@@ -202,14 +202,20 @@ class TableArtifact:
     def compute(
         self, database: Database, request: Request, seeds: Seeds | None = None
     ) -> TableValue:
-        """Return the table from what the database holds.
+        """Return the table from what the database holds of its origin, and others' next to ours.
 
         Args:
             request: protocol, precision and data: only runs of exactly these specs count.
             seeds: those that a cell should have at least; it should have those of any other
                 cell, too, unless they were chosen: then runs of other seeds are left out.
         """
-        request = self.as_usual(request)
+        value = self._compute(database, self.as_usual(request), seeds)
+        origins = database.origins() if database.origin == OURS else ()
+        others = {name: self._compute(database.of(name), request, seeds).cells for name in origins}
+        known = {name: cells for name, cells in others.items() if any(map(has_result, cells))}
+        return replace(value, others=known)
+
+    def _compute(self, database: Database, request: Request, seeds: Seeds | None) -> TableValue:
         specs = self.specs(request)
         asked = seeds or Seeds(())
         found = {
@@ -237,7 +243,9 @@ class TableArtifact:
                 )
                 for printed in self._printed(entry, spec)
             ]
-        return TableValue(self, request, specs, expected, tuple(cells), mixed)
+        return TableValue(
+            self, request, specs, expected, tuple(cells), mixed, origin=database.origin
+        )
 
     def _printed(self, entry: Entry, spec: Spec) -> Iterator[PaperCell]:
         """Yield the paper's cells of a network that we measure, and one for the last epoch.
@@ -260,6 +268,8 @@ class TableValue:
         specs: experiments by row and column.
         seeds: those that a cell should have; runs of others are left out if they were chosen.
         mixed: environments, and seeds, that its runs differ in.
+        origin: whose runs they are; empty for ours.
+        others: the same cells from the runs of others, by their names, where they have any.
     """
 
     artifact: TableArtifact
@@ -268,6 +278,8 @@ class TableValue:
     seeds: Seeds
     cells: tuple[Cell, ...]
     mixed: Differences = field(default_factory=Differences)
+    origin: str = OURS
+    others: dict[str, tuple[Cell, ...]] = field(default_factory=dict)
 
     @property
     def own_data(self) -> bool:

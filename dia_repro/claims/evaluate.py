@@ -93,8 +93,13 @@ def evaluate_claims(
     for claim in claims:
         runs = ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found, by, seeds)
         verdicts.append(_evaluate(database, runs))
+    whose = f", runs of {database.origin}" if database.origin else ""
     return tuple(
-        replace(verdict, reason=verdict.reason + _of_controls(verdict, claims, verdicts, requests))
+        replace(
+            verdict,
+            reason=verdict.reason + _of_controls(verdict, claims, verdicts, requests),
+            conditions=verdict.conditions + whose,
+        )
         for verdict in verdicts
     )
 

@@ -68,6 +68,12 @@ def merge(
     skip_conflicts: bool = Option(
         False, "--skip-conflicts", help="Where runs conflict, keep ours and take the rest."
     ),
+    as_: str = Option(
+        "",
+        "--as",
+        metavar="NAME",
+        help="Keep the results next to ours, as those of others with this name.",
+    ),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
 ) -> None:
     """Add the results of other databases to this one, all or nothing.
@@ -76,6 +82,9 @@ def merge(
     from there. Other metrics for the same experiment and seed are a conflict: it is named, nothing
     is overwritten, and nothing at all is taken without --skip-conflicts. Merging twice changes
     nothing.
+
+    Results of other people: --as NAME. They never count as ours, so none of them conflicts with a
+    result of ours; tables have them in a line below, and show and claims also in ours' place.
 
     Example: dia-repro db merge machine-b.db machine-c.db
     """
@@ -92,17 +101,21 @@ def merge(
         ]
         sources = [open_existing(location) for location in locations]
         database = open_database(db, create=True)
-        merged = merging.merge(database, sources, skip_conflicts=skip_conflicts)
+        merged = merging.merge(database, sources, skip_conflicts=skip_conflicts, origin=as_)
         _say_conflicts(merged, sources)
     if merged.conflicts and not skip_conflicts:
         notice(
             f"Nothing was merged: {len(merged.conflicts)} runs conflict. --skip-conflicts takes "
-            "the rest; 'dia-repro runs rm' makes room for theirs."
+            "the rest; --as NAME keeps theirs next to ours; 'dia-repro runs rm' makes room for "
+            "theirs."
         )
         raise typer.Exit(WRONG_USAGE)
+    left = f", {merged.unfinished} without a result left out" if merged.unfinished else ""
+    whose = f" as results of {as_}" if as_ else ""
     notice(
-        f"Merged into {database.name}: {merged.added} runs added, {merged.continued} continued, "
-        f"{merged.known} with nothing new, {len(merged.conflicts)} conflicts left as they were."
+        f"Merged into {database.name}{whose}: {merged.added} runs added, {merged.continued} "
+        f"continued, {merged.known} with nothing new, {len(merged.conflicts)} conflicts left as "
+        f"they were{left}."
     )
 
 
@@ -149,6 +162,10 @@ def _say_conflicts(merged: Merged, sources: Sequence[Database]) -> None:
     for name, source in {source.name: source for source in sources}.items():
         conflicts = [conflict for conflict in merged.conflicts if conflict.source == name]
         specs = spec_json(source, {conflict.spec_id for conflict in conflicts})
+        seeds: dict[tuple[str, str], list[int]] = {}
         for conflict in conflicts:
-            spec = describe_stored(conflict.spec_id, specs[conflict.spec_id])
-            notice(f"Conflict with {name}: {spec}, seed {conflict.seed}: {conflict.reason}")
+            seeds.setdefault((conflict.spec_id, conflict.reason), []).append(conflict.seed)
+        for (spec_id, reason), of_reason in seeds.items():
+            spec = describe_stored(spec_id, specs[spec_id])
+            named = f"seed{'s' if of_reason[1:] else ''} {', '.join(map(str, of_reason))}"
+            notice(f"Conflict with {name}: {spec}, {named}: {reason}")

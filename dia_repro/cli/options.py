@@ -71,6 +71,14 @@ DatabaseOption = Annotated[
         "--db", envvar="DIA_REPRO_DB", help="Results database: a SQLite file or a database URL."
     ),
 ]
+OriginOption = Annotated[
+    str,
+    Option(
+        "--origin",
+        metavar="NAME",
+        help="Instead of our runs, those of others whom a merge has named so.",
+    ),
+]
 CheckpointsOption = Annotated[
     str | None,
     Option(
@@ -190,17 +198,21 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def open_results(location: str, *, must_exist: bool = True) -> Database:
+def open_results(location: str, *, must_exist: bool = True, origin: str = "") -> Database:
     """Return a database to show its results; the default one need not exist yet.
+
+    Args:
+        origin: whose runs are read; by default ours.
 
     Raises:
         NoDatabaseError: the one that was named must exist, and does not.
+        UsageError: it has no runs of that origin.
     """
     from dia_repro.results.database import open_database, open_existing
 
-    if location == DEFAULT_DATABASE or not must_exist:
-        return open_database(location, create=False)
-    return open_existing(location)
+    may_be_absent = location == DEFAULT_DATABASE or not must_exist
+    found = open_database(location, create=False) if may_be_absent else open_existing(location)
+    return found.of(origin) if origin else found
 
 
 def reachable_store(database: Database, location: str | None) -> Store:

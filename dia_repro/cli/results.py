@@ -39,6 +39,7 @@ def show(
     selection: options.Selection,
     layout: Layout,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    origin: options.OriginOption = "",
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -52,7 +53,7 @@ def show(
     from dia_repro.rendering.grid import make_grid
     from dia_repro.rendering.tables import to_terminal
 
-    chosen = choose(artifacts, selection, options.open_results(db), data)
+    chosen = choose(artifacts, selection, options.open_results(db, origin=origin), data)
     values = [chosen.told(artifact) for artifact in chosen.artifacts]
     records = [record for value in values for record in cell_records(value)]
     tables = Group(*(to_terminal(make_grid(value, layout)) for value in values))
@@ -150,6 +151,7 @@ def claims(
     selection: Annotated[options.Selection, options.JUDGED],
     artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
+    origin: options.OriginOption = "",
     data: options.DataFolder = options.DEFAULT_DATA,
     by: Epoch = Option(Epoch.BEST, help="Epoch whose test accuracy counts."),
     format_: options.FormatOption = options.Format.TABLE,
@@ -171,7 +173,7 @@ def claims(
     from dia_repro.rendering.grid import differences_in_words
     from dia_repro.results.queries import mixed_environments
 
-    chosen = choose(artifacts, selection, options.open_results(db), data)
+    chosen = choose(artifacts, selection, options.open_results(db, origin=origin), data)
     verdicts = chosen.claims(by)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))

@@ -35,6 +35,7 @@ LIST_COLUMNS = (
     *plain("run", right=True),
     *plain("network", "data"),
     *plain("seed", right=True),
+    *plain("origin"),
     *plain("state"),
     Column("epochs", lambda r: f"{r['epochs_done']}/{r['epochs']}", right=True),
     Column("best %", field("best_top1", "{:.2f}"), right=True),

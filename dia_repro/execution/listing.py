@@ -86,6 +86,8 @@ def _condition(session: Session, wanted: RunFilter) -> ColumnElement[bool] | Non
         hosts = [name.encode(errors="replace").decode() for name in wanted.host]
         on_hosts = select(ProvenanceRow.run_id).where(ProvenanceRow.host.in_(hosts))
         parts.append(RunRow.id.in_(on_hosts))
+    if wanted.origin:
+        parts.append(RunRow.origin.in_(wanted.origin))
     if wanted.since is not None:
         try:
             since = wanted.since.astimezone(UTC) if wanted.since.tzinfo else wanted.since

@@ -138,6 +138,7 @@ class RunFilter:
     )
     dataset: tuple[str, ...] = option("Only runs on these data, e.g. cifar100.", ())
     host: tuple[str, ...] = option("Only runs that this machine trained, at least in part.", ())
+    origin: tuple[str, ...] = option("Only runs of others whom a merge has named so.", ())
     since: datetime | None = option(
         "Only runs of which anything changed since: a date such as 2026-11-20, or a time such as "
         "2026-11-20T14:30:00 (UTC).",

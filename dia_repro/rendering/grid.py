@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dia_repro.artifacts import Cell, TableValue
+from dia_repro.artifacts.metrics import has_result
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import DataSpec, Spec
 from dia_repro.paper.independent import SOURCE, independent_row
@@ -236,13 +237,14 @@ def _best(value: TableValue) -> Iterator[tuple[str, str, Heading]]:
 
 
 def conditions_of(value: TableValue) -> str:
-    """Return the conditions that are not the paper's, in brackets; empty if all are."""
+    """Return in brackets what conditions are not the paper's, and whose runs are not ours."""
+    whose = f" (runs of {value.origin})" if value.origin else ""
     if value.comparable:
-        return ""
+        return whose
     data = (spec.data for spec in value.specs.values())
     datasets = ", ".join(sorted({f"{known.dataset}{held_out(known)}" for known in data}))
     odd = "schedule" if value.own_data else "data"
-    return f" ({protocol_name(value.request)} on {datasets}: not the paper's {odd})"
+    return f" ({protocol_name(value.request)} on {datasets}: not the paper's {odd}){whose}"
 
 
 def held_out(data: DataSpec) -> str:
@@ -267,8 +269,9 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
     conditions = "; ".join(" and ".join(dict.fromkeys(part)) for part in parts)
     authors = ", which is what the authors report" if theirs else ""
     best = f"best: {value.request.select.accuracy}{authors}; last: after the last epoch"
+    whose = f"Runs of {value.origin}" if value.origin else "Ours"
     yield (
-        f"Ours: {conditions}, {value.seeds.words}. "
+        f"{whose}: {conditions}, {value.seeds.words}. "
         f"{value.request.select.accuracy if value.validated else best}; "
         "mean±standard deviation (runs), or (runs/seeds) where some are missing."
     )
@@ -282,6 +285,14 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
     if elsewhere:
         said = "; ".join(f"{row}: {', '.join(values)}" for row, values in elsewhere.items())
         yield f"Elsewhere, not mixed with ours ({SOURCE}; top-1 in %): {said}."
+    for origin, cells in value.others.items():
+        by_row: dict[str, list[str]] = defaultdict(list)
+        for cell in cells:
+            if cell.metric == "top1" and has_result(cell):
+                by_row[cell.row].append(f"{cell.column} {accuracy(cell)}")
+        said = "; ".join(f"{row}: {', '.join(values)}" for row, values in by_row.items())
+        chosen = value.request.select.accuracy
+        yield f"Runs of {origin}, not mixed with ours (same experiments, {chosen}, %): {said}."
     yield from differences_in_words(value.mixed)
 
 

@@ -202,6 +202,14 @@ def is_interrupted(error: DBAPIError) -> bool:
     return bool(code == sqlite3.SQLITE_INTERRUPT)
 
 
+def upgraders_of(engine: Engine) -> Engine:
+    """Return the engine for a change of the schema, in which SQLite replaces whole tables.
+
+    Rows that refer to those of a replaced table would go with it: no reference is looked at.
+    """
+    return engine.execution_options(immediate=True, references=False)
+
+
 def writers_of(engine: Engine) -> Engine:
     """Return the engine for transactions that hold the write lock from their start."""
     return engine.execution_options(immediate=True)
@@ -245,7 +253,10 @@ def _sqlite(path: Path, create: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate", False)
+        options = connection.get_execution_options()
+        immediate = options.get("immediate", False)
+        if not options.get("references", True):  # SQLite takes this outside a transaction only
+            connection.exec_driver_sql("pragma foreign_keys = off")
         _patiently(lambda: _begin_sqlite(connection, immediate=immediate))
 
     return engine

@@ -21,6 +21,7 @@ from dia_repro.results.backends import network_file_system, sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.parts import check_parts, first_reason
 from dia_repro.results.schema import (
+    OURS,
     AnalysisRow,
     Base,
     EpochRow,
@@ -36,6 +37,7 @@ from dia_repro.results.sources import contributing, data_hashes, numbers_of_test
 FIRST_WITHOUT_WAL_BUG = (3, 51, 3)
 ALSO_WITHOUT_WAL_BUG = ((3, 44, 6), (3, 50, 7))
 UID = re.compile(r"[0-9a-f]{32}")
+ORIGIN = re.compile(r"(?! )[\w .,:&+()'-]{1,60}(?<! )")  # of results that are others'
 LARGEST_SEED = 2**31 - 1
 UNITS = {column.name: column.info["unit"] for column in EpochRow.__table__.columns}
 LEAST_OF_ATTEMPTS = {"threads": 1, "wall_seconds": 0, "peak_memory_bytes": 0, "test_images": 1}
@@ -210,6 +212,11 @@ def _impossible_values(session: Session) -> Iterator[str]:
     for run, seed in session.execute(select(RunRow.id, RunRow.seed)):
         if not 0 <= seed <= LARGEST_SEED:
             yield f"run {run} has the seed {seed}"
+    for run, origin in session.execute(
+        select(RunRow.id, RunRow.origin).where(RunRow.origin != OURS)
+    ):
+        if not ORIGIN.fullmatch(origin):
+            yield f"run {run} has the origin {_shown(origin)}, which is none of dia-repro's"
     for run, parameters in session.execute(
         select(RunRow.id, RunRow.parameters).where(RunRow.parameters < 1)
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -14,11 +15,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from dia_repro import interrupts
-from dia_repro.errors import ABSENT, AbsentError, DiaReproError, displayed
+from dia_repro.errors import ABSENT, AbsentError, DiaReproError, UsageError, displayed
 from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
 from dia_repro.results.parts import first_reason
-from dia_repro.results.schema import Base, RunRow
+from dia_repro.results.schema import OURS, Base, RunRow
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -50,6 +51,7 @@ class Database:
         location: path or URL as the user gave it.
         name: location without a password, for messages.
         engine: the engine, for what needs no transaction.
+        origin: whose runs are read where runs are asked for by their specs; see `of`.
     """
 
     def __init__(self, engine: Engine, location: str) -> None:
@@ -58,7 +60,28 @@ class Database:
             self._readers = engine.execution_options(isolation_level="REPEATABLE READ")
         self._writers = backends.writers_of(engine)
         self.location, self.name = location, displayed(location)
+        self.origin = OURS
         self._of_thread = local()
+
+    def of(self, origin: str) -> Database:
+        """Return the same database, from which others' runs are read instead of ours.
+
+        Raises:
+            UsageError: it has no runs of that origin.
+        """
+        known = self.origins()
+        if origin not in known:
+            named = ", ".join(map(repr, known)) or "none"
+            raise UsageError(f"{self.name} has no runs of {origin!r}: runs of others are {named}")
+        theirs = copy.copy(self)
+        theirs.origin = origin
+        return theirs
+
+    def origins(self) -> tuple[str, ...]:
+        """Return whose runs it has besides ours, sorted."""
+        with self.reading() as session:
+            known = session.scalars(select(RunRow.origin).distinct().order_by(RunRow.origin))
+            return tuple(origin for origin in known if origin != OURS)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select
 
 from dia_repro.results.database import Database
-from dia_repro.results.schema import EpochRow, LeaseRow, ProvenanceRow, RunRow, SpecRow, State
+from dia_repro.results.schema import OURS, EpochRow, LeaseRow, ProvenanceRow, RunRow, SpecRow, State
 
 TOP1 = "test_top1"
 MEASURES = (TOP1, "test_loss", "train_loss", "seconds")
@@ -97,7 +97,7 @@ class UnderWay:
 
 @dataclass(frozen=True)
 class Activity:
-    """States of all runs, and the runs under way, at one moment."""
+    """States of our runs, and the runs under way, at one moment."""
 
     counts: Mapping[State, int]
     under_way: tuple[UnderWay, ...]
@@ -109,8 +109,9 @@ class Activity:
 
 
 def activity(database: Database) -> Activity:
-    """Return how many runs are in which state, and those under way, at one moment."""
-    counted = select(RunRow.state, func.count()).group_by(RunRow.state)
+    """Return how many of our runs are in which state, and those under way, at one moment."""
+    of_state = select(RunRow.state, func.count()).where(RunRow.origin == OURS)
+    counted = of_state.group_by(RunRow.state)
     columns = (RunRow.id, SpecRow.json, RunRow.seed, RunRow.owner, LeaseRow.beats)
     running = (
         select(*columns)

@@ -2,7 +2,8 @@
 
 A run is known by its spec and seed. What one database has and the other has not is added. A run
 that got further elsewhere goes on from here. Where the two have different results for the same,
-nothing is overwritten: that is a conflict, for a person to decide.
+nothing is overwritten: that is a conflict, for a person to decide. Results of others can be kept
+next to ours, under a name of theirs.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from sqlalchemy.orm import Session
 
 from dia_repro.errors import UsageError
 from dia_repro.results.backends import sqlite_path
-from dia_repro.results.checks import problems
+from dia_repro.results.checks import ORIGIN, problems
 from dia_repro.results.database import Database
 from dia_repro.results.schema import (
     DONE,
     GRADIENTS_SETTINGS,
+    OURS,
     Base,
     LeaseRow,
     RunRow,
@@ -57,24 +59,36 @@ class Merged:
         added: runs that were not here.
         continued: runs that had got further there.
         known: runs without news.
+        unfinished: runs of others that have no result yet, which are not taken.
     """
 
     added: int = 0
     continued: int = 0
     known: int = 0
+    unfinished: int = 0
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def merge(target: Database, sources: Sequence[Database], *, skip_conflicts: bool) -> Merged:
+def merge(
+    target: Database, sources: Sequence[Database], *, skip_conflicts: bool, origin: str = OURS
+) -> Merged:
     """Add what other databases hold, in one transaction.
 
     Args:
         skip_conflicts: take the rest where runs conflict; otherwise nothing at all is taken.
+        origin: name of those whose results they are, which are kept apart from ours; by default
+            they are ours. Runs that have a name there keep it.
 
     Raises:
-        MergeError: a source is the target itself, or has rows that dia-repro does not write.
+        MergeError: others cannot be named so, or a source is the target itself, or has rows that
+            dia-repro does not write.
         DatabaseError: a database cannot be read or written.
     """
+    if origin != OURS and not ORIGIN.fullmatch(origin):
+        raise MergeError(
+            f"{origin[:60]!r} is no name of others: take up to 60 letters, digits, spaces and "
+            ".,:&+()'-"
+        )
     here = sqlite_path(target.location)
     for source in sources:
         there = sqlite_path(source.location)
@@ -86,7 +100,7 @@ def merge(target: Database, sources: Sequence[Database], *, skip_conflicts: bool
         for source in sources:
             with source.reading() as theirs:
                 _check_sound(theirs, source.name)
-                _Merge(session, theirs, source.name, merged).run()
+                _Merge(session, theirs, source.name, origin, merged).run()
         if merged.conflicts and not skip_conflicts:
             session.rollback()
     return merged
@@ -105,23 +119,32 @@ def _check_sound(session: Session, name: str) -> None:
 class _Merge:
     """Merge of one source into the target."""
 
-    def __init__(self, ours: Session, theirs: Session, source: str, merged: Merged) -> None:
+    def __init__(
+        self, ours: Session, theirs: Session, source: str, origin: str, merged: Merged
+    ) -> None:
         self.ours, self.theirs, self.source, self.merged = ours, theirs, source, merged
+        self.origin = origin
         self.images = numbers_of_test_images(ours)
+        self.specs = set(ours.scalars(select(SpecRow.spec_id)))
 
     def run(self) -> None:
-        known = set(self.ours.scalars(select(SpecRow.spec_id)))
-        for spec in self.theirs.scalars(select(SpecRow)):
-            if spec.spec_id not in known:
-                self.ours.add(_copy(spec))
         for run in self.theirs.scalars(select(RunRow).order_by(RunRow.id)):
             self._merge_run(run)
             self.ours.flush()
             self.theirs.expire(run)  # its epochs need not stay in memory
 
+    def _counterpart(self, theirs: RunRow, origin: str) -> RunRow | None:
+        """Return the run here that a run there is or would be; the same training comes first."""
+        cell = {"spec_id": theirs.spec_id, "seed": theirs.seed}
+        same = self.ours.scalar(select(RunRow).filter_by(uid=theirs.uid, **cell))
+        return same or self.ours.scalar(select(RunRow).filter_by(origin=origin, **cell))
+
     def _merge_run(self, theirs: RunRow) -> None:
-        chosen = select(RunRow).filter_by(spec_id=theirs.spec_id, seed=theirs.seed)
-        ours = self.ours.scalar(chosen)
+        origin = theirs.origin or self.origin
+        ours = self._counterpart(theirs, origin)
+        if ours is None and origin != OURS and theirs.state not in DONE:
+            self.merged.unfinished += 1
+            return
         further = ours is None or _is_further(ours, theirs)
         reason = self._other_experiment(theirs)
         if ours is not None:
@@ -133,7 +156,10 @@ class _Merge:
             self.merged.conflicts.append(conflict)
         elif ours is None:
             self.merged.added += 1
-            ours = RunRow(created_at=theirs.created_at)
+            if theirs.spec_id not in self.specs:
+                self.ours.add(_copy(self.theirs.get_one(SpecRow, theirs.spec_id)))
+                self.specs.add(theirs.spec_id)
+            ours = RunRow(created_at=theirs.created_at, origin=origin)
             _continue(ours, theirs)
             self.ours.add(ours)
         elif further:
@@ -222,7 +248,7 @@ def _analyses(run: RunRow) -> dict[tuple[str, int], str]:
 
 def _continue(ours: RunRow, theirs: RunRow) -> None:
     """Take over how far a run has got there, and all that belongs to it; without its lease."""
-    for name, value in _values(theirs, "id", "created_at", "owner").items():
+    for name, value in _values(theirs, "id", "created_at", "owner", "origin").items():
         setattr(ours, name, value)
     ours.owner = None
     if theirs.state == State.RUNNING:

@@ -82,9 +82,9 @@ class RunDetail:
 
 
 def runs_of(database: Database, spec_ids: Iterable[str]) -> dict[str, tuple[RunSummary, ...]]:
-    """Return the runs of each spec, by seed; a spec without any has an empty tuple."""
+    """Return the runs of each spec, by seed, that are of the database's origin; maybe none."""
     found: dict[str, list[RunSummary]] = {spec_id: [] for spec_id in spec_ids}
-    for summary in _summaries(database, RunRow.spec_id.in_(list(found))):
+    for summary in _summaries(database, _is_of(database, found)):
         found[summary.spec_id].append(summary)
     return {spec_id: tuple(runs) for spec_id, runs in found.items()}
 
@@ -99,13 +99,15 @@ def states_of(
 ) -> tuple[State, ...]:
     """Return the states of the runs of these specs, with these seeds or with any."""
     with database.reading() as session:
-        found = session.scalars(select(RunRow.state).where(_is_of(spec_ids, seeds)))
+        found = session.scalars(select(RunRow.state).where(_is_of(database, spec_ids, seeds)))
         return tuple(map(State, found))
 
 
-def _is_of(spec_ids: Iterable[str], seeds: Iterable[int] | None) -> ColumnElement[bool]:
+def _is_of(
+    database: Database, spec_ids: Iterable[str], seeds: Iterable[int] | None = None
+) -> ColumnElement[bool]:
     """Return the condition on runs of these specs, with these seeds or with any."""
-    chosen = RunRow.spec_id.in_(set(spec_ids))
+    chosen = and_(RunRow.spec_id.in_(set(spec_ids)), RunRow.origin == database.origin)
     return chosen if seeds is None else and_(chosen, RunRow.seed.in_(tuple(seeds)))
 
 
@@ -218,7 +220,7 @@ def mixed_environments(
     chosen = (
         select(RunRow.spec_id, *(getattr(ProvenanceRow, name) for name in ENVIRONMENT))
         .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
-        .where(_is_of(spec_ids, seeds), RunRow.state.in_(DONE))
+        .where(_is_of(database, spec_ids, seeds), RunRow.state.in_(DONE))
         .distinct()
     )
     with database.reading() as session:

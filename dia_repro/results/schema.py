@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
 
+OURS = ""  # origin of the runs that this database's users train or merge as theirs
 # Rows that are removed together with the row that owns them, which the database itself does.
 OWNED: dict[str, Any] = {"cascade": "all, delete-orphan", "passive_deletes": True}
 
@@ -113,11 +114,14 @@ class SpecRow(Base):
 
 
 class RunRow(Base):
-    """One record a run: one training of one experiment with one seed."""
+    """One record a run: one training of one experiment with one seed.
+
+    Others' results of the same experiment and seed are runs with another origin.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
-        UniqueConstraint("spec_id", "seed"),
+        UniqueConstraint("spec_id", "seed", "origin"),
         CheckConstraint("seed >= 0", name="seed"),
         CheckConstraint(
             "state in ({})".format(", ".join(f"'{state.value}'" for state in State)), name="state"
@@ -136,6 +140,9 @@ class RunRow(Base):
         "Names the experiment: a hash of all that defines it.", ForeignKey("specs.spec_id")
     )
     seed: Mapped[int] = described("Seed of all random draws.")
+    origin: Mapped[str] = described(
+        "Whose result it is, as 'db merge --as' named it; empty for ours.", default=OURS
+    )
     state: Mapped[str] = described(
         "pending, running, finished, diverged, failed or interrupted.", default=State.PENDING
     )

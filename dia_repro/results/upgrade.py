@@ -57,7 +57,7 @@ def upgrade_database(location: str) -> Path | None:
     # With create, SQLite refuses a file that may not be written instead of reading it.
     engine = backends.make_engine(location, create=True)
     database = Database(engine, location)
-    with database.translated(), backends.writers_of(engine).begin() as connection:
+    with database.translated(), backends.upgraders_of(engine).begin() as connection:
         migrations.check_objects(connection, database.name)
         if migrations.found(connection) in EARLIER_REVISIONS:
             with Session(connection) as session:

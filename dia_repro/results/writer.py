@@ -23,6 +23,7 @@ from dia_repro.results.leases import (
 from dia_repro.results.schema import (
     DONE,
     GRADIENTS_SETTINGS,
+    OURS,
     AnalysisPartRow,
     AnalysisRow,
     EpochRow,
@@ -58,7 +59,9 @@ def ensure_runs(
     """
     seeds = list(dict.fromkeys(seeds))
     wanted = [(spec_id, seed) for spec_id in specs for seed in seeds]
-    chosen = select(RunRow.spec_id, RunRow.seed, RunRow.id).where(RunRow.spec_id.in_(list(specs)))
+    chosen = select(RunRow.spec_id, RunRow.seed, RunRow.id).where(
+        RunRow.spec_id.in_(list(specs)), RunRow.origin == OURS
+    )
     with database.writing() as session:
         known_specs = set(session.scalars(select(SpecRow.spec_id)))
         for spec_id in specs.keys() - known_specs:
@@ -202,7 +205,7 @@ def record_loss(
 
 def _left_by(session: Session, spec_id: str, seed: int, lease: Lease | None) -> RunRow | None:
     """Return the run of a worker that is gone, unless another process has it or had it since."""
-    run = session.scalar(select(RunRow).filter_by(spec_id=spec_id, seed=seed))
+    run = session.scalar(select(RunRow).filter_by(spec_id=spec_id, seed=seed, origin=OURS))
     if run is None:
         return None
     held = session.get(LeaseRow, run.id)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from dia_repro.errors import UsageError
 from dia_repro.results import writer
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import MergeError, merge
-from dia_repro.results.queries import all_runs, analysis_parts, run_detail
+from dia_repro.results.queries import all_runs, analysis_parts, run_detail, runs_of
 from dia_repro.results.schema import GRADIENTS_SETTINGS, State
 from dia_repro.results.upgrade import back_up
-from tests.results.rows import ANALYSIS, PART, begin, ensure, epoch, gradients
+from tests.results.rows import ANALYSIS, PART, SPEC, begin, ensure, epoch, gradients
 
 
 @pytest.fixture
@@ -250,3 +251,64 @@ def test_other_results_of_an_analysis_are_not_mixed(database: Database, other: D
     assert 'other results of {"kind": "gini"}' in str(conflict)
     assert len(merge(database, [other], skip_conflicts=True).conflicts) == 1
     assert analysis_parts(database, runs[0], ANALYSIS) == {4: PART}
+
+
+def test_results_of_others_are_kept_next_to_ours(database: Database, other: Database) -> None:
+    train(database, 3, State.FINISHED)
+    train(other, 3, State.FINISHED, top1=60.0)
+    train(other, 2, State.INTERRUPTED, seed=1)
+    before = contents(database)
+    merged = merge(database, [other], skip_conflicts=False, origin="Lab X")
+    assert (merged.added, merged.unfinished, merged.conflicts) == (1, 1, [])
+    assert contents(database)[: len(before)] == before
+    assert database.origins() == ("Lab X",)
+    (ours,) = runs_of(database, [SPEC.spec_id])[SPEC.spec_id]
+    (theirs,) = runs_of(database.of("Lab X"), [SPEC.spec_id])[SPEC.spec_id]
+    assert (ours.best_top1, theirs.best_top1) == (53.0, 63.0)
+    again = merge(database, [other], skip_conflicts=False, origin="Lab X")
+    assert (again.added, again.known, again.conflicts) == (0, 1, [])
+
+
+def test_results_of_others_are_no_reason_not_to_train(database: Database, other: Database) -> None:
+    train(other, 3, State.FINISHED)
+    merge(database, [other], skip_conflicts=False, origin="Lab X")
+    (mine,) = ensure(database)
+    assert run_detail(database, mine).summary.state is State.PENDING
+    assert train(database, 3, State.FINISHED) == mine
+    assert len(runs_of(database, [SPEC.spec_id])[SPEC.spec_id]) == 1
+
+
+def test_results_of_others_keep_their_name(
+    database: Database, other: Database, tmp_path: Path
+) -> None:
+    train(other, 3, State.FINISHED, top1=60.0)
+    merge(database, [other], skip_conflicts=False, origin="Lab X")
+    third = open_database(str(tmp_path / "third.db"), create=True)
+    train(third, 3, State.FINISHED)
+    merge(third, [database], skip_conflicts=False)
+    assert third.origins() == ("Lab X",)
+    assert [run.best_top1 for run in all_runs(third)] == [53.0, 63.0]
+
+
+def test_a_run_of_ours_that_comes_back_stays_ours(database: Database, other: Database) -> None:
+    train(database, 3, State.FINISHED)
+    merge(other, [database], skip_conflicts=False)
+    merged = merge(database, [other], skip_conflicts=False, origin="Lab X")
+    assert (merged.added, merged.known) == (0, 1)
+    assert database.origins() == ()
+
+
+@pytest.mark.parametrize("name", [" Lab", "a" * 61, "Lab\x1b[2J", "a\nb", "<b>"])
+def test_others_are_named_in_plain_text(name: str, database: Database, other: Database) -> None:
+    with pytest.raises(MergeError, match="is no name of others"):
+        merge(database, [other], skip_conflicts=False, origin=name)
+    train(other, 3, State.FINISHED)
+    with other.writing() as session:
+        session.execute(text("update runs set origin = :name"), {"name": name})
+    with pytest.raises(MergeError, match="has the origin"):
+        merge(database, [other], skip_conflicts=False)
+
+
+def test_others_that_have_no_runs_are_refused(database: Database) -> None:
+    with pytest.raises(UsageError, match="no runs of 'Lab X': runs of others are none"):
+        database.of("Lab X")
