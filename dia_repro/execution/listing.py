@@ -103,7 +103,7 @@ def _spec_ids(session: Session, wanted: RunFilter) -> list[str]:
     """Return the experiments of the artifacts, networks and data that are wanted."""
     artifacts = choose(wanted.artifact)
     if not all(text.split() for text in wanted.network):
-        raise UsageError("network: needs words of a network's name, e.g. 'resnet164 dia-lstm'")
+        raise UsageError("network: needs words of a network's name, e.g. 'DIANet ResNet164'")
     datasets = {name.lower() for name in wanted.dataset}
     found = []
     for row in session.scalars(select(SpecRow)):
@@ -114,7 +114,7 @@ def _spec_ids(session: Session, wanted: RunFilter) -> list[str]:
             raise InvalidSpecError(reason) from error
         if (
             (not artifacts or any(is_needed(spec, artifact) for artifact in artifacts))
-            and is_named(spec.model.label, wanted.network)
+            and is_named(f"{spec.model.label} {spec.model.attention.kind}", wanted.network)
             and (not datasets or spec.data.dataset.lower() in datasets)
         ):
             found.append(row.spec_id)

@@ -20,7 +20,7 @@ class Job:
     """One run for one worker process.
 
     Attributes:
-        label: the run's name for people, e.g. "resnet83 se r=16 on digits, seed 0".
+        label: the run's name for people, e.g. "SENet ResNet83 r=16 on digits, seed 0".
         checkpoints: store of the checkpoints of all runs.
         device: `cpu`, `cuda:0`, …; set by the executor that places the run.
         threads: CPU threads that the worker may use.

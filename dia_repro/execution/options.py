@@ -134,7 +134,7 @@ class RunFilter:
         "Only runs of a table or figure, by any protocol and length, e.g. table5.", ()
     )
     network: tuple[str, ...] = option(
-        "Only networks whose listed name has all these words, e.g. 'resnet164 dia-lstm'.", ()
+        "Only networks whose listed name has all these words, e.g. 'DIANet ResNet164'.", ()
     )
     dataset: tuple[str, ...] = option("Only runs on these data, e.g. cifar100.", ())
     host: tuple[str, ...] = option("Only runs that this machine trained, at least in part.", ())

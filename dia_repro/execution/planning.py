@@ -57,7 +57,7 @@ class PlannedRun:
 
     @property
     def label(self) -> str:
-        """Return its name for people: "resnet83 se r=16 on digits, seed 0"."""
+        """Return its name for people: "SENet ResNet83 r=16 on digits, seed 0"."""
         return f"{self.spec.label}, seed {self.seed}"
 
     @property

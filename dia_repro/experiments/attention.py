@@ -37,6 +37,7 @@ Stages = Annotated[
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # -0.0 equals 0.0 but is written otherwise: adding 0.0 leaves one of them.
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
+OPTION = re.compile(r"{(\w+)")  # in a template of an attention's name
 LONGEST_SHOWN = 100  # characters of a refused text
 BETWEEN_OPTIONS = re.compile(r",(?![^\[]*\])")  # not within the brackets of an option
 # Validation context of a spec that a database has, whose attention need not be known here.
@@ -61,15 +62,16 @@ class AttentionSpec(Frozen):
     """Attention kind and its options.
 
     Attributes:
-        titles: name in tables of each kind that has these options.
-        template: short name by the options; None for the kind and its changed options.
+        titles: name of each kind that has these options, by them, e.g. "constant {value:g}".
+        details: what is always said of other options, by them, e.g. "r={reduction}"; the rest
+            is named where it is not the default.
         added: options that are younger than results of the kind, each with the value that those
             results stand for. A spec with that value is written without the option, so that it
             stays the same experiment.
     """
 
     titles: ClassVar[dict[str, str]] = {}
-    template: ClassVar[str | None] = None
+    details: ClassVar[str] = ""
     added: ClassVar[dict[str, object]] = {}
     kind: str
 
@@ -80,19 +82,26 @@ class AttentionSpec(Frozen):
         return {name: value for name, value in self.model_dump().items() if value != usual[name]}
 
     @property
+    def title(self) -> str:
+        """Return the name for people, e.g. "SENet", "constant 0.25"."""
+        return self.titles.get(self.kind, self.kind).format(**vars(self))
+
+    @property
+    def detail(self) -> str:
+        """Return what else is said of the attention, e.g. "r=16", "kernel=5"; maybe nothing."""
+        said = OPTION.findall(self.titles.get(self.kind, "") + self.details)
+        rest = (f"{name}={value}" for name, value in self.changed.items() if name not in said)
+        return " ".join([*self.details.format(**vars(self)).split(), *rest])
+
+    @property
     def label(self) -> str:
-        """Return a short name for lists, e.g. "se r=16"; "" for no attention."""
-        return (
-            self._named(self.kind) if self.template is None else self.template.format(**vars(self))
-        )
+        """Return the name with the options, e.g. "SENet r=16"."""
+        return f"{self.title} {self.detail}".strip()
 
     @property
     def heading(self) -> str:
-        """Return the name in a table, e.g. "ECA", or "ECA kernel=5" with another kernel size."""
-        return self._named(self.titles[self.kind])
-
-    def _named(self, name: str) -> str:
-        return " ".join([name, *(f"{option}={value}" for option, value in self.changed.items())])
+        """Return the name in a table: "ECA", or "ECA kernel=5" with another kernel size."""
+        return self.label if self.changed else self.title
 
     @property
     def text(self) -> str:
@@ -127,7 +136,6 @@ class NoAttention(AttentionSpec):
     """The paper's "Org" or "original"."""
 
     titles = {"none": "original"}
-    template = ""
     kind: Literal["none"] = "none"
 
 
@@ -135,7 +143,7 @@ class SEAttention(AttentionSpec):
     """SE or DIA-SE: a Squeeze-and-Excitation module in each block, or one in each stage."""
 
     titles = {"se": "SENet", "dia-se": "DIA-SE"}
-    template = "{kind} r={reduction}"
+    details = "r={reduction}"
     kind: Literal["se", "dia-se"]
     reduction: Count = 16
     bias: bool = True
@@ -161,12 +169,13 @@ class DIALSTMAttention(AttentionSpec):
     extraction: Literal["gap", "bn+gap"] = "gap"
 
     @property
-    def label(self) -> str:
-        """Return e.g. "dia-lstm r=4", with the activation, cells and stages that are unusual."""
-        parts = [f"{self.kind} r={self.reduction}"]
+    def detail(self) -> str:
+        """Return e.g. "r=4", with the activation, cells, stages and extraction if unusual."""
+        parts = [f"r={self.reduction}"]
         parts += [] if self.activation == "sigmoid" else [self.activation]
         parts += [] if self.cells == 1 else [f"{self.cells} cells"]
         parts += [f"stages {','.join(map(str, self.stages))}"] if self.stages else []
+        parts += [] if self.extraction == "gap" else ["BN+GAP"]
         return " ".join(parts)
 
 

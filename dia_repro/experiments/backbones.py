@@ -16,10 +16,10 @@ class ImpossibleNetworkError(UsageError, ValueError):
 
 
 IMAGENET_NAMES = {
-    "resnet34": "resnet34",
-    "resnet50": "resnet50",
-    "resnet152": "resnet152",
-    "resnext50": "resnext50-32x4d",
+    "resnet34": "ResNet34",
+    "resnet50": "ResNet50",
+    "resnet152": "ResNet152",
+    "resnext50": "ResNeXt50-32x4d",
 }
 
 
@@ -39,14 +39,17 @@ class BackboneSpec(Frozen):
 
     @property
     def label(self) -> str:
-        """Return the network's name, e.g. "resnet164", "wrn52-4"."""
+        """Return the network's name, e.g. "ResNet164", "WRN52-4"."""
         return self.template.format(**self.model_dump())
 
     @classmethod
     def named(cls, name: str) -> dict[str, Any] | None:
-        """Return the options that a network's name settles; None for another family's name."""
+        """Return the options that a network's name settles; None for another family's name.
+
+        Capital letters do not matter.
+        """
         pattern = re.sub(r"{(\w+)}", r"(?P<\1>\\d{1,5})", cls.template)
-        found = re.fullmatch(pattern, name, re.ASCII)
+        found = re.fullmatch(pattern, name, re.ASCII | re.IGNORECASE)
         if found is None:
             return None
         fields = {option: int(text) for option, text in found.groupdict().items()}
@@ -88,7 +91,7 @@ class CIFARBackbone(BackboneSpec):
 class ResNetBackbone(CIFARBackbone):
     """CIFAR ResNet: depth 9n+2 with bottleneck blocks, 6n+2 with basic blocks."""
 
-    template = "resnet{depth}"
+    template = "ResNet{depth}"
     family: Literal["resnet"] = "resnet"
     block: Literal["bottleneck", "basic"] = "bottleneck"
 
@@ -99,21 +102,21 @@ class ResNetBackbone(CIFARBackbone):
 
     @property
     def label(self) -> str:
-        """Return the network's name, e.g. "resnet164", "resnet56 basic"."""
+        """Return the network's name, e.g. "ResNet164", "ResNet56 basic"."""
         return f"{super().label}{' basic' if self.block == 'basic' else ''}"
 
 
 class PreResNetBackbone(CIFARBackbone):
     """CIFAR PreResNet with bottleneck blocks: depth 9n+2."""
 
-    template = "preresnet{depth}"
+    template = "PreResNet{depth}"
     family: Literal["preresnet"] = "preresnet"
 
 
 class WRNBackbone(CIFARBackbone):
     """CIFAR wide ResNet: depth 6n+4."""
 
-    template = "wrn{depth}-{widen_factor}"
+    template = "WRN{depth}-{widen_factor}"
     layers = 2
     outside = 4
     family: Literal["wrn"] = "wrn"
@@ -124,7 +127,7 @@ class WRNBackbone(CIFARBackbone):
 class ResNeXtBackbone(CIFARBackbone):
     """CIFAR ResNeXt: depth 9n+2."""
 
-    template = "resnext{depth}-{cardinality}x32d"
+    template = "ResNeXt{depth}-{cardinality}x32d"
     family: Literal["resnext"] = "resnext"
     cardinality: Count = 8
     widen_factor: Count = 4
@@ -143,13 +146,14 @@ class ImageNetBackbone(BackboneSpec):
 
     @property
     def label(self) -> str:
-        """Return the network's name, e.g. "resnet50"."""
+        """Return the network's name, e.g. "ResNet50"."""
         return IMAGENET_NAMES[self.family]
 
     @classmethod
     def named(cls, name: str) -> dict[str, Any] | None:
         """Return the family that a network's name settles; None for another family's name."""
-        return next(({"family": f} for f, known in IMAGENET_NAMES.items() if known == name), None)
+        found = (f for f, known in IMAGENET_NAMES.items() if known.lower() == name.lower())
+        return next(({"family": family} for family in found), None)
 
 
 # ImageNet's first: "resnet50" is one of them.

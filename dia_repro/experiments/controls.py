@@ -20,8 +20,7 @@ class ConstantAttention(AttentionSpec):
             σ(0) = 0.5.
     """
 
-    titles: ClassVar[dict[str, str]] = {"constant": "constant"}
-    template = "{kind} {value:g}"
+    titles: ClassVar[dict[str, str]] = {"constant": "constant {value:g}"}
     kind: Literal["constant"] = "constant"
     value: Rate = 0.25
 
@@ -37,7 +36,7 @@ class LSTMVariant(AttentionSpec):
         "dia-lstm-frozen": "DIA-LSTM frozen",
         "lstm-per-block": "LSTM per block",
     }
-    template = "{kind} r={reduction}"
+    details = "r={reduction}"
     kind: Literal["dia-lstm-frozen", "lstm-per-block"]
     reduction: Count = 4
 
@@ -50,8 +49,8 @@ class DIALSTMStart(AttentionSpec):
         start: attention before training, while the gates see 0.
     """
 
-    titles: ClassVar[dict[str, str]] = {"dia-lstm-start": "DIA-LSTM from"}
-    template = "{kind} {start:g} r={reduction}"
+    titles: ClassVar[dict[str, str]] = {"dia-lstm-start": "DIA-LSTM from {start:g}"}
+    details = "r={reduction}"
     kind: Literal["dia-lstm-start"] = "dia-lstm-start"
     reduction: Count = 4
     start: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -64,8 +63,7 @@ class BranchScale(AttentionSpec):
         start: its value before training.
     """
 
-    titles: ClassVar[dict[str, str]] = {"branch-scale": "branch scale"}
-    template = "{kind} from {start:.3g}"
+    titles: ClassVar[dict[str, str]] = {"branch-scale": "branch scale from {start:.3g}"}
     kind: Literal["branch-scale"] = "branch-scale"
     start: Rate = 0.0
 

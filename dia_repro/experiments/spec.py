@@ -138,10 +138,10 @@ class ModelSpec(Frozen):
 
     @property
     def label(self) -> str:
-        """Return e.g. "resnet164 dia-lstm r=4", with what is unusual about the network."""
-        parts = [self.backbone.label, self.attention.label]
-        parts += [] if self.norm else ["no norm"]
-        parts += [] if self.skip else ["no skip"]
+        """Return e.g. "DIANet ResNet164 r=4", with what is unusual about the network."""
+        parts = [self.attention.title, self.backbone.label, self.attention.detail]
+        parts += [] if self.norm else ["without BN"]
+        parts += [] if self.skip else ["without skips"]
         return " ".join(filter(None, parts))
 
     def with_attention(self, attention: AttentionSpec) -> ModelSpec:
@@ -212,7 +212,7 @@ class Spec(Frozen):
 
     @property
     def label(self) -> str:
-        """Return the network and data, e.g. "resnet164 dia-lstm r=4 on cifar100"."""
+        """Return the network and data, e.g. "DIANet ResNet164 r=4 on cifar100"."""
         return f"{self.model.label} on {self.data.label}"
 
     @property

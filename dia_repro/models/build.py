@@ -21,7 +21,13 @@ from dia_repro.models.attention import AttentionFactory
 from dia_repro.models.blocks import Options
 from dia_repro.models.network import StagedNetwork, architecture
 
-EXAMPLES = ("resnet164", "preresnet164", "wrn52-4", "resnext101-8x32d", *IMAGENET_NAMES.values())
+EXAMPLES = (
+    "resnet164",
+    "preresnet164",
+    "wrn52-4",
+    "resnext101-8x32d",
+    *map(str.lower, IMAGENET_NAMES.values()),
+)
 # Options of a backbone that its name settles in each family that has them.
 SETTLED = {"family", "depth", "cardinality"}
 

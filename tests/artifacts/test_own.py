@@ -136,11 +136,11 @@ def test_what_cannot_be_registered_is_refused(changes: dict[str, object], words:
 
 def test_another_attention_is_a_column_of_table_5() -> None:
     (table,) = choose(["table5"], ["dia-se:reduction=4"])
-    assert table.paper.columns == ("SENet", "DIANet", "DIA-SE reduction=4")
+    assert table.paper.columns == ("SENet", "DIANet", "DIA-SE r=4")
     (same,) = choose(["table5"])
     before, after = same.specs(PAPER), table.specs(PAPER)
     assert {cell: after[cell] for cell in before} == before
-    added = after["ResNet407", "DIA-SE reduction=4"].model
+    added = after["ResNet407", "DIA-SE r=4"].model
     assert (added.attention.kind, added.backbone) == (
         "dia-se",
         before["ResNet407", "SENet"].model.backbone,
@@ -167,7 +167,7 @@ def test_the_same_network_is_added_once_and_another_one_has_another_name() -> No
     same = ARTIFACTS["table5"].with_attention(DIALSTMAttention(), DIALSTMAttention())
     assert same.entries == ARTIFACTS["table5"].entries
     table8 = ARTIFACTS["table8"].with_attention(DIALSTMAttention())
-    assert table8.paper.columns == ("original", "SENet", "DIANet", "dia-lstm r=4")
+    assert table8.paper.columns == ("original", "SENet", "DIANet", "DIANet r=4")
     bare = ARTIFACTS["table1"].with_attention(NoAttention())
     assert bare.paper.rows == ("Org", "SE", "DIA-SE", "original")
 

@@ -248,7 +248,7 @@ def test_report_draws_figure_6_and_says_why_it_cannot_draw_figure_5(folder: Path
     assert done.returncode == 0, done.stderr
     kinds = {path.suffix for path in (folder / "figures").glob("figure6.*")}
     assert kinds == {".pdf", ".png", ".svg", ".csv"}
-    other = cli("report", "figure5", *demo, "1", cwd=folder)
+    other = cli("report", "figure5", *demo, "1", "--html", "figure5.html", cwd=folder)
     assert other.returncode == 0
     assert "figure5 is not drawn: the checkpoint of run 1" in other.stderr
     assert (folder / "figures" / "figure5-networks.csv").is_file()
@@ -261,7 +261,7 @@ def test_first_steps_are_listed(tmp_path: Path) -> None:
     done = cli("analyze", "start", *network, "--steps", "2", "--format", "json", cwd=tmp_path)
     (found,) = json.loads(done.stdout)
     assert (found["diverged_at"], len(found["losses"]), found["classes"]) == (None, 2, 10)
-    assert found["network"] == "resnet83 se r=16 no norm"
+    assert found["network"] == "SENet ResNet83 r=16 without BN"
     options = ("--steps", "9", "--init", "fan-in", "--rate", "0.1", "--format", "csv")
     done = cli("analyze", "start", *network, *options, cwd=tmp_path)
     (row,) = csv.DictReader(io.StringIO(done.stdout))

@@ -135,14 +135,14 @@ def test_report_writes_the_same_bytes_twice(folder: Path) -> None:
 def test_runs_list_and_show(folder: Path) -> None:
     listed = records(cli("runs", "list", "--format", "csv", cwd=folder).stdout)
     assert len(listed) == 8
-    assert listed[0]["network"] == "resnet83 se r=16"
+    assert listed[0]["network"] == "SENet ResNet83 r=16"
     assert (listed[0]["state"], listed[0]["best_top1"]) == ("finished", "90.0")
     epochs = records(cli("runs", "show", "1", "--format", "csv", cwd=folder).stdout)
     assert [epoch["test_top1"] for epoch in epochs] == ["90.0", "89.0"]
     everything = json.loads(cli("runs", "show", "1", "--format", "json", cwd=folder).stdout)
     assert everything["spec"]["model"]["backbone"]["depth"] == 83
     assert everything["provenance"][0]["command"] == "c"
-    assert "resnet83" in cli("runs", "show", "1", cwd=folder).stdout
+    assert "ResNet83" in cli("runs", "show", "1", cwd=folder).stdout
 
 
 def test_plan_says_what_is_done_and_what_the_rest_costs(folder: Path) -> None:
@@ -164,16 +164,14 @@ def test_plan_all_says_what_artifacts_share(tmp_path: Path) -> None:
     needed_by = {one["spec_id"]: one["artifacts"].split() for one in planned}
     assert len(needed_by) == len(planned) == 56
     assert set().union(*needed_by.values()) == set(ARTIFACTS)
-    (dianet164,) = [
-        one["artifacts"] for one in planned if one["network"] == "resnet164 dia-lstm r=4"
-    ]
+    (dianet164,) = [one["artifacts"] for one in planned if one["network"] == "DIANet ResNet164 r=4"]
     assert dianet164 == "table3 table4 table5 table6 table7 table9 figure5"
 
 
 def test_only_narrows_by_whole_words(folder: Path) -> None:
     options = ("--protocol", "demo", "--format", "csv", "--only", "DIANet ResNet164")
     planned = records(cli("plan", "table3", *options, cwd=folder).stdout)
-    assert [one["network"] for one in planned] == ["resnet164 dia-lstm r=4"]
+    assert [one["network"] for one in planned] == ["DIANet ResNet164 r=4"]
 
 
 def test_only_takes_names_as_they_are_listed(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_merging_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     refused = cli("db", "merge", other, cwd=fresh)
     assert refused.returncode == 2
     assert (
-        "resnet11 dia-lstm r=4 2 cells stages 1 on digits, seed 0: other metrics from epoch 1 on"
+        "DIANet ResNet11 r=4 2 cells stages 1 on digits, seed 0: other metrics from epoch 1 on"
         in refused.stderr
     )
     assert "Nothing was merged" in refused.stderr

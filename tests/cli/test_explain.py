@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def test_for_people_it_names_runs_epochs_machines_and_the_command(folder: Path) -> None:
     result = cli("explain", "table5", "dianet", "83", cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
-    (run,) = run_numbers(folder, "resnet83", seed=0)
+    (run,) = run_numbers(folder, "ResNet83", seed=0)
     best = max(accuracies(folder / "runs.db", run).values())
     for words in (
         "Table 5, DIANet ResNet83 (demo protocol on digits)",
@@ -42,7 +42,7 @@ def test_for_people_it_names_runs_epochs_machines_and_the_command(folder: Path) 
         "2026-01-02 03:04:05",
         "Compared with SENet ResNet83",
         "Experiment 1-",
-        "resnet83 dia-lstm r=4 on digits, 8 epochs of batch 64",
+        "DIANet ResNet83 r=4 on digits, 8 epochs of batch 64",
         "dia-repro run table5 --protocol demo --seeds 3 --only 'DIANet ResNet83'",
     ):
         assert words in result.stdout
@@ -50,7 +50,7 @@ def test_for_people_it_names_runs_epochs_machines_and_the_command(folder: Path) 
 
 def run_numbers(folder: Path, network: str, seed: int) -> list[int]:
     listed = json.loads(cli("runs", "list", "--format", "json", cwd=folder).stdout)
-    found = [one for one in listed if one["network"] == f"{network} dia-lstm r=4"]
+    found = [one for one in listed if one["network"] == f"DIANet {network} r=4"]
     return [one["run"] for one in found if one["seed"] == seed]
 
 

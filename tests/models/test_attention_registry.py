@@ -65,11 +65,12 @@ def test_options_enter_the_spec_and_its_hash() -> None:
 
 @pytest.mark.usefixtures("eca")
 def test_names_have_the_options_that_are_unusual() -> None:
-    assert spec_with("eca").model.label == "resnet11 eca"
-    assert spec_with("eca:kernel=5").model.label == "resnet11 eca kernel=5"
+    assert spec_with("eca").model.label == "ECA ResNet11"
+    assert spec_with("eca:kernel=5").model.label == "ECA ResNet11 kernel=5"
     assert parse_attention("eca").heading == "ECA"
     assert parse_attention("eca:kernel=5").heading == "ECA kernel=5"
-    assert parse_attention("se:reduction=8").heading == "SENet reduction=8"
+    assert parse_attention("se:reduction=8").heading == "SENet r=8"
+    assert parse_attention("se:bias=false").heading == "SENet r=16 bias=False"
 
 
 @pytest.mark.usefixtures("eca")
@@ -158,7 +159,7 @@ def test_a_spec_with_a_wrong_option_names_it() -> None:
 
 def test_options_of_the_papers_kinds_are_typed_as_text() -> None:
     one = parse_attention("dia-lstm:reduction=8,stages=[1,3],activation=tanh")
-    assert one.label == "dia-lstm r=8 tanh stages 1,3"
+    assert one.label == "DIANet r=8 tanh stages 1,3"
 
 
 class Size(StrEnum):

@@ -18,7 +18,7 @@ FAMILIES = {**CIFAR_FAMILIES, **IMAGENET_FAMILIES}
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_network_of_table_3_can_be_had_by_name(family: Family, column: str) -> None:
     model = family.model(column)
-    name = model.label.split()[0]
+    name = model.backbone.label
     options = model.attention.model_dump()
     if hasattr(model.backbone, "conv_bias"):
         options["conv_bias"] = model.backbone.conv_bias

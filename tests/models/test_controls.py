@@ -77,7 +77,7 @@ def test_a_kind_has_a_spec_a_name_and_the_options_of_its_unit(text: str) -> None
     assert Spec.from_json(spec.canonical_json()) == spec
     assert Spec.from_stored(spec.canonical_json()) == spec
     assert parse_attention(attention.text) == attention
-    assert attention.kind in attention.label
+    assert attention.title in spec.model.label
     registered = unit_of(attention.kind)
     if registered is not None:
         _, *options = signature(registered.make).parameters

@@ -244,7 +244,7 @@ def test_labels_avoid_points_and_the_edge() -> None:
 @pytest.mark.parametrize("across", [1, 3])
 def test_titles_of_heatmaps_fit_in(across: int) -> None:
     title = (
-        "Figure 5. Feature integration: resnet164 dia-lstm r=4 on digits, 8 epochs, run 12 (not it)"
+        "Figure 5. Feature integration: DIANet ResNet164 r=4 on digits, 8 epochs, run 12 (not it)"
     )
     figure = draw_heatmaps([[Panel("stage 3", np.eye(5))] * across], title, "caption")
     (drawn,) = (text for text in figure.findobj(Text) if text.get_text().startswith("Figure 5."))

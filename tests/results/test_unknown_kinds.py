@@ -31,12 +31,12 @@ from tests.results.rows import SPEC, begin, ensure, epoch
 
 KNOWN = tiny_spec(attention=NoAttention()).canonical_json()
 UNKNOWN = {
-    "resnet11 eca kernel=3": '{"kernel":3,"kind":"eca"}',
-    "resnet11 eca ratio=0.5 reduction=8 widths=[1, 2]": (
+    "eca ResNet11 kernel=3": '{"kernel":3,"kind":"eca"}',
+    "eca ResNet11 ratio=0.5 reduction=8 widths=[1, 2]": (
         '{"kind":"eca","ratio":0.5,"reduction":8,"widths":[1,2]}'
     ),
     # Of the paper, with an option that another version has.
-    "resnet11 se bias=True reduction=16 scale=2": (
+    "se ResNet11 bias=True reduction=16 scale=2": (
         '{"bias":true,"kind":"se","reduction":16,"scale":2}'
     ),
 }
@@ -82,7 +82,7 @@ def test_unknown_kinds_are_sound_and_merged(other: Database, database: Database)
     with database.reading() as session:
         runs = read(session, RUNS)
     assert set(UNKNOWN) < set(runs["network"])
-    (own,) = runs[runs["network"] == "resnet11 eca ratio=0.5 reduction=8 widths=[1, 2]"].iloc
+    (own,) = runs[runs["network"] == "eca ResNet11 ratio=0.5 reduction=8 widths=[1, 2]"].iloc
     assert (own["attention"], own["reduction"]) == ("eca", 8)
     assert own["attention_options"] == "ratio=0.5 widths=1 2"
 
@@ -106,7 +106,7 @@ def test_commands_accept_unknown_kinds(command: str, other: Database, place: Pat
         found = [record["network"] for record in csv.DictReader(io.StringIO(done.stdout))]
         assert found[1:] == list(UNKNOWN)
     if command == "rm":
-        assert "Run 2: resnet11 eca kernel=3 on digits, seed 0, finished, 3 epochs" in done.stderr
+        assert "Run 2: eca ResNet11 kernel=3 on digits, seed 0, finished, 3 epochs" in done.stderr
 
 
 def test_a_run_whose_spec_cannot_be_read_is_removed(other: Database, place: Path) -> None:
@@ -124,12 +124,12 @@ def test_a_run_whose_spec_cannot_be_read_is_removed(other: Database, place: Path
 
 def test_a_conflict_names_unknown_kinds(other: Database, place: Path) -> None:
     second = open_database(str(place / "second.db"), create=True)
-    add_run(second, UNKNOWN["resnet11 eca kernel=3"])
+    add_run(second, UNKNOWN["eca ResNet11 kernel=3"])
     with second.writing() as session:
         session.connection().exec_driver_sql("update epochs set test_top1 = 1")
     second.close()
     done = run_command("db", "merge", "second.db", cwd=place)
-    assert "Conflict with second.db: resnet11 eca kernel=3 on digits, seed 0: " in done.stderr
+    assert "Conflict with second.db: eca ResNet11 kernel=3 on digits, seed 0: " in done.stderr
 
 
 def test_figures_of_known_kinds_are_made(other: Database) -> None:
@@ -153,7 +153,7 @@ def test_data_that_runs_had_are_found(other: Database, place: Path) -> None:
 
 
 def test_a_network_of_an_unknown_kind_cannot_be_built(other: Database) -> None:
-    text = with_attention(UNKNOWN["resnet11 eca kernel=3"])
+    text = with_attention(UNKNOWN["eca ResNet11 kernel=3"])
     assert finished_spec(run_detail(other, 2)) == Spec.from_stored(text)
     with pytest.raises(
         KindNotRegisteredError, match=r"'eca' is not registered .*PLUGINS"

@@ -31,7 +31,7 @@ UNITLESS = {*NoAttention.titles, *ExtraBN.titles}
 KIND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # Other arguments of `build`, and methods of pydantic's.
 TAKEN = PLACEMENT | {"name", "classes", "attention", "norm", "skip"}
-TAKEN |= {"label", "heading", "changed", "titles", "template", "text", "added"}
+TAKEN |= {"label", "heading", "changed", "title", "titles", "detail", "details", "text", "added"}
 
 Unit = TypeVar("Unit", bound=type[nn.Module])
 
@@ -160,7 +160,7 @@ def _options(
         options: type[AttentionSpec] = create_model(
             f"{unit.__name__}Options", __base__=OwnOptions, __module__=unit.__module__, **fields
         )
-        options.titles = {kind: title}
+        options.titles = {kind: title.replace("{", "{{").replace("}", "}}")}
         usual = options(kind=kind).model_dump(mode="json")
         earlier = options.model_validate_json(json.dumps({**usual, **added}))
         options.added = {name: getattr(earlier, name) for name in added}  # a list is a tuple now
