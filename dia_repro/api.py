@@ -337,6 +337,7 @@ class Results:
         *,
         data: Location = DEFAULT_DATA,
         images: Location | None = None,
+        skip_damaged: bool = False,
     ) -> Comparison:
         """Train a run once more, exactly as it was, into another database, and compare the results.
 
@@ -345,6 +346,7 @@ class Results:
             into: the other database; made if it does not exist.
             data: folder of downloaded data sets.
             images: folder of the images, where they are the user's own.
+            skip_damaged: whether damaged images are left out, as `run` does if it is told to.
 
         Returns:
             What differs between the environments, and where the results part; `outcome` is empty
@@ -358,7 +360,7 @@ class Results:
 
         detail = run_detail(self.database, _run_number(run))
         folder = None if images is None else Path(_location(images, "images"))
-        location = DataLocation(Path(_location(data, "data")), folder)
+        location = DataLocation(Path(_location(data, "data")), folder, skip_damaged)
         target = _location(into, "into")
         command = command_line("runs again", str(run), into=displayed(target))
         other, worked = train_again(detail, target, location, Dialogue(), command)

@@ -124,6 +124,22 @@ def publish(partial: Path, path: Path) -> None:
         os.close(number)
 
 
+def publish_new(partial: Path, path: Path) -> None:
+    """Give a file its name, which no other file has.
+
+    Raises:
+        FileExistsError: another file has it.
+        OSError: it cannot be renamed.
+    """
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.touch(exist_ok=False)
+        partial.replace(path)
+
+
 def flush_file(file: IO[bytes]) -> None:
     """Flush a file's bytes to the disk.
 

@@ -25,7 +25,7 @@ class UsageError(DiaReproError):
 
 
 class AbsentError(DiaReproError):
-    """Something required is missing: data, a GPU, an optional package, a person to ask."""
+    """Something required is missing: data, a GPU, a package, a folder to write to, an answer."""
 
     exit_code = ABSENT
 

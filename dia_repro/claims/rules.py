@@ -172,11 +172,16 @@ def small(p: float | None) -> bool:
 
 def against(found: Sequence[Row | Evidence]) -> tuple[list[float | None], list[int]]:
     """Return each p against the claim after Holm, and the indices of the refuting comparisons."""
-    corrected = holm([1.0 if compared.in_favour else compared.p for compared in found])
+    corrected = holm(
+        [
+            compared.p if compared.in_favour is False or compared.p is None else 1.0
+            for compared in found
+        ]
+    )
     refuting = [
         index
         for index, (compared, p) in enumerate(zip(found, corrected, strict=True))
-        if not compared.in_favour and small(p)
+        if compared.in_favour is False and small(p)
     ]
     return corrected, refuting
 

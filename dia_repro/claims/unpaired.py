@@ -68,7 +68,7 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     corrected, refuting = against(evidence)
     if len(cells) > 1:
         evidence = [
-            replace(found, p_corrected=None if found.in_favour else p)
+            replace(found, p_corrected=None if found.in_favour or found.p is None else p)
             for found, p in zip(evidence, corrected, strict=True)
         ]
     done = [index for index, cell in enumerate(cells) if cell.done]
@@ -89,11 +89,14 @@ def _why_open(cells: Sequence[Outcomes], evidence: Sequence[Evidence], claimed: 
     """Return one sentence that begins with the most important reason."""
     pairs = list(zip(cells, evidence, strict=True))
     enough = [(cell, found) for cell, found in pairs if cell.done >= LEAST_FOR_FLIPS]
+    neither = [cell for cell, found in enough if found.in_favour is None and small(found.p)]
     open_cells = [cell for cell, found in enough if not small(found.p)]
-    contrary = [cell for cell, found in enough if not found.in_favour and small(found.p)]
+    contrary = [cell for cell, found in enough if found.in_favour is False and small(found.p)]
     absent = sum(not cell.done for cell in cells)
     few = len(cells) - absent - len(enough)
-    parts = [f"it depends on the seed: {_seeds(open_cells[0], claimed)}"] if open_cells else []
+    parts = [_seeds(neither[0], claimed)] if neither else []
+    if open_cells:
+        parts.append(f"it depends on the seed: {_seeds(open_cells[0], claimed)}")
     parts += [f"{_seeds(contrary[0], claimed)}, but not after Holm"] if contrary else []
     if absent:
         parts.append(f"{absent} of {plural(len(cells), 'network')} not trained yet")
@@ -127,24 +130,27 @@ def judge_trains_too(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> Judgement:
 
 
 def _evidence(cell: Outcomes, claimed: bool) -> Evidence:
-    as_claimed = cell.diverged if claimed else cell.trained
-    in_favour = None if 2 * as_claimed == cell.done else 2 * as_claimed > cell.done
-    p = share_p(as_claimed, cell.done)
-    if cell.guessing and claimed and not in_favour:
-        # A run that only guesses has not diverged, but it is no sign that the network trains.
-        trained = 2 * cell.trained > cell.done
-        p = share_p(cell.trained, cell.done) if trained else 1.0
-    interval = share_interval(as_claimed, cell.done)
+    """Return the share of runs that did as claimed, tested against one half.
+
+    A run that only guesses has not diverged, but it is no sign that the network trains. What speaks
+    against a divergence is therefore the share that trains, where runs guess.
+    """
+    share, unit = (cell.diverged, "% diverged") if claimed else (cell.trained, "% trained")
+    in_favour = None if 2 * share == cell.done else 2 * share > cell.done
+    if claimed and cell.guessing and not in_favour:
+        share, unit = cell.trained, "% trained"
+        in_favour = False if 2 * share > cell.done else None
+    interval = share_interval(share, cell.done)
     low, high = (100 * interval[0], 100 * interval[1]) if interval else (None, None)
     few = f"{plural(cell.guessing, 'run')} less than {ABOVE_GUESSING:g} points above guessing"
     return Evidence(
         compared=cell.compared,
-        effect=100 * as_claimed / cell.done if cell.done else None,
-        unit="% diverged" if claimed else "% trained",
+        effect=100 * share / cell.done if cell.done else None,
+        unit=unit,
         low=low,
         high=high,
         n=cell.done,
-        p=p,
+        p=share_p(share, cell.done),
         test=BINOMIAL if interval else "",
         in_favour=in_favour,
         runs=cell.runs,

@@ -13,6 +13,7 @@ from dia_repro.cli import options
 from dia_repro.cli.output import emit, watch
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import UsageError
+from dia_repro.execution.options import command_line
 from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.listing import Column, field, listing, plain
@@ -114,7 +115,10 @@ def gini(
     from dia_repro.cli.pictures import draw_integration, make_analyst
 
     analyst = make_analyst(database, data, checkpoints, run, jobs)
-    found = draw_integration(analyst, figures, forests, stage, controls=controls)
+    judged_by = "" if run else command_line("claims", "figure5")
+    found = draw_integration(
+        analyst, figures, forests, stage, controls=controls, judged_by=judged_by
+    )
     records = list(map(_summary, found))
     emit(format_, list(records[0]), records, listing(STAGE_COLUMNS, records))
 
@@ -161,7 +165,8 @@ def gradients(
     if Drawing.HISTOGRAMS not in chosen.drawings:
         raise UsageError(f"no gradients are drawn of {artifact}: figure6 or controls-skips")
     database = options.open_results(db, must_exist=False)
-    found = draw_gradients(database, figures, run or [], chosen)
+    judged_by = "" if run else command_line("claims", chosen.name)
+    found = draw_gradients(database, figures, run or [], chosen, judged_by)
     records = list(gradient_records(found))
     moments = {recorded.run.summary.id: recorded.moments for recorded in found}
     ends = [record for record in records if record["epochs"] in moments[record["run"]]]

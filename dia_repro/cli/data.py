@@ -97,6 +97,8 @@ def pack(
 
     Example: dia-repro data pack imagenet --side 256
     """
+    if name != "imagenet" and not name.startswith(FOLDER):
+        raise UsageError(f"only imagenet and folder:PATH are packed, not {name!r}")
     from dia_repro.data import packing
 
     source = _source(name, data, skip_damaged=skip_damaged)
@@ -120,8 +122,6 @@ def _source(name: str, data: Path, *, skip_damaged: bool) -> StreamedDataset:
     from dia_repro.execution.options import Selection
     from dia_repro.execution.requests import find_data
 
-    if name != "imagenet" and not name.startswith(FOLDER):
-        raise UsageError(f"only imagenet and folder:PATH are packed, not {name!r}")
     # A user's images of a size at which they are streamed; the size is no part of a pack.
     size = LARGEST_LIKE_CIFAR + 1 if name.startswith(FOLDER) else None
     selection = Selection(dataset=name, image_size=size, skip_damaged=skip_damaged)

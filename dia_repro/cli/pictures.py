@@ -60,8 +60,13 @@ def draw_integration(
     stage: int | None = None,
     *,
     controls: bool = True,
+    judged_by: str = "",
 ) -> list[Integration]:
-    """Write Figure 5's files; what was computed before is taken from the database."""
+    """Write Figure 5's files; what was computed before is taken from the database.
+
+    Args:
+        judged_by: the command that judges the claims on the same experiments, if there is one.
+    """
     stages = analyst.stages(stage)
     sources = list(Source) if controls else [Source.TRAINED]
     found = []
@@ -76,7 +81,7 @@ def draw_integration(
     figure = heatmaps.draw_integration(found, analyst.run)
     csv = to_csv(heatmaps.CELL_FIELDS, list(heatmaps.integration_records(found)))
     write_picture(figures / "figure5", {**to_files(figure), "csv": csv.encode()})
-    _say_facts("figure5", integration_facts(found))
+    _say_facts(integration_facts(found), judged_by)
     return found
 
 
@@ -97,20 +102,28 @@ def _announced(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def draw_gradients(
-    database: Database, figures: Path, runs: Sequence[int], artifact: TableArtifact
+    database: Database,
+    figures: Path,
+    runs: Sequence[int],
+    artifact: TableArtifact,
+    judged_by: str = "",
 ) -> list[RecordedRun]:
-    """Write the files of Figure 6, or of its control, from what runs have recorded."""
+    """Write the files of Figure 6, or of its control, from what runs have recorded.
+
+    Args:
+        judged_by: as in `draw_integration`.
+    """
     found = recorded_runs(database, runs, artifact)
     figure = histograms.draw_gradients(found, artifact)
     csv = to_csv(histograms.GRADIENT_FIELDS, list(histograms.gradient_records(found)))
     write_picture(figures / artifact.name, {**to_files(figure), "csv": csv.encode()})
-    _say_facts(artifact.name, gradient_facts(found))
+    _say_facts(gradient_facts(found), judged_by)
     return found
 
 
-def _say_facts(artifact: str, facts: Sequence[str]) -> None:
+def _say_facts(facts: Sequence[str], judged_by: str) -> None:
     """Say what a figure's runs show. Only `claims`, which takes all runs, judges it."""
     for fact in facts:
         notice(f"Here {fact}.")
-    if facts:
-        notice(f"What all runs say of the paper's claims: dia-repro claims {artifact}")
+    if facts and judged_by:
+        notice(f"What all runs say of the paper's claims: {judged_by}")

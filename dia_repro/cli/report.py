@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
@@ -47,6 +47,10 @@ ADDITIONAL = {
     SCALE: "Without batch normalisation: accuracy by the initial scale of residual branches",
     "table8-loss": "Table 8: training loss without batch normalisation, until it diverges",
 }
+# Kinds of a table's files, of those of the paper's figures, and of other pictures.
+TABLE_KINDS = ("csv", "md", "tex")
+PICTURE_KINDS = ("pdf", "png", "svg")
+FIGURE_KINDS = (*PICTURE_KINDS, "csv")
 # Learning curves by the way an artifact asks for them: the picture's name, and what it shows.
 CURVES: dict[Drawing, tuple[str, Measure]] = {
     Drawing.ACCURACY: ("curves", "test_top1"),
@@ -56,8 +60,8 @@ CURVES: dict[Drawing, tuple[str, Measure]] = {
 
 def write_report(
     chosen: Chosen, layout: Layout, folders: Folders, html: Path | None, checkpoints: str | None
-) -> None:
-    """Print and write tables, and write pictures.
+) -> dict[str, Path]:
+    """Print and write tables, write pictures, and return the files by their names in a bundle.
 
     Args:
         html: where to write the page; None writes none.
@@ -77,13 +81,23 @@ def write_report(
         additional = pictures.write()
     if html:
         write_page(html, chosen, findings, claims, drawn, additional)
+    tables = [folders.table_of(found.value.artifact) for found in findings.values()]
+    written = [table.with_suffix(f".{kind}") for table in tables for kind in TABLE_KINDS]
+    written += [file.with_suffix(f".{kind}") for file in drawn.values() for kind in FIGURE_KINDS]
+    written += [file.with_suffix(f".{kind}") for file in additional for kind in PICTURE_KINDS]
+    named = {f"{_kept_in(path, folders)}/{path.name}": path for path in written}
+    return {**({html.name: html} if html else {}), **named}
+
+
+def _kept_in(path: Path, folders: Folders) -> str:
+    """Return the folder of a file in a bundle."""
+    return "figures" if path.parent == folders.figures else "tables"
 
 
 def bundle_report(
     chosen: Chosen,
     target: Path,
-    folders: Folders,
-    html: Path | None,
+    files: Mapping[str, Path],
     *,
     weights: bool,
     store: str | None,
@@ -91,7 +105,7 @@ def bundle_report(
     """Write a bundle of a report's files, and of its runs with their logs; return how many files.
 
     Args:
-        html: the page, if there is one.
+        files: the report's files by their names in the bundle.
         weights: whether the runs' weights go with them, where there are any.
         store: location of the weights; None is the default.
     """
@@ -100,9 +114,7 @@ def bundle_report(
     with tempfile.TemporaryDirectory(prefix="dia-repro-") as folder:
         stored = _stored(chosen.database, store) if weights else None
         own = write_run_files(chosen.database, runs, Path(folder), stored)
-        return write_bundle(
-            chosen.database, target, {**own, **dict(files_of(chosen, folders, html))}
-        )
+        return write_bundle(chosen.database, target, {**own, **files})
 
 
 def _stored(database: Database, location: str | None) -> Callable[[int], bytes | None]:
@@ -123,22 +135,6 @@ def _stored(database: Database, location: str | None) -> Callable[[int], bytes |
             return None
 
     return stored
-
-
-def files_of(chosen: Chosen, folders: Folders, html: Path | None) -> Iterator[tuple[str, Path]]:
-    """Yield the files of a report that are there, each with its name in a bundle."""
-    if html:
-        yield html.name, html
-    pictures = [SIZES, SCALE]
-    for artifact in chosen.artifacts:
-        table = folders.table_of(artifact)
-        for suffix in ("csv", "md", "tex"):
-            yield f"tables/{table.name}.{suffix}", table.with_suffix(f".{suffix}")
-        names = [CURVES[drawing][0] for drawing in artifact.drawings if drawing in CURVES]
-        pictures += [artifact.name, *(f"{artifact.name}-{name}" for name in names)]
-    for name in pictures:
-        for path in sorted(folders.figures.glob(f"{name}.*")):
-            yield f"figures/{path.name}", path
 
 
 def _write_artifacts(
@@ -229,14 +225,16 @@ def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | 
         return False
     from dia_repro.cli.pictures import draw_gradients, draw_integration, make_analyst
 
+    asked = replace(chosen.selection, seeds=None, attention=())
+    judged_by = command_line("claims", artifact.name, options=asked)
     try:
         for drawing in artifact.drawings:
             match drawing:
                 case Drawing.HEATMAP:
                     analyst = make_analyst(chosen.database, chosen.data, checkpoints, runs[0])
-                    draw_integration(analyst, figures, Forests())
+                    draw_integration(analyst, figures, Forests(), judged_by=judged_by)
                 case Drawing.HISTOGRAMS:
-                    draw_gradients(chosen.database, figures, runs, artifact)
+                    draw_gradients(chosen.database, figures, runs, artifact, judged_by)
                 case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `CURVES`
                     pass
                 case _:

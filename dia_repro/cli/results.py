@@ -128,7 +128,6 @@ def report(
 
     Example: dia-repro report table5
     """
-    from dia_repro.cli.report import bundle_report, check_replaced, write_report
     from dia_repro.rendering.files import check_target
 
     if not no_html:
@@ -138,11 +137,13 @@ def report(
     if weights and not bundle:
         raise UsageError("--weights goes with --bundle FILE.zip")
     chosen = choose(artifacts, selection, options.open_results(db), data)
+    from dia_repro.cli.report import bundle_report, check_replaced, write_report
+
     page = None if no_html else html
     check_replaced(chosen, folders, page, replace_others=replace_others)
-    write_report(chosen, layout, folders, page, checkpoints)
+    files = write_report(chosen, layout, folders, page, checkpoints)
     if bundle:
-        count = bundle_report(chosen, bundle, folders, page, weights=weights, store=checkpoints)
+        count = bundle_report(chosen, bundle, files, weights=weights, store=checkpoints)
         notice(f"Written: {bundle}, {count} files")
 
 
@@ -188,7 +189,10 @@ def _sum_up(
     verdicts: Sequence[ClaimVerdict], artifacts: Sequence[str], selection: options.Selection
 ) -> None:
     """Print the number of claims with each verdict, and what they rest on."""
-    for what, of_paper in (("claims", True), ("questions of controls", False)):
+    for what, of_paper in (
+        ("claims", True),
+        ("questions and claims that are not the paper's", False),
+    ):
         counts = Counter(claim.verdict for claim in verdicts if claim.of_paper is of_paper)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
         if counts:

@@ -169,6 +169,9 @@ def again(
         AGAIN, help="Database for the repetition: another SQLite file or database URL."
     ),
     images: Path | None = Option(None, help="Folder of the images, where they are your own."),
+    skip_damaged: bool = Option(
+        False, "--skip-damaged", help="Leave out damaged images, as run with this option does."
+    ),
     dry_run: bool = Option(
         False, "--dry-run", help="Only print the commands that restore code and packages."
     ),
@@ -193,12 +196,14 @@ def again(
     if dry_run:
         for line in recipe(detail):
             typer.echo(line)
-        known = {"into": into, "images": images, "db": db, "data": data}
+        known = {"into": into, "images": images, "skip_damaged": skip_damaged}
+        known |= {"db": db, "data": data}
         usual = {"into": AGAIN, "db": options.DEFAULT_DATABASE, "data": options.DEFAULT_DATA}
+        usual["skip_damaged"] = False
         others = {name: value for name, value in known.items() if value != usual.get(name)}
         typer.echo(displayed_text(command_line("runs again", str(run), **others)))
         return
-    location = DataLocation(data, images)
+    location = DataLocation(data, images, skip_damaged)
     other, worked = train_again(detail, into, location, Terminal(), own_command())
     outcomes = Counter(ended.outcome for ended in worked.ended.values())
     summary = Summary(other.name, 1, 0, outcomes, stopped=worked.stopped)

@@ -107,7 +107,8 @@ def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
             raise DownloadError("a web page came instead; what has come before is kept")
         if not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {held}-"):
             held = part.truncate(0)
-        length = int(answer.headers.get("Content-Length") or 0)
+        said = answer.headers.get("Content-Length", "")
+        length = int(said) if said.isdecimal() else 0
         total = held + length if length else 0
         while chunk := answer.read(CHUNK):
             if held + len(chunk) > MOST_SENT:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO
 
 from dia_repro import atomic
-from dia_repro.errors import DiaReproError, UsageError
+from dia_repro.errors import AbsentError, UsageError
 
 
-class OutputError(DiaReproError):
+class OutputError(AbsentError):
     """A table or figure cannot be written."""
 
 

@@ -6,7 +6,8 @@ are written by the trackers' own libraries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import errno
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -26,6 +27,8 @@ Record = dict[str, Any]
 METRICS = tuple(name for name in EPOCHS.names if name not in ("run", "epoch"))
 PROJECT = "dia-repro"
 UID_DIGITS = 8
+WANDB_HEADER, WANDB_BLOCK, PART_HEADER = 7, 32_768, 7  # bytes
+LAST_PARTS = (1, 4)  # a whole record; the last part of one
 MOST_CHARACTERS = 60  # of a text in a file's name
 
 
@@ -51,13 +54,14 @@ def export_to(
         with database.reading() as session:
             runs = [run for run in records_of(session, RUNS) if run["epochs_done"]]
             epochs = epochs_by_run(session)
-            for done, run in enumerate(runs, start=1):
-                write(folder, run, epochs[run["run"]])
-                on_progress(done, len(runs))
+        for done, run in enumerate(runs, start=1):
+            write(folder, run, epochs[run["run"]])
+            on_progress(done, len(runs))
         if tracker is Tracker.WANDB:
             import wandb
 
             wandb.teardown()  # its own process writes the rest before it ends
+            check_wandb(folder, {run["uid"]: len(epochs[run["run"]]) for run in runs})
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     return len(runs)
@@ -136,3 +140,44 @@ def _write_wandb(folder: Path, run: Record, epochs: list[Record]) -> None:
     ) as logged:
         for epoch in epochs:
             logged.log(dict(_metrics(epoch)), step=epoch["epoch"])
+
+
+def check_wandb(folder: Path, epochs: Mapping[str, int]) -> None:
+    """See that the files are whole: their process says nothing where the disk is full.
+
+    Args:
+        epochs: number of epochs of each run, by its uid.
+
+    Raises:
+        OSError: one is not.
+    """
+    for uid, expected in epochs.items():
+        files = list(folder.glob(f"wandb/offline-run-*-{uid}/run-{uid}.wandb"))
+        kinds = [kind for file in files for kind in _record_kinds(file.read_bytes())]
+        if kinds.count("history") != expected or kinds[-1:] != ["exit"]:
+            raise OSError(errno.EIO, f"the file of run {uid} is not whole: is the disk full?")
+
+
+def _record_kinds(content: bytes) -> Iterator[str]:
+    """Yield the kinds of the records of a .wandb file, as far as they are whole.
+
+    It is a log as LevelDB's, behind a header of its own: blocks that hold parts of records, each
+    behind a checksum (4 bytes), its length (2) and whether it is the last part of a record (1).
+    """
+    from wandb.proto.wandb_internal_pb2 import Record as Logged  # type: ignore[attr-defined]
+
+    position, record = WANDB_HEADER, b""
+    while position < len(content):
+        left = WANDB_BLOCK - position % WANDB_BLOCK
+        if left < PART_HEADER:
+            position += left
+            continue
+        length = int.from_bytes(content[position + 4 : position + 6], "little")
+        begin, end = position + PART_HEADER, position + PART_HEADER + length
+        if end > len(content):
+            return
+        record += content[begin:end]
+        if content[position + 6] in LAST_PARTS:
+            yield Logged.FromString(record).WhichOneof("record_type")
+            record = b""
+        position = end

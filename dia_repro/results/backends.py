@@ -42,6 +42,7 @@ POSTGRES_OPTIONS = {
     "client_encoding": "UTF8",  # a database of an older cluster may have SQL_ASCII
 }
 SMALLEST_PAGE = 512
+DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 LONGEST_SHOWN = 100  # characters of a path that cannot be used
 # SQLite's instructions between two moments in which Python runs handlers of signals: about 2 ms.
 INSTRUCTIONS = 100_000
@@ -135,15 +136,16 @@ def _url(location: str) -> URL:
         raise UsageError(f"--db {displayed(location)!r}: write @ in a password as %40")
     if url.drivername in ("postgres", "postgresql"):
         return url.set(drivername="postgresql+psycopg")
+    if url.drivername not in DRIVERS or (url.drivername == "sqlite" and url.query):
+        raise UsageError(
+            f"--db {displayed(location)!r}: a database is a path, sqlite:///PATH or "
+            "postgresql+psycopg://…"
+        )
     return url
 
 
 def _postgres(location: str) -> Engine:
     url = _url(location)
-    if url.get_backend_name() != "postgresql":
-        raise UsageError(
-            f"--db {displayed(location)!r}: a database is a SQLite file or postgresql+psycopg://…"
-        )
     try:
         engine = create_engine(url, poolclass=NullPool, connect_args=POSTGRES_OPTIONS)
     except ModuleNotFoundError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dia_repro
-from dia_repro.atomic import flush_file
+from dia_repro.atomic import flush_file, publish_new
 from dia_repro.errors import UsageError
 from dia_repro.results.database import Database
 from dia_repro.results.frames import ATTEMPTS, RUNS, records_of
@@ -58,8 +58,8 @@ def write_bundle(database: Database, target: Path, files: Mapping[str, Path]) ->
         BundleError: the file exists, or cannot be written.
         BackupError, DatabaseError: the database cannot be copied.
     """
-    if target.exists():
-        raise BundleError(f"{target} exists: a bundle overwrites nothing")
+    if target.exists() or target.is_symlink():
+        raise _exists(target)
     try:
         with tempfile.TemporaryDirectory(prefix=".bundle-", dir=target.absolute().parent) as folder:
             copy, about = Path(folder, DATABASE), Path(folder, ABOUT)
@@ -71,16 +71,25 @@ def write_bundle(database: Database, target: Path, files: Mapping[str, Path]) ->
             newest = max((run["changed_at"] for run in runs), default=datetime(1980, 1, 1))
             described = _described(known, newest, len(runs))
             whole = Path(folder, "whole.zip")
-            with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as bundle:
+            # A file of before 1980, as on a machine without a clock, gets the first date of a ZIP.
+            with zipfile.ZipFile(
+                whole, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False
+            ) as bundle:
                 for name, path in known.items():
                     bundle.write(path, name)
                 bundle.writestr(METADATA, described)
             with whole.open("rb+") as file:
                 flush_file(file)
-            whole.rename(target)
+            publish_new(whole, target)
+    except FileExistsError:
+        raise _exists(target) from None
     except OSError as error:
         raise BundleError(f"cannot write {target}: {error.strerror or error}") from error
     return len(known) + 1
+
+
+def _exists(target: Path) -> BundleError:
+    return BundleError(f"{target} exists: a bundle overwrites nothing")
 
 
 @contextmanager

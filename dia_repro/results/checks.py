@@ -42,6 +42,7 @@ LARGEST_SEED = 2**31 - 1
 UNITS = {column.name: column.info["unit"] for column in EpochRow.__table__.columns}
 LEAST_OF_ATTEMPTS = {"threads": 1, "wall_seconds": 0, "peak_memory_bytes": 0, "test_images": 1}
 ACCURACIES = tuple(name for name, unit in UNITS.items() if unit == "%")
+HARDLY_AN_IMAGE = 1e-3
 PARTS = ("test", "validation")  # with metrics of an epoch
 NOT_NEGATIVE = tuple(name for name, unit in UNITS.items() if unit)
 Specs = dict[str, Spec]
@@ -112,6 +113,7 @@ def problems(session: Session) -> Iterator[str]:
     yield from id_problems(session)
     specs = dict(_readable_specs(session))
     yield from _impossible_epochs(session)
+    yield from _impossible_counts(session)
     yield from _wrong_metrics(session, specs)
     yield from _wrong_rates(session, specs)
     yield from _impossible_values(session)
@@ -179,6 +181,20 @@ def _impossible_epochs(session: Session) -> Iterator[str]:
                 continue
             if (name in ACCURACIES and not 0 <= value <= 100) or (isfinite(value) and value < 0):
                 yield f"run {row.run_id} has {name} {value:g} in epoch {row.epoch}"
+
+
+def _impossible_counts(session: Session) -> Iterator[str]:
+    """Yield test accuracies that no number of correct images gives."""
+    correct = EpochRow.test_top1 * ProvenanceRow.test_images / 100
+    whole = func.abs(correct - func.round(correct)) < HARDLY_AN_IMAGE
+    found = (
+        select(EpochRow.run_id, EpochRow.epoch, EpochRow.test_top1, ProvenanceRow.test_images)
+        .join(ProvenanceRow, ProvenanceRow.run_id == EpochRow.run_id)
+        .where(EpochRow.test_top1.between(0.0, 100.0), ~whole)
+        .distinct()
+    )
+    for run, epoch, top1, images in session.execute(found):
+        yield f"run {run} has test_top1 {top1:g} in epoch {epoch}, which no {images} images give"
 
 
 def _wrong_metrics(session: Session, specs: Specs) -> Iterator[str]:

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Double, Float, MetaData
 from sqlalchemy.orm import Session
 
 from dia_repro import interrupts
-from dia_repro.atomic import flush_file
-from dia_repro.errors import UsageError, displayed
+from dia_repro.atomic import flush_file, publish_new
+from dia_repro.errors import AbsentError, UsageError, displayed
 from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.checks import id_problems
@@ -31,8 +31,12 @@ LOCK_SECONDS = 10.0  # how long another process may be copying into the same fol
 UNFINISHED = ".copy.partial"  # end of the name of a copy that is being written
 
 
-class BackupError(UsageError):
+class BackupError(AbsentError):
     """The copy cannot be made there."""
+
+
+class BackupExistsError(UsageError):
+    """There is a file of that name, which stays as it is."""
 
 
 def upgrade_database(location: str) -> Path | None:
@@ -76,7 +80,8 @@ def back_up(database: Database, target: Path) -> None:
     """Copy a database, as it is at one moment, into a new SQLite file.
 
     Raises:
-        BackupError: there is such a file, or it cannot be written.
+        BackupExistsError: there is such a file.
+        BackupError: it cannot be written.
         DatabaseError: the database cannot be read, or another copy into the folder takes long.
     """
     if target.exists():
@@ -106,7 +111,7 @@ def _copy_within(connection: Connection, path: Path | None, target: Path) -> Non
             with partial.open("rb+") as file:
                 flush_file(file)
             _check_copy(partial)
-            _name(partial, target)
+            publish_new(partial, target)
     except FileExistsError:
         raise _exists(target) from None
     except (OSError, sqlite3.Error) as error:
@@ -156,19 +161,8 @@ def _lock(number: int, folder: Path) -> None:
             return
 
 
-def _exists(target: Path) -> BackupError:
-    return BackupError(f"{target} exists: a backup overwrites nothing")
-
-
-def _name(partial: Path, target: Path) -> None:
-    """Give a file its name; raise `FileExistsError` where another file has it."""
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        target.touch(exist_ok=False)
-        partial.replace(target)
+def _exists(target: Path) -> BackupExistsError:
+    return BackupExistsError(f"{target} exists: a backup overwrites nothing")
 
 
 def _reader(path: Path) -> sqlite3.Connection:

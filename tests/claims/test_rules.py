@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pytest
 
 from dia_repro.claims.rules import Row, judge_equal, judge_order
+from dia_repro.claims.statistics import share_p
 from dia_repro.claims.unpaired import (
     Outcomes,
     judge_counts,
@@ -179,6 +181,9 @@ def outcomes(diverged: int, trained: int, guessing: int = 0) -> Outcomes:
         (outcomes(99, 1), SUPPORTED, REFUTED),  # more evidence does not weaken a verdict
         (outcomes(0, 0, 6), UNDECIDED, REFUTED),  # finite, and no better than guessing
         (outcomes(0, 5, 1), UNDECIDED, UNDECIDED),
+        (outcomes(0, 8, 1), REFUTED, SUPPORTED),
+        (outcomes(0, 4, 2), UNDECIDED, UNDECIDED),
+        (outcomes(8, 0, 1), SUPPORTED, REFUTED),
         (outcomes(0, 0), NOT_RUN, NOT_RUN),
     ],
 )
@@ -225,9 +230,22 @@ def test_under_the_null_networks_rarely_train_or_diverge_all() -> None:
 
 def test_guessing_is_no_sign_against_a_divergence() -> None:
     judged = judge_divergences([outcomes(0, 0, 6)], claimed=True)
-    assert judged.reason == (
-        "it depends on the seed: a neither diverged nor trained with 6 of 6 seeds"
-    )
+    assert judged.reason == "a neither diverged nor trained with 6 of 6 seeds"
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_effect_interval_and_p_are_of_the_same_share(claimed: bool) -> None:
+    for diverged, trained in product(range(10), repeat=2):
+        if diverged + trained > 9:
+            continue
+        cell = outcomes(diverged, trained, 9 - diverged - trained)
+        (evidence,) = judge_divergences([cell], claimed=claimed).evidence
+        share = {"% diverged": diverged, "% trained": trained}[evidence.unit]
+        assert evidence.effect == 100 * share / 9
+        assert evidence.low is not None
+        assert evidence.high is not None
+        assert evidence.p == share_p(share, 9)
+        assert (evidence.low <= 50 <= evidence.high) is (evidence.p > 0.05)
 
 
 def test_a_network_without_enough_seeds_leaves_the_others_open() -> None:

@@ -246,6 +246,7 @@ def test_report_draws_figure_6_and_says_why_it_cannot_draw_figure_5(folder: Path
     demo = ("--protocol", "demo", "--epochs")
     done = cli("report", "figure6", *demo, "2", cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert "claims: dia-repro claims figure6 --protocol demo --epochs 2\n" in done.stderr
     kinds = {path.suffix for path in (folder / "figures").glob("figure6.*")}
     assert kinds == {".pdf", ".png", ".svg", ".csv"}
     other = cli("report", "figure5", *demo, "1", "--html", "figure5.html", cwd=folder)

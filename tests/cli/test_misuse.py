@@ -57,7 +57,7 @@ DEMO = ("--protocol", "demo")
         (["report", "--db", "typed_wrong.db"], 3, "there is no database typed_wrong.db"),
         (["claims", "--db", "typed_wrong.db"], 3, "there is no database typed_wrong.db"),
         (["runs", "list", "--db", "typed_wrong.db"], 3, "there is no database typed_wrong.db"),
-        (["report", "table5", "--tables", "/proc/tables"], 1, "cannot write /proc/tables"),
+        (["report", "table5", "--tables", "/proc/tables"], 3, "cannot write /proc/tables"),
         (["report", "--html", "/dev/null"], 2, "cannot write /dev/null: it is a device or pipe"),
         (["report", "--html", "."], 2, "cannot write .: it is a folder"),
         (["report", "--html", ""], 2, "cannot write .: it is a folder"),

@@ -103,6 +103,11 @@ def test_damaged_images_are_listed_and_refused(images: Path, tmp_path: Path) -> 
     told = cli("run", "table5", *NARROW, *dataset, "--skip-damaged", "--keep", "none", cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     assert not list(tmp_path.glob("runs-checkpoints/*/*/*.pt")), "as --keep says"
+    again = ("runs", "again", "1", "--images", str(images))
+    assert cli(*again, cwd=tmp_path).returncode == 3
+    repeated = cli(*again, "--skip-damaged", cwd=tmp_path)
+    assert repeated.returncode == 0, repeated.stderr
+    assert "the same in all metrics, bit for bit" in repeated.stderr
     shown = cli("show", "table5", "--epochs", "1", *dataset, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "demo protocol over 1 epoch on folder:pets" in shown.stdout
@@ -128,7 +133,7 @@ def test_a_network_is_refused_whose_last_batch_is_of_one_image(tmp_path: Path) -
         result = cli(command, *narrow, "--dataset", f"folder:{images}", cwd=tmp_path)
         assert result.returncode == 2, result.stderr
         assert one_line(result.stderr)
-        assert "resnet34 " in result.stderr
+        assert "ResNet34 " in result.stderr
         assert "65 training images in batches of 64 leave one of a single image" in result.stderr
     assert not (tmp_path / "runs.db").exists()
 

@@ -53,8 +53,8 @@ def test_plan_weighs_the_data_path_against_training(images: Path, tmp_path: Path
     assert planned.returncode == 0, planned.stderr
     said = planned.stderr.splitlines()[-1]
     found = re.fullmatch(
-        r"Data: \d+ cores? decodes? ([\d,.]+) images/s of folder:pets, resnet34 trains on [\d,.]+ "
-        r"on cpu: the training step limits\.",
+        r"Data: \d+ cores? decodes? ([\d,.]+) images/s of folder:pets, original ResNet34 "
+        r"trains on [\d,.]+ on cpu: the training step limits\.",
         said,
     )
     assert found, said

@@ -10,8 +10,9 @@ import pytest
 
 from dia_repro.errors import UsageError
 from dia_repro.rendering.records import Tracker
-from dia_repro.rendering.trackers import METRICS, export_to
+from dia_repro.rendering.trackers import METRICS, check_wandb, export_to
 from dia_repro.results.database import Database, open_database
+from dia_repro.results.queries import all_runs
 from dia_repro.results.schema import State
 from tests.artifacts.courses import LOWER, add
 from tests.helpers import cli, one_line, tiny_spec
@@ -41,9 +42,9 @@ def test_tensorboard_reads_what_was_written(database: Database, tmp_path: Path) 
     assert seen == [(1, 3), (2, 3), (3, 3)]
     names = sorted(path.name for path in folder.iterdir())
     assert [name.rsplit("-", 1)[0] for name in names] == [
-        "resnet11-dia-lstm-r=4-2-cells-stages-1-digits-10--held-out-seed-0",
-        "resnet11-dia-lstm-r=4-2-cells-stages-1-digits-seed-0",
-        "resnet11-dia-lstm-r=4-2-cells-stages-1-digits-seed-1",
+        "DIANet-ResNet11-r=4-2-cells-stages-1-digits-10--held-out-seed-0",
+        "DIANet-ResNet11-r=4-2-cells-stages-1-digits-seed-0",
+        "DIANet-ResNet11-r=4-2-cells-stages-1-digits-seed-1",
     ]
     found = []
     for name in names:
@@ -70,6 +71,24 @@ def test_wandb_has_a_run_to_synchronise_for_each(database: Database, tmp_path: P
     for run in runs:
         content = run.read_bytes()
         assert all(name.encode() in content for name in ("test_top1", "train_loss", "spec_id"))
+
+
+@pytest.mark.slow
+def test_a_wandb_file_that_is_cut_short_is_an_error(database: Database, tmp_path: Path) -> None:
+    """As on a full disk, where only the process that writes it would know."""
+    pytest.importorskip("wandb")
+    export_to(Tracker.WANDB, database, tmp_path / "offline", lambda *_: None)
+    run = all_runs(database)[0]
+    (file,) = tmp_path.glob(f"offline/wandb/offline-run-*/run-{run.uid}.wandb")
+    content = file.read_bytes()
+    check_wandb(tmp_path / "offline", {run.uid: 3})
+    for length in (0, 7, 100, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:length])
+        with pytest.raises(OSError, match="is not whole"):
+            check_wandb(tmp_path / "offline", {run.uid: 3})
+    file.unlink()
+    with pytest.raises(OSError, match="is not whole"):
+        check_wandb(tmp_path / "offline", {run.uid: 3})
 
 
 def test_a_folder_with_files_is_refused(database: Database, tmp_path: Path) -> None:

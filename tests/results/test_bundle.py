@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 import safetensors.torch
@@ -95,6 +97,35 @@ def test_nothing_is_overwritten_or_half_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "runs.db"]
 
 
+def test_a_file_that_appears_meanwhile_is_kept(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, link = tmp_path / "out.zip", tmp_path / "link.zip"
+    flush = bundles.flush_file
+
+    def slowly(file: IO[bytes]) -> None:
+        target.write_text("another's")
+        flush(file)
+
+    monkeypatch.setattr(bundles, "flush_file", slowly)
+    with pytest.raises(BundleError, match="overwrites nothing"):
+        write_bundle(database, target, {})
+    assert target.read_text() == "another's"
+    link.symlink_to(tmp_path / "nowhere.zip")
+    with pytest.raises(BundleError, match="overwrites nothing"):
+        write_bundle(database, link, {})
+    assert link.is_symlink()
+
+
+def test_files_of_a_clock_that_was_not_set_are_packed(database: Database, tmp_path: Path) -> None:
+    old = tmp_path / "old.txt"
+    old.write_text("old")
+    os.utime(old, (0, 0))
+    write_bundle(database, tmp_path / "out.zip", {"old.txt": old})
+    with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+        assert opened.read("old.txt") == b"old"
+
+
 def test_what_is_no_bundle_is_one_line(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +191,10 @@ def test_a_bundle_of_a_report_has_the_weights_of_its_runs(tmp_path: Path) -> Non
     asked = ("table5", "--protocol", "demo", "--epochs", "1")
     trained = cli("run", *asked, "--only", "SENet ResNet83", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
+    others = ("figures/initial-scale.png", "figures/table5.txt", "tables/table5.bak")
+    for name in others:  # another report's, or the user's
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("not of this report")
     done = cli("report", *asked, "--bundle", "out.zip", "--weights", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(tmp_path / "out.zip") as opened:
@@ -172,6 +207,7 @@ def test_a_bundle_of_a_report_has_the_weights_of_its_runs(tmp_path: Path) -> Non
     with dia_repro.open_results(tmp_path / "runs.db") as results:
         network = results.network(1)
     assert all(torch.equal(tensors[k], v) for k, v in network.state_dict().items())
+    assert not set(others) & set(names)
     assert {"tables/table5.csv", "figures/table5-curves.svg", "report.html"} <= set(names)
     assert {part["@id"] for part in crate["@graph"][1]["hasPart"]} == set(names) - {METADATA}
     refused = cli("report", *asked, "--weights", cwd=tmp_path)

@@ -27,6 +27,7 @@ COPY = (
 )
 FALSE = {
     "update epochs set test_top1 = 150 where epoch = 2": "run 1 has test_top1 150 in epoch 2",
+    "update epochs set test_top1 = 50.005 where epoch = 2": "which no 10000 images give",
     "update epochs set train_loss = -1 where epoch = 1": "run 1 has train_loss -1 in epoch 1",
     "update epochs set epoch = 9 where epoch = 3": "run 1 has 3 epochs, the last of which is",
     "delete from epochs where epoch = 3": "finished with 2 epochs, not all of its spec's",

@@ -80,6 +80,10 @@ def test_every_way_to_name_postgres_is_understood(scheme: str) -> None:
         "postgresql://h:x/d",
         "postgresql://me:secret@h:x/d",
         "postgresql://me:se@secret@host/d",
+        "postgresql+asyncpg://me:secret@host/d",
+        "postgresql+psycopg2://me:secret@host/d",
+        "sqlite+aiosqlite:///runs.db",
+        "sqlite:///runs.db?mode=ro",  # which would be written to
     ],
 )
 def test_other_kinds_are_refused_in_a_line_without_the_password(location: str) -> None:

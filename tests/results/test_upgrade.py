@@ -32,7 +32,7 @@ from dia_repro.results.database import LockedError, open_database
 from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import Base, State
-from dia_repro.results.upgrade import BackupError, back_up, upgrade_database
+from dia_repro.results.upgrade import BackupError, BackupExistsError, back_up, upgrade_database
 from tests.helpers import tiny_spec
 
 VERSIONS = Path(__file__).parent / "versions"
@@ -207,7 +207,7 @@ def test_a_backup_of_each_backend_is_the_same_database(location: str, tmp_path: 
     back_up(target, copy)
     assert all_runs(open_database(str(copy), create=False)) == ()
     backends.check_place(copy)
-    with pytest.raises(BackupError, match="exists"):
+    with pytest.raises(BackupExistsError, match="exists"):
         back_up(source, copy)
     target.close()
 
@@ -248,7 +248,7 @@ def test_one_of_several_backups_to_one_name_succeeds(
             together.wait()
             try:
                 back_up(database, tmp_path / "copy.db")
-            except BackupError as error:
+            except BackupExistsError as error:
                 return str(error)
         return "done"
 
