@@ -161,7 +161,7 @@ def check_wandb(folder: Path, epochs: Mapping[str, int]) -> None:
 def _record_kinds(content: bytes) -> Iterator[str]:
     """Yield the kinds of the records of a .wandb file, as far as they are whole.
 
-    It is a log as LevelDB's, behind a header of its own: blocks that hold parts of records, each
+    It is a log as LevelDB's, after another header: blocks that hold parts of records, each
     behind a checksum (4 bytes), its length (2) and whether it is the last part of a record (1).
     """
     from wandb.proto.wandb_internal_pb2 import Record as Logged  # type: ignore[attr-defined]
