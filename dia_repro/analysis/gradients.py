@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dia_repro.analysis.runs import NotAnalysableError, best_runs, finished_spec
+from dia_repro.analysis.runs import NotAnalysableError, finished_runs, finished_spec
 from dia_repro.artifacts.controls import SKIPS
 from dia_repro.artifacts.paper import FIGURE6
 from dia_repro.artifacts.table import TableArtifact
@@ -49,16 +48,18 @@ class RecordedRun:
 def recorded_runs(
     database: Database, run_ids: Sequence[int], figure: TableArtifact = FIGURE6
 ) -> list[RecordedRun]:
-    """Return the runs asked for; by default the best one of each of a figure's networks.
+    """Return the runs asked for; by default all of a figure's networks on the same data.
 
     Raises:
         NotAnalysableError: a run asked for is not finished, or lacks records.
         NoRunError, UnknownRunError: there is no such run.
     """
-    runs = [run_detail(database, number) for number in run_ids] or best_runs(
-        database, figure, lambda run, spec: bool(whole_records(database, run.id, spec))
-    ).values()
-    return [_recorded(database, run) for run in runs]
+    if not run_ids:
+        found = finished_runs(
+            database, figure, lambda run, spec: bool(whole_records(database, run.id, spec))
+        )
+        run_ids = [run.id for runs in found.values() for run in runs]
+    return [_recorded(database, run_detail(database, number)) for number in run_ids]
 
 
 def _recorded(database: Database, run: RunDetail) -> RecordedRun:
@@ -73,15 +74,24 @@ def _recorded(database: Database, run: RunDetail) -> RecordedRun:
     return RecordedRun(run, spec, LABELS.get(spec.model, spec.model.attention.kind), records)
 
 
-def distinct_labels(found: Sequence[RecordedRun]) -> list[str]:
-    """Return the networks' names, with the run's number where several have the same name."""
-    counts = Counter(recorded.label for recorded in found)
-    return [
-        f"{recorded.label}, run {recorded.run.summary.id}"
-        if counts[recorded.label] > 1
-        else recorded.label
-        for recorded in found
-    ]
+def grouped(found: Sequence[RecordedRun], *, apart: bool = False) -> dict[str, list[RecordedRun]]:
+    """Return the runs of each network by its name, with their number where there are several.
+
+    Args:
+        apart: whether each run is a group; those of one name are named by their runs' numbers.
+    """
+    groups: dict[str, list[RecordedRun]] = {}
+    for recorded in found:
+        groups.setdefault(recorded.label, []).append(recorded)
+    if not apart:
+        return {
+            f"{label} ({len(runs)} runs)" if runs[1:] else label: runs
+            for label, runs in groups.items()
+        }
+    return {
+        f"{run.label}, run {run.run.summary.id}" if groups[run.label][1:] else run.label: [run]
+        for run in found
+    }
 
 
 def shares_by_decade(record: Record) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

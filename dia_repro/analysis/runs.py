@@ -1,4 +1,4 @@
-"""Runs that an analysis takes: the run asked for, or the best of each of a figure's networks."""
+"""Runs that an analysis takes: those asked for, or the finished ones of a figure's networks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database
 from dia_repro.results.queries import RunDetail, RunSummary, all_spec_json, run_detail, runs_of
 from dia_repro.results.schema import State
+
+Usable = Callable[[RunSummary, Spec], bool]
 
 
 class NotAnalysableError(UsageError):
@@ -35,11 +37,21 @@ def finished_spec(run: RunDetail) -> Spec:
 
 
 def best_runs(
-    database: Database,
-    figure: TableArtifact,
-    usable: Callable[[RunSummary, Spec], bool] = lambda _run, _spec: True,
+    database: Database, figure: TableArtifact, usable: Usable = lambda _run, _spec: True
 ) -> dict[str, RunDetail]:
-    """Return the best finished run of each of a figure's networks, by column, in its order.
+    """Return the best of the runs that `finished_runs` returns, by column.
+
+    Raises:
+        NoRunError: there is no such run.
+    """
+    found = finished_runs(database, figure, usable)
+    return {column: run_detail(database, max(runs, key=_rank).id) for column, runs in found.items()}
+
+
+def finished_runs(
+    database: Database, figure: TableArtifact, usable: Usable = lambda _run, _spec: True
+) -> dict[str, list[RunSummary]]:
+    """Return the finished runs of each of a figure's networks, by column, in its order.
 
     All are on the same data: the data with runs of most networks, then the paper's, then those
     with the highest test accuracies. Data of which images are held out do not count.
@@ -57,14 +69,14 @@ def best_runs(
         for spec in all_specs
         if spec.model in columns and spec.data.validation is None
     }
-    groups: dict[tuple[object, ...], dict[str, RunSummary]] = defaultdict(dict)
+    groups: dict[tuple[object, ...], dict[str, list[RunSummary]]] = defaultdict(dict)
     for spec_id, runs in runs_of(database, specs).items():
         spec = specs[spec_id]
         finished = [run for run in runs if run.state is State.FINISHED and usable(run, spec)]
         if finished:
             papers = spec.data.dataset == figure.entries[0].dataset
             group = groups[papers, spec.data, spec.recipe, spec.precision]
-            group[columns[spec.model]] = max(finished, key=_rank)
+            group[columns[spec.model]] = finished
     if not groups:
         raise NoRunError(
             f"no run of {figure.name}'s networks is finished in {database.name}: "
@@ -72,15 +84,11 @@ def best_runs(
         )
 
     def order(data: tuple[object, ...]) -> tuple[object, ...]:
-        found = groups[data]
-        return len(found), data[0], sorted(map(_rank, found.values()), reverse=True)
+        best = (max(map(_rank, runs)) for runs in groups[data].values())
+        return len(groups[data]), data[0], sorted(best, reverse=True)
 
     chosen = groups[max(groups, key=order)]
-    return {
-        column: run_detail(database, chosen[column].id)
-        for column in columns.values()
-        if column in chosen
-    }
+    return {column: chosen[column] for column in columns.values() if column in chosen}
 
 
 def _rank(run: RunSummary) -> tuple[float, int]:

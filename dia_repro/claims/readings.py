@@ -29,6 +29,7 @@ CONTROLS = {"trained − before training": Source.INITIAL, "trained − shuffled
 DENSITIES = (*OTHERS, *(f"{gap}, {control}" for control in CONTROLS for gap in OTHERS))
 MIDDLE = "middle − main source of the last layer"
 DIVIDED = "DIANet ÷ original"
+FIGURE6_RATIO = ("DIANet", "original")  # of whose gradients
 RATIOS = {
     f"stage {stage}: {value}, {DIVIDED}": (stage, value)
     for stage in STAGES
@@ -135,6 +136,11 @@ def initial_ratios(
         yield record
 
 
+def _mean(logs: Sequence[float]) -> float:
+    """Return the mean; nan where one is not finite."""
+    return fmean(logs) if all(map(math.isfinite, logs)) else math.nan
+
+
 def _over_seeds(logs: Sequence[float]) -> tuple[float | str | None, ...]:
     """Return the geometric mean of ratios, its interval, p and the test's name."""
     if not all(map(math.isfinite, logs)):
@@ -163,14 +169,19 @@ def integration_facts(found: Sequence[Integration]) -> list[str]:
 
 
 def gradient_facts(found: Sequence[RecordedRun]) -> list[str]:
-    """Return sentences on Figure 6, if both its networks are there."""
-    runs = {recorded.label: recorded for recorded in found}
-    if not {"original", "DIANet"} <= runs.keys():
+    """Return sentences on Figure 6, if both its networks are there: geometric means over runs."""
+    dianet, original = ([run for run in found if run.label == name] for name in FIGURE6_RATIO)
+    if not (dianet and original):
         return []
+    over = f", over {len(dianet)} and {len(original)} runs" if len(dianet + original) > 2 else ""
     facts = []
-    for index, moment in enumerate(("at initialisation", "at the last record")):
-        both = [runs[label] for label in ("DIANet", "original")]
-        gains = gradient_gains(*(run.records[run.moments[index]] for run in both))
+    for index, when in enumerate(("at initialisation", "at the last record")):
+        moment = f"{when}{over}"
+        pairs = [
+            gradient_gains(*(run.records[run.moments[index]] for run in both))
+            for both in product(dianet, original)
+        ]
+        gains = {label: _mean([gain[label] for gain in pairs]) for label in RATIOS}
         ratios = [f"{label} {10**gain:.2g}" for label, gain in gains.items() if math.isfinite(gain)]
         if len(ratios) < len(RATIOS):
             ratios.append("the others vanished or are not finite")

@@ -145,7 +145,7 @@ def gradients(
         "figure6", help="Artifact with the networks: figure6, or its control, controls-skips."
     ),
     run: list[int] | None = Option(
-        None, help="Numbers of runs to compare; by default the best of each of its networks."
+        None, help="Numbers of runs to compare; by default all of its networks on the same data."
     ),
     figures: Path = Option(options.FIGURES, help="Folder for figure6.pdf, .png and .csv."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
@@ -166,7 +166,9 @@ def gradients(
         raise UsageError(f"no gradients are drawn of {artifact}: figure6 or controls-skips")
     database = options.open_results(db, must_exist=False)
     judged_by = "" if run else command_line("claims", chosen.name)
-    found = draw_gradients(database, figures, run or [], chosen, judged_by)
+    found = draw_gradients(
+        database, figures, run or [], chosen, apart=bool(run), judged_by=judged_by
+    )
     records = list(gradient_records(found))
     moments = {recorded.run.summary.id: recorded.moments for recorded in found}
     ends = [record for record in records if record["epochs"] in moments[record["run"]]]

@@ -106,15 +106,19 @@ def draw_gradients(
     figures: Path,
     runs: Sequence[int],
     artifact: TableArtifact,
+    *,
+    apart: bool = False,
     judged_by: str = "",
 ) -> list[RecordedRun]:
     """Write the files of Figure 6, or of its control, from what runs have recorded.
 
     Args:
+        runs: their numbers; by default all finished ones of the artifact's networks.
+        apart: whether runs of one network have curves of their own.
         judged_by: as in `draw_integration`.
     """
     found = recorded_runs(database, runs, artifact)
-    figure = histograms.draw_gradients(found, artifact)
+    figure = histograms.draw_gradients(found, artifact, apart=apart)
     csv = to_csv(histograms.GRADIENT_FIELDS, list(histograms.gradient_records(found)))
     write_picture(figures / artifact.name, {**to_files(figure), "csv": csv.encode()})
     _say_facts(gradient_facts(found), judged_by)

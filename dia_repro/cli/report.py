@@ -39,7 +39,7 @@ from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 from dia_repro.results.bundle import write_bundle
 from dia_repro.results.database import Database
 from dia_repro.results.queries import run_detail
-from dia_repro.results.schema import DONE
+from dia_repro.results.schema import DONE, State
 
 SIZES, SCALE = "accuracy-parameters", "initial-scale"
 ADDITIONAL = {
@@ -234,7 +234,10 @@ def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | 
                     analyst = make_analyst(chosen.database, chosen.data, checkpoints, runs[0])
                     draw_integration(analyst, figures, Forests(), judged_by=judged_by)
                 case Drawing.HISTOGRAMS:
-                    draw_gradients(chosen.database, figures, runs, artifact, judged_by)
+                    recorded = _with_gradients(findings, chosen.database)
+                    draw_gradients(
+                        chosen.database, figures, recorded, artifact, judged_by=judged_by
+                    )
                 case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `CURVES`
                     pass
                 case _:
@@ -243,6 +246,26 @@ def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | 
         notice(f"{artifact.name} is not drawn: {error}")
         return False
     return True
+
+
+def _with_gradients(findings: Findings, database: Database) -> list[int]:
+    """Return the finished runs that have recorded gradients.
+
+    Raises:
+        NotAnalysableError: there is none.
+    """
+    from dia_repro.analysis.gradients import whole_records
+    from dia_repro.analysis.runs import NotAnalysableError
+
+    recorded = [
+        behind.run.id
+        for known in findings.experiments.values()
+        for behind in known.runs
+        if behind.run.state is State.FINISHED and whole_records(database, behind.run.id, known.spec)
+    ]
+    if not recorded:
+        raise NotAnalysableError("no run has recorded gradients: only networks without skips do")
+    return recorded
 
 
 def write_page(

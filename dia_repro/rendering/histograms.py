@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dia_repro.analysis.gradients import RecordedRun, distinct_labels, shares_by_decade
+from dia_repro.analysis.gradients import RecordedRun, grouped, shares_by_decade
 from dia_repro.artifacts.paper import FIGURE6
 from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.names import BINS_PER_DECADE
@@ -28,24 +28,32 @@ LEAST_SHARE = 5e-4
 
 
 @images.style()
-def draw_gradients(found: Sequence[RecordedRun], artifact: TableArtifact = FIGURE6) -> Figure:
-    """Return Figure 6: a row for the first and for the last record, a column for each stage."""
+def draw_gradients(
+    found: Sequence[RecordedRun], artifact: TableArtifact = FIGURE6, *, apart: bool = False
+) -> Figure:
+    """Return Figure 6: a row for the first and for the last record, a column for each stage.
+
+    Args:
+        apart: whether runs of one network have curves of their own; otherwise there is their mean,
+            in the range of all.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     last = _listed(f"{run.moments[1]}" for run in found)
     moments = ("at initialisation", f"after {last} epoch{'' if last == '1' else 's'}")
     across = min(len(stages) for run in found for stages in run.records.values())
-    labels = distinct_labels(found)
-    styles = looks([(label,) for label in labels])
+    groups = grouped(found, apart=apart)
+    styles = looks([(label, runs[0].label) for label, runs in groups.items()])
     size = PANEL_WIDTH * across, PANEL_HEIGHT * len(moments)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(moments), across, squeeze=False, sharex=True, sharey=True)
     seen: list[float] = []
     for (i, j), place in np.ndenumerate(axes):
         place.set_title(f"stage {j + 1}, {moments[i]}")
-        for run, label, look in zip(found, labels, styles, strict=True):
-            seen += _draw(place, run.records[run.moments[i]][j], label, look)
+        for (label, runs), look in zip(groups.items(), styles, strict=True):
+            records = [run.records[run.moments[i]][j] for run in runs]
+            seen += _draw(place, records, label, look)
     for place in axes[:, 0]:
         place.set_ylabel("share of elements a decade")
     for place in axes[-1]:
@@ -55,19 +63,23 @@ def draw_gradients(found: Sequence[RecordedRun], artifact: TableArtifact = FIGUR
     first.set_ylim(bottom=0)
     first.xaxis.set_major_locator(MaxNLocator(integer=True))
     first.xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
-    images.frame(figure, _title(found, artifact), _caption(found), first.get_lines()[::2])
+    images.frame(figure, _title(found, artifact), _caption(found), first.get_lines()[: len(groups)])
     return figure
 
 
-def _draw(axes: Axes, record: dict[str, Any], label: str, look: Look) -> Iterable[float]:
-    """Draw one distribution; return the powers of ten with something to see."""
-    middles, shares = shares_by_decade(record)
+def _draw(axes: Axes, records: Sequence[dict[str, Any]], label: str, look: Look) -> Iterable[float]:
+    """Draw the mean of distributions in their range; return the powers of ten that are seen."""
+    each = [shares_by_decade(record) for record in records]
+    middles, shares = each[0][0], np.array([found for _, found in each])
     colour, line = look.colour, look.line
-    axes.plot(middles, shares, label=label, linewidth=1.2, color=colour, linestyle=line)
-    axes.fill_between(middles, shares, color=colour, alpha=0.12, linewidth=0)
-    if record["mean"] > 0:
-        axes.axvline(np.log10(record["mean"]), linewidth=0.8, color=colour, linestyle=line)
-    return list(middles[shares > LEAST_SHARE * BINS_PER_DECADE])
+    axes.plot(middles, shares.mean(0), label=label, linewidth=1.2, color=colour, linestyle=line)
+    lowest = shares.min(0) if records[1:] else 0.0
+    axes.fill_between(middles, lowest, shares.max(0), color=colour, alpha=0.15, linewidth=0)
+    means = [record["mean"] for record in records]
+    if all(0 < mean < np.inf for mean in means):
+        middle = np.log10(means).mean()
+        axes.axvline(middle, linewidth=0.8, color=colour, linestyle=line)
+    return list(middles[shares.max(0) > LEAST_SHARE * BINS_PER_DECADE])
 
 
 def _title(found: Sequence[RecordedRun], artifact: TableArtifact) -> str:
@@ -83,10 +95,16 @@ def _title(found: Sequence[RecordedRun], artifact: TableArtifact) -> str:
 
 
 def _caption(found: Sequence[RecordedRun]) -> str:
-    runs = ", ".join(f"{run.run.summary.id} ({run.label})" for run in found)
+    runs = "; ".join(
+        f"{', '.join(str(run.run.summary.id) for run in same)} ({label})"
+        for label, same in grouped(found).items()
+    )
+    several = len(found) > len({run.label for run in found})
+    of_runs = "curves: means over runs, in the range of all; " if several else ""
     return (
         "Absolute value of the gradient of the loss at every element of a stage's output tensor, "
-        "for the first batch of an epoch before it moves the weights; vertical lines: means. "
+        f"for the first batch of an epoch before it moves the weights; {of_runs}vertical lines: "
+        f"means{', geometric over runs' if several else ''}. "
         f"Runs {runs}, {_listed(run.spec.precision for run in found)}."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -205,7 +206,7 @@ def test_gradients_of_a_constant_are_figure_6s_control(database: Database) -> No
         "scale may be the reason."
     )
     runs = recorded_runs(database, (), SKIPS)
-    assert [one.label for one in runs] == ["original", "constant 0.25", "DIANet"]
+    assert Counter(one.label for one in runs) == {"original": 8, "constant 0.25": 8, "DIANet": 8}
     (title, *_) = [text.get_text() for text in draw_gradients(runs, SKIPS).texts]
     assert title.replace("\n", " ").startswith("controls-skips. Gradients without skip connections")
 

@@ -104,6 +104,15 @@ def test_facts_of_figure_6() -> None:
     assert gradient_facts([original]) == []
 
 
+def test_facts_of_figure_6_are_geometric_means_over_runs() -> None:
+    originals = [recorded("original", mean, 1.0, 1.0) for mean in (0.5, 2.0)]
+    dianets = [recorded("DIANet", mean, 3, 0.5) for mean in (1.0, 4.0, 2.0)]
+    first, _ = gradient_facts([*originals, *dianets])
+    assert first.startswith(
+        "at initialisation, over 3 and 2 runs: stage 1: mean, DIANet ÷ original 2;"
+    )
+
+
 def test_where_a_stage_vanished_that_is_said() -> None:
     found = gradient_facts([recorded("original", 0.0, 1.0, 0.0), recorded("DIANet", 2, 3, 4)])
     assert found[0].endswith("the others vanished or are not finite")

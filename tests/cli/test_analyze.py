@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dia_repro.analysis.gradients import distinct_labels
+from dia_repro.analysis.gradients import grouped
 from dia_repro.artifacts.paper import FIGURE5, FIGURE6
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
@@ -213,7 +213,8 @@ def test_runs_of_one_name_are_told_apart() -> None:
         return SimpleNamespace(label=label, run=SimpleNamespace(summary=SimpleNamespace(id=number)))
 
     runs = [recorded(3, "DIANet"), recorded(4, "original"), recorded(7, "DIANet")]
-    assert distinct_labels(runs) == ["DIANet, run 3", "original", "DIANet, run 7"]
+    assert list(grouped(runs, apart=True)) == ["DIANet, run 3", "original", "DIANet, run 7"]
+    assert grouped(runs) == {"DIANet (2 runs)": [runs[0], runs[2]], "original": [runs[1]]}
 
 
 @pytest.mark.parametrize(
