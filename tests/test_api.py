@@ -65,7 +65,9 @@ def test_columns_have_the_documented_dtypes(results: Results) -> None:
     for name, frame in frames.items():
         columns = documented[documented["table"] == name].set_index("name")
         assert len(frame) > 1
-        assert {one: str(kind) for one, kind in frame.dtypes.items()} == dict(columns["dtype"])
+        assert {column: str(kind) for column, kind in frame.dtypes.items()} == dict(
+            columns["dtype"]
+        )
         missing = frame.columns[frame.isna().any()]
         assert columns.loc[missing, "nullable"].all(), missing
 

@@ -32,7 +32,7 @@ def parameters(network: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 
 @pytest.mark.parametrize("depth", [83, 164])
-def test_it_has_the_papers_parameters(example: ModuleType, depth: int) -> None:
+def test_an_example_has_the_papers_number_of_parameters(example: ModuleType, depth: int) -> None:
     with torch.device("meta"):
         theirs = build(f"resnet{depth}", classes=100, attention="dia-lstm", reduction=4)
         ours = example.DIANet(depth, classes=100)
@@ -40,7 +40,7 @@ def test_it_has_the_papers_parameters(example: ModuleType, depth: int) -> None:
     assert counts[0] == counts[1]
 
 
-def test_its_network_is_the_packages(example: ModuleType) -> None:
+def test_an_examples_network_computes_the_same_as_the_packages(example: ModuleType) -> None:
     """With the same weights, logits and gradients agree to 1e-12 in double precision."""
     theirs = build("resnet20", classes=10, attention="dia-lstm", reduction=4).double()
     ours = example.DIANet(20, classes=10).double()
@@ -61,7 +61,7 @@ def _name(name: str) -> str:
     return re.sub(r"stages\.(\d+)\.unit\.cells\.0", r"units.\1", name)
 
 
-def test_it_learns(example: ModuleType) -> None:
+def test_an_example_learns(example: ModuleType) -> None:
     torch.manual_seed(0)
     images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 2
     batches = DataLoader(TensorDataset(images, labels), 8)

@@ -118,7 +118,9 @@ def test_ignored_signals_stay_ignored() -> None:
 @pytest.mark.parametrize(
     ("number", "seconds"), [(signal.SIGINT, 0.5), (signal.SIGINT, 2.5), (signal.SIGHUP, 3.5)]
 )
-def test_a_command_ends_with_a_word(number: int, seconds: float, tmp_path: Path) -> None:
+def test_a_signal_ends_a_command_with_a_message(
+    number: int, seconds: float, tmp_path: Path
+) -> None:
     command = ("run", "table5", "--protocol", "demo", "--epochs", "1", "--only", "SENet ResNet83")
     process = subprocess.Popen(
         [sys.executable, "-m", "dia_repro", *command],

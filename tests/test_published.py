@@ -85,8 +85,8 @@ def test_published_verdicts_are_those_of_the_runs(name: str, folder: Path) -> No
         ):
             chosen[record["claim"]] = record
     rows = [
-        f"| {one['text']} | {one['verdict']} | {describe_evidence(one).replace(chr(10), ': ')} |"
-        for one in chosen.values()
+        f"| {row['text']} | {row['verdict']} | {describe_evidence(row).replace(chr(10), ': ')} |"
+        for row in chosen.values()
     ]
     table = RESULTS.split(f"<!-- claims: {name} -->\n")[1].split("\n\n")[0].splitlines()
     assert table[2:] == rows, "\n".join(["it should be:", *rows])

@@ -87,7 +87,7 @@ def test_the_reference_has_every_option_of_the_help(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_the_reference_once() -> None:
-    groups = {name: getattr(one, "commands", {}) for name, one in command().commands.items()}
+    groups = {name: getattr(entry, "commands", {}) for name, entry in command().commands.items()}
     names = [
         " ".join(("dia-repro", group, *rest))
         for group, under in groups.items()

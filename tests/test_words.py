@@ -1,4 +1,4 @@
-"""The project speaks plainly: words that are not used, and docstrings that are sentences."""
+"""The project speaks plainly: words not used, docstrings as sentences, variables as nouns."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
-CODE = {
-    path: path.read_text(encoding="utf-8")
-    for folder in ("dia_repro", "benchmarks", "examples")
-    for path in sorted(ROOT.glob(f"{folder}/**/*.py"))
-}
+
+
+def _modules(*folders: str) -> dict[Path, str]:
+    return {
+        path: path.read_text(encoding="utf-8")
+        for folder in folders
+        for path in sorted(ROOT.glob(f"{folder}/**/*.py"))
+    }
+
+
+CODE = _modules("dia_repro", "benchmarks", "examples")
+TESTS = _modules("tests")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 
 # Private or literary words, each with what is written instead.
@@ -58,17 +67,57 @@ def test_words_that_are_not_used() -> None:
     assert not found, UNUSED
 
 
-def test_docstrings_begin_as_sentences_and_loops_name_the_thing() -> None:
-    found = []
-    for path, content in CODE.items():
-        for node in ast.walk(ast.parse(content)):
-            if isinstance(node, DOCUMENTED) and FRAGMENT.match(ast.get_docstring(node) or ""):
-                found.append(f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'the module')}")
-            if isinstance(node, ast.For | ast.comprehension):
-                names = [name for name in ast.walk(node.target) if isinstance(name, ast.Name)]
-                found += [
-                    f"{path.relative_to(ROOT)}:{name.lineno}: 'one' in a loop"
-                    for name in names
-                    if name.id == "one"
-                ]
+def test_docstrings_begin_as_sentences() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'the module')}"
+        for path, content in CODE.items()
+        for node in ast.walk(ast.parse(content))
+        if isinstance(node, DOCUMENTED) and FRAGMENT.match(ast.get_docstring(node) or "")
+    ]
     assert not found
+
+
+def _named_one(content: str) -> list[int]:
+    """Return the lines on which a variable, parameter or loop's variable is named `one`."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(content))
+        if (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == "one")
+        or (isinstance(node, ast.arg) and node.arg == "one")
+        or (isinstance(node, ast.alias) and node.asname == "one")
+        or (isinstance(node, ast.ExceptHandler | ast.MatchAs) and node.name == "one")
+    ]
+
+
+def test_variables_are_named_after_what_they_stand_for() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: 'one'"
+        for path, content in (CODE | TESTS).items()
+        for line in _named_one(content)
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        "for one in runs: pass",
+        "for number, (one, other) in enumerate(pairs): pass",
+        "[one.seed for one in runs]",
+        "one = 1",
+        "one, other = pair",
+        "one: int",
+        "one += 1",
+        "print(one := 1)",
+        "with open(path) as one: pass",
+        "import json as one",
+        "try: pass\nexcept ValueError as one: pass",
+        "match run:\n    case [one]: pass",
+        "def f(one): pass",
+        "async def f(*one): pass",
+        "lambda *, one=1: 1",
+    ],
+)
+def test_every_way_to_name_a_variable_one_is_found(binding: str) -> None:
+    assert _named_one(f"run = 1\n{binding}") != []
+    assert _named_one("print(run.one, 'one', f(one=1))") == []

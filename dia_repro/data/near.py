@@ -50,11 +50,11 @@ def near_pairs(train: Small, test: Small) -> Iterator[tuple[int, int]]:
         found = _alike(signs, orders, asked[part])
         best: dict[int, tuple[float, int]] = {}
         for known, number in found:
-            one, other = int(ours[known]), int(theirs[part][number])
-            difference = float(np.abs(train[one].astype(int) - test[other]).mean())
+            trained, tested = int(ours[known]), int(theirs[part][number])
+            difference = float(np.abs(train[trained].astype(int) - test[tested]).mean())
             if difference <= MOST_GREY:
-                best[other] = min(best.get(other, (difference, one)), (difference, one))
-        yield from ((best[other][1], other) for other in sorted(best))
+                best[tested] = min(best.get(tested, (difference, trained)), (difference, trained))
+        yield from ((best[tested][1], tested) for tested in sorted(best))
 
 
 def _contrast(images: Small) -> NDArray[np.bool_]:

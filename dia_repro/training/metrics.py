@@ -104,10 +104,10 @@ class Tally:
         """
         loss = total / images if loss is None else loss
         first = ~loss.isfinite() & (self.sums[4] == 0)
-        one = torch.ones_like(loss)
+        batch = torch.ones_like(loss)
         diverged = torch.where(first, self.sums[3] + 1, 0)
         its_loss = torch.where(first, loss, 0)
-        self.sums += torch.stack((total, correct, images, one, diverged, its_loss))
+        self.sums += torch.stack((total, correct, images, batch, diverged, its_loss))
 
     def clear(self) -> None:
         """Set all sums to 0."""

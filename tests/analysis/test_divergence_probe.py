@@ -34,7 +34,7 @@ def start(
 
 
 @pytest.mark.slow
-def test_they_are_those_of_the_run(digits: Dataset) -> None:
+def test_losses_of_first_steps_are_those_of_the_run(digits: Dataset) -> None:
     spec = tiny_spec()
     found = start(digits, spec, steps=99)
     trainer = Trainer(spec, 3, digits, CPU)
@@ -65,9 +65,9 @@ def test_the_spread_is_that_of_the_logits_before_any_step(digits: Dataset) -> No
     assert start(digits, spec, steps=1).spread == pytest.approx(expected, rel=1e-6)
 
 
-def test_what_is_varied_and_nothing_else(digits: Dataset) -> None:
+def test_a_variation_changes_only_what_it_names(digits: Dataset) -> None:
     spec = tiny_spec(norm=False)
-    spreads = {one: start(digits, spec, 1, Variation(init=one)).spread for one in Init}
+    spreads = {init: start(digits, spec, 1, Variation(init=init)).spread for init in Init}
     assert len(set(spreads.values())) == len(Init)
     assert spreads[Init.TORCH] < spreads[Init.XAVIER] < spreads[Init.FAN_IN]
     still = start(digits, spec, 99, Variation(rate=0.0))

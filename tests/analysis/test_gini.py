@@ -52,9 +52,9 @@ def test_the_largest_forests_are_finished_first() -> None:
 
 def test_threads_change_nothing() -> None:
     states = related_states(40, 4, 5)
-    one, several = (fit(states, jobs, {}, {}) for jobs in (1, 4))
-    assert all(np.array_equal(one.shares[t], several.shares[t]) for t in (2, 3, 4))
-    assert [len(one.shares[t]) for t in (2, 3, 4)] == [5, 5, 5]
+    single, several = (fit(states, jobs, {}, {}) for jobs in (1, 4))
+    assert all(np.array_equal(single.shares[t], several.shares[t]) for t in (2, 3, 4))
+    assert [len(single.shares[t]) for t in (2, 3, 4)] == [5, 5, 5]
 
 
 def test_what_is_done_is_not_done_again() -> None:

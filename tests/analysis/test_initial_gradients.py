@@ -76,7 +76,7 @@ def test_a_gradient_that_vanishes_has_no_ratio() -> None:
         found = {"original": {0: moments(1.0), 1: moments(1.0)}}
         found["other"] = {0: moments(1.0), 1: moments(lost)}
         assert [*initial_ratios(found, "original")][1]["mean_ratio"] is None
-    assert {one["mean_ratio"] for one in initial_ratios(found, None)} == {None}
+    assert {record["mean_ratio"] for record in initial_ratios(found, None)} == {None}
 
 
 def test_the_command(tmp_path: Path) -> None:

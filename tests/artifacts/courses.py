@@ -101,20 +101,20 @@ def record(database: Database, courses: Sequence[Course]) -> list[int]:
     moment, numbers = now(), []
     with database.writing() as session:
         known = set(session.scalars(select(SpecRow.spec_id)))
-        specs = {one.spec.spec_id: one.spec for one in courses}
+        specs = {course.spec.spec_id: course.spec for course in courses}
         new = [{"spec_id": i, "json": s.canonical_json()} for i, s in specs.items()]
-        _insert(session, SpecRow, [one for one in new if one["spec_id"] not in known])
+        _insert(session, SpecRow, [row for row in new if row["spec_id"] not in known])
         first = (session.scalar(select(func.max(RunRow.id))) or 0) + 1
         numbers = list(range(first, first + len(courses)))
         runs, attempts, epochs = [], [], []
-        for number, one in zip(numbers, courses, strict=True):
+        for number, course in zip(numbers, courses, strict=True):
             at = {"created_at": moment, "changed_at": moment}
-            named = {"uid": uuid.uuid4().hex, "spec_id": one.spec.spec_id, "seed": one.seed}
-            ending = {"state": one.state, "reason": one.reason, "parameters": PARAMETERS}
+            named = {"uid": uuid.uuid4().hex, "spec_id": course.spec.spec_id, "seed": course.seed}
+            ending = {"state": course.state, "reason": course.reason, "parameters": PARAMETERS}
             runs.append({"id": number, **named, **ending, **at})
             taken = {"wall_seconds": 1.0, "peak_memory_bytes": 1, "ended_at": moment}
             attempts.append({"run_id": number, "started_at": moment, **PROVENANCE, **taken})
-            epochs += [{"run_id": number, **figures} for figures in _history(one)]
+            epochs += [{"run_id": number, **figures} for figures in _history(course)]
         _insert(session, RunRow, runs)
         _insert(session, ProvenanceRow, attempts)
         _insert(session, EpochRow, epochs)

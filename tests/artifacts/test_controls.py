@@ -58,18 +58,18 @@ def test_every_place_is_an_experiment_that_a_command_can_name(control: TableArti
         words = " ".join(entry.label.replace(",", " ").split())
         assert chosen_entries([control], [words]) == [(control.name, entry)]
     assert {spec.data.dataset for spec in control.specs(DEMO).values()} == {"digits"}
-    assert all(one.precision == "fp32" for one in NORM.specs(PAPER).values())
+    assert all(spec.precision == "fp32" for spec in NORM.specs(PAPER).values())
 
 
 @every_control
-def test_it_is_drawn(control: TableArtifact, tmp_path: Path) -> None:
+def test_a_control_has_a_grid_and_ascii_latex(control: TableArtifact, tmp_path: Path) -> None:
     database = open_database(str(tmp_path / "runs.db"), create=True)
     grid = make_grid(control.compute(database, PAPER))
     assert len(grid.rows) == len(control.paper.rows)
     assert to_latex(grid).isascii()
 
 
-def test_se_has_as_many_parameters_as_dia_can_be_approached_by() -> None:
+def test_the_matched_se_is_the_nearest_to_dia_in_parameters() -> None:
     widths = (64, 128, 256)
     dia = sum(10 * n * n // 4 + 8 * n + 2 * n // 4 for n in widths)
     for depth, reduction in MATCHING.items():
@@ -98,7 +98,7 @@ def test_branches_start_at_one_over_the_root_of_the_number_of_blocks() -> None:
     assert starts == {83: pytest.approx(27**-0.5), 164: pytest.approx(54**-0.5)}
 
 
-def test_all_are_the_papers_and_controls_the_controls() -> None:
+def test_all_chooses_the_papers_artifacts_and_controls_the_controls() -> None:
     assert choose(["controls"]) == list(CONTROLS.values())
     assert choose(["all"]) == list(ARTIFACTS.values())
     assert choose(["Controls-Norm", "table5"]) == [NORM, TABLE5]

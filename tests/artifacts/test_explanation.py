@@ -40,7 +40,7 @@ ALL_ENTRIES = [
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("known") / "runs.db"
-    specs = [spec for one in ARTIFACTS.values() for spec in one.specs(DEMO).values()]
+    specs = [spec for table in ARTIFACTS.values() for spec in table.specs(DEMO).values()]
     fill(path, specs).close()
     return path
 
@@ -84,9 +84,9 @@ def recomputed(path: Path, found: Findings, cell: Cell) -> list[float]:
         sign = 1 if metric == "params_delta" else -1
         return [sign * (ours[0] - theirs[0]) / 1e6] if ours and theirs else []
     epoch_of = {
-        one.run.id: one.epoch_for(metric)
+        source.run.id: source.epoch_for(metric)
         for experiment in found.experiments.values()
-        for one in experiment.runs
+        for source in experiment.runs
     }
 
     def at_its_epoch(run: int) -> float:
@@ -112,7 +112,7 @@ def test_every_cell_leads_back_to_the_epochs_of_its_runs(
     artifact = ARTIFACTS[name]
     table = artifact.compute(database, DEMO)
     walked = 0
-    for entry in (one for one in artifact.entries if one.shown):
+    for entry in (entry for entry in artifact.entries if entry.shown):
         found = explain(artifact, database, DEMO, entry)
         for cell in found.value.cells:
             values = recomputed(path, found, cell)
@@ -133,12 +133,12 @@ def test_every_cell_leads_back_to_the_epochs_of_its_runs(
 
 def test_the_epoch_is_the_first_best_or_the_last(path: Path, database: Database) -> None:
     for artifact, entry in ALL_ENTRIES[:20]:
-        for one in own(explain(artifact, database, DEMO, entry)).runs:
-            figures = accuracies(path, one.run.id)
+        for source in own(explain(artifact, database, DEMO, entry)).runs:
+            figures = accuracies(path, source.run.id)
             best = min(e for e, top1 in figures.items() if top1 == max(figures.values()))
-            assert one.epoch_for("top1") == one.epoch_for("top1_drop") == best
-            assert one.epoch_for("top1_last") == max(figures)
-            assert one.epoch_for("params") is None
+            assert source.epoch_for("top1") == source.epoch_for("top1_drop") == best
+            assert source.epoch_for("top1_last") == max(figures)
+            assert source.epoch_for("params") is None
 
 
 def test_a_change_lists_the_runs_it_is_counted_from(path: Path, database: Database) -> None:
@@ -146,7 +146,7 @@ def test_a_change_lists_the_runs_it_is_counted_from(path: Path, database: Databa
     entry = find_entry(artifact, "stage3", "DIANet164")
     found = explain(artifact, database, DEMO, entry)
     assert (compared(found).entry.row, compared(found).entry.shown) == ("none", False)
-    assert {one.run.id for one in compared(found).runs} == set(
+    assert {source.run.id for source in compared(found).runs} == set(
         runs_in(path, artifact.specs(DEMO)["none", "DIANet164"].spec_id)
     )
     assert len(explain(artifact, database, DEMO, entry, metric="top1").experiments) == 1
@@ -157,16 +157,16 @@ def test_a_change_lists_the_runs_it_is_counted_from(path: Path, database: Databa
 def test_records_have_the_stated_fields_and_name_every_run(database: Database) -> None:
     artifact, entry = ARTIFACTS["table5"], ARTIFACTS["table5"].entries[1]
     found = explain(artifact, database, DEMO, entry)
-    commands = {one.spec.spec_id: "c" for one in found.experiments.values()}
+    commands = {experiment.spec.spec_id: "c" for experiment in found.experiments.values()}
     records = explanation_records(found, commands)
-    assert {tuple(sorted(one)) for one in records} == {tuple(sorted(EXPLANATION_FIELDS))}
-    ours = {one.run.id for one in own(found).runs}
-    theirs = {one.run.id for one in compared(found).runs}
+    assert {tuple(sorted(record)) for record in records} == {tuple(sorted(EXPLANATION_FIELDS))}
+    ours = {source.run.id for source in own(found).runs}
+    theirs = {source.run.id for source in compared(found).runs}
     for cell in found.value.cells:
-        named = {one["run"] for one in records if one["metric"] == cell.metric}
+        named = {record["run"] for record in records if record["metric"] == cell.metric}
         assert named == (ours | theirs if cell.metric == "params_delta" else ours)
-    used = {one["run"] for one in records if one["metric"] == "top1" and one["used"]}
-    assert used == {one.run.id for one in own(found).runs if one.run.state == "finished"}
+    used = {record["run"] for record in records if record["metric"] == "top1" and record["used"]}
+    assert used == {source.run.id for source in own(found).runs if source.run.state == "finished"}
 
 
 def test_without_runs_a_figure_has_a_record_all_the_same(tmp_path: Path) -> None:
@@ -175,9 +175,9 @@ def test_without_runs_a_figure_has_a_record_all_the_same(tmp_path: Path) -> None
     found = explain(artifact, empty, PAPER, entry)
     commands = {own(found).spec.spec_id: "dia-repro run table1"}
     records = explanation_records(found, commands)
-    assert [one["metric"] for one in records] == ["params", "top1", "top1_last"]
-    assert {one["run"] for one in records} == {None}
-    assert {one["command"] for one in records} == {"dia-repro run table1"}
+    assert [record["metric"] for record in records] == ["params", "top1", "top1_last"]
+    assert {record["run"] for record in records} == {None}
+    assert {record["command"] for record in records} == {"dia-repro run table1"}
 
 
 @pytest.mark.parametrize("swap", [False, True])

@@ -57,7 +57,7 @@ def test_a_cell_has_our_runs_only(database: Database) -> None:
     assert not set(ours.runs.split()) & set(theirs.runs.split())
 
 
-def test_a_table_has_theirs_in_a_note(database: Database) -> None:
+def test_a_table_has_results_of_others_in_a_note(database: Database) -> None:
     grid = make_grid(TABLE7.compute(database, REQUEST))
     (note,) = [note for note in grid.notes if "Lab X" in note]
     assert note.startswith("Runs of Lab X, not mixed with ours (same experiments")
@@ -65,21 +65,21 @@ def test_a_table_has_theirs_in_a_note(database: Database) -> None:
     assert "Lab X" not in grid.title
 
 
-def test_a_table_of_theirs_says_so(database: Database) -> None:
+def test_a_table_of_others_results_says_whose_they_are(database: Database) -> None:
     grid = make_grid(TABLE7.compute(database.of("Lab X"), REQUEST))
     assert grid.title.endswith("(runs of Lab X)")
     assert [note for note in grid.notes if note.startswith("Runs of Lab X: digits")]
     assert not [note for note in grid.notes if "not mixed" in note]
 
 
-def test_claims_are_judged_by_one_or_the_other(database: Database) -> None:
+def test_claims_are_judged_by_our_results_or_by_those_of_others(database: Database) -> None:
     ours, theirs = matters_most(database), matters_most(database.of("Lab X"))
     assert (ours.verdict, theirs.verdict) == (Verdict.SUPPORTED, Verdict.REFUTED)
     assert "Lab X" not in ours.conditions
     assert theirs.conditions.endswith("runs of Lab X")
 
 
-def test_the_api_reads_one_or_the_other(database: Database, tmp_path: Path) -> None:
+def test_the_api_reads_our_results_or_those_of_others(database: Database, tmp_path: Path) -> None:
     chosen = {"protocol": "demo", "epochs": 1}
 
     def mean_of(origin: str) -> float:

@@ -92,11 +92,13 @@ def test_an_own_artifact_is_no_table_of_the_paper(
     assert {len(group) for row in grid.rows for group in row.groups} == {len(grid.headings)}
     assert len(grid.rows) == 2
     assert own_artifacts() == [shallow]
-    assert [one.name for one in choose(["all"])] == list(ARTIFACTS)
+    assert [artifact.name for artifact in choose(["all"])] == list(ARTIFACTS)
 
 
 @pytest.mark.usefixtures("shallow")
-def test_its_comparisons_get_a_verdict(shallow: TableArtifact, database: Database) -> None:
+def test_comparisons_of_an_own_artifact_get_a_verdict(
+    shallow: TableArtifact, database: Database
+) -> None:
     specs = shallow.specs(DEMO)
     for seed in range(7):
         for (_, column), spec in specs.items():
@@ -109,7 +111,7 @@ def test_its_comparisons_get_a_verdict(shallow: TableArtifact, database: Databas
     assert [evidence.n for evidence in verdict.evidence] == [7, 7]
 
 
-def test_counts_without_a_print_are_not_off(shallow: TableArtifact) -> None:
+def test_parameter_counts_without_a_printed_value_are_acceptable(shallow: TableArtifact) -> None:
     counts = parameter_counts([shallow])
     assert [count.matches for count in counts] == [None] * 4
     assert all(count.acceptable and count.parameters for count in counts)

@@ -37,7 +37,7 @@ def test_every_artifact_of_the_paper_is_there() -> None:
     assert list(ARTIFACTS) == [*tables, "figure5", "figure6"]
 
 
-def test_its_places_are_the_papers(artifact: TableArtifact) -> None:
+def test_the_cells_of_an_artifact_are_the_papers(artifact: TableArtifact) -> None:
     printed = {(cell.row, cell.column) for cell in artifact.paper.cells}
     shown = [(entry.row, entry.column) for entry in artifact.entries if entry.shown]
     assert set(shown) == printed
@@ -49,7 +49,7 @@ def test_each_place_is_an_experiment_of_its_own(artifact: TableArtifact) -> None
     assert len({spec.spec_id for spec in specs.values()}) == len(specs) == len(artifact.entries)
 
 
-def test_it_is_drawn_from_complete_and_from_empty_databases(
+def test_artifacts_are_rendered_from_complete_and_from_empty_databases(
     artifact: TableArtifact, tmp_path: Path
 ) -> None:
     database = open_database(str(tmp_path / "runs.db"), create=True)
@@ -70,9 +70,9 @@ def test_it_is_drawn_from_complete_and_from_empty_databases(
 def test_counts_are_the_papers_or_known_misprints() -> None:
     counts = parameter_counts(ARTIFACTS.values())
     assert len(counts) == 71
-    off = [(one.artifact, one.row, one.column) for one in counts if not one.matches]
+    off = [(count.artifact, count.row, count.column) for count in counts if not count.matches]
     assert set(off) == misprints().keys()
-    assert all(one.acceptable for one in counts)
+    assert all(count.acceptable for count in counts)
 
 
 def test_networks_that_several_tables_need_are_trained_once() -> None:
@@ -94,12 +94,12 @@ def test_networks_that_several_tables_need_are_trained_once() -> None:
 
 def test_units_cost_what_the_papers_formulas_say() -> None:
     costs = unit_costs()
-    assert {(one.channels, one.reduction) for one in costs} == set(
+    assert {(cost.channels, cost.reduction) for cost in costs} == set(
         product((64, 128, 256), (1, 4, 8, 16))
     )
-    for one in costs:
-        assert one.lstm_weights == one.lstm_formula == 8 * one.channels**2
-        assert one.dia_weights == one.dia_formula == 10 * one.channels**2 // one.reduction
+    for cost in costs:
+        assert cost.lstm_weights == cost.lstm_formula == 8 * cost.channels**2
+        assert cost.dia_weights == cost.dia_formula == 10 * cost.channels**2 // cost.reduction
 
 
 RECIPES = {

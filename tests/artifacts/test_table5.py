@@ -58,7 +58,7 @@ def cell(value: TableValue, metric: str = "top1", row: str = "ResNet83", column:
     return found
 
 
-def test_it_needs_the_papers_eight_networks() -> None:
+def test_table_5_needs_the_papers_eight_networks() -> None:
     specs = TABLE5.specs(PAPER)
     assert len({spec.spec_id for spec in specs.values()}) == 8
     assert list(specs) == [
@@ -78,8 +78,8 @@ def test_it_needs_the_papers_eight_networks() -> None:
 
 def test_without_runs_every_cell_is_missing_and_the_paper_still_there(database: Database) -> None:
     value = TABLE5.compute(database, PAPER)
-    assert {one.status for one in value.cells} == {"missing"}
-    assert {one.ours_mean for one in value.cells} == {None}
+    assert {result.status for result in value.cells} == {"missing"}
+    assert {result.ours_mean for result in value.cells} == {None}
     assert cell(value).paper == 74.67
     assert cell(value, "top1_last").paper is None
     assert (cell(value).n, cell(value).n_expected) == (0, 1)
@@ -112,8 +112,9 @@ def test_a_cell_lacks_the_seeds_that_another_has(database: Database) -> None:
         add(database, specs["ResNet164", "DIANet"], seed + 3, [71.0])
     for seeds in (None, Seeds.of(2)):
         value = TABLE5.compute(database, PAPER, seeds)
-        one = cell(value, row="ResNet164")
-        assert (len(value.seeds), one.n, one.n_expected, one.status) == (6, 3, 6, "partial")
+        result = cell(value, row="ResNet164")
+        assert len(value.seeds) == 6
+        assert (result.n, result.n_expected, result.status) == (3, 6, "partial")
         assert value.mixed.between["seeds"] == ("0 1 2", "3 4 5")
     assert TABLE5.compute(database, PAPER, Seeds.of(7)).seeds == Seeds.of(7)
     for seed in (3, 4, 5):
@@ -153,8 +154,8 @@ def test_runs_without_a_result_do_not_count(database: Database, state: State) ->
     spec = TABLE5.specs(PAPER)["ResNet83", "SENet"]
     add(database, spec, 0, [70.0])
     add(database, spec, 1, [99.0], state)
-    one = cell(TABLE5.compute(database, PAPER))
-    assert (one.ours_mean, one.n, one.n_expected, one.status) == (70.0, 1, 2, "partial")
+    result = cell(TABLE5.compute(database, PAPER))
+    assert (result.ours_mean, result.n, result.n_expected, result.status) == (70.0, 1, 2, "partial")
 
 
 def test_runs_of_other_specs_are_never_mixed_in(database: Database) -> None:
@@ -167,19 +168,19 @@ def test_runs_of_other_specs_are_never_mixed_in(database: Database) -> None:
         for spec in specs.values():
             add(database, spec, 0, [99.0])
     value = TABLE5.compute(database, PAPER)
-    assert {one.status for one in value.cells} == {"missing"}
+    assert {result.status for result in value.cells} == {"missing"}
 
 
 def test_a_diverged_run_is_nan_and_never_hidden(database: Database) -> None:
     spec = TABLE5.specs(PAPER)["ResNet83", "SENet"]
     add(database, spec, 0, [10.0], State.DIVERGED)
-    one = cell(TABLE5.compute(database, PAPER))
-    assert one.ours_mean is not None
-    assert math.isnan(one.ours_mean)
-    assert (one.status, one.n, one.diverged) == ("diverged", 0, 1)
+    result = cell(TABLE5.compute(database, PAPER))
+    assert result.ours_mean is not None
+    assert math.isnan(result.ours_mean)
+    assert (result.status, result.n, result.diverged) == ("diverged", 0, 1)
     add(database, spec, 1, [70.0])
-    one = cell(TABLE5.compute(database, PAPER))
-    assert (one.ours_mean, one.status, one.n, one.diverged) == (70.0, "diverged", 1, 1)
+    result = cell(TABLE5.compute(database, PAPER))
+    assert (result.ours_mean, result.status, result.n, result.diverged) == (70.0, "diverged", 1, 1)
 
 
 def test_parameters_and_their_difference_come_from_the_runs(database: Database) -> None:

@@ -57,7 +57,7 @@ def test_a_cell_is_the_test_accuracy_of_the_chosen_epoch(database: Database) -> 
     assert behind.run.last_top1 is None
 
 
-def test_a_table_says_so(database: Database) -> None:
+def test_a_table_says_that_images_were_held_out(database: Database) -> None:
     grid = make_grid(TABLE5.compute(database, REQUEST))
     assert [heading.text for heading in grid.headings][-2:] == ["top-1 (%), paper", "ours"]
     notes = " ".join(grid.notes)
@@ -84,7 +84,7 @@ def test_claims_take_the_one_accuracy_that_there_is(database: Database) -> None:
         assert "not on the paper's data and schedule" in verdict.reason.lower()
 
 
-def test_other_results_are_not_mixed(database: Database) -> None:
+def test_runs_chosen_on_the_test_set_are_not_mixed_in(database: Database) -> None:
     tested = replace(REQUEST, select=SelectOn.TEST)
     assert all(cell.n == 0 for cell in TABLE5.compute(database, tested).cells)
     spec = TABLE5.entries[0].spec(REQUEST)

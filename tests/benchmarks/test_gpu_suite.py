@@ -41,8 +41,10 @@ def deadlines(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
 def test_a_failing_part_is_named_and_the_others_share_its_time(
     deadlines: list[float | None],
 ) -> None:
-    failed = [one for one in gpu_suite(SETTING) if one.name.startswith("failed")]
-    assert [one.name for one in failed] == [f"failed: {part}" for part in GPUPart]
+    failed = [
+        measurement for measurement in gpu_suite(SETTING) if measurement.name.startswith("failed")
+    ]
+    assert [measurement.name for measurement in failed] == [f"failed: {part}" for part in GPUPart]
     assert failed[0].how == "ours: no GPU; --part dianet measures it alone"
     shares = [GPU_SECONDS / left for left in (5, 4, 3, 2, 1)]
     assert deadlines == [pytest.approx(1000 + share) for share in shares]
@@ -54,7 +56,7 @@ def test_a_part_alone_has_all_the_time(deadlines: list[float | None]) -> None:
     assert deadlines == [1000 + GPU_SECONDS]
 
 
-def test_who_is_not_ready_in_time_is_named() -> None:
+def test_a_process_that_is_not_ready_in_time_is_named() -> None:
     task = Task(Mode.OURS, tiny_spec().canonical_json(), "cpu", 1, 128, 32)
     with pytest.raises(BenchmarkError, match=r"^ours: not ready in time$"):
         take_turns([[task]], 1, 0.1, deadline=0.0)

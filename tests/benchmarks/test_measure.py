@@ -78,7 +78,7 @@ def test_ways_of_making_steps(chosen: Task, how: str) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_contender_that_fails_is_named_in_a_line() -> None:
+def test_a_candidate_that_fails_is_named_in_a_line() -> None:
     with pytest.raises(BenchmarkError, match=r"^reference: \w+Error: "):
         take_turns([[task(Mode.REFERENCE, '{"not": "a spec"}')]], 1, 0.1)
 
@@ -113,7 +113,7 @@ def test_the_command_measures_and_writes(tmp_path: Path) -> None:
     assert "ours ÷ reference" in done.stdout
     content = json.loads((tmp_path / "bench.json").read_text())
     assert content["environment"]["torch"]
-    rates = {one["name"].rpartition(": ")[2]: one["value"] for one in content["measurements"]}
+    rates = {rate["name"].rpartition(": ")[2]: rate["value"] for rate in content["measurements"]}
     assert rates["ours ÷ reference"] == pytest.approx(rates["ours"] / rates["reference"])
 
 

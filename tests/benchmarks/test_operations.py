@@ -23,9 +23,9 @@ from tests.helpers import tiny_spec
 
 def test_both_networks_keep_their_budgets() -> None:
     measured = list(count_operations())
-    assert [one.most for one in measured] == list(BUDGETS.values())
-    for one in measured:
-        assert one.met, one
+    assert [budget.most for budget in measured] == list(BUDGETS.values())
+    for budget in measured:
+        assert budget.met, budget
 
 
 def test_the_plain_modules_need_more() -> None:
@@ -97,7 +97,7 @@ def test_a_weight_that_is_not_finite_ends_a_training(value: float) -> None:
 
 
 def layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    return [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
 @pytest.mark.parametrize("attention", [NoAttention(), SEAttention(kind="se"), DIALSTMAttention()])

@@ -56,7 +56,7 @@ def measured(folder: Path, executor: str, *more: object) -> dict[str, dict[str, 
     options = ("--executor", executor, *SIZE, *more)
     done = benchmarks("executors", *map(str, options), "--format", "json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    return {one["name"].partition(": ")[2]: one for one in json.loads(done.stdout)}
+    return {record["name"].partition(": ")[2]: record for record in json.loads(done.stdout)}
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def measured(folder: Path, executor: str, *more: object) -> dict[str, dict[str, 
 )
 def test_simulated_runs_are_run_and_measured(executor: str, tmp_path: Path) -> None:
     found = measured(tmp_path, executor)
-    value = {name: one["value"] for name, one in found.items()}
+    value = {name: record["value"] for name, record in found.items()}
     assert value["failed"] == 0
     assert value["ideal total"] < value["total"] < 300
     assert value["1 - ideal / total"] == pytest.approx(
@@ -77,7 +77,7 @@ def test_simulated_runs_are_run_and_measured(executor: str, tmp_path: Path) -> N
     assert value["size of the database"] > 0.05
     if sys.platform == "linux":
         assert 5 < value["processor time a run"] < 60_000
-    assert all(math.isfinite(one) for one in value.values())
+    assert all(math.isfinite(figure) for figure in value.values())
     assert {path.name for path in tmp_path.iterdir()} == {"simulation.json"}
 
 

@@ -36,7 +36,7 @@ def database(tmp_path: Path) -> Database:
 
 
 def verdicts(database: Database) -> dict[str, ClaimVerdict]:
-    return {one.claim: one for one in evaluate_claims(database, Wanted())}
+    return {verdict.claim: verdict for verdict in evaluate_claims(database, Wanted())}
 
 
 def without_norm(database: Database, by_row: Mapping[str, str]) -> None:
@@ -47,21 +47,21 @@ def without_norm(database: Database, by_row: Mapping[str, str]) -> None:
             add(database, at(CellKey("controls-norm", row, depth)), results[letter])
 
 
-@pytest.mark.parametrize("one", QUESTIONS, ids=lambda one: one.name)
-def test_questions_are_about_cells_of_controls_and_claims_of_the_paper(one: Claim) -> None:
-    entries = CONTROLS[one.artifact].entries
-    places = cells_of(one)
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_questions_are_about_cells_of_controls_and_claims_of_the_paper(question: Claim) -> None:
+    entries = CONTROLS[question.artifact].entries
+    places = cells_of(question)
     assert places
     assert {(p.row, p.column) for p in places} <= {(e.row, e.column) for e in entries}
-    assert one.control is not None
-    assert set(one.control.controls) <= {claim.name for claim in all_claims()}
-    assert one.where == CONTROLS_QUESTION
-    assert not one.text.endswith(".")
+    assert question.control is not None
+    assert set(question.control.controls) <= {claim.name for claim in all_claims()}
+    assert question.where == CONTROLS_QUESTION
+    assert not question.text.endswith(".")
 
 
 def test_every_control_asks_and_names_differ() -> None:
-    assert {one.artifact for one in QUESTIONS} == set(CONTROLS)
-    names = [one.name for one in (*all_claims(), *QUESTIONS)]
+    assert {question.artifact for question in QUESTIONS} == set(CONTROLS)
+    names = [stated.name for stated in (*all_claims(), *QUESTIONS)]
     assert len(set(names)) == len(names)
 
 
@@ -74,8 +74,8 @@ def test_rows_and_columns_in_the_facts_are_the_artifacts() -> None:
 
 def test_without_runs_nothing_is_said_of_controls(database: Database) -> None:
     found = verdicts(database)
-    assert {found[one.name].verdict for one in QUESTIONS} == {NOT_RUN}
-    assert not any("ontrols" in one.reason for one in found.values())
+    assert {found[question.name].verdict for question in QUESTIONS} == {NOT_RUN}
+    assert not any("ontrols" in verdict.reason for verdict in found.values())
     assert usual_names(database, Wanted()) == ["all"]
 
 
@@ -85,7 +85,7 @@ def test_where_a_constant_does_the_same_sharing_need_not_be_the_reason(database:
     found = verdicts(database)
     constant = found["controls-norm-constant"]
     assert constant.verdict is SUPPORTED
-    assert [one.compared for one in constant.evidence] == [
+    assert [comparison.compared for comparison in constant.evidence] == [
         f"constant 0.25: {depth}" for depth in DEPTHS[:3]
     ]
     assert found["table8-trains"].verdict is SUPPORTED
@@ -138,18 +138,18 @@ def test_only_depths_at_which_the_method_trains_count(
     database: Database, dianet: str, constant: str, verdict: Verdict, words: str
 ) -> None:
     without_norm(database, {"DIANet": dianet, "constant 0.25": constant})
-    one = verdicts(database)["controls-norm-constant"]
-    assert one.verdict is verdict
-    assert words in one.reason.lower() or words in one.reason
+    judged = verdicts(database)["controls-norm-constant"]
+    assert judged.verdict is verdict
+    assert words in judged.reason.lower() or words in judged.reason
 
 
 def test_a_seed_that_diverges_takes_its_depth_out(database: Database) -> None:
     without_norm(database, {"DIANet": "t---", "constant 0.25": "tt--"})
     mixed = at(CellKey("controls-norm", "DIANet", "ResNet164"))
     add(database, mixed, [70.0, DIVERGED] * 4)
-    one = verdicts(database)["controls-norm-constant"]
-    assert one.verdict is SUPPORTED
-    assert len(one.evidence) == 1
+    judged = verdicts(database)["controls-norm-constant"]
+    assert judged.verdict is SUPPORTED
+    assert len(judged.evidence) == 1
 
 
 def test_capacity_says_whether_size_or_sharing_matters(database: Database) -> None:
@@ -185,7 +185,7 @@ def test_a_control_under_other_conditions_says_nothing(database: Database) -> No
     assert "ontrols" not in found["table8-trains"].reason
 
 
-def test_without_an_answer_nothing_is_said(database: Database) -> None:
+def test_an_undecided_control_is_not_mentioned(database: Database) -> None:
     without_norm(database, {"DIANet": "tttd", "SENet": "dd--", "constant 0.25": "t---"})
     found = verdicts(database)
     assert found["controls-norm-constant"].verdict is UNDECIDED
@@ -206,7 +206,7 @@ def test_gradients_of_a_constant_are_figure_6s_control(database: Database) -> No
         "scale may be the reason."
     )
     runs = recorded_runs(database, (), SKIPS)
-    assert Counter(one.label for one in runs) == {"original": 8, "constant 0.25": 8, "DIANet": 8}
+    assert Counter(run.label for run in runs) == {"original": 8, "constant 0.25": 8, "DIANet": 8}
     (title, *_) = [text.get_text() for text in draw_gradients(runs, SKIPS).texts]
     assert title.replace("\n", " ").startswith("controls-skips. Gradients without skip connections")
 
@@ -221,13 +221,13 @@ def test_controls_with_runs_of_their_own_are_shown(database: Database) -> None:
 
 def test_a_question_is_marked_as_none_of_the_papers(database: Database) -> None:
     found = verdicts(database)
-    marked = {name for name, one in found.items() if not one.of_paper}
-    assert marked == {one.name for one in QUESTIONS}
-    shown = [one for one in found.values() if one.artifact == "controls-skips"]
+    marked = {name for name, verdict in found.items() if not verdict.of_paper}
+    assert marked == {question.name for question in QUESTIONS}
+    shown = [verdict for verdict in found.values() if verdict.artifact == "controls-skips"]
     text = " ".join(
         str(cell)
         for column in claims_table(verdict_records(shown)).columns
         for cell in column.cells
     )
     assert text.count(CONTROLS_QUESTION) == 2
-    assert set(ARTIFACTS) == {one.artifact for one in found.values() if one.of_paper}
+    assert set(ARTIFACTS) == {verdict.artifact for verdict in found.values() if verdict.of_paper}

@@ -34,8 +34,8 @@ COUNTED = {
     "table5-growth",
     "table8-parameters",
 }
-ORDERS = [one.name for one in all_claims() if one.kind is Kind.HIGHER]
-ON_TABLES = [one.name for one in all_claims() if not one.artifact.startswith("figure")]
+ORDERS = [stated.name for stated in all_claims() if stated.kind is Kind.HIGHER]
+ON_TABLES = [stated.name for stated in all_claims() if not stated.artifact.startswith("figure")]
 
 
 @pytest.fixture
@@ -44,24 +44,26 @@ def database(tmp_path: Path) -> Database:
 
 
 def verdicts(database: Database) -> dict[str, ClaimVerdict]:
-    return {one.claim: one for one in evaluate_claims(database, Wanted())}
+    return {verdict.claim: verdict for verdict in evaluate_claims(database, Wanted())}
 
 
-def main(one: ClaimVerdict) -> Evidence:
-    assert one.main is not None
-    return one.evidence[one.main]
+def main(verdict: ClaimVerdict) -> Evidence:
+    assert verdict.main is not None
+    return verdict.evidence[verdict.main]
 
 
 def test_without_runs_only_counts_are_decided(database: Database) -> None:
     found = verdicts(database)
-    assert list(found) == [one.name for one in (*all_claims(), *all_controls())]
-    assert {name for name, one in found.items() if one.verdict is SUPPORTED} == COUNTED
+    assert list(found) == [stated.name for stated in (*all_claims(), *all_controls())]
+    assert {name for name, verdict in found.items() if verdict.verdict is SUPPORTED} == COUNTED
     # By the paper's own Table 5 DIANet164 has more parameters than two of the SENets.
-    assert [name for name, one in found.items() if one.verdict is REFUTED] == ["table5-savings"]
+    assert [name for name, verdict in found.items() if verdict.verdict is REFUTED] == [
+        "table5-savings"
+    ]
     trained = found.keys() - COUNTED - {"table5-savings"}
     assert {found[name].verdict for name in trained} == {NOT_RUN}
-    assert all(one.reason.endswith(".") and one.conditions for one in found.values())
-    assert {one.papers_own for one in found.values()} == {True}
+    assert all(verdict.reason.endswith(".") and verdict.conditions for verdict in found.values())
+    assert {verdict.papers_own for verdict in found.values()} == {True}
 
 
 def test_counts_are_exact(database: Database) -> None:
@@ -72,8 +74,8 @@ def test_counts_are_exact(database: Database) -> None:
     growth = found["table5-growth"].evidence
     # 3 stages of N channels at r = 4: 10 N²/r weights and 8N + 2N/r biases of N = 64, 128, 256.
     added = sum(10 * n * n // 4 + 8 * n + 2 * n // 4 for n in (64, 128, 256))
-    assert [one.effect for one in growth] == [added / 1e6] * 4
-    assert [one.in_favour for one in growth] == [True] * 4
+    assert [comparison.effect for comparison in growth] == [added / 1e6] * 4
+    assert [comparison.in_favour for comparison in growth] == [True] * 4
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -81,22 +83,22 @@ def test_few_seeds_decide_nothing_however_clear(database: Database, seeds: int) 
     as_printed(database, ORDERS, seeds)
     found = verdicts(database)
     for name in ORDERS:
-        one = found[name]
-        assert one.verdict is UNDECIDED, name
-        assert {e.n for e in one.evidence} == {seeds}
-        assert all(e.in_favour for e in one.evidence)
-        assert {e.low is None for e in one.evidence} == {seeds == 1}
-        assert "3 needed" in one.reason
+        judged = found[name]
+        assert judged.verdict is UNDECIDED, name
+        assert {e.n for e in judged.evidence} == {seeds}
+        assert all(e.in_favour for e in judged.evidence)
+        assert {e.low is None for e in judged.evidence} == {seeds == 1}
+        assert "3 needed" in judged.reason
 
 
 def test_ten_seeds_as_printed_support_every_order(database: Database) -> None:
     as_printed(database, ORDERS, 10)
     found = verdicts(database)
     for name in ORDERS:
-        one = found[name]
-        assert one.verdict is SUPPORTED, name
-        assert all((e.low or 0) > 0 and (e.p or 1) <= 0.05 for e in one.evidence)
-        assert {len(e.runs) for e in one.evidence} == {20}
+        judged = found[name]
+        assert judged.verdict is SUPPORTED, name
+        assert all((e.low or 0) > 0 and (e.p or 1) <= 0.05 for e in judged.evidence)
+        assert {len(e.runs) for e in judged.evidence} == {20}
 
 
 def test_ten_contrary_seeds_refute_every_order(database: Database) -> None:
@@ -113,25 +115,25 @@ def test_one_contrary_row_refutes_and_is_named(database: Database) -> None:
         senet, dianet = (at(CellKey("table5", row, column)) for column in ("SENet", "DIANet"))
         add(database, senet, noisy(75, 10, senet, 0.1))
         add(database, dianet, noisy(74 if row == "ResNet245" else 76, 10, dianet, 0.1))
-    one = verdicts(database)["table5-depth"]
-    assert one.verdict is REFUTED
-    assert main(one).compared == "ResNet245: DIANet − SENet"
-    assert "ResNet245" in one.reason
+    judged = verdicts(database)["table5-depth"]
+    assert judged.verdict is REFUTED
+    assert main(judged).compared == "ResNet245: DIANet − SENet"
+    assert "ResNet245" in judged.reason
 
 
 def test_noise_is_undecided_and_says_what_so_many_seeds_can_find(database: Database) -> None:
     pair = claim("table1-accuracy").comparisons[0]
     first, second = at(pair.first), at(pair.second)
     differences = [1.0, -0.4, 0.9, -0.5, 0.8, 0.1, 0.6, -0.7]
-    add(database, first, [75 + one for one in differences])
+    add(database, first, [75 + difference for difference in differences])
     add(database, second, [75.0] * 8)
-    one = verdicts(database)["table1-accuracy"]
-    assert one.verdict is UNDECIDED
-    assert main(one).effect == pytest.approx(np.mean(differences))
-    assert main(one).detectable == pytest.approx(
+    judged = verdicts(database)["table1-accuracy"]
+    assert judged.verdict is UNDECIDED
+    assert main(judged).effect == pytest.approx(np.mean(differences))
+    assert main(judged).detectable == pytest.approx(
         detectable_difference(8, float(np.std(differences, ddof=1)))
     )
-    assert "not clear of 0" in one.reason
+    assert "not clear of 0" in judged.reason
 
 
 def test_half_missing_is_undecided_and_says_so(database: Database) -> None:
@@ -141,19 +143,19 @@ def test_half_missing_is_undecided_and_says_so(database: Database) -> None:
         add(database, senet, noisy(75, 10, senet, 0.1))
         add(database, dianet, noisy(76, 10, dianet, 0.1))
     add(database, at(CellKey("table5", rows[2], "DIANet")), [76.0] * 10)
-    one = verdicts(database)["table5-depth"]
-    assert one.verdict is UNDECIDED
-    assert "2 of 4 comparisons have no seed with both sides" in one.reason
-    assert [e.n for e in one.evidence] == [10, 10, 0, 0]
+    judged = verdicts(database)["table5-depth"]
+    assert judged.verdict is UNDECIDED
+    assert "2 of 4 comparisons have no seed with both sides" in judged.reason
+    assert [e.n for e in judged.evidence] == [10, 10, 0, 0]
 
 
 def test_one_side_alone_is_not_run(database: Database) -> None:
     pair = claim("table1-accuracy").comparisons[0]
     add(database, at(pair.first), [76.0, None])
     add(database, at(pair.second), [None, 75.0])
-    one = verdicts(database)["table1-accuracy"]
-    assert one.verdict is NOT_RUN
-    assert "no two of a comparison with the same seed" in one.reason
+    judged = verdicts(database)["table1-accuracy"]
+    assert judged.verdict is NOT_RUN
+    assert "no two of a comparison with the same seed" in judged.reason
 
 
 def test_seeds_that_are_left_out_are_no_evidence(database: Database) -> None:
@@ -162,7 +164,10 @@ def test_seeds_that_are_left_out_are_no_evidence(database: Database) -> None:
         ours = [70.0, 70.2, 70.1, 80.0, 80.2, 80.1] if place.column == "DIANet" else [75.0] * 6
         add(database, at(place), ours)
     few, others = (
-        {one.claim: one for one in evaluate_claims(database, Wanted(seeds=Seeds.of(seeds)))}
+        {
+            verdict.claim: verdict
+            for verdict in evaluate_claims(database, Wanted(seeds=Seeds.of(seeds)))
+        }
         for seeds in ("0-2", "3-5")
     )
     assert few["table5-depth"].verdict is REFUTED
@@ -176,10 +181,10 @@ def test_only_seeds_of_both_are_compared(database: Database) -> None:
     pair = claim("table1-accuracy").comparisons[0]
     add(database, at(pair.first), [76.0, None, 77.0, 78.0])
     add(database, at(pair.second), [75.0, 10.0, 74.5])
-    one = main(verdicts(database)["table1-accuracy"])
-    assert one.n == 2
-    assert one.effect == pytest.approx((1.0 + 2.5) / 2)
-    assert len(one.runs) == 4
+    evidence = main(verdicts(database)["table1-accuracy"])
+    assert evidence.n == 2
+    assert evidence.effect == pytest.approx((1.0 + 2.5) / 2)
+    assert len(evidence.runs) == 4
 
 
 def test_where_all_diverge_no_order_is_decided(database: Database) -> None:
@@ -207,9 +212,9 @@ def test_a_network_that_diverges_cannot_win(
     for place, (network, mean) in enumerate([(pair.first, 75 + better), (pair.second, 75)]):
         accuracies = noisy(mean, 12, at(network), 0.1)
         add(database, at(network), [*accuracies, *([DIVERGED] if place == diverged else [70.0])])
-    one = verdicts(database)["table1-accuracy"]
-    assert one.verdict is verdict
-    assert main(one).n == 12
+    judged = verdicts(database)["table1-accuracy"]
+    assert judged.verdict is verdict
+    assert main(judged).n == 12
 
 
 def about_equal(database: Database, difference: float, seeds: int, spread: float) -> ClaimVerdict:
@@ -233,7 +238,7 @@ def about_equal(database: Database, difference: float, seeds: int, spread: float
         (0.0, 1, 0.01, UNDECIDED),
     ],
 )
-def test_about_equal(
+def test_equal_accuracy_is_judged_by_difference_seeds_and_spread(
     database: Database, difference: float, seeds: int, spread: float, verdict: Verdict
 ) -> None:
     assert about_equal(database, difference, seeds, spread).verdict is verdict
@@ -253,10 +258,10 @@ def test_not_sensitive_to_the_ratio(
 ) -> None:
     for place, mean in zip(cells_of(claim("table4-ratio")), means, strict=True):
         add(database, at(place), noisy(mean, seeds, at(place), 0.15))
-    one = verdicts(database)["table4-ratio"]
-    assert one.verdict is verdict
-    assert [e.n for e in one.evidence] == [seeds] * 6  # every two of four
-    assert one.evidence[0].compared == "DIANet164: r=1 − r=4"
+    judged = verdicts(database)["table4-ratio"]
+    assert judged.verdict is verdict
+    assert [e.n for e in judged.evidence] == [seeds] * 6  # every two of four
+    assert judged.evidence[0].compared == "DIANet164: r=1 − r=4"
 
 
 TABLE8 = ["table8-diverge", "table8-trains", "table8-limit"]
@@ -290,7 +295,7 @@ def test_a_network_that_only_guesses_has_not_trained(database: Database) -> None
     assert main(found).effect == 0.0
 
 
-def test_table_8_the_other_way_is_refuted(database: Database) -> None:
+def test_table_8_with_divergence_and_training_exchanged_is_refuted(database: Database) -> None:
     for name in TABLE8:
         for place in claim(name).cells:
             add(database, at(place), [DIVERGED if name == "table8-trains" else 70.0] * 9)
@@ -378,9 +383,9 @@ def test_figure_5_from_what_is_stored(
 def test_figure_5_without_controls_is_undecided(database: Database) -> None:
     for run in add(database, at(claim("figure5-stage3").cells[0]), [76.0] * 8):
         analyse_stages(database, run, {1: 0.3 + run / 100, 2: 0.3, 3: 0.6 + run / 50})
-    one = verdicts(database)["figure5-stage3"]
-    assert one.verdict is UNDECIDED
-    assert "4 of 6 comparisons have no seed with both sides" in one.reason
+    judged = verdicts(database)["figure5-stage3"]
+    assert judged.verdict is UNDECIDED
+    assert "4 of 6 comparisons have no seed with both sides" in judged.reason
 
 
 def test_an_analysis_that_is_not_done_to_the_end_does_not_count(database: Database) -> None:
@@ -401,8 +406,8 @@ def test_settings_with_all_stages_go_before_those_with_more_trees(database: Data
         analyse_stages(database, run, {1: 0.3, 2: 0.3}, trees=50)
         analyse_stages(database, run, {1: 0.9, 2: 0.9, 3: 0.1}, trees=99, source="shuffled")
     analyse_stages(database, runs[0], {1: 0.3, 2: 0.3, 3: 0.6})
-    one = main(verdicts(database)["figure5-stage3"])
-    assert (one.n, one.in_favour) == (1, True)
+    evidence = main(verdicts(database)["figure5-stage3"])
+    assert (evidence.n, evidence.in_favour) == (1, True)
 
 
 def record(database: Database, run: int, *means: float) -> None:
@@ -422,10 +427,10 @@ def test_figure_6_from_what_runs_recorded(database: Database) -> None:
         record(database, other, 1.0, 2.0, 1.0)
     found = verdicts(database)
     for name, stage in (("figure6-initial", 3), ("figure6-trained", 1)):
-        one = found[name]
-        assert one.verdict is REFUTED
-        assert main(one).compared.startswith(f"stage {stage}")
-        assert main(one).n == 8
+        judged = found[name]
+        assert judged.verdict is REFUTED
+        assert main(judged).compared.startswith(f"stage {stage}")
+        assert main(judged).n == 8
     mean, variance = found["figure6-initial"].evidence[:2]
     assert variance.effect == pytest.approx(2 * (mean.effect or 0))
 
@@ -459,12 +464,12 @@ def test_a_network_whose_gradients_vanish_cannot_have_the_larger_ones(
         for seed, run in enumerate(add(database, at(place), [60.0] * 10)):
             value = scales[network] + seed * (network + 1) / 1000
             record(database, run, 0.0 if (network, seed) == (vanished, 0) else value, value, value)
-    one = verdicts(database)["figure6-initial"]
-    assert one.verdict is verdict
+    judged = verdicts(database)["figure6-initial"]
+    assert judged.verdict is verdict
     lost = vanished is not None
-    assert [e.n for e in one.evidence] == [10 - lost, 10 - lost, 10, 10, 10, 10]
-    assert [len(e.runs) for e in one.evidence[::2]] == [20, 20, 20]
-    assert ("0 or not finite for the" in one.evidence[0].note) is lost
+    assert [e.n for e in judged.evidence] == [10 - lost, 10 - lost, 10, 10, 10, 10]
+    assert [len(e.runs) for e in judged.evidence[::2]] == [20, 20, 20]
+    assert ("0 or not finite for the" in judged.evidence[0].note) is lost
 
 
 def test_a_network_that_diverges_cannot_have_the_larger_gradients(database: Database) -> None:
@@ -474,9 +479,9 @@ def test_a_network_that_diverges_cannot_have_the_larger_gradients(database: Data
         for seed, run in enumerate(add(database, at(place), accuracies)):
             value = (3.0 if network == 0 else 1.0) + seed * (network + 1) / 1000
             record(database, run, value, value, value)
-    one = verdicts(database)["figure6-trained"]
-    assert one.verdict is UNDECIDED
-    assert "1 run of the first diverged" in main(one).note
+    judged = verdicts(database)["figure6-trained"]
+    assert judged.verdict is UNDECIDED
+    assert "1 run of the first diverged" in main(judged).note
 
 
 def test_one_stage_that_is_analysed_is_not_all(database: Database) -> None:
@@ -492,19 +497,19 @@ def test_forests_of_other_seeds_are_not_averaged(database: Database) -> None:
             shares = {1: 0.3 + run / 100, 2: 0.3, 3: third + run / 50}
             analyse_stages(database, run, shares, source=source)
         analyse_stages(database, run, {3: 0.01}, seed=1)  # as an interrupted analysis leaves it
-    one = verdicts(database)["figure5-stage3"]
-    assert one.verdict is SUPPORTED
-    assert "20 images, 1 forest of 1 trees" in main(one).note
+    judged = verdicts(database)["figure5-stage3"]
+    assert judged.verdict is SUPPORTED
+    assert "20 images, 1 forest of 1 trees" in main(judged).note
 
 
-def test_other_data_are_judged_and_said(database: Database) -> None:
+def test_verdicts_on_other_data_say_so(database: Database) -> None:
     as_printed(database, ["table5-depth", "table3-senet"], 10, request=DEMO)
     found = verdicts(database)
-    one = found["table5-depth"]
-    assert one.verdict is SUPPORTED
-    assert not one.papers_own
-    assert one.conditions.startswith("demo protocol, digits, fp32, 8 epochs")
-    assert "not on the paper's data and schedule" in one.reason
+    judged = found["table5-depth"]
+    assert judged.verdict is SUPPORTED
+    assert not judged.papers_own
+    assert judged.conditions.startswith("demo protocol, digits, fp32, 8 epochs")
+    assert "not on the paper's data and schedule" in judged.reason
     assert found["table1-parameters"].papers_own
     # On the digits a network is the same in the rows of CIFAR-100 and CIFAR-10.
     # They count once.
@@ -520,20 +525,23 @@ def test_the_papers_data_on_another_schedule_are_not_the_papers_own(database: Da
         Wanted(Protocol.PAPER, epochs=3),
         Wanted(Protocol.PAPER, data=known_data("cifar10")),
     ):
-        found = {one.claim: one for one in evaluate_claims(database, wanted)}
+        found = {verdict.claim: verdict for verdict in evaluate_claims(database, wanted)}
         assert not found["table5-depth"].papers_own
 
 
 def test_steps_and_test_images_come_from_what_runs_recorded(database: Database) -> None:
     pair = claim("table1-accuracy").comparisons[0]
     shift = [1.5, 1.2, 1.8, 1.4, 1.6, 1.5]
-    for place, accuracies in ((pair.first, [75 + one for one in shift]), (pair.second, [75.0] * 6)):
+    for place, accuracies in (
+        (pair.first, [75 + points for points in shift]),
+        (pair.second, [75.0] * 6),
+    ):
         for run in add(database, at(place), accuracies):
             recorded(database, run, 400)
-    one = main(verdicts(database)["table1-accuracy"])
-    assert (one.low, one.high) == pytest.approx((1.2 - 0.125, 1.8 + 0.125))
-    assert (one.images_low or 1) < 0
-    assert (one.detectable or 0) > 0.125
+    evidence = main(verdicts(database)["table1-accuracy"])
+    assert (evidence.low, evidence.high) == pytest.approx((1.2 - 0.125, 1.8 + 0.125))
+    assert (evidence.images_low or 1) < 0
+    assert (evidence.detectable or 0) > 0.125
 
 
 def test_by_the_last_epoch_another_verdict_is_said(database: Database) -> None:
@@ -546,7 +554,7 @@ def test_by_the_last_epoch_another_verdict_is_said(database: Database) -> None:
     best = verdicts(database)["table1-accuracy"]
     assert (best.by, best.verdict, best.otherwise) == (Epoch.BEST, SUPPORTED, REFUTED)
     found = evaluate_claims(database, Wanted(), Epoch.LAST)
-    last = next(one for one in found if one.claim == "table1-accuracy")
+    last = next(verdict for verdict in found if verdict.claim == "table1-accuracy")
     assert (last.by, last.verdict, last.otherwise) == (Epoch.LAST, REFUTED, SUPPORTED)
     assert last.conditions.endswith("accuracy of the last epoch")
 
@@ -558,11 +566,13 @@ def test_gains_are_compared_by_seed(database: Database) -> None:
             for place, mean in ((ours, 70 + gain), (baseline, 70.0)):
                 if not known(database, at(place)):
                     add(database, at(place), noisy(mean, 8, at(place), 0.1))
-    one = verdicts(database)["table3-gain"]
-    assert one.verdict is SUPPORTED
-    assert all(e.effect == pytest.approx(2.0, abs=0.3) and e.n == 8 for e in one.evidence)
-    assert {len(e.runs) for e in one.evidence} == {32}
-    assert one.evidence[0].compared.startswith("gain of ResNet164 CIFAR100 − gain of PreResNet164")
+    judged = verdicts(database)["table3-gain"]
+    assert judged.verdict is SUPPORTED
+    assert all(e.effect == pytest.approx(2.0, abs=0.3) and e.n == 8 for e in judged.evidence)
+    assert {len(e.runs) for e in judged.evidence} == {32}
+    assert judged.evidence[0].compared.startswith(
+        "gain of ResNet164 CIFAR100 − gain of PreResNet164"
+    )
 
 
 def known(database: Database, spec: Spec) -> bool:
@@ -590,9 +600,9 @@ def test_overfitting_is_training_minus_test_accuracy_of_the_last_epoch(
         for row, tested in (("DIANet", 50 - gap), ("SENet", 40.0), ("ResNet164", 40.0)):
             spec = at(CellKey("table9", row, column))
             add(database, spec, noisy(tested, 8, spec, 0.1))  # trained to 50 %
-    one = verdicts(database)["table9-overfitting"]
-    assert one.verdict is verdict
-    assert one.evidence[0].effect == pytest.approx(10 - gap, abs=0.2)
+    judged = verdicts(database)["table9-overfitting"]
+    assert judged.verdict is verdict
+    assert judged.evidence[0].effect == pytest.approx(10 - gap, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -614,11 +624,11 @@ def test_a_gain_over_a_baseline_that_diverges(
     assert verdicts(database)["table3-gain"].verdict is verdict
 
 
-def with_images(one: Evidence, error: float) -> float:
+def with_images(evidence: Evidence, error: float) -> float:
     """The upper end of an interval over seeds and test images."""
-    assert one.effect is not None
-    assert one.high is not None
-    return one.effect + math.hypot(one.high - one.effect, 1.959964 * error)
+    assert evidence.effect is not None
+    assert evidence.high is not None
+    return evidence.effect + math.hypot(evidence.high - evidence.effect, 1.959964 * error)
 
 
 def test_a_gain_has_the_errors_of_both_differences_over_test_images(database: Database) -> None:
@@ -626,12 +636,14 @@ def test_a_gain_has_the_errors_of_both_differences_over_test_images(database: Da
     means = {pair.first: 73.0, pair.baselines[0]: 70.0, pair.second: 61.0, pair.baselines[1]: 60.0}
     for place, mean in means.items():
         spread = [0.1 * seed - 0.25 for seed in range(6)]
-        for run in add(database, at(place), [mean + (mean == 73) * one for one in spread]):
+        for run in add(
+            database, at(place), [mean + (mean == 73) * deviation for deviation in spread]
+        ):
             recorded(database, run, 400)
-    one = verdicts(database)["table3-gain"].evidence[0]
-    assert one.effect == pytest.approx(2.0)
+    evidence = verdicts(database)["table3-gain"].evidence[0]
+    assert evidence.effect == pytest.approx(2.0)
     error = images_error(73.0, 70.0, 400) + images_error(61.0, 60.0, 400)
-    assert one.images_high == pytest.approx(with_images(one, error))
+    assert evidence.images_high == pytest.approx(with_images(evidence, error))
 
 
 def test_an_accuracy_that_is_to_be_reached_has_the_error_of_its_test_set(
@@ -640,9 +652,11 @@ def test_an_accuracy_that_is_to_be_reached_has_the_error_of_its_test_set(
     cell = claim("table8-accuracy").cells[0]
     for run in add(database, at(cell), [71.0, 71.5, 72.0, 72.5, 73.0, 72.0]):
         recorded(database, run, 400)
-    one = verdicts(database)["table8-accuracy"].evidence[0]
-    assert one.effect == pytest.approx(2.0)
-    assert one.images_high == pytest.approx(with_images(one, images_error(72.0, 100.0, 400)))
+    evidence = verdicts(database)["table8-accuracy"].evidence[0]
+    assert evidence.effect == pytest.approx(2.0)
+    assert evidence.images_high == pytest.approx(
+        with_images(evidence, images_error(72.0, 100.0, 400))
+    )
 
 
 def test_runs_that_do_not_say_their_test_set_take_that_of_the_others(database: Database) -> None:
@@ -655,9 +669,9 @@ def test_runs_that_do_not_say_their_test_set_take_that_of_the_others(database: D
     assert main(unknown).images_low is None
     for run in numbers[1:]:
         recorded(database, run, 10_000)
-    one = verdicts(database)["table1-accuracy"]
-    assert one.verdict is UNDECIDED
-    assert main(one).images_low is not None
+    judged = verdicts(database)["table1-accuracy"]
+    assert judged.verdict is UNDECIDED
+    assert main(judged).images_low is not None
     recorded(database, numbers[0], 9_000)
     other = verdicts(database)["table1-accuracy"]
     assert other.verdict is UNDECIDED

@@ -113,6 +113,6 @@ def test_facts_of_figure_6_are_geometric_means_over_runs() -> None:
     )
 
 
-def test_where_a_stage_vanished_that_is_said() -> None:
+def test_facts_of_figure_6_say_where_a_gradient_vanished() -> None:
     found = gradient_facts([recorded("original", 0.0, 1.0, 0.0), recorded("DIANet", 2, 3, 4)])
     assert found[0].endswith("the others vanished or are not finite")

@@ -53,12 +53,12 @@ def test_all_of_k_comparisons_hold_if_each_does_at_the_level(comparisons: int) -
     rows = [row(str(index), CLEAR[:6]) for index in range(comparisons)]
     judged = judge_order(rows)
     assert judged.verdict is SUPPORTED
-    assert {one.p for one in judged.evidence} == {2 / 2**6}
-    assert {one.p_corrected for one in judged.evidence} == {None}
+    assert {comparison.p for comparison in judged.evidence} == {2 / 2**6}
+    assert {comparison.p_corrected for comparison in judged.evidence} == {None}
     assert "Student" not in judged.reason
 
 
-def test_one_comparison_that_is_not_clear_leaves_it_open() -> None:
+def test_one_comparison_that_is_not_clear_leaves_the_claim_undecided() -> None:
     judged = judge_order([row("a", CLEAR), row("unsure", UNSURE)])
     assert judged.verdict is UNDECIDED
     assert main(judged) == "unsure"
@@ -105,7 +105,7 @@ def test_a_row_on_the_other_side_is_weaker_than_an_unsure_one() -> None:
     assert "2 of 3 comparisons are not clear of 0" in judged.reason
 
 
-def test_a_difference_below_half_a_step_is_none() -> None:
+def test_a_difference_below_half_a_step_is_undecided() -> None:
     tiny = [value / 10 for value in CLEAR]
     assert judge_order([row("a", tiny)]).verdict is SUPPORTED
     assert judge_order([row("a", tiny, step=0.28)]).verdict is UNDECIDED
@@ -272,7 +272,7 @@ def test_trains_too_is_asked_where_the_method_is_shown_to_train(
     assert judge_trains_too([(control, method)]).verdict is verdict
 
 
-def test_a_count_that_is_otherwise_refutes() -> None:
+def test_one_contrary_count_refutes() -> None:
     counts = [
         Evidence(compared="a", effect=-1.0, unit="M", in_favour=True),
         Evidence(compared="b", effect=0.5, unit="M", in_favour=False),

@@ -64,18 +64,21 @@ def test_p_is_that_of_all_sign_flips(pairs: int) -> None:
 
 
 def test_six_equal_signs_are_the_first_that_suffice() -> None:
-    one = found([0.9, 1.0, 1.1, 1.2, 0.8, 1.05])
-    assert (one.test, one.p) == (Method.FLIPS, 2 / 2**6)
-    assert (one.low, one.high) == (0.8, 1.2)  # six: between the smallest and the largest
+    estimated = found([0.9, 1.0, 1.1, 1.2, 0.8, 1.05])
+    assert (estimated.test, estimated.p) == (Method.FLIPS, 2 / 2**6)
+    assert (estimated.low, estimated.high) == (
+        0.8,
+        1.2,
+    )  # six: between the smallest and the largest
 
 
-def test_few_pairs_are_students() -> None:
+def test_few_pairs_are_judged_by_students_test() -> None:
     for values in (SKEWED[:2], SKEWED[:5]):
-        one, theirs = found(values), stats.ttest_1samp(values, 0)
+        ours, theirs = found(values), stats.ttest_1samp(values, 0)
         interval = theirs.confidence_interval(0.95)
-        assert one.test is Method.STUDENT
-        assert one.p == pytest.approx(float(theirs.pvalue))
-        assert (one.low, one.high) == pytest.approx((interval.low, interval.high))
+        assert ours.test is Method.STUDENT
+        assert ours.p == pytest.approx(float(theirs.pvalue))
+        assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high))
 
 
 @pytest.mark.parametrize("step", [0.0, 0.5, 100 / 355, 100 / 10_000])
@@ -86,11 +89,11 @@ def test_the_interval_excludes_a_value_exactly_where_p_is_small(pairs: int, step
         for values in (draw.normal(0.6, 1.0, pairs), draw.integers(-1, 3, pairs) * (step or 1)):
             for against in (0.0, 0.3):
                 digits = [round(float(value), DIGITS) for value in values]
-                one = estimate(digits, against, step)
-                assert one is None or (one.low <= against <= one.high) is (one.p > 0.05)
+                ours = estimate(digits, against, step)
+                assert ours is None or (ours.low <= against <= ours.high) is (ours.p > 0.05)
 
 
-def test_half_a_step_more_is_asked_for() -> None:
+def test_an_estimate_allows_for_half_a_step_of_rounding() -> None:
     values = [0.5, 1.0, 0.5, 1.0, 0.5, 1.0]
     assert found(values, step=1.0).p == 1.0 or found(values, step=1.0).low <= 0
     assert found(values, step=0.5).low == pytest.approx(0.25)
@@ -122,7 +125,7 @@ def test_many_pairs_are_sampled_and_come_near_the_exact_test(
 
 
 def share_covered(values: Floats, mean: float, step: float = 0.0) -> float:
-    inside = [one.low <= mean <= one.high for row in values if (one := estimate(row, 0.0, step))]
+    inside = [ours.low <= mean <= ours.high for row in values if (ours := estimate(row, 0.0, step))]
     return sum(inside) / len(values)
 
 
@@ -158,7 +161,7 @@ def test_holm_by_hand() -> None:
 
 def test_holm_is_more_lenient_than_bonferroni_and_never_above_1() -> None:
     ps = [0.001, 0.02, 0.03, 0.9]
-    corrected = [one for one in holm(ps) if one is not None]
+    corrected = [p for p in holm(ps) if p is not None]
     assert corrected == sorted(corrected)
     assert all(p <= mine <= min(1, 4 * p) for p, mine in zip(ps, corrected, strict=True))
 
@@ -187,7 +190,7 @@ def test_an_interval_over_test_images_covers_new_images_and_seeds() -> None:
             [(draw.random(images) < level + 0.1 * (hard < 0.5)).mean() for _ in range(6)]
             for level in (0.85, 0.80)
         ]
-        first, second = (100 * np.array(one) for one in right)
+        first, second = (100 * np.array(answers) for answers in right)
         error = images_error(first.mean(), second.mean(), images)
         low, high = with_test_images(found(first - second, step=100 / images), error)
         covered += low <= 5.0 <= high
@@ -195,8 +198,8 @@ def test_an_interval_over_test_images_covers_new_images_and_seeds() -> None:
 
 
 def test_an_interval_over_test_images_by_hand() -> None:
-    one = Estimate(2.0, 1.0, 4.0, 0.03, Method.FLIPS, 1.0)
-    low, high = with_test_images(one, images_error(94.0, 92.0, 1000))
+    over_seeds = Estimate(2.0, 1.0, 4.0, 0.03, Method.FLIPS, 1.0)
+    low, high = with_test_images(over_seeds, images_error(94.0, 92.0, 1000))
     half = 100 * 1.959964 * math.sqrt((0.06 + 0.08 - 0.02**2) / 1000)
     assert low == pytest.approx(2 - math.hypot(1, half))
     assert high == pytest.approx(2 + math.hypot(2, half))

@@ -77,22 +77,22 @@ def gini(folder: Path, *arguments: str) -> Result:
 
 
 @pytest.mark.slow
-def test_it_draws_writes_keeps_and_answers_again_at_once(folder: Path) -> None:
+def test_gini_writes_figures_and_records_and_a_second_call_reads_them(folder: Path) -> None:
     command = ("--run", str(SHALLOW), "--format", "json")
     done = gini(folder, *command)
     assert done.returncode == 0, done.stderr
     summaries = json.loads(done.stdout)
     assert len(summaries) == 9
-    assert {one["layers"] for one in summaries} == {6}
+    assert {summary["layers"] for summary in summaries} == {6}
     assert (folder / "figures" / "figure5.pdf").read_bytes().startswith(b"%PDF")
     assert (folder / "figures" / "figure5.png").read_bytes().startswith(b"\x89PNG")
     cells = list(csv.DictReader((folder / "figures" / "figure5.csv").open()))
     assert len(cells) == 9 * 5 * 6 / 2
     last = ("trained", "3", "6")
-    row = [one for one in cells if (one["states"], one["stage"], one["target"]) == last]
-    assert [int(one["source"]) for one in row] == list(range(1, 6))
-    assert max(float(one["value"]) for one in row) == 1
-    assert sum(float(one["share"]) for one in row) == pytest.approx(1)
+    row = [cell for cell in cells if (cell["states"], cell["stage"], cell["target"]) == last]
+    assert [int(cell["source"]) for cell in row] == list(range(1, 6))
+    assert max(float(cell["value"]) for cell in row) == 1
+    assert sum(float(cell["share"]) for cell in row) == pytest.approx(1)
 
     kinds = ("pdf", "png", "svg")
     pictures = [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in kinds]
@@ -187,7 +187,7 @@ def test_what_cannot_be_analysed_is_one_line(folder: Path) -> None:
         assert (unfinished.returncode, f"is {state}" in unfinished.stderr) == (2, True)
         none = gini(folder)
         assert (none.returncode, "dia-repro run figure5" in none.stderr) == (3, True)
-        assert all(one_line(one.stderr) for one in (few, damaged, gone, unfinished, none))
+        assert all(one_line(done.stderr) for done in (few, damaged, gone, unfinished, none))
 
 
 @pytest.mark.slow
@@ -196,12 +196,12 @@ def test_gradients_are_drawn_and_written(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
     assert len(records) == 3 * 2 * 3
-    assert {one["network"] for one in records} == {"original", "DIANet", "SENet"}
-    assert {one["epochs"] for one in records} == {0, 1}
-    by_stage = {one["stage"]: one["count"] for one in records}
+    assert {record["network"] for record in records} == {"original", "DIANet", "SENet"}
+    assert {record["epochs"] for record in records} == {0, 1}
+    by_stage = {record["stage"]: record["count"] for record in records}
     assert by_stage == {1: 64 * 16 * 64, 2: 64 * 32 * 16, 3: 64 * 64 * 4}
     written = list(csv.DictReader((folder / "figures" / "figure6.csv").open()))
-    assert [float(one["mean"]) for one in written] == [one["mean"] for one in records]
+    assert [float(record["mean"]) for record in written] == [record["mean"] for record in records]
     assert (folder / "figures" / "figure6.pdf").read_bytes().startswith(b"%PDF")
     for_people = cli("analyze", "gradients", "--run", "2", "--run", "3", cwd=folder)
     assert for_people.returncode == 0

@@ -91,10 +91,10 @@ def test_records_for_programs(folder: Path) -> None:
     records = json.loads(as_json.stdout)
     assert {tuple(record) for record in records} == {RECORD_FIELDS}
     assert list(dict.fromkeys(r["claim"] for r in records)) == [c.name for c in all_claims()]
-    depth = [one for one in records if one["claim"] == "table5-depth"]
-    assert [one["n"] for one in depth] == [10] * 4
-    assert [one["main"] for one in depth].count(True) == 1
-    assert {len(one["runs"].split()) for one in depth} == {20}
+    depth = [record for record in records if record["claim"] == "table5-depth"]
+    assert [record["n"] for record in depth] == [10] * 4
+    assert [record["main"] for record in depth].count(True) == 1
+    assert {len(record["runs"].split()) for record in depth} == {20}
     rows = list(csv.DictReader(io.StringIO(cli("claims", "--format", "csv", cwd=folder).stdout)))
     assert [row["compared"] for row in rows] == [record["compared"] for record in records]
     assert cli("claims", "--format", "json", cwd=folder).stdout == as_json.stdout
@@ -111,7 +111,9 @@ def test_options_choose_the_runs_as_show_does(folder: Path) -> None:
     def verdict(*arguments: str) -> str:
         done = cli("claims", "--format", "json", *arguments, cwd=folder)
         records = json.loads(done.stdout)
-        return next(str(one["verdict"]) for one in records if one["claim"] == "table5-depth")
+        return next(
+            str(record["verdict"]) for record in records if record["claim"] == "table5-depth"
+        )
 
     assert verdict("--protocol", "demo") == "supported"
     assert verdict("--protocol", "paper") == "not run"
@@ -126,7 +128,7 @@ def evidence(compared: str, effect: float | None, unit: str, n: int, **others: A
 
 
 @pytest.mark.parametrize(
-    ("one", "text"),
+    ("comparison", "text"),
     [
         (
             evidence(
@@ -197,8 +199,8 @@ def evidence(compared: str, effect: float | None, unit: str, n: int, **others: A
         (evidence("a", None, "points", 0, in_favour=None, note="so"), "so"),
     ],
 )
-def test_evidence_in_words(one: Evidence, text: str) -> None:
-    assert describe_evidence(undecided(one)) == text
+def test_evidence_in_words(comparison: Evidence, text: str) -> None:
+    assert describe_evidence(undecided(comparison)) == text
 
 
 @pytest.mark.parametrize(
@@ -216,14 +218,14 @@ def test_what_so_many_seeds_can_find_in_words(note: str, words: str) -> None:
     assert explained(undecided(clear)) == "r"
 
 
-def undecided(one: Evidence) -> dict[str, object]:
+def undecided(comparison: Evidence) -> dict[str, object]:
     verdict = ClaimVerdict(
         claim="c",
         artifact="table1",
         text="t",
         where="p",
         verdict=Verdict.UNDECIDED,
-        evidence=(one,),
+        evidence=(comparison,),
         main=0,
         reason="r",
         by=Epoch.BEST,

@@ -55,19 +55,19 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_runs_diff_shows_what_differs_and_all_on_request(filled: Path) -> None:
     compared = ("runs", "diff", "1", "2", "--format", "json")
     found = json.loads(run_command(*compared, cwd=filled.parent).stdout)
-    assert all(one["differs"] for one in found)
-    spec = {one["field"]: (one["a"], one["b"]) for one in found if one["section"] == "spec"}
+    assert all(row["differs"] for row in found)
+    spec = {row["field"]: (row["a"], row["b"]) for row in found if row["section"] == "spec"}
     attention = [json.loads(text)["model"]["attention"] for text in _specs(filled)]
     assert spec["attention"] == (attention[0]["kind"], attention[1]["kind"])
     every = json.loads(run_command(*compared, "--all", cwd=filled.parent).stdout)
-    assert [one for one in every if one["differs"]] == found
-    assert {one["field"] for one in every} > {"dataset", "torch", "lr"}
+    assert [row for row in every if row["differs"]] == found
+    assert {row["field"] for row in every} > {"dataset", "torch", "lr"}
 
 
 def test_runs_list_filters_and_sorts(filled: Path) -> None:
     command = ("runs", "list", "--artifact", "table5", "--sort", "-best_top1", "--format", "json")
     found = json.loads(run_command(*command, cwd=filled.parent).stdout)
-    assert [one["best_top1"] for one in found] == [90.0 + n for n in reversed(range(len(found)))]
+    assert [run["best_top1"] for run in found] == [90.0 + n for n in reversed(range(len(found)))]
     assert len(found) == len(set(TABLE5.specs(DEMO).values()))
     none = run_command("runs", "list", "--state", "failed", cwd=filled.parent)
     assert (none.code, "No run in" in none.stderr) == (0, True)
@@ -150,10 +150,10 @@ def test_plan_says_what_is_done_and_what_the_rest_costs(folder: Path) -> None:
     command = ("plan", "table5", "--protocol", "demo", "--seeds", "2")
     planned = records(cli(*command, "--format", "csv", cwd=folder).stdout)
     assert len(planned) == 16
-    assert sum(one["state"] == "finished" for one in planned) == 8
-    for one in planned:
-        expected = 0.0 if one["state"] == "finished" else float(one["macs"])
-        assert (float(one["seconds_left"]) > 0) == (expected > 0)
+    assert sum(run["state"] == "finished" for run in planned) == 8
+    for run in planned:
+        expected = 0.0 if run["state"] == "finished" else float(run["macs"])
+        assert (float(run["seconds_left"]) > 0) == (expected > 0)
     assert (folder / "runs.db").read_bytes() == before
 
 
@@ -161,17 +161,17 @@ def test_plan_says_what_is_done_and_what_the_rest_costs(folder: Path) -> None:
 def test_plan_all_says_what_artifacts_share(tmp_path: Path) -> None:
     result = cli("plan", "all", "--protocol", "demo", "--format", "json", cwd=tmp_path)
     planned = json.loads(result.stdout)
-    needed_by = {one["spec_id"]: one["artifacts"].split() for one in planned}
+    needed_by = {run["spec_id"]: run["artifacts"].split() for run in planned}
     assert len(needed_by) == len(planned) == 56
     assert set().union(*needed_by.values()) == set(ARTIFACTS)
-    (dianet164,) = [one["artifacts"] for one in planned if one["network"] == "DIANet ResNet164 r=4"]
+    (dianet164,) = [run["artifacts"] for run in planned if run["network"] == "DIANet ResNet164 r=4"]
     assert dianet164 == "table3 table4 table5 table6 table7 table9 figure5"
 
 
 def test_only_narrows_by_whole_words(folder: Path) -> None:
     options = ("--protocol", "demo", "--format", "csv", "--only", "DIANet ResNet164")
     planned = records(cli("plan", "table3", *options, cwd=folder).stdout)
-    assert [one["network"] for one in planned] == ["DIANet ResNet164 r=4"]
+    assert [run["network"] for run in planned] == ["DIANet ResNet164 r=4"]
 
 
 def test_only_takes_names_as_they_are_listed(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_doctor_says_what_is_there(database: str, code: int, folder: Path) -> No
         (folder / "runs.db").write_text("not a database, though it is long enough to be one" * 20)
     result = cli("doctor", "--format", "csv", cwd=folder)
     assert result.returncode == code
-    status = {one["check"]: one["status"] for one in records(result.stdout)}
+    status = {row["check"]: row["status"] for row in records(result.stdout)}
     assert status["cifar100"] == "absent"
     assert status["database"] == database
 
@@ -258,7 +258,7 @@ def small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_cifar")
-def test_long_runs_on_a_cpu_need_somebody_to_ask(
+def test_long_runs_on_a_cpu_need_a_confirmation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with open(os.devnull) as nobody:  # noqa: PTH123
@@ -269,7 +269,9 @@ def test_long_runs_on_a_cpu_need_somebody_to_ask(
 
 
 @pytest.mark.usefixtures("small_cifar")
-def test_somebody_who_says_no_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_trained_after_the_answer_no(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, theirs = pty.openpty()
     os.write(ours, b"n\n")
     with os.fdopen(theirs, "r") as terminal:
@@ -302,9 +304,9 @@ def test_arguments_that_are_refused_hide_passwords(
 def test_several_artifacts_are_one_list_for_programs(folder: Path) -> None:
     shown = ("show", "table1", "table5", "--protocol", "demo", "--format")
     found = json.loads(run_command(*shown, "json", cwd=folder).stdout)
-    assert {one["artifact"] for one in found} == {"table1", "table5"}
+    assert {row["artifact"] for row in found} == {"table1", "table5"}
     lines = records(run_command(*shown, "csv", cwd=folder).stdout)
-    assert [line["artifact"] for line in lines] == [one["artifact"] for one in found]
+    assert [line["artifact"] for line in lines] == [row["artifact"] for row in found]
 
 
 @pytest.mark.parametrize(

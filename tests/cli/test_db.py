@@ -84,7 +84,7 @@ def test_damaged_pages_are_found(folder: Path) -> None:
     assert "sound" not in done.stderr
 
 
-def test_dead_runs_and_folders_of_nobody_are_found_and_mended(folder: Path) -> None:
+def test_dead_runs_and_folders_without_a_run_are_found_and_mended(folder: Path) -> None:
     execute(folder / "runs.db", "update runs set state = 'running', owner = 'me' where id = 1")
     (folder / "runs-checkpoints" / "1-0000" / "seed-0-abc").mkdir(parents=True)
     done = cli("db", "check", cwd=folder)

@@ -149,7 +149,7 @@ def test_doctor_fails_where_results_cannot_be_written(database: Path, tmp_path: 
         env=clean_environment(),
     )
     assert done.returncode == 3, done.stderr
-    status = {one["check"]: one["status"] for one in csv.DictReader(io.StringIO(done.stdout))}
+    status = {row["check"]: row["status"] for row in csv.DictReader(io.StringIO(done.stdout))}
     assert {check for check, found in status.items() if found == "bad"} == {
         "database",
         "checkpoints",

@@ -50,8 +50,8 @@ def test_for_people_it_names_runs_epochs_machines_and_the_command(folder: Path) 
 
 def run_numbers(folder: Path, network: str, seed: int) -> list[int]:
     listed = json.loads(cli("runs", "list", "--format", "json", cwd=folder).stdout)
-    found = [one for one in listed if one["network"] == f"DIANet {network} r=4"]
-    return [one["run"] for one in found if one["seed"] == seed]
+    found = [run for run in listed if run["network"] == f"DIANet {network} r=4"]
+    return [run["run"] for run in found if run["seed"] == seed]
 
 
 def test_a_cell_without_runs_gives_the_command_with_the_options_that_were_given(
@@ -95,15 +95,15 @@ def test_unclear_names_are_one_line_and_exit_code_2(
 
 def test_it_shows_the_figures_that_show_does(folder: Path) -> None:
     shown = csv.DictReader(cli("show", "table7", "--format", "csv", cwd=folder).stdout.splitlines())
-    cells = {one["metric"]: one for one in shown if one["row"] == "stage2"}
+    cells = {cell["metric"]: cell for cell in shown if cell["row"] == "stage2"}
     result = cli("explain", "table7", "stage2", "DIANet164", "--format", "csv", cwd=folder)
     records = list(csv.DictReader(result.stdout.splitlines()))
-    assert {one["metric"] for one in records} == cells.keys()
-    for one in records:
+    assert {record["metric"] for record in records} == cells.keys()
+    for record in records:
         for name in ("paper", "ours_mean", "ours_std", "n", "n_expected", "status"):
-            assert one[name] == cells[one["metric"]][name]
-        if one["compared"] == "False":
-            assert one["spec_id"] == cells[one["metric"]]["spec_id"]
+            assert record[name] == cells[record["metric"]][name]
+        if record["compared"] == "False":
+            assert record["spec_id"] == cells[record["metric"]]["spec_id"]
 
 
 @pytest.mark.slow
@@ -121,8 +121,8 @@ def test_every_record_of_a_report_leads_back_to_runs_in_the_database(
             for record in csv.DictReader(file):
                 own = [runs[uid] for uid in record["runs"].split()]
                 against = [runs[uid] for uid in record["compared_runs"].split()]
-                assert {one[1] for one in own} <= {record["spec_id"]}
-                assert [one[2] for one in own] == sorted(one[2] for one in own)
+                assert {run[1] for run in own} <= {record["spec_id"]}
+                assert [run[2] for run in own] == sorted(run[2] for run in own)
                 values = values_of(folder / "runs.db", record["metric"], own, against)
                 assert len(values) == int(record["n"])
                 if values:

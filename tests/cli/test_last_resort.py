@@ -96,7 +96,7 @@ def test_unexpected_error_is_one_line_and_a_private_file(
     assert "heim" not in trace + done.stderr
 
 
-def test_without_a_temporary_folder_it_is_one_line_too(tmp_path: Path) -> None:
+def test_unexpected_error_without_a_temporary_folder_is_one_line(tmp_path: Path) -> None:
     code = "import tempfile; tempfile.tempdir = '/proc/nowhere'\n"
     done = subprocess.run(
         [sys.executable, "-c", code + SCRIPT.format(cause="again")],

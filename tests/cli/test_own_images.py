@@ -44,7 +44,7 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_network_is_trained_on_them_and_shown_by_path_and_by_name(
+def test_a_network_is_trained_on_own_images_and_shown_by_path_and_by_name(
     images: Path, tmp_path: Path
 ) -> None:
     dataset = ("--dataset", f"folder:{images}")
@@ -191,7 +191,9 @@ def test_which_of_test_and_val_is_used_is_said_once(images: Path, tmp_path: Path
         (os.fsdecode(b"folder:\xff"), 2, "encoding"),
     ],
 )
-def test_paths_that_cannot_be(dataset: str, code: int, words: str, tmp_path: Path) -> None:
+def test_impossible_paths_are_refused_in_a_line(
+    dataset: str, code: int, words: str, tmp_path: Path
+) -> None:
     (tmp_path / "round").symlink_to("round")
     for command in (["data", "check", dataset], ["run", "table5", *NARROW, "--dataset", dataset]):
         result = cli(*command, cwd=tmp_path)

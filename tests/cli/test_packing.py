@@ -94,7 +94,7 @@ def test_the_bench_compares_files_and_pack(tmp_path: Path) -> None:
     done = benchmarks("step", "--suite", "input", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "bench.json").read_text())
-    found = {one["name"]: one for one in content["measurements"]}
+    found = {measurement["name"]: measurement for measurement in content["measurements"]}
     assert found["one core: packed ÷ files"]["value"] > 1
     assert "5 windows" in found["one core: files"]["how"]
     assert 0.2 < found["bytes of a pack ÷ of its files"]["value"] < 0.8

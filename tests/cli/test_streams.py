@@ -60,7 +60,7 @@ def test_closed_streams_change_no_exit_code(
 
 
 @pytest.mark.parametrize("words", ["show table5", "show table5 --format csv", "--help"])
-def test_reader_that_has_had_enough_is_no_error(words: str, tmp_path: Path) -> None:
+def test_reader_that_stops_early_is_no_error(words: str, tmp_path: Path) -> None:
     result = shell(f"{COMMAND} {words} | true", tmp_path)
     assert result.returncode == 0
     assert result.stderr == "" or result.stderr.startswith("No finished runs")
@@ -142,7 +142,7 @@ def states(folder: Path) -> list[State]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("terminal", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
-def test_log_that_nobody_reads_holds_up_no_stop(terminal: bool, tmp_path: Path) -> None:
+def test_run_stops_although_its_log_is_not_read(terminal: bool, tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", {"train": 8, "val": 4})
     words = shlex.split(f"run table5 {OPTIONS} --epochs 9999")
     ours, theirs = pty.openpty() if terminal else os.pipe()

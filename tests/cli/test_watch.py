@@ -77,7 +77,7 @@ def end(database: Database, lease: Lease, state: State = State.FINISHED) -> None
     writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=1)
 
 
-def test_it_follows_what_another_process_writes_and_ends_with_it(
+def test_watch_follows_another_process_and_ends_after_the_last_run(
     database: Database, tmp_path: Path
 ) -> None:
     first, second = ensure(database, 2)
@@ -108,7 +108,7 @@ def test_ctrl_c_ends_it_quietly(database: Database, tmp_path: Path) -> None:
         assert process.wait(timeout=30) == 0
 
 
-def test_without_a_terminal_it_is_one_look(database: Database, tmp_path: Path) -> None:
+def test_watch_without_a_terminal_prints_once(database: Database, tmp_path: Path) -> None:
     (run,) = ensure(database)
     lease = begin(database, run)
     writer.record_epoch(database, lease, epoch(1, 41.25))

@@ -86,8 +86,8 @@ def test_classes_that_change_places_end_the_run(folder: Path, root: Path) -> Non
     dataset = loaded(folder, root, 96)
     assert isinstance(dataset, StreamedDataset)
     dog, cat, other = (folder / "train" / name for name in ("dog", "cat", "other"))
-    for one, name in ((dog, other), (cat, dog), (other, cat)):
-        one.rename(name)
+    for moved, name in ((dog, other), (cat, dog), (other, cat)):
+        moved.rename(name)
     with pytest.raises(DataError, match=r"\.bmp has changed since the run began"):
         epoch(dataset)
 

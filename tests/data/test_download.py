@@ -147,7 +147,7 @@ def test_an_archive_put_there_by_hand_is_not_downloaded(
     assert host.ranges == []
 
 
-def test_a_damaged_file_is_unpacked_anew(host: Host, offer: Offer, root: Path) -> None:
+def test_a_damaged_file_is_unpacked_again(host: Host, offer: Offer, root: Path) -> None:
     assert fetched(root).code == 0
     (root / BASE / "test").write_bytes(b"x")
     assert fetched(root).code == 0

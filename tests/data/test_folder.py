@@ -232,10 +232,10 @@ def test_streamed_batches_do_not_depend_on_workers_nor_on_a_resumption(
         epoch(streamed, 2, start=1),
     )
     assert [len(labels) for _, labels in alone] == [5, 5, 2]
-    for one, other in zip(alone, helped, strict=True):
-        assert all(map(torch.equal, one, other))
-    for one, other in zip(alone[1:], resumed, strict=True):
-        assert all(map(torch.equal, one, other))
+    for batch, other in zip(alone, helped, strict=True):
+        assert all(map(torch.equal, batch, other))
+    for batch, other in zip(alone[1:], resumed, strict=True):
+        assert all(map(torch.equal, batch, other))
 
 
 def test_parts_of_streamed_batches_are_the_whole_ones(streamed: StreamedDataset) -> None:

@@ -49,7 +49,7 @@ def refused(spec: Spec, images: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda one: one.family)
+@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: backbone.family)
 @pytest.mark.parametrize("size", [4, 5, 8, 32, 33])
 @pytest.mark.parametrize("norm", [True, False])
 def test_what_is_refused_is_what_torch_cannot_train(

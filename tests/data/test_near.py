@@ -24,7 +24,7 @@ def pictures(count: int, side: int = 96) -> list[Image.Image]:
     """Photographs of a kind: smooth, with shapes, each different."""
     draw = np.random.default_rng(0)
     coarse = draw.integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
-    return [Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC) for one in coarse]
+    return [Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC) for grid in coarse]
 
 
 def compressed(image: Image.Image, quality: int) -> Image.Image:
@@ -45,12 +45,12 @@ def test_copies_of_another_size_and_compression_are_found() -> None:
     assert [*near_pairs(small(train), small(test))] == [(7, 0), (200, 2), (3, 3), (9, 4)]
 
 
-def test_other_pictures_are_not() -> None:
+def test_different_pictures_are_not_near() -> None:
     images = small(pictures(3000, 24))
     assert [*near_pairs(images[:2000], images[2000:])] == []
 
 
-def test_images_without_contrast_are_not() -> None:
+def test_images_without_contrast_are_not_near() -> None:
     grey = np.full((50, BYTES), 90, np.uint8)
     ramp = np.tile(np.arange(BYTES, dtype=np.uint8) % 9, (50, 1))
     for images in (grey, ramp):
@@ -58,7 +58,7 @@ def test_images_without_contrast_are_not() -> None:
     assert [*near_pairs(grey[:0], grey)] == []
 
 
-def test_a_folder_says_which(tmp_path: Path) -> None:
+def test_inspecting_a_folder_names_near_images(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "mine", {"train": 3, "test": 3}, side=32)
     photographs = [photograph(number, 96, 80) for number in (1, 2)]
     photographs[0].save(folder / "train" / "cat" / "same.png")

@@ -86,7 +86,7 @@ class AskedToStopError(Exception):
     """What a caller raises that does not want to wait any longer."""
 
 
-def test_whoever_waits_for_images_looks_up(folder: Path) -> None:
+def test_waiting_for_images_can_be_ended(folder: Path) -> None:
     data = streamed(folder, 2)
     before = decoding(os.getpid())
     next(data.test_batches(4))
@@ -110,8 +110,8 @@ def test_whoever_waits_for_images_looks_up(folder: Path) -> None:
         os.kill(number, signal.SIGCONT)
     found = list(data.training_batches(64, seeded(1), seeded(2), on_wait=on_wait))
     expected = list(streamed(folder, 0).training_batches(64, seeded(1), seeded(2)))
-    for one, other in zip(found, expected, strict=True):
-        assert all(map(torch.equal, one, other))
+    for batch, other in zip(found, expected, strict=True):
+        assert all(map(torch.equal, batch, other))
 
 
 def test_a_decoding_process_that_is_killed_is_a_sentence(folder: Path) -> None:

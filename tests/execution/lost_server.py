@@ -42,7 +42,7 @@ def between_runs() -> None:
     database, jobs = make_jobs(Path.cwd(), [tiny_spec(epochs=2)], 2)
     ended = LocalSupervisor(database, Slots.on_cpu(1), on_message).run(jobs)
     Path(f"/proc/{known[1]}/status").read_text()  # it is still there
-    print(*(one.outcome.value for one in ended.values()))
+    print(*(ending.outcome.value for ending in ended.values()))
 
 
 def under_runs(number: int) -> None:
@@ -68,7 +68,7 @@ def under_runs(number: int) -> None:
     database, jobs = make_jobs(Path.cwd(), [tiny_spec(epochs=900)], 3)
     executor = LocalSupervisor(database, Slots.on_cpu(2), on_message)
     ended = executor.run(jobs)
-    print(*(one.outcome.value for one in ended.values()))
+    print(*(ending.outcome.value for ending in ended.values()))
     print(*ended.values(), file=sys.stderr)
 
 

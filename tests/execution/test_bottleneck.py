@@ -74,8 +74,10 @@ def test_estimates_count_the_decoding_in() -> None:
     run = PlannedRun(("table5",), 1000, spec, 0, None, seconds=60.0)
 
     def seconds(supply: float, *, shared: bool) -> float | None:
-        (one,) = with_decoding([run], {spec.data: replace(LIMIT, decoded=supply)}, shared=shared)
-        return one.seconds
+        (estimated,) = with_decoding(
+            [run], {spec.data: replace(LIMIT, decoded=supply)}, shared=shared
+        )
+        return estimated.seconds
 
     assert seconds(100, shared=True) == pytest.approx(60 + 30), "in turn"
     assert seconds(100, shared=False) == 60, "at the same time"
@@ -101,7 +103,8 @@ def test_only_streamed_data_have_a_limit(images: Path, tmp_path: Path) -> None:
     spec = tiny_spec(epochs=3)
     streamed = spec.model_copy(update={"data": choose(images, 96, location.root).spec})
     held, run = (
-        PlannedRun(("table5",), 1000, one, 0, None, seconds=60.0) for one in (spec, streamed)
+        PlannedRun(("table5",), 1000, trained, 0, None, seconds=60.0)
+        for trained in (spec, streamed)
     )
     limits = data_limits([held, run], Machine(("cpu",), 2), 1, location)
     assert [*limits] == [streamed.data]

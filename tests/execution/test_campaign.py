@@ -133,7 +133,12 @@ def test_only_narrows_what_is_shown() -> None:
     from dia_repro.artifacts import choose
 
     artifacts = narrowed(choose(["table5"]), ["DIANet ResNet164"])
-    shown = [(one.name, entry.label) for one in artifacts for entry in one.entries if entry.shown]
+    shown = [
+        (artifact.name, entry.label)
+        for artifact in artifacts
+        for entry in artifact.entries
+        if entry.shown
+    ]
     assert shown == [("table5", "DIANet ResNet164")]
     assert len(artifacts[0].entries) == 8, "changes are counted from others"
     for only in (["ResNet84"], ["DIANet", "ResNet84"], [""], [" , "]):  # all would be trained
@@ -213,7 +218,7 @@ def test_an_executor_touches_one_file_and_its_test(copy: Path) -> None:
         ({Outcome.BUSY: 1}, False, 3),
     ],
 )
-def test_no_run_that_is_to_go_on_ends_a_command_well(
+def test_exit_code_is_not_0_while_runs_are_to_go_on(
     outcomes: dict[Outcome, int], stopped: bool, code: int
 ) -> None:
     summary = Summary("runs.db", 3, 0, outcomes, stopped=stopped)

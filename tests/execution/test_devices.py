@@ -140,12 +140,12 @@ def test_gpu_run_reports_its_execution_mode_once(tmp_path: Path) -> None:
     database.close()
     said: list[Message] = []
     for device, lines in (("cpu", []), ("cuda:0", ["compiled", "captured, not compiled (Why)"])):
-        one: Any = Attempt.__new__(Attempt)
-        one.job, one.send, one.step, one.begun_mode = job, said.append, None, None
-        one.device = torch.device(device)
+        bare: Any = Attempt.__new__(Attempt)
+        bare.job, bare.send, bare.step, bare.begun_mode = job, said.append, None, None
+        bare.device = torch.device(device)
         for how in ("", "compiled", "compiled", "captured, not compiled (Why)"):
-            one._say_how(SimpleNamespace(step=SimpleNamespace(how=how)))
-        assert one.step == "captured, not compiled (Why)"
+            bare._say_how(SimpleNamespace(step=SimpleNamespace(how=how)))
+        assert bare.step == "captured, not compiled (Why)"
         texts = [message.text for message in said if isinstance(message, Notice)]
         assert texts == [f"{job.label}: execution mode: {mode}" for mode in lines]
 

@@ -61,7 +61,7 @@ def test_estimates_lie_between_the_measured_networks(
     asked: list[tuple[int, int]] = []
 
     def measured(spec: object, _device: object, threads: int, together: int) -> float:
-        (run,) = (one for one in planned if one.spec == spec)
+        (run,) = (run for run in planned if run.spec == spec)
         asked.append((threads, together))
         slow = 2 if run.spec.model.backbone == ResNetBackbone(depth=407) else 1
         return slow * (run.counts.macs + 80 * run.counts.outputs) * 1e-10
@@ -78,7 +78,7 @@ def test_estimates_lie_between_the_measured_networks(
         work = (run.counts.macs + 80 * run.counts.outputs) * run.training_images
         return epoch / work / 1e-10 / (1 + EVALUATION)
 
-    rates = [rate(run) for run in sorted(found, key=lambda one: one.counts.macs)]
+    rates = [rate(run) for run in sorted(found, key=lambda run: run.counts.macs)]
     assert rates == sorted(rates)
     assert [rates[0], rates[-1]] == pytest.approx([1, 2])
     assert rates[1] < rates[-2]
@@ -164,7 +164,7 @@ def test_plan_is_within_30_per_cent_of_actual_time(tmp_path: Path, database: Dat
         ended = LocalSupervisor(fresh, slots, report).run(jobs)
         actual = time.monotonic() - begun
         fresh.close()
-        assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
+        assert {ending.outcome for ending in ended.values()} == {Outcome.FINISHED}
         ratios.append(expected / actual)
         if 0.7 <= ratios[-1] <= 1.3:
             return

@@ -97,7 +97,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same_results(folder: Path, undisturbed: Path) -> None:
-    expected = {one.summary.seed: one for one in details(undisturbed)}
+    expected = {detail.summary.seed: detail for detail in details(undisturbed)}
     for detail in details(folder):
         other = expected[detail.summary.seed]
         assert detail.summary.state is State.FINISHED
@@ -173,7 +173,7 @@ def test_signal_stops_within_a_batch_and_rerun_resumes(
     output, errors = process.communicate(timeout=30)
     assert time.monotonic() - sent < seconds
     assert "Traceback" not in output + errors
-    states = {one.summary.state for one in details(tmp_path)}
+    states = {detail.summary.state for detail in details(tmp_path)}
     assert State.INTERRUPTED in states
     assert states <= {State.INTERRUPTED, State.FINISHED, State.PENDING}
     finish(tmp_path, seeds=3)
@@ -181,11 +181,14 @@ def test_signal_stops_within_a_batch_and_rerun_resumes(
 
 
 def details_started(folder: Path) -> bool:
-    return any(one.summary.state is State.RUNNING for one in details(folder))
+    return any(detail.summary.state is State.RUNNING for detail in details(folder))
 
 
 def details_running(folder: Path) -> bool:
-    return any(one.summary.state is State.RUNNING and one.summary.epochs for one in details(folder))
+    return any(
+        detail.summary.state is State.RUNNING and detail.summary.epochs
+        for detail in details(folder)
+    )
 
 
 @pytest.mark.slow
@@ -251,7 +254,7 @@ def test_two_processes_that_want_the_same_run(tmp_path: Path) -> None:
 @pytest.mark.exhaustive
 def test_damaged_checkpoint_is_skipped_and_reported(undisturbed: Path, tmp_path: Path) -> None:
     process = start(tmp_path)
-    wait_until(lambda: any(one.summary.epochs >= 2 for one in details(tmp_path)))
+    wait_until(lambda: any(detail.summary.epochs >= 2 for detail in details(tmp_path)))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     run = details(tmp_path)[0].summary
@@ -298,7 +301,7 @@ def test_one_bad_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert ended[2].outcome is Outcome.FINISHED
     assert ended[3].outcome is Outcome.DIVERGED
     assert ended[4].outcome is Outcome.DIVERGED
-    states = [one.summary.state for one in details(tmp_path)]
+    states = [detail.summary.state for detail in details(tmp_path)]
     assert states[1:] == [State.FINISHED, State.DIVERGED, State.DIVERGED]
 
 
@@ -313,7 +316,7 @@ def test_a_divergence_is_a_result_with_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "keep", [Keep.NONE, *(pytest.param(k, marks=pytest.mark.slow) for k in Keep if k != Keep.NONE)]
 )
-def test_so_many_weights_stay(keep: Keep, tmp_path: Path) -> None:
+def test_the_checkpoints_that_were_asked_for_are_kept(keep: Keep, tmp_path: Path) -> None:
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=4)], 1)
     LocalSupervisor(database, Slots.on_cpu(1), report).run([replace(job, keep=keep)])
     (run,) = all_runs(database)

@@ -49,7 +49,7 @@ def train(
     database, (job,) = make_jobs(folder, [tiny_spec(epochs=epochs)], 1, checkpoints)
     ended = Attempt(job, said.append, should_stop).run()
     database.close()
-    return ended, [one.text for one in said if isinstance(one, Notice)]
+    return ended, [message.text for message in said if isinstance(message, Notice)]
 
 
 def weights(folder: Store) -> dict[str, torch.Tensor]:
@@ -70,8 +70,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def two_machines() -> Iterator[tuple[Path, Path]]:
     """Temporary folders with names so short that a socket may lie in them."""
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        yield Path(one), Path(other)
+    with tempfile.TemporaryDirectory() as here, tempfile.TemporaryDirectory() as there:
+        yield Path(here), Path(there)
 
 
 def assert_same(folder: Path, bucket: str, undisturbed: Path) -> RunDetail:
@@ -118,7 +118,7 @@ def test_killed_run_resumes_on_another_machine(
     folder = tmp_path / "work"
     settings = {**s3_settings, "DIA_REPRO_CHECKPOINTS": bucket, "TMPDIR": str(there)}
     process = start(folder, epochs=EPOCHS, environment=settings)
-    wait_until(lambda: any(one.summary.epochs >= 2 for one in details(folder)))
+    wait_until(lambda: any(detail.summary.epochs >= 2 for detail in details(folder)))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (before,) = details(folder)

@@ -134,7 +134,7 @@ def test_killed_process_is_named_and_run_resumes(tmp_path: Path) -> None:
 
     def kill_the_second(executor: LocalSupervisor, message: Message) -> None:
         if isinstance(message, Progress) and message.epochs >= 1 and not killed:
-            (worker,) = (one.process.pid for one in executor._active)
+            (worker,) = (active.process.pid for active in executor._active)
             assert worker is not None
             killed.append(children_of(server_of(worker))[-1])
             os.kill(killed[0], signal.SIGKILL)
@@ -167,7 +167,7 @@ def test_no_process_outlives_the_first(tmp_path: Path) -> None:
 
     def kill_the_first(executor: LocalSupervisor, message: Message) -> None:
         if isinstance(message, Progress) and message.epochs >= 1 and not left:
-            (worker,) = (one.process.pid for one in executor._active)
+            (worker,) = (active.process.pid for active in executor._active)
             assert worker is not None
             left.extend(children_of(worker))
             os.kill(worker, signal.SIGKILL)
@@ -178,7 +178,7 @@ def test_no_process_outlives_the_first(tmp_path: Path) -> None:
 
 
 def worker_of(executor: LocalSupervisor) -> int:
-    (worker,) = (one.process.pid for one in executor._active)
+    (worker,) = (active.process.pid for active in executor._active)
     assert worker is not None
     return worker
 

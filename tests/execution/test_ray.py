@@ -142,12 +142,12 @@ def most_at_a_time(location: Path) -> int:
     """How many attempts were under way at the same time, at most."""
     database = open_database(str(location), create=False)
     attempts = [
-        one for run in all_runs(database) for one in run_detail(database, run.id).provenance
+        attempt for run in all_runs(database) for attempt in run_detail(database, run.id).provenance
     ]
     database.close()
-    begun = [str(one["started_at"]) for one in attempts]
+    begun = [str(attempt["started_at"]) for attempt in attempts]
     return max(
-        sum(str(one["started_at"]) <= moment < str(one["ended_at"]) for one in attempts)
+        sum(str(attempt["started_at"]) <= moment < str(attempt["ended_at"]) for attempt in attempts)
         for moment in begun
     )
 
@@ -204,7 +204,7 @@ def test_a_lost_node_loses_no_run(
 
     ended = RaySupervisor(database, Share(0, 1), listen).run(jobs)
     # One whose node was lost after its end, and before it was told, is found done by the next task.
-    assert {one.outcome for one in ended.values()} <= {Outcome.FINISHED, Outcome.DONE_BEFORE}
+    assert {ending.outcome for ending in ended.values()} <= {Outcome.FINISHED, Outcome.DONE_BEFORE}
     assert {run.state for run in all_runs(database)} == {State.FINISHED}
     assert free[0] - min(free) >= need, "what it takes is set aside for each"
     assert sorted(ends) == sorted(ended) == sorted(job.run_id for job in jobs)
@@ -238,7 +238,7 @@ COUNT_THREADS = (
     f"    object_store_memory={STORE_BYTES})\n"
     "database, jobs = make_jobs(Path.cwd(), [tiny_spec()], 1)\n"
     "ended = RaySupervisor(database, Share(0, 2), report, attempt=count).run(jobs)\n"
-    "print(*(one.detail for one in ended.values()))\n"
+    "print(*(ending.detail for ending in ended.values()))\n"
 )
 
 
@@ -515,11 +515,11 @@ def test_lost_nodes_run_resumes_from_object_store(
             threading.Thread(target=cluster.remove_node, args=(victims.pop(), False)).start()
 
     ended = RaySupervisor(database, Share(0, 1), listen).run(jobs)
-    assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
+    assert {ending.outcome for ending in ended.values()} == {Outcome.FINISHED}
     assert not victims
     attempts = [run_detail(database, job.run_id).provenance for job in jobs]
-    assert sorted(len(one) for one in attempts) == [1, 1, 2]
-    assert max(int(str(one[-1]["from_epoch"])) for one in attempts) >= 2
+    assert sorted(len(of_run) for of_run in attempts) == [1, 1, 2]
+    assert max(int(str(of_run[-1]["from_epoch"])) for of_run in attempts) >= 2
     assert len(Store(bucket).run_folders()) == runs
     assert not list(tmp_path.rglob("*.pt"))
     database.close()

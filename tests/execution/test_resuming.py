@@ -59,7 +59,7 @@ def train(job: Job, until: int | None = None, steps: int | None = None) -> tuple
 
     def enough() -> bool:
         nonlocal asked
-        asked += any(isinstance(one, Begun) for one in said)
+        asked += any(isinstance(message, Begun) for message in said)
         done = [message.epochs for message in said if isinstance(message, Progress)]
         return (until is not None and max(done, default=0) >= until) or asked == steps
 

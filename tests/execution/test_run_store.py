@@ -105,7 +105,7 @@ def test_ctrl_c_ends_a_waiting_command(tmp_path: Path) -> None:
 def opened_by(pid: int) -> set[Path]:
     """The files that a process has open."""
     with suppress(OSError):  # one may be closed meanwhile
-        return {one.readlink() for one in Path(f"/proc/{pid}/fd").iterdir()}
+        return {link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()}
     return set()
 
 

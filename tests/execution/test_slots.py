@@ -102,7 +102,7 @@ def test_each_job_goes_to_a_free_device(tmp_path: Path) -> None:
     """The processes are real; what they are told to train on is not used."""
     database, jobs = make_jobs(tmp_path, [tiny_spec()], 6)
     needs = [60, 60, 60, 30, 10, 200]
-    jobs = [replace(one, memory=need) for one, need in zip(jobs, needs, strict=True)]
+    jobs = [replace(job, memory=need) for job, need in zip(jobs, needs, strict=True)]
     slots, went = Watched(), {}
 
     def listen(job: Job, message: Message) -> None:
@@ -110,7 +110,7 @@ def test_each_job_goes_to_a_free_device(tmp_path: Path) -> None:
             went[job.run_id] = message.text
 
     ended = LocalSupervisor(database, slots, listen, train=say_where).run(jobs)
-    assert {one.outcome for one in ended.values()} == {Outcome.FINISHED}
+    assert {ending.outcome for ending in ended.values()} == {Outcome.FINISHED}
     assert (len(went), set(went.values())) == (6, set(GPUS))
     assert slots.seen[:3] == [(60,), (60,), (60, 30)], "the third of 60 waits, 30 passes"
     assert all(sum(needs) <= 100 or len(needs) == 1 for needs in slots.seen)
@@ -141,14 +141,14 @@ def test_plan_for_a_clusters_gpus_without_a_gpu(tmp_path: Path) -> None:
         writer.end(database, lease, state, wall_seconds=1.0, peak_memory_bytes=5_000_000_000)
     again = planning.make_jobs(planned, database, gpu, 1, *where)
     seen = planning.CUDA_BYTES + 5_000_000_000
-    assert [one.memory for one in again] == [seen, *(one.memory for one in (second, *others))]
+    assert [job.memory for job in again] == [seen, *(job.memory for job in (second, *others))]
 
     # Nor are times refused any more: two seconds an epoch were seen of the first.
     planned = planning.plan_runs(database, [TABLE5], request, (0,))
     on_one, on_four = (with_estimates(planned, database, gpu, 1, gpus) for gpus in (1, 4))
-    seconds = [one.seconds or 0 for one in on_one]
+    seconds = [run.seconds or 0 for run in on_one]
     assert seconds[0] == pytest.approx(2 * 179, rel=0.05)
-    ratios = [(one.seconds or 0) / whole for one, whole in zip(on_four, seconds, strict=True)]
+    ratios = [(run.seconds or 0) / whole for run, whole in zip(on_four, seconds, strict=True)]
     assert ratios[:2] == [1, 1], "what was measured is not divided"
     assert all(0.25 < ratio < 0.3 for ratio in ratios[2:])
     database.close()

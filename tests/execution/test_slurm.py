@@ -143,7 +143,7 @@ def test_the_script_asks_for_what_the_command_says(slurm: Path, tmp_path: Path) 
     }
     assert {name: asked.get(name) for name in expected} == expected
     assert Path(asked["output"]).parent == tmp_path / "runs-slurm"
-    (srun,) = [one for one in (slurm / "script").read_text().splitlines() if "srun " in one]
+    (srun,) = [line for line in (slurm / "script").read_text().splitlines() if "srun " in line]
     assert "--cpus-per-task=16 " in srun
     assert "export PYTHONSAFEPATH=1" in (slurm / "script").read_text().splitlines()
 
@@ -163,8 +163,8 @@ def test_runs_beyond_an_arrays_size_go_to_several(
     assert "'scancel 7 8 9'" in result.stderr
     asked = [options_in(slurm / f"script-{submitted}") for submitted in (7, 8, 9)]
     at_once = jobs or 3
-    assert [one.get("array") for one in asked] == [f"0-2%{at_once}"] * 2 + [None]
-    assert [one.get("dependency") for one in asked] == [
+    assert [options.get("array") for options in asked] == [f"0-2%{at_once}"] * 2 + [None]
+    assert [options.get("dependency") for options in asked] == [
         f"afterany:{submitted}" if submitted else None for submitted in waiting
     ]
 
@@ -336,7 +336,7 @@ def test_a_task_says_how_its_run_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_task_that_is_told_to_end_does_not_end_well(tmp_path: Path) -> None:
+def test_a_terminated_task_ends_with_an_error(tmp_path: Path) -> None:
     """As by a preemption: Slurm does not queue a job again that has completed."""
     database, (job,) = make_jobs(tmp_path, [tiny_spec(epochs=500)], 1)
     submitted = submitit.LocalExecutor(tmp_path / "jobs").submit(slurm_jobs.Task(job))

@@ -46,7 +46,7 @@ def test_protocol_data_length_and_precision_each_make_another_spec() -> None:
         Request(Protocol.PAPER, Precision.TF32),
         Request(Protocol.PAPER, epochs=60),
     ]
-    ids = {make_spec(MODEL, "ResNet164", "cifar100", one).spec_id for one in requests}
+    ids = {make_spec(MODEL, "ResNet164", "cifar100", request).spec_id for request in requests}
     assert len(ids) == len(requests)
 
 

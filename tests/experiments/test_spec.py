@@ -98,7 +98,7 @@ def reordered(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: reordered(value[key]) for key in reversed(value)}
     if isinstance(value, list):
-        return [reordered(one) for one in value]
+        return [reordered(item) for item in value]
     return value
 
 
@@ -112,8 +112,8 @@ def test_round_trip_through_json_is_exact_whatever_the_field_order(spec: Spec) -
 
 
 @given(specs, specs)
-def test_specs_are_equal_exactly_when_their_hashes_are(one: Spec, other: Spec) -> None:
-    assert (one == other) == (one.spec_id == other.spec_id)
+def test_specs_are_equal_exactly_when_their_hashes_are(spec: Spec, other: Spec) -> None:
+    assert (spec == other) == (spec.spec_id == other.spec_id)
 
 
 @given(specs, st.data())
@@ -145,7 +145,7 @@ def test_hashes_are_the_same_in_another_process(some: list[Spec]) -> None:
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     if isinstance(value, dict):
-        return [leaf for key, one in value.items() for leaf in leaves(one, (*path, key))]
+        return [leaf for key, inner in value.items() for leaf in leaves(inner, (*path, key))]
     return [path]
 
 
@@ -218,13 +218,13 @@ def test_one_network_is_one_spec(
     backbone: Any, written: dict[str, Any], usual: dict[str, Any]
 ) -> None:
     norm = written.pop("norm", True)
-    one, other = (
+    as_written, other = (
         ModelSpec(backbone=backbone, attention=DIALSTMAttention(**options), norm=norm)
         for options in (written, usual)
     )
-    assert one == other
-    assert one.model_dump_json() == other.model_dump_json()
-    assert ModelSpec.model_validate_json(one.model_dump_json()) == one
+    assert as_written == other
+    assert as_written.model_dump_json() == other.model_dump_json()
+    assert ModelSpec.model_validate_json(as_written.model_dump_json()) == as_written
 
 
 def test_attention_at_a_stage_that_is_not_there_is_refused() -> None:

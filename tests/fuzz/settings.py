@@ -36,7 +36,7 @@ def fuzz(how: settings, inputs: SearchStrategy[Any], check: Callable[[Any], None
 
     @how
     @given(inputs)
-    def one(drawn: Any) -> None:
+    def check_drawn(drawn: Any) -> None:
         check(drawn)
 
-    one()
+    check_drawn()

@@ -23,7 +23,7 @@ COMMANDS = [
 SIZES = ["0", "1", "2", "-1", "²", "٣", "1e3", "9" * 20, "9" * 5000, "10000000", " 80", "80"]
 TERMINALS = ["", "dumb", "unknown", "xterm-256color", "nonsense", "\x1b[31m"]
 # A URL could name a host, which would be waited for.
-values = st.sampled_from([one for one in ODD if "//" not in one]) | st.text(
+values = st.sampled_from([text for text in ODD if "//" not in text]) | st.text(
     st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), max_size=10
 )
 environments = st.fixed_dictionaries(

@@ -54,7 +54,7 @@ def mutated(draw: st.DrawFn) -> Any:
 def objects(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, dict):
         return []
-    return [value, *(one for inner in value.values() for one in objects(inner))]
+    return [value, *(nested for inner in value.values() for nested in objects(inner))]
 
 
 def spec_or_sentence(text: str) -> None:

@@ -60,7 +60,7 @@ def test_options_enter_the_spec_and_its_hash() -> None:
     spec, larger = spec_with("eca"), spec_with("eca:kernel=5")
     assert json.loads(spec.canonical_json())["model"]["attention"] == {"kind": "eca", "kernel": 3}
     assert Spec.from_json(larger.canonical_json()) == larger != spec
-    assert len({one.spec_id for one in (spec, larger, tiny_spec(attention=NoAttention()))}) == 3
+    assert len({known.spec_id for known in (spec, larger, tiny_spec(attention=NoAttention()))}) == 3
 
 
 @pytest.mark.usefixtures("eca")
@@ -100,7 +100,7 @@ def test_another_process_reads_a_spec_of_the_kind(eca: Path) -> None:
     assert done.stdout.decode().split() == [spec.spec_id, "5"]
 
 
-def test_its_own_test_passes(eca: Path) -> None:
+def test_the_test_next_to_an_example_plugin_passes(eca: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", eca / "test_eca.py"],
         cwd=eca,
@@ -158,8 +158,8 @@ def test_a_spec_with_a_wrong_option_names_it() -> None:
 
 
 def test_options_of_the_papers_kinds_are_typed_as_text() -> None:
-    one = parse_attention("dia-lstm:reduction=8,stages=[1,3],activation=tanh")
-    assert one.label == "DIANet r=8 tanh stages 1,3"
+    attention = parse_attention("dia-lstm:reduction=8,stages=[1,3],activation=tanh")
+    assert attention.label == "DIANet r=8 tanh stages 1,3"
 
 
 class Size(StrEnum):
@@ -287,7 +287,9 @@ def test_a_signal_while_a_plugin_is_loaded_is_no_fault_of_it(
     assert parse_attention("eca").kind == "eca"
 
 
-def test_what_a_plugin_prints_is_no_data(eca: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_plugin_prints_goes_to_standard_error(
+    eca: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (eca / "eca.py").write_text(UNIT + "print('hello')\n")
     parse_attention("eca")
     assert capsys.readouterr() == ("", "hello\n")
@@ -314,7 +316,7 @@ def test_two_files_of_one_name_are_two_modules(
     monkeypatch.setenv(plugins.VARIABLE, os.pathsep.join(map(str, folders)))
     assert [parse_attention(kind).heading for kind in ("eca", "eca2")] == ["ECA", "ECA2"]
     modules = [sys.modules[UNITS[kind].make.__module__] for kind in ("eca", "eca2")]
-    assert [module.__file__ for module in modules] == [str(one / "eca.py") for one in folders]
+    assert [module.__file__ for module in modules] == [str(folder / "eca.py") for folder in folders]
 
 
 def test_a_plugin_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,11 +61,11 @@ def unit(text: str) -> nn.Module:
     return registered.make(C, **attention.model_dump(exclude=PLACEMENT))
 
 
-def walk(one: nn.Module, blocks: int = 3) -> list[Tensor]:
+def walk(module: nn.Module, blocks: int = 3) -> list[Tensor]:
     torch.manual_seed(1)
     state, vectors = None, []
     for y in torch.randn(blocks, B, C):
-        h, state = one(y, state)
+        h, state = module(y, state)
         vectors.append(h)
     return vectors
 
@@ -85,9 +85,13 @@ def test_a_kind_has_a_spec_a_name_and_the_options_of_its_unit(text: str) -> None
 
 
 def test_every_kind_is_tried_here_and_has_an_id_of_its_own() -> None:
-    assert {kind for one in OPTIONS for kind in one.titles} == {t.partition(":")[0] for t in TEXTS}
+    assert {kind for options in OPTIONS for kind in options.titles} == {
+        t.partition(":")[0] for t in TEXTS
+    }
     attentions = [NoAttention(), DIALSTMAttention(), *map(parse_attention, TEXTS)]
-    assert len({tiny_spec(attention=one).spec_id for one in attentions}) == len(TEXTS) + 2
+    assert (
+        len({tiny_spec(attention=attention).spec_id for attention in attentions}) == len(TEXTS) + 2
+    )
 
 
 def test_an_extra_bn_without_bn_is_no_attention() -> None:
@@ -104,9 +108,9 @@ def test_fast_passes_give_the_plain_gradients(text: str) -> None:
     fast.use_fast()
     torch.manual_seed(1)
     images, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 5
-    for one, dtype in ((plain, torch.float64), (fast, torch.float32)):
+    for model, dtype in ((plain, torch.float64), (fast, torch.float32)):
         inputs = images.to(dtype).to(memory_format=torch.channels_last)
-        functional.cross_entropy(one(inputs), labels).backward()
+        functional.cross_entropy(model(inputs), labels).backward()
     for (name, ours), expected in zip(fast.named_parameters(), plain.parameters(), strict=True):
         assert (ours.grad is None) == (expected.grad is None) == (not ours.requires_grad), name
         if ours.grad is not None and expected.grad is not None:
@@ -116,11 +120,11 @@ def test_fast_passes_give_the_plain_gradients(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["dia-lstm-start", "lstm-per-block"])
 def test_blocks_compile_without_a_break(text: str) -> None:
-    one = network(text, depth=11)
+    model = network(text, depth=11)
     images = torch.randn(4, 3, 8, 8)
-    plain = copy.deepcopy(one)(images)
-    one.use_compiled(backend="eager")
-    torch.testing.assert_close(one(images), plain, rtol=1e-5, atol=1e-6)
+    plain = copy.deepcopy(model)(images)
+    model.use_compiled(backend="eager")
+    torch.testing.assert_close(model(images), plain, rtol=1e-5, atol=1e-6)
 
 
 def added(text: str) -> int:
@@ -153,10 +157,10 @@ def test_a_constant_is_its_value_whatever_the_features() -> None:
 
 
 def test_a_branch_is_scaled_by_its_learned_number() -> None:
-    one = unit("branch-scale:start=0.3")
-    (weight,) = one.parameters()
+    scale = unit("branch-scale:start=0.3")
+    (weight,) = scale.parameters()
     a = torch.randn(B, C)
-    h, _ = one(torch.randn(B, C), None)
+    h, _ = scale(torch.randn(B, C), None)
     (a * h).sum().backward()
     assert torch.equal(h, torch.full((B, C), 0.3))
     assert weight.grad is not None
@@ -174,7 +178,7 @@ def test_with_skipinit_blocks_start_as_the_identity() -> None:
 
 def test_frozen_weights_are_dia_lstms_and_are_not_moved() -> None:
     ours, trained = network("dia-lstm-frozen"), network("dia-lstm")
-    assert torch.equal(*(one(torch.ones(2, 3, 8, 8)) for one in (ours, trained)))
+    assert torch.equal(*(model(torch.ones(2, 3, 8, 8)) for model in (ours, trained)))
     before = {name: value.clone() for name, value in ours.named_parameters()}
     recipe = RecipeSpec(
         epochs=1, batch_size=4, lr=0.1, momentum=0.9, weight_decay=0.1, milestones=(), gamma=1.0
@@ -193,7 +197,7 @@ def test_features_get_gradients_through_frozen_weights() -> None:
     assert pooled.grad.count_nonzero() > 0
 
 
-def test_from_a_quarter_it_is_dia_lstm() -> None:
+def test_dia_lstm_start_at_a_quarter_is_dia_lstm() -> None:
     usual, ours = (
         walk(unit("dia-lstm:reduction=2")),
         walk(unit("dia-lstm-start:reduction=2,start=0.25")),
@@ -203,8 +207,8 @@ def test_from_a_quarter_it_is_dia_lstm() -> None:
 
 @pytest.mark.parametrize("start", [0.25, 0.5, 0.95])
 def test_attention_starts_at_its_start_where_the_gates_see_nothing(start: float) -> None:
-    one = unit(f"dia-lstm-start:reduction=2,start={start}")
-    for name, weight in one.named_parameters():
+    module = unit(f"dia-lstm-start:reduction=2,start={start}")
+    for name, weight in module.named_parameters():
         if "bias" not in name:
             nn.init.zeros_(weight)
     root = start**0.5
@@ -212,15 +216,15 @@ def test_attention_starts_at_its_start_where_the_gates_see_nothing(start: float)
     i, f, g, o = (drawn.cells[0].from_input[2].bias + drawn.cells[0].from_hidden[2].bias).chunk(4)  # type: ignore[index, union-attr]
     bias = torch.tensor(root / (1 - root)).log()
     c = torch.zeros(C)
-    for h in walk(one):
+    for h in walk(module):
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         torch.testing.assert_close(h[0], (o + bias).sigmoid() * (c + bias).sigmoid())
     assert h.mean().item() == pytest.approx(start, abs=0.15)
 
 
 def test_cells_of_blocks_differ_and_pass_their_state_on() -> None:
-    one = network("lstm-per-block").stages[0]
-    first, second = (block.attention for block in one.blocks)  # type: ignore[union-attr]
+    stage = network("lstm-per-block").stages[0]
+    first, second = (block.attention for block in stage.blocks)  # type: ignore[union-attr]
     assert isinstance(first, DIALSTM)
     assert isinstance(second, DIALSTM)
     assert not torch.equal(*(u.cells[0].from_input[0].weight for u in (first, second)))  # type: ignore[index, union-attr]
@@ -241,5 +245,5 @@ class Doubled(DIALSTM):
 
 
 def test_a_unit_derived_from_dia_lstm_is_asked_itself() -> None:
-    one, y = Doubled(C, 2), torch.randn(B, C)
-    assert torch.equal(attend(one, y, None)[0], one(y, None)[0])
+    derived, y = Doubled(C, 2), torch.randn(B, C)
+    assert torch.equal(attend(derived, y, None)[0], derived(y, None)[0])

@@ -54,27 +54,29 @@ def outline(family: str, kind: str, *, norm: bool = True) -> nn.Module:
         return network(family, kind, norm=norm)
 
 
-def stages(one: nn.Module) -> list[Stage]:
-    return [module for module in one.modules() if isinstance(module, Stage)]
+def stages(model: nn.Module) -> list[Stage]:
+    return [module for module in model.modules() if isinstance(module, Stage)]
 
 
 @every_family
 @every_kind
 @pytest.mark.parametrize(("norm", "skip"), [(True, True), (False, False)])
-def test_it_runs_forward_and_backward(family: str, kind: str, norm: bool, skip: bool) -> None:
-    one = network(family, kind, norm=norm, skip=skip)
-    logits = one(torch.randn(2, 3, 32, 32))
+def test_every_network_runs_forward_and_backward(
+    family: str, kind: str, norm: bool, skip: bool
+) -> None:
+    model = network(family, kind, norm=norm, skip=skip)
+    logits = model(torch.randn(2, 3, 32, 32))
     assert logits.shape == (2, 7)
     logits.square().sum().backward()
-    assert all(p.grad is not None for p in one.parameters())
+    assert all(p.grad is not None for p in model.parameters())
 
 
 @every_family
 @every_kind
 def test_without_norm_no_normalisation_is_left(family: str, kind: str) -> None:
-    one = outline(family, kind, norm=False)
-    assert not any("Norm" in type(module).__name__ for module in one.modules())
-    assert not list(one.buffers())
+    model = outline(family, kind, norm=False)
+    assert not any("Norm" in type(module).__name__ for module in model.modules())
+    assert not list(model.buffers())
 
 
 @every_family
@@ -96,13 +98,13 @@ def test_only_skips_lead_around_a_block(family: str, kind: str, skip: bool) -> N
 @every_family
 def test_se_is_one_module_a_block_and_dia_one_a_stage(family: str) -> None:
     for kind in ("se", "dia-se", "dia-lstm"):
-        one = outline(family, kind)
-        blocks = [block for stage in stages(one) for block in stage.blocks]
+        model = outline(family, kind)
+        blocks = [block for stage in stages(model) for block in stage.blocks]
         own = {id(block.attention) for block in blocks if block.attention is not None}
-        shared = {id(stage.unit) for stage in stages(one) if stage.unit is not None}
-        expected = (len(blocks), 0) if kind == "se" else (0, len(stages(one)))
+        shared = {id(stage.unit) for stage in stages(model) if stage.unit is not None}
+        expected = (len(blocks), 0) if kind == "se" else (0, len(stages(model)))
         assert (len(own), len(shared)) == expected
-        names = {name.split(".unit.")[0] for name in one.state_dict() if ".unit." in name}
+        names = {name.split(".unit.")[0] for name in model.state_dict() if ".unit." in name}
         assert len(names) == expected[1]
 
 
@@ -117,21 +119,21 @@ def test_extraction_with_bn_normalises_what_is_pooled_and_rescaled(family: str) 
 
 @pytest.mark.parametrize("family", ["preresnet", "wrn"])
 def test_preactivation_families_have_no_relu_after_the_addition(family: str) -> None:
-    one = network(family, "none").eval()
+    model = network(family, "none").eval()
     outputs: list[torch.Tensor] = []
-    for stage in stages(one):
+    for stage in stages(model):
         stage.register_forward_hook(lambda _m, _i, output: outputs.append(output))
-    one(torch.randn(2, 3, 32, 32))
+    model(torch.randn(2, 3, 32, 32))
     assert all((output < 0).any() for output in outputs)
 
 
 @pytest.mark.parametrize("family", ["resnet", "basic", "resnext", "resnet34", "resnext50"])
-def test_the_others_have(family: str) -> None:
-    one = network(family, "none").eval()
+def test_other_families_have_a_relu_after_the_addition(family: str) -> None:
+    model = network(family, "none").eval()
     outputs: list[torch.Tensor] = []
-    for stage in stages(one):
+    for stage in stages(model):
         stage.register_forward_hook(lambda _m, _i, output: outputs.append(output))
-    one(torch.randn(2, 3, 32, 32))
+    model(torch.randn(2, 3, 32, 32))
     assert all((output >= 0).all() for output in outputs)
 
 
@@ -144,7 +146,7 @@ DEEP: list[Backbone] = [
 ]
 
 
-@pytest.mark.parametrize("backbone", DEEP, ids=lambda one: one.family)
+@pytest.mark.parametrize("backbone", DEEP, ids=lambda backbone: backbone.family)
 @every_kind
 @pytest.mark.parametrize(("norm", "skip"), [(True, True), (False, False)])
 def test_counts_are_those_of_the_whole_network(

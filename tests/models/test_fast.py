@@ -45,8 +45,8 @@ def results(relu: bool, skip: bool, attention: bool, *, use_fast: bool) -> dict[
     u, x, mix = (t.to(dtype).requires_grad_() for t in (u, x, mix))
     carried = channels_last(x) if skip else None
     if use_fast and attention:
-        one = fast.Recalibration(channels_last(u), bn)
-        y = one.add((one.pooled @ mix).sigmoid(), carried, relu=relu)
+        recalibration = fast.Recalibration(channels_last(u), bn)
+        y = recalibration.add((recalibration.pooled @ mix).sigmoid(), carried, relu=relu)
     elif use_fast:
         y = fast.norm_add(channels_last(u), bn, carried, relu=relu)
     else:
@@ -187,12 +187,12 @@ def test_the_number_of_threads_changes_nothing() -> None:
     before = numba.get_num_threads()
     try:
         numba.set_num_threads(1)
-        one = results(True, True, True, use_fast=True)
+        single = results(True, True, True, use_fast=True)
         numba.set_num_threads(before)
         many = results(True, True, True, use_fast=True)
     finally:
         numba.set_num_threads(before)
-    assert all(torch.equal(one[name], many[name]) for name in one)
+    assert all(torch.equal(single[name], many[name]) for name in single)
 
 
 TRAIN_ONE_EPOCH = """

@@ -74,11 +74,11 @@ def test_vectors_and_gradients_are_the_plain_ones(
     plain = walked(unit, pooled, weights, fast=False)
     ours = walked(unit, pooled, weights, fast=True)
     assert len(ours) == len(plain) == 2 * blocks + 8
-    for one, other in zip(ours, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=tolerance * other.abs().max().item())
+    for value, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(value, other, rtol=0, atol=tolerance * other.abs().max().item())
 
 
-def test_a_walk_is_freed_with_its_graph() -> None:
+def test_a_units_state_is_freed_after_the_backward_pass() -> None:
     unit = DIALSTM(C, 4)
     h, state = attend(unit, torch.randn(B, C, requires_grad=True), None)
     h, state = attend(unit, torch.randn(B, C, requires_grad=True), state)
@@ -102,10 +102,10 @@ def test_a_network_in_float64_has_the_plain_gradients() -> None:
         output.square().sum().backward()
         outputs.append(output.detach())
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-10, atol=1e-10)
-    for (name, one), other in zip(fast.named_parameters(), plain.parameters(), strict=True):
-        assert one.grad is not None
+    for (name, weight), other in zip(fast.named_parameters(), plain.parameters(), strict=True):
+        assert weight.grad is not None
         assert other.grad is not None
-        assert (one.grad - other.grad).abs().max() < 1e-9 * (1 + other.grad.abs().max()), name
+        assert (weight.grad - other.grad).abs().max() < 1e-9 * (1 + other.grad.abs().max()), name
     for ours, expected in zip(fast.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
@@ -122,7 +122,7 @@ def test_gradients_of_the_gates_are_the_plain_ones(activation: int) -> None:
 
 
 @pytest.mark.slow
-def test_triton_in_its_interpreter() -> None:
+def test_triton_kernels_agree_in_the_interpreter() -> None:
     pytest.importorskip("triton")
     done = subprocess.run(
         [sys.executable, "-c", CHECK_TRITON, "cpu"],

@@ -163,7 +163,7 @@ def test_a_stage_is_the_papers_formulas(case: str) -> None:
     weights = {name: value.detach() for name, value in stage.named_parameters()}
     for value in weights.values():
         value.copy_(torch.randn_like(value) * 0.2)
-    blocks = [list(one.blocks) for one in network.stages]  # type: ignore[arg-type]
+    blocks = [list(part.blocks) for part in network.stages]  # type: ignore[arg-type]
     channels: int = blocks[1][0].out_channels
     unit = (SE if isinstance(attention, SEAttention) else LSTM)(weights, channels)
 

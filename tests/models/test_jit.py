@@ -66,7 +66,7 @@ def test_code_is_compiled_once(source: Path) -> None:
 
 @pytest.mark.parametrize("pattern", [INDEX, CODE])
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
-def test_damaged_files_are_written_anew(
+def test_damaged_files_are_written_again(
     source: Path, pattern: str, damage: Callable[[bytes], bytes]
 ) -> None:
     read_from_disk(source)

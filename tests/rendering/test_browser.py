@@ -122,7 +122,7 @@ def test_every_table_and_figure_is_there_without_an_error(show: Show, pages: Pag
     for name, artifact in ARTIFACTS.items():
         assert shown.locator(f"#{name} h2").is_visible()
         assert shown.locator(f"#grid-{name} tbody tr").count() == len(artifact.paper.rows)
-    loaded = shown.locator("figure img").evaluate_all("all => all.map(one => one.naturalWidth)")
+    loaded = shown.locator("figure img").evaluate_all("all => all.map(image => image.naturalWidth)")
     assert loaded == [1, 1]
     assert shown.locator(".curves .uplot").count() == shown.locator(".curves").count() > 0
 
@@ -137,7 +137,7 @@ def test_no_page_is_wider_than_the_screen(show: Show, pages: Pages, kind: str, w
     shown = show(getattr(pages, kind), width)
     draw_all(shown)
     for details in shown.locator("details").all():
-        details.evaluate("one => { one.open = true; }")
+        details.evaluate("element => { element.open = true; }")
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -157,15 +157,16 @@ def test_axe_finds_nothing_serious(
     axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     shown = show(getattr(pages, kind), width, scheme)
     draw_all(shown)
-    shown.locator("details").evaluate_all("all => all.forEach(one => { one.open = true; })")
+    opened = "all => all.forEach(element => { element.open = true; })"
+    shown.locator("details").evaluate_all(opened)
     shown.evaluate("scrollTo(0, 0)")
     shown.locator("#grid-table5 button.open").first.click()
     shown.evaluate(axe)
     found = shown.evaluate("axe.run(document, { resultTypes: ['violations'] })")
     bad = [
-        (one["id"], [node["html"][:200] for node in one["nodes"]][:3])
-        for one in found["violations"]
-        if one["impact"] in BAD
+        (violation["id"], [node["html"][:200] for node in violation["nodes"]][:3])
+        for violation in found["violations"]
+        if violation["impact"] in BAD
     ]
     assert not bad
 
@@ -186,7 +187,7 @@ def test_columns_sort_both_ways_missing_last_and_back(show: Show, pages: Pages) 
     shown = show(pages.short)
     before = rows(shown, 1)
     best = shown.locator("#grid-table5 thead tr:nth-child(2) th:nth-child(4)")
-    keys = "all => all.map(one => one.dataset.key)"
+    keys = "all => all.map(cell => cell.dataset.key)"
     cells = shown.locator("#grid-table5 tbody tr > :nth-child(5)")
     for direction, sign in (("ascending", 1), ("descending", -1)):
         best.locator("button").click()
@@ -250,7 +251,7 @@ def test_the_keyboard_reaches_a_cell_its_details_and_the_way_back(show: Show, pa
 
 
 # Which points of a chart have ink, as a text: whatever is drawn or hidden changes it.
-INK = "one => one.querySelector('canvas').toDataURL()"
+INK = "chart => chart.querySelector('canvas').toDataURL()"
 
 
 def test_networks_and_seeds_are_switched_and_epochs_zoomed(show: Show, pages: Pages) -> None:
@@ -310,7 +311,7 @@ def test_on_paper_claims_are_open_and_nothing_to_press_is_printed(show: Show, pa
     shown.emulate_media(media="print")
     assert shown.locator("details.claim:not([open])").count() == 0
     for hidden in ("nav", ".controls", "button.copy", "#details"):
-        assert not [one for one in shown.locator(hidden).all() if one.is_visible()]
+        assert not [element for element in shown.locator(hidden).all() if element.is_visible()]
     assert shown.locator(".curves .uplot").count() == shown.locator(".curves").count()
     shown.evaluate("dispatchEvent(new Event('afterprint'))")
     assert shown.locator("details.claim[open]").count() == 0

@@ -67,7 +67,7 @@ def check(figure: Figure) -> None:
     with style():  # as files are written: ticks depend on it
         figure.draw_without_rendering()
     page = Bbox([[0, 0], figure.bbox.size])
-    texts = [one for one in figure.findobj(Text) if one.get_text() and one.get_visible()]
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
     assert texts
     for text in texts:
         assert float(text.get_fontsize()) >= 6.9 or "$" in text.get_text()
@@ -79,9 +79,9 @@ def check(figure: Figure) -> None:
             assert page.y0 <= box.y0, text.get_text()
             assert box.y1 <= page.y1, text.get_text()
     apart = [*figure.texts, *(axes.title for axes in figure.axes), *figure.legends]
-    boxes = [one.get_window_extent() for one in apart]
-    for one, other in combinations([box for box in boxes if box.width > 1], 2):
-        assert not one.overlaps(other)
+    boxes = [artist.get_window_extent() for artist in apart]
+    for box, other in combinations([box for box in boxes if box.width > 1], 2):
+        assert not box.overlaps(other)
 
 
 def _is_number(text: str) -> bool:
@@ -113,7 +113,7 @@ def test_a_network_looks_alike_in_every_table(name: str, tmp_path: Path) -> None
     assert colours == [LOOKS[network].colour for network in ("original", "SENet", third)]
 
 
-def test_seeds_are_lines_and_a_crowd_of_them_a_shade(tmp_path: Path) -> None:
+def test_few_seeds_are_drawn_as_lines_and_many_as_a_shade(tmp_path: Path) -> None:
     """Thirteen of one network and two of another: a shade from lowest to highest, and lines."""
     database = open_database(str(tmp_path / "runs.db"), create=True)
     senet, dianet = list(ARTIFACTS["table5"].specs(REQUESTS[0]).values())[:2]
@@ -213,7 +213,9 @@ def test_networks_differ_without_colour() -> None:
     assert looks([("r=4", "DIANet164")]) == [LOOKS["DIANet"]]
     assert looks([("CIFAR-10",)]) == [OTHER_LOOKS[0]]
     depths = looks([(f"ResNet{depth}",) for depth in (83, 164, 245, 326, 407)])
-    assert all(len({str(getattr(one, part)) for one in depths}) == 5 for part in ("line", "marker"))
+    assert all(
+        len({str(getattr(look, part)) for look in depths}) == 5 for part in ("line", "marker")
+    )
     greys = sorted(_lightness(LOOKS[name].colour) for name in ("original", "SENet", "DIANet"))
     assert all(b - a > 0.15 for a, b in pairwise(greys))
 

@@ -199,7 +199,7 @@ def test_json_is_json(database: Database) -> None:
     value = TABLE5.compute(database, PAPER)
     again = json.loads(to_json(cell_records(value)), parse_constant=refuse)
     assert len(again) == len(value.cells)
-    assert "nan" in {one["ours_mean"] for one in again}
+    assert "nan" in {record["ours_mean"] for record in again}
 
 
 def test_the_same_database_gives_the_same_bytes(database: Database) -> None:
@@ -229,7 +229,7 @@ def test_what_prints_alike_is_alike(tmp_path: Path) -> None:
     for column, more in (("SENet", 0), ("DIANet", -1)):
         add(database, specs["ResNet83", column], 0, [60.0 + more / 1000], parameters=10**6 + more)
     grid = make_grid(replace(TABLE5, best_of="row").compute(database, DEMO))
-    at = [one.text for one in grid.headings].index("ours, best")
+    at = [heading.text for heading in grid.headings].index("ours, best")
     senet, dianet = grid.rows[0].groups
     assert (senet[at].text, dianet[at].text) == ("60.00", "60.00")
     assert senet[at].bold

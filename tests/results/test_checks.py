@@ -101,8 +101,8 @@ def change(database: Database, statement: str) -> None:
     with database.engine.connect() as connection:
         if database.engine.dialect.name == "sqlite":
             connection.exec_driver_sql("pragma foreign_keys = off")
-        for one in statement.split(";; "):
-            connection.exec_driver_sql(one)
+        for part in statement.split(";; "):
+            connection.exec_driver_sql(part)
         connection.commit()
 
 
@@ -148,7 +148,7 @@ def test_a_run_that_diverged_elsewhere_is_a_conflict(database: Database, tmp_pat
             reason=reason,
         )
     merged = merge(database, [other], skip_conflicts=True)
-    assert [one.reason for one in merged.conflicts] == [
+    assert [conflict.reason for conflict in merged.conflicts] == [
         "reason loss nan at step 3 of epoch 1 here, loss nan at step 9 of epoch 1 there"
     ]
     other.close()
@@ -160,7 +160,7 @@ def test_runs_on_other_data_are_a_conflict(database: Database, other: Database) 
     lease = take(database, run, "me", "here", {**PROVENANCE, "data_sha256": "1"})
     writer.record_epoch(database, lease, epoch(1))
     merged = merge(database, [other], skip_conflicts=True)
-    assert [(one.seed, one.reason) for one in merged.conflicts] == [
+    assert [(conflict.seed, conflict.reason) for conflict in merged.conflicts] == [
         (0, "was trained on other data than runs here"),
         (1, "was trained on other data than runs here"),
     ]
@@ -208,7 +208,7 @@ def test_a_run_in_its_first_epoch_binds_data(database: Database, other: Database
     run = ensure(database, seeds=3)[2]
     take(database, run, "me", "here", OTHER_DATA)
     merged = merge(database, [other], skip_conflicts=True)
-    assert [one.reason for one in merged.conflicts] == [
+    assert [conflict.reason for conflict in merged.conflicts] == [
         "was trained on other data than runs here"
     ] * 2
 
@@ -242,4 +242,7 @@ def test_another_number_of_parameters_than_here_is_a_conflict(
     writer.record_epoch(database, lease, epoch(1))
     merged = merge(database, [other], skip_conflicts=True)
     reason = "has 5 parameters, runs of the same experiment here have 6"
-    assert [(one.seed, one.reason) for one in merged.conflicts] == [(0, reason), (1, reason)]
+    assert [(conflict.seed, conflict.reason) for conflict in merged.conflicts] == [
+        (0, reason),
+        (1, reason),
+    ]

@@ -57,7 +57,7 @@ def test_earlier_owner_of_the_same_lock_is_dead(database: Database) -> None:
     (run,) = ensure(database)
     begin(database, run, "first", "machine one:/runs/lock:7")
     lease = begin(database, run, "second", "machine one:/runs/lock:7")
-    assert [(one.process, one.lease) for one in owners(database)] == [("second", lease)]
+    assert [(owner.process, owner.lease) for owner in owners(database)] == [("second", lease)]
 
 
 def test_a_run_under_way_binds_the_data(database: Database) -> None:

@@ -56,7 +56,7 @@ def test_missing_runs_are_added_with_all_rows(database: Database, other: Databas
     writer.record_part(other, analysed, ANALYSIS, "{}", 4, PART, 2.0)
     merged = merge(database, [other], skip_conflicts=False)
     assert (merged.added, merged.continued) == (0, 1)  # seed 0 was pending
-    mine = next(one for one in all_runs(database) if one.seed == 0)
+    mine = next(run for run in all_runs(database) if run.seed == 0)
     theirs = all_runs(other)[0]
     assert (mine.uid, mine.state, mine.epochs) == (theirs.uid, theirs.state, 3)
     assert run_detail(database, mine.id).provenance == run_detail(other, theirs.id).provenance
@@ -112,7 +112,7 @@ def test_conflicts_are_listed_and_nothing_is_merged(
     train(other, 3, State.FINISHED, seed=1)
     before = contents(database)
     merged = merge(database, [other], skip_conflicts=False)
-    assert [(one.seed, one.source) for one in merged.conflicts] == [(0, other.name)]
+    assert [(conflict.seed, conflict.source) for conflict in merged.conflicts] == [(0, other.name)]
     assert contents(database) == before
     assert merge(database, [other], skip_conflicts=True).added == 1
     assert contents(database)[: len(before)] == before

@@ -77,7 +77,7 @@ def other(place: Path) -> Iterator[Database]:
 
 
 def test_unknown_kinds_are_sound_and_merged(other: Database, database: Database) -> None:
-    assert [one.text for one in database_findings(other) if one.bad] == []
+    assert [finding.text for finding in database_findings(other) if finding.bad] == []
     assert merge(database, [other], skip_conflicts=False).added == 1 + len(UNKNOWN)
     with database.reading() as session:
         runs = read(session, RUNS)
@@ -92,7 +92,7 @@ def test_an_id_is_the_hash_of_the_stored_text(other: Database) -> None:
         session.connection().exec_driver_sql(
             "update specs set json = replace(json, '\"kernel\":3', '\"kernel\":5')"
         )
-    (found,) = [one.text for one in database_findings(other) if one.bad]
+    (found,) = [finding.text for finding in database_findings(other) if finding.bad]
     assert "is not what its spec_id says" in found
 
 
@@ -139,7 +139,7 @@ def test_figures_of_known_kinds_are_made(other: Database) -> None:
         (number,) = writer.ensure_runs(other, {spec_id_of(text): text}, [0]).values()
         lease = begin(other, number)
         writer.end(other, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
-    assert [one.summary.id for one in best_runs(other, FIGURE6).values()] == [run + 1]
+    assert [detail.summary.id for detail in best_runs(other, FIGURE6).values()] == [run + 1]
 
 
 def test_data_that_runs_had_are_found(other: Database, place: Path) -> None:

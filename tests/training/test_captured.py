@@ -162,10 +162,10 @@ def test_a_step_that_cannot_be_captured_is_the_eager_one(monkeypatch: pytest.Mon
     torch.manual_seed(0)
     eager = TrainingStep(from_spec(SPEC.model, 10), SPEC.recipe, "fp32", CPU)
     eager.set_rate(0.01)
-    for one in (step, eager):
-        one.model.train()
+    for trained in (step, eager):
+        trained.model.train()
         for _ in range(3):
-            one.train(*batch(SPEC.recipe.batch_size))
+            trained.train(*batch(SPEC.recipe.batch_size))
     assert step.tally.read() == eager.tally.read()
     theirs = eager.model.state_dict()
     assert all(torch.equal(t, theirs[name]) for name, t in step.model.state_dict().items())

@@ -61,7 +61,7 @@ def raising(names: list[str]) -> list[str]:
     return [name for name in names if name.removeprefix("aten.").startswith(RAISING)]
 
 
-@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda one: one.family)
+@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: backbone.family)
 @pytest.mark.parametrize("plain", [True, False])
 def test_steps_have_deterministic_algorithms(backbone: Backbone, plain: bool) -> None:
     model = ModelSpec(backbone=backbone, attention=DIALSTMAttention())

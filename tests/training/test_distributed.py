@@ -107,11 +107,11 @@ def said_at_the_start(group: Group) -> Outcome:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         Trainer(spec(), 0, load_digits(), CPU, 0, group)
-    return {"said": [str(one.message) for one in said]}
+    return {"said": [str(warning.message) for warning in said]}
 
 
 def test_processes_of_a_run_warn_of_nothing(tmp_path: Path) -> None:
-    assert [one["said"] for one in together(2, tmp_path, said_at_the_start)] == [[], []]
+    assert [result["said"] for result in together(2, tmp_path, said_at_the_start)] == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ def test_several_processes_train_as_one_does(
 ) -> None:
     work = partial(outcome, spec(batch, norm=norm), double=True)
     theirs, alone = together(size, tmp_path, work), work(ALONE)
-    for one in theirs:
-        assert one["ending"] == "finished"
-        assert one["evaluated"] == TEST_IMAGES, "each counted by one process"
-        torch.testing.assert_close(one["figures"], alone["figures"], rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(one["weights"], alone["weights"], rtol=1e-7, atol=1e-9)
+    for result in theirs:
+        assert result["ending"] == "finished"
+        assert result["evaluated"] == TEST_IMAGES, "each counted by one process"
+        torch.testing.assert_close(result["figures"], alone["figures"], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(result["weights"], alone["weights"], rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_all_see_a_loss_diverge_at_the_same_step(tmp_path: Path) -> None:
     work = partial(outcome, spec(16, lr=1e30), double=True)
     theirs, alone = together(2, tmp_path, work), work(ALONE)
     assert "epoch 1" in str(alone["ending"])
-    assert {str(one["ending"]) for one in theirs} == {str(alone["ending"])}
+    assert {str(result["ending"]) for result in theirs} == {str(alone["ending"])}
 
 
 def test_a_network_whose_gradients_are_recorded_is_not_shared() -> None:
@@ -180,9 +180,11 @@ class Operations(TorchDispatchMode):
         self, function: Any, _types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        tensors = [one for one in tree_leaves((args, result)) if isinstance(one, Tensor)]
-        assert {str(one.device) for one in tensors} <= {"cuda:1"}, f"{function} leaves the GPU"
-        self.seen.append((str(function), [one.shape for one in tensors]))
+        tensors = [tensor for tensor in tree_leaves((args, result)) if isinstance(tensor, Tensor)]
+        assert {str(tensor.device) for tensor in tensors} <= {"cuda:1"}, (
+            f"{function} leaves the GPU"
+        )
+        self.seen.append((str(function), [tensor.shape for tensor in tensors]))
         return result
 
 

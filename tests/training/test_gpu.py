@@ -94,10 +94,10 @@ def test_capturing_changes_nothing_but_speed() -> None:
     eager.step = TrainingStep(eager.model, spec.recipe, "fp32", eager.device)
     arguments = (captured.model, spec.recipe, "fp32", captured.device)
     captured.step = CapturedStep(*arguments, compiled=False)
-    one, other = captured.run_epoch(), eager.run_epoch()
+    replayed, other = captured.run_epoch(), eager.run_epoch()
     # Some of cuDNN's gradients are sums by atomic operations, in any order.
-    assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3)
-    assert one.test_top1 == pytest.approx(other.test_top1, abs=1.0)
+    assert replayed.train_loss == pytest.approx(other.train_loss, rel=1e-3)
+    assert replayed.test_top1 == pytest.approx(other.test_top1, abs=1.0)
 
 
 def test_deterministic_trainings_agree_to_the_bit() -> None:
@@ -226,8 +226,8 @@ def test_gradients_are_summed_up_as_on_a_cpu() -> None:
         torch.use_deterministic_algorithms(False)
     assert found["quantiles"] == expected["quantiles"]
     assert found["mean"] == pytest.approx(expected["mean"], rel=1e-9)
-    for one, other in zip(found["histogram"], expected["histogram"], strict=True):
-        assert abs(one - other) <= 1  # a logarithm's last bit
+    for count, other in zip(found["histogram"], expected["histogram"], strict=True):
+        assert abs(count - other) <= 1  # a logarithm's last bit
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -246,14 +246,16 @@ def test_bn_of_several_processes_is_the_cpus(layout: torch.memory_format) -> Non
         "batch_norm_backward_elemt": (g, u, mean, inverse, weight, of_g, with_u, count),
     }
     for name, arguments in calls.items():
-        there = [one.cuda() if isinstance(one, Tensor) else one for one in arguments]
+        there = [
+            argument.cuda() if isinstance(argument, Tensor) else argument for argument in arguments
+        ]
         found, expected = getattr(torch, name)(*there), getattr(_OnCPU, name)(*arguments)
         found = (found,) if isinstance(found, Tensor) else found
         expected = (expected,) if isinstance(expected, Tensor) else expected
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one.cpu(), other, rtol=1e-4, atol=1e-4)
+        for value, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(value.cpu(), other, rtol=1e-4, atol=1e-4)
 
 
-def test_memory_is_what_others_cannot_have() -> None:
+def test_peak_memory_includes_what_the_allocator_holds() -> None:
     kept = torch.empty(1 << 20, device="cuda")
     assert peak_memory(kept.device) >= torch.cuda.max_memory_allocated() > 0

@@ -116,9 +116,9 @@ def test_recording_each_epoch_changes_no_training(
 
 
 def test_networks_with_skips_record_nothing() -> None:
-    one = trainer(tiny_spec(epochs=1))
-    one.run_epoch()
-    assert one.gradients == {}
+    trained = trainer(tiny_spec(epochs=1))
+    trained.run_epoch()
+    assert trained.gradients == {}
 
 
 @pytest.mark.slow
@@ -128,9 +128,9 @@ def test_a_resumed_training_has_all_records() -> None:
         stopped.run_epoch(lambda steps: steps == 3)
     resumed = trainer(without_skips())
     resumed.load_state(stopped.state())
-    for one in (whole, resumed):
-        while not one.finished:
-            one.run_epoch()
+    for trained in (whole, resumed):
+        while not trained.finished:
+            trained.run_epoch()
     assert resumed.gradients == whole.gradients
 
 

@@ -37,8 +37,8 @@ def short(seed: int = 0) -> Trainer:
     )
 
 
-def weights(one: Trainer) -> list[torch.Tensor]:
-    return [value.clone() for value in one.model.state_dict().values()]
+def weights(trained: Trainer) -> list[torch.Tensor]:
+    return [value.clone() for value in trained.model.state_dict().values()]
 
 
 def same(some: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
@@ -46,23 +46,23 @@ def same(some: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 
 
 def test_a_tiny_network_learns() -> None:
-    one = trainer(lr=0.05)
-    while not one.finished:
-        one.run_epoch()
-    assert [m.epoch for m in one.history] == [1, 2, 3]
-    assert [m.lr for m in one.history] == pytest.approx([0.05, 0.05, 0.005])
-    assert one.history[-1].train_loss < one.history[0].train_loss
-    assert (one.history[-1].test_top1 or 0.0) > 60
+    trained = trainer(lr=0.05)
+    while not trained.finished:
+        trained.run_epoch()
+    assert [m.epoch for m in trained.history] == [1, 2, 3]
+    assert [m.lr for m in trained.history] == pytest.approx([0.05, 0.05, 0.005])
+    assert trained.history[-1].train_loss < trained.history[0].train_loss
+    assert (trained.history[-1].test_top1 or 0.0) > 60
 
 
 def test_test_metrics_cover_the_whole_test_set() -> None:
-    one = trainer()
-    metrics = one.run_epoch()
+    trained = trainer()
+    metrics = trained.run_epoch()
     test = load_digits().test
     mean, std = 0.2872, 0.3540
-    one.model.eval()
+    trained.model.eval()
     with torch.no_grad():
-        logits = one.model((test.pixels.float() / 255 - mean) / std)
+        logits = trained.model((test.pixels.float() / 255 - mean) / std)
     correct = (logits.argmax(1) == test.labels).sum().item()
     assert metrics.test_top1 == pytest.approx(100 * correct / 355)
     assert metrics.test_loss == pytest.approx(
@@ -72,59 +72,59 @@ def test_test_metrics_cover_the_whole_test_set() -> None:
 
 def test_a_step_is_sgd_with_momentum_and_decay_on_every_parameter() -> None:
     """Two steps by hand: v ← 0.9 v + (g + decay w); w ← w - lr v; BN and biases too."""
-    one = trainer(weight_decay=0.1)
-    one.step.set_rate(0.05)
-    one.model.train()
+    trained = trainer(weight_decay=0.1)
+    trained.step.set_rate(0.05)
+    trained.model.train()
     images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
-    velocity = [torch.zeros_like(p) for p in one.model.parameters()]
+    velocity = [torch.zeros_like(p) for p in trained.model.parameters()]
     for _ in range(2):
-        before = [p.detach().clone() for p in one.model.parameters()]
+        before = [p.detach().clone() for p in trained.model.parameters()]
         with torch.random.fork_rng():
-            loss = functional.cross_entropy(one.model(images), labels)
-        gradients = torch.autograd.grad(loss, list(one.model.parameters()))
-        one.step.train(images, labels)
-        for k, p in enumerate(one.model.parameters()):
+            loss = functional.cross_entropy(trained.model(images), labels)
+        gradients = torch.autograd.grad(loss, list(trained.model.parameters()))
+        trained.step.train(images, labels)
+        for k, p in enumerate(trained.model.parameters()):
             velocity[k] = 0.9 * velocity[k] + gradients[k] + 0.1 * before[k]
             assert torch.allclose(p, before[k] - 0.05 * velocity[k], atol=1e-6)
 
 
 def test_same_seed_same_weights_other_seed_others() -> None:
-    one, again, other = short(0), short(0), short(1)
-    assert same(weights(one), weights(again))
-    assert not same(weights(one), weights(other))
-    for each in (one, again, other):
+    first, again, other = short(0), short(0), short(1)
+    assert same(weights(first), weights(again))
+    assert not same(weights(first), weights(other))
+    for each in (first, again, other):
         each.run_epoch()
-    assert same(weights(one), weights(again))
-    assert one.history[0].train_loss == again.history[0].train_loss
-    assert one.history[0].train_loss != other.history[0].train_loss
+    assert same(weights(first), weights(again))
+    assert first.history[0].train_loss == again.history[0].train_loss
+    assert first.history[0].train_loss != other.history[0].train_loss
 
 
 def test_order_and_augmentation_differ_by_epoch() -> None:
-    one = trainer()
-    first, again, second = (list(one.batches(epoch)) for epoch in (0, 0, 1))
+    trained = trainer()
+    first, again, second = (list(trained.batches(epoch)) for epoch in (0, 0, 1))
     for (images, labels), (same_images, same_labels) in zip(first, again, strict=True):
         assert torch.equal(images, same_images)
         assert torch.equal(labels, same_labels)
     assert not torch.equal(first[0][1], second[0][1])
-    assert isinstance(one.data, ResidentData)
-    one.data.labels = torch.arange(len(one.data.labels))  # to see which image is which
+    assert isinstance(trained.data, ResidentData)
+    trained.data.labels = torch.arange(len(trained.data.labels))  # to see which image is which
     by_image = [{}, {}]  # type: list[dict[int, torch.Tensor]]
     for epoch in (0, 1):
-        for images, index in one.batches(epoch):
+        for images, index in trained.batches(epoch):
             by_image[epoch] |= dict(zip(index.tolist(), images, strict=True))
     moved = sum(not torch.equal(by_image[0][i], by_image[1][i]) for i in by_image[0])
     assert moved > len(by_image[0]) / 2
 
 
 def test_other_random_draws_do_not_matter() -> None:
-    one, again = short(), short()
-    one.run_epoch()
-    one.run_epoch()
+    first, again = short(), short()
+    first.run_epoch()
+    first.run_epoch()
     torch.manual_seed(12345)
     again.run_epoch()
     torch.rand(77)
     again.run_epoch()
-    assert same(weights(one), weights(again))
+    assert same(weights(first), weights(again))
 
 
 def draws_in(*trainers: Trainer) -> list[tuple[float, float, float]]:
@@ -134,8 +134,8 @@ def draws_in(*trainers: Trainer) -> list[tuple[float, float, float]]:
     def draw(*_: object) -> None:
         found.append((np.random.rand(), np.random.randn(), random.gauss()))
 
-    for one in trainers:
-        one.model.register_forward_hook(draw)
+    for trained in trainers:
+        trained.model.register_forward_hook(draw)
     return found
 
 
@@ -181,7 +181,7 @@ def test_a_resumed_training_equals_the_uninterrupted_one(
 
 def test_an_evaluation_that_is_stopped_draws_the_same_again() -> None:
     """For a unit of one's own whose forward pass draws from torch, NumPy and Python."""
-    one = trainer()
+    trained = trainer()
     draw: list[tuple[float, float, float]] = []
 
     def forward(*_: object) -> None:
@@ -190,15 +190,15 @@ def test_an_evaluation_that_is_stopped_draws_the_same_again() -> None:
     def stop() -> None:
         raise Stopped
 
-    one.model.register_forward_hook(forward)
+    trained.model.register_forward_hook(forward)
     for _ in range(2):
         with pytest.raises(Stopped):
-            one.evaluate(stop)
+            trained.evaluate(stop)
     assert draw[0] == draw[1]
 
 
 def test_a_divergence_ends_at_the_first_loss_that_is_not_finite() -> None:
-    one = trainer(lr=1e6, norm=False, attention=NoAttention(), milestones=())
+    trained = trainer(lr=1e6, norm=False, attention=NoAttention(), milestones=())
     steps = []
 
     def on_step(step: int) -> bool:
@@ -206,25 +206,25 @@ def test_a_divergence_ends_at_the_first_loss_that_is_not_finite() -> None:
         return False
 
     with pytest.raises(Diverged) as outcome:
-        one.run_epoch(on_step)
+        trained.run_epoch(on_step)
     assert not math.isfinite(outcome.value.loss)
     assert outcome.value.step == len(steps) + 1
     assert outcome.value.epoch == 1
-    assert not one.history
+    assert not trained.history
 
 
 def test_a_weight_that_diverges_in_the_last_step_is_noticed() -> None:
-    one = trainer()
-    parameter = next(one.model.parameters())
+    trained = trainer()
+    parameter = next(trained.model.parameters())
 
     def on_step(step: int) -> bool:
-        if step == one.steps_per_epoch:
+        if step == trained.steps_per_epoch:
             with torch.no_grad():
                 parameter[0] = float("inf")
         return False
 
     with pytest.raises(Diverged):
-        one.run_epoch(on_step)
+        trained.run_epoch(on_step)
 
 
 def test_a_rate_that_is_tiny_is_no_divergence() -> None:
@@ -298,9 +298,11 @@ def test_a_stop_in_the_evaluation_changes_nothing(
         first.run_epoch(on_step)
     assert (first.history, first.position) == ([], first.steps_per_epoch)
     second.load_state(first.state())
-    for one in (whole, second):
-        one.run_epoch()
-        one.run_epoch()
-    expected, found = ([replace(m, seconds=0) for m in one.history] for one in (whole, second))
+    for trained in (whole, second):
+        trained.run_epoch()
+        trained.run_epoch()
+    expected, found = (
+        [replace(m, seconds=0) for m in trained.history] for trained in (whole, second)
+    )
     assert found == expected
     assert same(weights(whole), weights(second))

@@ -36,8 +36,8 @@ def trainer(spec: Spec, training: int = 400) -> Trainer:
     return Trainer(spec, 0, dataset, CPU)
 
 
-def copied(one: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in one.model.state_dict().items()}
+def copied(trained: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trained.model.state_dict().items()}
 
 
 def same(some: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -109,30 +109,30 @@ def test_streamed_images_held_out_are_shown_as_test_images_are(tmp_path: Any) ->
 def test_the_epoch_that_validates_best_is_tested() -> None:
     spec = validated_spec(epochs=4, lr=0.05, milestones=(3,))
     worse_at_the_end = spec.recipe.model_copy(update={"gamma": 30.0})
-    one = trainer(spec.model_copy(update={"recipe": worse_at_the_end}))
+    trained = trainer(spec.model_copy(update={"recipe": worse_at_the_end}))
     evaluated: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
-    original = one.data.test_batches
+    original = trained.data.test_batches
 
     def watched(*arguments: Any) -> Iterator[Batch]:
-        evaluated[len(one.history) + 1, arguments[2]] = copied(one)
+        evaluated[len(trained.history) + 1, arguments[2]] = copied(trained)
         return original(*arguments)
 
-    one.data.test_batches = watched  # type: ignore[method-assign, assignment]
-    while not one.finished:
-        one.run_epoch()
+    trained.data.test_batches = watched  # type: ignore[method-assign, assignment]
+    while not trained.finished:
+        trained.run_epoch()
     assert [*evaluated] == [*((epoch, "validation") for epoch in range(1, 5)), (4, "test")]
-    assert [epoch.test_top1 for epoch in one.history[:3]] == [None] * 3
-    best = chosen_epoch(one.history)
-    accuracies = [epoch.validation_top1 or 0.0 for epoch in one.history]
+    assert [epoch.test_top1 for epoch in trained.history[:3]] == [None] * 3
+    best = chosen_epoch(trained.history)
+    accuracies = [epoch.validation_top1 or 0.0 for epoch in trained.history]
     assert best == 1 + accuracies.index(max(accuracies))
     assert best < 4, "the last epoch would show nothing"
     assert same(evaluated[4, "test"], evaluated[best, "validation"])
-    assert same(copied(one), evaluated[4, "validation"]), "the weights of the last epoch stay"
-    one.model.load_state_dict(evaluated[best, "validation"], strict=False)
-    one.model.eval()
+    assert same(copied(trained), evaluated[4, "validation"]), "the weights of the last epoch stay"
+    trained.model.load_state_dict(evaluated[best, "validation"], strict=False)
+    trained.model.eval()
     images, labels = next(iter(original(512)))
-    right = (one.model(images).argmax(1) == labels).float().mean().item()
-    assert one.history[-1].test_top1 == pytest.approx(100 * right)
+    right = (trained.model(images).argmax(1) == labels).float().mean().item()
+    assert trained.history[-1].test_top1 == pytest.approx(100 * right)
 
 
 @pytest.mark.parametrize("stopped", [1, 2])
@@ -156,10 +156,10 @@ def test_a_run_stopped_while_it_evaluates_resumes_to_the_same(stopped: int) -> N
     resumed.load_state(parted.state())
     resumed.run_epoch()
 
-    def metrics(one: Trainer) -> list[tuple[Any, ...]]:
+    def metrics(trained: Trainer) -> list[tuple[Any, ...]]:
         return [
             (e.train_loss, e.train_top1, e.test_loss, e.test_top1, e.validation_loss)
-            for e in one.history
+            for e in trained.history
         ]
 
     assert metrics(resumed) == metrics(whole)

@@ -41,9 +41,9 @@ def compiled(function: F) -> F:
     def call(shape: Shape, *others: Any) -> None:
         images, pixels, channels = shape
         large = images * pixels * channels >= LEAST_FOR_THREADS and get_num_threads() > 1
-        (many if large else one)(shape, *others)
+        (parallel if large else serial)(shape, *others)
 
-    one, many = _compiled(function, parallel=False), _compiled(function, parallel=True)
+    serial, parallel = _compiled(function, parallel=False), _compiled(function, parallel=True)
     return cast("F", call)
 
 
@@ -263,7 +263,7 @@ def gates_backward(shape: Shape, places: tuple[int, ...], activation: int) -> No
     g_h, g_next, g_c = at(g_h_at, vector), at(g_next_at, vector), at(g_c_at, vector)
     gates, c_before, s = at(gates_at, of_gates), at(c_at, vector), at(s_at, vector)
     d, g_c_before = at(d_at, of_gates), at(g_c_before_at, vector)
-    one = np.float32(1)
+    unity = np.float32(1)
     for b in prange(images):
         for k in range(channels):
             i = gates[b, k]
@@ -272,15 +272,15 @@ def gates_backward(shape: Shape, places: tuple[int, ...], activation: int) -> No
             o = gates[b, 3 * channels + k]
             v = s[b, k]
             if activation == 0:
-                slope = v * (one - v)
+                slope = v * (unity - v)
             elif activation == 1:
-                slope = one - v * v
+                slope = unity - v * v
             else:
-                slope = one if v > 0 else one - one
+                slope = unity if v > 0 else unity - unity
             dh = g_h[b, k] + g_next[b, k]
             dc = g_c[b, k] + dh * o * slope
-            d[b, k] = dc * g * i * (one - i)
-            d[b, channels + k] = dc * c_before[b, k] * f * (one - f)
-            d[b, 2 * channels + k] = dc * i * (one - g * g)
-            d[b, 3 * channels + k] = dh * v * o * (one - o)
+            d[b, k] = dc * g * i * (unity - i)
+            d[b, channels + k] = dc * c_before[b, k] * f * (unity - f)
+            d[b, 2 * channels + k] = dc * i * (unity - g * g)
+            d[b, 3 * channels + k] = dh * v * o * (unity - o)
             g_c_before[b, k] = dc * f

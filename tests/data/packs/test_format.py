@@ -50,10 +50,10 @@ def test_batches_do_not_depend_on_workers_nor_on_a_resumption(packed: Path) -> N
     dataset = opened(packed)
     alone, helped, resumed = epoch(dataset, 0), epoch(dataset, 2), epoch(dataset, 2, start=1)
     assert [len(labels) for _, labels in alone] == [4, 4, 3]
-    for one, other in zip(alone, helped, strict=True):
-        assert all(map(torch.equal, one, other))
-    for one, other in zip(alone[1:], resumed, strict=True):
-        assert all(map(torch.equal, one, other))
+    for batch, other in zip(alone, helped, strict=True):
+        assert all(map(torch.equal, batch, other))
+    for batch, other in zip(alone[1:], resumed, strict=True):
+        assert all(map(torch.equal, batch, other))
 
 
 def test_workers_serve_epoch_after_epoch(packed: Path) -> None:
@@ -65,8 +65,8 @@ def test_workers_serve_epoch_after_epoch(packed: Path) -> None:
         order, variation = (torch.Generator().manual_seed(seed) for seed in (1, 2))
         training = list(data.training_batches(4, order, variation))
         seen.append(training + list(data.test_batches(3)))
-    for one, other in zip(*seen, strict=True):
-        assert all(map(torch.equal, one, other))
+    for batch, other in zip(*seen, strict=True):
+        assert all(map(torch.equal, batch, other))
     assert [len(labels) for _, labels in seen[0]] == [4, 4, 3, 3, 1]
 
 
@@ -83,8 +83,8 @@ def test_large_batches_are_made_of_parts(packed: Path, monkeypatch: pytest.Monke
     dataset = opened(packed)
     whole = epoch(dataset, 2)
     monkeypatch.setattr("dia_repro.data.streaming.PART", 3)
-    for one, other in zip(whole, epoch(dataset, 2), strict=True):
-        assert all(map(torch.equal, one, other))
+    for batch, other in zip(whole, epoch(dataset, 2), strict=True):
+        assert all(map(torch.equal, batch, other))
 
 
 def test_the_middle_of_a_packed_image_is_the_middle_of_its_original() -> None:
