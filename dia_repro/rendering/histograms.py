@@ -63,7 +63,8 @@ def draw_gradients(
     first.set_ylim(bottom=0)
     first.xaxis.set_major_locator(MaxNLocator(integer=True))
     first.xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
-    images.frame(figure, _title(found, artifact), _caption(found), first.get_lines()[: len(groups)])
+    curves = [line for line in first.get_lines() if line.get_label() in groups]
+    images.frame(figure, _title(found, artifact), _caption(found), curves)
     return figure
 
 
@@ -96,8 +97,8 @@ def _title(found: Sequence[RecordedRun], artifact: TableArtifact) -> str:
 
 def _caption(found: Sequence[RecordedRun]) -> str:
     runs = "; ".join(
-        f"{', '.join(str(run.run.summary.id) for run in same)} ({label})"
-        for label, same in grouped(found).items()
+        f"{', '.join(str(run.run.summary.id) for run in same)} ({same[0].label})"
+        for same in grouped(found).values()
     )
     several = len(found) > len({run.label for run in found})
     of_runs = "curves: means over runs, in the range of all; " if several else ""

@@ -207,7 +207,10 @@ def test_gradients_of_a_constant_are_figure_6s_control(database: Database) -> No
     )
     runs = recorded_runs(database, (), SKIPS)
     assert Counter(run.label for run in runs) == {"original": 8, "constant 0.25": 8, "DIANet": 8}
-    (title, *_) = [text.get_text() for text in draw_gradients(runs, SKIPS).texts]
+    figure = draw_gradients(runs, SKIPS)
+    legend = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert legend == ["original (8 runs)", "constant 0.25 (8 runs)", "DIANet (8 runs)"]
+    (title, *_) = [text.get_text() for text in figure.texts]
     assert title.replace("\n", " ").startswith("controls-skips. Gradients without skip connections")
 
 

@@ -244,6 +244,7 @@ def test_effect_interval_and_p_are_of_the_same_share(claimed: bool) -> None:
         assert evidence.effect == 100 * share / 9
         assert evidence.low is not None
         assert evidence.high is not None
+        assert evidence.p is not None
         assert evidence.p == share_p(share, 9)
         assert (evidence.low <= 50 <= evidence.high) is (evidence.p > 0.05)
 

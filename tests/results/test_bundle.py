@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 import dia_repro
+from dia_repro.atomic import flush_file
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.run_files import write_run_files
 from dia_repro.results import bundle as bundles
@@ -101,11 +102,10 @@ def test_a_file_that_appears_meanwhile_is_kept(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, link = tmp_path / "out.zip", tmp_path / "link.zip"
-    flush = bundles.flush_file
 
     def slowly(file: IO[bytes]) -> None:
         target.write_text("another's")
-        flush(file)
+        flush_file(file)
 
     monkeypatch.setattr(bundles, "flush_file", slowly)
     with pytest.raises(BundleError, match="overwrites nothing"):
