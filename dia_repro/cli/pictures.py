@@ -114,7 +114,7 @@ def draw_gradients(
 
     Args:
         runs: their numbers; by default all finished ones of the artifact's networks.
-        apart: whether runs of one network have curves of their own.
+        apart: whether each run has a curve.
         judged_by: as in `draw_integration`.
     """
     found = recorded_runs(database, runs, artifact)

@@ -34,7 +34,7 @@ def draw_gradients(
     """Return Figure 6: a row for the first and for the last record, a column for each stage.
 
     Args:
-        apart: whether runs of one network have curves of their own; otherwise there is their mean,
+        apart: whether each run has a curve; otherwise there is their mean,
             in the range of all.
     """
     from matplotlib.figure import Figure
