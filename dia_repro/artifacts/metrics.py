@@ -91,6 +91,7 @@ class Cell(PaperCell):
         compared_runs: the same of the runs that a change is counted from.
         used: numbers of the runs in the mean and of those that a change is counted from.
         how: sentence on how the value is computed.
+        origin: whose runs they are; empty for ours.
     """
 
     paper: float | None
@@ -108,6 +109,7 @@ class Cell(PaperCell):
     compared_runs: str
     used: frozenset[int]
     how: str
+    origin: str = ""
 
 
 def has_result(cell: Cell) -> bool:

@@ -24,7 +24,7 @@ from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import ModelSpec, Spec
 from dia_repro.paper.facts import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database, one_state
-from dia_repro.results.queries import Differences, RunSummary, mixed_environments, runs_of
+from dia_repro.results.queries import Differences, RunSummary, data_of, mixed_environments, runs_of
 from dia_repro.results.schema import DONE, OURS
 
 # Values of the paper that are not measured: the spread goes into a mean's own column, and r is
@@ -210,10 +210,18 @@ class TableArtifact:
                 cell, too, unless they were chosen: then runs of other seeds are left out.
         """
         value = self._compute(database, self.as_usual(request), seeds)
+        ids = [spec.spec_id for spec in value.specs.values()]
         origins = database.origins() if database.origin == OURS else ()
         others = {name: self._compute(database.of(name), request, seeds).cells for name in origins}
         known = {name: cells for name, cells in others.items() if any(map(has_result, cells))}
-        return replace(value, others=known)
+        ours = data_of(database, ids) if known else set()
+        elsewhere = {name: data_of(database.of(name), ids) for name in known}
+        apart = {
+            name
+            for name, theirs in elsewhere.items()
+            if any(spec in dict(ours) and (spec, data) not in ours for spec, data in theirs)
+        }
+        return replace(value, others=known, on_other_data=frozenset(apart))
 
     def _compute(self, database: Database, request: Request, seeds: Seeds | None) -> TableValue:
         specs = self.specs(request)
@@ -243,9 +251,9 @@ class TableArtifact:
                 )
                 for printed in self._printed(entry, spec)
             ]
-        return TableValue(
-            self, request, specs, expected, tuple(cells), mixed, origin=database.origin
-        )
+        whose = database.origin
+        cells = [replace(cell, origin=whose) for cell in cells]
+        return TableValue(self, request, specs, expected, tuple(cells), mixed, origin=whose)
 
     def _printed(self, entry: Entry, spec: Spec) -> Iterator[PaperCell]:
         """Yield the paper's cells of a network that we measure, and one for the last epoch.
@@ -270,6 +278,7 @@ class TableValue:
         mixed: environments, and seeds, that its runs differ in.
         origin: whose runs they are; empty for ours.
         others: the same cells from the runs of others, by their names, where they have any.
+        on_other_data: those of them whose data of some experiment are not ours.
     """
 
     artifact: TableArtifact
@@ -280,6 +289,7 @@ class TableValue:
     mixed: Differences = field(default_factory=Differences)
     origin: str = OURS
     others: dict[str, tuple[Cell, ...]] = field(default_factory=dict)
+    on_other_data: frozenset[str] = frozenset()
 
     @property
     def own_data(self) -> bool:

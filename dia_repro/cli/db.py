@@ -106,8 +106,8 @@ def merge(
     if merged.conflicts and not skip_conflicts:
         notice(
             f"Nothing was merged: {len(merged.conflicts)} runs conflict. --skip-conflicts takes "
-            "the rest; --as NAME keeps theirs next to ours; 'dia-repro runs rm' makes room for "
-            "theirs."
+            f"the rest; {'' if as_ else '--as NAME keeps theirs next to ours; '}'dia-repro runs "
+            "rm' makes room for theirs."
         )
         raise typer.Exit(WRONG_USAGE)
     left = f", {merged.unfinished} without a result left out" if merged.unfinished else ""

@@ -41,6 +41,7 @@ from dia_repro.results.database import Database
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import DONE, State
 
+PAGE = "report.html"  # in a bundle
 SIZES, SCALE = "accuracy-parameters", "initial-scale"
 ADDITIONAL = {
     SIZES: "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
@@ -86,7 +87,7 @@ def write_report(
     written += [file.with_suffix(f".{kind}") for file in drawn.values() for kind in FIGURE_KINDS]
     written += [file.with_suffix(f".{kind}") for file in additional for kind in PICTURE_KINDS]
     named = {f"{_kept_in(path, folders)}/{path.name}": path for path in written}
-    return {**({html.name: html} if html else {}), **named}
+    return {**({PAGE: html} if html else {}), **named}
 
 
 def _kept_in(path: Path, folders: Folders) -> str:
@@ -170,6 +171,7 @@ def check_replaced(
 
     Raises:
         ReplacedError: there are some, and they must not be replaced.
+        ForeignFileError: a file that dia-repro has not written is in the place of one.
     """
     found: list[Path] = []
     for artifact in chosen.artifacts:

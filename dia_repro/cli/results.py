@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from dia_repro.cli.output import emit, notice
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import UsageError
 from dia_repro.execution.options import command_line
+from dia_repro.experiments.names import Protocol
 from dia_repro.rendering.layout import Layout
 
 if TYPE_CHECKING:
@@ -92,7 +94,11 @@ def explain(
         for experiment in found.experiments.values()
     }
     records = explanation_records(found, commands)
-    emit(format_, EXPLANATION_FIELDS, records, to_people(found, commands))
+
+    def again(run: int) -> str:
+        return command_line("runs again", str(run), **places)
+
+    emit(format_, EXPLANATION_FIELDS, records, to_people(found, commands, again))
 
 
 @options.with_options
@@ -178,7 +184,7 @@ def claims(
     verdicts = chosen.claims(by)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
-    _sum_up(verdicts, artifacts or ["all"], selection)
+    _sum_up(verdicts, artifacts or ["all"], selection, origin)
     specs = [artifact.specs(chosen.request(artifact)) for artifact in chosen.artifacts]
     ids = [spec.spec_id for of_artifact in specs for spec in of_artifact.values()]
     for sentence in differences_in_words(mixed_environments(chosen.database, ids)):
@@ -186,7 +192,10 @@ def claims(
 
 
 def _sum_up(
-    verdicts: Sequence[ClaimVerdict], artifacts: Sequence[str], selection: options.Selection
+    verdicts: Sequence[ClaimVerdict],
+    artifacts: Sequence[str],
+    selection: options.Selection,
+    origin: str,
 ) -> None:
     """Print the number of claims with each verdict, and what they rest on."""
     for what, of_paper in (
@@ -205,6 +214,10 @@ def _sum_up(
             f"{len(foreign)} of these verdicts do not rest on the paper's data and schedule "
             f"({protocols}): they show how the claims fare there, not whether the paper holds."
         )
-    if len(judged) < len(verdicts):
-        command = command_line("run", *artifacts, options=selection)
+    if len(judged) < len(verdicts) and not origin:
+        # Where nothing was chosen, verdicts are by the protocol that the database has.
+        named = {claim.conditions.partition(" protocol")[0] for claim in verdicts} & {*Protocol}
+        known = Protocol(*named) if len(named) == 1 else None
+        asked = replace(selection, protocol=selection.protocol or known)
+        command = command_line("run", *artifacts, options=asked)
         notice(f"What is not run is trained by: {command}")

@@ -24,6 +24,7 @@ from dia_repro.atomic import NoFileError, flush_file, open_own, publish
 from dia_repro.data.registry import OnProgress
 
 SILENCE_SECONDS = 30.0  # after which a host is given up
+MOST_DIGITS = 19  # of a length that is believed
 CHUNK = 1 << 20
 MOST_BYTES = 512 * CHUNK  # that an archive may unpack to: CIFAR's 186 MB, and room
 MOST_SENT = 256 * CHUNK  # of an archive: CIFAR's 170 MB, and room
@@ -108,7 +109,7 @@ def _receive(url: str, part: IO[bytes], on_progress: OnProgress | None) -> None:
         if not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {held}-"):
             held = part.truncate(0)
         said = answer.headers.get("Content-Length", "")
-        length = int(said) if said.isdecimal() else 0
+        length = int(said) if said.isdecimal() and len(said) < MOST_DIGITS else 0
         total = held + length if length else 0
         while chunk := answer.read(CHUNK):
             if held + len(chunk) > MOST_SENT:

@@ -18,7 +18,7 @@ from dia_repro.results.checks import Finding
 from dia_repro.results.database import Database, DatabaseError, LockedError
 from dia_repro.results.leases import Owner
 from dia_repro.results.queries import RunSummary, UnknownRunError, all_runs, run_detail
-from dia_repro.results.schema import State
+from dia_repro.results.schema import OURS, State
 from dia_repro.training.checkpoint import run_folder, sorted_names
 from dia_repro.training.store import Store, store_at
 
@@ -79,7 +79,7 @@ def _server_database(location: str) -> str:
 
 def folder_of(store: Store, run: RunSummary) -> Store:
     """Return the folder of a run's checkpoints."""
-    return run_folder(store, run.spec_id, run.seed, run.uid)
+    return run_folder(store, run.spec_id, run.seed, run.uid, ours=run.origin == OURS)
 
 
 def dead_runs(

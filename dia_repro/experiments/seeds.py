@@ -75,15 +75,19 @@ class Seeds:
 
     @property
     def words(self) -> str:
-        """Return a caption's words: "5 seeds", or "seeds 0 to 2 and 7" where it names them."""
+        """Return a caption's words: "5 seeds (0 to 4)", or "seeds 0 to 2 and 7"."""
         seeds = "seeds" if len(self) > 1 else "seed"
         if not self.named:
-            return f"{len(self)} {seeds}"
+            return f"{len(self)} {seeds}{f' ({self._listed()})' if len(self) > 1 else ''}"
+        return f"{seeds} {self._listed()}"
+
+    def _listed(self) -> str:
+        """Return e.g. "0 to 2 and 7"."""
         parts: list[str] = []
         for low, high in self._ranges():
             parts += [f"{low} to {high}"] if high - low > 1 else map(str, range(low, high + 1))
         *most, last = parts
-        return f"{seeds} {', '.join(most)} and {last}" if most else f"{seeds} {last}"
+        return f"{', '.join(most)} and {last}" if most else last
 
     def shows(self, seed: int) -> bool:
         """Return whether results of a seed are shown."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from dia_repro.artifacts import TableValue
 from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import Spec
+from dia_repro.rendering.marks import ForeignFileError
 from dia_repro.rendering.records import Record
 from dia_repro.results.frames import ATTEMPTS, RUNS, Column, Table, optional
 
@@ -33,6 +34,7 @@ _CELL = (
     Column("n_expected", "integer", "Seeds that a cell should have.", "runs"),
     Column("status", "text", "complete, partial, diverged or missing."),
     Column("protocol", "text", "paper or demo."),
+    Column("origin", "text", "Whose runs they are, as 'db merge --as' named them; empty for ours."),
 )
 CELLS = Table(
     "cells",
@@ -113,11 +115,14 @@ def cell_records(value: TableValue) -> list[Record]:
 
 
 def is_another(path: Path, specs: Mapping[tuple[str, str], Spec]) -> bool:
-    """Return whether a CSV file has cells of other experiments, or is no table of cells.
+    """Return whether a CSV file has cells of other experiments.
 
     Args:
         path: file that the table will be written to, if it exists.
         specs: experiments that will be written, by row and column.
+
+    Raises:
+        ForeignFileError: it is no table of cells.
     """
     try:
         if not path.is_file():  # a pipe would be waited for
@@ -127,5 +132,5 @@ def is_another(path: Path, specs: Mapping[tuple[str, str], Spec]) -> bool:
     except OSError:  # the error is reported when the file is written
         return False
     except (KeyError, UnicodeDecodeError, csv.Error):
-        return True
+        raise ForeignFileError(path) from None
     return any(at in specs and specs[at].spec_id != spec_id for at, spec_id in cells)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
 from rich.console import Group, RenderableType
@@ -82,11 +82,14 @@ def _use(behind: RunBehind, cell: Cell) -> dict[str, object]:
     }
 
 
-def to_people(found: Findings, commands: Mapping[str, str]) -> RenderableType:
+def to_people(
+    found: Findings, commands: Mapping[str, str], again: Callable[[int], str]
+) -> RenderableType:
     """Return the values, then each experiment with its runs and the command that trains it.
 
     Args:
         found, commands: as of `explanation_records`.
+        again: function of a run's number that returns the command that repeats it exactly.
     """
     value, experiments = found.value, list(found.experiments.values())
     environment = f"{protocol_name(value.request)} on {experiments[0].spec.data.dataset}"
@@ -112,8 +115,9 @@ def to_people(found: Findings, commands: Mapping[str, str]) -> RenderableType:
             Text(train, no_wrap=True, overflow="ignore"),
         ]
         if done := [b.run.id for b in experiment.runs if b.run.state in DONE]:
-            again = f"A run exactly as it was, compared bit by bit: dia-repro runs again {done[0]}"
-            parts.append(Text(again, no_wrap=True, overflow="ignore"))
+            others = f" (so, too, {', '.join(map(str, done[1:]))})" if done[1:] else ""
+            repeated = f"A run exactly as it was, compared bit by bit{others}: {again(done[0])}"
+            parts.append(Text(repeated, no_wrap=True, overflow="ignore"))
     return Group(*parts)
 
 

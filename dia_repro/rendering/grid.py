@@ -292,7 +292,9 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
                 by_row[cell.row].append(f"{cell.column} {accuracy(cell)}")
         said = "; ".join(f"{row}: {', '.join(values)}" for row, values in by_row.items())
         chosen = value.request.select.accuracy
-        yield f"Runs of {origin}, not mixed with ours (same experiments, {chosen}, %): {said}."
+        data = ", but on other data" if origin in value.on_other_data else ""
+        about = f"same experiments{data}; {chosen}, %"
+        yield f"Runs of {origin}, not mixed with ours ({about}): {said}."
     yield from differences_in_words(value.mixed)
 
 

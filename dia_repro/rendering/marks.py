@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import Spec
 
 MARK = re.compile(r'\bid="(of-[0-9a-f]{16})"')
@@ -28,12 +29,28 @@ def mark_of(specs: Iterable[Spec]) -> str:
     return f"of-{hashlib.sha256(json.dumps(sorted(conditions)).encode()).hexdigest()[:16]}"
 
 
+class ForeignFileError(UsageError):
+    """A file that dia-repro has not written has the name of one that is to be written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is no file that dia-repro has written: it is not replaced; name another "
+            "folder or page, or move it away"
+        )
+
+
 def shows_another(path: Path, mark: str) -> bool:
-    """Return whether a file is there that has another mark, or none."""
+    """Return whether a file is there that has another mark.
+
+    Raises:
+        ForeignFileError: it has none.
+    """
     try:
         if not path.is_file():
             return False
         found = MARK.search(path.read_text("utf-8", errors="replace"))
     except OSError:  # the error is reported when the file is written
         return False
-    return found is None or found[1] != mark
+    if found is None:
+        raise ForeignFileError(path)
+    return found[1] != mark

@@ -93,7 +93,7 @@ def name_of(run: Record) -> str:
 
     A database may come from anywhere: whatever its texts are, the name is that of no other folder.
     """
-    uid = run["uid"][:UID_DIGITS]
+    uid = run["uid"] if run["origin"] else run["uid"][:UID_DIGITS]
     words = f"{run['network'][:MOST_CHARACTERS]} {run['data'][:MOST_CHARACTERS]} seed {run['seed']}"
     return "".join(c if c.isalnum() or c == "=" else "-" for c in f"{words} {uid}")
 

@@ -25,6 +25,7 @@ from dia_repro.results.frames import ATTEMPTS, RUNS, records_of
 from dia_repro.results.upgrade import back_up
 
 DATABASE, METADATA, ABOUT = "runs.db", "ro-crate-metadata.json", "README.txt"
+RESERVED = {DATABASE, METADATA, ABOUT}
 MOST_BYTES = 1 << 34  # that a database may unpack to
 VERSIONS = ("package", "git_commit", "python", "torch", "cuda", "device", "packages")
 TYPES = {
@@ -67,7 +68,8 @@ def write_bundle(database: Database, target: Path, files: Mapping[str, Path]) ->
             with database.reading() as session:
                 runs, attempts = (records_of(session, table) for table in (RUNS, ATTEMPTS))
             about.write_text(_about(len(runs), attempts), "utf-8")
-            known = {DATABASE: copy, ABOUT: about, **dict(sorted(files.items()))}
+            more = {name: files[name] for name in sorted(files.keys() - RESERVED)}
+            known = {DATABASE: copy, ABOUT: about, **more}
             newest = max((run["changed_at"] for run in runs), default=datetime(1980, 1, 1))
             described = _described(known, newest, len(runs))
             whole = Path(folder, "whole.zip")

@@ -274,17 +274,18 @@ def _wrong_counts(session: Session, specs: Specs) -> Iterator[str]:
 
 def _mixed_runs(session: Session) -> Iterator[str]:
     """Yield specs whose runs cannot be shown together, and data with several test sets."""
-    for spec_id, hashes in data_hashes(session).items():
-        if len(hashes) > 1:
-            several = f"{len(hashes)} different data sets"
-            yield f"runs of spec {_shown(spec_id)} were trained on {several}"
-    for data_sha256, counts in numbers_of_test_images(session).items():
-        if len(counts) > 1:
-            numbers = ", ".join(map(str, sorted(counts)))
-            yield f"data {_shown(data_sha256)} have different numbers of test images: {numbers}"
+    for origin in session.scalars(select(RunRow.origin).distinct().order_by(RunRow.origin)).all():
+        for spec_id, hashes in data_hashes(session, origin=origin).items():
+            if len(hashes) > 1:
+                several = f"{len(hashes)} different data sets"
+                yield f"runs of spec {_shown(spec_id)} were trained on {several}"
+        for data_sha256, counts in numbers_of_test_images(session, origin=origin).items():
+            if len(counts) > 1:
+                numbers = ", ".join(map(str, sorted(counts)))
+                yield f"data {_shown(data_sha256)} have different numbers of test images: {numbers}"
     known = func.count(RunRow.parameters.distinct())
-    counted = select(RunRow.spec_id, known).group_by(RunRow.spec_id).having(known > 1)
-    for spec_id, count in session.execute(counted):
+    grouped = select(RunRow.spec_id, known).group_by(RunRow.spec_id, RunRow.origin)
+    for spec_id, count in session.execute(grouped.having(known > 1)):
         yield f"runs of spec {_shown(spec_id)} count {count} different numbers of parameters"
 
 

@@ -124,7 +124,8 @@ class _Merge:
     ) -> None:
         self.ours, self.theirs, self.source, self.merged = ours, theirs, source, merged
         self.origin = origin
-        self.images = numbers_of_test_images(ours)
+        origins = {OURS, origin, *theirs.scalars(select(RunRow.origin).distinct())}
+        self.images = {name: numbers_of_test_images(ours, origin=name) for name in origins}
         self.specs = set(ours.scalars(select(SpecRow.spec_id)))
 
     def run(self) -> None:
@@ -146,9 +147,9 @@ class _Merge:
             self.merged.unfinished += 1
             return
         further = ours is None or _is_further(ours, theirs)
-        reason = self._other_experiment(theirs)
+        reason = self._other_experiment(theirs, origin)
         if ours is not None:
-            reason = reason or _difference(ours, theirs)
+            reason = reason or _other_origin(ours, origin, further) or _difference(ours, theirs)
             if further and self.ours.get(LeaseRow, ours.id) is not None:
                 reason = reason or "is being trained here"
         if reason is not None:
@@ -175,27 +176,42 @@ class _Merge:
             if _is_equal(ours, theirs):
                 _add_analyses(ours, theirs)
 
-    def _other_experiment(self, theirs: RunRow) -> str | None:
-        """Return why a run there and runs here exclude each other, apart from their results."""
+    def _other_experiment(self, theirs: RunRow, origin: str) -> str | None:
+        """Return why a run there and runs here of an origin exclude each other.
+
+        That is apart from their results.
+        """
         spec_id = theirs.spec_id
         same = self.ours.scalar(select(RunRow).filter_by(uid=theirs.uid))
         if same is not None and (same.spec_id, same.seed) != (spec_id, theirs.seed):
             return f"has the uid of run {same.id} here, another spec or seed"
         for attempt in theirs.attempts:
             there = attempt.test_images
-            others = self.images.get(attempt.data_sha256, set()) - {there}
+            others = self.images[origin].get(attempt.data_sha256, set()) - {there}
             if there is not None and others:
                 return f"has {there} test images, the same data have {min(others)} here"
-        here = data_hashes(self.ours, spec_id).get(spec_id, set())
-        data = {digest for run, _, digest in data_behind(self.theirs, spec_id) if run == theirs.id}
+        here = data_hashes(self.ours, spec_id, origin=origin).get(spec_id, set())
+        behind = data_behind(self.theirs, spec_id, origin=theirs.origin)
+        data = {digest for run, _, digest in behind if run == theirs.id}
         if here and data - here:
             return "was trained on other data than runs here"
-        counted = select(RunRow.parameters).where(RunRow.spec_id == spec_id)
+        counted = select(RunRow.parameters).filter_by(spec_id=spec_id, origin=origin)
         parameters = theirs.parameters
         for count in set(self.ours.scalars(counted)) - {None, parameters}:
             if parameters is not None:
                 return f"has {parameters} parameters, runs of the same experiment here have {count}"
         return None
+
+
+def _other_origin(ours: RunRow, origin: str, further: bool) -> str | None:
+    """Return why the same training cannot be taken as another's than it is here.
+
+    A run of ours that comes back from others without news stays ours.
+    """
+    if ours.origin == origin or (ours.origin == OURS and not further):
+        return None
+    whose = f"of {ours.origin}" if ours.origin else "ours"
+    return f"is run {ours.id} here, which is {whose}: it is merged as that, or removed first"
 
 
 def _is_further(ours: RunRow, theirs: RunRow) -> bool:

@@ -57,6 +57,7 @@ class RunSummary:
     uid: str
     spec_id: str
     seed: int
+    origin: str
     state: State
     reason: str | None
     owner: str | None
@@ -240,6 +241,18 @@ def mixed_environments(
         elif len(everything) > 1 and name != "data_sha256":  # data are part of what is compared
             found.between[name] = _sorted(everything)
     return found
+
+
+def data_of(database: Database, spec_ids: Iterable[str]) -> set[tuple[str, str]]:
+    """Return the data that runs with a result were trained on: pairs of spec_id and SHA-256."""
+    chosen = (
+        select(RunRow.spec_id, ProvenanceRow.data_sha256)
+        .join(ProvenanceRow, ProvenanceRow.run_id == RunRow.id)
+        .where(_is_of(database, spec_ids), RunRow.state.in_(DONE))
+        .distinct()
+    )
+    with database.reading() as session:
+        return {(spec_id, data) for spec_id, data in session.execute(chosen)}
 
 
 def _sorted(values: Iterable[str]) -> tuple[str, ...]:

@@ -43,8 +43,12 @@ class Loaded:
     damaged: tuple[str, ...]
 
 
-def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Store:
+def run_folder(store: Store, spec_id: str, seed: int, uid: str, *, ours: bool = True) -> Store:
     """Return the folder of a run's checkpoints; copies of a database name the same one.
+
+    Args:
+        ours: False for a run of others, which may have the spec and seed of one of ours: its folder
+            has its whole uid, so that it is never that of ours.
 
     Raises:
         CheckpointError: an id is not one that dia-repro makes.
@@ -53,7 +57,7 @@ def run_folder(store: Store, spec_id: str, seed: int, uid: str) -> Store:
         raise CheckpointError(
             f"run {uid!r} of spec {spec_id!r} was not made by dia-repro: see 'dia-repro db check'"
         )
-    return store.part(f"{spec_id}/seed-{seed}-{uid[:8]}")
+    return store.part(f"{spec_id}/seed-{seed}-{uid[:8] if ours else uid}")
 
 
 def save(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 import dia_repro
 from dia_repro.artifacts import ARTIFACTS
@@ -12,16 +14,22 @@ from dia_repro.artifacts.selection import Wanted
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import ClaimVerdict, Verdict
 from dia_repro.errors import UsageError
+from dia_repro.execution.maintenance import folder_of
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.rendering.cells import cell_records
 from dia_repro.rendering.grid import make_grid
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import merge
+from dia_repro.results.queries import runs_of
+from dia_repro.training.store import Store
 from tests.artifacts.courses import add
 
 TABLE7 = ARTIFACTS["table7"]
 REQUEST = Request(Protocol.DEMO, epochs=1)
 WANTED = Wanted(Protocol.DEMO, epochs=1)
+SPEC_ID = TABLE7.entries[0].spec(REQUEST).spec_id
+LAB = "Lab X"
 ROW = ("stage3", "DIANet164", "top1")
 
 
@@ -61,9 +69,36 @@ def test_a_cell_has_our_runs_only(database: Database) -> None:
 def test_a_table_has_results_of_others_in_a_note(database: Database) -> None:
     grid = make_grid(TABLE7.compute(database, REQUEST))
     (note,) = [note for note in grid.notes if "Lab X" in note]
-    assert note.startswith("Runs of Lab X, not mixed with ours (same experiments")
+    assert note.startswith("Runs of Lab X, not mixed with ours (same experiments;")
     assert "stage3: DIANet164 90.30±0.22 (7)" in note
     assert "Lab X" not in grid.title
+
+
+def test_data_that_are_not_ours_are_named(database: Database) -> None:
+    with database.writing() as session:
+        values = (
+            "set data_sha256 = 'other' where run_id in (select id from runs where origin != '')"
+        )
+        session.execute(text(f"update provenance {values}"))
+    grid = make_grid(TABLE7.compute(database, REQUEST))
+    assert [note for note in grid.notes if "(same experiments, but on other data;" in note]
+
+
+def test_records_say_whose_they_are(database: Database) -> None:
+    for origin, of_origin in (("", database), (LAB, database.of(LAB))):
+        records = cell_records(TABLE7.compute(of_origin, REQUEST))
+        assert {record["origin"] for record in records} == {origin}
+
+
+def test_the_folder_of_our_weights_is_never_that_of_others(
+    database: Database, tmp_path: Path
+) -> None:
+    """A foreign database may give a run the first digits of one of ours."""
+    ours, theirs = (runs_of(known, [SPEC_ID])[SPEC_ID][0] for known in (database, database.of(LAB)))
+    same = replace(theirs, uid=ours.uid[:8] + "0" * 24)
+    assert (same.spec_id, same.seed) == (ours.spec_id, ours.seed)
+    store = Store(tmp_path)
+    assert folder_of(store, same).path != folder_of(store, ours).path
 
 
 def test_a_table_of_others_results_says_whose_they_are(database: Database) -> None:

@@ -44,6 +44,7 @@ def test_for_people_it_names_runs_epochs_machines_and_the_command(folder: Path) 
         "Experiment 1-",
         "DIANet ResNet83 r=4 on digits, 8 epochs of batch 64",
         "dia-repro run table5 --protocol demo --seeds 3 --only 'DIANet ResNet83'",
+        f": dia-repro runs again {run}",
     ):
         assert words in result.stdout
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dia_repro.results.database import open_database
 from tests.fuzz.commands import run_command
 
 TABLE = Path("tables") / "table9.csv"
@@ -39,6 +40,16 @@ def test_tables_of_another_protocol_are_replaced_only_where_told(tmp_path: Path)
 def test_a_file_of_someone_elses_is_not_replaced(content: str, tmp_path: Path) -> None:
     (tmp_path / TABLE).parent.mkdir()
     (tmp_path / TABLE).write_bytes(content.encode("latin-1"))
-    done = run_command("report", "table9", "--no-html", cwd=tmp_path)
+    for replacing in ((), ("--replace",)):
+        done = run_command("report", "table9", "--no-html", *replacing, cwd=tmp_path)
+        assert done.code == 2
+        assert "is no file that dia-repro has written" in done.stderr
+        assert (tmp_path / TABLE).read_bytes() == content.encode("latin-1")
+
+
+def test_a_database_is_not_replaced_by_a_page(tmp_path: Path) -> None:
+    open_database(str(tmp_path / "runs.db"), create=True).close()
+    before = (tmp_path / "runs.db").read_bytes()
+    done = run_command("report", "table9", "--html", "runs.db", "--replace", cwd=tmp_path)
     assert done.code == 2
-    assert (tmp_path / TABLE).read_bytes() == content.encode("latin-1")
+    assert (tmp_path / "runs.db").read_bytes() == before

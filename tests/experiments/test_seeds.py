@@ -14,9 +14,9 @@ from dia_repro.experiments.seeds import Seeds
     ("value", "numbers", "text", "words"),
     [
         ("1", (0,), "1", "1 seed"),
-        ("5", (0, 1, 2, 3, 4), "5", "5 seeds"),
-        (2, (0, 1), "2", "2 seeds"),
-        (np.array(2), (0, 1), "2", "2 seeds"),
+        ("5", (0, 1, 2, 3, 4), "5", "5 seeds (0 to 4)"),
+        (2, (0, 1), "2", "2 seeds (0 and 1)"),
+        (np.array(2), (0, 1), "2", "2 seeds (0 and 1)"),
         (np.array([0, 2]), (0, 2), "0,2", "seeds 0 and 2"),
         ("5-9", (5, 6, 7, 8, 9), "5-9", "seeds 5 to 9"),
         ("0,3", (0, 3), "0,3", "seeds 0 and 3"),

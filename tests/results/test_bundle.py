@@ -117,6 +117,16 @@ def test_a_file_that_appears_meanwhile_is_kept(
     assert link.is_symlink()
 
 
+def test_no_file_takes_the_databases_place(database: Database, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    write_bundle(database, tmp_path / "out.zip", {"runs.db": mine, "README.txt": mine})
+    with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+        assert opened.read("runs.db").startswith(b"SQLite format 3")
+        assert opened.read("README.txt") != b"mine"
+        assert len(opened.namelist()) == len(set(opened.namelist()))
+
+
 def test_files_of_a_clock_that_was_not_set_are_packed(database: Database, tmp_path: Path) -> None:
     old = tmp_path / "old.txt"
     old.write_text("old")

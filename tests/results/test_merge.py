@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from dia_repro.errors import UsageError
 from dia_repro.results import writer
+from dia_repro.results.checks import problems
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.merge import MergeError, merge
 from dia_repro.results.queries import all_runs, analysis_parts, run_detail, runs_of
@@ -296,6 +297,64 @@ def test_a_run_of_ours_that_comes_back_stays_ours(database: Database, other: Dat
     merged = merge(database, [other], skip_conflicts=False, origin="Lab X")
     assert (merged.added, merged.known) == (0, 1)
     assert database.origins() == ()
+
+
+@pytest.mark.parametrize("named_there", [False, True])
+def test_a_run_of_ours_that_others_continued_is_no_longer_ours(
+    named_there: bool, database: Database, other: Database
+) -> None:
+    """They had a copy of our database: the run has our uid."""
+    train(database, 1, State.INTERRUPTED)
+    merge(other, [database], skip_conflicts=False)
+    (theirs,) = all_runs(other)
+    lease = begin(other, theirs.id, "there", "there")
+    for number in (2, 3):
+        writer.record_epoch(other, lease, epoch(number, 99.0))
+    writer.end(other, lease, State.FINISHED, wall_seconds=1.0, peak_memory_bytes=1)
+    before = contents(database)
+    if named_there:
+        with other.writing() as session:
+            session.execute(text("update runs set origin = 'Lab X'"))
+    origin = "" if named_there else "Lab X"
+    merged = merge(database, [other], skip_conflicts=True, origin=origin)
+    assert [conflict.reason for conflict in merged.conflicts] == [
+        "is run 1 here, which is ours: it is merged as that, or removed first"
+    ]
+    assert contents(database) == before
+
+
+def test_a_run_that_is_here_as_anothers_is_a_conflict(database: Database, other: Database) -> None:
+    train(other, 3, State.FINISHED)
+    merge(database, [other], skip_conflicts=False, origin="Lab X")
+    for origin in ("", "Lab Y"):
+        (conflict,) = merge(database, [other], skip_conflicts=True, origin=origin).conflicts
+        assert conflict.reason.startswith("is run 1 here, which is of Lab X: ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update provenance set data_sha256 = 'other'",
+        "update provenance set test_images = 5000",
+        "update runs set parameters = 7",
+    ],
+)
+def test_other_data_of_others_are_no_conflict_and_stop_no_training(
+    change: str, database: Database, other: Database
+) -> None:
+    train(other, 3, State.FINISHED)
+    train(database, 3, State.FINISHED)
+    for place in (database, other):
+        with place.writing() as session:
+            session.execute(text("update runs set parameters = 5"))
+    with other.writing() as session:
+        session.execute(text(change))
+    assert merge(database, [other], skip_conflicts=True).added == 0
+    merged = merge(database, [other], skip_conflicts=False, origin="Lab X")
+    assert (merged.added, merged.conflicts) == (1, [])
+    assert train(database, 3, State.FINISHED, seed=1)
+    with database.reading() as session:
+        assert list(problems(session)) == []
 
 
 @pytest.mark.parametrize("name", [" Lab", "a" * 61, "Lab\x1b[2J", "a\nb", "<b>"])
