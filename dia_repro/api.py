@@ -39,7 +39,8 @@ from dia_repro.execution.options import (
     options_of,
 )
 from dia_repro.execution.requests import find_data, names_of_claims, narrowed, wanted
-from dia_repro.experiments.names import DataLocation, Keep
+from dia_repro.execution.schedules import other_lengths
+from dia_repro.experiments.names import DataLocation, Keep, Precision, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
 from dia_repro.rendering.explanations import explanation_records
@@ -237,6 +238,13 @@ class Chosen:
             command = command_line("run", artifact.name, options=asked)
             name = f"{artifact.name} in {self.database.name}"
             self.dialogue.notice(f"No finished runs for {name} yet: {command}")
+            requests = [value.request]
+            if self.selection.protocol is None:
+                demo = replace(value.request, protocol=Protocol.DEMO, precision=Precision.FP32)
+                requests.append(demo)
+            specs = [spec for asked in requests for spec in artifact.specs(asked).values()]
+            if found := other_lengths(self.database, specs):
+                self.dialogue.notice(f"{found} --epochs shows them.")
         return value
 
     def explain(self, row: str, column: str, metric: str | None) -> Findings:

@@ -99,7 +99,7 @@ def test_cells_are_those_of_show(results: Results) -> None:
 
 
 def test_data_of_ones_own_are_known_by_name(results: Results) -> None:
-    found = results.cells("table8", dataset="folder:cifar10-jpeg", epochs=2)
+    found = results.cells("table8", dataset="folder:cifar10-jpeg", image_size=32, epochs=2)
     assert (found["dataset"] == "folder:cifar10-jpeg").all()
     assert (found["n"] > 0).any()
 

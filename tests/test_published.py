@@ -25,10 +25,12 @@ DRAWN_BY = {"matplotlib": "3.11.2", "numpy": "2.4.6"}
 DRAWN = {".pdf", ".png", ".svg", ".html"}
 # Options of the claims in each of the page's tables, and the artifacts whose claims it has.
 DEMO = ("--protocol", "demo")
+JPEG = ("--dataset", "folder:cifar10-jpeg")
 CLAIMS = {
     "demo": (DEMO, ("table", "figure")),
     "controls": (DEMO, ("controls",)),
-    "cifar10-jpeg": (("--dataset", "folder:cifar10-jpeg", "--epochs", "2"), ("table8", "figure6")),
+    "cifar10-jpeg": ((*JPEG, "--image-size", "32", "--epochs", "2"), ("table8", "figure6")),
+    "cifar10-jpeg-16": ((*JPEG, "--image-size", "16", "--epochs", "1"), ("controls-norm",)),
 }
 
 

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ from tests.helpers import Program, clean_environment, cli, one_line, write_cifar
 
 CELL_HEADER = (
     "artifact,row,column,metric,unit,paper,ours_mean,ours_std,n,n_expected,status,protocol,"
-    "dataset,precision,spec_id,runs,compared_runs"
+    "origin,dataset,precision,spec_id,runs,compared_runs"
 )
 
 
@@ -116,6 +117,20 @@ def test_show_without_a_database_shows_the_paper_and_says_what_to_run(tmp_path: 
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("protocol", [(), ("--protocol", "demo")])
+def test_show_says_that_there_are_runs_of_another_length(
+    protocol: tuple[str, ...], tmp_path: Path
+) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    for spec in TABLE5.specs(replace(DEMO, epochs=2)).values():
+        add(database, spec, 0, [40.0, 50.0])
+    shown = run_command("show", "table5", *protocol, cwd=tmp_path)
+    assert shown.code == 0
+    assert "No finished runs for table5" in shown.stderr
+    assert "has 8 runs of these networks over 2 epochs. Over 8 epochs" in shown.stderr
+    assert shown.stderr.endswith(" --epochs shows them.\n")
+
+
 def test_report_writes_the_same_bytes_twice(folder: Path) -> None:
     contents = []
     for _ in range(2):
