@@ -62,7 +62,10 @@ def recipe(run: RunDetail) -> list[str]:
     commit, changes = str(last["git_commit"] or ""), str(last["git_diff"] or "")
     lines = ["# the commit was not recorded: an installed package, or a checkout without git"]
     if COMMIT.fullmatch(commit):
-        lines = [f"git checkout {commit}"]
+        lines = [
+            "# in another clone of the repository: a checkout replaces all of its files",
+            f"git checkout {commit}",
+        ]
     if changes and CONTROLS.search(changes):
         lines.append(
             "# the recorded changes have control characters: see 'runs show --format json'"
@@ -81,6 +84,12 @@ def recipe(run: RunDetail) -> list[str]:
     if not packages and VERSION.fullmatch(torch):
         lines.append("# no other version was recorded")
         packages = [f"torch=={torch}"]
+    command = str(last["command"])
+    if command.isprintable():  # and in one line
+        lines += [
+            "# a version without 'runs again', or with another schema than this database's, trains",
+            f"# with its own command into a new database; the run's was: {command}",
+        ]
     return [*lines, f"pip install {' '.join([*packages, '-e .'])}"]
 
 

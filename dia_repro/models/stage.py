@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from dia_repro.errors import UsageError
 from dia_repro.models import fast
 from dia_repro.models.blocks import ResidualBlock
 
@@ -22,6 +23,31 @@ def in_order(block: BlockFunction, blocks: Sequence[ResidualBlock], x: Tensor) -
     for each in blocks:
         x, state = block(each, x, state)
     return x
+
+
+class AttentionOutputError(UsageError, ValueError):
+    """An attention unit gave something else than attention (B, C) and a state."""
+
+
+def _given(attention: nn.Module, answer: Any, pooled: Tensor) -> tuple[Tensor, Any]:
+    """Return what a unit gave for pooled features (B, C).
+
+    Hand-written passes would read beyond a tensor that would only broadcast to (B, C).
+
+    Raises:
+        AttentionOutputError: it is not attention (B, C) and a state.
+    """
+    if isinstance(answer, tuple) and len(answer) == 2:
+        h, state = answer
+        if isinstance(h, Tensor) and h.shape == pooled.shape:
+            return h, state
+    first = answer[0] if isinstance(answer, tuple) and answer else answer
+    shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+    pair = "a pair that begins with " if isinstance(answer, tuple) else ""
+    raise AttentionOutputError(
+        f"{type(attention).__name__}.forward gave {pair}{shape}: it has to return attention of its "
+        f"input's shape (B, C), here {tuple(pooled.shape)}, and a state (None will do)"
+    )
 
 
 class Stage(nn.Module):
@@ -63,7 +89,8 @@ class Stage(nn.Module):
         a = block.residual(x)
         attention = self._attention(block)
         if attention is not None:
-            h, state = attention(a.mean((2, 3)), state)
+            pooled = a.mean((2, 3))
+            h, state = _given(attention, attention(pooled, state), pooled)
             a = a * h[:, :, None, None]
         return block.merge(x, a), state
 
@@ -76,7 +103,8 @@ class Stage(nn.Module):
         if not isinstance(last, nn.BatchNorm2d):
             a = last(u)
             if attention is not None:
-                h, state = fast.attend(attention, a.mean((2, 3)), state)
+                pooled = a.mean((2, 3))
+                h, state = _given(attention, fast.attend(attention, pooled, state), pooled)
                 a = a * h[:, :, None, None]
             return block.merge(x, a), state
         shortcut = block.shortcut
@@ -84,7 +112,8 @@ class Stage(nn.Module):
         if attention is None:
             return fast.norm_add(u, last, carried, relu=block.relu), state
         recalibration = fast.Recalibration(u, last)
-        h, state = fast.attend(attention, recalibration.pooled, state)
+        pooled = recalibration.pooled
+        h, state = _given(attention, fast.attend(attention, pooled, state), pooled)
         return recalibration.add(h, carried, relu=block.relu), state
 
     def compile_blocks(self, **options: Any) -> None:

@@ -242,9 +242,15 @@ def conditions_of(value: TableValue) -> str:
     if value.comparable:
         return whose
     data = (spec.data for spec in value.specs.values())
-    datasets = ", ".join(sorted({f"{known.dataset}{held_out(known)}" for known in data}))
+    datasets = ", ".join(sorted({f"{_sized(known)}{held_out(known)}" for known in data}))
     odd = "schedule" if value.own_data else "data"
     return f" ({protocol_name(value.request)} on {datasets}: not the paper's {odd}){whose}"
+
+
+def _sized(data: DataSpec) -> str:
+    """Return the data's name, with the size of a user's own images, which they can choose."""
+    size = f" at {data.image_size}×{data.image_size}" if data.content_hash is not None else ""
+    return f"{data.dataset}{size}"
 
 
 def held_out(data: DataSpec) -> str:

@@ -39,8 +39,8 @@ def draw_initial_scale(found: Findings) -> Figure:
     axes[-1].set_xlabel(f"{found.value.request.select.accuracy} (%)")
     title = f"Without BN: initial scale of the branches{conditions_of(found.value)}"
     caption = (
-        "In brackets: what a branch is multiplied by at the start. A point is a run "
-        f"({found.value.seeds.words}); ×: it diverged; dotted: guessing."
+        "In brackets: what a branch is multiplied by at the start. A point is a run, "
+        f"{found.value.seeds.words}; ×: it diverged; dotted: guessing."
     )
     images.frame(figure, title, caption)
     return figure

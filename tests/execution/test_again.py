@@ -124,6 +124,7 @@ def test_a_database_puts_no_commands_into_a_recipe(tmp_path: Path) -> None:
         "torch": "2; touch d",
         "packages": "a==1;touch --index-url=http://host/ b==2 $(touch)==1",
         "package": "0\ntouch e",
+        "command": "dia-repro run table5\ntouch f",
     }
     _, run = trained(tmp_path / "runs.db", **hostile)
     first, *shell, last = recipe(run)
@@ -133,7 +134,7 @@ def test_a_database_puts_no_commands_into_a_recipe(tmp_path: Path) -> None:
     assert shell[0] == f"git apply <<'{end}'"
     assert end not in str(hostile["git_diff"])
     assert shell[2] == end
-    assert all(line.startswith("# files") for line in shell[3:])
+    assert all(line.startswith("# ") and "\n" not in line for line in shell[3:])
     _, run = trained(tmp_path / "other.db", **{**hostile, "git_diff": "x \x1b[31m red\n"})
     assert all(line.startswith(("#", "pip install b==2 -e .")) for line in recipe(run))
 

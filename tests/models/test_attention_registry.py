@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import dia_repro
 from dia_repro import plugins
@@ -28,8 +29,10 @@ from dia_repro.experiments.attention import (
 )
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.interrupts import Interrupted
-from dia_repro.models import count, from_spec
+from dia_repro.models import build, count, from_spec
 from dia_repro.models.attention.registry import UNITS, RegistrationError, register
+from dia_repro.models.network import StagedNetwork
+from dia_repro.models.stage import AttentionOutputError, Stage
 from dia_repro.training.provenance import KEY, Environment
 from tests.helpers import clean_environment, tiny_spec
 from tests.own_kind import UNIT, write_eca
@@ -354,3 +357,31 @@ def test_options_that_mean_something_else_are_refused(name: str) -> None:
     make.__signature__ = Signature([*first, option])  # type: ignore[attr-defined]
     with pytest.raises(RegistrationError, match=f"option '{name}' has another meaning"):
         register("other")(unit)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda pooled: (pooled[:, :1], None), r"gave a pair that begins with \(4, 1\)"),
+        (lambda pooled: (pooled[:1], None), r"gave a pair that begins with \(1, 64\)"),
+        (lambda pooled: pooled, r"gave \(4, 64\)"),
+        (lambda pooled: (pooled, None, None), "gave a pair that begins with"),
+        (lambda pooled: (None, None), "gave a pair that begins with NoneType"),
+    ],
+)
+def test_attention_of_another_shape_is_refused(
+    answer: Callable[[Tensor], Any], words: str, by_hand: bool
+) -> None:
+    """A hand-written pass would read beyond the end of a tensor that is too small."""
+
+    class Gate(nn.Module):
+        def forward(self, pooled: Tensor, _state: Any = None) -> Any:
+            return answer(pooled)
+
+    network = build("resnet11", classes=10)
+    for stage in cast("list[Stage]", network.stages):
+        stage.unit = Gate()
+    cast("StagedNetwork", network).use_fast(by_hand)
+    with pytest.raises(AttentionOutputError, match=f"Gate.forward {words}"):
+        network(torch.randn(4, 3, 8, 8))
