@@ -32,7 +32,8 @@ class AttentionOutputError(UsageError, ValueError):
 def _given(attention: nn.Module, answer: Any, pooled: Tensor) -> tuple[Tensor, Any]:
     """Return what a unit gave for pooled features (B, C).
 
-    Hand-written passes would read beyond a tensor that would only broadcast to (B, C).
+    Hand-written passes would read beyond a tensor that would only broadcast to (B, C), and numbers
+    of another type as if they were of the features'.
 
     Raises:
         AttentionOutputError: it is not attention (B, C) and a state.
@@ -40,7 +41,8 @@ def _given(attention: nn.Module, answer: Any, pooled: Tensor) -> tuple[Tensor, A
     if isinstance(answer, tuple) and len(answer) == 2:
         h, state = answer
         if isinstance(h, Tensor) and h.shape == pooled.shape:
-            return h, state
+            mixed = h.dtype != pooled.dtype and not torch.is_autocast_enabled(pooled.device.type)
+            return h.to(pooled.dtype) if mixed else h, state
     first = answer[0] if isinstance(answer, tuple) and answer else answer
     shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
     pair = "a pair that begins with " if isinstance(answer, tuple) else ""

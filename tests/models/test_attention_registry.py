@@ -385,3 +385,27 @@ def test_attention_of_another_shape_is_refused(
     cast("StagedNetwork", network).use_fast(by_hand)
     with pytest.raises(AttentionOutputError, match=f"Gate.forward {words}"):
         network(torch.randn(4, 3, 8, 8))
+
+
+def test_attention_of_another_type_is_converted() -> None:
+    """A hand-written pass would read its bytes as if they were float32."""
+
+    class Gate(nn.Module):
+        def __init__(self, dtype: torch.dtype) -> None:
+            super().__init__()
+            self.dtype = dtype
+
+        def forward(self, pooled: Tensor, _state: Any = None) -> Any:
+            return pooled.sigmoid().to(self.dtype), None
+
+    def gradients(dtype: torch.dtype) -> list[Tensor]:
+        torch.manual_seed(0)
+        network = build("resnet11", classes=10)
+        for stage in cast("list[Stage]", network.stages):
+            stage.unit = Gate(dtype)
+        cast("StagedNetwork", network).use_fast()
+        network(torch.randn(4, 3, 8, 8)).square().sum().backward()
+        return [p.grad for p in network.parameters() if p.grad is not None]
+
+    pairs = zip(gradients(torch.float32), gradients(torch.float64), strict=True)
+    assert all(torch.equal(first, second) for first, second in pairs)
