@@ -38,7 +38,7 @@ from dia_repro.rendering.sizes import draw_sizes
 from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
 from dia_repro.results.bundle import write_bundle
 from dia_repro.results.database import Database
-from dia_repro.results.queries import run_detail
+from dia_repro.results.queries import run_detail, runs_of
 from dia_repro.results.schema import DONE, State
 
 PAGE = "report.html"  # in a bundle
@@ -188,8 +188,9 @@ def check_replaced(
         found += [path] if shows_another(path, shown) else []
     if html:
         papers = [artifact for artifact in ARTIFACTS.values() if artifact.in_paper]
-        requests = {artifact.name: chosen.request(artifact) for artifact in papers}
-        shown = mark_of(s for a in papers for s in a.specs(requests[a.name]).values())
+        of_page = [s for a in papers for s in a.specs(a.as_usual(chosen.request(a))).values()]
+        known = runs_of(chosen.database, (spec.spec_id for spec in of_page))
+        shown = mark_of(spec for spec in of_page if known[spec.spec_id])
         found += [html] if shows_another(html, shown) else []
     names = ", ".join(map(str, found))
     what = "of another protocol, data set, schedule or precision"

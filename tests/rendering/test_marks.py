@@ -15,7 +15,7 @@ from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import SEAttention
 from dia_repro.rendering.images import to_bytes
 from dia_repro.rendering.learning import draw_learning
-from dia_repro.rendering.marks import mark_of, shows_another
+from dia_repro.rendering.marks import ForeignFileError, mark_of, shows_another
 from dia_repro.results.database import open_database
 from tests.artifacts.courses import add
 from tests.helpers import cli
@@ -51,7 +51,27 @@ def test_a_picture_has_its_mark(tmp_path: Path) -> None:
     assert not shows_another(path, mark(DEMO))
     assert shows_another(path, mark(replace(DEMO, epochs=3)))
     path.write_text("<svg>a picture of the user's</svg>")
-    assert shows_another(path, mark(DEMO))
+    with pytest.raises(ForeignFileError):
+        shows_another(path, mark(DEMO))
+
+
+def test_a_page_is_replaced_by_one_that_shows_more(tmp_path: Path) -> None:
+    """The protocol may be named or not, and more tables may have been trained."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+
+    def train(name: str) -> None:
+        for spec in ARTIFACTS[name].specs(DEMO).values():
+            add(database, spec, 0, [50.0] * spec.recipe.epochs)
+
+    train("table5")
+    for more in ("table5", "table8"):
+        for protocol in ((), ("--protocol", "demo"), ()):
+            done = cli("report", "table5", *protocol, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+        if more == "table5":
+            train("table8")
+    refused = cli("report", "table5", "--protocol", "demo", "--epochs", "2", cwd=tmp_path)
+    assert refused.returncode == 2
 
 
 @pytest.mark.slow

@@ -111,10 +111,11 @@ def make_page(
     return template("page.html.j2").render(
         version=version,
         mark=mark_of(
-            spec
+            known.spec
             for every in findings
             if every.value.artifact.in_paper
-            for spec in every.value.specs.values()
+            for known in every.experiments.values()
+            if known.runs
         ),
         findings=findings,
         additional=additional,
