@@ -159,7 +159,7 @@ def test_a_kind_of_the_package_is_two_files(scratch: Path) -> None:
     tested = python(scratch, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_eca.py")
     assert tested.returncode == 0, tested.stdout
     program = "from dia_repro.experiments.attention import *; print(parse_attention('eca').label)"
-    assert python(scratch, "-c", program).stdout == "eca\n"
+    assert python(scratch, "-c", program).stdout == "ECA\n"
 
 
 def test_an_artifact_of_the_package_is_three_files(scratch: Path) -> None:
