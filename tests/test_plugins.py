@@ -65,7 +65,7 @@ def test_eca_is_trained_next_to_table_5_by_one_command(mine: Path) -> None:
     assert "ECA kernel=5" in (mine.parent / "report.html").read_text()
     artifact, *options = chosen
     explained = train(mine, "explain", artifact, "ECA", "83", *options, "--epochs", "1")
-    assert "eca kernel=5" in explained.stdout
+    assert "ECA ResNet83 kernel=5 on folder:pets" in explained.stdout
 
 
 @pytest.mark.slow
