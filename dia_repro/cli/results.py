@@ -216,7 +216,7 @@ def _sum_up(
         )
     if len(judged) < len(verdicts) and not origin:
         # Where nothing was chosen, verdicts are by the protocol that the database has.
-        named = {claim.conditions.partition(" protocol")[0] for claim in verdicts} & {*Protocol}
+        named = {claim.conditions.partition(" protocol")[0] for claim in judged} & {*Protocol}
         known = Protocol(*named) if len(named) == 1 else None
         asked = replace(selection, protocol=selection.protocol or known)
         command = command_line("run", *artifacts, options=asked)

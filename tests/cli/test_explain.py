@@ -47,6 +47,17 @@ def test_for_people_it_names_runs_epochs_machines_and_the_command(folder: Path) 
         f": dia-repro runs again {run}",
     ):
         assert words in result.stdout
+    (folder / "runs.db").rename(folder / "mine.db")
+    named = cli("explain", "table5", "dianet", "83", "--db", "mine.db", cwd=folder)
+    assert f": dia-repro runs again {run} --db mine.db\n" in named.stdout
+
+
+@pytest.mark.parametrize("chosen", [(), ("--protocol", "demo")])
+def test_claims_recommend_the_protocol_that_they_judged_by(
+    chosen: tuple[str, ...], folder: Path
+) -> None:
+    done = cli("claims", "table5", "figure6", *chosen, cwd=folder)
+    assert "is trained by: dia-repro run table5 figure6 --protocol demo\n" in done.stderr
 
 
 def run_numbers(folder: Path, network: str, seed: int) -> list[int]:
