@@ -17,6 +17,9 @@ _PUBLIC = {
     "plan": "dia_repro.api",
     "run": "dia_repro.api",
     "open_results": "dia_repro.api",
+    "merge": "dia_repro.api",
+    "fetch_data": "dia_repro.api",
+    "check_data": "dia_repro.api",
     "Results": "dia_repro.api",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604

@@ -15,15 +15,11 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dia_repro.artifacts import TableArtifact, TableValue, choose
-from dia_repro.artifacts.explanation import Findings, explain
-from dia_repro.artifacts.lookup import find_entry
-from dia_repro.artifacts.selection import best_covered, usual_names
-from dia_repro.claims.verdicts import ClaimVerdict, Epoch, verdict_records
+from dia_repro.claims.verdicts import Epoch, verdict_records
 from dia_repro.errors import UsageError, displayed
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.listing import list_runs
@@ -38,14 +34,15 @@ from dia_repro.execution.options import (
     command_line,
     options_of,
 )
-from dia_repro.execution.requests import find_data, names_of_claims, narrowed, wanted
-from dia_repro.execution.schedules import other_lengths
-from dia_repro.experiments.names import DataLocation, Keep, Precision, Protocol
-from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.names import DataLocation, Keep
 from dia_repro.rendering.cells import CELLS, CLAIMS, EXPLANATIONS, cell_records
 from dia_repro.rendering.explanations import explanation_records
+from dia_repro.rendering.layout import Layout
+from dia_repro.rendering.records import FileFormat, Tracker
+from dia_repro.reports.chosen import Chosen
+from dia_repro.reports.options import Folders
 from dia_repro.results.comparison import DIFFERENCES, compare_runs
-from dia_repro.results.database import Database, open_existing
+from dia_repro.results.database import Database, open_database, open_existing
 from dia_repro.results.frames import ATTEMPTS, DTYPES, EPOCHS, RUNS, frame_of, read
 from dia_repro.results.queries import run_detail
 
@@ -53,9 +50,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from dia_repro.data.registry import Findings
     from dia_repro.execution.again import Comparison
     from dia_repro.execution.campaign import Campaign, Summary
     from dia_repro.execution.planning import Plan
+    from dia_repro.results.merge import Merged
 
 Location = str | os.PathLike[str]
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS, DIFFERENCES)
@@ -129,6 +128,80 @@ def plan(
     return _campaign(artifacts, options, database, data, None, on).plan()
 
 
+def merge(
+    *others: Location,
+    database: Location = DEFAULT_DATABASE,
+    skip_conflicts: bool = False,
+    origin: str = "",
+) -> Merged:
+    """Add results of other databases or bundles to a database, as `dia-repro db merge` does.
+
+    Where runs conflict and conflicts are not skipped, nothing at all is taken.
+
+    Args:
+        others: SQLite files, URLs, or bundles (ZIP files); they stay as they are.
+        database: a SQLite file or a URL; made if it does not exist.
+        skip_conflicts: whether ours stay where runs conflict, and the rest is taken.
+        origin: name of those whose results they are, which are kept apart from ours.
+
+    Returns:
+        The numbers of runs added, continued, and known; and the conflicts.
+
+    Raises:
+        NoDatabaseError, ForeignDatabaseError, DatabaseError: one is missing or cannot be read.
+        MergeError: one has rows that dia-repro does not write, or is the database itself.
+        BundleError: a ZIP file is no bundle.
+    """
+    from dia_repro.results.bundle import opened
+    from dia_repro.results.merge import merge as merged_into
+
+    _check_names([origin])
+    with opened([_location(other, "others") for other in others]) as sources:
+        target = open_database(_location(database, "database"), create=True)
+        return merged_into(target, sources, skip_conflicts=skip_conflicts, origin=origin)
+
+
+def fetch_data(name: str, *, data: Location = DEFAULT_DATA, mirror: str | None = None) -> Findings:
+    """Download `cifar10` or `cifar100`, and verify it as `check_data` does.
+
+    Args:
+        data: folder of downloaded data sets.
+        mirror: URL of a copy of the archive, or of the folder that it is in.
+
+    Raises:
+        UsageError: there is no such data set, or it cannot be downloaded.
+        DataError: the download failed, or its checksum is wrong.
+    """
+    from dia_repro.data import fetch_data as fetch
+
+    _check_names([name] if mirror is None else [name, mirror])
+    with Dialogue().watch(f"Downloading {name}") as on_progress:
+        return fetch(name, Path(_location(data, "data")), on_progress, mirror)
+
+
+def check_data(name: str, *, data: Location = DEFAULT_DATA) -> Findings:
+    """Verify a data set and count its images, as `dia-repro data check` does.
+
+    Args:
+        name: `cifar10`, `cifar100`, `imagenet`, `folder:PATH` for your own images, or
+            `packed:PATH`.
+        data: folder of downloaded data sets.
+
+    Returns:
+        `remarks`, sentences on what is there and which images are there twice; and `damaged`, the
+        paths of images that cannot be decoded.
+
+    Raises:
+        UsageError: there is no such data set.
+        DataError: it is missing or damaged.
+    """
+    from dia_repro.data import check_data as check
+
+    _check_names([name])
+    with Dialogue().watch(f"Looking through {name}") as on_progress:
+        return check(name, Path(_location(data, "data")), on_progress)
+
+
 def _campaign(
     artifacts: tuple[str, ...],
     options: Mapping[str, Any],
@@ -140,22 +213,29 @@ def _campaign(
     from dia_repro.execution.campaign import Campaign  # brings torch
 
     _check_names(artifacts)
-    known = {field.name: group for group in (Selection, Resources) for field in fields(group)}
-    if unknown := options.keys() - known.keys():
-        raise UsageError(f"unknown option {min(unknown)!r}: see dia_repro.execution.options")
-
-    def given(group: type) -> dict[str, Any]:
-        return {name: value for name, value in options.items() if known[name] is group}
-
+    selection, resources = _split(options, Selection, Resources)
     return Campaign(
         artifacts,
-        options_of(Selection, given(Selection)),
-        options_of(Resources, given(Resources)),
+        options_of(Selection, selection),
+        options_of(Resources, resources),
         _location(database, "database"),
         Path(_location(data, "data")),
         None if checkpoints is None else _location(checkpoints, "checkpoints"),
         on=on,
     )
+
+
+def _split(options: Mapping[str, Any], *groups: type) -> list[dict[str, Any]]:
+    """Return the options that are fields of each group.
+
+    Raises:
+        UsageError: one is a field of none.
+    """
+    known = [{field.name for field in fields(group)} for group in groups]
+    if unknown := options.keys() - set().union(*known):
+        names = ", ".join(sorted(set().union(*known)))
+        raise UsageError(f"unknown option {min(unknown)!r}: choose from {names}")
+    return [{name: options[name] for name in options.keys() & group} for group in known]
 
 
 def _location(value: Location, name: str) -> str:
@@ -183,83 +263,6 @@ def _run_number(value: object) -> int:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-class Chosen:
-    """Artifacts that a selection chooses, and the database with their results.
-
-    Args:
-        names: names of artifacts; by default `all`, and the controls that have runs.
-        data: folder of downloaded data sets.
-
-    Raises:
-        DiaReproError: there is no such artifact, attention kind, network or data set.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str] | None,
-        selection: Selection,
-        database: Database,
-        data: Path = DEFAULT_DATA,
-        dialogue: Dialogue | None = None,
-    ) -> None:
-        self.selection, self.database, self.data = selection, database, data
-        self.dialogue = dialogue or Dialogue()
-        choose(names or (), selection.attention)  # refused before folders are looked through
-        self.wanted = wanted(selection, find_data(selection, data, self.dialogue, database))
-        artifacts = choose(names or usual_names(database, self.wanted), selection.attention)
-        self.artifacts = narrowed(artifacts, selection.only)
-
-    @property
-    def one(self) -> TableArtifact:
-        """Return the artifact.
-
-        Raises:
-            UsageError: there are several.
-        """
-        if len(self.artifacts) != 1:
-            raise UsageError("name one table or figure: a cell is in one")
-        return self.artifacts[0]
-
-    def request(self, artifact: TableArtifact) -> Request:
-        """Return the request that most runs of an artifact answer, as far as nothing is fixed."""
-        return best_covered(artifact, self.database, self.wanted)
-
-    def value(self, artifact: TableArtifact) -> TableValue:
-        """Return an artifact's cells."""
-        return artifact.compute(self.database, self.request(artifact), self.selection.seeds)
-
-    def told(self, artifact: TableArtifact) -> TableValue:
-        """Return an artifact's cells; say how to train its runs where there are none."""
-        value = self.value(artifact)
-        if not any(cell.n or cell.diverged for cell in value.cells):
-            asked = replace(self.selection, protocol=value.request.protocol)
-            command = command_line("run", artifact.name, options=asked)
-            name = f"{artifact.name} in {self.database.name}"
-            self.dialogue.notice(f"No finished runs for {name} yet: {command}")
-            requests = [value.request]
-            if self.selection.protocol is None:
-                demo = replace(value.request, protocol=Protocol.DEMO, precision=Precision.FP32)
-                requests.append(demo)
-            specs = [spec for asked in requests for spec in artifact.specs(asked).values()]
-            if found := other_lengths(self.database, specs):
-                self.dialogue.notice(f"{found} --epochs shows them.")
-        return value
-
-    def explain(self, row: str, column: str, metric: str | None) -> Findings:
-        """Return where a cell of the one artifact comes from; see `Results.explain`."""
-        entry, request = find_entry(self.one, row, column), self.request(self.one)
-        seeds = self.selection.seeds
-        return explain(self.one, self.database, request, entry, metric=metric, seeds=seeds)
-
-    def claims(self, by: Epoch) -> tuple[ClaimVerdict, ...]:
-        """Return the verdicts on claims on the artifacts."""
-        from dia_repro.claims.evaluate import evaluate_claims
-
-        about = names_of_claims(self.artifacts, self.selection.only)
-        verdicts = evaluate_claims(self.database, self.wanted, by)
-        return tuple(verdict for verdict in verdicts if verdict.claim in about)
 
 
 class Results:
@@ -388,6 +391,90 @@ class Results:
 
         write_bundle(self.database, Path(_location(target, "target")), {})
 
+    def export(
+        self,
+        folder: Location,
+        *,
+        format: str = "csv",  # noqa: A002 - the option's name
+        overwrite: bool = False,
+    ) -> dict[str, int]:
+        """Write all runs, epochs and attempts to files, and what their columns mean.
+
+        Args:
+            folder: made where there is none.
+            format: `csv`, `json` or `parquet`; or `tensorboard` or `wandb`, for event files.
+            overwrite: whether files of an earlier export may be replaced; event files never are.
+
+        Returns:
+            Numbers of records by table; of event files, the number of runs.
+
+        Raises:
+            UsageError: files are there already.
+            AbsentError: a package that the format needs is not installed.
+            OutputError: the folder cannot be written to.
+        """
+        from dia_repro.rendering.export import export_database
+        from dia_repro.rendering.trackers import export_to
+
+        target, database = Path(_location(folder, "folder")), self.database
+        with Dialogue().watch("Writing") as on_progress:
+            if format in list(Tracker):
+                return {"runs": export_to(Tracker(format), database, target, on_progress)}
+            return export_database(
+                database,
+                target,
+                options_of(FileFormat, format),
+                overwrite=overwrite,
+                on_progress=on_progress,
+            )
+
+    def report(
+        self,
+        *artifacts: str,
+        tables: Location = "tables",
+        figures: Location = "figures",
+        html: Location | None = "report.html",
+        bundle: Location | None = None,
+        weights: bool = False,
+        replace: bool = False,
+        data: Location = DEFAULT_DATA,
+        checkpoints: Location | None = None,
+        **options: Any,
+    ) -> list[Path]:
+        """Write tables, pictures and a page, as `dia-repro report` does, and return the files.
+
+        Args:
+            artifacts: names; by default all, and the controls that have runs.
+            tables, figures: folders, made where there are none.
+            html: the page; None writes none.
+            bundle: also a ZIP file of all of it, with the database and the runs' logs.
+            weights: whether the bundle has the runs' weights, too, where they are.
+            replace: whether results of another protocol, data set or schedule may be replaced.
+            data: folder of downloaded data sets.
+            checkpoints: a folder or a URL; by default the folder next to the database.
+            options: fields of `Selection` and of `Layout`, e.g. `protocol="demo"`,
+                `columns="ours"`, `metrics="top1"`, `trained=True`.
+
+        Raises:
+            ReplacedError: there are results of other experiments, and they must not be replaced.
+            ForeignFileError: a file that dia-repro has not written is in the place of one.
+            UsageError: the bundle exists.
+            OutputError: a file cannot be written.
+        """
+        from dia_repro.reports.report import Report
+
+        selection, layout = _split(options, Selection, Layout)
+        folders = Folders(Path(_location(tables, "tables")), Path(_location(figures, "figures")))
+        page, zipped = (None if p is None else Path(_location(p, "path")) for p in (html, bundle))
+        return Report(
+            self._choose(artifacts, selection, Path(_location(data, "data"))),
+            options_of(Layout, layout),
+            folders,
+            page,
+            None if checkpoints is None else _location(checkpoints, "checkpoints"),
+            command_line("report", *artifacts),
+        ).write(replace_others=replace, bundle=zipped, weights=weights)
+
     def cells(self, artifact: str, **selection: Any) -> pd.DataFrame:
         """Return one row for each cell of an artifact: the paper's value and ours.
 
@@ -446,6 +533,8 @@ class Results:
         names = ["table", "name", "dtype", "unit", "nullable", "meaning"]
         return pd.DataFrame(described)[names]
 
-    def _choose(self, names: Sequence[str], selection: Mapping[str, Any]) -> Chosen:
+    def _choose(
+        self, names: Sequence[str], selection: Mapping[str, Any], data: Path = DEFAULT_DATA
+    ) -> Chosen:
         _check_names(names)
-        return Chosen(names, options_of(Selection, selection), self.database)
+        return Chosen(names, options_of(Selection, selection), self.database, data)

@@ -16,11 +16,13 @@ import pytest
 import dia_repro
 from dia_repro.api import Results, _campaign
 from dia_repro.artifacts.lookup import UnknownCellError
+from dia_repro.data import DataError
 from dia_repro.errors import UsageError
+from dia_repro.rendering.cells import ReplacedError
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import NoDatabaseError
 from dia_repro.results.queries import all_runs
-from tests.helpers import cli
+from tests.helpers import cli, write_folder
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "runs.db"
@@ -36,9 +38,13 @@ def test_import_is_light() -> None:
     assert float(seconds) < 0.3
 
 
-def test_public_names_are_found() -> None:
+def test_public_names_are_found_and_documented() -> None:
+    documented = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     for name in dia_repro.__all__:
         assert getattr(dia_repro, name) is not None
+        assert f"`{name}" in documented
+    for name in (name for name in dir(Results) if not name.startswith("_")):
+        assert f"`.{name}" in documented
     with pytest.raises(AttributeError, match="no attribute 'rum'"):
         _ = dia_repro.rum
 
@@ -177,6 +183,74 @@ def test_claims_are_those_of_the_command(results: Results) -> None:
     claims = results.claims("table5", protocol="demo", only=["ResNet245"])
     assert claims.to_csv(index=False, lineterminator="\n") == shown.stdout
     assert 0 < claims["claim"].nunique() < results.claims(protocol="demo")["claim"].nunique()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_report_has_the_files_of_the_command(results: Results, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    options = ("--protocol", "demo", "--columns", "ours", "--metrics", "top1")
+    command = ("report", "table9", *options, "--db", str(PUBLISHED))
+    assert cli(*command, cwd=here).returncode == 0
+
+    def report(**options: Any) -> list[Path]:
+        options |= {"tables": there / "tables", "figures": there / "figures"}
+        return results.report("table9", html=there / "report.html", **options)
+
+    files = report(protocol="demo", columns="ours", metrics="top1")
+    assert contents(there) == contents(here)
+    assert {str(path.relative_to(there)) for path in files} == contents(there).keys()
+    with pytest.raises(ReplacedError):
+        report(protocol="paper")
+    with pytest.raises(UsageError, match="unknown option 'column'"):
+        report(column="ours")
+    assert contents(there) == contents(here)
+    assert there / "bundle.zip" in report(protocol="demo", bundle=there / "bundle.zip")
+    merged = dia_repro.merge(there / "bundle.zip", database=tmp_path / "runs.db")
+    assert (merged.added, merged.conflicts) == (len(results.runs()), [])
+
+
+def test_others_results_are_merged_as_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    assert dia_repro.merge(PUBLISHED, database=path, origin="Lab X").added > 0
+    assert dia_repro.merge(PUBLISHED, database=path, origin="Lab X").added == 0
+    with dia_repro.open_results(path) as ours, dia_repro.open_results(path, origin="Lab X") as lab:
+        assert ours.cells("table9", protocol="demo")["ours_mean"].isna().all()
+        assert lab.cells("table9", protocol="demo")["ours_mean"].notna().any()
+    wrong: Any
+    for wrong in ({"origin": "<b>"}, {"origin": 5}, {"database": PUBLISHED}):
+        with pytest.raises(UsageError):
+            dia_repro.merge(PUBLISHED, **{"database": path, **wrong})
+
+
+def test_exports_are_those_of_the_command(results: Results, tmp_path: Path) -> None:
+    command = ("runs", "export", "a", "--db", str(PUBLISHED))
+    assert cli(*command, cwd=tmp_path).returncode == 0
+    counts = results.export(tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert counts["runs"] == len(results.runs())
+    for kind in ("csv", "xml", "tensorboard"):
+        with pytest.raises(UsageError):
+            results.export(tmp_path / "b", format=kind)
+
+
+def test_data_are_fetched_and_checked(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine", {"train": 6, "test": 3})
+    found = dia_repro.check_data(f"folder:{folder}", data=tmp_path)
+    assert "training" in found.remarks[-1]
+    assert found.damaged == ()
+    wrong: Any
+    for wrong in ("cifar11", "folder:", 5):
+        with pytest.raises(UsageError):
+            dia_repro.check_data(wrong, data=tmp_path)
+    with pytest.raises(UsageError, match="digits cannot be downloaded"):
+        dia_repro.fetch_data("digits", data=tmp_path)
+    with pytest.raises(DataError, match="cifar10"):
+        dia_repro.fetch_data("cifar10", data=tmp_path, mirror=tmp_path.as_uri())
 
 
 def test_closed_results_say_so() -> None:

@@ -13,7 +13,7 @@ import typer
 
 from benchmarks import output
 from dia_repro.cli import options
-from dia_repro.cli.environment import environment_of
+from dia_repro.cli.environment import own_command
 
 if TYPE_CHECKING:
     from dia_repro.execution.messages import Job, Message
@@ -60,13 +60,14 @@ def executors(
     from benchmarks.executors import scheduling
     from benchmarks.executors.simulated import Load
     from dia_repro.execution.machine import find_machine
+    from dia_repro.training.provenance import environment_of
 
     load = Load(seconds, epochs)
     simulation = scheduling.Simulation(runs, slots, load, _watched, postgres)
     ray = executor is Simulated.RAY
     source = scheduling.on_ray(simulation) if ray else scheduling.local(simulation)
     machine = find_machine("cpu")
-    environment = {**environment_of(machine.device), "cores": machine.cores}
+    environment = {**environment_of(machine.device, own_command()), "cores": machine.cores}
     output.measure(source, environment, out, format_)
 
 

@@ -11,7 +11,7 @@ import typer
 from benchmarks import output
 from benchmarks.step import GPUPart, Suite
 from dia_repro.cli import options
-from dia_repro.cli.environment import environment_of
+from dia_repro.cli.environment import own_command
 from dia_repro.errors import AbsentError, UsageError
 
 if TYPE_CHECKING:
@@ -147,8 +147,10 @@ def _specs(
 
 def _environment(machine: Machine, setting: Setting) -> dict[str, Any]:
     """Return the environment and the settings of the measurements."""
+    from dia_repro.training.provenance import environment_of
+
     return {
-        **environment_of(machine.device),
+        **environment_of(machine.device, own_command()),
         "devices": len(machine.devices),
         "cores": machine.cores,
         "layout": "channels last (reference: NCHW)",

@@ -10,6 +10,7 @@ import typer
 from typer import Argument, Option
 
 from dia_repro.cli import options
+from dia_repro.cli.environment import own_command
 from dia_repro.cli.output import emit, watch
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import UsageError
@@ -17,6 +18,7 @@ from dia_repro.execution.options import command_line
 from dia_repro.experiments.names import DataLocation, Init
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.listing import Column, field, listing, plain
+from dia_repro.reports.options import FIGURES, Forests
 
 if TYPE_CHECKING:
     from dia_repro.analysis.divergence_probe import InitialSteps, Variation
@@ -90,7 +92,7 @@ app = typer.Typer(
 @app.command()
 @options.with_options
 def gini(
-    forests: options.Forests,
+    forests: Forests,
     stage: int | None = Option(None, min=1, help="By default all that have a DIA unit."),
     run: int | None = Option(None, help="Number of a run; by default the best of DIANet164."),
     jobs: int | None = Option(None, min=1, help="Threads; by default one for each core."),
@@ -99,7 +101,7 @@ def gini(
         help="Also before training, and with each layer's states shuffled across images: what "
         "the method shows where nothing is learned.",
     ),
-    figures: Path = Option(options.FIGURES, help="Folder for figure5.pdf, .png and .csv."),
+    figures: Path = Option(FIGURES, help="Folder for figure5.pdf, .png and .csv."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
@@ -112,12 +114,18 @@ def gini(
     Example: dia-repro analyze gini --stage 3
     """
     database = options.open_results(db, must_exist=False)
-    from dia_repro.cli.pictures import draw_integration, make_analyst
+    from dia_repro.reports.pictures import draw_integration, make_analyst
 
-    analyst = make_analyst(database, data, checkpoints, run, jobs)
+    analyst = make_analyst(database, data, checkpoints, own_command(), run, jobs)
     judged_by = "" if run else command_line("claims", "figure5")
     found = draw_integration(
-        analyst, figures, forests, stage, controls=controls, judged_by=judged_by
+        analyst,
+        figures,
+        forests,
+        stage,
+        dialogue=Terminal(),
+        controls=controls,
+        judged_by=judged_by,
     )
     records = list(map(_summary, found))
     emit(format_, list(records[0]), records, listing(STAGE_COLUMNS, records))
@@ -147,7 +155,7 @@ def gradients(
     run: list[int] | None = Option(
         None, help="Numbers of runs to compare; by default all of its networks on the same data."
     ),
-    figures: Path = Option(options.FIGURES, help="Folder for figure6.pdf, .png and .csv."),
+    figures: Path = Option(FIGURES, help="Folder for figure6.pdf, .png and .csv."),
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -158,8 +166,8 @@ def gradients(
     Example: dia-repro analyze gradients
     """
     from dia_repro.artifacts import Drawing, choose
-    from dia_repro.cli.pictures import draw_gradients
     from dia_repro.rendering.histograms import GRADIENT_FIELDS, gradient_records
+    from dia_repro.reports.pictures import draw_gradients
 
     chosen = choose([artifact])[0]
     if Drawing.HISTOGRAMS not in chosen.drawings:
@@ -167,7 +175,13 @@ def gradients(
     database = options.open_results(db, must_exist=False)
     judged_by = "" if run else command_line("claims", chosen.name)
     found = draw_gradients(
-        database, figures, run or [], chosen, apart=bool(run), judged_by=judged_by
+        database,
+        figures,
+        run or [],
+        chosen,
+        dialogue=Terminal(),
+        apart=bool(run),
+        judged_by=judged_by,
     )
     records = list(gradient_records(found))
     moments = {recorded.run.summary.id: recorded.moments for recorded in found}

@@ -12,11 +12,12 @@ from dia_repro.cli import options
 from dia_repro.cli.output import notice, watch
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import ABSENT, UsageError
-from dia_repro.experiments.names import FOLDER, LARGEST_SIDE, DataLocation, folder_path
+from dia_repro.experiments.names import FOLDER, LARGEST_SIDE, DataLocation
 from dia_repro.processors import cores
 
 if TYPE_CHECKING:
     from dia_repro.data.dataset import StreamedDataset
+    from dia_repro.data.registry import Findings
 
 app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 
@@ -37,14 +38,10 @@ def fetch(
 
     Example: dia-repro data fetch cifar100
     """
-    from dia_repro.data import source_of
+    from dia_repro.data import fetch_data
 
-    fetch_into = source_of(name).fetch
-    if fetch_into is None:
-        raise UsageError(f"{name} cannot be downloaded by this command")
     with watch(f"Downloading {name}") as on_progress:
-        fetch_into(name, data, on_progress, mirror)
-    check(name, data)
+        _say(fetch_data(name, data, on_progress, mirror))
 
 
 @app.command()
@@ -60,13 +57,11 @@ def check(
     """
     from dia_repro.data import check_data
 
-    path = folder_path(name) if ":" in name else None
-    with watch(f"Looking through {path or name}") as on_progress:
-        found = check_data(name, DataLocation(data, path), on_progress)
+    with watch(f"Looking through {name}") as on_progress:
+        found = check_data(name, data, on_progress)
     for image in found.damaged:
         typer.echo(image)
-    for remark in found.remarks:
-        notice(f"{remark}.")
+    _say(found)
     if found.damaged:
         raise typer.Exit(ABSENT)
 
@@ -112,6 +107,11 @@ def pack(
         f"content hash {packed.manifest.content_hash[:16]}. "
         f"Train on it with --dataset packed:{target}"
     )
+
+
+def _say(found: Findings) -> None:
+    for remark in found.remarks:
+        notice(f"{remark}.")
 
 
 def _source(name: str, data: Path, *, skip_damaged: bool) -> StreamedDataset:

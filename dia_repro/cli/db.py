@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ import typer
 from typer import Argument, Option
 
 from dia_repro.cli import options
-from dia_repro.cli.options import reachable_store
 from dia_repro.cli.output import notice
 from dia_repro.errors import DONE, RUN_FAILED, WRONG_USAGE, displayed
 from dia_repro.experiments.spec import describe_stored
@@ -89,17 +87,10 @@ def merge(
     Example: dia-repro db merge machine-b.db machine-c.db
     """
     from dia_repro.results import merge as merging
-    from dia_repro.results.bundle import database_in
-    from dia_repro.results.database import open_database, open_existing
+    from dia_repro.results.bundle import opened
+    from dia_repro.results.database import open_database
 
-    with ExitStack() as unpacked:
-        locations = [
-            str(unpacked.enter_context(database_in(Path(other))))
-            if other.endswith(".zip")
-            else other
-            for other in others
-        ]
-        sources = [open_existing(location) for location in locations]
+    with opened(others) as sources:
         database = open_database(db, create=True)
         merged = merging.merge(database, sources, skip_conflicts=skip_conflicts, origin=as_)
         _say_conflicts(merged, sources)
@@ -140,7 +131,11 @@ def check(
     database = open_existing(db)
     findings = list(database_findings(database))
     if not any(finding.bad for finding in findings):
-        from dia_repro.execution.maintenance import dead_runs, folder_findings
+        from dia_repro.execution.maintenance import (
+            dead_runs,
+            folder_findings,
+            reachable_store,
+        )
         from dia_repro.results.writer import free
 
         store = reachable_store(database, checkpoints)

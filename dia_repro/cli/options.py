@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -21,13 +21,10 @@ from dia_repro.execution.options import (
     Selection,
     brief,
     flag,
-    option,
 )
 
 if TYPE_CHECKING:
-    from dia_repro.artifacts import TableArtifact
     from dia_repro.results.database import Database
-    from dia_repro.training.store import Store
 
 FIGURES = Path("figures")  # default folder of pictures
 
@@ -101,36 +98,6 @@ FormatOption = Annotated[
 EXPLAINED = frozenset(field.name for field in fields(Selection)) - {"only"}
 JUDGED = frozenset(field.name for field in fields(Selection)) - {"attention", "seeds"}
 COUNTED = frozenset({"only", "attention"})
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Folders of a report's files."""
-
-    tables: Path = option("Folder for table5.csv, table5.md, table5.tex, …", Path("tables"))
-    figures: Path = option("Folder for figure5.pdf, table5-curves.pdf, …", FIGURES)
-
-    def table_of(self, artifact: TableArtifact) -> Path:
-        """Return where an artifact's table is written, without the suffix."""
-        if artifact.is_figure:
-            return self.figures / f"{artifact.name}-networks"
-        return self.tables / artifact.name
-
-
-@dataclass(frozen=True)
-class Forests:
-    """Settings of Figure 5's random forests.
-
-    Heatmaps of two seeds agree: Spearman's rank correlation over the cells of a stage is 0.957 or
-    more (DIANet164, demo protocol; with 60 trees 0.942). 100 trees are scikit-learn's default.
-    """
-
-    samples: int = option("Test images; all where there are fewer.", 200, min=1)
-    trees: int = option("Trees of each random forest.", 100, min=1)
-    seed: int = option("Seed of the choice of images and of the forests.", 0, min=0)
-    library: bool = option(
-        "Have scikit-learn grow the trees: the same estimator, slower.", default=False
-    )
 
 
 def with_options(command: Command) -> Command:
@@ -213,18 +180,3 @@ def open_results(location: str, *, must_exist: bool = True, origin: str = "") ->
     may_be_absent = location == DEFAULT_DATABASE or not must_exist
     found = open_database(location, create=False) if may_be_absent else open_existing(location)
     return found.of(origin) if origin else found
-
-
-def reachable_store(database: Database, location: str | None) -> Store:
-    """Return the store of checkpoints that was named, or the default; seen to answer.
-
-    Raises:
-        UsageError: the location is neither a folder nor a URL of a known kind.
-        AbsentError: nothing answers there, or a package for it is not installed.
-    """
-    from dia_repro.execution.maintenance import checkpoint_store
-    from dia_repro.training.probing import check_reachable
-
-    store = checkpoint_store(database, location)
-    check_reachable(store)
-    return store

@@ -142,6 +142,7 @@ class Terminal(Dialogue):
     """Dialogue with the person at the terminal, on standard error."""
 
     has_person = property(lambda _self: output.has_person())
+    watch_shows = property(lambda _self: stderr().is_terminal)
     notice = staticmethod(output.notice)
     confirm = staticmethod(output.confirm)
     watch = staticmethod(output.watch)

@@ -13,16 +13,17 @@ from typer import Argument, Option
 
 from dia_repro.claims.verdicts import RECORD_FIELDS, ClaimVerdict, Epoch, Verdict, verdict_records
 from dia_repro.cli import options
-from dia_repro.cli.environment import training_command
-from dia_repro.cli.output import emit, notice
+from dia_repro.cli.environment import own_command
+from dia_repro.cli.output import emit, notice, stdout
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import UsageError
 from dia_repro.execution.options import command_line
 from dia_repro.experiments.names import Protocol
 from dia_repro.rendering.layout import Layout
+from dia_repro.reports.options import Folders
 
 if TYPE_CHECKING:
-    from dia_repro.api import Chosen
+    from dia_repro.reports.chosen import Chosen
     from dia_repro.results.database import Database
 
 
@@ -30,7 +31,7 @@ def choose(
     names: list[str] | None, selection: options.Selection, database: Database, data: Path
 ) -> Chosen:
     """Return artifacts by their names, and the controls that have runs where none is named."""
-    from dia_repro.api import Chosen
+    from dia_repro.reports.chosen import Chosen
 
     return Chosen(names, selection, database, data, Terminal())
 
@@ -82,6 +83,7 @@ def explain(
     Example: dia-repro explain table5 DIANet 164
     """
     from dia_repro.rendering.explanations import EXPLANATION_FIELDS, explanation_records, to_people
+    from dia_repro.reports.chosen import training_command
 
     database = options.open_results(db, must_exist=False)
     found = choose([artifact], selection, database, data).explain(row, column, metric)
@@ -105,7 +107,7 @@ def explain(
 def report(
     selection: options.Selection,
     layout: Layout,
-    folders: options.Folders,
+    folders: Folders,
     artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
@@ -134,23 +136,22 @@ def report(
 
     Example: dia-repro report table5
     """
-    from dia_repro.rendering.files import check_target
+    from dia_repro.rendering.tables import to_terminal
+    from dia_repro.reports.report import Report
 
-    if not no_html:
-        check_target(html)
-    if bundle and bundle.exists():
-        raise UsageError(f"{bundle} exists: a bundle overwrites nothing")
     if weights and not bundle:
         raise UsageError("--weights goes with --bundle FILE.zip")
     chosen = choose(artifacts, selection, options.open_results(db), data)
-    from dia_repro.cli.report import bundle_report, check_replaced, write_report
-
     page = None if no_html else html
-    check_replaced(chosen, folders, page, replace_others=replace_others)
-    files = write_report(chosen, layout, folders, page, checkpoints)
-    if bundle:
-        count = bundle_report(chosen, bundle, files, weights=weights, store=checkpoints)
-        notice(f"Written: {bundle}, {count} files")
+    Report(
+        chosen,
+        layout,
+        folders,
+        page,
+        checkpoints,
+        own_command(),
+        lambda grid: stdout().print(to_terminal(grid)),
+    ).write(replace_others=replace_others, bundle=bundle, weights=weights)
 
 
 @options.with_options

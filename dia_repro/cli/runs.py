@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 from dia_repro.cli import options
 from dia_repro.cli.environment import own_command
-from dia_repro.cli.options import open_results, reachable_store
+from dia_repro.cli.options import open_results
 from dia_repro.cli.output import confirm, emit, notice, watch
 from dia_repro.cli.progress import Terminal
 from dia_repro.errors import RUN_FAILED, UsageError, displayed_text
@@ -238,6 +238,7 @@ def remove(
 
     Example: dia-repro runs rm 3 4 --only-checkpoints
     """
+    from dia_repro.execution.maintenance import reachable_store, remove_run
     from dia_repro.results.queries import run_detail
 
     database = open_results(db)
@@ -251,8 +252,6 @@ def remove(
             f"{run.state}, {run.epochs} epochs"
         )
     confirm(f"Remove {what} for good?", yes=yes)
-    from dia_repro.execution.maintenance import remove_run
-
     whole = store.absolute()  # the working folder may be among what is removed
     files = sum(
         remove_run(database, whole, detail.summary, only_checkpoints=only_checkpoints)
@@ -330,7 +329,7 @@ def weights(
     from safetensors.torch import save
 
     from dia_repro.analysis.weights import stored_weights
-    from dia_repro.execution.maintenance import folder_of
+    from dia_repro.execution.maintenance import folder_of, reachable_store
 
     folder = folder_of(reachable_store(database, checkpoints), detail.summary)
     tensors, about = stored_weights(detail, folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dia_repro.data.dataset import AnyDataset, StreamedDataset
 from dia_repro.errors import AbsentError, UsageError
-from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.names import DataLocation, folder_path
 from dia_repro.experiments.spec import DataSpec
 
 # Up to this side a user's own images are augmented as CIFAR's are, beyond as ImageNet's are.
@@ -186,14 +186,37 @@ def load(
     return dataset.with_validation(count) if count else dataset
 
 
-def check_data(name: str, location: DataLocation, on_progress: OnProgress | None) -> Findings:
-    """Verify data of a name; a user's images are in the folder of `location`.
+def fetch_data(
+    name: str, root: Path, on_progress: OnProgress | None = None, mirror: str | None = None
+) -> Findings:
+    """Download data of a name into a folder, and verify them.
+
+    Args:
+        mirror: URL of a copy of the archive, or of the folder that it is in.
+
+    Raises:
+        UsageError: there are no such data, or they cannot be downloaded.
+        DataError: the download failed, or what came is not what it should be.
+    """
+    fetch = source_of(name).fetch
+    if fetch is None:
+        raise UsageError(f"{name} cannot be downloaded")
+    fetch(name, root, on_progress, mirror)
+    return check_data(name, root, on_progress)
+
+
+def check_data(name: str, root: Path, on_progress: OnProgress | None = None) -> Findings:
+    """Verify data of a name.
+
+    Args:
+        name: e.g. `cifar10` in the folder `root`; or `folder:PATH` and `packed:PATH`.
 
     Raises:
         UsageError: there are no such data.
         DataError: they are missing or damaged.
     """
     source = source_of(name)
+    location = DataLocation(root, folder_path(name) if ":" in name else None)
     if source.check and location.folder is not None:
         return source.check(location.folder, location, on_progress)
     dataset = source.load(known_data(name).spec, location, on_progress)

@@ -35,6 +35,7 @@ class Dialogue:
     """Dialogue without a person: what is said goes to the log `dia_repro`."""
 
     has_person = False
+    watch_shows = True  # whether `watch` shows anything here
 
     def notice(self, text: str) -> None:
         """Say a line that is no part of the data."""

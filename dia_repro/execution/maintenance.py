@@ -20,6 +20,7 @@ from dia_repro.results.leases import Owner
 from dia_repro.results.queries import RunSummary, UnknownRunError, all_runs, run_detail
 from dia_repro.results.schema import OURS, State
 from dia_repro.training.checkpoint import run_folder, sorted_names
+from dia_repro.training.probing import check_reachable
 from dia_repro.training.store import Store, store_at
 
 
@@ -37,6 +38,18 @@ def checkpoint_store(database: Database, location: str | None = None) -> Store:
         UsageError, AbsentError: see `store_at`.
     """
     return store_at(location) if location is not None else Store(default_root(database.location))
+
+
+def reachable_store(database: Database, location: str | None) -> Store:
+    """Return the store of checkpoints that was named, or the default; seen to answer.
+
+    Raises:
+        UsageError: the location is neither a folder nor a URL of a known kind.
+        AbsentError: nothing answers there, or a package for it is not installed.
+    """
+    store = checkpoint_store(database, location)
+    check_reachable(store)
+    return store
 
 
 def default_root(location: str) -> Path:

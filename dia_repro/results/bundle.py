@@ -11,8 +11,8 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import dia_repro
 from dia_repro.atomic import flush_file, publish_new
 from dia_repro.errors import UsageError
-from dia_repro.results.database import Database
+from dia_repro.results.database import Database, open_existing
 from dia_repro.results.frames import ATTEMPTS, RUNS, records_of
 from dia_repro.results.upgrade import back_up
 
@@ -92,6 +92,25 @@ def write_bundle(database: Database, target: Path, files: Mapping[str, Path]) ->
 
 def _exists(target: Path) -> BundleError:
     return BundleError(f"{target} exists: a bundle overwrites nothing")
+
+
+@contextmanager
+def opened(locations: Iterable[str]) -> Iterator[list[Database]]:
+    """Open databases, and those of bundles, for the time of the block.
+
+    Raises:
+        NoDatabaseError, ForeignDatabaseError, DatabaseError: there is none, or it cannot be read.
+        BundleError: a ZIP file is no bundle, or its database is far too large.
+    """
+    with ExitStack() as unpacked:
+        yield [
+            open_existing(
+                str(unpacked.enter_context(database_in(Path(location))))
+                if location.endswith(".zip")
+                else location
+            )
+            for location in locations
+        ]
 
 
 @contextmanager

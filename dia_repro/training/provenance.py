@@ -174,6 +174,21 @@ def collect(
     }
 
 
+def environment_of(device: torch.device, command: str) -> dict[str, Any]:
+    """Return the environment of an analysis or a measurement by a command."""
+    commit, clean = code_state()
+    return {
+        "device": device_name(device),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "dia_repro": dia_repro.__version__,
+        "git_commit": commit,
+        "git_clean": clean,
+        "command": command,
+    }
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of a GPU, or of the processor."""
     if device.type == "cuda":

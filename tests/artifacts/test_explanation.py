@@ -17,13 +17,13 @@ from dia_repro.artifacts.explanation import Experiment, Findings, explain, gathe
 from dia_repro.artifacts.lookup import UnknownCellError, find_entry
 from dia_repro.artifacts.selection import Wanted
 from dia_repro.artifacts.sizes import sizes
-from dia_repro.cli.environment import training_command
 from dia_repro.execution.options import Selection
 from dia_repro.execution.requests import chosen_entries, narrowed
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import GPU_PRECISION, Request
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.rendering.explanations import EXPLANATION_FIELDS, explanation_records
+from dia_repro.reports.chosen import training_command
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import all_runs, run_detail
 from tests.artifacts.known_runs import accuracies, fill, runs_in

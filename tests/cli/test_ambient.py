@@ -246,9 +246,10 @@ def test_relative_folder_of_temporary_files_is_not_shared(
 DRAW_IN_PROCESSES = (
     "from pathlib import Path\n"
     "from matplotlib.figure import Figure\n"
-    "from dia_repro.cli.drawing import drawing\n"
+    "from dia_repro.execution.dialogue import Dialogue\n"
+    "from dia_repro.reports.drawing import drawing\n"
     "from dia_repro.rendering import images\n"
-    "with drawing() as pictures:\n"
+    "with drawing(Dialogue()) as pictures:\n"
     "    pictures.draw(Path('x'), Figure, (1, 1))\n"
     "    pictures.begin()\n"
     "    images.draw = None  # this process cannot\n"

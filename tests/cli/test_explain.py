@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dia_repro.artifacts import ARTIFACTS
-from dia_repro.cli.drawing import Pictures
+from dia_repro.reports.drawing import Pictures
 from tests.artifacts.known_runs import accuracies, fill
 from tests.artifacts.test_table5 import DEMO
 from tests.fuzz.commands import run_command

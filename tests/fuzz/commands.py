@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import typer
 
-from dia_repro.cli import drawing, main
+from dia_repro.cli import main
+from dia_repro.reports import drawing
 from tests.helpers import clean_environment
 
 HANGS_AFTER_SECONDS = 60

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dia_repro.api import Chosen
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.claims.evaluate import evaluate_claims
-from dia_repro.cli.report import write_page
 from dia_repro.data import DataChoice, own_images
 from dia_repro.execution.options import Selection
 from dia_repro.experiments.protocols import Request
+from dia_repro.reports.chosen import Chosen
+from dia_repro.reports.report import write_page
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.schema import ProvenanceRow, RunRow
 from tests.artifacts.known_runs import fill

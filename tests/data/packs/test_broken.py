@@ -87,7 +87,7 @@ def test_a_damaged_image_is_named_by_check_and_whenever_it_is_read(packed: Path)
     flip(packed / IMAGES)
     pack = open_pack(packed)
     with pytest.raises(DataError, match=r"jpg in .*images is damaged: its bytes are not") as caught:
-        check_data("packed:", DataLocation(packed.parent, packed), None)
+        check_data(f"packed:{packed}", packed.parent)
     assert "\n" not in str(caught.value)
     wrong = [index for index in range(TRAIN) if not readable(pack.train, index)]
     assert len(wrong) == 1

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from dia_repro import interrupts
-from dia_repro.cli.output import notice
+from dia_repro.execution.dialogue import Dialogue
 from dia_repro.processors import cores
 
 if TYPE_CHECKING:
@@ -34,15 +34,16 @@ LOOK_SECONDS = 0.2  # between two looks for signals, while another process draws
 # What a process runs: it finds this package where this process has found it.
 PROGRAM = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from dia_repro.cli.drawing import draw_all; draw_all()"
+    "from dia_repro.reports.drawing import draw_all; draw_all()"
 )
 
 
 class Pictures:
     """Pictures to be drawn; `begin` has other processes draw them, `write` waits for these."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, dialogue: Dialogue) -> None:
         self._stack = stack  # ends the processes
+        self._dialogue = dialogue
         self._tasks: dict[Path, Task] = {}
         self._shares: list[tuple[Sequence[Path], subprocess.Popen[bytes], IO[bytes]]] = []
 
@@ -74,16 +75,16 @@ class Pictures:
         for share, process, drawn in self._shares:
             files |= zip(share, _drawn(process, drawn), strict=False)
         return [
-            write_picture(path, files.get(path) or draw(*task))
+            write_picture(path, files.get(path) or draw(*task), self._dialogue)
             for path, task in self._tasks.items()
         ]
 
 
 @contextmanager
-def drawing() -> Iterator[Pictures]:
+def drawing(dialogue: Dialogue) -> Iterator[Pictures]:
     """Yield pictures whose processes end with the block."""
     with ExitStack() as stack:
-        yield Pictures(stack)
+        yield Pictures(stack, dialogue)
 
 
 def _start(tasks: Sequence[Task], drawn: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -136,7 +137,7 @@ def draw_all() -> None:
         pickle.dump(files, drawn)
 
 
-def write_picture(path: Path, files: Files) -> Path:
+def write_picture(path: Path, files: Files, dialogue: Dialogue) -> Path:
     """Write a picture's files and say so; return its PNG file.
 
     Args:
@@ -146,5 +147,5 @@ def write_picture(path: Path, files: Files) -> Path:
 
     for kind, content in files.items():
         write_bytes(path.with_name(f"{path.name}.{kind}"), content)
-    notice(f"Written: {path}.{{{','.join(files)}}}")
+    dialogue.notice(f"Written: {path}.{{{','.join(files)}}}")
     return path.with_name(f"{path.name}.png")

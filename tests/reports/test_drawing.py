@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from dia_repro.cli import drawing
+from dia_repro.execution.dialogue import Dialogue
 from dia_repro.interrupts import Interrupted
+from dia_repro.reports import drawing
 from tests.helpers import clean_environment
 
 SLEEP = "import time; time.sleep(100)"
@@ -37,7 +38,7 @@ def test_this_process_draws_what_another_has_not(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drawing, "PROGRAM", program)
-    with drawing.drawing() as pictures:
+    with drawing.drawing(Dialogue()) as pictures:
         pictures.draw(tmp_path / "x", Figure, (1, 1))
         pictures.begin()
         assert pictures.write() == [tmp_path / "x.png"]
@@ -57,7 +58,7 @@ def test_a_plugin_that_prints_spoils_no_picture(
     (tmp_path / "printing_plugin.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
     plugin = importlib.import_module("printing_plugin")
-    with drawing.drawing() as pictures:
+    with drawing.drawing(Dialogue()) as pictures:
         pictures.draw(tmp_path / "x", plugin.figure, (1, 1))
         pictures.begin()
         monkeypatch.setattr("dia_repro.rendering.images.draw", None)  # the process has drawn it
@@ -72,7 +73,7 @@ def test_this_process_draws_where_no_other_can_start(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(place, name, refuse)
-    with drawing.drawing() as pictures:
+    with drawing.drawing(Dialogue()) as pictures:
         pictures.draw(tmp_path / "x", Figure, (1, 1))
         pictures.begin()
         assert pictures.write() == [tmp_path / "x.png"]
@@ -86,7 +87,7 @@ def test_an_interruption_ends_the_processes(
         raise Interrupted
 
     def draw() -> None:
-        with drawing.drawing() as pictures:
+        with drawing.drawing(Dialogue()) as pictures:
             pictures.draw(tmp_path / "x", Figure, (1, 1))
             pictures.begin()
             signal.setitimer(signal.ITIMER_REAL, 0.3)
@@ -123,10 +124,11 @@ def test_a_drawing_process_ends_with_a_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "slow_plugin.py").write_text("\n".join(lines))
     script = (
         "import os, signal, time\n"
-        "from dia_repro.cli import drawing\n"
+        "from dia_repro.execution.dialogue import Dialogue\n"
+        "from dia_repro.reports import drawing\n"
         "from slow_plugin import slow\n"
         "drawing.subprocess.DEVNULL = 1\n"
-        "with drawing.drawing() as pictures:\n"
+        "with drawing.drawing(Dialogue()) as pictures:\n"
         "    for number in range(100):\n"
         "        pictures.draw(number, slow, 3)\n"
         "    pictures.begin()\n"

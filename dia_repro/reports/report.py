@@ -1,15 +1,14 @@
-"""Files of `report`: tables, pictures and `report.html`. The command imports it when it runs."""
+"""Files of `report`: tables, pictures and `report.html`; imported when they are written."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import dia_repro
-from dia_repro.api import Chosen
 from dia_repro.artifacts import ARTIFACTS, Drawing, TableValue
 from dia_repro.artifacts.controls import NORM
 from dia_repro.artifacts.explanation import Findings, gather
@@ -18,15 +17,11 @@ from dia_repro.artifacts.selection import Wanted, best_covered
 from dia_repro.artifacts.sizes import ALL_NETWORKS, TABLES, sizes
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import ClaimVerdict
-from dia_repro.cli.drawing import Pictures, drawing
-from dia_repro.cli.environment import training_command
-from dia_repro.cli.options import Folders, Forests, reachable_store
-from dia_repro.cli.output import notice, stdout
-from dia_repro.errors import DiaReproError
+from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.execution.options import Selection, command_line
 from dia_repro.rendering.cells import CELL_FIELDS, ReplacedError, cell_records, is_another
-from dia_repro.rendering.files import write_text
-from dia_repro.rendering.grid import make_grid
+from dia_repro.rendering.files import check_target, write_text
+from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html.page import Commands, Picture, Shown, make_page
 from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
 from dia_repro.rendering.layout import Layout
@@ -35,7 +30,10 @@ from dia_repro.rendering.marks import mark_of, shows_another
 from dia_repro.rendering.records import to_csv
 from dia_repro.rendering.run_files import write_run_files
 from dia_repro.rendering.sizes import draw_sizes
-from dia_repro.rendering.tables import to_latex, to_markdown, to_terminal
+from dia_repro.rendering.tables import to_latex, to_markdown
+from dia_repro.reports.chosen import Chosen, training_command
+from dia_repro.reports.drawing import Pictures, drawing
+from dia_repro.reports.options import Folders, Forests
 from dia_repro.results.bundle import write_bundle
 from dia_repro.results.database import Database
 from dia_repro.results.queries import run_detail, runs_of
@@ -59,63 +57,161 @@ CURVES: dict[Drawing, tuple[str, Measure]] = {
 }
 
 
-def write_report(
-    chosen: Chosen, layout: Layout, folders: Folders, html: Path | None, checkpoints: str | None
-) -> dict[str, Path]:
-    """Print and write tables, write pictures, and return the files by their names in a bundle.
+@dataclass(frozen=True)
+class Report:
+    """A report to be written.
 
-    Args:
-        html: where to write the page; None writes none.
+    Attributes:
+        html: path of the page; None writes none.
         checkpoints: location of the runs' weights, which Figure 5 needs; None is the default.
+        command: what is recorded as the command of Figure 5's analysis.
+        on_table: gets each table before it is written.
     """
-    with drawing() as pictures:
-        findings, drawn = _write_artifacts(pictures, chosen, layout, folders, checkpoints)
-        if any(table.name in findings for table in TABLES):
-            values = sizes(chosen.database, chosen.wanted, chosen.selection.seeds)
-            pictures.draw(folders.figures / SIZES, draw_sizes, values)
-        if NORM.name in findings and scaled(findings[NORM.name]):
-            pictures.draw(folders.figures / SCALE, draw_initial_scale, findings[NORM.name])
-        pictures.begin()
-        # Meanwhile, since it takes as long.
-        verdicts = evaluate_claims(chosen.database, chosen.wanted) if html else ()
-        claims = [claim for claim in verdicts if claim.artifact in {*findings, *ARTIFACTS}]
-        additional = pictures.write()
-    if html:
-        write_page(html, chosen, findings, claims, drawn, additional)
-    tables = [folders.table_of(found.value.artifact) for found in findings.values()]
-    written = [table.with_suffix(f".{kind}") for table in tables for kind in TABLE_KINDS]
-    written += [file.with_suffix(f".{kind}") for file in drawn.values() for kind in FIGURE_KINDS]
-    written += [file.with_suffix(f".{kind}") for file in additional for kind in PICTURE_KINDS]
-    named = {f"{_kept_in(path, folders)}/{path.name}": path for path in written}
-    return {**({PAGE: html} if html else {}), **named}
+
+    chosen: Chosen
+    layout: Layout
+    folders: Folders
+    html: Path | None
+    checkpoints: str | None
+    command: str
+    on_table: Callable[[Grid], None] = lambda _grid: None
+
+    def write(
+        self, *, replace_others: bool = False, bundle: Path | None = None, weights: bool = False
+    ) -> list[Path]:
+        """Write tables, pictures and the page, and say so; return the files.
+
+        Args:
+            replace_others: whether results of other experiments may be replaced.
+            bundle: also a ZIP file with them, the database and the runs' logs; must not exist.
+            weights: whether the bundle has the runs' weights, too, where they are.
+
+        Raises:
+            UsageError: the bundle exists, weights are asked for without one, or the page would
+                replace what is no file of a report.
+            ReplacedError: there are results of other experiments, and they must not be replaced.
+            ForeignFileError: a file that dia-repro has not written is in the place of one.
+            OutputError: a file cannot be written.
+        """
+        if self.html:
+            check_target(self.html)
+        if bundle and bundle.exists():
+            raise UsageError(f"{bundle} exists: a bundle overwrites nothing")
+        if weights and not bundle:
+            raise UsageError("weights go into a bundle: name its file, too")
+        check_replaced(self.chosen, self.folders, self.html, replace_others=replace_others)
+        files = self._write()
+        if bundle is None:
+            return [*files.values()]
+        count = self._bundle(bundle, files, weights=weights)
+        self.chosen.dialogue.notice(f"Written: {bundle}, {count} files")
+        return [*files.values(), bundle]
+
+    def _write(self) -> dict[str, Path]:
+        """Write everything but the bundle; return the files by their names in one."""
+        chosen, folders = self.chosen, self.folders
+        with drawing(chosen.dialogue) as pictures:
+            findings, drawn = self._write_artifacts(pictures)
+            if any(table.name in findings for table in TABLES):
+                values = sizes(chosen.database, chosen.wanted, chosen.selection.seeds)
+                pictures.draw(folders.figures / SIZES, draw_sizes, values)
+            if NORM.name in findings and scaled(findings[NORM.name]):
+                pictures.draw(folders.figures / SCALE, draw_initial_scale, findings[NORM.name])
+            pictures.begin()
+            # Meanwhile, since it takes as long.
+            verdicts = evaluate_claims(chosen.database, chosen.wanted) if self.html else ()
+            claims = [claim for claim in verdicts if claim.artifact in {*findings, *ARTIFACTS}]
+            additional = pictures.write()
+        if self.html:
+            write_page(self.html, chosen, findings, claims, drawn, additional)
+        tables = [folders.table_of(found.value.artifact) for found in findings.values()]
+        written = [table.with_suffix(f".{kind}") for table in tables for kind in TABLE_KINDS]
+        written += [
+            file.with_suffix(f".{kind}") for file in drawn.values() for kind in FIGURE_KINDS
+        ]
+        written += [file.with_suffix(f".{kind}") for file in additional for kind in PICTURE_KINDS]
+        named = {f"{_kept_in(path, folders)}/{path.name}": path for path in written}
+        return {**({PAGE: self.html} if self.html else {}), **named}
+
+    def _write_artifacts(self, pictures: Pictures) -> tuple[dict[str, Findings], dict[str, Path]]:
+        """Write tables and figures; return what was found by artifact, and figures' PNG files."""
+        chosen, figures = self.chosen, self.folders.figures
+        findings: dict[str, Findings] = {}
+        drawn: dict[str, Path] = {}
+        for artifact in chosen.artifacts:
+            found = gather(chosen.database, chosen.told(artifact))
+            findings[artifact.name] = found
+            for name, measure in (CURVES[kind] for kind in artifact.drawings if kind in CURVES):
+                if (curves := learning(found, measure)).seen:
+                    pictures.draw(figures / f"{artifact.name}-{name}", draw_learning, curves)
+            self._write_table(found.value)
+            has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
+            if has_picture and self._draw(found):
+                drawn[artifact.name] = figures / f"{artifact.name}.png"
+        return findings, drawn
+
+    def _write_table(self, value: TableValue) -> None:
+        """Write a table in every kind of file."""
+        grid, target = make_grid(value, self.layout), self.folders.table_of(value.artifact)
+        self.on_table(grid)
+        files = {
+            "csv": to_csv(CELL_FIELDS, cell_records(value)),
+            "md": to_markdown(grid),
+            "tex": to_latex(grid),
+        }
+        for suffix, text in files.items():
+            write_text(target.with_suffix(f".{suffix}"), text)
+        self.chosen.dialogue.notice(f"Written: {target}.{{csv,md,tex}}")
+
+    def _draw(self, findings: Findings) -> bool:
+        """Draw a figure from the best run of each of its networks; return whether there is one.
+
+        An artifact that cannot be drawn does not stop the others.
+        """
+        artifact, chosen, figures = findings.value.artifact, self.chosen, self.folders.figures
+        runs = [best.id for known in findings.experiments.values() if (best := known.best_run)]
+        if not runs:
+            return False
+        from dia_repro.reports.pictures import draw_gradients, draw_integration, make_analyst
+
+        asked = replace(chosen.selection, seeds=None, attention=())
+        judged_by = command_line("claims", artifact.name, options=asked)
+        said: dict[str, Any] = {"dialogue": chosen.dialogue, "judged_by": judged_by}
+        try:
+            for kind in artifact.drawings:
+                match kind:
+                    case Drawing.HEATMAP:
+                        place, run = self.checkpoints, runs[0]
+                        analyst = make_analyst(
+                            chosen.database, chosen.data, place, self.command, run
+                        )
+                        draw_integration(analyst, figures, Forests(), **said)
+                    case Drawing.HISTOGRAMS:
+                        recorded = _with_gradients(findings, chosen.database)
+                        draw_gradients(chosen.database, figures, recorded, artifact, **said)
+                    case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `CURVES`
+                        pass
+                    case _:
+                        assert_never(kind)
+        except DiaReproError as error:
+            chosen.dialogue.notice(f"{artifact.name} is not drawn: {error}")
+            return False
+        return True
+
+    def _bundle(self, target: Path, files: Mapping[str, Path], *, weights: bool) -> int:
+        """Write a bundle of these files and of the runs' logs; return how many files it has."""
+        database = self.chosen.database
+        found = [gather(database, self.chosen.value(a)) for a in self.chosen.artifacts]
+        runs = sorted({run.id for findings in found for run in findings.runs if run.state in DONE})
+        with tempfile.TemporaryDirectory(prefix="dia-repro-") as folder:
+            stored = _stored(database, self.checkpoints) if weights else None
+            own = write_run_files(database, runs, Path(folder), stored)
+            return write_bundle(database, target, {**own, **files})
 
 
 def _kept_in(path: Path, folders: Folders) -> str:
     """Return the folder of a file in a bundle."""
     return "figures" if path.parent == folders.figures else "tables"
-
-
-def bundle_report(
-    chosen: Chosen,
-    target: Path,
-    files: Mapping[str, Path],
-    *,
-    weights: bool,
-    store: str | None,
-) -> int:
-    """Write a bundle of a report's files, and of its runs with their logs; return how many files.
-
-    Args:
-        files: the report's files by their names in the bundle.
-        weights: whether the runs' weights go with them, where there are any.
-        store: location of the weights; None is the default.
-    """
-    found = [gather(chosen.database, chosen.value(artifact)) for artifact in chosen.artifacts]
-    runs = sorted({run.id for findings in found for run in findings.runs if run.state in DONE})
-    with tempfile.TemporaryDirectory(prefix="dia-repro-") as folder:
-        stored = _stored(chosen.database, store) if weights else None
-        own = write_run_files(chosen.database, runs, Path(folder), stored)
-        return write_bundle(chosen.database, target, {**own, **files})
 
 
 def _stored(database: Database, location: str | None) -> Callable[[int], bytes | None]:
@@ -124,7 +220,7 @@ def _stored(database: Database, location: str | None) -> Callable[[int], bytes |
 
     from dia_repro.analysis.states import NoWeightsError
     from dia_repro.analysis.weights import stored_weights
-    from dia_repro.execution.maintenance import folder_of
+    from dia_repro.execution.maintenance import folder_of, reachable_store
 
     store = reachable_store(database, location)
 
@@ -136,29 +232,6 @@ def _stored(database: Database, location: str | None) -> Callable[[int], bytes |
             return None
 
     return stored
-
-
-def _write_artifacts(
-    pictures: Pictures,
-    chosen: Chosen,
-    layout: Layout,
-    folders: Folders,
-    checkpoints: str | None,
-) -> tuple[dict[str, Findings], dict[str, Path]]:
-    """Write tables and figures; return by artifact what was found, and the figures' PNG files."""
-    findings: dict[str, Findings] = {}
-    drawn: dict[str, Path] = {}
-    for artifact in chosen.artifacts:
-        found = gather(chosen.database, chosen.told(artifact))
-        findings[artifact.name] = found
-        for name, measure in (CURVES[kind] for kind in artifact.drawings if kind in CURVES):
-            if (curves := learning(found, measure)).seen:
-                pictures.draw(folders.figures / f"{artifact.name}-{name}", draw_learning, curves)
-        _write_table(found.value, layout, folders.table_of(artifact))
-        has_picture = artifact.is_figure or Drawing.HISTOGRAMS in artifact.drawings
-        if has_picture and _draw(found, chosen, folders.figures, checkpoints):
-            drawn[artifact.name] = folders.figures / f"{artifact.name}.png"
-    return findings, drawn
 
 
 def check_replaced(
@@ -200,55 +273,7 @@ def check_replaced(
             "and another page with --html, or add --replace"
         )
     if found:
-        notice(f"Replaced, {what}: {names}")
-
-
-def _write_table(value: TableValue, layout: Layout, target: Path) -> None:
-    """Print a table, and write it in every kind of file."""
-    grid = make_grid(value, layout)
-    stdout().print(to_terminal(grid))
-    files = {
-        "csv": to_csv(CELL_FIELDS, cell_records(value)),
-        "md": to_markdown(grid),
-        "tex": to_latex(grid),
-    }
-    for suffix, text in files.items():
-        write_text(target.with_suffix(f".{suffix}"), text)
-    notice(f"Written: {target}.{{csv,md,tex}}")
-
-
-def _draw(findings: Findings, chosen: Chosen, figures: Path, checkpoints: str | None) -> bool:
-    """Draw a figure from the best run of each of its networks; return whether there is one.
-
-    An artifact that cannot be drawn does not stop the others.
-    """
-    artifact = findings.value.artifact
-    runs = [best.id for known in findings.experiments.values() if (best := known.best_run)]
-    if not runs:
-        return False
-    from dia_repro.cli.pictures import draw_gradients, draw_integration, make_analyst
-
-    asked = replace(chosen.selection, seeds=None, attention=())
-    judged_by = command_line("claims", artifact.name, options=asked)
-    try:
-        for drawing in artifact.drawings:
-            match drawing:
-                case Drawing.HEATMAP:
-                    analyst = make_analyst(chosen.database, chosen.data, checkpoints, runs[0])
-                    draw_integration(analyst, figures, Forests(), judged_by=judged_by)
-                case Drawing.HISTOGRAMS:
-                    recorded = _with_gradients(findings, chosen.database)
-                    draw_gradients(
-                        chosen.database, figures, recorded, artifact, judged_by=judged_by
-                    )
-                case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `CURVES`
-                    pass
-                case _:
-                    assert_never(drawing)
-    except DiaReproError as error:
-        notice(f"{artifact.name} is not drawn: {error}")
-        return False
-    return True
+        chosen.dialogue.notice(f"Replaced, {what}: {names}")
 
 
 def _with_gradients(findings: Findings, database: Database) -> list[int]:
@@ -302,7 +327,7 @@ def write_page(
         ],
     )
     write_text(path, page)
-    notice(f"Written: {path}")
+    chosen.dialogue.notice(f"Written: {path}")
 
 
 def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
