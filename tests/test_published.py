@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dia_repro.experiments.spec import Spec
-from dia_repro.rendering.claims import describe_evidence
+from dia_repro.rendering.claims import effect_with_interval, p_values, with_images
+from dia_repro.rendering.records import Record
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import all_runs, run_detail, spec_json
 from dia_repro.results.schema import State
@@ -74,6 +75,18 @@ def test_tables_and_figures_are_those_of_the_runs_byte_for_byte(folder: Path) ->
         pytest.skip(f"tables compared; pictures were drawn by {DRAWN_BY}")
 
 
+def row(record: Record) -> str:
+    """Return a claim's row in the page's tables: the comparison that decides, and its numbers."""
+    value = effect_with_interval(record["effect"], record["low"], record["high"], record["unit"])
+    counted = record["note"] if value and not record["n"] else ""  # parameters, for example
+    value = ", ".join(part for part in (value, counted, with_images(record)) if part)
+    seeds = f"{record['n']}" if record["n"] else "–"
+    p = p_values(record).lstrip("=") or "–"
+    compared = record["compared"] if value else "–"
+    cells = (record["text"], record["verdict"], compared, value or record["note"] or "–", seeds, p)
+    return f"| {' | '.join(cells)} |"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
 def test_published_verdicts_are_those_of_the_runs(name: str, folder: Path) -> None:
@@ -86,10 +99,7 @@ def test_published_verdicts_are_those_of_the_runs(name: str, folder: Path) -> No
             record["main"] or record["claim"] not in chosen
         ):
             chosen[record["claim"]] = record
-    rows = [
-        f"| {row['text']} | {row['verdict']} | {describe_evidence(row).replace(chr(10), ': ')} |"
-        for row in chosen.values()
-    ]
+    rows = [row(record) for record in chosen.values()]
     table = RESULTS.split(f"<!-- claims: {name} -->\n")[1].split("\n\n")[0].splitlines()
     assert table[2:] == rows, "\n".join(["it should be:", *rows])
 
