@@ -12,6 +12,7 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -115,6 +116,20 @@ def source_of(registered: object) -> Source | None:
         path = Path(inspect.getsourcefile(registered) or "")  # type: ignore[arg-type]
         return Source(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
     return None
+
+
+def line_of(error: BaseException) -> str | None:
+    """Return the last line of a plugin that an error passed, as FILE:LINE; None if it passed none.
+
+    Of an installed distribution, only the modules that its entry points name are plugins.
+    """
+    named = {point.value.partition(":")[0] for point in entry_points(group=GROUP)}
+    line = None
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith(PREFIX) or module in named:
+            line = f"{Path(frame.f_code.co_filename).name}:{number}"
+    return line
 
 
 def _files(path: Path) -> list[Path]:

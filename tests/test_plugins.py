@@ -122,6 +122,29 @@ def test_a_path_with_a_separator_is_not_given_to_other_processes(
         plugins.setting()
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        (".sigmoid()", ".sigmoyd()", "AttributeError: 'Tensor' object has no attribute 'sigmoyd'"),
+        ("super().__init__()", "super().__init__(1)", "TypeError"),
+    ],
+)
+def test_an_error_of_an_own_kind_names_its_file_and_line(
+    right: str, wrong: str, says: str, tmp_path: Path
+) -> None:
+    mine = write_eca(tmp_path / "mine")
+    (file,) = (path for path in mine.glob("*.py") if right in path.read_text())
+    text = file.read_text()
+    file.write_text(text.replace(right, wrong))
+    number = text[: text.index(right)].count("\n") + 1
+    asked = ("plan", "table5", *QUICK, "--only", "ECA ResNet83", "--attention", "eca")
+    result = cli(*asked, cwd=tmp_path, TMPDIR=str(tmp_path), **{VARIABLE: "mine"})
+    assert result.returncode == 2
+    assert one_line(result.stderr)
+    assert says in result.stderr
+    assert f"in {file.name}:{number}, a plugin; the traceback is in " in result.stderr
+
+
 def test_a_kind_without_its_plugin_is_one_line(tmp_path: Path) -> None:
     done = cli("show", "table5", "--attention", "eca", cwd=tmp_path)
     assert done.returncode == ABSENT

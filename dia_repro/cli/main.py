@@ -14,7 +14,7 @@ import typer
 from typer import Option
 
 import dia_repro
-from dia_repro import interrupts
+from dia_repro import interrupts, plugins
 from dia_repro.cli import analyze, data, db, doctor, results, run, runs
 from dia_repro.cli.environment import shown_argument
 from dia_repro.cli.streams import ReaderGoneError, discard_output, prepare_streams
@@ -146,7 +146,10 @@ def _system_error(error: OSError | RuntimeError | ImportError | MemoryError) -> 
 
 
 def _report_bug(error: Exception) -> int:
-    """Keep the traceback in a file of the temporary folder, which this user alone can read."""
+    """Keep the traceback in a file of the temporary folder, which this user alone can read.
+
+    The bug may be a plugin's.
+    """
     if interrupts.count():  # its exception was lost, and broke something
         interrupts.ignore()
         return _fail("interrupted", INTERRUPTED)
@@ -159,8 +162,10 @@ def _report_bug(error: Exception) -> int:
     except OSError as refused:
         where = f"the traceback cannot be kept ({refused.strerror}); set TMPDIR and run it again"
     else:
-        where = f"the traceback is in {path}; please report it"
-    return _fail(f"{what}: this is a bug: {where}", RUN_FAILED)
+        where = f"the traceback is in {path}"
+    if line := plugins.line_of(error):
+        return _fail(f"{what} in {line}, a plugin; {where}", WRONG_USAGE)
+    return _fail(f"{what}: this is a bug, please report it; {where}", RUN_FAILED)
 
 
 def _mend_size() -> None:
