@@ -200,10 +200,7 @@ class ClaimRuns:
         return Outcomes(
             compared=f"{cell.row}: {cell.column}",
             diverged=len(runs) - len(finished),
-            guessing=sum(
-                ((run.best_top1 if self.validated else run.last_top1) or 0.0) < trained
-                for run in finished
-            ),
+            guessing=sum((run.final_top1 or 0.0) < trained for run in finished),
             done=len(runs),
             runs=tuple(runs),
             note="" if chose is None else f"seed {chose} chose the learning rate: not counted",
@@ -224,7 +221,7 @@ def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
     behind = [run for seed, run in finished.items() if gains.get(seed)]
     # One layer more or less, averaged over forests, is the smallest step of an early source.
     steps = [100 / (same[0].layers - 1) / len(same) for same in forests] if early else []
-    unit = "% of layers" if early else "of a cell"
+    unit = "% of layers" if early else "in the heatmap's mean"
     return [
         replace(
             _analysis_row(label, unit, gains, behind),

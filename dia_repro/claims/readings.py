@@ -175,7 +175,7 @@ def gradient_facts(found: Sequence[RecordedRun]) -> list[str]:
         return []
     over = f", over {len(dianet)} and {len(original)} runs" if len(dianet + original) > 2 else ""
     facts = []
-    for index, when in enumerate(("at initialisation", "at the last record")):
+    for index, when in enumerate(("at initialisation", "in the last epoch")):
         moment = f"{when}{over}"
         pairs = [
             gradient_gains(*(run.records[run.moments[index]] for run in both))

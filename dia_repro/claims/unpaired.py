@@ -169,4 +169,5 @@ def judge_counts(counts: Sequence[Evidence], reason: str) -> Judgement:
     if wrong:
         otherwise = f"{counts[wrong[0]].compared} counts otherwise"
         return Judgement(Verdict.REFUTED, tuple(counts), wrong[0], otherwise)
-    return Judgement(Verdict.SUPPORTED, tuple(counts), len(counts) - 1, reason)
+    weakest = min(range(len(counts)), key=lambda index: abs(counts[index].effect or 0.0))
+    return Judgement(Verdict.SUPPORTED, tuple(counts), weakest, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,18 +19,21 @@ from dia_repro.rendering.records import Record
 # Headings and most characters; with two between columns they fit into 100.
 WIDTHS = {"claim": 29, "verdict": 9, "main evidence": 27, "why": 28}
 STYLES = {"supported": "green", "refuted": "red", "undecided": "yellow", "not run": "dim"}
+LARGEST_LOGARITHM = 300
 EXACT_DIGITS = 17  # with which a floating-point number is written exactly
+FEWER, LOGARITHM = "% fewer", "powers of ten"
 # Decimals of an effect, and whether it has a sign, by unit.
 FORMS = {
     "points": "+.2f",
     "M": "+.3f",
     "MMAC": "+.0f",
-    "% fewer": ".2f",
+    FEWER: ".2f",
+    "% more": ".2f",
     "% diverged": ".0f",
     "% trained": ".0f",
-    "of a cell": "+.3f",
+    "in the heatmap's mean": "+.3f",
     "% of layers": "+.0f",
-    "powers of ten": "+.3f",
+    LOGARITHM: "+.3f",
 }
 
 
@@ -78,23 +82,41 @@ def describe_evidence(record: Record) -> str:
 def effect_with_interval(
     effect: float | None, low: float | None, high: float | None, unit: str
 ) -> str:
-    """Return e.g. "+1.12 [+0.90, +1.41] points"; empty where there is no effect."""
+    """Return e.g. "+1.12 [+0.90, +1.41] points"; empty where there is no effect.
+
+    A difference of logarithms is shown as the ratio that it is: "×0.96 [0.93, 0.995]".
+    """
     if effect is None:
         return ""
+    if unit == FEWER and effect < 0:
+        effect, unit = -effect, "% more"
     form = FORMS[unit]
-    interval = "" if low is None or high is None else f" {_interval(low, high, form)}"
+    interval = "" if low is None or high is None else f" {_interval(low, high, unit)}"
+    if unit == LOGARITHM:
+        return f"×{_ratio(effect)}{interval}"
     return f"{signed(effect, form)}{interval} {unit}".replace("-", "−")
 
 
-def _interval(low: float, high: float, form: str) -> str:
+def _interval(low: float, high: float, unit: str) -> str:
     """Return an interval; where it excludes 0, no end is written as 0."""
-    bounds = [signed(number, form) for number in (low, high)]
+    if unit == LOGARITHM:
+        return f"[{_ratio(low)}, {_ratio(high)}]"
+    bounds = [signed(number, FORMS[unit]) for number in (low, high)]
     if low > 0 or high < 0:
         bounds = [
             text if text.strip("0.") else f"{number:+.1g}"
             for text, number in zip(bounds, (low, high), strict=True)
         ]
     return f"[{', '.join(bounds)}]".replace("-", "−")
+
+
+def _ratio(logarithm: float) -> str:
+    """Return a ratio from its logarithm to base 10; only 1 is written as 1."""
+    if LARGEST_LOGARITHM < abs(logarithm) < math.inf:  # no number has it
+        return f"1e{logarithm:+.0f}"
+    ratio = 10**logarithm
+    texts = (f"{ratio:.{digits}g}" for digits in range(2, EXACT_DIGITS + 1))
+    return next(text for text in texts if float(text) != 1 or ratio == 1)
 
 
 def explained(record: Record) -> str:
@@ -107,12 +129,13 @@ def explained(record: Record) -> str:
     # Where the comparison is clear, and another one leaves the verdict open, seeds are not missing.
     unclear = record["p"] is not None and record["p"] > LEVEL
     if record["verdict"] == "undecided" and unclear and record["detectable"] is not None:
-        size = f"{record['detectable']:{FORMS[record['unit']].lstrip('+')}} {record['unit']}"
-        what = (
-            f"a distance of {size} from the margin"
-            if AGAINST_MARGIN in record["note"]
-            else f"a difference of {size}"
-        )
+        if record["unit"] == LOGARITHM:
+            what = f"a ratio of {_ratio(record['detectable'])}"
+        else:
+            size = f"{record['detectable']:{FORMS[record['unit']].lstrip('+')}} {record['unit']}"
+            what = f"a difference of {size}"
+            if AGAINST_MARGIN in record["note"]:
+                what = f"a distance of {size} from the margin"
         parts.append(f"{record['n']} seeds would find {what} (80 % power).")
     if record["otherwise"]:
         other = "last" if record["by"] == "best" else "best"
@@ -135,7 +158,7 @@ def with_images(record: Record) -> str:
     hides = low <= 0 <= high and not record["low"] <= 0 <= record["high"]
     if not hides and AGAINST_MARGIN not in record["note"]:
         return ""
-    interval = _interval(low, high, FORMS[record["unit"]])
+    interval = _interval(low, high, record["unit"])
     return f"with other test images, too: {interval} at most"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dia_repro.artifacts.controls import initial_scale
 from dia_repro.artifacts.explanation import Experiment, Findings
 from dia_repro.artifacts.paper import COLUMNS, DIANET
+from dia_repro.claims.unpaired import ABOVE_GUESSING
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import conditions_of
 from dia_repro.results.queries import RunSummary
@@ -36,11 +37,14 @@ def draw_initial_scale(found: Findings) -> Figure:
     )
     for place, (depth, rows) in zip(axes, panels.items(), strict=True):
         _draw(place, depth, rows)
-    axes[-1].set_xlabel(f"{found.value.request.select.accuracy} (%)")
+    chosen = found.value.request.select.accuracy
+    accuracy = chosen if found.value.validated else "test accuracy of the last epoch"
+    axes[-1].set_xlabel(f"{accuracy} (%)")
     title = f"Without BN: initial scale of the branches{conditions_of(found.value)}"
     caption = (
         "In brackets: what a branch is multiplied by at the start. A point is a run, "
-        f"{found.value.seeds.words}; ×: it diverged; dotted: guessing."
+        f"{found.value.seeds.words}; ×: it diverged. Dotted: {ABOVE_GUESSING:g} points above "
+        "guessing, from where on it counts as trained."
     )
     images.frame(figure, title, caption)
     return figure
@@ -70,7 +74,7 @@ def _draw(axes: Axes, depth: str, rows: Sequence[Experiment]) -> None:
         labels.append(f"{row.entry.row} ({initial_scale(row.spec.model.attention):.2g})")
         colour = images.LOOKS[DIANET].colour if row.entry.row == DIANET else images.BLACK
         runs = _runs(row)
-        finished = [run.best_top1 for run in runs if run.state is State.FINISHED]
+        finished = [run.final_top1 for run in runs if run.state is State.FINISHED]
         trained = [top1 for top1 in finished if top1 is not None]
         diverged = len(runs) - len(finished)
         axes.plot(trained, [height] * len(trained), "o", color=colour, markersize=MARKER, alpha=0.7)
@@ -83,6 +87,6 @@ def _draw(axes: Axes, depth: str, rows: Sequence[Experiment]) -> None:
     axes.set_xlim(DIVERGED - 10, 102)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.axvline(0, color=images.CONTEXT, linewidth=0.8, zorder=0)
-    guessing = 100 / rows[0].spec.data.classes
-    axes.axvline(guessing, color=images.CONTEXT, linewidth=0.8, linestyle=":", zorder=0)
+    trains = 100 / rows[0].spec.data.classes + ABOVE_GUESSING
+    axes.axvline(trains, color=images.CONTEXT, linewidth=0.8, linestyle=":", zorder=0)
     axes.set_xticks([0, 25, 50, 75, 100])

@@ -71,6 +71,14 @@ class RunSummary:
     created_at: datetime
     changed_at: datetime
 
+    @property
+    def final_top1(self) -> float | None:
+        """Test accuracy at the end, %: of the last epoch, or of the one that held-out images chose.
+
+        None before that.
+        """
+        return self.best_top1 if self.last_top1 is None else self.last_top1
+
 
 @dataclass(frozen=True)
 class RunDetail:

@@ -100,7 +100,7 @@ def test_facts_of_figure_6() -> None:
     original = recorded("original", 1.0, 1.0, 1.0)
     first, last = gradient_facts([original, recorded("DIANet", 2, 3, 0.5)])
     assert first.startswith("at initialisation: stage 1: mean, DIANet ÷ original 2; ")
-    assert last.startswith("at the last record: stage 1: mean, DIANet ÷ original 0.5; ")
+    assert last.startswith("in the last epoch: stage 1: mean, DIANet ÷ original 0.5; ")
     assert gradient_facts([original]) == []
 
 

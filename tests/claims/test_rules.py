@@ -282,3 +282,12 @@ def test_one_contrary_count_refutes() -> None:
     assert judged.verdict is REFUTED
     assert main(judged) == "b"
     assert judge_counts(counts[:1], "as said").verdict is SUPPORTED
+
+
+def test_of_counts_as_claimed_the_smallest_difference_is_shown() -> None:
+    effects = {"a": -1.0, "b": -0.2, "c": -3.0}
+    counts = [
+        Evidence(compared=name, effect=effect, unit="M", in_favour=True)
+        for name, effect in effects.items()
+    ]
+    assert main(judge_counts(counts, "as said")) == "b"

@@ -195,6 +195,16 @@ def evidence(compared: str, effect: float | None, unit: str, n: int, **others: A
             evidence("a − b", -0.4, "% of layers", 1, in_favour=True, low=float("-inf"), high=10.2),
             "a − b\n0 [−inf, +10] % of layers, n=1",
         ),
+        (evidence("a", -95.8, "% fewer", 0, in_favour=False), "a\n95.80 % more"),
+        (evidence("a", 1.13, "% fewer", 0, in_favour=True), "a\n1.13 % fewer"),
+        (
+            evidence("a ÷ b", -0.0177, "powers of ten", 7, in_favour=False, low=-0.03, high=-0.001),
+            "a ÷ b\n×0.96 [0.93, 0.998], n=7",
+        ),
+        (
+            evidence("a ÷ b", 0.0, "powers of ten", 7, in_favour=False, low=-1000.4, high=0.31),
+            "a ÷ b\n×1 [1e-1000, 2], n=7",
+        ),
         (evidence("a", None, "points", 0, in_favour=None), "–"),
         (evidence("a", None, "points", 0, in_favour=None, note="so"), "so"),
     ],
