@@ -6,11 +6,13 @@ import json
 import re
 import shlex
 import shutil
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from dia_repro.claims.verdicts import Verdict
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.claims import effect_with_interval, p_values, with_images
 from dia_repro.rendering.records import Record
@@ -102,6 +104,10 @@ def test_published_verdicts_are_those_of_the_runs(name: str, folder: Path) -> No
     rows = [row(record) for record in chosen.values()]
     table = RESULTS.split(f"<!-- claims: {name} -->\n")[1].split("\n\n")[0].splitlines()
     assert table[2:] == rows, "\n".join(["it should be:", *rows])
+    counts = Counter(record["verdict"] for record in chosen.values())
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    if marked := re.search(rf"<!-- count: {name} -->([^.]*)\.", RESULTS):
+        assert " ".join(marked[1].split()) == f"Of {counts.total()} claims: {said}"
 
 
 def test_every_run_says_what_it_was_made_by(published: Database) -> None:
