@@ -17,6 +17,7 @@ from dia_repro.rendering.layout import WHOLE, Columns, Layout, NothingShownError
 from dia_repro.results.queries import Differences
 
 MISSING = "–"
+SPREAD = "mean±standard deviation (runs), or (runs/seeds) where some are missing"
 MENTIONED = 3
 # Columns of provenance, for people.
 NAMES = {
@@ -273,14 +274,9 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
         yield "The paper's values are for its own data and schedule: do not compare them."
     parts = zip(*map(_conditions, value.specs.values()), strict=True)
     conditions = "; ".join(" and ".join(dict.fromkeys(part)) for part in parts)
-    authors = ", which is what the authors report" if theirs else ""
-    best = f"best: {value.request.select.accuracy}{authors}; last: after the last epoch"
     whose = f"Runs of {value.origin}" if value.origin else "Ours"
-    yield (
-        f"{whose}: {conditions}, {value.seeds.words}. "
-        f"{value.request.select.accuracy if value.validated else best}; "
-        "mean±standard deviation (runs), or (runs/seeds) where some are missing."
-    )
+    said = "; ".join([*_accuracies(value, layout), SPREAD])
+    yield f"{whose}: {conditions}, {value.seeds.words}. {said}."
     if theirs and any(cell.metric == "params_delta" for cell in value.cells):
         yield "The paper's changes of #P are between rounded values, ours between exact ones."
     elsewhere: dict[str, list[str]] = defaultdict(list)
@@ -302,6 +298,19 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
         about = f"same experiments{data}; {chosen}, %"
         yield f"Runs of {origin}, not mixed with ours ({about}): {said}."
     yield from differences_in_words(value.mixed)
+
+
+def _accuracies(value: TableValue, layout: Layout) -> Iterator[str]:
+    """Yield what the accuracies are that a table shows."""
+    chosen = value.request.select.accuracy
+    if value.validated:
+        yield chosen
+        return
+    authors = value.printed and layout.columns is Columns.ALL
+    if layout.shows("ours", "top1"):
+        yield f"best: {chosen}{', which is what the authors report' if authors else ''}"
+    if layout.shows("ours", "top1_last"):
+        yield "last: after the last epoch"
 
 
 def differences_in_words(mixed: Differences) -> Iterator[str]:

@@ -71,6 +71,23 @@ def test_a_layout_leaves_out_columns_and_rows(database: Database) -> None:
         Layout(metrics=("top1", "acc"))
 
 
+@pytest.mark.parametrize(
+    ("metrics", "explained"),
+    [
+        ((), (True, True)),
+        (("top1",), (True, False)),
+        (("top1_last",), (False, True)),
+        (("params",), (False, False)),
+    ],
+)
+def test_notes_explain_the_accuracies_that_are_shown(
+    metrics: tuple[str, ...], explained: tuple[bool, bool], database: Database
+) -> None:
+    value = TABLE5.compute(database, PAPER)
+    notes = " ".join(make_grid(value, Layout(metrics=metrics)).notes)
+    assert ("best: highest" in notes, "last: after" in notes) == explained
+
+
 @pytest.fixture
 def grid(database: Database) -> Grid:
     return make_grid(TABLE5.compute(database, PAPER))
