@@ -12,8 +12,10 @@ def main() -> None:
         from dia_repro.cli.main import main as run
 
         run()
-    except (interrupts.Interrupted, KeyboardInterrupt):
-        interrupts.ignore()
+    except (interrupts.Interrupted, KeyboardInterrupt, Exception) as error:
+        if isinstance(error, Exception) and not interrupts.count():
+            raise
+        interrupts.ignore()  # it may have come as another error, of code that was interrupted
         print("dia-repro: interrupted", file=sys.stderr)
         sys.exit(130)
 

@@ -60,7 +60,7 @@ Location = str | os.PathLike[str]
 TABLES = (RUNS, EPOCHS, ATTEMPTS, CELLS, CLAIMS, EXPLANATIONS, DIFFERENCES)
 
 
-def open_results(location: Location = DEFAULT_DATABASE, *, origin: str = "") -> Results:
+def open_results(location: Location = DEFAULT_DATABASE, *, origin: str | None = None) -> Results:
     """Open a database for reading.
 
     Args:
@@ -75,7 +75,7 @@ def open_results(location: Location = DEFAULT_DATABASE, *, origin: str = "") -> 
         UsageError: the location is neither text nor a path, or there are no runs of that origin.
     """
     database = open_existing(_location(location, "location"))
-    return Results(database.of(origin) if origin else database)
+    return Results(database if origin is None else database.of(origin))
 
 
 def run(
@@ -132,7 +132,7 @@ def merge(
     *others: Location,
     database: Location = DEFAULT_DATABASE,
     skip_conflicts: bool = False,
-    origin: str = "",
+    origin: str | None = None,
 ) -> Merged:
     """Add results of other databases or bundles to a database, as `dia-repro db merge` does.
 
@@ -142,7 +142,8 @@ def merge(
         others: SQLite files, URLs, or bundles (ZIP files); they stay as they are.
         database: a SQLite file or a URL; made if it does not exist.
         skip_conflicts: whether ours stay where runs conflict, and the rest is taken.
-        origin: name of those whose results they are, which are kept apart from ours.
+        origin: name of those whose results they are, which are kept apart from ours; None where
+            they are ours.
 
     Returns:
         The numbers of runs added, continued, and known; and the conflicts.
@@ -155,7 +156,7 @@ def merge(
     from dia_repro.results.bundle import opened
     from dia_repro.results.merge import merge as merged_into
 
-    _check_names([origin])
+    _check_names([] if origin is None else [origin])
     with opened([_location(other, "others") for other in others]) as sources:
         target = open_database(_location(database, "database"), create=True)
         return merged_into(target, sources, skip_conflicts=skip_conflicts, origin=origin)

@@ -93,6 +93,22 @@ def test_a_signal_that_was_swallowed_still_ends_a_command(broken: bool) -> None:
     assert done.stderr.splitlines()[-1] == "dia-repro: interrupted"
 
 
+def test_a_signal_that_comes_as_another_error_still_ends_a_command() -> None:
+    """Python 3.11 wraps any exception of `__set_name__`, which dataclasses have."""
+    done = python(
+        "import dataclasses, os, signal, sys\n"
+        "def sent(self, owner, name):\n"
+        "    if name == 'protocol':\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "dataclasses.Field.__set_name__ = sent\n"
+        "sys.argv = ['dia-repro', '--version']\n"
+        "from dia_repro.__main__ import main\n"
+        "main()\n"
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "dia-repro: interrupted\n"
+
+
 def test_workers_can_be_started_after_a_signal_in_their_servers_start() -> None:
     done = python(STARTING)
     assert (done.stdout, done.stderr) == ("worked\n0 -15\n", "")

@@ -66,8 +66,8 @@ def merge(
     skip_conflicts: bool = Option(
         False, "--skip-conflicts", help="Where runs conflict, keep ours and take the rest."
     ),
-    as_: str = Option(
-        "",
+    as_: str | None = Option(
+        None,
         "--as",
         metavar="NAME",
         help="Keep the results next to ours, as those of others with this name.",

@@ -69,7 +69,7 @@ DatabaseOption = Annotated[
     ),
 ]
 OriginOption = Annotated[
-    str,
+    str | None,
     Option(
         "--origin",
         metavar="NAME",
@@ -165,7 +165,7 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def open_results(location: str, *, must_exist: bool = True, origin: str = "") -> Database:
+def open_results(location: str, *, must_exist: bool = True, origin: str | None = None) -> Database:
     """Return a database to show its results; the default one need not exist yet.
 
     Args:
@@ -179,4 +179,4 @@ def open_results(location: str, *, must_exist: bool = True, origin: str = "") ->
 
     may_be_absent = location == DEFAULT_DATABASE or not must_exist
     found = open_database(location, create=False) if may_be_absent else open_existing(location)
-    return found.of(origin) if origin else found
+    return found if origin is None else found.of(origin)

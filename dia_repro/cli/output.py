@@ -69,7 +69,8 @@ def emit(
             shown = [{name: record[name] for name in fields} for record in records]
             sys.stdout.write(to_json(shown))
         case Format.TABLE:
-            stdout().print(table)
+            # A command may be longer than a line: cut off it would be another one.
+            stdout().print(table, crop=False)
         case _:
             assert_never(format_)
 

@@ -42,7 +42,7 @@ def show(
     selection: options.Selection,
     layout: Layout,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
-    origin: options.OriginOption = "",
+    origin: options.OriginOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
     format_: options.FormatOption = options.Format.TABLE,
 ) -> None:
@@ -86,11 +86,8 @@ def explain(
     from dia_repro.reports.chosen import training_command
 
     database = options.open_results(db, must_exist=False)
-    found = choose([artifact], selection, database, data).explain(row, column, metric)
-    places = {
-        "db": None if db == options.DEFAULT_DATABASE else database.name,
-        "data": None if data == options.DEFAULT_DATA else data,
-    }
+    chosen = choose([artifact], selection, database, data)
+    found, places = chosen.explain(row, column, metric), chosen.places
     commands = {
         experiment.spec.spec_id: training_command(found.value, experiment, selection, **places)
         for experiment in found.experiments.values()
@@ -159,7 +156,7 @@ def claims(
     selection: Annotated[options.Selection, options.JUDGED],
     artifacts: options.AnyArtifacts = None,
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
-    origin: options.OriginOption = "",
+    origin: options.OriginOption = None,
     data: options.DataFolder = options.DEFAULT_DATA,
     by: Epoch = Option(Epoch.BEST, help="Epoch whose test accuracy counts."),
     format_: options.FormatOption = options.Format.TABLE,
@@ -185,7 +182,7 @@ def claims(
     verdicts = chosen.claims(by)
     records = verdict_records(verdicts)
     emit(format_, RECORD_FIELDS, records, claims_table(records))
-    _sum_up(verdicts, artifacts or ["all"], selection, origin)
+    _sum_up(verdicts, artifacts or ["all"], chosen)
     specs = [artifact.specs(chosen.request(artifact)) for artifact in chosen.artifacts]
     ids = [spec.spec_id for of_artifact in specs for spec in of_artifact.values()]
     for sentence in differences_in_words(mixed_environments(chosen.database, ids)):
@@ -195,8 +192,7 @@ def claims(
 def _sum_up(
     verdicts: Sequence[ClaimVerdict],
     artifacts: Sequence[str],
-    selection: options.Selection,
-    origin: str,
+    chosen: Chosen,
 ) -> None:
     """Print the number of claims with each verdict, and what they rest on."""
     for what, of_paper in (
@@ -215,10 +211,10 @@ def _sum_up(
             f"{len(foreign)} of these verdicts do not rest on the paper's data and schedule "
             f"({protocols}): they show how the claims fare there, not whether the paper holds."
         )
-    if len(judged) < len(verdicts) and not origin:
+    if len(judged) < len(verdicts) and not chosen.database.origin:
         # Where nothing was chosen, verdicts are by the protocol that the database has.
         named = {claim.conditions.partition(" protocol")[0] for claim in judged} & {*Protocol}
         known = Protocol(*named) if len(named) == 1 else None
-        asked = replace(selection, protocol=selection.protocol or known)
-        command = command_line("run", *artifacts, options=asked)
+        asked = replace(chosen.selection, protocol=chosen.selection.protocol or known)
+        command = command_line("run", *artifacts, options=asked, **chosen.places)
         notice(f"What is not run is trained by: {command}")

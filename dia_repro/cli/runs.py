@@ -238,12 +238,14 @@ def remove(
 
     Example: dia-repro runs rm 3 4 --only-checkpoints
     """
-    from dia_repro.execution.maintenance import reachable_store, remove_run
+    from dia_repro.execution.maintenance import check_removable, reachable_store, remove_run
     from dia_repro.results.queries import run_detail
 
     database = open_results(db)
     details = [run_detail(database, number) for number in dict.fromkeys(runs)]
     store = reachable_store(database, checkpoints)
+    for detail in details:
+        check_removable(database, store, detail.summary)
     what = f"{'the checkpoints of ' if only_checkpoints else ''}{len(details)} runs"
     for detail in details:
         run = detail.summary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -141,38 +142,60 @@ def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
             yield Finding(what, bad=False)
 
 
-def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkpoints: bool) -> int:
-    """Remove a run, or only its checkpoints; return the number of its checkpoints.
-
-    Args:
-        run: the run as it was shown; its number may be another run's by now, which is not removed.
+@contextmanager
+def removable(database: Database, store: Store, run: RunSummary) -> Iterator[Path]:
+    """Keep others from training a run for the time of the block; yield the location of its lock.
 
     Raises:
-        UnknownRunError: there is no such run any more.
+        UnknownRunError: it is not the run any more that was shown, or has other results.
         BusyRunError: another process trains it.
     """
-    number, folder = run.id, folder_of(store, run)
-    location = leasing.lock_location(folder)
+    number = run.id
+    location = leasing.lock_location(folder_of(store, run))
     lock = leasing.acquire_lock(location)
     if lock is None:
         raise BusyRunError(f"run {number} is being trained by {run.owner or 'another process'}")
     try:
-        if run_detail(database, number).summary.uid != run.uid:
-            raise UnknownRunError(f"run {number} is another one than the one shown")
+        if run_detail(database, number).summary != run:
+            raise UnknownRunError(f"run {number} is another one than the one shown, or has changed")
         for owner in leases.owners(database, number):
             if owner.lock_id != leasing.lock_id(location):
                 raise BusyRunError(
                     f"run {number} is leased by {owner.process}: "
                     "if that is dead, 'dia-repro db check --repair' frees it"
                 )
+        yield location
+    finally:
+        lock.release()
+
+
+def check_removable(database: Database, store: Store, run: RunSummary) -> None:
+    """See that a run may be removed, before a person is asked; errors as of `removable`."""
+    # Where there is neither a folder nor a lease, nothing trains it, and no folder is made.
+    there = leasing.lock_location(folder_of(store, run)).is_dir()
+    if there or any(leases.owners(database, run.id)):
+        with removable(database, store, run):
+            pass
+
+
+def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkpoints: bool) -> int:
+    """Remove a run, or only its checkpoints; return the number of its checkpoints.
+
+    Args:
+        run: the run as it was shown; one that has changed since is not removed.
+
+    Raises:
+        UnknownRunError: there is no such run any more, or it has changed.
+        BusyRunError: another process trains it.
+    """
+    with removable(database, store, run) as location:
+        folder = folder_of(store, run)
         count = len(sorted_names(folder))
         for name in folder.names():
             if name not in (leasing.LOCK, leasing.IDENTITY):
                 folder.remove(name)
         if not only_checkpoints:
             writer.remove_run(database, run.uid)
-    finally:
-        lock.release()
     if not only_checkpoints:
         folder.remove("")
         shutil.rmtree(location, ignore_errors=True)

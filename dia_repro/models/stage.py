@@ -14,6 +14,7 @@ from dia_repro.models import fast
 from dia_repro.models.blocks import ResidualBlock
 
 BlockFunction = Callable[[ResidualBlock, Tensor, Any], tuple[Tensor, Any]]
+Attend = Callable[[nn.Module, Tensor, Any], Any]
 StageFunction = Callable[[Sequence[ResidualBlock], Tensor], Tensor]
 
 
@@ -29,20 +30,30 @@ class AttentionOutputError(UsageError, ValueError):
     """An attention unit gave something else than attention (B, C) and a state."""
 
 
-def _given(attention: nn.Module, answer: Any, pooled: Tensor) -> tuple[Tensor, Any]:
-    """Return what a unit gave for pooled features (B, C).
+def _attended(
+    attend: Attend, attention: nn.Module, pooled: Tensor, state: Any
+) -> tuple[Tensor, Any]:
+    """Return what a unit gives for pooled features (B, C) and a state.
 
     Hand-written passes would read beyond a tensor that would only broadcast to (B, C), and numbers
-    of another type as if they were of the features'.
+    of another type as if they were of the features'. They need the features and the attention again
+    in the backward pass, and a user's unit may have changed both by then: it has copies.
+
+    Args:
+        attend: calls the unit.
 
     Raises:
         AttentionOutputError: it is not attention (B, C) and a state.
     """
+    # The package's own units change nothing in place.
+    ours = type(attention).__module__.partition(".")[0] == __name__.partition(".")[0]
+    answer = attend(attention, pooled if ours else pooled.clone(), state)
     if isinstance(answer, tuple) and len(answer) == 2:
         h, state = answer
         if isinstance(h, Tensor) and h.shape == pooled.shape:
             mixed = h.dtype != pooled.dtype and not torch.is_autocast_enabled(pooled.device.type)
-            return h.to(pooled.dtype) if mixed else h, state
+            h = h.to(pooled.dtype) if mixed else h
+            return h if ours else h.clone(), state
     first = answer[0] if isinstance(answer, tuple) and answer else answer
     shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
     pair = "a pair that begins with " if isinstance(answer, tuple) else ""
@@ -92,7 +103,7 @@ class Stage(nn.Module):
         attention = self._attention(block)
         if attention is not None:
             pooled = a.mean((2, 3))
-            h, state = _given(attention, attention(pooled, state), pooled)
+            h, state = _attended(nn.Module.__call__, attention, pooled, state)
             a = a * h[:, :, None, None]
         return block.merge(x, a), state
 
@@ -106,7 +117,7 @@ class Stage(nn.Module):
             a = last(u)
             if attention is not None:
                 pooled = a.mean((2, 3))
-                h, state = _given(attention, fast.attend(attention, pooled, state), pooled)
+                h, state = _attended(fast.attend, attention, pooled, state)
                 a = a * h[:, :, None, None]
             return block.merge(x, a), state
         shortcut = block.shortcut
@@ -115,7 +126,7 @@ class Stage(nn.Module):
             return fast.norm_add(u, last, carried, relu=block.relu), state
         recalibration = fast.Recalibration(u, last)
         pooled = recalibration.pooled
-        h, state = _given(attention, fast.attend(attention, pooled, state), pooled)
+        h, state = _attended(fast.attend, attention, pooled, state)
         return recalibration.add(h, carried, relu=block.relu), state
 
     def compile_blocks(self, **options: Any) -> None:

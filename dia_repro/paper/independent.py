@@ -16,6 +16,10 @@ from importlib.resources import files
 from pydantic import TypeAdapter
 
 SOURCE = "imgclsmob, 2021, one training each under its own recipe"
+# By the numbers of parameters; `tests/paper/test_independent.py` counts them.
+REMARKS = {
+    "PreResNet164": "its SENet and DIANet are built differently: other numbers of parameters"
+}
 COLUMNS = {"none": "original", "se": "SENet", "dia-lstm": "DIANet"}
 DATASETS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
 
@@ -55,6 +59,11 @@ def independent() -> tuple[IndependentResult, ...]:
 def independent_row(row: str) -> dict[str, float]:
     """Return others' test accuracy in a row of Table 3 by its column, %; empty without any."""
     return {COLUMNS[found.attention]: found.top1 for found in independent() if found.row == row}
+
+
+def remark_on(row: str) -> str:
+    """Return how others' networks of a row differ from the paper's; "" where they do not."""
+    return REMARKS.get(row.split(maxsplit=1)[0], "")
 
 
 def tallied(first: str, second: str) -> str:

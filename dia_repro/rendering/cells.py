@@ -10,7 +10,7 @@ from pathlib import Path
 from dia_repro.artifacts import TableValue
 from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import Spec
-from dia_repro.rendering.marks import ForeignFileError
+from dia_repro.rendering.marks import ForeignFileError, check_alone
 from dia_repro.rendering.records import Record
 from dia_repro.results.frames import ATTEMPTS, RUNS, Column, Table, optional
 
@@ -114,23 +114,30 @@ def cell_records(value: TableValue) -> list[Record]:
     return [{name: getattr(cell, name) for name in CELL_FIELDS} for cell in value.cells]
 
 
-def is_another(path: Path, specs: Mapping[tuple[str, str], Spec]) -> bool:
-    """Return whether a CSV file has cells of other experiments.
+def is_another(table: Path, specs: Mapping[tuple[str, str], Spec]) -> bool:
+    """Return whether files of a table are there, with cells of other experiments.
+
+    Only the CSV file has the experiments: others are ours if it is next to them.
 
     Args:
-        path: file that the table will be written to, if it exists.
+        table: path of the files, without a suffix.
         specs: experiments that will be written, by row and column.
 
     Raises:
-        ForeignFileError: it is no table of cells.
+        ForeignFileError: they are no table of cells.
     """
+    path = table.with_suffix(".csv")
     try:
         if not path.is_file():  # a pipe would be waited for
+            check_alone(table, ("md", "tex"))
             return False
         with path.open(encoding="utf-8", newline="") as file:
-            cells = [((at["row"], at["column"]), at["spec_id"]) for at in csv.DictReader(file)]
+            reader = csv.DictReader(file)
+            if not {"row", "column", "spec_id"} <= {*(reader.fieldnames or ())}:
+                raise ForeignFileError(path)  # it may have no other line
+            cells = [((at["row"], at["column"]), at["spec_id"]) for at in reader]
     except OSError:  # the error is reported when the file is written
         return False
-    except (KeyError, UnicodeDecodeError, csv.Error):
+    except (UnicodeDecodeError, csv.Error):
         raise ForeignFileError(path) from None
     return any(at in specs and specs[at].spec_id != spec_id for at, spec_id in cells)

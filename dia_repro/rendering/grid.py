@@ -12,7 +12,7 @@ from dia_repro.artifacts import Cell, TableValue
 from dia_repro.artifacts.metrics import has_result
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.spec import DataSpec, Spec
-from dia_repro.paper.independent import SOURCE, independent_row
+from dia_repro.paper.independent import SOURCE, independent_row, remark_on
 from dia_repro.rendering.layout import WHOLE, Columns, Layout, NothingShownError
 from dia_repro.results.queries import Differences
 
@@ -285,7 +285,10 @@ def _notes(value: TableValue, layout: Layout) -> Iterator[str]:
         if top1 is not None:
             elsewhere[entry.row].append(f"{entry.column} {top1:.2f}")
     if elsewhere:
-        said = "; ".join(f"{row}: {', '.join(values)}" for row, values in elsewhere.items())
+        said = "; ".join(
+            f"{row}: {', '.join(values)}{f' ({remark})' if (remark := remark_on(row)) else ''}"
+            for row, values in elsewhere.items()
+        )
         yield f"Elsewhere, not mixed with ours ({SOURCE}; top-1 in %): {said}."
     for origin, cells in value.others.items():
         by_row: dict[str, list[str]] = defaultdict(list)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering import images
+from dia_repro.rendering.marks import mark_of
 from dia_repro.rendering.records import Record
 from dia_repro.results.queries import RunDetail
 
@@ -58,7 +59,7 @@ def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
     epochs = "1 epoch" if spec.recipe.epochs == 1 else f"{spec.recipe.epochs} epochs"
     settings = found[0].settings
     grown = "grown by scikit-learn" if settings.library else "scikit-learn's estimator"
-    return draw_heatmaps(
+    figure = draw_heatmaps(
         list(rows.values()),
         f"Figure 5. Feature integration: {spec.label}, {epochs}, run {run.summary.id}"
         f"{'' if papers else ' (not the paper’s data)'}",
@@ -67,6 +68,8 @@ def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
         "target layer's state is told, the importances of a layer's channels added up, divided "
         "by the row's largest.",
     )
+    figure.set_gid(mark_of([spec]))
+    return figure
 
 
 def integration_records(found: Sequence[Integration]) -> Iterator[Record]:

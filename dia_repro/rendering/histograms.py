@@ -13,6 +13,7 @@ from dia_repro.artifacts.table import TableArtifact
 from dia_repro.experiments.names import BINS_PER_DECADE
 from dia_repro.rendering import images
 from dia_repro.rendering.images import Look, looks
+from dia_repro.rendering.marks import mark_of
 from dia_repro.rendering.records import Record
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def draw_gradients(
     first.xaxis.set_major_locator(MaxNLocator(integer=True))
     first.xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
     curves = [line for line in first.get_lines() if line.get_label() in groups]
+    figure.set_gid(mark_of(run.spec for run in found))
     images.frame(figure, _title(found, artifact), _caption(found), curves)
     return figure
 

@@ -11,6 +11,7 @@ from dia_repro.artifacts.paper import COLUMNS, DIANET
 from dia_repro.claims.unpaired import ABOVE_GUESSING
 from dia_repro.rendering import images
 from dia_repro.rendering.grid import conditions_of
+from dia_repro.rendering.marks import mark_of
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 
@@ -40,6 +41,7 @@ def draw_initial_scale(found: Findings) -> Figure:
     chosen = found.value.request.select.accuracy
     accuracy = chosen if found.value.validated else "test accuracy of the last epoch"
     axes[-1].set_xlabel(f"{accuracy} (%)")
+    figure.set_gid(mark_of(found.value.specs.values()))
     title = f"Without BN: initial scale of the branches{conditions_of(found.value)}"
     caption = (
         "In brackets: what a branch is multiplied by at the start. A point is a run, "

@@ -14,6 +14,7 @@ from pathlib import Path
 from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import Spec
 
+OF_ANOTHER = "of another protocol, data set, schedule or precision"
 MARK = re.compile(r'\bid="(of(?:-[0-9a-f]{16})*)"')
 
 
@@ -38,6 +39,34 @@ class ForeignFileError(UsageError):
             f"{path} is no file that dia-repro has written: it is not replaced; name another "
             "folder or page, or move it away"
         )
+
+
+def picture_shows_another(picture: Path, mark: str) -> bool:
+    """Return whether files of a picture are there, drawn under conditions that are not in a mark.
+
+    Only an SVG can have a mark: other kinds of a picture are ours if a marked SVG is next to them.
+
+    Args:
+        picture: path of the files, without a suffix.
+
+    Raises:
+        ForeignFileError: they have none.
+    """
+    drawn = picture.with_name(f"{picture.name}.svg")
+    if not drawn.is_file():
+        check_alone(picture, ("pdf", "png", "csv"))
+    return shows_another(drawn, mark)
+
+
+def check_alone(path: Path, kinds: Iterable[str]) -> None:
+    """Refuse files that are there without the one of the same name that says whose they are.
+
+    Raises:
+        ForeignFileError: there is one.
+    """
+    for file in (path.with_name(f"{path.name}.{kind}") for kind in kinds):
+        if file.is_file():
+            raise ForeignFileError(file)
 
 
 def shows_another(path: Path, mark: str) -> bool:

@@ -13,12 +13,13 @@ from dia_repro.artifacts.selection import best_covered, usual_names
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch
 from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
-from dia_repro.execution.options import DEFAULT_DATA, Selection, command_line
+from dia_repro.execution.options import DEFAULT_DATA, DEFAULT_DATABASE, Selection, command_line
 from dia_repro.execution.requests import find_data, names_of_claims, narrowed, wanted
 from dia_repro.execution.schedules import other_lengths
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import Database
+from dia_repro.results.schema import OURS
 
 
 class Chosen:
@@ -58,6 +59,15 @@ class Chosen:
             raise UsageError("name one table or figure: a cell is in one")
         return self.artifacts[0]
 
+    @property
+    def places(self) -> dict[str, object]:
+        """Return the options that say where database and data are, where it is not the default."""
+        here = self.database.location == DEFAULT_DATABASE
+        return {
+            "db": None if here else self.database.name,
+            "data": None if self.data == DEFAULT_DATA else self.data,
+        }
+
     def request(self, artifact: TableArtifact) -> Request:
         """Return the request that most runs of an artifact answer, as far as nothing is fixed."""
         return best_covered(artifact, self.database, self.wanted)
@@ -71,7 +81,7 @@ class Chosen:
         value = self.value(artifact)
         if not any(cell.n or cell.diverged for cell in value.cells):
             asked = replace(self.selection, protocol=value.request.protocol)
-            command = command_line("run", artifact.name, options=asked)
+            command = command_line("run", artifact.name, options=asked, **self.places)
             name = f"{artifact.name} in {self.database.name}"
             self.dialogue.notice(f"No finished runs for {name} yet: {command}")
             requests = [value.request]
@@ -81,6 +91,8 @@ class Chosen:
             specs = [spec for asked in requests for spec in artifact.specs(asked).values()]
             if found := other_lengths(self.database, specs):
                 self.dialogue.notice(f"{found} --epochs shows them.")
+            if others := self.database.origins() if self.database.origin == OURS else ():
+                self.dialogue.notice(f"It has runs of {', '.join(others)}: --origin shows them.")
         return value
 
     def explain(self, row: str, column: str, metric: str | None) -> Findings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import product
@@ -20,9 +20,11 @@ from dia_repro.execution.machine import find_machine
 from dia_repro.execution.maintenance import checkpoint_store, folder_of
 from dia_repro.execution.options import Device
 from dia_repro.experiments.names import DataLocation
+from dia_repro.experiments.spec import Spec
 from dia_repro.interrupts import Interrupted
 from dia_repro.rendering import heatmaps, histograms
 from dia_repro.rendering.images import to_files
+from dia_repro.rendering.marks import OF_ANOTHER, mark_of, picture_shows_another
 from dia_repro.rendering.records import to_csv
 from dia_repro.reports.drawing import write_picture
 from dia_repro.reports.options import Forests
@@ -66,13 +68,21 @@ def draw_integration(
     *,
     dialogue: Dialogue,
     controls: bool = True,
+    guarded: bool = True,
     judged_by: str = "",
 ) -> list[Integration]:
     """Write Figure 5's files; what was computed before is taken from the database.
 
     Args:
+        guarded: whether it is looked here what the files would replace.
         judged_by: the command that judges the claims on the same experiments, if there is one.
+
+    Raises:
+        ForeignFileError: they would replace files that dia-repro has not written.
     """
+    if guarded:
+        spec = Spec.from_stored(analyst.run.spec_json)
+        _say_replaced(figures / "figure5", [spec], dialogue)
     stages = analyst.stages(stage)
     sources = list(Source) if controls else [Source.TRAINED]
     found = []
@@ -117,6 +127,7 @@ def draw_gradients(
     *,
     dialogue: Dialogue,
     apart: bool = False,
+    guarded: bool = True,
     judged_by: str = "",
 ) -> list[RecordedRun]:
     """Write the files of Figure 6, or of its control, from what runs have recorded.
@@ -124,14 +135,24 @@ def draw_gradients(
     Args:
         runs: their numbers; by default all finished ones of the artifact's networks.
         apart: whether each run has a curve.
-        judged_by: as in `draw_integration`.
+        guarded, judged_by: as in `draw_integration`.
+
+    Raises:
+        ForeignFileError: they would replace files that dia-repro has not written.
     """
     found = recorded_runs(database, runs, artifact)
+    if guarded:
+        _say_replaced(figures / artifact.name, [run.spec for run in found], dialogue)
     figure = histograms.draw_gradients(found, artifact, apart=apart)
     csv = to_csv(histograms.GRADIENT_FIELDS, list(histograms.gradient_records(found)))
     write_picture(figures / artifact.name, {**to_files(figure), "csv": csv.encode()}, dialogue)
     _say_facts(dialogue, gradient_facts(found), judged_by)
     return found
+
+
+def _say_replaced(picture: Path, specs: Iterable[Spec], dialogue: Dialogue) -> None:
+    if picture_shows_another(picture, mark_of(specs)):
+        dialogue.notice(f"To be replaced, {OF_ANOTHER}: {picture}.svg")
 
 
 def _say_facts(dialogue: Dialogue, facts: Sequence[str], judged_by: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, assert_never
 
 import dia_repro
-from dia_repro.artifacts import ARTIFACTS, Drawing, TableValue
+from dia_repro.artifacts import ARTIFACTS, Drawing, TableArtifact, TableValue
 from dia_repro.artifacts.controls import NORM
 from dia_repro.artifacts.explanation import Findings, gather
 from dia_repro.artifacts.learning import Measure, learning
@@ -26,7 +26,12 @@ from dia_repro.rendering.html.page import Commands, Picture, Shown, make_page
 from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
 from dia_repro.rendering.layout import Layout
 from dia_repro.rendering.learning import draw_learning
-from dia_repro.rendering.marks import mark_of, shows_another
+from dia_repro.rendering.marks import (
+    OF_ANOTHER,
+    mark_of,
+    picture_shows_another,
+    shows_another,
+)
 from dia_repro.rendering.records import to_csv
 from dia_repro.rendering.run_files import write_run_files
 from dia_repro.rendering.sizes import draw_sizes
@@ -185,10 +190,12 @@ class Report:
                         analyst = make_analyst(
                             chosen.database, chosen.data, place, self.command, run
                         )
-                        draw_integration(analyst, figures, Forests(), **said)
+                        draw_integration(analyst, figures, Forests(), guarded=False, **said)
                     case Drawing.HISTOGRAMS:
                         recorded = _with_gradients(findings, chosen.database)
-                        draw_gradients(chosen.database, figures, recorded, artifact, **said)
+                        draw_gradients(
+                            chosen.database, figures, recorded, artifact, guarded=False, **said
+                        )
                     case Drawing.ACCURACY | Drawing.LOSS:  # learning curves: `CURVES`
                         pass
                     case _:
@@ -247,33 +254,50 @@ def check_replaced(
         ForeignFileError: a file that dia-repro has not written is in the place of one.
     """
     found: list[Path] = []
-    for artifact in chosen.artifacts:
+    pictures: dict[Path, str] = {}  # their marks
+    tables = [folders.table_of(artifact) for artifact in chosen.artifacts]
+    for artifact, table in zip(chosen.artifacts, tables, strict=True):
         specs = artifact.specs(artifact.as_usual(chosen.request(artifact)))
-        path, mark = folders.table_of(artifact).with_suffix(".csv"), mark_of(specs.values())
-        curves = (CURVES[drawing][0] for drawing in artifact.drawings if drawing in CURVES)
-        pictures = (folders.figures / f"{artifact.name}-{name}.svg" for name in curves)
-        found += [path] if is_another(path, specs) else []
-        found += [picture for picture in pictures if shows_another(picture, mark)]
+        found += [table.with_suffix(".csv")] if is_another(table, specs) else []
+        pictures |= dict.fromkeys(_pictures(artifact, folders.figures), mark_of(specs.values()))
     if any(table.name in {artifact.name for artifact in chosen.artifacts} for table in TABLES):
-        path = folders.figures / f"{SIZES}.svg"
         request = best_covered(ALL_NETWORKS, chosen.database, chosen.wanted)
-        shown = mark_of(spec for table in TABLES for spec in table.specs(request).values())
-        found += [path] if shows_another(path, shown) else []
+        shown = (spec for table in TABLES for spec in table.specs(request).values())
+        pictures[folders.figures / SIZES] = mark_of(shown)
+    found += [picture for picture, mark in pictures.items() if picture_shows_another(picture, mark)]
     if html:
+        _check_apart(html, tables, pictures)
         papers = [artifact for artifact in ARTIFACTS.values() if artifact.in_paper]
         of_page = [s for a in papers for s in a.specs(a.as_usual(chosen.request(a))).values()]
         known = runs_of(chosen.database, (spec.spec_id for spec in of_page))
-        shown = mark_of(spec for spec in of_page if known[spec.spec_id])
-        found += [html] if shows_another(html, shown) else []
+        page = mark_of(spec for spec in of_page if known[spec.spec_id])
+        found += [html] if shows_another(html, page) else []
     names = ", ".join(map(str, found))
-    what = "of another protocol, data set, schedule or precision"
     if found and not replace_others:
         raise ReplacedError(
-            f"{names}: results {what} are there. Name other folders with --tables and --figures, "
-            "and another page with --html, or add --replace"
+            f"{names}: results {OF_ANOTHER} are there. Name other folders with --tables and "
+            "--figures, and another page with --html, or add --replace"
         )
     if found:
-        chosen.dialogue.notice(f"Replaced, {what}: {names}")
+        chosen.dialogue.notice(f"Replaced, {OF_ANOTHER}: {names}")
+
+
+def _pictures(artifact: TableArtifact, figures: Path) -> list[Path]:
+    """Return the pictures that an artifact may have, without suffixes."""
+    curves = (CURVES[drawing][0] for drawing in artifact.drawings if drawing in CURVES)
+    pictures = [figures / f"{artifact.name}-{name}" for name in curves]
+    pictures += [figures / artifact.name] if {*artifact.drawings} - CURVES.keys() else []
+    return [*pictures, *([figures / SCALE] if artifact.name == NORM.name else [])]
+
+
+def _check_apart(page: Path, tables: Iterable[Path], pictures: Iterable[Path]) -> None:
+    """Refuse a page of the name of another of the report's files."""
+    named = [table.with_suffix(f".{kind}") for table in tables for kind in TABLE_KINDS]
+    named += [
+        picture.with_name(f"{picture.name}.{k}") for picture in pictures for k in FIGURE_KINDS
+    ]
+    if page.resolve() in {file.resolve() for file in named}:
+        raise UsageError(f"{page} is a file of this report's tables or figures: name another page")
 
 
 def _with_gradients(findings: Findings, database: Database) -> list[int]:

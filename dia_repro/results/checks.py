@@ -21,6 +21,7 @@ from dia_repro.results.backends import network_file_system, sqlite_path
 from dia_repro.results.database import Database
 from dia_repro.results.parts import check_parts, first_reason
 from dia_repro.results.schema import (
+    DONE,
     OURS,
     AnalysisRow,
     Base,
@@ -228,11 +229,13 @@ def _impossible_values(session: Session) -> Iterator[str]:
     for run, seed in session.execute(select(RunRow.id, RunRow.seed)):
         if not 0 <= seed <= LARGEST_SEED:
             yield f"run {run} has the seed {seed}"
-    for run, origin in session.execute(
-        select(RunRow.id, RunRow.origin).where(RunRow.origin != OURS)
+    for run, origin, state in session.execute(
+        select(RunRow.id, RunRow.origin, RunRow.state).where(RunRow.origin != OURS)
     ):
         if not ORIGIN.fullmatch(origin):
             yield f"run {run} has the origin {_shown(origin)}, which is none of dia-repro's"
+        if state not in DONE:
+            yield f"run {run} is of others and has no result, which no merge takes"
     for run, parameters in session.execute(
         select(RunRow.id, RunRow.parameters).where(RunRow.parameters < 1)
     ):

@@ -36,7 +36,9 @@ DIFFERENCES = Table(
     ),
 )
 SPEC_FIELDS = ("spec_id", "seed", *(column.name for column in SPEC.values()))
-RESULT_FIELDS = ("state", "reason", "parameters", "epochs_done", "best_top1", "seconds")
+RESULT_FIELDS = (
+    *("origin", "state", "reason", "parameters", "epochs_done", "best_top1", "seconds"),
+)
 PROVENANCE_FIELDS = tuple(
     name for name in ATTEMPTS.names if name not in ("attempt", "run", "git_diff")
 )

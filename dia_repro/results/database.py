@@ -9,7 +9,7 @@ from functools import wraps
 from threading import local
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, select
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
@@ -60,8 +60,13 @@ class Database:
             self._readers = engine.execution_options(isolation_level="REPEATABLE READ")
         self._writers = backends.writers_of(engine)
         self.location, self.name = location, displayed(location)
+        # A merge reads one database while it writes another: an error says in which it came up.
+        event.listen(engine, "handle_error", self._sign)
         self.origin = OURS
         self._of_thread = local()
+
+    def _sign(self, context: ExceptionContext) -> None:
+        context.original_exception.__dict__.setdefault("database", self.name)
 
     def of(self, origin: str) -> Database:
         """Return the same database, from which others' runs are read instead of ours.
@@ -119,7 +124,8 @@ class Database:
         except DBAPIError as error:
             if backends.is_interrupted(error):
                 raise interrupts.Interrupted from error
-            message = f"database {self.name}: {' '.join(str(error.orig).split())}"
+            name = getattr(error.orig, "database", self.name)
+            message = f"database {name}: {' '.join(str(error.orig).split())}"
             if any(sign in message for sign in NOT_A_DATABASE):
                 raise ForeignDatabaseError(message) from error
             kind = LockedError if backends.is_locked(error) else DatabaseError

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dia_repro import interrupts
 from dia_repro.errors import UsageError
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.checks import ORIGIN, problems
@@ -70,13 +71,17 @@ class Merged:
 
 
 def merge(
-    target: Database, sources: Sequence[Database], *, skip_conflicts: bool, origin: str = OURS
+    target: Database,
+    sources: Sequence[Database],
+    *,
+    skip_conflicts: bool,
+    origin: str | None = None,
 ) -> Merged:
     """Add what other databases hold, in one transaction.
 
     Args:
         skip_conflicts: take the rest where runs conflict; otherwise nothing at all is taken.
-        origin: name of those whose results they are, which are kept apart from ours; by default
+        origin: name of those whose results they are, which are kept apart from ours; None where
             they are ours. Runs that have a name there keep it.
 
     Raises:
@@ -84,7 +89,7 @@ def merge(
             dia-repro does not write.
         DatabaseError: a database cannot be read or written.
     """
-    if origin != OURS and not ORIGIN.fullmatch(origin):
+    if origin is not None and not ORIGIN.fullmatch(origin):
         raise MergeError(
             f"{origin[:60]!r} is no name of others: take up to 60 letters, digits, spaces and "
             ".,:&+()'-"
@@ -100,9 +105,10 @@ def merge(
         for source in sources:
             with source.reading() as theirs:
                 _check_sound(theirs, source.name)
-                _Merge(session, theirs, source.name, origin, merged).run()
+                _Merge(session, theirs, source.name, origin or OURS, merged).run()
         if merged.conflicts and not skip_conflicts:
             session.rollback()
+        interrupts.check()
     return merged
 
 
@@ -130,6 +136,7 @@ class _Merge:
 
     def run(self) -> None:
         for run in self.theirs.scalars(select(RunRow).order_by(RunRow.id)):
+            interrupts.check()
             self._merge_run(run)
             self.ours.flush()
             self.theirs.expire(run)  # its epochs need not stay in memory

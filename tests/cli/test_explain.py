@@ -118,6 +118,18 @@ def test_it_shows_the_figures_that_show_does(folder: Path) -> None:
             assert record["spec_id"] == cells[record["metric"]]["spec_id"]
 
 
+def test_a_command_longer_than_a_line_is_whole(folder: Path) -> None:
+    """Cut off it would be another command, of another database for example."""
+    place = folder / ("long " * 40).strip()
+    place.mkdir()
+    (folder / "runs.db").rename(place / "runs.db")
+    where = str((place / "runs.db").relative_to(folder))
+    result = cli("explain", "table5", "dianet", "83", "--db", where, cwd=folder)
+    commands = [line for line in result.stdout.splitlines() if "dia-repro" in line]
+    assert len(commands) == 4
+    assert all(line.endswith(f"--db '{where}'") for line in commands)
+
+
 @pytest.mark.slow
 def test_every_record_of_a_report_leads_back_to_runs_in_the_database(
     folder: Path, monkeypatch: pytest.MonkeyPatch

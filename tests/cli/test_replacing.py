@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
 
 from dia_repro.results.database import open_database
 from tests.fuzz.commands import run_command
+from tests.test_readme import ROOT
 
 TABLE = Path("tables") / "table9.csv"
 
@@ -36,7 +38,9 @@ def test_tables_of_another_protocol_are_replaced_only_where_told(tmp_path: Path)
     assert protocols(tmp_path / TABLE) == {"paper"}
 
 
-@pytest.mark.parametrize("content", ["a,b\n1,2\n", "\xff", "row,column\nResNet164,CIFAR-10\n"])
+@pytest.mark.parametrize(
+    "content", ["", "one line\n", "a,b\n1,2\n", "\xff", "row,column\nResNet164,CIFAR-10\n"]
+)
 def test_a_file_of_someone_elses_is_not_replaced(content: str, tmp_path: Path) -> None:
     (tmp_path / TABLE).parent.mkdir()
     (tmp_path / TABLE).write_bytes(content.encode("latin-1"))
@@ -45,6 +49,51 @@ def test_a_file_of_someone_elses_is_not_replaced(content: str, tmp_path: Path) -
         assert done.code == 2
         assert "is no file that dia-repro has written" in done.stderr
         assert (tmp_path / TABLE).read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("artifact", "file"),
+    [
+        *(("figure6", f"figures/figure6.{kind}") for kind in ("svg", "png", "pdf", "csv")),
+        ("figure5", "figures/figure5.png"),
+        ("controls-norm", "figures/initial-scale.pdf"),
+        ("table9", "figures/table9-curves.png"),
+        ("table9", "tables/table9.md"),
+        ("table9", "tables/table9.tex"),
+    ],
+)
+def test_no_file_of_someone_elses_is_replaced(artifact: str, file: str, tmp_path: Path) -> None:
+    """Where nothing next to it says that it is a report's."""
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text("mine")
+    done = run_command("report", artifact, "--no-html", "--replace", cwd=tmp_path)
+    assert done.code == 2
+    assert f"{file} is no file that dia-repro has written" in done.stderr
+    assert (tmp_path / file).read_text() == "mine"
+
+
+def test_an_analysis_replaces_no_file_of_someone_elses(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "figure6.png").write_text("mine")
+    asked = ("analyze", "gradients", "--db", str(ROOT / "runs.db"), "--run", "79")
+    refused = run_command(*asked, cwd=tmp_path)
+    assert (refused.code, len(refused.complaints)) == (2, 1)
+    assert (tmp_path / "figures" / "figure6.png").read_text() == "mine"
+    (tmp_path / "figures" / "figure6.png").unlink()
+    for expected in (False, False, True):  # the same conditions again are no others
+        if expected:
+            svg = tmp_path / "figures" / "figure6.svg"
+            svg.write_text(re.sub(r'id="of-[0-9a-f]{16}"', f'id="of-{"0" * 16}"', svg.read_text()))
+        done = run_command(*asked, cwd=tmp_path)
+        assert done.code == 0
+        assert ("To be replaced, of another protocol" in done.stderr) == expected
+
+
+def test_a_page_is_not_written_over_the_report_s_own_table(tmp_path: Path) -> None:
+    done = run_command("report", "table9", "--html", "tables/table9.md", cwd=tmp_path)
+    assert done.code == 2
+    assert "is a file of this report's tables or figures: name another page" in done.stderr
+    assert not (tmp_path / "tables").exists()
 
 
 def test_a_database_is_not_replaced_by_a_page(tmp_path: Path) -> None:

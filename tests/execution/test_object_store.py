@@ -156,6 +156,7 @@ def test_lock_is_seen_on_the_same_machine(
     held.release()
     assert dead_runs(database, job.checkpoints) == {}
     assert Attempt(job, lambda _: None, never).run().outcome is Outcome.FINISHED
+    (run,) = all_runs(database)
     assert remove_run(database, job.checkpoints, run, only_checkpoints=False) == 1
     assert (job.checkpoints.run_folders(), all_runs(database)) == ({}, ())
     database.close()

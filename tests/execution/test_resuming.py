@@ -16,8 +16,13 @@ import torch
 from dia_repro.data.dataset import AnyDataset, Dataset
 from dia_repro.execution import attempt
 from dia_repro.execution.attempt import Attempt
-from dia_repro.execution.leasing import acquire_lock
-from dia_repro.execution.maintenance import folder_of, remove_run
+from dia_repro.execution.leasing import acquire_lock, lock_location
+from dia_repro.execution.maintenance import (
+    BusyRunError,
+    check_removable,
+    folder_of,
+    remove_run,
+)
 from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Outcome, Progress
 from dia_repro.execution.run_store import RunStore
 from dia_repro.experiments.names import Keep
@@ -33,6 +38,7 @@ from dia_repro.results.queries import (
     analysis_parts,
     run_detail,
 )
+from dia_repro.results.schema import State
 from dia_repro.training import checkpoint, provenance
 from dia_repro.training.metrics import EpochMetrics
 from dia_repro.training.store import CheckpointError, Store
@@ -416,6 +422,24 @@ def test_only_the_shown_run_is_removed(begun: tuple[Database, Job]) -> None:
     with pytest.raises(UnknownRunError, match="another one than the one shown"):
         remove_run(database, job.checkpoints, shown, only_checkpoints=False)
     assert len(all_runs(database)) == 1
+
+
+def test_a_run_that_was_trained_since_it_was_shown_is_not_removed(
+    begun: tuple[Database, Job],
+) -> None:
+    database, job = begun
+    shown = run_detail(database, job.run_id).summary
+    assert train(job)[0].outcome is Outcome.FINISHED
+    with pytest.raises(UnknownRunError, match="has changed"):
+        remove_run(database, job.checkpoints, shown, only_checkpoints=False)
+    (run,) = all_runs(database)
+    assert run.state is State.FINISHED
+    check_removable(database, job.checkpoints, run)
+    held = acquire_lock(lock_location(folder_of(job.checkpoints, run)))
+    assert held is not None
+    with pytest.raises(BusyRunError):
+        check_removable(database, job.checkpoints, run)
+    held.release()
 
 
 def after_each_epoch(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:

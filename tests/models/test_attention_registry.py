@@ -409,3 +409,47 @@ def test_attention_of_another_type_is_converted() -> None:
 
     pairs = zip(gradients(torch.float32), gradients(torch.float64), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
+
+
+class Running(nn.Module):
+    """A sum over the blocks, updated in place, that is the attention and the state."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+
+    def forward(self, pooled: Tensor, state: Any = None) -> Any:
+        state = torch.zeros_like(pooled) if state is None else state
+        state += self.linear(pooled)
+        return state, state
+
+
+class Detaching(Running):
+    """One that takes its input out of the graph, in place."""
+
+    def forward(self, pooled: Tensor, state: Any = None) -> Any:
+        pooled.detach_()
+        return self.linear(pooled).sigmoid(), state
+
+
+@pytest.mark.parametrize("unit", [Running, Detaching])
+def test_a_unit_that_changes_tensors_in_place_has_the_plain_gradients(unit: type[Running]) -> None:
+    """A hand-written pass needs the pooled features and the attention again in its backward."""
+
+    def gradients(by_hand: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        network = build("resnet29", classes=10)
+        for stage, channels in zip(
+            cast("list[Stage]", network.stages), (64, 128, 256), strict=True
+        ):
+            stage.unit = unit(channels)
+        cast("StagedNetwork", network).use_fast(by_hand)
+        network(torch.randn(4, 3, 8, 8)).square().sum().backward()
+        return [p.grad for p in network.parameters() if p.grad is not None]
+
+    plain, fast = gradients(False), gradients(True)
+    assert len(plain) == len(fast)
+    for expected, found in zip(plain, fast, strict=True):
+        torch.testing.assert_close(
+            found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+        )

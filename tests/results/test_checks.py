@@ -53,6 +53,8 @@ FALSE = {
     "update runs set parameters = 7 where id = 1": "count 2 different numbers of parameters",
     f"{COPY} select run_id, 4, lr, 1, 50, 1, 50, 1 from epochs where run_id = 1 and epoch = 3;; "
     "update runs set state = 'interrupted' where id = 1": "run 1 is interrupted with 4 epochs of 3",
+    "update runs set origin = 'Lab X', state = 'interrupted' where id = 1": "run 1 is of others "
+    "and has no result",
     "update analyses set settings = '[]'": "analysis 1 cannot be read",
     'update analyses set settings = \'{"kind": "magic"}\'': "of an unknown kind, 'magic'",
     "update analysis_parts set content = '{'": "analysis 1 cannot be read",

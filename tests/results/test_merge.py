@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from dia_repro import interrupts
 from dia_repro.errors import UsageError
 from dia_repro.results import writer
 from dia_repro.results.checks import problems
-from dia_repro.results.database import Database, open_database
-from dia_repro.results.merge import MergeError, merge
+from dia_repro.results.database import Database, DatabaseError, open_database
+from dia_repro.results.merge import MergeError, _Merge, merge
 from dia_repro.results.queries import all_runs, analysis_parts, run_detail, runs_of
-from dia_repro.results.schema import GRADIENTS_SETTINGS, State
+from dia_repro.results.schema import GRADIENTS_SETTINGS, RunRow, State
 from dia_repro.results.upgrade import back_up
 from tests.results.rows import ANALYSIS, PART, SPEC, begin, ensure, epoch, gradients
 
@@ -315,7 +317,7 @@ def test_a_run_of_ours_that_others_continued_is_no_longer_ours(
     if named_there:
         with other.writing() as session:
             session.execute(text("update runs set origin = 'Lab X'"))
-    origin = "" if named_there else "Lab X"
+    origin = None if named_there else "Lab X"
     merged = merge(database, [other], skip_conflicts=True, origin=origin)
     assert [conflict.reason for conflict in merged.conflicts] == [
         "is run 1 here, which is ours: it is merged as that, or removed first"
@@ -326,7 +328,7 @@ def test_a_run_of_ours_that_others_continued_is_no_longer_ours(
 def test_a_run_that_is_here_as_anothers_is_a_conflict(database: Database, other: Database) -> None:
     train(other, 3, State.FINISHED)
     merge(database, [other], skip_conflicts=False, origin="Lab X")
-    for origin in ("", "Lab Y"):
+    for origin in (None, "Lab Y"):
         (conflict,) = merge(database, [other], skip_conflicts=True, origin=origin).conflicts
         assert conflict.reason.startswith("is run 1 here, which is of Lab X: ")
 
@@ -365,6 +367,49 @@ def test_others_are_named_in_plain_text(name: str, database: Database, other: Da
     with other.writing() as session:
         session.execute(text("update runs set origin = :name"), {"name": name})
     with pytest.raises(MergeError, match="has the origin"):
+        merge(database, [other], skip_conflicts=False)
+
+
+def test_others_without_a_name_are_not_us(database: Database, other: Database) -> None:
+    """As of a script whose variable is not set: `--as "$LAB"`."""
+    train(other, 3, State.FINISHED)
+    with pytest.raises(MergeError, match="is no name of others"):
+        merge(database, [other], skip_conflicts=False, origin="")
+    assert all_runs(database) == ()
+    with pytest.raises(UsageError, match="has no runs of ''"):
+        database.of("")
+
+
+def test_an_interruption_between_two_runs_leaves_nothing(
+    database: Database, other: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exception may have been lost."""
+    train(other, 3, State.FINISHED)
+    merge_run = _Merge._merge_run
+
+    def interrupted(self: _Merge, run: RunRow) -> None:
+        merge_run(self, run)
+        monkeypatch.setattr(interrupts, "_count", 1)
+
+    monkeypatch.setattr(_Merge, "_merge_run", interrupted)
+    with pytest.raises(interrupts.Interrupted):
+        merge(database, [other], skip_conflicts=False)
+    monkeypatch.setattr(interrupts, "_count", 0)
+    assert all_runs(database) == ()
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_an_error_names_the_database_in_which_it_came_up(
+    side: str, database: Database, other: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(other, 3, State.FINISHED)
+
+    def fails(self: _Merge, _run: RunRow) -> None:
+        getattr(self, side).execute(text("select 1 from nowhere"))
+
+    monkeypatch.setattr(_Merge, "_merge_run", fails)
+    where = {"ours": database, "theirs": other}[side]
+    with pytest.raises(DatabaseError, match=re.escape(f"database {where.name}: ")):
         merge(database, [other], skip_conflicts=False)
 
 
