@@ -84,6 +84,10 @@ def recipe(run: RunDetail) -> list[str]:
     if not packages and VERSION.fullmatch(torch):
         lines.append("# no other version was recorded")
         packages = [f"torch=={torch}"]
+    # "+cu132", "+cpu": PyPI has one build of a version, and does not know it by this name.
+    if builds := [text for text in packages if "+" in text]:
+        lines.append(f"# the builds were {', '.join(builds)}: others are at PyTorch's own index")
+    packages = [text.partition("+")[0] for text in packages]
     command = str(last["command"])
     if command.isprintable():  # and in one line
         lines += [

@@ -115,6 +115,16 @@ def test_changes_of_a_checkout_are_restored_by_the_recipe(tmp_path: Path) -> Non
     assert file.read_bytes() == changed.encode()
 
 
+def test_versions_are_those_that_pypi_knows(tmp_path: Path) -> None:
+    """It does not know builds: `pip install torch==2.15.0+cu132` finds nothing."""
+    recorded = {"packages": "a==1 torch==2.15.0+cpu", "torch": "2.15.0+cpu"}
+    for known, names in ((recorded, "a==1 torch"), ({**recorded, "packages": None}, "torch")):
+        _, run = trained(tmp_path / f"{names}.db", **known)
+        *before, last = recipe(run)
+        assert last == f"pip install {names}==2.15.0 -e ."
+        assert any(line.startswith("# the builds were torch==2.15.0+cpu") for line in before)
+
+
 def test_a_database_puts_no_commands_into_a_recipe(tmp_path: Path) -> None:
     hostile = {
         "git_commit": "HEAD; touch a",
