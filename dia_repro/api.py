@@ -12,8 +12,10 @@ What each column of results means, its unit and its dtype: `results.columns()`.
 
 from __future__ import annotations
 
+import multiprocessing
 import operator
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -104,6 +106,7 @@ def run(
         DiaReproError: an artifact, option, data set or resource does not exist.
         ConfirmationError: a question needs an answer; pass `yes=True`.
     """
+    _check_process()
     campaign = _campaign(artifacts, options, database, data, checkpoints)
     command = command_line("run", *artifacts, options=(campaign.selection, campaign.resources))
     kept = options_of(Keep, keep)
@@ -136,8 +139,6 @@ def merge(
 ) -> Merged:
     """Add results of other databases or bundles to a database, as `dia-repro db merge` does.
 
-    Where runs conflict and conflicts are not skipped, nothing at all is taken.
-
     Args:
         others: SQLite files, URLs, or bundles (ZIP files); they stay as they are.
         database: a SQLite file or a URL; made if it does not exist.
@@ -146,20 +147,26 @@ def merge(
             they are ours.
 
     Returns:
-        The numbers of runs added, continued, and known; and the conflicts.
+        The numbers of runs added, continued, and known; and the conflicts that were skipped.
 
     Raises:
+        ConflictError: runs conflict, and conflicts are not skipped: nothing at all was taken. Its
+            `conflicts` has them.
         NoDatabaseError, ForeignDatabaseError, DatabaseError: one is missing or cannot be read.
         MergeError: one has rows that dia-repro does not write, or is the database itself.
         BundleError: a ZIP file is no bundle.
     """
     from dia_repro.results.bundle import opened
+    from dia_repro.results.merge import ConflictError
     from dia_repro.results.merge import merge as merged_into
 
     _check_names([] if origin is None else [origin])
     with opened([_location(other, "others") for other in others]) as sources:
         target = open_database(_location(database, "database"), create=True)
-        return merged_into(target, sources, skip_conflicts=skip_conflicts, origin=origin)
+        merged = merged_into(target, sources, skip_conflicts=skip_conflicts, origin=origin)
+    if merged.conflicts and not skip_conflicts:
+        raise ConflictError(merged.conflicts)
+    return merged
 
 
 def fetch_data(name: str, *, data: Location = DEFAULT_DATA, mirror: str | None = None) -> Findings:
@@ -237,6 +244,14 @@ def _split(options: Mapping[str, Any], *groups: type) -> list[dict[str, Any]]:
         names = ", ".join(sorted(set().union(*known)))
         raise UsageError(f"unknown option {min(unknown)!r}: choose from {names}")
     return [{name: options[name] for name in options.keys() & group} for group in known]
+
+
+def _check_process() -> None:
+    """Raise `UsageError` where runs cannot be trained: in a thread, or in a pool's process."""
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError("runs are trained from the main thread, which signals reach")
+    if multiprocessing.current_process().daemon:
+        raise UsageError("runs are not trained from a process of a pool, which may start no other")
 
 
 def _location(value: Location, name: str) -> str:
@@ -370,6 +385,7 @@ class Results:
         """
         from dia_repro.execution.again import RunFailedError, compare, train_again
 
+        _check_process()
         detail = run_detail(self.database, _run_number(run))
         folder = None if images is None else Path(_location(images, "images"))
         location = DataLocation(Path(_location(data, "data")), folder, skip_damaged)

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
@@ -54,6 +55,8 @@ class Source:
 
 
 _LOADED: set[str] = set()
+_LOADING = threading.RLock()  # another thread must not go on before a plugin is loaded
+_HASHES: dict[str, str] = {}  # of the files, by the names of their modules
 
 
 def load_units() -> None:
@@ -69,11 +72,12 @@ def load() -> None:
         AbsentPluginError: a file or folder does not exist.
         PluginError: a plugin cannot be read or imported.
     """
-    for point in entry_points(group=GROUP):
-        _once(point.value, f"plugin {point.name} ({point.value})", point.load)
-    for path in paths():
-        for file in _files(path):
-            _once(str(file), f"plugin {file}", partial(_load_file, file))
+    with _LOADING:
+        for point in entry_points(group=GROUP):
+            _once(point.value, f"plugin {point.name} ({point.value})", point.load)
+        for path in paths():
+            for file in _files(path):
+                _once(str(file), f"plugin {file}", partial(_load_file, file))
 
 
 def paths() -> list[Path]:
@@ -114,7 +118,8 @@ def source_of(registered: object) -> Source | None:
     """Return the file that defines a class or function; None where there is none."""
     with suppress(TypeError, OSError):
         path = Path(inspect.getsourcefile(registered) or "")  # type: ignore[arg-type]
-        return Source(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+        loaded = _HASHES.get(getattr(registered, "__module__", ""))
+        return Source(path.name, loaded or hashlib.sha256(path.read_bytes()).hexdigest())
     return None
 
 
@@ -171,9 +176,14 @@ def _load_file(file: Path) -> None:
     specification = spec_from_file_location(name, file)
     if specification is None or specification.loader is None:
         raise PluginError("it is no Python file")
+    # Compiled from the bytes that are hashed: Python's cache takes a file of the same size and time
+    # for the one that it has compiled.
+    content = file.read_bytes()
+    code = compile(content, file, "exec", dont_inherit=True)
+    _HASHES[name] = hashlib.sha256(content).hexdigest()
     sys.modules[name] = module = module_from_spec(specification)
     try:
-        specification.loader.exec_module(module)
+        exec(code, module.__dict__)  # noqa: S102 - a user's own file
     except BaseException:
         del sys.modules[name]
         raise

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from dia_repro.errors import UsageError
 from dia_repro.rendering.cells import ReplacedError
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.database import NoDatabaseError
+from dia_repro.results.merge import ConflictError
 from dia_repro.results.queries import all_runs
 from tests.helpers import cli, write_folder
 
@@ -222,9 +225,47 @@ def test_others_results_are_merged_as_theirs(tmp_path: Path) -> None:
         assert ours.cells("table9", protocol="demo")["ours_mean"].isna().all()
         assert lab.cells("table9", protocol="demo")["ours_mean"].notna().any()
     wrong: Any
+    with dia_repro.open_results(path, origin="Lab X") as lab:
+        folders: Any = {"tables": tmp_path / "t", "figures": tmp_path / "f", "html": tmp_path / "h"}
+        assert lab.report("table9", protocol="demo", **folders)
+        with dia_repro.open_results(PUBLISHED) as ours, pytest.raises(ReplacedError):
+            ours.report("table9", protocol="demo", **folders)
     for wrong in ({"origin": "<b>"}, {"origin": 5}, {"database": PUBLISHED}):
         with pytest.raises(UsageError):
             dia_repro.merge(PUBLISHED, **{"database": path, **wrong})
+
+
+def test_conflicts_are_an_error_and_nothing_is_merged(tmp_path: Path) -> None:
+    for name in ("a.db", "b.db"):
+        shutil.copy(PUBLISHED, tmp_path / name)
+    with sqlite3.connect(tmp_path / "a.db") as here:
+        here.execute("delete from runs where id = 1")
+    with sqlite3.connect(tmp_path / "b.db") as there:
+        there.execute("update epochs set test_loss = 1.5 where run_id = 2")
+    here.close()
+    there.close()
+    paths: Any = {"database": tmp_path / "a.db"}
+    with pytest.raises(ConflictError, match="nothing was merged: 1 runs conflict") as refused:
+        dia_repro.merge(tmp_path / "b.db", **paths)
+    assert len(refused.value.conflicts) == 1
+    merged = dia_repro.merge(tmp_path / "b.db", skip_conflicts=True, **paths)
+    assert (merged.added, len(merged.conflicts)) == (1, 1)
+
+
+def test_runs_are_trained_from_the_main_thread_only(tmp_path: Path) -> None:
+    """Before anything is made: signals reach no other, and a pool's process starts none."""
+    path, refused = tmp_path / "runs.db", []
+
+    def train() -> None:
+        with pytest.raises(UsageError, match="from the main thread") as error:
+            dia_repro.run("table5", protocol="demo", database=path, yes=True)
+        refused.append(error)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert refused
+    assert not path.exists()
 
 
 def test_exports_are_those_of_the_command(results: Results, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from hashlib import sha256
 from pathlib import Path
 
@@ -143,6 +145,52 @@ def test_an_error_of_an_own_kind_names_its_file_and_line(
     assert one_line(result.stderr)
     assert says in result.stderr
     assert f"in {file.name}:{number}, a plugin; the traceback is in " in result.stderr
+
+
+LOADED = """
+from dia_repro import plugins
+plugins.load()
+(module,) = (m for name, m in __import__("sys").modules.items() if name.startswith(plugins.PREFIX))
+print(module.VALUE, plugins.source_of(module.Unit).sha256)
+"""
+
+
+def test_the_code_that_runs_is_that_of_the_recorded_hash(tmp_path: Path) -> None:
+    """Python's cache takes a file of the same size and time for the one that it has compiled."""
+    file, environment = tmp_path / "own.py", clean_environment(**{VARIABLE: str(tmp_path)})
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    for value in (1, 2):
+        content = f"VALUE = {value}\nclass Unit: pass\n"
+        file.write_text(content)
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == f"{value} {sha256(content.encode()).hexdigest()}\n"
+
+
+def test_a_thread_waits_for_a_plugin_that_another_one_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1)\nVALUE = 1\n")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "slow.py"))
+    known: list[bool] = []
+
+    def load() -> None:
+        plugins.load()
+        modules = [m for name, m in sys.modules.items() if name.startswith(f"{plugins.PREFIX}slow")]
+        known.extend(hasattr(module, "VALUE") for module in modules)
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert known == [True, True]
 
 
 def test_a_kind_without_its_plugin_is_one_line(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from dia_repro.artifacts import TableValue
 from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import Spec
-from dia_repro.rendering.marks import ForeignFileError, check_alone
+from dia_repro.rendering.marks import ForeignFileError, check_alone, unreadable
 from dia_repro.rendering.records import Record
 from dia_repro.results.frames import ATTEMPTS, RUNS, Column, Table, optional
+from dia_repro.results.schema import OURS
 
 
 def _from(table: Table, *names: str, nullable: bool = False) -> tuple[Column, ...]:
@@ -114,7 +115,7 @@ def cell_records(value: TableValue) -> list[Record]:
     return [{name: getattr(cell, name) for name in CELL_FIELDS} for cell in value.cells]
 
 
-def is_another(table: Path, specs: Mapping[tuple[str, str], Spec]) -> bool:
+def is_another(table: Path, specs: Mapping[tuple[str, str], Spec], origin: str = OURS) -> bool:
     """Return whether files of a table are there, with cells of other experiments.
 
     Only the CSV file has the experiments: others are ours if it is next to them.
@@ -122,8 +123,10 @@ def is_another(table: Path, specs: Mapping[tuple[str, str], Spec]) -> bool:
     Args:
         table: path of the files, without a suffix.
         specs: experiments that will be written, by row and column.
+        origin: whose runs they are.
 
     Raises:
+        OutputError: one cannot be read.
         ForeignFileError: they are no table of cells.
     """
     path = table.with_suffix(".csv")
@@ -135,9 +138,12 @@ def is_another(table: Path, specs: Mapping[tuple[str, str], Spec]) -> bool:
             reader = csv.DictReader(file)
             if not {"row", "column", "spec_id"} <= {*(reader.fieldnames or ())}:
                 raise ForeignFileError(path)  # it may have no other line
-            cells = [((at["row"], at["column"]), at["spec_id"]) for at in reader]
-    except OSError:  # the error is reported when the file is written
-        return False
+            cells = [
+                ((at["row"], at["column"]), (at["spec_id"], at.get("origin") or OURS))
+                for at in reader
+            ]
+    except OSError as error:
+        raise unreadable(path, error) from error
     except (UnicodeDecodeError, csv.Error):
         raise ForeignFileError(path) from None
-    return any(at in specs and specs[at].spec_id != spec_id for at, spec_id in cells)
+    return any(at in specs and (specs[at].spec_id, origin) != known for at, known in cells)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
 from dia_repro import atomic
 from dia_repro.errors import AbsentError, UsageError
+
+_RECORD: ContextVar[dict[Path, str] | None] = ContextVar("record", default=None)
 
 
 class OutputError(AbsentError):
@@ -37,13 +41,32 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file in one go; on an error the old one is untouched.
+    """Replace a file as `write_all` does."""
+    write_all({path: content})
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Replace files in one go, in their order; on an error the old ones are untouched.
 
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full.
     """
-    with replacing([path]) as (file,):
-        file.write(content)
+    with replacing([*contents]) as files:
+        for file, content in zip(files, contents.values(), strict=True):
+            file.write(content)
+    if (record := _RECORD.get()) is not None:
+        record |= {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+
+
+@contextmanager
+def recording() -> Iterator[dict[Path, str]]:
+    """Note the SHA-256 of each file that is written in the block."""
+    record: dict[Path, str] = {}
+    token = _RECORD.set(record)
+    try:
+        yield record
+    finally:
+        _RECORD.reset(token)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
         "target layer's state is told, the importances of a layer's channels added up, divided "
         "by the row's largest.",
     )
-    figure.set_gid(mark_of([spec]))
+    figure.set_gid(mark_of([spec], run.summary.origin))
     return figure
 
 

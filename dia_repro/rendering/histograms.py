@@ -65,7 +65,7 @@ def draw_gradients(
     first.xaxis.set_major_locator(MaxNLocator(integer=True))
     first.xaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
     curves = [line for line in first.get_lines() if line.get_label() in groups]
-    figure.set_gid(mark_of(run.spec for run in found))
+    figure.set_gid(mark_of((run.spec for run in found), found[0].run.summary.origin))
     images.frame(figure, _title(found, artifact), _caption(found), curves)
     return figure
 

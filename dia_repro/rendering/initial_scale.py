@@ -41,7 +41,7 @@ def draw_initial_scale(found: Findings) -> Figure:
     chosen = found.value.request.select.accuracy
     accuracy = chosen if found.value.validated else "test accuracy of the last epoch"
     axes[-1].set_xlabel(f"{accuracy} (%)")
-    figure.set_gid(mark_of(found.value.specs.values()))
+    figure.set_gid(mark_of(found.value.specs.values(), found.value.origin))
     title = f"Without BN: initial scale of the branches{conditions_of(found.value)}"
     caption = (
         "In brackets: what a branch is multiplied by at the start. A point is a run, "

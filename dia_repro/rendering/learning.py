@@ -64,7 +64,7 @@ def draw_learning(learning: Learning) -> Figure:
         place.axis("off")
     for artist in (artist for place in axes for artist in (*place.lines, *place.texts)):
         artist.set_in_layout(False)  # they stay inside
-    figure.set_gid(mark_of(learning.value.specs.values()))
+    figure.set_gid(mark_of(learning.value.specs.values(), learning.value.origin))
     label = learning.value.artifact.label
     title = f"{label}. {WORDS[learning.measure]}{conditions_of(learning.value)}"
     images.frame(figure, title, " ".join(_caption(learning)), _handles(learning))

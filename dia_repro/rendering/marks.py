@@ -13,18 +13,21 @@ from pathlib import Path
 
 from dia_repro.errors import UsageError
 from dia_repro.experiments.spec import Spec
+from dia_repro.rendering.files import OutputError
+from dia_repro.results.schema import OURS
 
 OF_ANOTHER = "of another protocol, data set, schedule or precision"
 MARK = re.compile(r'\bid="(of(?:-[0-9a-f]{16})*)"')
 
 
-def mark_of(specs: Iterable[Spec]) -> str:
+def mark_of(specs: Iterable[Spec], origin: str = OURS) -> str:
     """Return the mark of experiments: a hash of each combination of data, recipe and precision.
 
-    It is an id in SVG and HTML.
+    It is an id in SVG and HTML. Runs of others have other marks than ours.
     """
+    whose = [] if origin == OURS else [origin]
     conditions = {
-        json.dumps([spec.data.model_dump(), spec.recipe.model_dump(), spec.precision])
+        json.dumps([spec.data.model_dump(), spec.recipe.model_dump(), spec.precision, *whose])
         for spec in specs
     }
     hashes = (hashlib.sha256(condition.encode()).hexdigest()[:16] for condition in conditions)
@@ -39,6 +42,11 @@ class ForeignFileError(UsageError):
             f"{path} is no file that dia-repro has written: it is not replaced; name another "
             "folder or page, or move it away"
         )
+
+
+def unreadable(path: Path, error: OSError) -> OutputError:
+    """Return the error for a file that would be replaced, as it may be anything."""
+    return OutputError(f"cannot read {path}, which would be replaced: {error.strerror or error}")
 
 
 def picture_shows_another(picture: Path, mark: str) -> bool:
@@ -79,8 +87,8 @@ def shows_another(path: Path, mark: str) -> bool:
         if not path.is_file():
             return False
         found = MARK.search(path.read_text("utf-8", errors="replace"))
-    except OSError:  # the error is reported when the file is written
-        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
     if found is None:
         raise ForeignFileError(path)
     return not set(found[1].split("-")) <= set(mark.split("-"))

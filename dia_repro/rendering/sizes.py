@@ -46,7 +46,8 @@ def draw_sizes(sizes: Sizes) -> Figure:
     if any(panel.ours for panel in sizes.panels):
         title += conditions_of(sizes.values[0])
     handles = [LOOKS[kind].handle(kind, linestyle="none", markersize=MARKER) for kind in COLUMNS]
-    figure.set_gid(mark_of(spec for value in sizes.values for spec in value.specs.values()))
+    specs = (spec for value in sizes.values for spec in value.specs.values())
+    figure.set_gid(mark_of(specs, sizes.values[0].origin))
     images.frame(figure, title, " ".join(_caption(sizes)), handles)
     for place, panel in zip(axes, sizes.panels, strict=True):
         _label(place, panel)

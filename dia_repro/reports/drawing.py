@@ -143,9 +143,10 @@ def write_picture(path: Path, files: Files, dialogue: Dialogue) -> Path:
     Args:
         path: path of the files, without a suffix.
     """
-    from dia_repro.rendering.files import write_bytes
+    from dia_repro.rendering.files import write_all
 
-    for kind, content in files.items():
-        write_bytes(path.with_name(f"{path.name}.{kind}"), content)
+    # The SVG first: it has the mark that tells whose the others are.
+    kinds = sorted(files, key=lambda kind: kind != "svg")
+    write_all({path.with_name(f"{path.name}.{kind}"): files[kind] for kind in kinds})
     dialogue.notice(f"Written: {path}.{{{','.join(files)}}}")
     return path.with_name(f"{path.name}.png")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import product
@@ -82,7 +82,8 @@ def draw_integration(
     """
     if guarded:
         spec = Spec.from_stored(analyst.run.spec_json)
-        _say_replaced(figures / "figure5", [spec], dialogue)
+        mark = mark_of([spec], analyst.run.summary.origin)
+        _say_replaced(figures / "figure5", mark, dialogue)
     stages = analyst.stages(stage)
     sources = list(Source) if controls else [Source.TRAINED]
     found = []
@@ -142,7 +143,8 @@ def draw_gradients(
     """
     found = recorded_runs(database, runs, artifact)
     if guarded:
-        _say_replaced(figures / artifact.name, [run.spec for run in found], dialogue)
+        mark = mark_of((run.spec for run in found), found[0].run.summary.origin)
+        _say_replaced(figures / artifact.name, mark, dialogue)
     figure = histograms.draw_gradients(found, artifact, apart=apart)
     csv = to_csv(histograms.GRADIENT_FIELDS, list(histograms.gradient_records(found)))
     write_picture(figures / artifact.name, {**to_files(figure), "csv": csv.encode()}, dialogue)
@@ -150,8 +152,8 @@ def draw_gradients(
     return found
 
 
-def _say_replaced(picture: Path, specs: Iterable[Spec], dialogue: Dialogue) -> None:
-    if picture_shows_another(picture, mark_of(specs)):
+def _say_replaced(picture: Path, mark: str, dialogue: Dialogue) -> None:
+    if picture_shows_another(picture, mark):
         dialogue.notice(f"To be replaced, {OF_ANOTHER}: {picture}.svg")
 
 

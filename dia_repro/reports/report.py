@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, assert_never
@@ -20,7 +24,7 @@ from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.execution.options import Selection, command_line
 from dia_repro.rendering.cells import CELL_FIELDS, ReplacedError, cell_records, is_another
-from dia_repro.rendering.files import check_target, write_text
+from dia_repro.rendering.files import check_target, recording, write_text
 from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html.page import Commands, Picture, Shown, make_page
 from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
@@ -39,7 +43,7 @@ from dia_repro.rendering.tables import to_latex, to_markdown
 from dia_repro.reports.chosen import Chosen, training_command
 from dia_repro.reports.drawing import Pictures, drawing
 from dia_repro.reports.options import Folders, Forests
-from dia_repro.results.bundle import write_bundle
+from dia_repro.results.bundle import BundleError, write_bundle
 from dia_repro.results.database import Database
 from dia_repro.results.queries import run_detail, runs_of
 from dia_repro.results.schema import DONE, State
@@ -60,6 +64,10 @@ CURVES: dict[Drawing, tuple[str, Measure]] = {
     Drawing.ACCURACY: ("curves", "test_top1"),
     Drawing.LOSS: ("loss", "train_loss"),
 }
+
+
+class BusyFolderError(UsageError):
+    """Another report is being written to the same folder."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +113,26 @@ class Report:
         if weights and not bundle:
             raise UsageError("weights go into a bundle: name its file, too")
         check_replaced(self.chosen, self.folders, self.html, replace_others=replace_others)
-        files = self._write()
-        if bundle is None:
-            return [*files.values()]
-        count = self._bundle(bundle, files, weights=weights)
+        tables = {self.folders.table_of(artifact).parent for artifact in self.chosen.artifacts}
+        with _alone_in(sorted(tables)), recording() as written:
+            # Again: another report may have come first.
+            others = check_replaced(
+                self.chosen, self.folders, self.html, replace_others=replace_others, said=True
+            )
+            files = self._write()
+            self._remove([picture for picture in others if _svg(picture) not in written])
+            if bundle is None:
+                return [*files.values()]
+            count = self._bundle(bundle, files, written, weights=weights)
         self.chosen.dialogue.notice(f"Written: {bundle}, {count} files")
         return [*files.values(), bundle]
+
+    def _remove(self, pictures: Sequence[Path]) -> None:
+        """Remove pictures of other experiments that none of these takes the place of."""
+        for picture in pictures:
+            for kind in FIGURE_KINDS:
+                picture.with_name(f"{picture.name}.{kind}").unlink(missing_ok=True)
+            self.chosen.dialogue.notice(f"Removed, {OF_ANOTHER}: {picture}, nothing replaces it")
 
     def _write(self) -> dict[str, Path]:
         """Write everything but the bundle; return the files by their names in one."""
@@ -205,15 +227,31 @@ class Report:
             return False
         return True
 
-    def _bundle(self, target: Path, files: Mapping[str, Path], *, weights: bool) -> int:
-        """Write a bundle of these files and of the runs' logs; return how many files it has."""
+    def _bundle(
+        self, target: Path, files: Mapping[str, Path], written: Mapping[Path, str], *, weights: bool
+    ) -> int:
+        """Write a bundle of these files and of the runs' logs; return how many files it has.
+
+        Args:
+            written: the SHA-256 of each file when it was written.
+
+        Raises:
+            BundleError: another program has changed one since.
+        """
         database = self.chosen.database
         found = [gather(database, self.chosen.value(a)) for a in self.chosen.artifacts]
         runs = sorted({run.id for findings in found for run in findings.runs if run.state in DONE})
         with tempfile.TemporaryDirectory(prefix="dia-repro-") as folder:
             stored = _stored(database, self.checkpoints) if weights else None
             own = write_run_files(database, runs, Path(folder), stored)
-            return write_bundle(database, target, {**own, **files})
+            copies = {name: Path(folder, "report", name) for name in files}
+            for name, path in files.items():
+                content = path.read_bytes()
+                if hashlib.sha256(content).hexdigest() != written[path]:
+                    raise BundleError(f"{path} was changed after this report had written it")
+                copies[name].parent.mkdir(parents=True, exist_ok=True)
+                copies[name].write_bytes(content)
+            return write_bundle(database, target, {**own, **copies})
 
 
 def _kept_in(path: Path, folders: Folders) -> str:
@@ -241,36 +279,73 @@ def _stored(database: Database, location: str | None) -> Callable[[int], bytes |
     return stored
 
 
+def _svg(picture: Path) -> Path:
+    return picture.with_name(f"{picture.name}.svg")
+
+
+@contextmanager
+def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
+    """Keep other reports from writing into these folders for the time of the block.
+
+    Raises:
+        BusyFolderError: another one does.
+    """
+    with ExitStack() as held:
+        for folder in folders:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                number = os.open(folder, os.O_RDONLY)
+                held.callback(os.close, number)
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BusyFolderError(f"another report is being written to {folder}") from error
+            except OSError:  # no folder, which is said when a file is written; or no locks here
+                continue
+        yield
+
+
 def check_replaced(
-    chosen: Chosen, folders: Folders, html: Path | None, *, replace_others: bool
-) -> None:
+    chosen: Chosen,
+    folders: Folders,
+    html: Path | None,
+    *,
+    replace_others: bool,
+    said: bool = False,
+) -> list[Path]:
     """Refuse to write over results of other experiments, or say that they are replaced.
 
     Args:
         html: the page, if one is written.
+        said: whether it was said before what is replaced.
+
+    Returns:
+        The pictures of other experiments, without suffixes.
 
     Raises:
         ReplacedError: there are some, and they must not be replaced.
         ForeignFileError: a file that dia-repro has not written is in the place of one.
     """
     found: list[Path] = []
+    origin = chosen.database.origin
     pictures: dict[Path, str] = {}  # their marks
     tables = [folders.table_of(artifact) for artifact in chosen.artifacts]
     for artifact, table in zip(chosen.artifacts, tables, strict=True):
         specs = artifact.specs(artifact.as_usual(chosen.request(artifact)))
-        found += [table.with_suffix(".csv")] if is_another(table, specs) else []
-        pictures |= dict.fromkeys(_pictures(artifact, folders.figures), mark_of(specs.values()))
+        found += [table.with_suffix(".csv")] if is_another(table, specs, origin) else []
+        mark = mark_of(specs.values(), origin)
+        pictures |= dict.fromkeys(_pictures(artifact, folders.figures), mark)
     if any(table.name in {artifact.name for artifact in chosen.artifacts} for table in TABLES):
         request = best_covered(ALL_NETWORKS, chosen.database, chosen.wanted)
         shown = (spec for table in TABLES for spec in table.specs(request).values())
-        pictures[folders.figures / SIZES] = mark_of(shown)
-    found += [picture for picture, mark in pictures.items() if picture_shows_another(picture, mark)]
+        pictures[folders.figures / SIZES] = mark_of(shown, origin)
+    others = [at for at, mark in pictures.items() if picture_shows_another(at, mark)]
+    found += [_svg(picture) for picture in others]
     if html:
         _check_apart(html, tables, pictures)
         papers = [artifact for artifact in ARTIFACTS.values() if artifact.in_paper]
         of_page = [s for a in papers for s in a.specs(a.as_usual(chosen.request(a))).values()]
         known = runs_of(chosen.database, (spec.spec_id for spec in of_page))
-        page = mark_of(spec for spec in of_page if known[spec.spec_id])
+        page = mark_of((spec for spec in of_page if known[spec.spec_id]), origin)
         found += [html] if shows_another(html, page) else []
     names = ", ".join(map(str, found))
     if found and not replace_others:
@@ -278,8 +353,9 @@ def check_replaced(
             f"{names}: results {OF_ANOTHER} are there. Name other folders with --tables and "
             "--figures, and another page with --html, or add --replace"
         )
-    if found:
-        chosen.dialogue.notice(f"Replaced, {OF_ANOTHER}: {names}")
+    if found and not said:
+        chosen.dialogue.notice(f"To be replaced, {OF_ANOTHER}: {names}")
+    return others
 
 
 def _pictures(artifact: TableArtifact, figures: Path) -> list[Path]:

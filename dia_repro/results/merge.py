@@ -52,6 +52,22 @@ class Conflict:
     reason: str
 
 
+class ConflictError(MergeError):
+    """Runs conflict, so nothing was merged.
+
+    Attributes:
+        conflicts: the runs.
+    """
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        self.conflicts = tuple(conflicts)
+        first = conflicts[0]
+        super().__init__(
+            f"nothing was merged: {len(conflicts)} runs conflict, the first of them seed "
+            f"{first.seed} of {first.spec_id} in {first.source}: {first.reason}"
+        )
+
+
 @dataclass
 class Merged:
     """Numbers of runs that a merge added, continued and knew.
@@ -108,6 +124,7 @@ def merge(
                 _Merge(session, theirs, source.name, origin or OURS, merged).run()
         if merged.conflicts and not skip_conflicts:
             session.rollback()
+            merged = Merged(conflicts=merged.conflicts)
         interrupts.check()
     return merged
 

@@ -102,10 +102,12 @@ class TrainingStep:
     def _update(self) -> None:
         # The function of torch's optimizer: the optimizer itself imports torch's compiler, which
         # takes longer than all else that a process does before it trains.
+        # A user's unit may have parameters that it does not use: as in torch's optimizer they stay.
+        used = [n for n, parameter in enumerate(self._parameters) if parameter.grad is not None]
         sgd(
-            self._parameters,
-            [parameter.grad for parameter in self._parameters],  # type: ignore[misc]
-            self.momentum,  # type: ignore[arg-type]
+            [self._parameters[n] for n in used],
+            [self._parameters[n].grad for n in used],  # type: ignore[misc]
+            [self.momentum[n] for n in used],
             fused=self._fused,
             foreach=not self._fused,
             weight_decay=self._decay,

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from dia_repro.artifacts import ARTIFACTS
+from dia_repro.experiments.names import Protocol
+from dia_repro.experiments.protocols import Request
+from dia_repro.reports.report import Report
 from dia_repro.results.database import open_database
+from tests.artifacts.courses import add
 from tests.fuzz.commands import run_command
 from tests.test_readme import ROOT
 
@@ -34,7 +41,7 @@ def test_tables_of_another_protocol_are_replaced_only_where_told(tmp_path: Path)
     assert not (tmp_path / "new").exists()
     code, said = report("--protocol", "paper", "--replace")
     assert code == 0
-    assert f"Replaced, of another protocol, data set, schedule or precision: {TABLE}" in said
+    assert f"To be replaced, of another protocol, data set, schedule or precision: {TABLE}" in said
     assert protocols(tmp_path / TABLE) == {"paper"}
 
 
@@ -87,6 +94,74 @@ def test_an_analysis_replaces_no_file_of_someone_elses(tmp_path: Path) -> None:
         done = run_command(*asked, cwd=tmp_path)
         assert done.code == 0
         assert ("To be replaced, of another protocol" in done.stderr) == expected
+
+
+@pytest.mark.parametrize("file", ["tables/table9.csv", "figures/table9-curves.svg", "report.html"])
+def test_what_cannot_be_read_is_not_replaced(file: str, tmp_path: Path) -> None:
+    """It would be replaced by renaming, for which the folder's permission is enough."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).symlink_to("/proc/self/mem")  # a file, whose reading fails
+    done = run_command("report", "table9", "--replace", cwd=tmp_path)
+    assert done.code == 3
+    assert f"cannot read {file}, which would be replaced" in done.stderr
+    assert (tmp_path / file).is_symlink()
+
+
+def table9(folder: Path) -> Path:
+    """A database with runs of Table 9's demo."""
+    database = open_database(str(folder / "runs.db"), create=True)
+    for spec in {*ARTIFACTS["table9"].specs(Request(Protocol.DEMO)).values()}:
+        add(database, spec, 0, [50.0, 60.0])
+    database.close()
+    return folder
+
+
+def test_an_old_picture_that_nothing_replaces_is_removed(tmp_path: Path) -> None:
+    folder = table9(tmp_path)
+    asked = ("report", "table9", "--no-html", "--protocol")
+    assert run_command(*asked, "demo", cwd=folder).code == 0
+    curves = sorted(path.name for path in (folder / "figures").glob("table9-curves.*"))
+    assert curves == ["table9-curves.pdf", "table9-curves.png", "table9-curves.svg"]
+    done = run_command(*asked, "paper", "--replace", cwd=folder)
+    assert done.code == 0
+    assert "Removed, of another protocol" in done.stderr
+    assert not list((folder / "figures").glob("table9-curves.*"))
+    assert run_command(*asked, "paper", cwd=folder).code == 0
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A PDF without the SVG that says whose it is would be in the way of the next report."""
+    folder = table9(tmp_path)
+    (folder / "figures" / "table9-curves.png").mkdir(parents=True)
+    for _ in range(2):
+        done = run_command("report", "table9", "--no-html", cwd=folder)
+        assert done.code == 2
+        assert "figures/table9-curves.png" in done.stderr
+        assert [path.name for path in (folder / "figures").iterdir()] == ["table9-curves.png"]
+
+
+def test_two_reports_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    other = os.open(tmp_path / "tables", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    refused = run_command("report", "table9", "--no-html", cwd=tmp_path)
+    assert (refused.code, len(refused.complaints)) == (2, 1)
+    assert "another report is being written to tables" in refused.stderr
+    os.close(other)
+    assert run_command("report", "table9", "--no-html", cwd=tmp_path).code == 0
+
+
+def test_a_bundle_has_no_file_that_was_changed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(_report: Report, _pictures: object) -> None:
+        (tmp_path / "tables" / "table9.md").write_text("another report's")
+
+    monkeypatch.setattr(Report, "_remove", change)  # which comes before the bundle
+    done = run_command("report", "table9", "--bundle", "b.zip", cwd=table9(tmp_path))
+    assert done.code == 2
+    assert "tables/table9.md was changed after this report had written it" in done.stderr
+    assert not (tmp_path / "b.zip").exists()
 
 
 def test_a_page_is_not_written_over_the_report_s_own_table(tmp_path: Path) -> None:

@@ -29,11 +29,12 @@ from dia_repro.experiments.attention import (
 )
 from dia_repro.experiments.spec import InvalidSpecError, Spec
 from dia_repro.interrupts import Interrupted
-from dia_repro.models import build, count, from_spec
+from dia_repro.models import build, count, from_spec, register_attention
 from dia_repro.models.attention.registry import UNITS, RegistrationError, register
 from dia_repro.models.network import StagedNetwork
 from dia_repro.models.stage import AttentionOutputError, Stage
 from dia_repro.training.provenance import KEY, Environment
+from dia_repro.training.step import TrainingStep
 from tests.helpers import clean_environment, tiny_spec
 from tests.own_kind import UNIT, write_eca
 
@@ -453,3 +454,34 @@ def test_a_unit_that_changes_tensors_in_place_has_the_plain_gradients(unit: type
         torch.testing.assert_close(
             found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
         )
+
+
+class Lazy(Running):
+    """One with a buffer that checkpoints would lack, and parameters that it does not use."""
+
+    mean: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.unused = nn.Linear(channels, 1)
+        self.register_buffer("mean", torch.zeros(channels), persistent=False)
+
+    def forward(self, pooled: Tensor, state: Any = None) -> Any:
+        return self.linear(pooled - self.mean).sigmoid(), state
+
+
+def test_all_buffers_of_an_own_unit_are_in_checkpoints() -> None:
+    register_attention("lazy", title="Lazy", shared=True)(Lazy)
+    state = build("resnet11", classes=10, attention="lazy").state_dict()
+    assert len([name for name in state if name.endswith(".unit.mean")]) == 3
+
+
+def test_parameters_that_an_own_unit_does_not_use_stay() -> None:
+    register_attention("lazy", title="Lazy", shared=True)(Lazy)
+    network = build("resnet11", classes=10, attention="lazy")
+    step = TrainingStep(network, tiny_spec().recipe, "fp32", torch.device("cpu"))
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    step.set_rate(0.1)
+    step.train(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3]))
+    stay = {name for name, p in network.named_parameters() if torch.equal(p, before[name])}
+    assert stay == {name for name in before if ".unused." in name}

@@ -98,4 +98,4 @@ def test_a_report_of_other_experiments_is_refused_for_each_of_its_files(tmp_path
     assert cli(*command, *folders, cwd=tmp_path).returncode == 0
     replaced = cli(*command, "--replace", cwd=tmp_path)
     assert replaced.returncode == 0
-    assert "Replaced, of another protocol" in replaced.stderr
+    assert "To be replaced, of another protocol" in replaced.stderr

@@ -199,4 +199,13 @@ class AttentionFactory:
         unit = unit_of(self.spec.kind)
         if unit is None or unit.shared is not shared or not self._covers(stage):
             return None
-        return unit.make(channels, **self.spec.model_dump(exclude=PLACEMENT))
+        made = unit.make(channels, **self.spec.model_dump(exclude=PLACEMENT))
+        _keep_buffers(made)
+        return made
+
+
+def _keep_buffers(unit: nn.Module) -> None:
+    """Make every buffer of a unit part of checkpoints: a training that resumes needs it."""
+    for module in unit.modules():
+        for name, buffer in [*module.named_buffers(recurse=False)]:
+            module.register_buffer(name, buffer, persistent=True)

@@ -111,11 +111,14 @@ def make_page(
     return template("page.html.j2").render(
         version=version,
         mark=mark_of(
-            known.spec
-            for every in findings
-            if every.value.artifact.in_paper
-            for known in every.experiments.values()
-            if known.runs
+            (
+                known.spec
+                for every in findings
+                if every.value.artifact.in_paper
+                for known in every.experiments.values()
+                if known.runs
+            ),
+            findings[0].value.origin,
         ),
         findings=findings,
         additional=additional,
