@@ -118,14 +118,14 @@ def test_claims_are_judged_by_our_results_or_by_those_of_others(database: Databa
 def test_the_api_reads_our_results_or_those_of_others(database: Database, tmp_path: Path) -> None:
     chosen = {"protocol": "demo", "epochs": 1}
 
-    def mean_of(origin: str) -> float:
+    def mean_of(origin: str | None) -> float:
         with dia_repro.open_results(tmp_path / "runs.db", origin=origin) as results:
             cells = results.cells("table7", **chosen).set_index(["row", "metric"])
             assert set(results.runs()["origin"]) == {"", "Lab X"}
             assert len(results.runs(origin="Lab X")) == 28
             return float(cells.loc[("stage3", "top1"), "ours_mean"])
 
-    assert mean_of("") == pytest.approx(70.3)
+    assert mean_of(None) == pytest.approx(70.3)
     assert mean_of("Lab X") == pytest.approx(90.3)
     with pytest.raises(UsageError, match="runs of others are 'Lab X'"):
         dia_repro.open_results(tmp_path / "runs.db", origin="Lab Y")
