@@ -85,7 +85,10 @@ def row(record: Record) -> str:
     seeds = f"{record['n']}" if record["n"] else "–"
     p = p_values(record).lstrip("=") or "–"
     compared = record["compared"] if value else "–"
-    cells = (record["text"], record["verdict"], compared, value or record["note"] or "–", seeds, p)
+    verdict = record["verdict"]
+    if record["otherwise"]:
+        verdict += f"; by the last epoch {record['otherwise']}"
+    cells = (record["text"], verdict, compared, value or record["note"] or "–", seeds, p)
     return f"| {' | '.join(cells)} |"
 
 

@@ -21,6 +21,7 @@ WIDTHS = {"claim": 29, "verdict": 9, "main evidence": 27, "why": 28}
 STYLES = {"supported": "green", "refuted": "red", "undecided": "yellow", "not run": "dim"}
 LARGEST_LOGARITHM = 300
 EXACT_DIGITS = 17  # with which a floating-point number is written exactly
+SHARES = ("% diverged", "% trained")
 FEWER, LOGARITHM = "% fewer", "powers of ten"
 # Decimals of an effect, and whether it has a sign, by unit.
 FORMS = {
@@ -102,6 +103,11 @@ def _interval(low: float, high: float, unit: str) -> str:
     if unit == LOGARITHM:
         return f"[{_ratio(low)}, {_ratio(high)}]"
     bounds = [signed(number, FORMS[unit]) for number in (low, high)]
+    if unit in SHARES:  # only what is sure is written as 0 or 100
+        bounds = [
+            f"{number:.1f}" if text in ("0", "100") and number not in (0, 100) else text
+            for text, number in zip(bounds, (low, high), strict=True)
+        ]
     if low > 0 or high < 0:
         bounds = [
             text if text.strip("0.") else f"{number:+.1g}"

@@ -195,6 +195,14 @@ def evidence(compared: str, effect: float | None, unit: str, n: int, **others: A
             evidence("a − b", -0.4, "% of layers", 1, in_favour=True, low=float("-inf"), high=10.2),
             "a − b\n0 [−inf, +10] % of layers, n=1",
         ),
+        (
+            evidence("a", 83.3, "% trained", 6, in_favour=True, low=35.9, high=99.58),
+            "a\n83 [36, 99.6] % trained, n=6",
+        ),
+        (
+            evidence("a", 100.0, "% trained", 6, in_favour=True, low=54.1, high=100.0),
+            "a\n100 [54, 100] % trained, n=6",
+        ),
         (evidence("a", -95.8, "% fewer", 0, in_favour=False), "a\n95.80 % more"),
         (evidence("a", 1.13, "% fewer", 0, in_favour=True), "a\n1.13 % fewer"),
         (
