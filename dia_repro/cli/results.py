@@ -112,7 +112,10 @@ def report(
     html: Path = Option("report.html", help="A page with all of it, which opens from disk."),
     no_html: bool = Option(False, "--no-html", help="Write no such page."),
     replace_others: bool = Option(
-        False, "--replace", help="Replace results of another protocol, data set or schedule."
+        False,
+        "--replace",
+        help="Replace results of another protocol, data set or schedule; remove pictures of those "
+        "that nothing replaces.",
     ),
     bundle: Path | None = Option(
         None,

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, assert_never
 
 import dia_repro
-from dia_repro.artifacts import ARTIFACTS, Drawing, TableArtifact, TableValue
+from dia_repro.artifacts import ARTIFACTS, Drawing, TableValue
 from dia_repro.artifacts.controls import NORM
 from dia_repro.artifacts.explanation import Findings, gather
-from dia_repro.artifacts.learning import Measure, learning
-from dia_repro.artifacts.selection import Wanted, best_covered
-from dia_repro.artifacts.sizes import ALL_NETWORKS, TABLES, sizes
+from dia_repro.artifacts.learning import learning
+from dia_repro.artifacts.selection import Wanted
+from dia_repro.artifacts.sizes import TABLES, sizes
 from dia_repro.claims.evaluate import evaluate_claims
 from dia_repro.claims.verdicts import ClaimVerdict
 from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.execution.options import Selection, command_line
-from dia_repro.rendering.cells import CELL_FIELDS, ReplacedError, cell_records, is_another
+from dia_repro.rendering.cells import CELL_FIELDS, cell_records
 from dia_repro.rendering.files import check_target, recording, write_text
 from dia_repro.rendering.grid import Grid, make_grid
 from dia_repro.rendering.html.page import Commands, Picture, Shown, make_page
@@ -32,9 +29,6 @@ from dia_repro.rendering.layout import Layout
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.marks import (
     OF_ANOTHER,
-    mark_of,
-    picture_shows_another,
-    shows_another,
 )
 from dia_repro.rendering.records import to_csv
 from dia_repro.rendering.run_files import write_run_files
@@ -43,31 +37,28 @@ from dia_repro.rendering.tables import to_latex, to_markdown
 from dia_repro.reports.chosen import Chosen, training_command
 from dia_repro.reports.drawing import Pictures, drawing
 from dia_repro.reports.options import Folders, Forests
+from dia_repro.reports.replacing import (
+    CURVES,
+    FIGURE_KINDS,
+    PICTURE_KINDS,
+    SCALE,
+    SIZES,
+    TABLE_KINDS,
+    alone_in,
+    check_replaced,
+    svg_of,
+)
 from dia_repro.results.bundle import BundleError, write_bundle
 from dia_repro.results.database import Database
-from dia_repro.results.queries import run_detail, runs_of
+from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import DONE, State
 
 PAGE = "report.html"  # in a bundle
-SIZES, SCALE = "accuracy-parameters", "initial-scale"
 ADDITIONAL = {
     SIZES: "Accuracy against parameters, Tables 3 to 5: the paper's and ours",
     SCALE: "Without batch normalisation: accuracy by the initial scale of residual branches",
     "table8-loss": "Table 8: training loss without batch normalisation, until it diverges",
 }
-# Kinds of a table's files, of those of the paper's figures, and of other pictures.
-TABLE_KINDS = ("csv", "md", "tex")
-PICTURE_KINDS = ("pdf", "png", "svg")
-FIGURE_KINDS = (*PICTURE_KINDS, "csv")
-# Learning curves by the way an artifact asks for them: the picture's name, and what it shows.
-CURVES: dict[Drawing, tuple[str, Measure]] = {
-    Drawing.ACCURACY: ("curves", "test_top1"),
-    Drawing.LOSS: ("loss", "train_loss"),
-}
-
-
-class BusyFolderError(UsageError):
-    """Another report is being written to the same folder."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +95,9 @@ class Report:
                 replace what is no file of a report.
             ReplacedError: there are results of other experiments, and they must not be replaced.
             ForeignFileError: a file that dia-repro has not written is in the place of one.
-            OutputError: a file cannot be written.
+            BusyFolderError: another report is being written to the folder.
+            BundleError: a file was changed before it was in the bundle.
+            OutputError: a file cannot be written, or one that would be replaced cannot be read.
         """
         if self.html:
             check_target(self.html)
@@ -114,13 +107,13 @@ class Report:
             raise UsageError("weights go into a bundle: name its file, too")
         check_replaced(self.chosen, self.folders, self.html, replace_others=replace_others)
         tables = {self.folders.table_of(artifact).parent for artifact in self.chosen.artifacts}
-        with _alone_in(sorted(tables)), recording() as written:
+        with alone_in(sorted(tables)), recording() as written:
             # Again: another report may have come first.
             others = check_replaced(
                 self.chosen, self.folders, self.html, replace_others=replace_others, said=True
             )
             files = self._write()
-            self._remove([picture for picture in others if _svg(picture) not in written])
+            self._remove([picture for picture in others if svg_of(picture) not in written])
             if bundle is None:
                 return [*files.values()]
             count = self._bundle(bundle, files, written, weights=weights)
@@ -277,103 +270,6 @@ def _stored(database: Database, location: str | None) -> Callable[[int], bytes |
             return None
 
     return stored
-
-
-def _svg(picture: Path) -> Path:
-    return picture.with_name(f"{picture.name}.svg")
-
-
-@contextmanager
-def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
-    """Keep other reports from writing into these folders for the time of the block.
-
-    Raises:
-        BusyFolderError: another one does.
-    """
-    with ExitStack() as held:
-        for folder in folders:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                number = os.open(folder, os.O_RDONLY)
-                held.callback(os.close, number)
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BusyFolderError(f"another report is being written to {folder}") from error
-            except OSError:  # no folder, which is said when a file is written; or no locks here
-                continue
-        yield
-
-
-def check_replaced(
-    chosen: Chosen,
-    folders: Folders,
-    html: Path | None,
-    *,
-    replace_others: bool,
-    said: bool = False,
-) -> list[Path]:
-    """Refuse to write over results of other experiments, or say that they are replaced.
-
-    Args:
-        html: the page, if one is written.
-        said: whether it was said before what is replaced.
-
-    Returns:
-        The pictures of other experiments, without suffixes.
-
-    Raises:
-        ReplacedError: there are some, and they must not be replaced.
-        ForeignFileError: a file that dia-repro has not written is in the place of one.
-    """
-    found: list[Path] = []
-    origin = chosen.database.origin
-    pictures: dict[Path, str] = {}  # their marks
-    tables = [folders.table_of(artifact) for artifact in chosen.artifacts]
-    for artifact, table in zip(chosen.artifacts, tables, strict=True):
-        specs = artifact.specs(artifact.as_usual(chosen.request(artifact)))
-        found += [table.with_suffix(".csv")] if is_another(table, specs, origin) else []
-        mark = mark_of(specs.values(), origin)
-        pictures |= dict.fromkeys(_pictures(artifact, folders.figures), mark)
-    if any(table.name in {artifact.name for artifact in chosen.artifacts} for table in TABLES):
-        request = best_covered(ALL_NETWORKS, chosen.database, chosen.wanted)
-        shown = (spec for table in TABLES for spec in table.specs(request).values())
-        pictures[folders.figures / SIZES] = mark_of(shown, origin)
-    others = [at for at, mark in pictures.items() if picture_shows_another(at, mark)]
-    found += [_svg(picture) for picture in others]
-    if html:
-        _check_apart(html, tables, pictures)
-        papers = [artifact for artifact in ARTIFACTS.values() if artifact.in_paper]
-        of_page = [s for a in papers for s in a.specs(a.as_usual(chosen.request(a))).values()]
-        known = runs_of(chosen.database, (spec.spec_id for spec in of_page))
-        page = mark_of((spec for spec in of_page if known[spec.spec_id]), origin)
-        found += [html] if shows_another(html, page) else []
-    names = ", ".join(map(str, found))
-    if found and not replace_others:
-        raise ReplacedError(
-            f"{names}: results {OF_ANOTHER} are there. Name other folders with --tables and "
-            "--figures, and another page with --html, or add --replace"
-        )
-    if found and not said:
-        chosen.dialogue.notice(f"To be replaced, {OF_ANOTHER}: {names}")
-    return others
-
-
-def _pictures(artifact: TableArtifact, figures: Path) -> list[Path]:
-    """Return the pictures that an artifact may have, without suffixes."""
-    curves = (CURVES[drawing][0] for drawing in artifact.drawings if drawing in CURVES)
-    pictures = [figures / f"{artifact.name}-{name}" for name in curves]
-    pictures += [figures / artifact.name] if {*artifact.drawings} - CURVES.keys() else []
-    return [*pictures, *([figures / SCALE] if artifact.name == NORM.name else [])]
-
-
-def _check_apart(page: Path, tables: Iterable[Path], pictures: Iterable[Path]) -> None:
-    """Refuse a page of the name of another of the report's files."""
-    named = [table.with_suffix(f".{kind}") for table in tables for kind in TABLE_KINDS]
-    named += [
-        picture.with_name(f"{picture.name}.{k}") for picture in pictures for k in FIGURE_KINDS
-    ]
-    if page.resolve() in {file.resolve() for file in named}:
-        raise UsageError(f"{page} is a file of this report's tables or figures: name another page")
 
 
 def _with_gradients(findings: Findings, database: Database) -> list[int]:

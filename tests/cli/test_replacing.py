@@ -151,6 +151,12 @@ def test_two_reports_do_not_write_into_one_folder(tmp_path: Path) -> None:
     assert run_command("report", "table9", "--no-html", cwd=tmp_path).code == 0
 
 
+def test_a_folder_by_two_names_is_one_folder(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "figures").symlink_to("tables")
+    assert run_command("report", "table9", "figure6", "--no-html", cwd=tmp_path).code == 0
+
+
 def test_a_bundle_has_no_file_that_was_changed_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

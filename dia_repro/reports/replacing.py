@@ -1,0 +1,140 @@
+"""Names of a report's files, and what must not be replaced by them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from dia_repro.artifacts import ARTIFACTS, Drawing, TableArtifact
+from dia_repro.artifacts.controls import NORM
+from dia_repro.artifacts.learning import Measure
+from dia_repro.artifacts.selection import best_covered
+from dia_repro.artifacts.sizes import ALL_NETWORKS, TABLES
+from dia_repro.errors import UsageError
+from dia_repro.rendering.cells import ReplacedError, is_another
+from dia_repro.rendering.marks import (
+    OF_ANOTHER,
+    mark_of,
+    picture_shows_another,
+    shows_another,
+)
+from dia_repro.reports.chosen import Chosen
+from dia_repro.reports.options import Folders
+from dia_repro.results.queries import runs_of
+
+SIZES, SCALE = "accuracy-parameters", "initial-scale"
+# Kinds of a table's files, of those of the paper's figures, and of other pictures.
+TABLE_KINDS = ("csv", "md", "tex")
+PICTURE_KINDS = ("pdf", "png", "svg")
+FIGURE_KINDS = (*PICTURE_KINDS, "csv")
+# Learning curves by the way an artifact asks for them: the picture's name, and what it shows.
+CURVES: dict[Drawing, tuple[str, Measure]] = {
+    Drawing.ACCURACY: ("curves", "test_top1"),
+    Drawing.LOSS: ("loss", "train_loss"),
+}
+
+
+class BusyFolderError(UsageError):
+    """Another report is being written to the same folder."""
+
+
+def svg_of(picture: Path) -> Path:
+    """Return the file of a picture that has its mark."""
+    return picture.with_name(f"{picture.name}.svg")
+
+
+@contextmanager
+def alone_in(folders: Iterable[Path]) -> Iterator[None]:
+    """Keep other reports from writing into these folders for the time of the block.
+
+    Raises:
+        BusyFolderError: another one does.
+    """
+    with ExitStack() as held:
+        # A folder by two names would be locked against itself.
+        for folder in {folder.resolve(): folder for folder in folders}.values():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                number = os.open(folder, os.O_RDONLY)
+                held.callback(os.close, number)
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BusyFolderError(f"another report is being written to {folder}") from error
+            except OSError:  # no folder, which is said when a file is written; or no locks here
+                continue
+        yield
+
+
+def check_replaced(
+    chosen: Chosen,
+    folders: Folders,
+    html: Path | None,
+    *,
+    replace_others: bool,
+    said: bool = False,
+) -> list[Path]:
+    """Refuse to write over results of other experiments, or say that they are replaced.
+
+    Args:
+        html: the page, if one is written.
+        said: whether it was said before what is replaced.
+
+    Returns:
+        The pictures of other experiments, without suffixes.
+
+    Raises:
+        ReplacedError: there are some, and they must not be replaced.
+        ForeignFileError: a file that dia-repro has not written is in the place of one.
+    """
+    found: list[Path] = []
+    origin = chosen.database.origin
+    pictures: dict[Path, str] = {}  # their marks
+    tables = [folders.table_of(artifact) for artifact in chosen.artifacts]
+    for artifact, table in zip(chosen.artifacts, tables, strict=True):
+        specs = artifact.specs(artifact.as_usual(chosen.request(artifact)))
+        found += [table.with_suffix(".csv")] if is_another(table, specs, origin) else []
+        mark = mark_of(specs.values(), origin)
+        pictures |= dict.fromkeys(_pictures(artifact, folders.figures), mark)
+    if any(table.name in {artifact.name for artifact in chosen.artifacts} for table in TABLES):
+        request = best_covered(ALL_NETWORKS, chosen.database, chosen.wanted)
+        shown = (spec for table in TABLES for spec in table.specs(request).values())
+        pictures[folders.figures / SIZES] = mark_of(shown, origin)
+    others = [at for at, mark in pictures.items() if picture_shows_another(at, mark)]
+    found += [svg_of(picture) for picture in others]
+    if html:
+        _check_apart(html, tables, pictures)
+        papers = [artifact for artifact in ARTIFACTS.values() if artifact.in_paper]
+        of_page = [s for a in papers for s in a.specs(a.as_usual(chosen.request(a))).values()]
+        known = runs_of(chosen.database, (spec.spec_id for spec in of_page))
+        page = mark_of((spec for spec in of_page if known[spec.spec_id]), origin)
+        found += [html] if shows_another(html, page) else []
+    names = ", ".join(map(str, found))
+    if found and not replace_others:
+        raise ReplacedError(
+            f"{names}: results {OF_ANOTHER} are there. Name other folders with --tables and "
+            "--figures, and another page with --html, or add --replace"
+        )
+    if found and not said:
+        chosen.dialogue.notice(f"To be replaced, {OF_ANOTHER}: {names}")
+    return others
+
+
+def _pictures(artifact: TableArtifact, figures: Path) -> list[Path]:
+    """Return the pictures that an artifact may have, without suffixes."""
+    curves = (CURVES[drawing][0] for drawing in artifact.drawings if drawing in CURVES)
+    pictures = [figures / f"{artifact.name}-{name}" for name in curves]
+    pictures += [figures / artifact.name] if {*artifact.drawings} - CURVES.keys() else []
+    return [*pictures, *([figures / SCALE] if artifact.name == NORM.name else [])]
+
+
+def _check_apart(page: Path, tables: Iterable[Path], pictures: Iterable[Path]) -> None:
+    """Refuse a page of the name of another of the report's files."""
+    named = [table.with_suffix(f".{kind}") for table in tables for kind in TABLE_KINDS]
+    named += [
+        picture.with_name(f"{picture.name}.{k}") for picture in pictures for k in FIGURE_KINDS
+    ]
+    if page.resolve() in {file.resolve() for file in named}:
+        raise UsageError(f"{page} is a file of this report's tables or figures: name another page")
