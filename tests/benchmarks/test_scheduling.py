@@ -49,7 +49,8 @@ def test_the_time_of_children_counts_when_they_are_gone() -> None:
     before, own = cpu_seconds(), sum(os.times()[:2])
     subprocess.run([sys.executable, "-c", burn], check=True)
     own = sum(os.times()[:2]) - own
-    assert 0.5 <= cpu_seconds() - before - own < 2.0
+    # Linux counts ticks of 10 ms, for this process and for its children.
+    assert 0.4 <= cpu_seconds() - before - own < 2.0
 
 
 def measured(folder: Path, executor: str, *more: object) -> dict[str, dict[str, Any]]:
