@@ -52,6 +52,7 @@ def _without_norm(depth: int) -> dict[str, AttentionSpec]:
     blocks = ResNetBackbone(depth=depth).blocks * ResNetBackbone.stages
     return {
         **attentions(16),
+        "constant 0.1": ConstantAttention(value=0.1),
         CONSTANT: ConstantAttention(value=0.25),
         "constant 0.5": ConstantAttention(value=0.5),
         "DIA-LSTM frozen": LSTMVariant(kind="dia-lstm-frozen", reduction=16),

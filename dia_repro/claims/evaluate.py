@@ -19,7 +19,7 @@ from dia_repro.claims.evidence import (
 )
 from dia_repro.claims.rules import NO_RESULT, judge_equal, judge_order, plural
 from dia_repro.claims.unpaired import judge_counts, judge_divergences, judge_trains_too
-from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Judgement, Verdict
+from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Judgement, Verdict
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.paper.claims import (
@@ -33,7 +33,7 @@ from dia_repro.paper.claims import (
     equal_within,
 )
 from dia_repro.results.database import Database, one_state
-from dia_repro.results.queries import runs_of
+from dia_repro.results.queries import HARDWARE, hardware_of, runs_of
 
 AS_CLAIMED = "the counts are as the paper says"
 COUNTED = {  # the reason if all counts are as claimed
@@ -94,9 +94,12 @@ def evaluate_claims(
         runs = ClaimRuns(claim, requests[claim.artifact], specs[claim.name], found, by, seeds)
         verdicts.append(_evaluate(database, runs))
     whose = f", runs of {database.origin}" if database.origin else ""
+    behind = (run.id for each in verdicts for found in each.evidence for run in found.runs)
+    hardware = hardware_of(database, behind)
     return tuple(
         replace(
             verdict,
+            evidence=tuple(_with_hardware(found, hardware) for found in verdict.evidence),
             reason=verdict.reason + _of_controls(verdict, claims, verdicts, requests),
             conditions=verdict.conditions + whose,
         )
@@ -230,6 +233,29 @@ def _judge(database: Database, runs: ClaimRuns) -> Judgement:
             assert_never(claim.kind)
     judged = judge_order(rows)
     return replace(judged, reason=absent) if judged.verdict is Verdict.NOT_RUN else judged
+
+
+def _with_hardware(evidence: Evidence, hardware: Mapping[int, Mapping[str, set[str]]]) -> Evidence:
+    """Add to the note of paired evidence how many pairs were not trained alike, if any.
+
+    Args:
+        hardware: `queries.hardware_of` for all runs of the evidence.
+    """
+    by_seed: dict[int, list[Mapping[str, set[str]]]] = defaultdict(list)
+    for run in evidence.runs:
+        if run.id in hardware:
+            by_seed[run.seed].append(hardware[run.id])
+    pairs = [runs for runs in by_seed.values() if runs[1:]]
+    differing = [
+        [name for name in HARDWARE if len(set().union(*(run[name] for run in runs))) > 1]
+        for runs in pairs
+    ]
+    count = sum(bool(names) for names in differing)
+    if not count:
+        return evidence
+    words = [words for name, words in HARDWARE.items() if any(name in names for names in differing)]
+    said = f"{count} of {plural(len(pairs), 'pair')} trained with different {', '.join(words)}"
+    return replace(evidence, note="; ".join(filter(None, (evidence.note, said))))
 
 
 def _of_controls(

@@ -32,6 +32,15 @@ ENVIRONMENT = (
     *MAY_BE_UNKNOWN,
     "data_sha256",
 )
+# Those that may change a training's numbers where data and code are the same, in words.
+HARDWARE = {
+    "device": "devices",
+    "threads": "numbers of threads",
+    "torch": "versions of torch",
+    "cuda": "versions of CUDA",
+    "step": "execution modes",
+    "capability": "CPU instructions",
+}
 
 
 class UnknownRunError(UsageError):
@@ -248,6 +257,23 @@ def mixed_environments(
             found.within[name] = _sorted(within)
         elif len(everything) > 1 and name != "data_sha256":  # data are part of what is compared
             found.between[name] = _sorted(everything)
+    return found
+
+
+def hardware_of(database: Database, run_ids: Iterable[int]) -> dict[int, dict[str, set[str]]]:
+    """Return what runs were trained with: the known values of `HARDWARE`, by run and column."""
+    chosen = (
+        select(ProvenanceRow.run_id, *(getattr(ProvenanceRow, name) for name in HARDWARE))
+        .where(ProvenanceRow.run_id.in_(sorted(set(run_ids))))
+        .distinct()
+    )
+    found: dict[int, dict[str, set[str]]] = {}
+    with database.reading() as session:
+        for row in session.execute(chosen).mappings():
+            of_run = found.setdefault(row["run_id"], {name: set() for name in HARDWARE})
+            for name in HARDWARE:
+                if row[name] is not None or name not in MAY_BE_UNKNOWN:
+                    of_run[name].add(_value(name, row[name]))
     return found
 
 

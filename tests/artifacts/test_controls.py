@@ -31,7 +31,7 @@ every_control = pytest.mark.parametrize("control", CONTROLS.values(), ids=list(C
 @pytest.mark.parametrize(
     ("control", "paper", "own"),
     [
-        (NORM, "table8", 32),
+        (NORM, "table8", 36),
         (CAPACITY, "table5", 12),
         (EXTRACTION, "table3", 8),
         (SKIPS, "figure6", 1),

@@ -22,7 +22,18 @@ from dia_repro.paper.claims import CellKey, Kind, all_claims, all_controls
 from dia_repro.results.database import Database, open_database
 from dia_repro.results.queries import runs_of
 from dia_repro.results.schema import EpochRow, ProvenanceRow
-from tests.claims.results import DEMO, DIVERGED, MOMENT, add, analyse, as_printed, at, claim, noisy
+from tests.claims.results import (
+    DEMO,
+    DIVERGED,
+    MANY_IMAGES,
+    MOMENT,
+    add,
+    analyse,
+    as_printed,
+    at,
+    claim,
+    noisy,
+)
 from tests.results.rows import PROVENANCE, epoch
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
@@ -185,6 +196,32 @@ def test_only_seeds_of_both_are_compared(database: Database) -> None:
     assert evidence.n == 2
     assert evidence.effect == pytest.approx((1.0 + 2.5) / 2)
     assert len(evidence.runs) == 4
+
+
+def test_pairs_that_were_not_trained_alike_are_counted(database: Database) -> None:
+    """A pair trained with two versions of torch differs by more than the network."""
+    pair = claim("table1-accuracy").comparisons[0]
+    ours, theirs = (
+        add(database, at(pair.first), [76.0] * 4),
+        add(database, at(pair.second), [75.0] * 4),
+    )
+    assert main(verdicts(database)["table1-accuracy"]).note == ""
+    with database.writing() as session:
+        for run, changes in (
+            (ours[0], {"torch": "3"}),
+            (theirs[0], {"torch": "3"}),  # both alike: another seed's pair is of no concern
+            (ours[1], {"torch": "3", "threads": 2}),
+            (theirs[2], {"capability": "AVX2"}),  # that of the other is not known
+        ):
+            chosen = session.query(ProvenanceRow).filter_by(run_id=run).one()
+            for name, value in changes.items():
+                setattr(chosen, name, value)
+        # Gone on with elsewhere: the run was trained with both.
+        attempt = {**PROVENANCE, "device": "e", "from_epoch": 1, "test_images": MANY_IMAGES}
+        session.add(ProvenanceRow(run_id=theirs[3], started_at=MOMENT, **attempt))
+    assert main(verdicts(database)["table1-accuracy"]).note == (
+        "2 of 4 pairs trained with different devices, numbers of threads, versions of torch"
+    )
 
 
 def test_where_all_diverge_no_order_is_decided(database: Database) -> None:
