@@ -19,7 +19,7 @@ from dia_repro.models.fast.jit import cached_njit
 # scikit-learn's limits: values that differ by less are equal, a node with less impurity is a leaf.
 LEAST_STEP = np.float32(1e-7)
 LEAST_IMPURITY = np.finfo(np.float64).eps
-FEW = 24  # nodes with at most as many samples sort their columns themselves
+FEW = 24  # nodes with at most as many samples rank them themselves
 HANDFUL = 8  # nodes with at most as many samples look up the value of each possible split
 OUTPUT_COST = 1.5  # time of adding up an output, in products read
 
@@ -72,9 +72,15 @@ def grow(
         importances: (F,), the result is added to it, up to a common factor.
     """
     np.random.seed(seed)
-    order = np.empty((len(x), np.count_nonzero(weight)), np.int32)  # of the samples drawn
+    # Each column's order of the samples drawn. All are written, the next one over one that is not
+    # drawn, so the last place is spare.
+    order = np.empty((len(x), np.count_nonzero(weight) + 1), np.int32)
+    drawn = (weight > 0).astype(np.int32)
     for f in range(len(x)):
-        order[f] = sorted_columns[f][weight[sorted_columns[f]] > 0]
+        kept, count = order[f], 0
+        for a in sorted_columns[f]:
+            kept[count] = a
+            count += drawn[a]
     samples = np.flatnonzero(weight).astype(np.int32)
     columns = np.arange(len(x))
     position_of = np.zeros(len(weight), np.int32)  # position of a sample in its node
@@ -91,8 +97,8 @@ def grow(
         if m <= HANDFUL:
             column, position, value = _best_of_a_handful(x, weight, columns, node)
         else:
-            drawn = order[:, start:end]
-            column, position, value = _best_split(x, drawn, y, weight, columns, node, position_of)
+            part = order[:, start:end]
+            column, position, value = _best_split(x, part, y, weight, columns, node, position_of)
         if column < 0:
             continue
         importances[column] += value - node.whole / node.weight
@@ -137,30 +143,41 @@ def _best_split(
     for i in range(len(rows)):
         for k in range(outputs):
             rows[i, k] = weight[node.samples[i]] * y[node.samples[i], k]
-    here, at, rank = np.empty(m, np.int32), np.empty(m, np.int32), np.empty(m)
+    at, rank = np.empty(m, np.int32), np.empty(m)
     sums, left = np.empty(outputs), np.empty(m)
+    here, own, loads = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m)
+    for i in range(m):
+        loads[i] = weight[node.samples[i]]
     best, best_column, best_position = -np.inf, -1, 0
     np.random.shuffle(columns)
     for f in columns:
         values = x[f]
         if m > FEW:
-            here[:] = order[f]
+            for i in range(m):
+                a = order[f, i]
+                at[i] = position_of[a]
+                here[i] = values[a]
         else:
-            here[:] = node.samples
-            _sort(here, values)
-        if values[here[m - 1]] <= values[here[0]] + LEAST_STEP:
+            for i in range(m):
+                own[i] = values[node.samples[i]]
+            _rank(own, rank)
+            for i in range(m):
+                position = int(rank[i])
+                at[position] = i
+                here[position] = own[i]
+        if here[m - 1] <= here[0] + LEAST_STEP:
             continue
-        for i in range(m):
-            at[i] = position_of[here[i]]
         if by_outputs:
             _left_by_outputs(rows, node.products, at, sums, left)
         else:
+            for i in range(m):
+                rank[at[i]] = i
             _left_by_products(node.products, at, rank, left)
         w_left, across = 0.0, 0.0
         for i in range(m - 1):
-            w_left += weight[here[i]]
+            w_left += loads[at[i]]
             across += node.along[at[i]]
-            if values[here[i + 1]] <= values[here[i]] + LEAST_STEP:
+            if here[i + 1] <= here[i] + LEAST_STEP:
                 continue
             right = node.whole - 2.0 * across + left[i]
             value = left[i] / w_left + right / (node.weight - w_left)
@@ -227,23 +244,59 @@ def _left_by_outputs(rows: Any, own: Any, at: Any, sums: Any, left: Any) -> None
     outputs = rows.shape[1]
     for k in range(outputs):
         sums[k] = 0.0
-    square = 0.0
-    for i in range(len(at) - 1):
-        row = rows[at[i]]
-        dot = 0.0
+    square, last, i = 0.0, len(at) - 1, 0
+    while i + 4 <= last:  # four at a time: the sums are read and written once
+        a, b, c, d = rows[at[i]], rows[at[i + 1]], rows[at[i + 2]], rows[at[i + 3]]
+        dot_a, dot_b, dot_c, dot_d = 0.0, 0.0, 0.0, 0.0
         for k in range(outputs):
-            dot += sums[k] * row[k]
-            sums[k] += row[k]
-        square += 2.0 * dot + own[at[i], at[i]]
+            total = sums[k]
+            dot_a += total * a[k]
+            total += a[k]
+            dot_b += total * b[k]
+            total += b[k]
+            dot_c += total * c[k]
+            total += c[k]
+            dot_d += total * d[k]
+            sums[k] = total + d[k]
+        for dot in (dot_a, dot_b, dot_c, dot_d):
+            square += 2.0 * dot + own[at[i], at[i]]
+            left[i] = square
+            i += 1
+    while i < last:
+        a = rows[at[i]]
+        dot_a = 0.0
+        for k in range(outputs):
+            dot_a += sums[k] * a[k]
+            sums[k] += a[k]
+        square += 2.0 * dot_a + own[at[i], at[i]]
         left[i] = square
+        i += 1
+
+
+@compiled_sums
+def _rank(values: Any, rank: Any) -> None:
+    """Fill in the place of each of a few values in their order; equal ones stay in theirs.
+
+    Comparing all pairs has no branch that the processor could guess wrong.
+    """
+    m = len(values)
+    for i in range(m):
+        v, place = values[i], 0.0
+        for j in range(i):
+            place += 1.0 if values[j] <= v else 0.0
+        for j in range(i + 1, m):
+            place += 1.0 if values[j] < v else 0.0
+        rank[i] = place
 
 
 @compiled_sums
 def _left_by_products(own: Any, at: Any, rank: Any, left: Any) -> None:
-    """Fill in the same by rows of products, without the samples that are not on the left yet."""
+    """Fill in the same by rows of products, without the samples that are not on the left yet.
+
+    Args:
+        rank: each sample's place in the order.
+    """
     m = len(at)
-    for i in range(m):
-        rank[at[i]] = i
     square = 0.0
     for i in range(m - 1):
         row = own[at[i]]
