@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from dia_repro.experiments.backbones import BackboneSpec, ImpossibleNetworkError
@@ -149,11 +150,47 @@ class StagedNetwork(nn.Module):
         """Load weights, also where they lost the versions of their modules, as in safetensors.
 
         Without these torch expects a counter of batches in each BN, which these networks have not.
+        Buffers of a unit that were set, enlarged or parted while it was trained become like them.
         """
+        if strict:
+            self._fit_buffers(state_dict)
         if not hasattr(state_dict, "_metadata"):
             state_dict = OrderedDict(state_dict)
             state_dict._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def buffer_values(self) -> dict[str, Tensor]:
+        """Return copies of all buffers by name."""
+        named = self.named_buffers(remove_duplicate=False)
+        return {name: buffer.clone() for name, buffer in named}
+
+    def set_buffers(self, values: Mapping[str, Tensor]) -> None:
+        """Set all buffers to what `buffer_values` returned, in place where they still fit."""
+        self._fit_buffers(values)
+        with torch.no_grad():
+            for name, value in values.items():
+                self.get_buffer(name).copy_(value)
+
+    def _fit_buffers(self, values: Mapping[str, Tensor]) -> None:
+        """Let each buffer that is not a BN's hold the value of its name: None, or of another shape.
+
+        Two buffers that are one tensor are parted if their values differ.
+        """
+        device = next(self.parameters()).device
+        at_address: dict[int, Tensor] = {}
+        for place, module in self.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                continue  # one that lacks its statistics is an error
+            for name, buffer in [*module._buffers.items()]:
+                value = values.get(f"{place}.{name}")
+                if value is None:
+                    module.register_buffer(name, None)
+                elif (
+                    buffer is None
+                    or (buffer.shape, buffer.dtype) != (value.shape, value.dtype)
+                    or not torch.equal(at_address.setdefault(buffer.data_ptr(), value), value)
+                ):
+                    module.register_buffer(name, torch.empty_like(value, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) → logits (B, classes)."""

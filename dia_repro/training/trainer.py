@@ -246,6 +246,7 @@ class Trainer:
             Diverged: a loss of the epoch, or a weight, is not finite.
         """
         trained, drawn = self.step.tally.sums.clone(), seeding.random_state(self.device)
+        buffers = self.model.buffer_values()  # which a unit may change in evaluation, too
         try:
             if self.spec.data.validation is None:
                 sums, tested = self._evaluate("test", trained, look_up)
@@ -254,6 +255,7 @@ class Trainer:
             return Evaluated(sums, validated, self._choose(validated, look_up))
         except Stopped:
             self.step.tally.sums.copy_(trained)
+            self.model.set_buffers(buffers)
             seeding.restore_random_state(drawn, self.device)
             raise
 
@@ -300,6 +302,8 @@ class Trainer:
 
     def _set_weights(self, weights: dict[str, Tensor]) -> None:
         # In place: a captured graph has their addresses.
+        buffers = dict(self.model.named_buffers(remove_duplicate=False))
+        self.model.set_buffers({name: weights[name] for name in weights if name in buffers})
         for name, tensor in self.model.state_dict().items():
             tensor.copy_(weights[name])
 

@@ -207,5 +207,5 @@ class AttentionFactory:
 def _keep_buffers(unit: nn.Module) -> None:
     """Make every buffer of a unit part of checkpoints: a training that resumes needs it."""
     for module in unit.modules():
-        for name, buffer in [*module.named_buffers(recurse=False)]:
+        for name, buffer in [*module._buffers.items()]:  # also None, and one tensor by two names
             module.register_buffer(name, buffer, persistent=True)
