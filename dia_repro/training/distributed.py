@@ -19,10 +19,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from dia_repro.errors import UsageError
+from dia_repro.experiments.attention import AttentionSpec
+from dia_repro.experiments.own_options import OwnOptions
 from dia_repro.experiments.spec import RecipeSpec, Spec
+from dia_repro.models import from_spec
 from dia_repro.models.network import StagedNetwork
 from dia_repro.training.numerics import use_device
 from dia_repro.training.step import TrainingStep
@@ -70,12 +74,39 @@ class UnsharedRunError(UsageError):
 
 
 def check_group(spec: Spec, group: Group) -> None:
-    """Raise `UnsharedRunError` if the run records gradients, for Figure 6."""
-    if group.size > 1 and not spec.model.skip:
+    """Refuse what several processes would not train as one does.
+
+    Raises:
+        UnsharedRunError: the run records gradients, for Figure 6; or an own attention has state
+            that depends on the images of the whole batch, and is no plain BN's.
+    """
+    if group.size == 1:
+        return
+    if not spec.model.skip:
         raise UnsharedRunError(
             "a network without skip connections has its gradients recorded by one process: "
             "train it on one GPU"
         )
+    attention = spec.model.attention
+    if not isinstance(attention, OwnOptions):
+        return
+    for module in from_spec(spec.model, spec.data.classes).modules():
+        if module._buffers and not _is_plain_bn(module):
+            raise UnsharedRunError(
+                f"attention {attention.kind!r} has buffers in {type(module).__name__}, and each "
+                "process would have others: train it on one GPU, or use BatchNorm1d or BatchNorm2d"
+            )
+
+
+def _is_plain_bn(module: nn.Module) -> bool:
+    """Return whether it is a BN with weights, running statistics, and a constant momentum."""
+    return (
+        isinstance(module, _BatchNorm)
+        and type(module) in _SHARED
+        and module.affine
+        and module.track_running_stats
+        and module.momentum is not None
+    )
 
 
 @contextmanager
@@ -117,12 +148,15 @@ class SharedStep(TrainingStep):
         precision: str,
         device: torch.device,
         group: Group,
+        attention: AttentionSpec,
     ) -> None:
         share_statistics(model)
         # Gradients become the mean over processes, by the factor in `train_eagerly`. Statistics
         # are equal in all processes, so that no buffers have to be sent.
         devices = [device] if device.type == "cuda" else None
-        shared = DistributedDataParallel(model, devices, **NO_BUFFERS)
+        # An own attention may have parameters that it does not use.
+        own = isinstance(attention, OwnOptions)
+        shared = DistributedDataParallel(model, devices, find_unused_parameters=own, **NO_BUFFERS)
         self.group = group
         super().__init__(shared, recipe, precision, device)
         model.use_fast(False)
@@ -156,8 +190,8 @@ class SharedStep(TrainingStep):
 def share_statistics(model: nn.Module) -> None:
     """Let each BN of a network take its statistics over the parts of all processes."""
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm  # keeps its weights, statistics and hooks
+        if type(module) in _SHARED:
+            module.__class__ = _SHARED[type(module)]  # keeps its weights, statistics and hooks
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -175,6 +209,24 @@ class SharedBatchNorm(nn.BatchNorm2d):
         return y
 
 
+class SharedBatchNorm1d(nn.BatchNorm1d):
+    """The same for pooled features, which an own attention may normalise."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Normalise (B_part, C) or (B_part, C, L)."""
+        if not self.training:
+            return super().forward(u)
+        as_images = u[..., None, None] if u.dim() == 2 else u[..., None]
+        y: Tensor = _Normalise.apply(as_images, self.weight, self.bias, self)
+        return y.reshape(u.shape)
+
+
+_SHARED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm2d: SharedBatchNorm,
+    nn.BatchNorm1d: SharedBatchNorm1d,
+}
+
+
 class _Normalise(torch.autograd.Function):
     """γ·(u - μ)·r + δ, with μ and r = 1/√(var + ε) over all parts.
 
@@ -183,7 +235,7 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, weight: Tensor, bias: Tensor, bn: SharedBatchNorm) -> Tensor:
+    def forward(ctx: Any, u: Tensor, weight: Tensor, bias: Tensor, bn: _BatchNorm) -> Tensor:
         u = u.contiguous(memory_format=_layout(u))
         kernels = torch if u.is_cuda else _OnCPU
         count, mean, variance = _moments(u, bn.eps, kernels)
@@ -192,6 +244,8 @@ class _Normalise(torch.autograd.Function):
             # The running variance is that of a sample.
             sample = variance * (count / (count - 1)).to(variance.dtype)
             bn.running_var.lerp_(sample, bn.momentum)
+        if bn.num_batches_tracked is not None:
+            bn.num_batches_tracked.add_(1)
         inverse = (variance + bn.eps).rsqrt()
         ctx.save_for_backward(u, weight, mean, inverse, count)
         if not len(u):

@@ -102,7 +102,9 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(dataset.train) / spec.recipe.batch_size)
         arithmetic = (spec.recipe, spec.precision, device)
         if group.size > 1:
-            self.step: TrainingStep = SharedStep(self.model, *arithmetic, group)
+            self.step: TrainingStep = SharedStep(
+                self.model, *arithmetic, group, spec.model.attention
+            )
         else:
             steps = spec.recipe.epochs * self.steps_per_epoch
             self.step = fast_step(self.model, *arithmetic, steps)

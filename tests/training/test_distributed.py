@@ -21,12 +21,15 @@ from torch.utils._pytree import tree_leaves
 
 from dia_repro.data.sources.digits import load_digits
 from dia_repro.execution import forkserver
+from dia_repro.experiments.attention import parse_attention
 from dia_repro.experiments.spec import DIALSTMAttention, Spec
+from dia_repro.models import register_attention
 from dia_repro.training.distributed import (
     ALONE,
     Group,
     UnsharedRunError,
     _Normalise,
+    check_group,
     joined,
     share_statistics,
 )
@@ -101,6 +104,66 @@ def together(size: int, folder: Path, work: Callable[[Group], Outcome]) -> list[
         process.join(120)
         assert process.exitcode == 0
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+class Normalising(nn.Module):
+    """An own attention that normalises pooled features, and has a parameter that it leaves out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+        self.norm = nn.BatchNorm1d(channels)
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, pooled: Tensor, state: Any = None) -> Any:
+        return self.norm(self.linear(pooled)).sigmoid(), state
+
+
+class Averaging(Normalising):
+    """One that keeps what it has seen in a buffer of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.register_buffer("seen", torch.zeros(channels))
+
+
+class Cumulative(Normalising):
+    """One whose BN averages over all batches."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.norm = nn.BatchNorm1d(channels, momentum=None)
+
+
+def own_spec(unit: type[nn.Module], **options: Any) -> Spec:
+    register_attention(unit.__name__.lower())(unit)
+    made = spec(**options)
+    attention = parse_attention(unit.__name__.lower())
+    return made.model_copy(update={"model": made.model.model_copy(update={"attention": attention})})
+
+
+def outcome_of_own(group: Group) -> Outcome:
+    return outcome(own_spec(Normalising), group, double=True)
+
+
+def test_an_own_attention_with_a_bn_is_trained_by_several_processes_as_by_one(
+    tmp_path: Path,
+) -> None:
+    theirs, alone = together(2, tmp_path, outcome_of_own), outcome_of_own(ALONE)
+    for result in theirs:
+        figures = (torch.tensor(found["figures"], dtype=torch.float64) for found in (result, alone))
+        torch.testing.assert_close(*figures, rtol=1e-9, atol=0.0)
+        assert result["weights"].keys() == alone["weights"].keys()  # type: ignore[attr-defined]
+        for name, value in alone["weights"].items():  # type: ignore[attr-defined]
+            torch.testing.assert_close(result["weights"][name], value)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("unit", [Averaging, Cumulative])
+def test_an_own_attention_with_other_buffers_is_refused(unit: type[nn.Module]) -> None:
+    check_group(own_spec(Normalising), Group(0, 2))
+    check_group(own_spec(unit), ALONE)
+    with pytest.raises(UnsharedRunError, match="buffers"):
+        check_group(own_spec(unit), Group(0, 2))
 
 
 def said_at_the_start(group: Group) -> Outcome:

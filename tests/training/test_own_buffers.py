@@ -70,6 +70,7 @@ class Growing(nn.Module):
             mean = pooled.detach().mean(0)
             self.mean = mean if self.mean is None else 0.9 * self.mean + 0.1 * mean
             self.seen = torch.cat((self.seen, mean[None]))[-20:]
+        assert self.mean is not None
         return (pooled - self.mean + self.seen.mean(0) + self.gain).sigmoid(), state
 
 
