@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from urllib.parse import quote_plus
 
 DONE, RUN_FAILED, WRONG_USAGE, ABSENT, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+MOST_OF_A_REASON = 300  # characters
 
 
 class DiaReproError(Exception):
@@ -72,6 +76,12 @@ def displayed(location: str) -> str:
 def displayed_text(text: str) -> str:
     """Return a text, with the locations in it as they may be shown."""
     return re.sub(r"\S+", lambda word: displayed(word[0]), text)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error's type and message in a line: some begin with a line that says nothing."""
+    said = f"{type(error).__name__}: {error}"
+    return textwrap.shorten(said, MOST_OF_A_REASON, placeholder=" …")
 
 
 def _parameter(name: str, value: str | tuple[str, ...]) -> str | tuple[str, ...]:

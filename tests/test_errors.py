@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dia_repro.errors import displayed_text
+from dia_repro.errors import displayed_text, reason_of
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,11 @@ def test_long_texts_are_shown_at_once(text: str) -> None:
 )
 def test_secrets_in_a_text_are_masked(text: str, shown: str) -> None:
     assert displayed_text(text) == shown
+
+
+def test_a_reason_is_one_line_with_more_than_a_heading() -> None:
+    error = RuntimeError("Error(s) in loading state_dict for Network:\n\tsize mismatch for a.b")
+    assert reason_of(error) == (
+        "RuntimeError: Error(s) in loading state_dict for Network: size mismatch for a.b"
+    )
+    assert len(reason_of(ValueError("word " * 1000))) <= 300

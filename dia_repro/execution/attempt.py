@@ -17,7 +17,7 @@ import torch
 from dia_repro.data import load
 from dia_repro.data.dataset import AnyDataset
 from dia_repro.data.registry import is_streamed
-from dia_repro.errors import DiaReproError, displayed_text
+from dia_repro.errors import DiaReproError, displayed_text, reason_of
 from dia_repro.execution.leasing import acquire_lock, heartbeat, lock_id, lock_location, silent
 from dia_repro.execution.maintenance import folder_of
 from dia_repro.execution.messages import Begun, Ended, Job, Message, Notice, Outcome, Progress
@@ -137,7 +137,7 @@ class Attempt:
             except DiaReproError as error:
                 reason = str(error)
             except Exception as error:  # recorded with its reason; the other runs go on
-                reason = displayed_text(f"{type(error).__name__}: {error}".splitlines()[0])
+                reason = displayed_text(reason_of(error))
                 with suppress(CheckpointError):
                     text = displayed_text(traceback.format_exc())
                     self.folder.write("traceback.txt", text.encode(errors="replace"))

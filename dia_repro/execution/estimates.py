@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
-from dia_repro.errors import DiaReproError
+from dia_repro.errors import DiaReproError, reason_of
 from dia_repro.execution import forkserver
 from dia_repro.execution.machine import Machine, NoGPUError
 from dia_repro.execution.planning import PlannedRun, longest_first
@@ -194,7 +194,7 @@ def _measure(spec_json: str, device: str, threads: int, connection: Connection) 
         spec = Spec.from_json(spec_json)
         connection.send(measure_step(spec, on))
     except Exception as error:  # sent in a line to the process that asked
-        connection.send(f"{type(error).__name__}: {error}".splitlines()[0])
+        connection.send(reason_of(error))
 
 
 def images_of_a_step(spec: Spec, device: torch.device) -> int:

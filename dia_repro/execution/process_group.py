@@ -23,7 +23,7 @@ from torch import distributed
 
 from dia_repro import interrupts
 from dia_repro.data import load
-from dia_repro.errors import DiaReproError
+from dia_repro.errors import DiaReproError, reason_of
 from dia_repro.execution import forkserver
 from dia_repro.execution.endings import cause_of_death
 from dia_repro.execution.messages import Job, Message, Notice
@@ -209,7 +209,7 @@ def follow(job: Job, rank: int, port: int, connection: Connection) -> None:
     except Diverged:
         return
     except Exception as error:
-        connection.send(f"{type(error).__name__}: {error}".splitlines()[0])
+        connection.send(reason_of(error))
         sys.exit(EXIT_CODE)
 
 

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from dia_repro import interrupts
-from dia_repro.errors import DiaReproError
+from dia_repro.errors import DiaReproError, reason_of
 from dia_repro.execution.messages import Ended, Job, Message, Outcome
 from dia_repro.results.database import LockedError
 
@@ -39,7 +39,7 @@ def attempt(
     except DiaReproError as error:
         return Ended(Outcome.FAILED, str(error))
     except Exception as error:
-        return Ended(Outcome.FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
+        return Ended(Outcome.FAILED, reason_of(error))
 
 
 def main(job: Job, connection: Connection, how: Callable[..., Ended] = attempt) -> None:

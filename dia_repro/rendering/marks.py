@@ -17,7 +17,8 @@ from dia_repro.rendering.files import OutputError
 from dia_repro.results.schema import OURS
 
 OF_ANOTHER = "of another protocol, data set, schedule or precision"
-MARK = re.compile(r'\bid="(of(?:-[0-9a-f]{16})*)"')
+NOTHING = "nothing"  # in the mark of what shows no run
+MARK = re.compile(rf'\bid="(of(?:-(?:[0-9a-f]{{16}}|{NOTHING}))+)"')
 
 
 def mark_of(specs: Iterable[Spec], origin: str = OURS) -> str:
@@ -31,7 +32,7 @@ def mark_of(specs: Iterable[Spec], origin: str = OURS) -> str:
         for spec in specs
     }
     hashes = (hashlib.sha256(condition.encode()).hexdigest()[:16] for condition in conditions)
-    return "-".join(["of", *sorted(hashes)])
+    return "-".join(["of", *(sorted(hashes) or [NOTHING])])
 
 
 class ForeignFileError(UsageError):
@@ -91,4 +92,4 @@ def shows_another(path: Path, mark: str) -> bool:
         raise unreadable(path, error) from error
     if found is None:
         raise ForeignFileError(path)
-    return not set(found[1].split("-")) <= set(mark.split("-"))
+    return not set(found[1].split("-")) <= {NOTHING, *mark.split("-")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -28,6 +28,7 @@ from dia_repro.rendering.marks import OF_ANOTHER, mark_of, picture_shows_another
 from dia_repro.rendering.records import to_csv
 from dia_repro.reports.drawing import write_picture
 from dia_repro.reports.options import Forests
+from dia_repro.reports.replacing import alone_in
 from dia_repro.results.database import Database
 from dia_repro.training.provenance import environment_of
 
@@ -79,10 +80,11 @@ def draw_integration(
 
     Raises:
         ForeignFileError: they would replace files that dia-repro has not written.
+        BusyFolderError: a report is being written to the folder.
     """
+    spec = Spec.from_stored(analyst.run.spec_json)
+    mark = mark_of([spec], analyst.run.summary.origin)
     if guarded:
-        spec = Spec.from_stored(analyst.run.spec_json)
-        mark = mark_of([spec], analyst.run.summary.origin)
         _say_replaced(figures / "figure5", mark, dialogue)
     stages = analyst.stages(stage)
     sources = list(Source) if controls else [Source.TRAINED]
@@ -99,7 +101,8 @@ def draw_integration(
         raise
     figure = heatmaps.draw_integration(found, analyst.run)
     csv = to_csv(heatmaps.CELL_FIELDS, list(heatmaps.integration_records(found)))
-    write_picture(figures / "figure5", {**to_files(figure), "csv": csv.encode()}, dialogue)
+    with _guarded(figures / "figure5", mark) if guarded else nullcontext():
+        write_picture(figures / "figure5", {**to_files(figure), "csv": csv.encode()}, dialogue)
     _say_facts(dialogue, integration_facts(found), judged_by)
     return found
 
@@ -140,16 +143,26 @@ def draw_gradients(
 
     Raises:
         ForeignFileError: they would replace files that dia-repro has not written.
+        BusyFolderError: a report is being written to the folder.
     """
     found = recorded_runs(database, runs, artifact)
+    mark = mark_of((run.spec for run in found), found[0].run.summary.origin)
     if guarded:
-        mark = mark_of((run.spec for run in found), found[0].run.summary.origin)
         _say_replaced(figures / artifact.name, mark, dialogue)
     figure = histograms.draw_gradients(found, artifact, apart=apart)
     csv = to_csv(histograms.GRADIENT_FIELDS, list(histograms.gradient_records(found)))
-    write_picture(figures / artifact.name, {**to_files(figure), "csv": csv.encode()}, dialogue)
+    with _guarded(figures / artifact.name, mark) if guarded else nullcontext():
+        write_picture(figures / artifact.name, {**to_files(figure), "csv": csv.encode()}, dialogue)
     _say_facts(dialogue, gradient_facts(found), judged_by)
     return found
+
+
+@contextmanager
+def _guarded(picture: Path, mark: str) -> Iterator[None]:
+    """Keep reports out of a picture's folder, and look again at what is there: time has passed."""
+    with alone_in([picture.parent]):
+        picture_shows_another(picture, mark)
+        yield
 
 
 def _say_replaced(picture: Path, mark: str, dialogue: Dialogue) -> None:

@@ -95,7 +95,7 @@ class Report:
                 replace what is no file of a report.
             ReplacedError: there are results of other experiments, and they must not be replaced.
             ForeignFileError: a file that dia-repro has not written is in the place of one.
-            BusyFolderError: another report is being written to the folder.
+            BusyFolderError: another report is being written to one of the folders.
             BundleError: a file was changed before it was in the bundle.
             OutputError: a file cannot be written, or one that would be replaced cannot be read.
         """
@@ -106,8 +106,9 @@ class Report:
         if weights and not bundle:
             raise UsageError("weights go into a bundle: name its file, too")
         check_replaced(self.chosen, self.folders, self.html, replace_others=replace_others)
-        tables = {self.folders.table_of(artifact).parent for artifact in self.chosen.artifacts}
-        with alone_in(sorted(tables)), recording() as written:
+        written_to = {self.folders.table_of(artifact).parent for artifact in self.chosen.artifacts}
+        written_to |= {self.folders.figures, *([self.html.parent] if self.html else [])}
+        with alone_in(sorted(written_to)), recording() as written:
             # Again: another report may have come first.
             others = check_replaced(
                 self.chosen, self.folders, self.html, replace_others=replace_others, said=True
@@ -122,8 +123,10 @@ class Report:
 
     def _remove(self, pictures: Sequence[Path]) -> None:
         """Remove pictures of other experiments that none of these takes the place of."""
+        with_values = {artifact.name for artifact in self.chosen.artifacts}
         for picture in pictures:
-            for kind in FIGURE_KINDS:
+            # No CSV is written next to any other picture: one of that name is a user's.
+            for kind in FIGURE_KINDS if picture.name in with_values else PICTURE_KINDS:
                 picture.with_name(f"{picture.name}.{kind}").unlink(missing_ok=True)
             self.chosen.dialogue.notice(f"Removed, {OF_ANOTHER}: {picture}, nothing replaces it")
 

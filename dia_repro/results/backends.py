@@ -209,11 +209,17 @@ def upgraders_of(engine: Engine) -> Engine:
 
     Rows that refer to those of a replaced table would go with it: no reference is looked at.
     """
-    return engine.execution_options(immediate=True, references=False)
+    return writers_of(engine).execution_options(references=False)
 
 
 def writers_of(engine: Engine) -> Engine:
-    """Return the engine for transactions that hold the write lock from their start."""
+    """Return the engine for transactions that hold the write lock from their start.
+
+    They see what was committed before they got the lock. In PostgreSQL's stricter isolation levels,
+    which a server may have as default, they would see what was before they began to wait for it.
+    """
+    if engine.dialect.name != "sqlite":
+        engine = engine.execution_options(isolation_level="READ COMMITTED")
     return engine.execution_options(immediate=True)
 
 
@@ -235,7 +241,8 @@ def _sqlite(path: Path, create: bool) -> Engine:
         # A killed writer leaves a journal, which only a connection that may write rolls back.
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         mode = "rw" if writable else "ro"
-    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    # With an empty authority, or a path that begins with // would be taken for one.
+    uri = f"file://{quote(os.fsencode(path.absolute()))}?mode={mode}"
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(

@@ -166,7 +166,7 @@ def _exists(target: Path) -> BackupExistsError:
 
 
 def _reader(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True)
+    return sqlite3.connect(f"file://{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True)
 
 
 def _check_copy(copy: Path) -> None:

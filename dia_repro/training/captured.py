@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dia_repro.errors import reason_of
 from dia_repro.experiments.spec import RecipeSpec
 from dia_repro.models.network import StagedNetwork
 from dia_repro.training.seeding import random_state, renew_generator, restore_random_state
@@ -85,7 +86,7 @@ class CapturedStep(TrainingStep):
                     self.model.use_compiled(compiled)
                 graph = _Graph(work, images, labels, self._stream, self._pool)
             except Exception as error:  # whatever a compiler or a driver raises
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                reason = reason_of(error)
                 reasons.append(f"not {'compiled' if compiled else 'captured'} ({reason})")
                 self._start_anew()
             else:

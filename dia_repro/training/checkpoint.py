@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from dia_repro.atomic import PARTIAL
+from dia_repro.errors import reason_of
 from dia_repro.experiments.names import Keep
 from dia_repro.training.store import CheckpointError, Store
 
@@ -129,7 +130,7 @@ def _load(content: bytes, shown: str) -> dict[str, Any]:
         # Weights alone: a checkpoint runs no code.
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zip's or torch's, and MemoryError
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = reason_of(error)
         raise CheckpointError(f"{shown} is sound, but torch cannot load it: {reason}") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{shown} holds no training state: dia-repro did not write it")

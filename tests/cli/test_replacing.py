@@ -6,6 +6,9 @@ import csv
 import fcntl
 import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,9 +125,13 @@ def test_an_old_picture_that_nothing_replaces_is_removed(tmp_path: Path) -> None
     assert run_command(*asked, "demo", cwd=folder).code == 0
     curves = sorted(path.name for path in (folder / "figures").glob("table9-curves.*"))
     assert curves == ["table9-curves.pdf", "table9-curves.png", "table9-curves.svg"]
+    notes = folder / "figures" / "table9-curves.csv"  # no report writes a file of this name
+    notes.write_text("epoch,my own notes\n")
     done = run_command(*asked, "paper", "--replace", cwd=folder)
     assert done.code == 0
     assert "Removed, of another protocol" in done.stderr
+    assert notes.read_text() == "epoch,my own notes\n"
+    notes.unlink()
     assert not list((folder / "figures").glob("table9-curves.*"))
     assert run_command(*asked, "paper", cwd=folder).code == 0
 
@@ -140,15 +147,35 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         assert [path.name for path in (folder / "figures").iterdir()] == ["table9-curves.png"]
 
 
-def test_two_reports_do_not_write_into_one_folder(tmp_path: Path) -> None:
-    (tmp_path / "tables").mkdir()
-    other = os.open(tmp_path / "tables", os.O_RDONLY)
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """As by another report that is being written to it."""
+    folder.mkdir(exist_ok=True)
+    other = os.open(folder, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
-    refused = run_command("report", "table9", "--no-html", cwd=tmp_path)
-    assert (refused.code, len(refused.complaints)) == (2, 1)
-    assert "another report is being written to tables" in refused.stderr
+    yield
     os.close(other)
-    assert run_command("report", "table9", "--no-html", cwd=tmp_path).code == 0
+
+
+@pytest.mark.parametrize("folder", ["tables", "figures", "pages"])
+def test_two_reports_do_not_write_into_one_folder(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    asked = ("report", "table9", "--html", "pages/report.html")
+    with locked(tmp_path / folder):
+        refused = run_command(*asked, cwd=tmp_path)
+    assert (refused.code, len(refused.complaints)) == (2, 1)
+    assert f"another report is being written to {folder}" in refused.stderr
+    assert run_command(*asked, cwd=tmp_path).code == 0
+
+
+def test_an_analysis_does_not_write_into_a_report_s_folder(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "runs.db", tmp_path / "runs.db")
+    asked = ("analyze", "gradients", "controls-skips")
+    with locked(tmp_path / "figures"):
+        refused = run_command(*asked, cwd=tmp_path)
+    assert refused.code == 2
+    assert "another report is being written to figures" in refused.stderr
+    assert run_command(*asked, cwd=tmp_path).code == 0
 
 
 def test_a_folder_by_two_names_is_one_folder(tmp_path: Path) -> None:
@@ -175,6 +202,20 @@ def test_a_page_is_not_written_over_the_report_s_own_table(tmp_path: Path) -> No
     assert done.code == 2
     assert "is a file of this report's tables or figures: name another page" in done.stderr
     assert not (tmp_path / "tables").exists()
+
+
+@pytest.mark.parametrize("own", ['<h2 id="of">', '<h2 id="of-">', '<h2 id="of-nothings">'])
+def test_a_page_with_an_id_like_a_mark_is_not_replaced(own: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.html").write_text(own)
+    done = run_command("report", "table9", "--html", "mine.html", cwd=tmp_path)
+    assert (done.code, (tmp_path / "mine.html").read_text()) == (2, own)
+
+
+def test_a_page_without_runs_is_replaced_by_one_with_runs(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run_command("report", "table9", "--protocol", "demo", cwd=tmp_path).code == 0
+    table9(tmp_path)
+    assert run_command("report", "table9", "--protocol", "demo", cwd=tmp_path).code == 0
 
 
 def test_a_database_is_not_replaced_by_a_page(tmp_path: Path) -> None:

@@ -178,3 +178,11 @@ def test_other_databases_are_not_upgraded(tmp_path: Path) -> None:
         upgrade_database(str(tmp_path / "foreign.db"))
     assert (tmp_path / "foreign.db").read_bytes() == before
     assert not (tmp_path / "missing.db").exists()
+
+
+def test_a_path_that_begins_with_two_slashes_is_a_path(tmp_path: Path) -> None:
+    location = f"/{tmp_path / 'runs.db'}"
+    assert location.startswith("//")
+    add_run(location)
+    with closing(open_database(location, create=False)) as database:
+        assert len(all_runs(database)) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,9 +13,12 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from dia_repro.results.database import open_database
+from dia_repro.results.leases import OtherDataError, take
 from dia_repro.results.upgrade import back_up
+from dia_repro.results.writer import ensure_runs
 from tests.artifacts.courses import add
 from tests.helpers import tiny_spec
+from tests.results.rows import PROVENANCE
 
 THIRDS = [100 / 3, 200 / 3, 37.777777777777779]
 
@@ -58,3 +63,38 @@ def test_a_database_without_an_encoding_can_be_used(postgres: str) -> None:
                 assert session.connection().exec_driver_sql(query).scalar() == "é ×"
     finally:
         in_server(postgres, f"drop database {name} with (force)")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_who_waited_for_the_write_lock_sees_what_was_written_meanwhile(
+    level: str, postgres: str
+) -> None:
+    """Seeds of one experiment on two data sets: the second one is refused."""
+    name = make_url(postgres).database
+    in_server(postgres, f"alter database {name} set default_transaction_isolation = '{level}'")
+    outcomes: list[str] = []
+    try:
+        with closing(open_database(postgres, create=True)) as database:
+            spec = tiny_spec()
+            runs = ensure_runs(database, {spec.spec_id: spec.canonical_json()}, [0, 1])
+
+            def train(seed: int) -> None:
+                data = {**PROVENANCE, "data_sha256": str(seed) * 64}
+                try:
+                    take(database, runs[spec.spec_id, seed], f"process {seed}", f"{seed}", data)
+                    outcomes.append("taken")
+                except OtherDataError:
+                    outcomes.append("refused")
+
+            threads = [threading.Thread(target=train, args=(seed,)) for seed in (0, 1)]
+            with database.writing() as session:
+                session.execute(text("select 1"))
+                for thread in threads:
+                    thread.start()
+                time.sleep(0.5)  # both wait for the lock
+            for thread in threads:
+                thread.join()
+    finally:
+        in_server(postgres, f"alter database {name} reset default_transaction_isolation")
+    assert sorted(outcomes) == ["refused", "taken"]
