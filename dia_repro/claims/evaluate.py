@@ -301,7 +301,10 @@ def _of_controls(
 
 
 def _as_asked(claim: Claim, answer: ClaimVerdict) -> str:
-    """Return e.g. "4 of 4 networks"."""
+    """Return e.g. "4 of 4 networks", "2 of 2 networks: ResNet83, ResNet164"."""
     thing = "network" if claim.kind in (Kind.TRAINS_TOO, Kind.DIVERGES) else "comparison"
     as_asked = sum(evidence.in_favour is True for evidence in answer.evidence)
-    return f"{as_asked} of {plural(len(answer.evidence), thing)}"
+    said = f"{as_asked} of {plural(len(answer.evidence), thing)}"
+    if claim.kind is Kind.TRAINS_TOO:  # only where the paper's network is shown to train
+        said += f": {', '.join(found.compared.partition(': ')[2] for found in answer.evidence)}"
+    return said

@@ -14,7 +14,7 @@ better one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -97,7 +97,8 @@ class Row:
 
 def judge_order(rows: Sequence[Row]) -> Judgement:
     """Judge whether the first network is the better one in each row."""
-    return _judge([_order(row) if row.values else row for row in rows], "clear of 0")
+    measured = [_order(row) if row.values else row for row in rows]
+    return _judge(measured, "clear of 0", lambda _: "on the other side")
 
 
 def judge_equal(rows: Sequence[Row], margin: float) -> Judgement:
@@ -107,7 +108,8 @@ def judge_equal(rows: Sequence[Row], margin: float) -> Judgement:
     """
     margin = max(margin, *(2 * row.step for row in rows))
     measured = [_equal(row, margin) if row.values else row for row in rows]
-    return _judge(measured, f"clear of the margin of {margin:.2g} {rows[0].unit}")
+    clear = f"clear of the margin of {margin:.2g} {rows[0].unit}"
+    return _judge(measured, clear, lambda row: f"with the {SIDES[fmean(row.values) < 0]} ahead")
 
 
 def _order(row: Row) -> Row:
@@ -129,11 +131,12 @@ def _equal(row: Row, margin: float) -> Row:
     return replace(row, in_favour=abs(effect) < margin, found=found, spoilt=any(row.lost))
 
 
-def _judge(rows: Sequence[Row], clear: str) -> Judgement:
+def _judge(rows: Sequence[Row], clear: str, contrary: Callable[[Row], str]) -> Judgement:
     """Judge rows that are measured.
 
     Args:
         clear: words for an effect that decides.
+        contrary: words for where a row is that decides against the claim.
     """
     family = len(rows)
     corrected, refuting = against(rows)
@@ -150,7 +153,7 @@ def _judge(rows: Sequence[Row], clear: str) -> Judgement:
     if refuting and main is not None:
         after = " after Holm" if family > 1 else ""
         level = f"p ≤ {LEVEL:g}{after}{_students([rows[main]])}"
-        reason = f"{rows[main].compared} is {clear} on the other side ({level})"
+        reason = f"{rows[main].compared} is {clear} {contrary(rows[main])} ({level})"
         return Judgement(Verdict.REFUTED, evidence, main, reason)
     if all(row.supports for row in rows):
         differences = {1: "the difference is", 2: "both differences are"}

@@ -229,8 +229,8 @@ def with_test_images(found: Estimate, error: float) -> tuple[float, float]:
 
     Args:
         found: the effect over seeds.
-        error: its standard error over test images, or an upper bound of it, with which the interval
-            covers at least 95 %: `images_error`.
+        error: its standard error over test images, or an upper bound of it at the observed error
+            rates: `images_error`. With only a few errors on the test set it is too small.
     """
     from scipy.stats import norm
 

@@ -87,7 +87,8 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
 
 def _why_open(cells: Sequence[Outcomes], evidence: Sequence[Evidence], claimed: bool) -> str:
     """Return one sentence that begins with the most important reason."""
-    pairs = list(zip(cells, evidence, strict=True))
+    pairs = [*zip(cells, evidence, strict=True)]
+    pairs.sort(key=lambda pair: weakness(pair[1]), reverse=True)  # the one that is shown first
     enough = [(cell, found) for cell, found in pairs if cell.done >= LEAST_FOR_FLIPS]
     neither = [cell for cell, found in enough if found.in_favour is None and small(found.p)]
     open_cells = [cell for cell, found in enough if not small(found.p)]

@@ -31,8 +31,8 @@ class Kind(StrEnum):
     GAIN = "larger gain"  # … the first gains more over its baseline than the second over its own
     GAP = "smaller gap"  # … the first is less overfitted: test minus training accuracy, last epoch
     REACHES = "reaches"  # in each cell the network is at least as accurate as the claim says
-    DIVERGES = "diverges"  # in each cell the loss becomes infinite
-    TRAINS = "trains"  # in no cell it does
+    DIVERGES = "diverges"  # in each cell the loss of more than half of the trainings is not finite
+    TRAINS = "trains"  # in each cell more than half of the trainings end better than guessing
     TRAINS_TOO = "trains too"  # in each comparison whose second network trains the first one does
     FEWER = "fewer parameters"  # in each comparison the first network has fewer
     SAVES = "saves parameters"  # … the first has fewer, by a stated percentage

@@ -78,7 +78,7 @@ CLAIMS = Table(
         optional(
             "detectable",
             "number",
-            "Smallest effect that n seeds find with 80 % power; of an equality, from its margin.",
+            "Smallest effect, or distance from a margin, that n seeds find here with 80 % power.",
         ),
         optional("in_favour", "boolean", "Whether the effect has the claim's direction."),
         Column("note", "text", "What else must be known."),

@@ -133,16 +133,17 @@ def explained(record: Record) -> str:
     """
     parts = [str(record["reason"])]
     # Where the comparison is clear, and another one leaves the verdict open, seeds are not missing.
+    # Of an equality the distance from a margin may be larger than the margin, and helps no reader.
     unclear = record["p"] is not None and record["p"] > LEVEL
-    if record["verdict"] == "undecided" and unclear and record["detectable"] is not None:
+    finds = record["detectable"] is not None and AGAINST_MARGIN not in record["note"]
+    if record["verdict"] == "undecided" and unclear and finds:
         if record["unit"] == LOGARITHM:
             what = f"a ratio of {_ratio(record['detectable'])}"
         else:
             size = f"{record['detectable']:{FORMS[record['unit']].lstrip('+')}} {record['unit']}"
             what = f"a difference of {size}"
-            if AGAINST_MARGIN in record["note"]:
-                what = f"a distance of {size} from the margin"
-        parts.append(f"{record['n']} seeds would find {what} (80 % power).")
+        found = f"{record['n']} seeds would find {what} (80 % power)"
+        parts.append(f"In this comparison alone {found}.")
     if record["otherwise"]:
         other = "last" if record["by"] == "best" else "best"
         parts.append(f"By the {other} epoch: {record['otherwise']}.")

@@ -123,6 +123,8 @@ def test_equal_needs_its_interval_within_the_margin(sign: int) -> None:
         assert evidence.in_favour is (margin > 0.285)
         assert (far < margin) is (verdict is SUPPORTED)
         assert (near > margin) is (verdict is REFUTED)
+        ahead = f"with the {'first' if sign > 0 else 'second'} ahead"
+        assert (ahead in judged.reason) is (verdict is REFUTED)
 
 
 def test_equal_needs_both_ends_of_the_interval_within_the_margin() -> None:
