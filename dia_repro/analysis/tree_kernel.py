@@ -191,26 +191,46 @@ def _best_of_a_handful(x: Any, weight: Any, columns: Any, node: Node) -> Any:
     """Return the same as `_best_split`, for a node of 2 to `HANDFUL` samples."""
     m = len(node.samples)
     worth = _worth_of_each_parting(weight, node)
-    values, bits = np.empty(m, np.float32), np.empty(m, np.int64)
+    values = np.empty(m, np.float32)
     best, best_column, best_position = -np.inf, -1, 0
     np.random.shuffle(columns)
     for f in columns:
         row = x[f]
         for i in range(m):
-            v = row[node.samples[i]]
-            j = i
-            while j > 0 and values[j - 1] > v:
-                values[j], bits[j] = values[j - 1], bits[j - 1]
-                j -= 1
-            values[j], bits[j] = v, 1 << i
-        left = 0
-        for i in range(m - 1):
-            left |= bits[i]
-            if values[i + 1] > values[i] + LEAST_STEP and worth[left] > best:
-                best, best_column, best_position = worth[left], f, i + 1
+            values[i] = row[node.samples[i]]
+        for i in range(m):
+            left = 0  # the samples up to this one's value: no sorting, and no branch to guess
+            for j in range(m):
+                left |= (values[j] <= values[i]) << j
+            value = worth[left]
+            if value < best or (value == best and f != best_column):
+                continue
+            count = _count_of(left)
+            first = value > best or count < best_position  # of a column's equal splits
+            if first and not _is_near_another(values, values[i]):
+                best, best_column, best_position = value, f, count
         if m == 2 and best_column >= 0:  # any other column would split them as well
             break
     return best_column, best_position, best
+
+
+@compiled
+def _is_near_another(values: Any, value: Any) -> bool:
+    """Return whether a larger value is so near that it counts as equal."""
+    near = 0
+    for other in values:
+        near += value < other <= value + LEAST_STEP
+    return near > 0
+
+
+@compiled
+def _count_of(bits: int) -> int:
+    """Return how many bits are set."""
+    count = 0
+    while bits:
+        bits &= bits - 1
+        count += 1
+    return count
 
 
 @compiled
@@ -230,7 +250,7 @@ def _worth_of_each_parting(weight: Any, node: Node) -> Any:
                 across += own[a, b]
         squares[some] = squares[others] + 2.0 * across + own[a, a]
         weights[some] = weights[others] + weight[node.samples[a]]
-    worth = np.empty(everyone + 1)
+    worth = np.full(everyone + 1, -np.inf)  # with all on the left there is no split
     for some in range(1, (everyone + 1) // 2):
         rest = everyone ^ some
         worth[some] = squares[some] / weights[some] + squares[rest] / weights[rest]
