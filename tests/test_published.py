@@ -88,7 +88,8 @@ def row(record: Record) -> str:
     verdict = record["verdict"]
     if record["otherwise"]:
         verdict += f"; by the last epoch {record['otherwise']}"
-    cells = (record["text"], verdict, compared, value or record["note"] or "–", seeds, p)
+    why = record["reason"] if record["verdict"] == "not run" else ""
+    cells = (record["text"], verdict, compared, value or record["note"] or why or "–", seeds, p)
     return f"| {' | '.join(cells)} |"
 
 

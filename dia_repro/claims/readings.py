@@ -27,7 +27,7 @@ OTHERS = {"stage 3 − stage 1": 1, "stage 3 − stage 2": 2}
 # Stage 3's heatmap is the densest where nothing is learned, too: what training adds counts.
 CONTROLS = {"trained − before training": Source.INITIAL, "trained − shuffled": Source.SHUFFLED}
 DENSITIES = (*OTHERS, *(f"{gap}, {control}" for control in CONTROLS for gap in OTHERS))
-MIDDLE = "middle layer − main source of the last layer"
+MIDDLE = "position of the middle layer − that of the last layer's main source"
 DIVIDED = "DIANet ÷ original"
 FIGURE6_RATIO = ("DIANet", "original")  # of whose gradients
 RATIOS = {
