@@ -35,11 +35,16 @@ class Regressions:
     Args:
         states: (B, T, C).
         least_split: number of samples below which a node is a leaf.
+
+    Raises:
+        ValueError: a state is not finite: it has no place in an order.
     """
 
     def __init__(
         self, states: NDArray[np.float32], least_split: int = LEAST_SAMPLES_OF_A_SPLIT
     ) -> None:
+        if not np.isfinite(states).all():
+            raise ValueError("hidden states are not all finite")
         self.states, self.least_split = states, least_split
         self.samples, self.layers, self.channels = states.shape
         self._columns = np.ascontiguousarray(states.reshape(self.samples, -1).T)

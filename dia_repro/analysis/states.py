@@ -70,7 +70,7 @@ def collect(
         (B, T, C) by stage, for stages with a DIA unit.
 
     Raises:
-        NotAnalysableError: see `check_run`.
+        NotAnalysableError: see `check_run`; or a hidden state is not finite.
         NoWeightsError: the checkpoint is gone or damaged.
         NoStoreError: the folder cannot be reached.
     """
@@ -84,6 +84,9 @@ def collect(
     if trained is not None:
         trainer.load_state(trained)
     states = _walk(trainer)
+    for stage, found in states.items():
+        if not np.isfinite(found).all():
+            raise NotAnalysableError(f"hidden states of stage {stage} are not all finite")
     if source is Source.SHUFFLED:
         random = np.random.default_rng(seed)
         for found in states.values():

@@ -94,3 +94,11 @@ def test_equal_columns_share_what_they_are_worth() -> None:
     states[:, 1] = states[:, 0]
     ours = Regressions(states).importances(3, tree_seeds(40, 0)).mean(0)
     assert ours[0] == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_states_without_an_order_are_refused(value: float) -> None:
+    states = related_states(20, 2, 3)
+    states[3, 0, 1] = value
+    with pytest.raises(ValueError, match="not all finite"):
+        Regressions(states)
