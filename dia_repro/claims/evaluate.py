@@ -34,6 +34,7 @@ from dia_repro.paper.claims import (
 )
 from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import HARDWARE, hardware_of, runs_of
+from dia_repro.results.schema import State
 
 AS_CLAIMED = "the counts are as the paper says"
 COUNTED = {  # the reason if all counts are as claimed
@@ -243,7 +244,7 @@ def _with_hardware(evidence: Evidence, hardware: Mapping[int, Mapping[str, set[s
     """
     by_seed: dict[int, list[Mapping[str, set[str]]]] = defaultdict(list)
     for run in evidence.runs:
-        if run.id in hardware:
+        if run.id in hardware and run.state is State.FINISHED:  # a diverged one is in no pair
             by_seed[run.seed].append(hardware[run.id])
     pairs = [runs for runs in by_seed.values() if runs[1:]]
     differing = [

@@ -19,6 +19,7 @@ from dia_repro.models.stage import Stage
 
 # The most versions of a block's code that a network may need: by stage, for first and other blocks.
 COMPILED_VERSIONS = 64
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def initialise_he(network: nn.Module) -> None:
@@ -150,7 +151,7 @@ class StagedNetwork(nn.Module):
         """Load weights, also where they lost the versions of their modules, as in safetensors.
 
         Without these torch expects a counter of batches in each BN, which these networks have not.
-        Buffers of a unit that were set, enlarged or parted while it was trained become like them.
+        Buffers of a unit that were set or enlarged while it was trained become like them.
         """
         if strict:
             self._fit_buffers(state_dict)
@@ -172,24 +173,17 @@ class StagedNetwork(nn.Module):
                 self.get_buffer(name).copy_(value)
 
     def _fit_buffers(self, values: Mapping[str, Tensor]) -> None:
-        """Let each buffer that is not a BN's hold the value of its name: None, or of another shape.
-
-        Two buffers that are one tensor are parted if their values differ.
-        """
+        """Let each buffer of a unit hold the value of its name: None, or of another shape."""
         device = next(self.parameters()).device
-        at_address: dict[int, Tensor] = {}
         for place, module in self.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                continue  # one that lacks its statistics is an error
+            of_bn = STATISTICS if isinstance(module, nn.modules.batchnorm._BatchNorm) else ()
             for name, buffer in [*module._buffers.items()]:
+                if name in of_bn:
+                    continue  # a BN that lacks its statistics is an error
                 value = values.get(f"{place}.{name}")
                 if value is None:
                     module.register_buffer(name, None)
-                elif (
-                    buffer is None
-                    or (buffer.shape, buffer.dtype) != (value.shape, value.dtype)
-                    or not torch.equal(at_address.setdefault(buffer.data_ptr(), value), value)
-                ):
+                elif buffer is None or (buffer.shape, buffer.dtype) != (value.shape, value.dtype):
                     module.register_buffer(name, torch.empty_like(value, device=device))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dia_repro.artifacts import ARTIFACTS, Drawing, TableArtifact
@@ -47,8 +47,11 @@ def svg_of(picture: Path) -> Path:
 
 
 @contextmanager
-def alone_in(folders: Iterable[Path]) -> Iterator[None]:
-    """Keep other reports from writing into these folders for the time of the block.
+def alone_in(folders: Iterable[Path], page: Path | None = None) -> Iterator[None]:
+    """Keep other reports from writing into folders, or a page, for the time of the block.
+
+    A page's own folder is not locked: it often is the working folder, where other programs and
+    reports with other pages go on. A hidden file next to the page is, and is removed at the end.
 
     Raises:
         BusyFolderError: another one does.
@@ -56,16 +59,33 @@ def alone_in(folders: Iterable[Path]) -> Iterator[None]:
     with ExitStack() as held:
         # A folder by two names would be locked against itself.
         for folder in {folder.resolve(): folder for folder in folders}.values():
-            try:
+            with suppress(OSError):  # no folder, which is said when a file is written
                 folder.mkdir(parents=True, exist_ok=True)
-                number = os.open(folder, os.O_RDONLY)
-                held.callback(os.close, number)
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BusyFolderError(f"another report is being written to {folder}") from error
-            except OSError:  # no folder, which is said when a file is written; or no locks here
-                continue
+                _lock(os.open(folder, os.O_RDONLY), folder, held)
+        if page is not None:
+            with suppress(OSError):
+                _lock_page(page, held)
         yield
+
+
+def _lock_page(page: Path, held: ExitStack) -> None:
+    file = page.resolve().with_name(f".{page.name}.lock")
+    while True:
+        number = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        _lock(number, page, held)
+        # Who held it before may have removed it since it was opened: then it keeps nobody out.
+        if file.exists() and os.path.samestat(file.stat(), os.fstat(number)):
+            held.callback(file.unlink, missing_ok=True)
+            return
+
+
+def _lock(number: int, what: Path, held: ExitStack) -> None:
+    """Lock an open file or folder until the stack ends; a file system may know no locks."""
+    held.callback(os.close, number)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BusyFolderError(f"another report is being written to {what}") from error
 
 
 def check_replaced(

@@ -95,7 +95,7 @@ class Report:
                 replace what is no file of a report.
             ReplacedError: there are results of other experiments, and they must not be replaced.
             ForeignFileError: a file that dia-repro has not written is in the place of one.
-            BusyFolderError: another report is being written to one of the folders.
+            BusyFolderError: another report is being written to one of the folders, or to the page.
             BundleError: a file was changed before it was in the bundle.
             OutputError: a file cannot be written, or one that would be replaced cannot be read.
         """
@@ -107,8 +107,8 @@ class Report:
             raise UsageError("weights go into a bundle: name its file, too")
         check_replaced(self.chosen, self.folders, self.html, replace_others=replace_others)
         written_to = {self.folders.table_of(artifact).parent for artifact in self.chosen.artifacts}
-        written_to |= {self.folders.figures, *([self.html.parent] if self.html else [])}
-        with alone_in(sorted(written_to)), recording() as written:
+        written_to.add(self.folders.figures)
+        with alone_in(sorted(written_to), self.html), recording() as written:
             # Again: another report may have come first.
             others = check_replaced(
                 self.chosen, self.folders, self.html, replace_others=replace_others, said=True

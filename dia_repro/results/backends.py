@@ -46,7 +46,10 @@ DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 LONGEST_SHOWN = 100  # characters of a path that cannot be used
 # SQLite's instructions between two moments in which Python runs handlers of signals: about 2 ms.
 INSTRUCTIONS = 100_000
-LOCKED = ("database is locked", "due to lock timeout")  # SQLite's words, PostgreSQL's
+LOCKED = "database is locked"  # SQLite's words
+# PostgreSQL's codes, since its words are in the server's language: a lock was not to be had in
+# time, or two transactions waited for each other.
+LOCKED_CODES = ("55P03", "40P01")
 # Number of the advisory lock that PostgreSQL's writers take; no other program uses it.
 WRITE_LOCK = 0x_D1A_2020
 # These keep SQLite's locks badly.
@@ -171,9 +174,12 @@ def _lock_postgres(connection: Connection) -> None:
     wait = round(1000 * ONE_WAIT_SECONDS)
     try:
         connection.exec_driver_sql(f"set local lock_timeout = {wait}")
+        # A limit of the role's on statements would end the wait with another code.
+        connection.exec_driver_sql("set local statement_timeout = 0")
         connection.exec_driver_sql(f"select pg_advisory_xact_lock({WRITE_LOCK})")
         # What else may be waited for is what other programs do with the tables.
         connection.exec_driver_sql(f"set local lock_timeout = {round(1000 * BUSY_SECONDS)}")
+        connection.exec_driver_sql("set local statement_timeout to default")
     except DBAPIError:
         connection.connection.rollback()  # it accepts no more statements; the next try begins again
         raise
@@ -194,8 +200,8 @@ def _patiently(call: Callable[[], object]) -> None:
 
 def is_locked(error: Exception) -> bool:
     """Return whether a database could not be used since other processes write to it."""
-    reason = str(getattr(error, "orig", error))  # without the statement, which may quote anything
-    return any(sign in reason for sign in LOCKED)
+    original = getattr(error, "orig", error)  # without the statement, which may quote anything
+    return LOCKED in str(original) or getattr(original, "sqlstate", None) in LOCKED_CODES
 
 
 def is_interrupted(error: DBAPIError) -> bool:

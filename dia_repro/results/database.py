@@ -125,8 +125,9 @@ class Database:
             if backends.is_interrupted(error):
                 raise interrupts.Interrupted from error
             name = getattr(error.orig, "database", self.name)
-            message = f"database {name}: {' '.join(str(error.orig).split())}"
-            if any(sign in message for sign in NOT_A_DATABASE):
+            reason = " ".join(str(error.orig).split())
+            message = f"database {name}: {reason}"
+            if any(sign in reason for sign in NOT_A_DATABASE):
                 raise ForeignDatabaseError(message) from error
             kind = LockedError if backends.is_locked(error) else DatabaseError
             raise kind(message) from error

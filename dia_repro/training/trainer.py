@@ -14,6 +14,7 @@ from torch.nn.utils import get_total_norm
 
 from dia_repro.data.batches import batches_of, check_batches
 from dia_repro.data.dataset import AnyDataset, Batch, OnWait, Tested, go_on
+from dia_repro.experiments.own_options import OwnOptions
 from dia_repro.experiments.spec import Spec
 from dia_repro.models import count_parameters, from_spec
 from dia_repro.training import seeding
@@ -22,6 +23,7 @@ from dia_repro.training.distributed import ALONE, Group, SharedStep, check_group
 from dia_repro.training.gradients import Record, recorded
 from dia_repro.training.metrics import EpochMetrics, Sums
 from dia_repro.training.numerics import check_precision
+from dia_repro.training.own_state import check_storable, registered
 from dia_repro.training.step import TrainingStep, to_device
 
 TEST_BATCH = 512
@@ -97,6 +99,9 @@ class Trainer:
         with seeding.global_seed(seed, "weights"):
             model = from_spec(spec.model, spec.data.classes)
         self.model = to_device(model, device)
+        own = isinstance(spec.model.attention, OwnOptions)
+        self._registered = registered(model) if own else None
+        self._check_own_state()
         self.parameters = count_parameters(model)
         self.data = batches_of(dataset, spec.data.augmentation, device, workers, group.part)
         self.steps_per_epoch = math.ceil(len(dataset.train) / spec.recipe.batch_size)
@@ -167,7 +172,12 @@ class Trainer:
         return self.history[-1]
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed training needs, as tensors and plain values."""
+        """Return what a resumed training needs, as tensors and plain values.
+
+        Raises:
+            UnstorableStateError: an own attention has state that could not be restored.
+        """
+        self._check_own_state()
         return {
             "model": self.model.state_dict(),
             "momentum": self.step.momentum,
@@ -224,6 +234,7 @@ class Trainer:
 
         Raises:
             Diverged: a loss was not finite; on a GPU it is looked for only now and then.
+            UnstorableStateError: after an epoch's first step; see `state`.
         """
         if self.position == 0 and not self.spec.model.skip:
             with recorded(list(self.model.stages)) as records:
@@ -232,6 +243,8 @@ class Trainer:
         else:
             self.step.train(images, labels)
         self.position += 1
+        if self.position == 1:
+            self._check_own_state()
         if self.device.type == "cpu" or self.position % LOOK_EVERY == 0:
             self._check(self.step.tally.read())
 
@@ -308,6 +321,10 @@ class Trainer:
         self.model.set_buffers({name: weights[name] for name in weights if name in buffers})
         for name, tensor in self.model.state_dict().items():
             tensor.copy_(weights[name])
+
+    def _check_own_state(self) -> None:
+        if self._registered is not None:
+            check_storable(self.model, self._registered)
 
     def _check(self, sums: Sums) -> None:
         if sums.diverged_at is not None:

@@ -202,12 +202,14 @@ def test_pairs_that_were_not_trained_alike_are_counted(database: Database) -> No
     """A pair trained with two versions of torch differs by more than the network."""
     pair = claim("table1-accuracy").comparisons[0]
     ours, theirs = (
-        add(database, at(pair.first), [76.0] * 4),
-        add(database, at(pair.second), [75.0] * 4),
+        add(database, at(pair.first), [*[76.0] * 4, DIVERGED]),
+        add(database, at(pair.second), [*[75.0] * 4, DIVERGED]),
     )
-    assert main(verdicts(database)["table1-accuracy"]).note == ""
+    diverged = "1 run of the first diverged; 1 run of the second diverged"
+    assert main(verdicts(database)["table1-accuracy"]).note == diverged
     with database.writing() as session:
         for run, changes in (
+            (ours[4], {"torch": "3"}),  # diverged: in no pair
             (ours[0], {"torch": "3"}),
             (theirs[0], {"torch": "3"}),  # both alike: another seed's pair is of no concern
             (ours[1], {"torch": "3", "threads": 2}),
@@ -220,7 +222,8 @@ def test_pairs_that_were_not_trained_alike_are_counted(database: Database) -> No
         attempt = {**PROVENANCE, "device": "e", "from_epoch": 1, "test_images": MANY_IMAGES}
         session.add(ProvenanceRow(run_id=theirs[3], started_at=MOMENT, **attempt))
     assert main(verdicts(database)["table1-accuracy"]).note == (
-        "2 of 4 pairs trained with different devices, numbers of threads, versions of torch"
+        f"{diverged}; 2 of 4 pairs trained with different devices, numbers of threads, versions of "
+        "torch"
     )
 
 

@@ -16,10 +16,12 @@ import pytest
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.reports.replacing import alone_in
 from dia_repro.reports.report import Report
 from dia_repro.results.database import open_database
 from tests.artifacts.courses import add
 from tests.fuzz.commands import run_command
+from tests.helpers import tiny_spec
 from tests.test_readme import ROOT
 
 TABLE = Path("tables") / "table9.csv"
@@ -157,15 +159,33 @@ def locked(folder: Path) -> Iterator[None]:
     os.close(other)
 
 
-@pytest.mark.parametrize("folder", ["tables", "figures", "pages"])
+@pytest.mark.parametrize("folder", ["tables", "figures"])
 def test_two_reports_do_not_write_into_one_folder(folder: str, tmp_path: Path) -> None:
-    (tmp_path / "pages").mkdir()
-    asked = ("report", "table9", "--html", "pages/report.html")
     with locked(tmp_path / folder):
-        refused = run_command(*asked, cwd=tmp_path)
+        refused = run_command("report", "table9", cwd=tmp_path)
     assert (refused.code, len(refused.complaints)) == (2, 1)
     assert f"another report is being written to {folder}" in refused.stderr
-    assert run_command(*asked, cwd=tmp_path).code == 0
+    assert run_command("report", "table9", cwd=tmp_path).code == 0
+
+
+def test_two_reports_do_not_write_one_page(tmp_path: Path) -> None:
+    (tmp_path / "there").symlink_to(tmp_path)
+    with alone_in([], tmp_path / "report.html"):
+        refused = run_command("report", "table9", "--html", "there/report.html", cwd=tmp_path)
+        assert refused.code == 2
+        assert "another report is being written to there/report.html" in refused.stderr
+        # A report with another page, and a backup, go on in the folder meanwhile.
+        assert run_command("report", "table9", "--html", "other.html", cwd=tmp_path).code == 0
+        add(open_database(str(tmp_path / "runs.db"), create=True), tiny_spec(), 0, [50.0])
+        assert run_command("db", "backup", "copy.db", cwd=tmp_path).code == 0
+    assert run_command("report", "table9", cwd=tmp_path).code == 0
+    assert not list(tmp_path.glob(".*.lock"))
+
+
+def test_a_folder_that_others_lock_takes_a_page(tmp_path: Path) -> None:
+    """As by `flock . dia-repro report`."""
+    with locked(tmp_path):
+        assert run_command("report", "table9", cwd=tmp_path).code == 0
 
 
 def test_an_analysis_does_not_write_into_a_report_s_folder(tmp_path: Path) -> None:

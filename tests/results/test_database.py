@@ -14,9 +14,9 @@ from sqlalchemy import text
 
 from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.interrupts import Interrupted
-from dia_repro.results import writer
+from dia_repro.results import backends, writer
 from dia_repro.results.backends import ForeignDatabaseError
-from dia_repro.results.database import DatabaseError, open_database
+from dia_repro.results.database import DatabaseError, LockedError, open_database
 from dia_repro.results.migrations import REVISION
 from dia_repro.results.queries import all_runs
 from dia_repro.results.upgrade import upgrade_database
@@ -186,3 +186,20 @@ def test_a_path_that_begins_with_two_slashes_is_a_path(tmp_path: Path) -> None:
     add_run(location)
     with closing(open_database(location, create=False)) as database:
         assert len(all_runs(database)) == 1
+
+
+def test_a_name_like_an_error_s_words_changes_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that another process locks is no foreign one, whatever its name."""
+    monkeypatch.setattr(backends, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(backends, "ONE_WAIT_SECONDS", 0.1)
+    location = str(tmp_path / "malformed.db")
+    add_run(location)
+    with (
+        closing(open_database(location, create=False)) as database,
+        closing(sqlite3.connect(location, isolation_level=None)) as other,
+    ):
+        other.execute("begin immediate")
+        with pytest.raises(LockedError), database.writing() as session:
+            session.execute(text("select 1"))

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
 
+from dia_repro.results import backends
 from dia_repro.results.database import open_database
 from dia_repro.results.leases import OtherDataError, take
 from dia_repro.results.upgrade import back_up
@@ -98,3 +100,49 @@ def test_who_waited_for_the_write_lock_sees_what_was_written_meanwhile(
     finally:
         in_server(postgres, f"alter database {name} reset default_transaction_isolation")
     assert sorted(outcomes) == ["refused", "taken"]
+
+
+@pytest.mark.postgres
+def test_a_limit_on_statements_does_not_end_the_wait_for_the_write_lock(postgres: str) -> None:
+    name = make_url(postgres).database
+    in_server(postgres, f"alter database {name} set statement_timeout = '200ms'")
+    try:
+        with closing(open_database(postgres, create=True)) as database:
+            begun = threading.Event()
+
+            def hold() -> None:
+                with database.writing() as session:
+                    session.execute(text("select 1"))  # a transaction begins with its first one
+                    begun.set()
+                    time.sleep(0.8)
+
+            other = threading.Thread(target=hold)
+            other.start()
+            begun.wait()
+            with database.writing() as session:
+                limit = session.execute(text("show statement_timeout")).scalar()
+            other.join()
+    finally:
+        in_server(postgres, f"alter database {name} reset statement_timeout")
+    assert limit == "200ms", "the database's own limit holds for what is written"
+
+
+@pytest.mark.postgres
+def test_a_lock_is_known_by_its_code_in_any_language(postgres: str) -> None:
+    engine = create_engine(postgres)
+    lock = text(f"select pg_advisory_xact_lock({backends.WRITE_LOCK})")
+    with (
+        closing(open_database(postgres, create=True)) as database,
+        database.writing() as session,
+        engine.connect() as connection,
+    ):
+        session.execute(text("select 1"))
+        connection.execute(text("set lock_timeout = 50"))
+        with pytest.raises(DBAPIError) as refused:
+            connection.execute(lock)
+    engine.dispose()
+    original = refused.value.orig
+    assert original is not None
+    assert backends.is_locked(refused.value)
+    in_german = type(original)("storniere Anfrage wegen Zeitüberschreitung einer Sperre")
+    assert backends.is_locked(DBAPIError("select", {}, in_german))
