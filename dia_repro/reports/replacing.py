@@ -73,7 +73,7 @@ def _lock_page(page: Path, held: ExitStack) -> None:
     while True:
         number = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         _lock(number, page, held)
-        # Who held it before may have removed it since it was opened: then it keeps nobody out.
+        # Who held it before may have removed it since it was opened: then it locks nothing.
         if file.exists() and os.path.samestat(file.stat(), os.fstat(number)):
             held.callback(file.unlink, missing_ok=True)
             return
