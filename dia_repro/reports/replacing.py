@@ -60,12 +60,21 @@ def alone_in(folders: Iterable[Path], page: Path | None = None) -> Iterator[None
         # A folder by two names would be locked against itself.
         for folder in {folder.resolve(): folder for folder in folders}.values():
             with suppress(OSError):  # no folder, which is said when a file is written
+                made = [path for path in (folder, *folder.parents) if not path.exists()]
+                held.callback(_remove_empty, made)
                 folder.mkdir(parents=True, exist_ok=True)
                 _lock(os.open(folder, os.O_RDONLY), folder, held)
         if page is not None:
             with suppress(OSError):
                 _lock_page(page, held)
         yield
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, inner ones first, in which nothing was written after all."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _lock_page(page: Path, held: ExitStack) -> None:
