@@ -211,8 +211,8 @@ def _sum_up(
     if foreign:
         protocols = " and ".join(dict.fromkeys(c.conditions.split(",")[0] for c in foreign))
         notice(
-            f"{len(foreign)} of these verdicts do not rest on the paper's data and schedule "
-            f"({protocols}): they show how the claims fare there, not whether the paper holds."
+            f"Not based on the paper's data and schedule ({protocols}): {len(foreign)} of these "
+            "verdicts. They show how the claims fare there, not whether the paper holds."
         )
     if len(judged) < len(verdicts) and not chosen.database.origin:
         # Where nothing was chosen, verdicts are by the protocol that the database has.

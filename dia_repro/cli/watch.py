@@ -16,7 +16,12 @@ from dia_repro.execution.endings import Signals
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.listing import Column, field, listing, plain, sparkline
 from dia_repro.rendering.records import Record
-from dia_repro.results.database import DatabaseError, open_database
+from dia_repro.results.database import (
+    DatabaseError,
+    NoDatabaseError,
+    open_database,
+    open_existing,
+)
 from dia_repro.results.histories import Activity, UnderWay, activity
 from dia_repro.results.schema import State
 
@@ -53,9 +58,13 @@ class Watcher:
     """Measures how long runs have shown no change; clocks of other machines are not read.
 
     The first look cannot tell: silence needs a second one.
+
+    Attributes:
+        saw_runs: whether a look has found a run: from then on a missing database was moved away.
     """
 
     def __init__(self) -> None:
+        self.saw_runs = False
         # By run and quantity: the last value, and when it was first seen.
         self.seen: dict[tuple[int, str], tuple[object, float]] = {}
 
@@ -135,10 +144,12 @@ def follow(db: str, every: float, *, forever: bool) -> None:
         while not signals.stop:
             over, problem = False, Text()
             try:
-                found = _look(db)
+                found = _look(db, must_exist=watcher.saw_runs)
                 records = [watcher.record(run, plain=plain) for run in found.under_way]
+                watcher.saw_runs = watcher.saw_runs or any(found.counts.values())
                 view, over = _view(found, records), found.over
-            except DatabaseError as error:  # busy or out of reach, perhaps not at the next look
+            except (DatabaseError, NoDatabaseError) as error:
+                # Busy, moved or out of reach, perhaps not at the next look.
                 problem = Text(str(error), style="dim")
             live.update(Group(view, problem) if problem else view, refresh=True)
             if over and not forever:
@@ -148,9 +159,14 @@ def follow(db: str, every: float, *, forever: bool) -> None:
                 time.sleep(min(left, ANSWER_SECONDS))
 
 
-def _look(db: str) -> Activity:
-    """Return the runs under way; the database is closed again, so that no lock is held."""
-    with closing(open_database(db, create=False)) as database:
+def _look(db: str, *, must_exist: bool = False) -> Activity:
+    """Return the runs under way; the database is closed again, so that no lock is held.
+
+    Args:
+        must_exist: raise `NoDatabaseError` where there is no database, instead of finding no run.
+    """
+    opened = open_existing(db) if must_exist else open_database(db, create=False)
+    with closing(opened) as database:
         return activity(database)
 
 

@@ -106,7 +106,7 @@ def opened(locations: Iterable[str]) -> Iterator[list[Database]]:
         yield [
             open_existing(
                 str(unpacked.enter_context(database_in(Path(location))))
-                if location.endswith(".zip")
+                if location.lower().endswith(".zip")
                 else location
             )
             for location in locations

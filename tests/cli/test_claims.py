@@ -68,7 +68,7 @@ def test_the_table_fits_100_columns_and_has_every_claim_with_its_evidence(folder
     assert re.search(rf"{NUMBER} \[{NUMBER},\s+{NUMBER}\]", depth)
     assert "(the one of 4 that" in depth
     words = " ".join(done.stderr.split())
-    assert "do not rest on the paper's data and schedule (demo protocol)" in words
+    assert "Not based on the paper's data and schedule (demo protocol): " in words
     assert words.endswith("Runs of one cell differ in torch (2, 2.11, 2.12): 'explain' says which.")
 
 

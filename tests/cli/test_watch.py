@@ -97,6 +97,22 @@ def test_watch_follows_another_process_and_ends_after_the_last_run(
         assert process.wait(timeout=30) == 0
 
 
+def test_a_database_that_is_moved_away_is_said_and_waited_for(
+    database: Database, tmp_path: Path
+) -> None:
+    lease = begin(database, ensure(database)[0])
+    database.close()
+    with watching(tmp_path) as (wait_for, process):
+        wait_for("1 running")
+        (tmp_path / "runs.db").rename(tmp_path / "moved.db")
+        wait_for("there is no database runs.db")
+        assert process.poll() is None
+        (tmp_path / "moved.db").rename(tmp_path / "runs.db")
+        end(open_database(str(tmp_path / "runs.db"), create=False), lease)
+        wait_for("0 running, 0 pending, 1 finished")
+        assert process.wait(timeout=30) == 0
+
+
 def test_ctrl_c_ends_it_quietly(database: Database, tmp_path: Path) -> None:
     with watching(tmp_path, "--forever") as (wait_for, process):
         wait_for("0 running")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -68,8 +69,9 @@ def test_a_bundle_describes_each_of_its_files(database: Database, tmp_path: Path
 
 def test_a_bundle_is_merged(database: Database, tmp_path: Path) -> None:
     write_bundle(database, tmp_path / "out.zip", {})
-    for words in ("2 runs added", "2 with nothing new"):
-        done = cli("db", "merge", "out.zip", "--db", "mine.db", cwd=tmp_path)
+    shutil.copy(tmp_path / "out.zip", tmp_path / "OUT.ZIP")
+    for bundle, words in (("out.zip", "2 runs added"), ("OUT.ZIP", "2 with nothing new")):
+        done = cli("db", "merge", bundle, "--db", "mine.db", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert words in done.stderr
     mine = open_database(str(tmp_path / "mine.db"), create=False)
