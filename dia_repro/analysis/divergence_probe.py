@@ -38,12 +38,10 @@ class Variation:
     Attributes:
         init: initialisation of convolutions. own: the network's; fan-in: He's with the number of
             inputs, normal; xavier: Glorot's, normal; torch: the default of `nn.Conv2d`.
-        rate: learning rate.
         classes: number of classes into which the data's are cut, see `cut`.
     """
 
     init: Init = Init.OWN
-    rate: float | None = None
     classes: int | None = None
 
 
@@ -92,7 +90,7 @@ def initial_steps(
             for module in trainer.model.modules():
                 if isinstance(module, nn.Conv2d):
                     _DRAW[variation.init](module)
-    trainer.step.set_rate(spec.recipe.lr if variation.rate is None else variation.rate)
+    trainer.step.set_rate(spec.recipe.lr)
     spreads: list[float] = []
 
     def measure_first(_model: nn.Module, _arguments: object, logits: Tensor) -> None:

@@ -30,6 +30,7 @@ class Wanted:
         epochs: length in place of the protocol's.
         seeds: seeds whose results are shown; None for all.
         select: images on which the accuracy chooses a run's epoch.
+        rate: initial learning rate in place of the protocol's.
     """
 
     protocol: Protocol | None = None
@@ -38,6 +39,7 @@ class Wanted:
     epochs: int | None = None
     seeds: Seeds | None = None
     select: SelectOn = SelectOn.TEST
+    rate: float | None = None
 
 
 def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) -> Request:
@@ -59,20 +61,21 @@ def best_covered(artifact: TableArtifact, database: Database, wanted: Wanted) ->
         by_default = sorted(PRECISIONS, key=lambda precision: precision is not usual)
         for precision in (wanted.precision,) if wanted.precision else by_default:
             asked = wanted.precision is not None
-            request = Request(protocol, precision, wanted.data, asked, wanted.epochs, wanted.select)
-            candidates.append(request)
+            further = (wanted.epochs, wanted.select, wanted.rate)
+            candidates.append(Request(protocol, precision, wanted.data, asked, *further))
     return max(candidates, key=coverage)
 
 
 def is_needed(spec: Spec, artifact: TableArtifact) -> bool:
-    """Return whether an artifact needs an experiment, by any protocol, length and precision.
+    """Return whether an artifact needs an experiment, by any protocol, length, rate and precision.
 
     On other data than the artifact's own, the artifact needs it if they were asked for.
     """
     epochs, precision = spec.recipe.epochs, Precision(spec.precision)
     select = SelectOn.TEST if spec.data.validation is None else SelectOn.VALIDATION
+    further = (epochs, select, spec.recipe.lr)
     requests = (
-        Request(protocol, precision, asked, precision_asked=True, epochs=epochs, select=select)
+        Request(protocol, precision, asked, True, *further)
         for protocol in PROTOCOLS
         for asked in (None, _choice_of(spec.data))
     )

@@ -18,7 +18,7 @@ from dia_repro.artifacts.metrics import Cell, has_result, make_cell
 from dia_repro.data import DataChoice
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.backbones import ImpossibleNetworkError
-from dia_repro.experiments.names import Precision, Protocol, SelectOn
+from dia_repro.experiments.names import Precision, SelectOn
 from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import ModelSpec, Spec
@@ -307,8 +307,7 @@ class TableValue:
     @property
     def comparable(self) -> bool:
         """Return whether data and schedule are the paper's: else a difference means nothing."""
-        papers_own = self.request.protocol is Protocol.PAPER and self.request.epochs is None
-        return papers_own and self.own_data
+        return self.request.papers_schedule and self.own_data
 
     @property
     def printed(self) -> bool:

@@ -192,6 +192,8 @@ def _conditions(runs: ClaimRuns) -> str:
         f"{epochs[0]} to {epochs[-1]} epochs" if epochs[1:] else f"{epochs[0]} epochs",
         ON_RUNS.get(runs.claim.kind, VALIDATED if runs.validated else BY[runs.by]),
     ]
+    if runs.request.rate is not None:
+        parts.insert(-1, f"rate {runs.request.rate:g}")
     if runs.seeds.chosen:
         parts.append(f"{runs.seeds.words} only")
     return ", ".join(parts)
@@ -267,7 +269,7 @@ def _of_controls(
 ) -> str:
     """Return e.g. " Controls: SE diverges (4 of 4 networks): attention alone is not the reason.".
 
-    A control has an answer for a claim only under the same protocol, data and number of epochs.
+    A control has an answer for a claim only under the same protocol, data and schedule.
     Without any answer the sentence is empty.
 
     Args:
@@ -281,7 +283,7 @@ def _of_controls(
         if control is None or verdict.claim not in control.controls:
             continue
         conditions = [
-            (request.protocol, request.data, request.epochs, request.select)
+            (request.protocol, request.data, request.epochs, request.rate, request.select)
             for request in (requests[verdict.artifact], requests[answer.artifact])
         ]
         said = answer.verdict if conditions[0] == conditions[1] else Verdict.NOT_RUN

@@ -75,8 +75,7 @@ class ClaimRuns:
     @property
     def papers_own(self) -> bool:
         """True if data and schedule are the paper's."""
-        protocol, epochs = self.request.protocol, self.request.epochs
-        return self.on_papers_data and protocol is Protocol.PAPER and epochs is None
+        return self.on_papers_data and self.request.papers_schedule
 
     def done(self, cell: CellKey) -> list[RunSummary]:
         """Return the cell's finished and diverged runs, without those that chose its rate."""

@@ -250,7 +250,6 @@ def start(
         help="Initialisation of convolutions: the network's own; fan-in, He's by the number of "
         "inputs; xavier, Glorot's; torch, torch's default.",
     ),
-    rate: float | None = Option(None, min=0, max=1000, help="Another learning rate."),
     classes: int | None = Option(
         None, min=2, help="Number of classes that the data's are cut into, in turn."
     ),
@@ -277,7 +276,7 @@ def start(
     entries = chosen_entries(chosen, selection.only)
     specs = list(dict.fromkeys(entry.spec(request) for _, entry in entries))
     location = DataLocation(data, own.folder if own else None, selection.skip_damaged)
-    variation, seeds = Variation(init, rate, classes), selection.trained_seeds
+    variation, seeds = Variation(init, classes), selection.trained_seeds
     records = []
     with watch("Initial steps") as on_progress:
         for found in probe(specs, seeds, location, steps, machine.cores, machine.device, variation):
@@ -298,7 +297,7 @@ def _steps_record(
         "data": spec.data.label,
         "seed": seed,
         "init": variation.init.value,
-        "rate": spec.recipe.lr if variation.rate is None else variation.rate,
+        "rate": spec.recipe.lr,
         "classes": variation.classes or spec.data.classes,
         "spread": found.spread,
         "diverged_at": found.diverged_at,

@@ -26,6 +26,7 @@ Options = TypeVar("Options")
 DEFAULT_DATABASE = "runs.db"
 # Hundreds of times the paper's longest training; a database has a row for each.
 MOST_EPOCHS = 100_000
+LEAST_RATE, HIGHEST_RATE = 1e-9, 1000.0
 LONGEST_SHOWN = 100  # characters of a value that is refused
 DEFAULT_DATA = Path("data")
 
@@ -86,6 +87,12 @@ class Selection:
         "them. It makes other experiments, shown as such.",
         min=1,
         max=MOST_EPOCHS,
+    )
+    rate: float | None = option(
+        "Another initial learning rate than the protocol's, cut at the same epochs by the same "
+        "factor. It makes other experiments, shown as such.",
+        min=LEAST_RATE,
+        max=HIGHEST_RATE,
     )
     dataset: str | None = option(
         "Other data than the artifact's own: digits, cifar10, cifar100, imagenet, or folder:PATH "

@@ -103,7 +103,8 @@ def request_to_train(selection: Selection, machine: Machine, data: DataChoice | 
         for device in machine.devices:
             check_precision(precision.value, torch.device(device))
     asked = selection.precision is not None
-    return Request(protocol, precision, data, asked, selection.epochs, selection.select)
+    further = (selection.epochs, selection.select, selection.rate)
+    return Request(protocol, precision, data, asked, *further)
 
 
 def wanted(selection: Selection, data: DataChoice | None) -> Wanted:
@@ -115,6 +116,7 @@ def wanted(selection: Selection, data: DataChoice | None) -> Wanted:
         selection.epochs,
         selection.seeds,
         selection.select,
+        selection.rate,
     )
 
 

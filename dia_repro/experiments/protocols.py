@@ -64,6 +64,7 @@ class Request:
         data: other data than the artifact's own; None for its own.
         epochs: another length than the protocol's; the rate is cut at the same fractions.
         select: images on which the accuracy chooses a run's epoch.
+        rate: another initial learning rate than the protocol's, cut at the same epochs.
     """
 
     protocol: Protocol
@@ -72,6 +73,12 @@ class Request:
     precision_asked: bool = False
     epochs: int | None = None
     select: SelectOn = SelectOn.TEST
+    rate: float | None = None
+
+    @property
+    def papers_schedule(self) -> bool:
+        """Return whether networks are trained by the paper's recipes, unchanged."""
+        return self.protocol is Protocol.PAPER and self.epochs is None and self.rate is None
 
 
 def paper_recipe(network: str) -> RecipeSpec:
@@ -79,6 +86,12 @@ def paper_recipe(network: str) -> RecipeSpec:
     fields = asdict(hyperparameters()[network])
     fields["milestones"] = fields["schedule"]
     return RecipeSpec(**{name: fields[name] for name in RecipeSpec.model_fields})
+
+
+def adapted(recipe: RecipeSpec, request: Request) -> RecipeSpec:
+    """Return a protocol's recipe with the length and the rate that a request names."""
+    recipe = shortened(recipe, request.epochs)
+    return recipe if request.rate is None else recipe.model_copy(update={"lr": request.rate})
 
 
 def shortened(recipe: RecipeSpec, epochs: int | None) -> RecipeSpec:
@@ -130,6 +143,6 @@ def make_spec(
     return Spec(
         data=data,
         model=model,
-        recipe=shortened(recipe, request.epochs),
+        recipe=adapted(recipe, request),
         precision=request.precision.value,
     )

@@ -260,10 +260,11 @@ def held_out(data: DataSpec) -> str:
 
 
 def protocol_name(request: Request) -> str:
-    """Return e.g. "paper protocol over 2 epochs"."""
+    """Return e.g. "paper protocol over 2 epochs at rate 0.05"."""
     epochs = request.epochs
     length = f" over {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
-    return f"{request.protocol.value} protocol{length}"
+    rate = "" if request.rate is None else f" at rate {request.rate:g}"
+    return f"{request.protocol.value} protocol{length}{rate}"
 
 
 def _notes(value: TableValue, layout: Layout) -> Iterator[str]:

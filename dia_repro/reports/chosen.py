@@ -15,7 +15,7 @@ from dia_repro.errors import UsageError
 from dia_repro.execution.dialogue import Dialogue
 from dia_repro.execution.options import DEFAULT_DATA, DEFAULT_DATABASE, Selection, command_line
 from dia_repro.execution.requests import find_data, names_of_claims, narrowed, wanted
-from dia_repro.execution.schedules import other_lengths
+from dia_repro.execution.schedules import other_lengths, other_rates
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import Database
@@ -91,6 +91,8 @@ class Chosen:
             specs = [spec for asked in requests for spec in artifact.specs(asked).values()]
             if found := other_lengths(self.database, specs):
                 self.dialogue.notice(f"{found} --epochs shows them.")
+            if found := other_rates(self.database, specs):
+                self.dialogue.notice(f"{found} --rate shows them.")
             if others := self.database.origins() if self.database.origin == OURS else ():
                 self.dialogue.notice(f"It has runs of {', '.join(others)}: --origin shows them.")
         return value

@@ -70,11 +70,9 @@ def test_a_variation_changes_only_what_it_names(digits: Dataset) -> None:
     spreads = {init: start(digits, spec, 1, Variation(init=init)).spread for init in Init}
     assert len(set(spreads.values())) == len(Init)
     assert spreads[Init.TORCH] < spreads[Init.XAVIER] < spreads[Init.FAN_IN]
-    still = start(digits, spec, 99, Variation(rate=0.0))
+    still = start(digits, tiny_spec(norm=False, lr=0.0), 99)
     assert (still.losses[0], still.spread) == (start(digits, spec, 1).losses[0], spreads[Init.OWN])
     assert max(still.losses) - min(still.losses) < 0.5, "at rate 0 only the batches differ"
-    faster = tiny_spec(norm=False, lr=0.3)
-    assert start(digits, spec, 3, Variation(rate=0.3)).losses == start(digits, faster, 3).losses
 
 
 def test_classes_are_cut_evenly(digits: Dataset) -> None:

@@ -12,7 +12,7 @@ from dia_repro.execution import campaign
 from dia_repro.execution.campaign import Campaign
 from dia_repro.execution.dialogue import ConfirmationError, Dialogue
 from dia_repro.execution.options import Selection
-from dia_repro.execution.schedules import other_lengths
+from dia_repro.execution.schedules import other_lengths, other_rates
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import Database, open_database
@@ -60,6 +60,20 @@ def test_nothing_is_said_of_other_experiments(database: Database) -> None:
     add(database, TABLE5.specs(replace(PAPER, epochs=2))[CELL], 0, [50.0])  # other data
     add(database, spec(2), 0, [], State.PENDING)  # nothing trained yet
     assert other_lengths(database, [spec(3)]) is None
+
+
+def test_runs_at_another_rate_are_named(database: Database) -> None:
+    add(database, spec(3), 0, [50.0])
+    slower, other = (TABLE5.specs(replace(DEMO, epochs=3, rate=r))[CELL] for r in (0.005, 0.02))
+    assert slower.recipe == spec(3).recipe.model_copy(update={"lr": 0.005})
+    add(database, slower, 0, [50.0])
+    add(database, TABLE5.specs(replace(DEMO, epochs=2, rate=0.3))[CELL], 0, [50.0])
+    add(database, other, 0, [], State.PENDING)
+    sentence = "runs.db has 1 run of these networks at another learning rate (0.005)."
+    assert other_rates(database, [spec(3)]) == sentence
+    said = "runs.db has 2 runs of these networks at another learning rate (0.005, 0.01)."
+    assert other_rates(database, [other]) == said
+    assert other_rates(database, [spec(8)]) is None
 
 
 class Told(Dialogue):
