@@ -18,7 +18,12 @@ from dia_repro.claims.evidence import (
     integration_rows,
 )
 from dia_repro.claims.rules import NO_RESULT, judge_equal, judge_order, plural
-from dia_repro.claims.unpaired import judge_counts, judge_divergences, judge_trains_too
+from dia_repro.claims.unpaired import (
+    ABOVE_GUESSING,
+    judge_counts,
+    judge_divergences,
+    judge_trains_too,
+)
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Judgement, Verdict
 from dia_repro.experiments.protocols import Request
 from dia_repro.experiments.seeds import Seeds
@@ -55,14 +60,15 @@ OTHER_DATA = "an accuracy that the paper states is judged on the paper's data on
 NOT_ANALYSED = "no analysis of a finished run is kept: dia-repro analyze gini"
 NOT_RECORDED = "no finished runs of both networks have recorded their gradients"
 LOSSES = "runs whose loss is not finite any more"
+LEARNED = f"runs that end {ABOVE_GUESSING:g} points above guessing"
 ON_RUNS = {
     Kind.DENSER: "one stage's mean cell, by trained network",
     Kind.EARLY: "by trained network",
     Kind.GRADIENTS_INITIAL: "the first batch of training",
     Kind.GRADIENTS_TRAINED: "the first batch of the last epoch",
     Kind.DIVERGES: LOSSES,
-    Kind.TRAINS: LOSSES,
-    Kind.TRAINS_TOO: LOSSES,
+    Kind.TRAINS: LEARNED,
+    Kind.TRAINS_TOO: LEARNED,
     Kind.GAP: "test minus training accuracy in the last epoch",
 }
 
@@ -305,7 +311,8 @@ def _of_controls(
 
 def _as_asked(claim: Claim, answer: ClaimVerdict) -> str:
     """Return e.g. "4 of 4 networks", "2 of 2 networks: ResNet83, ResNet164"."""
-    thing = "network" if claim.kind in (Kind.TRAINS_TOO, Kind.DIVERGES) else "comparison"
+    of_networks = (Kind.TRAINS, Kind.TRAINS_TOO, Kind.DIVERGES)
+    thing = "network" if claim.kind in of_networks else "comparison"
     as_asked = sum(evidence.in_favour is True for evidence in answer.evidence)
     said = f"{as_asked} of {plural(len(answer.evidence), thing)}"
     if claim.kind is Kind.TRAINS_TOO:  # only where the paper's network is shown to train

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from dia_repro.artifacts.explanation import Findings, RunBehind
 from dia_repro.artifacts.metrics import METRICS, Cell
+from dia_repro.experiments.protocols import rate_chosen_with
 from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.cells import EXPLANATIONS, OF_ATTEMPT
 from dia_repro.rendering.grid import CHANGE, accuracy, number, protocol_name
@@ -104,9 +105,16 @@ def to_people(
     taken = {METRICS[cell.metric].value for cell in value.cells}
     metrics = [name for name in OF_RUNS if METRICS[name].value in taken]
     for role, experiment in zip(("Runs of", "Compared with"), experiments, strict=False):
-        spec, epochs = experiment.spec, {"epochs": experiment.spec.recipe.epochs}
-        runs = [epochs | _run(behind) | _texts(behind, metrics) for behind in experiment.runs]
-        train = f"To train it: {commands[spec.spec_id]}"
+        spec, chose = experiment.spec, rate_chosen_with(experiment.spec.recipe)
+        runs = [
+            _run(behind)
+            | _texts(behind, metrics)
+            | {"epochs": spec.recipe.epochs, "chose_rate": behind.run.seed == chose}
+            for behind in experiment.runs
+        ]
+        finished = all(behind.run.state in DONE for behind in experiment.runs) and runs
+        where = " again, in a new folder or with another --db" if finished else ""
+        train = f"To train it{where}: {commands[spec.spec_id]}"
         parts += [
             Text(),
             Text(f"{role} {experiment.entry.label}", style="bold"),
@@ -147,7 +155,8 @@ def _form(cell: Cell) -> str:
 
 def _note(record: Record) -> str:
     attempts = f"{record['attempts']} attempts, this is the last" if record["attempts"] > 1 else ""
-    return "; ".join(filter(None, (record["reason"], attempts)))
+    chose = "chose the learning rate, claims do not count it" if record["chose_rate"] else ""
+    return "; ".join(filter(None, (record["reason"], attempts, chose)))
 
 
 OF_RUNS = ("top1", "top1_last", "params")  # metrics of single runs
