@@ -12,22 +12,26 @@ import pytest
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import open_database
 from tests.artifacts.courses import add
 from tests.helpers import cli
 
 HALF = Request(Protocol.DEMO, rate=0.22)
-DIANET = ("ResNet83", "DIANet (r=16)")
+
+
+def dianet83(request: Request) -> Spec:
+    return next(
+        entry.spec(request)
+        for entry in ARTIFACTS["table8"].entries
+        if entry.row == "ResNet83" and entry.column.startswith("DIANet")
+    )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     database = open_database(str(tmp_path / "runs.db"), create=True)
-    spec = next(
-        entry.spec(HALF)
-        for entry in ARTIFACTS["table8"].entries
-        if entry.row == "ResNet83" and entry.column.startswith("DIANet")
-    )
+    spec = dianet83(HALF)
     assert spec.recipe.lr == 0.22
     assert spec.recipe.rate_in(1) == pytest.approx(0.066)
     for seed in range(6):
@@ -62,7 +66,20 @@ def test_plan_and_explain_name_the_rate(folder: Path) -> None:
     assert states == ["finished"] * 6, plan.stderr
     explained = cli("explain", "table8", "DIANet", "ResNet83", "--rate", "0.22", cwd=folder)
     assert "dia-repro run table8 --protocol demo" in explained.stdout
-    assert "--rate 0.22" in explained.stdout
+    again = "To train it again, in a new folder or with another --db: dia-repro run table8 "
+    assert again in explained.stdout
+    assert "--rate 0.22" in explained.stdout.partition(again)[2]
+    assert "chose the" not in explained.stdout
+
+
+def test_explain_says_which_seed_chose_the_protocols_rate(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    for seed in range(3):
+        add(database, dianet83(Request(Protocol.DEMO)), seed, [50.0] * 8)
+    database.close()
+    explained = cli("explain", "table8", "DIANet", "ResNet83", cwd=tmp_path)
+    (line,) = (line for line in explained.stdout.splitlines() if "chose the" in line)
+    assert line.split()[1] == "0"
 
 
 def test_a_report_at_another_rate_does_not_replace_the_usual_one(folder: Path) -> None:
