@@ -28,7 +28,13 @@ class Interrupted(BaseException):
 
 
 def install() -> None:
-    """Count these signals and raise `Interrupted`; ignored signals stay ignored."""
+    """Count these signals and raise `Interrupted`; ignored signals stay ignored.
+
+    But for SIGCHLD: where a launcher had it ignored, every program that is called, as git is, would
+    seem to succeed.
+    """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _note)

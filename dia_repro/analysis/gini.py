@@ -6,17 +6,16 @@ of a source layer's channels are added up, and a row is divided by its maximum (
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dia_repro.analysis.states import Source
 from dia_repro.errors import UsageError
+from dia_repro.results.parts import Settings
 
 Floats = NDArray[np.float64]
 FAR = 3
@@ -27,31 +26,6 @@ BLOCK = 2  # trees that a thread grows at a time
 
 class TooFewSamplesError(UsageError):
     """There are too few images or layers for a regression."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings that the result of an analysis depends on, in addition to the run.
-
-    Attributes:
-        stage: number of the stage, from 1.
-        source: origin of the hidden states.
-        samples: number of test images.
-        trees: number of trees of each forest.
-        seed: seed of the choice of images and of the forests.
-        library: whether scikit-learn grows the trees.
-    """
-
-    stage: int
-    source: Source
-    samples: int
-    trees: int
-    seed: int
-    library: bool
-
-    def canonical_json(self) -> str:
-        """Return the text that identifies these settings in the database."""
-        return json.dumps({"kind": "gini", **asdict(self)}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -91,15 +65,17 @@ class Integration:
     def far_share(self) -> tuple[float, float, float]:
         """Return the importance of layers more than three back, mean over targets that have any, %.
 
+        Targets in which no tree found anything, e.g. of a layer that never varies, are left out.
+
         Returns:
             The forest's value and its interval, which holds 95 % of the single trees' values: each
             tree has its own bootstrap sample of the images. It is about twice as wide as one over
-            whole forests, which would take many forests. All nan where no layer is that far back.
+            whole forests, which would take many forests. All nan where there is no such target.
         """
         far = [
             shares[:, : target - 1 - FAR].sum(1)
             for target, shares in self.shares.items()
-            if target - 1 > FAR
+            if target - 1 > FAR and shares.any()
         ]
         if not far:
             return (float("nan"),) * 3
@@ -108,12 +84,20 @@ class Integration:
         return float(per_tree.mean()), float(low), float(high)
 
     def density(self) -> float:
-        """Return the mean of the heatmap's cells: 1 if layers draw on all earlier ones equally."""
-        return float(np.nanmean(self.matrix))
+        """Return the mean of the heatmap's cells: 1 if layers draw on all earlier ones equally.
 
-    def main_source_of_last(self) -> int:
-        """Return the layer from which the last one draws most, counted from 1."""
-        return int(self.shares[self.layers].mean(0).argmax()) + 1
+        nan where no tree of any target found anything.
+        """
+        known = self.matrix[~np.isnan(self.matrix)]
+        return float(known.mean()) if known.size else float("nan")
+
+    def main_source_of_last(self) -> int | None:
+        """Return the layer from which the last one draws most, counted from 1; None if from none.
+
+        So it is where no tree found anything, because the last layer never varies.
+        """
+        shares = self.shares[self.layers].mean(0)
+        return int(shares.argmax()) + 1 if shares.any() else None
 
 
 def integrate(

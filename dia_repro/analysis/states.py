@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +18,7 @@ from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.experiments.spec import Spec
 from dia_repro.models.attention.dia_lstm import DIALSTM
 from dia_repro.models.stage import Stage
+from dia_repro.results.parts import Source
 from dia_repro.results.queries import RunDetail
 from dia_repro.training import checkpoint
 from dia_repro.training.probing import check_reachable
@@ -28,14 +28,6 @@ from dia_repro.training.trainer import TEST_BATCH, Trainer
 
 class NoWeightsError(AbsentError):
     """The run's last checkpoint is gone or damaged."""
-
-
-class Source(StrEnum):
-    """Origin of hidden states."""
-
-    TRAINED = "trained"
-    INITIAL = "initial"  # the same network before training
-    SHUFFLED = "shuffled"  # trained; images are in another order for each layer
 
 
 States = NDArray[np.float32]
@@ -61,6 +53,9 @@ def collect(
 ) -> dict[int, States]:
     """Return hidden states on random test images, in evaluation mode.
 
+    Where images were held out for validation, the network is that of the epoch that did best on
+    them, as everywhere in the results.
+
     Args:
         folder: checkpoints of the run.
         samples: number of images; if there are fewer, all are used.
@@ -83,6 +78,8 @@ def collect(
     trainer = Trainer(exact, run.summary.seed, dataset, torch.device("cpu"))
     if trained is not None:
         trainer.load_state(trained)
+        if chosen := trained.get("chosen"):
+            trainer.model.load_state_dict(chosen)
     states = _walk(trainer)
     for stage, found in states.items():
         if not np.isfinite(found).all():

@@ -7,21 +7,33 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from pydantic import TypeAdapter
 
-from dia_repro.analysis.gini import Floats, Integration, Settings, integrate
+from dia_repro.analysis.gini import Floats, Integration, integrate
 from dia_repro.analysis.runs import NotAnalysableError, best_runs
-from dia_repro.analysis.states import Source, States, check_run, collect
+from dia_repro.analysis.states import States, check_run, collect
 from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.experiments.names import DataLocation
 from dia_repro.results import writer
 from dia_repro.results.database import Database, one_state
-from dia_repro.results.parts import ForestPart, forest_parts, kind_of
-from dia_repro.results.queries import RunDetail, analysis_parts, analysis_settings, run_detail
+from dia_repro.results.parts import (
+    ForestPart,
+    Settings,
+    Source,
+    forest_parts,
+    is_whole,
+    kind_of,
+    same_environment,
+)
+from dia_repro.results.queries import (
+    RunDetail,
+    analysis_circumstances,
+    analysis_parts,
+    analysis_settings,
+    run_detail,
+)
 from dia_repro.training.store import Store
 
 STAGES = (1, 2, 3)  # of the networks that Figure 5 shows, unless a spec names its stages
-_SETTINGS = TypeAdapter(Settings)
 
 
 @one_state
@@ -56,7 +68,7 @@ def stored_integrations(database: Database, run_ids: Iterable[int]) -> dict[int,
     for run_id, texts in analysis_settings(database, run_ids).items():
         for text in texts:
             with database.translated():
-                settings = _SETTINGS.validate_json(text) if kind_of(text) == "gini" else None
+                settings = Settings.from_json(text) if kind_of(text) == "gini" else None
             if settings and (whole := _stored(database, run_id, settings)[1]):
                 key = (settings.samples, settings.trees, settings.library)
                 kept = by_settings.setdefault(key, {}).setdefault(run_id, {})
@@ -78,10 +90,9 @@ def _stored(
     with database.translated():
         parts = forest_parts(contents)
     shares = {target: np.array(part.shares) for target, part in parts.items()}
-    first = next(iter(parts.values()), None)
-    if first is None or len(parts) < first.layers - 1:
+    if not is_whole(parts):
         return shares, None
-    return shares, Integration(settings, first.samples, shares)
+    return shares, Integration(settings, next(iter(parts.values())).samples, shares)
 
 
 @dataclass
@@ -122,6 +133,9 @@ class Analyst:
     ) -> Integration:
         """Return one stage's analysis; target layers in the database are not fitted again.
 
+        They are if they were fitted in another environment and some are missing: an analysis has
+        parts of one environment.
+
         Raises:
             AnalysisGoneError, UnknownRunError: the run was removed meanwhile.
         """
@@ -132,6 +146,10 @@ class Analyst:
             raise writer.AnalysisGoneError
         if whole:
             return whole
+        begun = analysis_circumstances(self.database, run.id, text)
+        with self.database.translated():
+            if begun is not None and not same_environment(begun, self.circumstances):
+                shares = {}
         key = (settings.samples, settings.seed, settings.source)
         if key not in self._states:
             self._states[key] = collect(self.run, self.data, self.folder, *key)

@@ -75,13 +75,11 @@ def _of_one_size(depth: int) -> dict[str, AttentionSpec]:
     }
 
 
-def initial_scale(attention: AttentionSpec) -> float:
+def initial_scale(attention: AttentionSpec) -> float | None:
     """Return the initial factor of a residual branch, where pre-activations are 0.
 
-    SE gives σ(0) = 1/2, DIA-LSTM with sigmoid σ(0)·σ(0) = 1/4 (eq. 1).
-
-    Raises:
-        TypeError: the attention is none of this file's.
+    SE gives σ(0) = 1/2, DIA-LSTM with sigmoid σ(0)·σ(0) = 1/4 (eq. 1). Of other kinds it is not
+    known: None.
     """
     match attention:
         case NoAttention():
@@ -93,7 +91,7 @@ def initial_scale(attention: AttentionSpec) -> float:
         case ConstantAttention(value=scale) | BranchScale(start=scale) | DIALSTMStart(start=scale):
             return scale
         case _:
-            raise TypeError(f"the initial scale of {attention.kind} is not known")
+            return None
 
 
 NORM = TableArtifact(

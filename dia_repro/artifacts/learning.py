@@ -22,7 +22,7 @@ from dia_repro.results.schema import State
 Measure = Literal["test_top1", "train_loss"]
 Points = NDArray[np.float64]  # (N, 2): epochs trained, value
 # The reason that training gives for a run that diverged.
-AT_STEP = re.compile(r"at step (\d+) of epoch (\d+)")
+AT_STEP = re.compile(r"at step (\d{1,9}) of epoch (\d{1,9})(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,9 @@ def _divergence(run: RunSummary, spec: Spec) -> Divergence | None:
     if run.state is not State.DIVERGED:
         return None
     told = AT_STEP.search(run.reason or "")
-    if told is None:
+    step, epoch = map(int, told.groups()) if told else (0, 0)
+    if epoch != run.epochs + 1:  # it is not said, or not as dia-repro says it
         return Divergence(run.epochs + 0.5, run.epochs + 1, None)
-    step, epoch = map(int, told.groups())
     choice = known_sources().get(spec.data.dataset)
     share = 0.0  # of the epoch, where the data's size is not known
     if choice is not None and choice.training_images is not None:

@@ -9,7 +9,6 @@ from statistics import fmean
 
 from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import whole_records
-from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import stored_integrations
 from dia_repro.artifacts import Entry, artifact_named
 from dia_repro.claims import readings
@@ -24,6 +23,7 @@ from dia_repro.experiments.spec import NoAttention, Spec
 from dia_repro.models.counting import Counts, count
 from dia_repro.paper.claims import CellKey, Claim, Comparison, Kind
 from dia_repro.results.database import Database
+from dia_repro.results.parts import Source
 from dia_repro.results.queries import RunSummary
 from dia_repro.results.schema import DONE, State
 

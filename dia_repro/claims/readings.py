@@ -15,10 +15,10 @@ from typing import Any
 
 from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import RecordedRun
-from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import Kept
 from dia_repro.claims.rules import LEAST_SEEDS
 from dia_repro.claims.statistics import estimate
+from dia_repro.results.parts import Source
 
 # A source before the middle of the layers before it is an early one.
 EARLY = 0.5
@@ -66,7 +66,7 @@ def _gaps(kept: Kept, source: Source) -> dict[int, dict[str, float]]:
     return {
         seed: {gap: of[3] - of[other] for gap, other in OTHERS.items()}
         for seed, of in density.items()
-        if len(of) == len(STAGES)
+        if len(of) == len(STAGES) and all(map(math.isfinite, of.values()))
     }
 
 
@@ -74,11 +74,12 @@ def earliness(kept: Kept) -> dict[str, float]:
     """Return how far before the middle stage 1's last layer has its main source, in % of layers.
 
     The position of a layer is the middle of its share of the layers: 50 % for the ninth of 17.
-    Positions are averaged over the forests' seeds.
+    Positions are averaged over the forests' seeds, those left out whose last layer has no source.
     """
     positions = [
-        (analysis.main_source_of_last() - 0.5) / (analysis.layers - 1)
+        (source - 0.5) / (analysis.layers - 1)
         for analysis in kept.get((Source.TRAINED, 1), ())
+        if (source := analysis.main_source_of_last()) is not None
     ]
     return {MIDDLE: 100 * (EARLY - fmean(positions))} if positions else {}
 
@@ -163,7 +164,8 @@ def integration_facts(found: Sequence[Integration]) -> list[str]:
         ]
         facts.append(f"mean cell of stages 1, 2, 3: {'; '.join(by_source)}")
     if first := analyses.get((Source.TRAINED, 1)):
-        source = f"layer {first.main_source_of_last()} of {first.layers - 1}"
+        number = first.main_source_of_last()
+        source = "none" if number is None else f"layer {number} of {first.layers - 1}"
         facts.append(f"the last layer of stage 1 draws most from {source}")
     return facts
 

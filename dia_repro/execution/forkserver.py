@@ -6,6 +6,7 @@ thread or CUDA context is copied into them.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,9 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, current_process
+from pathlib import Path
+from typing import Any
 
 from dia_repro.errors import AbsentError
 from dia_repro.interrupts import STOPPING
@@ -56,6 +59,36 @@ def start() -> None:
             with _signals_held_back():
                 ensure_running()
     resume()
+
+
+def _keep_folder() -> str | None:
+    """Make Python's folder of sockets again if it was removed, as cleaners of /tmp do."""
+    folder: str | None = current_process()._config.get("tempdir")  # type: ignore[attr-defined]
+    if folder is not None:
+        with suppress(OSError):
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+# Python removes the folder when it ends, and fails if it is gone; this is called before.
+atexit.register(_keep_folder)
+
+
+def _leave_lost_server() -> bool:
+    """Leave a server whose socket was removed, so that another one is started.
+
+    It goes on until this process ends: it reports how the workers end that it has forked.
+
+    Returns:
+        Whether its socket was removed.
+    """
+    server: Any = forkserver._forkserver
+    address = server._forkserver_address
+    if not address or address[0] == "\0" or Path(address).exists():
+        return False
+    _keep_folder()
+    server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+    return True
 
 
 def resume() -> None:
@@ -101,7 +134,9 @@ def start_process(
             process = CONTEXT.Process(target=target, args=(*arguments, theirs))
             with _no_main_file():
                 process.start()
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, ConnectionError, FileNotFoundError) as error:
+            if isinstance(error, FileNotFoundError) and not _leave_lost_server():
+                raise
             if time.monotonic() - begun > KILLED_SECONDS:
                 raise NoProcessError(
                     f"no process can be started ({error or 'its server ends'}): see 'ulimit -u', "

@@ -143,8 +143,13 @@ def folder_findings(database: Database, store: Store) -> Iterator[Finding]:
 
 
 @contextmanager
-def removable(database: Database, store: Store, run: RunSummary) -> Iterator[Path]:
-    """Keep others from training a run for the time of the block; yield the location of its lock.
+def removable(
+    database: Database, store: Store, run: RunSummary
+) -> Iterator[tuple[Path, tuple[leases.Owner, ...]]]:
+    """Keep others with the same checkpoints from training a run for the time of the block.
+
+    Yields:
+        The location of its lock, and the owners of its leases, none of which trains it.
 
     Raises:
         UnknownRunError: it is not the run any more that was shown, or has other results.
@@ -158,13 +163,14 @@ def removable(database: Database, store: Store, run: RunSummary) -> Iterator[Pat
     try:
         if run_detail(database, number).summary != run:
             raise UnknownRunError(f"run {number} is another one than the one shown, or has changed")
-        for owner in leases.owners(database, number):
+        seen = leases.owners(database, number)
+        for owner in seen:
             if owner.lock_id != leasing.lock_id(location):
                 raise BusyRunError(
                     f"run {number} is leased by {owner.process}: "
                     "if that is dead, 'dia-repro db check --repair' frees it"
                 )
-        yield location
+        yield location, seen
     finally:
         lock.release()
 
@@ -188,14 +194,15 @@ def remove_run(database: Database, store: Store, run: RunSummary, *, only_checkp
         UnknownRunError: there is no such run any more, or it has changed.
         BusyRunError: another process trains it.
     """
-    with removable(database, store, run) as location:
+    with removable(database, store, run) as (location, seen):
+        # Looked at again with the row: a process with another folder of checkpoints may take it up.
+        if not only_checkpoints and not writer.remove_run(database, run.uid, run.changed_at, seen):
+            raise BusyRunError(f"run {run.id} was taken up by another process: nothing is removed")
         folder = folder_of(store, run)
         count = len(sorted_names(folder))
         for name in folder.names():
             if name not in (leasing.LOCK, leasing.IDENTITY):
                 folder.remove(name)
-        if not only_checkpoints:
-            writer.remove_run(database, run.uid)
     if not only_checkpoints:
         folder.remove("")
         shutil.rmtree(location, ignore_errors=True)

@@ -53,10 +53,13 @@ def draw_initial_scale(found: Findings) -> Figure:
 
 
 def scaled(found: Findings) -> dict[str, list[Experiment]]:
-    """Return the networks with runs by depth, without depths that have no run of a control."""
+    """Return the networks with runs by depth, without depths that have no run of a control.
+
+    Networks whose initial scale is not known, e.g. with attention of a user's own, are left out.
+    """
     by_depth: dict[str, list[Experiment]] = {}
     for (_, depth), experiment in found.experiments.items():
-        if _runs(experiment):
+        if _runs(experiment) and initial_scale(experiment.spec.model.attention) is not None:
             by_depth.setdefault(depth, []).append(experiment)
     return {
         depth: rows
@@ -70,10 +73,11 @@ def _runs(experiment: Experiment) -> list[RunSummary]:
 
 
 def _draw(axes: Axes, depth: str, rows: Sequence[Experiment]) -> None:
-    rows = sorted(rows, key=lambda row: -initial_scale(row.spec.model.attention))
+    by_scale = [(initial_scale(row.spec.model.attention) or 0.0, row) for row in rows]
+    by_scale.sort(key=lambda pair: -pair[0])
     labels = []
-    for height, row in enumerate(rows):
-        labels.append(f"{row.entry.row} ({initial_scale(row.spec.model.attention):.2g})")
+    for height, (scale, row) in enumerate(by_scale):
+        labels.append(f"{row.entry.row} ({scale:.2g})")
         colour = images.LOOKS[DIANET].colour if row.entry.row == DIANET else images.BLACK
         runs = _runs(row)
         finished = [run.final_top1 for run in runs if run.state is State.FINISHED]

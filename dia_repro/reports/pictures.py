@@ -9,9 +9,8 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from dia_repro.analysis.gini import Integration, Settings
+from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import RecordedRun, recorded_runs
-from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import Analyst, choose_run
 from dia_repro.artifacts import TableArtifact
 from dia_repro.claims.readings import gradient_facts, integration_facts
@@ -30,6 +29,7 @@ from dia_repro.reports.drawing import write_picture
 from dia_repro.reports.options import Forests
 from dia_repro.reports.replacing import alone_in
 from dia_repro.results.database import Database
+from dia_repro.results.parts import Settings, Source
 from dia_repro.training.provenance import environment_of
 
 

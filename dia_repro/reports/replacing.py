@@ -79,6 +79,8 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 def _lock_page(page: Path, held: ExitStack) -> None:
     file = page.resolve().with_name(f".{page.name}.lock")
+    if file.is_symlink() or (file.exists() and (not file.is_file() or file.stat().st_size)):
+        raise BusyFolderError(f"{file} is a file of yours, whose name a report needs: move it away")
     while True:
         number = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         _lock(number, page, held)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from dia_repro.experiments.spec import InvalidSpecError, Spec, spec_id_of
 from dia_repro.results.backends import network_file_system, sqlite_path
 from dia_repro.results.database import Database
-from dia_repro.results.parts import check_parts, first_reason
+from dia_repro.results.parts import check_parts, first_reason, same_environment
 from dia_repro.results.schema import (
     DONE,
     OURS,
@@ -44,6 +44,7 @@ UNITS = {column.name: column.info["unit"] for column in EpochRow.__table__.colum
 LEAST_OF_ATTEMPTS = {"threads": 1, "wall_seconds": 0, "peak_memory_bytes": 0, "test_images": 1}
 ACCURACIES = tuple(name for name, unit in UNITS.items() if unit == "%")
 HARDLY_AN_IMAGE = 1e-3
+LARGEST_LOSS = 3.5e38  # of float32
 PARTS = ("test", "validation")  # with metrics of an epoch
 NOT_NEGATIVE = tuple(name for name, unit in UNITS.items() if unit)
 Specs = dict[str, Spec]
@@ -175,6 +176,7 @@ def _impossible_epochs(session: Session) -> Iterator[str]:
     # What is not finite is more than any number, to either backend.
     outside = [column < 0.0 for column in columns.values()]
     outside += [columns[name] > 100.0 for name in ACCURACIES]
+    outside += [EpochRow.train_loss > LARGEST_LOSS]  # a run with such a loss diverges
     for row in session.scalars(select(EpochRow).where(or_(*outside))):
         for name in NOT_NEGATIVE:
             value = getattr(row, name)
@@ -182,6 +184,8 @@ def _impossible_epochs(session: Session) -> Iterator[str]:
                 continue
             if (name in ACCURACIES and not 0 <= value <= 100) or (isfinite(value) and value < 0):
                 yield f"run {row.run_id} has {name} {value:g} in epoch {row.epoch}"
+        if not row.train_loss <= LARGEST_LOSS:
+            yield f"run {row.run_id} has train_loss {row.train_loss:g} in epoch {row.epoch}"
 
 
 def _impossible_counts(session: Session) -> Iterator[str]:
@@ -294,13 +298,16 @@ def _mixed_runs(session: Session) -> Iterator[str]:
 
 def _unreadable_analyses(session: Session, specs: Specs) -> Iterator[str]:
     """Yield analyses that dia-repro does not write; those of unreadable specs are left out."""
-    chosen = select(AnalysisRow, RunRow.spec_id).join(RunRow, RunRow.id == AnalysisRow.run_id)
-    for analysis, spec_id in session.execute(chosen):
+    columns = (AnalysisRow, RunRow.spec_id, RunRow.state)
+    chosen = select(*columns).join(RunRow, RunRow.id == AnalysisRow.run_id)
+    for analysis, spec_id, state in session.execute(chosen):
         if spec := specs.get(spec_id):
             contents = {part.part: part.content for part in analysis.parts}
+            finished = state == State.FINISHED
             try:
-                stages, epochs = spec.model.backbone.stages, spec.recipe.epochs
-                check_parts(analysis.settings, contents, stages, epochs)
+                same_environment(analysis.circumstances, analysis.circumstances)
+                of_run = (spec.model, spec.recipe.epochs)
+                check_parts(analysis.settings, contents, *of_run, finished=finished)
             except ValueError as error:
                 yield f"analysis {analysis.id} cannot be read: {first_reason(error)}"
 

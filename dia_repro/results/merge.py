@@ -20,6 +20,7 @@ from dia_repro.errors import UsageError
 from dia_repro.results.backends import sqlite_path
 from dia_repro.results.checks import ORIGIN, problems
 from dia_repro.results.database import Database
+from dia_repro.results.parts import same_environment
 from dia_repro.results.schema import (
     DONE,
     GRADIENTS_SETTINGS,
@@ -319,13 +320,18 @@ def _identity(attempt: Base) -> tuple[object, ...]:
 
 
 def _add_analyses(ours: RunRow, theirs: RunRow) -> None:
-    """Add analyses and parts that are missing; other results of one analysis are not mixed."""
+    """Add analyses and parts that are missing; other results of one analysis are not mixed.
+
+    Nor are parts that were made in different environments.
+    """
     here = {analysis.settings: analysis for analysis in ours.analyses}
     for analysis in theirs.analyses:
         mine = here.get(analysis.settings)
         if mine is None:
             mine = _copy(analysis, "id", "run_id")
             ours.analyses.append(mine)
+        elif not same_environment(mine.circumstances, analysis.circumstances):
+            continue
         known = {part.part: part.content for part in mine.parts}
         if all(known.get(part.part, part.content) == part.content for part in analysis.parts):
             new = [part for part in analysis.parts if part.part not in known]

@@ -1,16 +1,73 @@
-"""Parts of analyses in the database, with their shapes checked."""
+"""Analyses in the database: their settings and their parts, checked when they are read."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
+from dia_repro.experiments.backbones import CIFARBackbone
 from dia_repro.experiments.names import BINS, QUANTILES
+from dia_repro.experiments.spec import ModelSpec
 
 ROUNDING = 1e-9  # of a sum of shares
+MOST = 2**53  # elements, trees or images: exact as a float
+# What the numbers of an analysis depend on, of the environment that it was made in. One analysis
+# has parts of one environment only.
+DECISIVE = ("device", "capability", "python", "torch", "numba", "code")
+
+
+class Source(StrEnum):
+    """Origin of hidden states."""
+
+    TRAINED = "trained"
+    INITIAL = "initial"  # the same network before training
+    SHUFFLED = "shuffled"  # trained; images are in another order for each layer
+
+
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+NotNegative = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that forests (Figure 5) depend on, in addition to the run.
+
+    Attributes:
+        stage: number of the stage, from 1.
+        source: origin of the hidden states.
+        samples: number of test images.
+        trees: number of trees of each forest.
+        seed: seed of the choice of images and of the forests.
+        library: whether scikit-learn grows the trees.
+    """
+
+    stage: Count
+    source: Source
+    samples: Count
+    trees: Count
+    seed: NotNegative
+    library: bool
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Return the settings of an analysis whose kind is `gini`.
+
+        Raises:
+            ValueError: dia-repro does not write such settings.
+        """
+        settings = _SETTINGS.validate_json(text)
+        if settings.canonical_json() != text:
+            raise ValueError("settings of forests are not as dia-repro writes them")
+        return settings
+
+    def canonical_json(self) -> str:
+        """Return the text that identifies these settings in the database."""
+        return json.dumps({"kind": "gini", **asdict(self)}, sort_keys=True)
 
 
 @dataclass
@@ -21,8 +78,8 @@ class ForestPart:
         shares: for each tree, the importances of its source layers.
     """
 
-    layers: int
-    samples: int
+    layers: Count
+    samples: Count
     shares: list[list[Annotated[FiniteFloat, Field(ge=0, le=1 + ROUNDING)]]]
 
 
@@ -30,19 +87,22 @@ class ForestPart:
 class GradientRecord:
     """Value that `training.gradients.summarise` returns for a stage (Figure 6)."""
 
-    count: Annotated[int, Field(ge=1)]
-    zeros: Annotated[int, Field(ge=0)]
-    not_finite: Annotated[int, Field(ge=0)]
+    count: Count
+    zeros: NotNegative
+    not_finite: NotNegative
     mean: float
     variance: float
     quantiles: list[float]
-    histogram: Annotated[list[int], Field(min_length=BINS, max_length=BINS)]
+    histogram: Annotated[list[NotNegative], Field(min_length=BINS, max_length=BINS)]
 
     def __post_init__(self) -> None:
         if len(self.quantiles) not in (0, len(QUANTILES)):
             raise ValueError("a record of gradients has not all quantiles")
-        if self.zeros + self.not_finite > self.count or min(self.mean, self.variance) < 0:
+        binned = self.count - self.zeros - self.not_finite
+        if sum(self.histogram) != binned or min(self.mean, self.variance) < 0:
             raise ValueError("a record of gradients has impossible values")
+        if not binned and max(self.mean, self.variance) > 0:
+            raise ValueError("a record of gradients has a mean of zeros that is not zero")
 
 
 @dataclass
@@ -54,6 +114,8 @@ class _Kind:
 # one line.
 _KIND, _PART = TypeAdapter(_Kind), TypeAdapter(ForestPart)
 _RECORDS = TypeAdapter(list[GradientRecord])
+_SETTINGS = TypeAdapter(Settings)
+_CIRCUMSTANCES = TypeAdapter(dict[str, Any])
 
 
 def kind_of(settings: str) -> str:
@@ -71,9 +133,43 @@ def forest_parts(contents: Mapping[int, str]) -> dict[int, ForestPart]:
     for target, part in parts.items():
         if not 2 <= target <= part.layers or {len(tree) for tree in part.shares} != {target - 1}:
             raise ValueError(f"part {target} of an analysis lacks shares of layers before it")
+        # A tree that finds nothing has shares of 0.
+        if any(min(abs(sum(tree) - 1), sum(tree)) > ROUNDING * target for tree in part.shares):
+            raise ValueError(f"part {target} of an analysis has shares that do not sum up to 1")
     if len({(part.layers, part.samples, len(part.shares)) for part in parts.values()}) > 1:
         raise ValueError("parts of an analysis differ in layers, images or trees")
     return parts
+
+
+def is_whole(parts: Mapping[int, ForestPart]) -> bool:
+    """Return whether an analysis has a part for each target layer."""
+    first = next(iter(parts.values()), None)
+    return first is not None and len(parts) == first.layers - 1
+
+
+def same_environment(one_text: str, other_text: str) -> bool:
+    """Return whether the circumstances of two analyses, JSON, are of one environment.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    both = [_CIRCUMSTANCES.validate_json(text) for text in (one_text, other_text)]
+    ours, theirs = ([known.get(name) for name in DECISIVE] for known in both)
+    return ours == theirs
+
+
+def _check_forests(settings: Settings, parts: Mapping[int, ForestPart], model: ModelSpec) -> None:
+    attention, backbone = model.attention, model.backbone
+    there = getattr(attention, "stages", None) or range(1, backbone.stages + 1)
+    if attention.kind != "dia-lstm" or settings.stage not in there:
+        raise ValueError(f"forests of stage {settings.stage}, where the network has no DIA unit")
+    for part in parts.values():
+        if len(part.shares) != settings.trees or part.samples > settings.samples:
+            raise ValueError("forests have other numbers of trees or images than their settings")
+        if isinstance(backbone, CIFARBackbone) and part.layers != backbone.blocks:
+            raise ValueError(
+                f"forests of {part.layers} layers, the network's stages have {backbone.blocks}"
+            )
 
 
 def gradient_records(contents: Mapping[int, str], stages: int) -> dict[int, list[GradientRecord]]:
@@ -87,18 +183,23 @@ def gradient_records(contents: Mapping[int, str], stages: int) -> dict[int, list
     return found
 
 
-def check_parts(settings: str, contents: Mapping[int, str], stages: int, epochs: int) -> None:
+def check_parts(
+    settings: str, contents: Mapping[int, str], model: ModelSpec, epochs: int, *, finished: bool
+) -> None:
     """Raise `ValueError` unless dia-repro writes such parts.
 
     Args:
-        stages: number of the network's stages.
+        model: the run's network.
         epochs: number of epochs of the whole training.
+        finished: whether the run is.
     """
     match kind_of(settings):
         case "gini":
-            forest_parts(contents)
+            _check_forests(Settings.from_json(settings), forest_parts(contents), model)
+            if not finished:
+                raise ValueError("forests of a run that is not finished")
         case "gradients":
-            gradient_records(contents, stages)
+            gradient_records(contents, model.backbone.stages)
             if not 0 <= min(contents, default=0) <= max(contents, default=0) < epochs:
                 raise ValueError(
                     f"gradients after {max(contents)} epochs, the training has {epochs}"

@@ -310,6 +310,13 @@ def analysis_parts(database: Database, run_id: int, settings: str) -> dict[int, 
     return _pairs(database, chosen)
 
 
+def analysis_circumstances(database: Database, run_id: int, settings: str) -> str | None:
+    """Return what a run's analysis with these settings was made in, JSON; None if there is none."""
+    chosen = select(AnalysisRow.circumstances).filter_by(run_id=run_id, settings=settings)
+    with database.reading() as session:
+        return session.scalar(chosen)
+
+
 def analysis_settings(database: Database, run_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
     """Return the settings of each run's analyses, sorted; a run without any has none."""
     found: dict[int, list[str]] = {run_id: [] for run_id in run_ids}

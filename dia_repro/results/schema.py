@@ -8,7 +8,7 @@ DataFrames and their documentation take names, types, units and meanings from th
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import isfinite
@@ -17,12 +17,15 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Connection,
     Dialect,
     Double,
     ForeignKey,
     MetaData,
     TypeDecorator,
     UniqueConstraint,
+    delete,
+    event,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
 
@@ -305,3 +308,24 @@ class AnalysisPartRow(Base):
     part: Mapped[int] = mapped_column(primary_key=True)
     content: Mapped[str]
     seconds: Mapped[float] = mapped_column(Real)
+
+
+def forget_leftovers(connection: Connection, new: Sequence[int]) -> None:
+    """Remove rows that other runs of these numbers had, and that would be taken for the new ones'.
+
+    There are such rows where a run was removed by another program: SQLite then removes neither its
+    epochs nor its analyses, and gives its number again.
+    """
+    for table in (EpochRow, AnalysisRow, LeaseRow, ProvenanceRow):
+        connection.execute(delete(table).where(table.run_id.in_(new)))
+
+
+@event.listens_for(RunRow, "after_insert")
+def _after_run(_mapper: object, connection: Connection, run: RunRow) -> None:
+    forget_leftovers(connection, [run.id])
+
+
+@event.listens_for(AnalysisRow, "after_insert")
+def _after_analysis(_mapper: object, connection: Connection, analysis: AnalysisRow) -> None:
+    # As for runs.
+    connection.execute(delete(AnalysisPartRow).where(AnalysisPartRow.analysis_id == analysis.id))

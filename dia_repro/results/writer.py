@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -20,6 +21,7 @@ from dia_repro.results.leases import (
     lease_of,
     owners_in,
 )
+from dia_repro.results.parts import forest_parts, is_whole, same_environment
 from dia_repro.results.schema import (
     DONE,
     GRADIENTS_SETTINGS,
@@ -32,6 +34,7 @@ from dia_repro.results.schema import (
     RunRow,
     SpecRow,
     State,
+    forget_leftovers,
     now,
 )
 
@@ -73,6 +76,7 @@ def ensure_runs(
             rows = [{"spec_id": spec_id, "seed": seed} for spec_id, seed in missing]
             session.execute(insert(RunRow), rows)
         numbers = {(spec_id, seed): run for spec_id, seed, run in session.execute(chosen)}
+        forget_leftovers(session.connection(), [numbers[key] for key in missing])
     return {key: numbers[key] for key in wanted}
 
 
@@ -114,9 +118,10 @@ def align(
         session.flush()
         right = {row.epoch for row in run.epochs}
         run.epochs += [EpochRow(**saved[epoch]) for epoch in saved if epoch not in right]
+        # Others were made of a finished network, which this one is not.
+        run.analyses = [row for row in run.analyses if row.settings == GRADIENTS_SETTINGS]
         for analysis in run.analyses:
-            if analysis.settings == GRADIENTS_SETTINGS:
-                analysis.parts = [p for p in analysis.parts if gradients.get(p.part) == p.content]
+            analysis.parts = [p for p in analysis.parts if gradients.get(p.part) == p.content]
     return len(wrong)
 
 
@@ -233,13 +238,25 @@ def free(database: Database, run_id: int, seen: Owner | None) -> bool:
     return dead
 
 
-def remove_run(database: Database, uid: str) -> None:
-    """Remove a run with its epochs, attempts and analyses, and its spec if no other run has it."""
+def remove_run(database: Database, uid: str, changed_at: datetime, seen: tuple[Owner, ...]) -> bool:
+    """Remove a run with its epochs, attempts and analyses, and its spec if no other run has it.
+
+    Args:
+        changed_at: when it had changed last, as it was shown.
+        seen: the owners of its leases when it was found that none of them trains it.
+
+    Returns:
+        Whether it was removed: one that has changed, or has another owner, is left alone.
+    """
     with database.writing() as session:
-        spec_id = session.scalar(select(RunRow.spec_id).where(RunRow.uid == uid))
+        run = session.scalar(select(RunRow).where(RunRow.uid == uid))
+        if run is None or run.changed_at != changed_at or owners_in(session, run.id) != seen:
+            return False
+        spec_id = run.spec_id
         session.execute(delete(RunRow).where(RunRow.uid == uid))
         if session.scalar(select(RunRow.id).where(RunRow.spec_id == spec_id).limit(1)) is None:
             session.execute(delete(SpecRow).where(SpecRow.spec_id == spec_id))
+    return True
 
 
 def record_gradients(
@@ -267,6 +284,9 @@ def record_part(
 ) -> None:
     """Keep a part of a run's analysis; one that is there already stays.
 
+    Parts of an analysis that was begun in another environment are removed before: one analysis
+    has parts of one environment. A whole analysis stays as it is.
+
     Numbers of runs are used again after a removal, so the run is named by its uid.
 
     Args:
@@ -279,6 +299,13 @@ def record_part(
         run = session.scalar(select(RunRow).where(RunRow.uid == uid))
         if run is None:
             raise AnalysisGoneError
+        begun = session.scalar(select(AnalysisRow).filter_by(run_id=run.id, settings=settings))
+        if begun and not same_environment(begun.circumstances, circumstances):
+            if is_whole(forest_parts({row.part: row.content for row in begun.parts})):
+                return
+            begun.parts.clear()
+            begun.circumstances = circumstances
+            session.flush()
         _add_parts(session, run, settings, circumstances, {part: content}, seconds)
 
 

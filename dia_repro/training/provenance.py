@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -179,8 +180,11 @@ def environment_of(device: torch.device, command: str) -> dict[str, Any]:
     commit, clean = code_state()
     return {
         "device": device_name(device),
+        "capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
+        "numba": version("numba"),
+        "code": files_at_start(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "dia_repro": dia_repro.__version__,
         "git_commit": commit,
@@ -335,6 +339,8 @@ def _git_bytes(folder: Path, *arguments: str) -> bytes:
         raise GitError(f"git cannot be run: {error.strerror or error}") from error
     except subprocess.TimeoutExpired as error:
         raise GitError(f"no answer within {error.timeout:g} seconds") from error
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        raise GitError("its exit code is not known, because SIGCHLD is ignored")
     if done.returncode:
         said = done.stderr.decode(errors="replace")
         complaints = said.strip().splitlines() or [f"exit code {done.returncode}"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dia_repro.analysis.gini import Integration, Settings, TooFewSamplesError, integrate
-from dia_repro.analysis.states import Source
+from dia_repro.analysis.gini import Integration, TooFewSamplesError, integrate
+from dia_repro.results.parts import Settings, Source
 from tests.analysis.test_forest import related_states
 
 Shares = dict[int, NDArray[np.float64]]
@@ -36,6 +36,19 @@ def test_the_share_of_far_layers() -> None:
     assert low == pytest.approx(far) == pytest.approx(high)
     near_only = {target: shares[target] for target in (2, 3, 4)}
     assert np.isnan(Integration(SETTINGS, 40, near_only).far_share()).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_targets_in_which_no_tree_finds_anything_are_left_out() -> None:
+    """As those of layers that never vary."""
+    found = {target: np.full((4, target - 1), 1 / (target - 1)) for target in range(2, 7)}
+    without = Integration(SETTINGS, 40, {**found, 6: np.zeros((4, 5))})
+    assert without.far_share()[0] == pytest.approx(100 / 4)
+    assert without.main_source_of_last() is None
+    assert without.density() == 1
+    nothing = Integration(SETTINGS, 40, {target: 0 * shares for target, shares in found.items()})
+    assert np.isnan([nothing.density(), *nothing.far_share()]).all()
+    assert nothing.main_source_of_last() is None
 
 
 def test_the_interval_is_that_of_single_trees() -> None:

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from dia_repro.analysis.runs import NotAnalysableError
-from dia_repro.analysis.states import NoWeightsError, Source, collect
+from dia_repro.analysis.states import NoWeightsError, collect
 from dia_repro.artifacts.paper import FIGURE5
 from dia_repro.data import load
 from dia_repro.execution.maintenance import folder_of
-from dia_repro.experiments.names import DataLocation, Precision, Protocol
+from dia_repro.experiments.names import DataLocation, Precision, Protocol, SelectOn
 from dia_repro.experiments.protocols import Request
 from dia_repro.results.database import open_database
+from dia_repro.results.parts import Source
 from dia_repro.results.queries import run_detail
 from dia_repro.training import checkpoint
 from dia_repro.training.metrics import EpochMetrics
@@ -70,3 +71,25 @@ def test_states_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     checkpoint.save(folder, state, 1, 0)
     with pytest.raises(NotAnalysableError, match="stage 2 are not all finite"):
         collect(run, DataLocation(tmp_path), folder, 24, 0, Source.TRAINED)
+
+
+def test_states_are_those_of_the_chosen_epoch(tmp_path: Path) -> None:
+    """Where images are held out for validation: as all results of the run are."""
+    request = Request(Protocol.DEMO, epochs=1, select=SelectOn.VALIDATION)
+    (spec,) = FIGURE5.specs(request).values()
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    run = run_detail(database, add(database, spec, 0, [50.0]))
+    folder = folder_of(store_at(str(tmp_path / "weights")), run.summary)
+    trained = Trainer(spec, 0, load(spec.data, DataLocation(tmp_path)), torch.device("cpu"))
+    chosen = {name: tensor.clone() for name, tensor in trained.model.state_dict().items()}
+    with torch.no_grad():
+        for weight in trained.model.parameters():
+            weight.add_(0.1)
+    epoch = asdict(EpochMetrics(1, 0.1, 1.0, 50.0, 1.0, 50.0, 1.0, 1.0, 50.0))
+    identity = {"spec_id": spec.spec_id, "seed": 0}
+    state = {**trained.state(), "history": [epoch], "chosen": chosen, checkpoint.RUN: identity}
+    checkpoint.save(folder, state, 1, 0)
+    asked = (run, DataLocation(tmp_path), folder, 4, 0)
+    found, expected = (collect(*asked, source) for source in (Source.TRAINED, Source.INITIAL))
+    for stage, states in expected.items():
+        np.testing.assert_array_equal(found[stage], states)

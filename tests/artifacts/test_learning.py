@@ -70,11 +70,16 @@ def test_a_divergence_is_where_the_run_says(database: Database) -> None:
     add(database, SENET83, 1, [9.0, 9.0], State.DIVERGED, "loss inf at step 1 of epoch 3")
     add(database, SENET83, 2, [9.0], State.DIVERGED)
     add(database, SENET83, 3, [9.0], State.FAILED, "no memory at step 3 of epoch 2")
+    # Reasons that dia-repro does not write: of another epoch, and numbers too long to be read.
+    nines = 5000 * "9"
+    for seed, place in enumerate(("step 3 of epoch 7", f"step {nines} of epoch 2"), start=4):
+        add(database, SENET83, seed, [9.0], State.DIVERGED, f"loss nan at {place}")
+    add(database, SENET83, 6, [9.0], State.DIVERGED, f"loss nan at step 3 of epoch {nines}")
     senet = of_table5(database).panels[0].networks[0]
     assert senet.divergences == (
         Divergence(1.0, 1, 23),
         Divergence(2 + 1 / 23, 3, 1),
-        Divergence(1.5, 2, None),
+        *[Divergence(1.5, 2, None)] * 4,
     )
 
 

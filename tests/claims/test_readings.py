@@ -7,9 +7,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from dia_repro.analysis.gini import Integration, Settings
+from dia_repro.analysis.gini import Integration
 from dia_repro.analysis.gradients import RecordedRun
-from dia_repro.analysis.states import Source
 from dia_repro.claims.readings import (
     DENSITIES,
     MIDDLE,
@@ -18,6 +17,7 @@ from dia_repro.claims.readings import (
     gradient_facts,
     integration_facts,
 )
+from dia_repro.results.parts import Settings, Source
 from tests.helpers import tiny_spec
 
 SPREADS = {

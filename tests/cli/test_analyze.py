@@ -102,6 +102,31 @@ def test_gini_writes_figures_and_records_and_a_second_call_reads_them(folder: Pa
     assert pictures == [(folder / "figures" / f"figure5.{kind}").read_bytes() for kind in kinds]
 
 
+def test_an_analysis_begun_in_another_environment_is_made_again(folder: Path) -> None:
+    narrow = ("--run", str(SHALLOW), "--stage", "3", "--no-controls", "--format", "json")
+    whole = gini(folder, *narrow).stdout
+
+    def interrupted(**changed: str) -> None:
+        """As if it had ended after the last target, with other shares and there."""
+        of_it = "from analyses where settings like '%gini%'"
+        parts = f"where analysis_id = (select id {of_it})"
+        with sqlite3.connect(folder / "runs.db") as connection:
+            connection.execute(f"delete from analysis_parts {parts} and part < 6")
+            (text,) = connection.execute(f"select content from analysis_parts {parts}").fetchone()
+            part = json.loads(text)
+            part["shares"] = [[1.0, 0.0, 0.0, 0.0, 0.0] for _ in part["shares"]]
+            content = json.dumps(part)
+            connection.execute(f"update analysis_parts set content = ? {parts}", [content])
+            (text,) = connection.execute(f"select circumstances {of_it}").fetchone()
+            there = json.dumps({**json.loads(text), **changed})
+            connection.execute("update analyses set circumstances = ?", [there])
+
+    interrupted()
+    assert json.loads(gini(folder, *narrow).stdout)[0]["last_layer_draws_most_from"] == 1
+    interrupted(torch="0.1")
+    assert gini(folder, *narrow).stdout == whole
+
+
 @pytest.mark.exhaustive
 def test_targets_that_are_missing_are_fitted(folder: Path) -> None:
     narrow = ("--stage", "2", "--no-controls", "--format", "json")

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.analysis.gini import Settings
 from dia_repro.analysis.gradients import records_of
-from dia_repro.analysis.states import Source
 from dia_repro.analysis.stored import stored_integrations
 from dia_repro.experiments.names import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database, DatabaseError, open_database
+from dia_repro.results.parts import Settings, Source
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS
 from tests.helpers import clean_environment, cli, one_line
@@ -158,7 +157,7 @@ def test_settings_that_cannot_be_read_are_named(
 
 
 RECORD = {
-    "count": 1,
+    "count": BINS,
     "zeros": 0,
     "not_finite": 0,
     "mean": 1.0,

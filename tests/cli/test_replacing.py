@@ -182,6 +182,17 @@ def test_two_reports_do_not_write_one_page(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.lock"))
 
 
+def test_a_users_file_of_the_locks_name_stays(tmp_path: Path) -> None:
+    own = tmp_path / ".report.html.lock"
+    own.write_text("mine")
+    refused = run_command("report", "table9", cwd=tmp_path)
+    assert (refused.code, len(refused.complaints)) == (2, 1)
+    assert ".report.html.lock is a file of yours" in refused.stderr
+    assert own.read_text() == "mine"
+    own.unlink()
+    assert run_command("report", "table9", cwd=tmp_path).code == 0
+
+
 def test_a_folder_that_others_lock_takes_a_page(tmp_path: Path) -> None:
     """As by `flock . dia-repro report`."""
     with locked(tmp_path):

@@ -1,18 +1,22 @@
 """Trains tiny runs whose fork server is killed or stopped meanwhile; for tests of what follows.
 
-Usage: python -m tests.execution.lost_server (killed | SIGNAL)
+Usage: python -m tests.execution.lost_server (killed | folder | SIGNAL)
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import current_process
 from pathlib import Path
 
 from dia_repro.execution.executors.local import LocalSupervisor
+from dia_repro.execution.forkserver import join, start_process
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Ended, Job, Message, Progress
 from tests.execution.tiny_runs import make_jobs
@@ -72,9 +76,29 @@ def under_runs(number: int) -> None:
     print(*ended.values(), file=sys.stderr)
 
 
+def _send_later(number: int, connection: Connection) -> None:
+    time.sleep(2)
+    connection.send(number)
+
+
+def without_folder() -> None:
+    """Start two processes one after the other; the folder of sockets is removed between them."""
+    first, from_first = start_process(_send_later, 7)
+    folder = Path(current_process()._config["tempdir"])  # type: ignore[attr-defined]
+    shutil.rmtree(folder)
+    second, from_second = start_process(_send_later, 7)
+    print(f"first {from_first.recv()}, second {from_second.recv()}", end=", ")
+    for process in (first, second):
+        join(process)
+    print(f"worker {first.exitcode}")
+    shutil.rmtree(folder)  # Python would remove it at the end
+
+
 def main() -> None:
     if sys.argv[1] == "killed":
         between_runs()
+    elif sys.argv[1] == "folder":
+        without_folder()
     else:
         under_runs(int(sys.argv[1]))
 

@@ -35,6 +35,15 @@ def test_a_restarted_server_is_protected_from_signals(tmp_path: Path) -> None:
     assert said.endswith("finished interrupted\n")
 
 
+@pytest.mark.slow
+def test_a_removed_temporary_folder_ends_nothing(tmp_path: Path) -> None:
+    """Cleaners of /tmp remove what is some days old."""
+    with Program("tests.execution.lost_server", "folder", cwd=tmp_path) as process:
+        said, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert said == "first 7, second 7, worker 0\n"
+
+
 def signals(mask: str) -> set[int]:
     bits = int(mask, 16)
     return {number for number in range(1, 65) if bits >> (number - 1) & 1}

@@ -7,12 +7,13 @@ import re
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -357,6 +358,21 @@ def test_ctrl_c_ends_a_ray_driver(times: int, pair: Standing, tmp_path: Path) ->
     output, _ = start(tmp_path, *command, *options).communicate(timeout=200)
     assert {run.state for run in known(tmp_path / DATABASE)} == {State.FINISHED}, output
     assert all(run.epochs == 2 for run in known(tmp_path / DATABASE))
+
+
+@pytest.mark.exhaustive
+def test_ctrl_c_does_not_wait_for_a_database_that_others_hold(
+    standing: Standing, tmp_path: Path
+) -> None:
+    command = ("dia_repro", "run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
+    options = ("--epochs", 60, "--executor", "ray", "--address", standing.address, "--yes")
+    driver = start(tmp_path, *command, *options)
+    wait_until(has_epochs(tmp_path / DATABASE), driver)
+    with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        os.killpg(driver.pid, signal.SIGINT)
+        output, _ = driver.communicate(timeout=90)  # it is held all the time
+    assert (driver.returncode, "Traceback" in output) == (130, False), output
 
 
 @pytest.mark.parametrize(

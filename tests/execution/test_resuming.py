@@ -29,7 +29,7 @@ from dia_repro.experiments.names import Keep
 from dia_repro.experiments.spec import Spec
 from dia_repro.results import backends, writer
 from dia_repro.results.database import Database, DatabaseError, open_database
-from dia_repro.results.leases import OtherDataError
+from dia_repro.results.leases import OtherDataError, take
 from dia_repro.results.merge import merge
 from dia_repro.results.queries import (
     RunDetail,
@@ -45,6 +45,7 @@ from dia_repro.training.store import CheckpointError, Store
 from dia_repro.training.trainer import Trainer
 from tests.execution.tiny_runs import make_jobs
 from tests.helpers import few_digits, tiny_spec
+from tests.results.rows import PROVENANCE
 
 FEW = few_digits(5 * 128, 100)
 ELSEWHERE = "another processor"
@@ -394,7 +395,7 @@ def test_run_replaced_before_its_lock_is_read_again(
 
     def removed_meanwhile(place: Path) -> object:
         monkeypatch.setattr(attempt, "acquire_lock", real)
-        writer.remove_run(database, first.uid)
+        assert writer.remove_run(database, first.uid, first.changed_at, ())
         spec = Spec.from_json(job.spec_json)
         writer.ensure_runs(database, {spec.spec_id: job.spec_json}, [job.seed])
         return real(place)
@@ -410,13 +411,36 @@ def test_run_replaced_before_its_lock_is_read_again(
     assert len(checkpoint.sorted_names(folder)) == 1
 
 
+def test_a_run_that_is_taken_up_meanwhile_is_not_removed(
+    begun: tuple[Database, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process with another folder of checkpoints, which no lock keeps out."""
+    database, job = begun
+    shown = run_detail(database, job.run_id).summary
+    real = writer.remove_run
+
+    def take_first(*given: Any) -> bool:
+        data = run_detail(database, job.run_id).provenance[-1]["data_sha256"]
+        there = {**PROVENANCE, "data_sha256": data, "test_images": None}
+        take(database, job.run_id, "another process", "its lock", there)
+        return real(*given)
+
+    monkeypatch.setattr(writer, "remove_run", take_first)
+    folder = folder_of(job.checkpoints, shown)
+    before = checkpoint.sorted_names(folder)
+    with pytest.raises(BusyRunError, match="taken up by another process: nothing is removed"):
+        remove_run(database, job.checkpoints, shown, only_checkpoints=False)
+    assert run_detail(database, job.run_id).summary.state is State.RUNNING
+    assert checkpoint.sorted_names(folder) == before != []
+
+
 def test_only_the_shown_run_is_removed(begun: tuple[Database, Job]) -> None:
     database, job = begun
     shown = run_detail(database, job.run_id).summary
     folder = folder_of(job.checkpoints, shown)
     (Path(str(folder)) / "@eaDir").mkdir()  # as some storage makes everywhere
     assert remove_run(database, job.checkpoints, shown, only_checkpoints=True) == 2
-    writer.remove_run(database, shown.uid)
+    assert writer.remove_run(database, shown.uid, shown.changed_at, ())
     spec = Spec.from_json(job.spec_json)
     writer.ensure_runs(database, {spec.spec_id: job.spec_json}, [job.seed])
     with pytest.raises(UnknownRunError, match="another one than the one shown"):

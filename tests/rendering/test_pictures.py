@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts import ARTIFACTS, choose
 from dia_repro.artifacts.controls import NORM, initial_scale
 from dia_repro.artifacts.explanation import gather
 from dia_repro.artifacts.learning import Measure, learning
@@ -33,7 +33,7 @@ from dia_repro.rendering.images import (
     style,
     to_bytes,
 )
-from dia_repro.rendering.initial_scale import draw_initial_scale
+from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.sizes import draw_sizes, place_label
 from dia_repro.results.database import open_database
@@ -280,6 +280,16 @@ def test_runs_without_bn_stand_in_the_order_of_their_initial_scale(tmp_path: Pat
     assert drawn["o"] == [[30.0, 1.0], [90.0, 1.0], [95.0, 2.0]]
     assert [height for _, height in drawn["x"]] == [0, 0, 0, 1]
     check(figure)
+
+
+def test_attention_whose_initial_scale_is_not_known_is_left_out(tmp_path: Path) -> None:
+    database, request = open_database(str(tmp_path / "runs.db"), create=True), REQUESTS[0]
+    (artifact,) = choose(["controls-norm"], ["dia-lstm:activation=tanh,reduction=16"])
+    for (_, depth), spec in artifact.specs(request).items():
+        if depth == "ResNet83":
+            add(database, spec, 0, [80.0])
+    drawn = scaled(gather(database, artifact.compute(database, request)))
+    assert {row.entry.row for row in drawn["ResNet83"]} == {entry.row for entry in NORM.entries}
 
 
 def test_every_control_without_bn_has_an_initial_scale() -> None:

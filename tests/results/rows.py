@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 from dia_repro.experiments.names import BINS
+from dia_repro.experiments.spec import ResNetBackbone
 from dia_repro.results import writer
 from dia_repro.results.database import Database
 from dia_repro.results.leases import Lease, take
+from dia_repro.results.parts import Settings, Source
 from tests.helpers import tiny_spec
 
 PROVENANCE = {
@@ -25,8 +27,10 @@ PROVENANCE = {
     "test_images": 10_000,
     "from_epoch": 0,
 }
-SPEC = tiny_spec()
-ANALYSIS = '{"kind": "gini"}'
+TINY = tiny_spec()
+FOUR_LAYERS = TINY.model.model_copy(update={"backbone": ResNetBackbone(depth=38)})
+SPEC = TINY.model_copy(update={"model": FOUR_LAYERS})  # nothing trains it
+ANALYSIS = Settings(1, Source.TRAINED, 10, 1, 0, False).canonical_json()
 PART = '{"layers": 4, "samples": 10, "shares": [[0.5, 0.25, 0.25]]}'  # of target layer 4
 
 
@@ -41,7 +45,8 @@ def begin(database: Database, run: int, owner: str = "me", place: str = "here") 
 
 def gradients(mean: float, stages: int = 3) -> str:
     record = {"count": 9, "zeros": 0, "not_finite": 0, "mean": mean, "variance": 1.0}
-    return json.dumps([{**record, "quantiles": [], "histogram": [0] * BINS}] * stages)
+    histogram = [9] + [0] * (BINS - 1)
+    return json.dumps([{**record, "quantiles": [], "histogram": histogram}] * stages)
 
 
 def epoch(number: int, top1: float = 50.0) -> dict[str, float]:

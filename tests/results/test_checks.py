@@ -38,6 +38,8 @@ FALSE = {
     "update provenance set data_sha256 = '1' where run_id = 2": "trained on 2 different data sets",
     "update epochs set lr = 77 where epoch = 1": "run 1 has lr 77 in epoch 1, not its spec's",
     "update epochs set train_top1 = NAN where epoch = 1": "run 1 has train_top1 nan in epoch 1",
+    "update epochs set train_loss = NAN where epoch = 2": "run 1 has train_loss nan in epoch 2",
+    "update epochs set train_loss = 1e39 where epoch = 2": "run 1 has train_loss 1e+39 in epoch 2",
     "update runs set parameters = -5 where id = 1": "run 1 has -5 parameters",
     "delete from provenance where run_id = 1": "nothing says what it ran on",
     "update provenance set from_epoch = 1 where run_id = 1": "nothing says what it ran on",
@@ -63,6 +65,39 @@ FALSE = {
     f"update analysis_parts set content = '{gradients(1.0, stages=1)}'": "part 4 has gradients of "
     "1 stages, the network has 3",
     "update analysis_parts set part = 3": "part 3 of an analysis lacks shares",
+    **{
+        f"update analyses set settings = '{ANALYSIS.replace(*changed)}'": reason
+        for changed, reason in {
+            (', "trees": 1', ""): "trees: Field required",
+            ('"trained"', '"foo"'): "source: Input should be 'trained', ",
+            (": ", ":  "): "settings of forests are not as dia-repro writes them",
+            ('"stage": 1', '"stage": 2'): "forests of stage 2, where the network has no DIA unit",
+            ('"trees": 1', '"trees": 100'): "have other numbers of trees or images",
+            ('"samples": 10', '"samples": 9'): "have other numbers of trees or images",
+        }.items()
+    },
+    **{
+        f"update analysis_parts set content = '{PART.replace(*changed)}'": reason
+        for changed, reason in {
+            ("0.5", "0.6"): "part 4 of an analysis has shares that do not sum up to 1",
+            ('"layers": 4', '"layers": 5'): "forests of 5 layers, the network's stages have 4",
+            ('"samples": 10', f'"samples": {10**400}'): "samples: ",
+        }.items()
+    },
+    "update runs set state = 'interrupted';; delete from epochs where epoch = 3": "forests of a "
+    "run that is not finished",
+    "update analyses set circumstances = '[]'": "analysis 1 cannot be read",
+    **{
+        'update analyses set settings = \'{"kind": "gradients"}\';; '
+        "update analysis_parts set part = 0;; "
+        f"update analysis_parts set content = '{gradients(1.0).replace(*changed)}'": reason
+        for changed, reason in {
+            ("[9, 0", "[8, 0"): "a record of gradients has impossible values",
+            ("[9, 0", "[-1, 10"): "greater than or equal to 0",
+            ("[9, 0", f"[{10**400}, 0"): "histogram",
+            ('"zeros": 0', '"zeros": 9'): "impossible values",
+        }.items()
+    },
 }
 
 

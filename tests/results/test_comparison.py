@@ -12,12 +12,12 @@ from dia_repro.results.comparison import DIFFERENCES, compare_runs
 from dia_repro.results.database import Database
 from dia_repro.results.leases import take
 from dia_repro.results.queries import UnknownRunError
-from tests.helpers import tiny_spec
 from tests.results.rows import PROVENANCE, SPEC, ensure, epoch
 
 
 def trained(database: Database, seed: int, top1: list[float], weight_decay: float = 1e-4) -> int:
-    spec = SPEC if weight_decay == 1e-4 else tiny_spec(weight_decay=weight_decay)
+    recipe = SPEC.recipe.model_copy(update={"weight_decay": weight_decay})
+    spec = SPEC.model_copy(update={"recipe": recipe})
     known = {spec.spec_id: spec.canonical_json()}
     run = writer.ensure_runs(database, known, [seed])[spec.spec_id, seed]
     provenance = PROVENANCE | {"host": f"host{seed}"}

@@ -251,9 +251,21 @@ def test_other_results_of_an_analysis_are_not_mixed(database: Database, other: D
         for part, content in parts.items():
             writer.record_part(place, uid, ANALYSIS, "{}", part, content, 2.0)
     (conflict,) = merge(database, [other], skip_conflicts=False).conflicts
-    assert 'other results of {"kind": "gini"}' in str(conflict)
+    assert f"other results of {ANALYSIS}" in str(conflict)
     assert len(merge(database, [other], skip_conflicts=True).conflicts) == 1
     assert analysis_parts(database, runs[0], ANALYSIS) == {4: PART}
+
+
+def test_parts_of_one_analysis_from_two_environments_are_not_joined(
+    database: Database, other: Database
+) -> None:
+    ours = PART.replace("[0.5, 0.25, 0.25]", "[1]")  # of target layer 2
+    for place, torch, part, content in ((database, "1", 2, ours), (other, "2", 4, PART)):
+        uid = run_detail(place, train(place, 3, State.FINISHED)).summary.uid
+        circumstances = f'{{"torch": "{torch}"}}'
+        writer.record_part(place, uid, ANALYSIS, circumstances, part, content, 2.0)
+    assert merge(database, [other], skip_conflicts=False).conflicts == []
+    assert analysis_parts(database, 1, ANALYSIS) == {2: ours}
 
 
 def test_results_of_others_are_kept_next_to_ours(database: Database, other: Database) -> None:

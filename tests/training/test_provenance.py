@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,22 @@ def test_variables_of_git_do_not_name_another_repository(
         monkeypatch.setenv(name, value)
     assert git_state(ours) == (commit, True)
     assert git_problem(ours) is None
+
+
+def test_a_git_whose_exit_code_is_not_known_says_nothing(tmp_path: Path) -> None:
+    """A launcher may have SIGCHLD ignored: then every program seems to succeed."""
+    ours, _ = checkout(tmp_path / "ours")
+    (ours / ".git" / "index").write_bytes(b"damaged")
+    script = (
+        "import signal, sys; from pathlib import Path; from dia_repro import interrupts;"
+        "from dia_repro.training.provenance import git_state;"
+        "ours = Path(sys.argv[1]);"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN); print(git_state(ours)[1]);"
+        "interrupts.install(); print(git_state(ours)[1], signal.getsignal(signal.SIGCHLD))"
+    )
+    command = [sys.executable, "-c", script, str(ours)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["None", f"None {int(signal.SIG_DFL)}"], done.stdout
 
 
 def test_settings_of_git_hide_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
+from dia_repro import interrupts
 from dia_repro.errors import DiaReproError
 from dia_repro.execution import ray_nodes, worker
 from dia_repro.execution.dialogue import Dialogue, Listener
@@ -86,9 +87,13 @@ class Ray(Executor):
         return RaySupervisor(database, self.share, listener.on_message, listener.on_stopping)
 
 
-@ray.remote
+@ray.remote(concurrency_groups={"messages": 1, "file": 1})  # type: ignore[call-overload]
 class _Relay:
-    """Relay between workers and the supervisor: messages, the wish to stop, the SQLite file."""
+    """Relay between workers and the supervisor: messages, the wish to stop, the SQLite file.
+
+    The file has a thread of its own: while another program holds it, messages go on, and a wish to
+    stop ends the wait for it.
+    """
 
     def __init__(self, location: str | None) -> None:
         self.run_store = RunStore.at(location) if location else None
@@ -96,12 +101,14 @@ class _Relay:
         self.begun: set[int] = set()
         self.stopping = False
 
+    @ray.method(concurrency_group="messages")
     def exchange(self, run_id: int, messages: Sequence[Message]) -> bool:
         """Take a worker's messages; return whether it is to stop."""
         self.begun.add(run_id)
         self.messages += [(run_id, message) for message in messages]
         return self.stopping
 
+    @ray.method(concurrency_group="messages")
     def collect(self, stop: bool) -> tuple[list[tuple[int, Message]], set[int]]:
         """Return the messages since the last time, and the runs that a task has begun.
 
@@ -109,9 +116,11 @@ class _Relay:
             stop: whether workers are to save and end.
         """
         self.stopping = stop
+        interrupts.note_wish(stop)
         messages, self.messages = self.messages, []
         return messages, self.begun
 
+    @ray.method(concurrency_group="file")
     def write(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
         """Call the run store; an error is returned, for Ray would wrap it."""
         try:
