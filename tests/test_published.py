@@ -33,6 +33,8 @@ CLAIMS = {
     "demo": (DEMO, ("table", "figure")),
     "controls": (DEMO, ("controls",)),
     "cifar10-jpeg": ((*JPEG, "--image-size", "32", "--epochs", "2"), ("table8", "figure6")),
+    "rate-0.22": ((*DEMO, "--rate", "0.22"), ("controls-norm",)),
+    "rate-0.88": ((*DEMO, "--rate", "0.88"), ("controls-norm",)),
     "cifar10-jpeg-16": ((*JPEG, "--image-size", "16", "--epochs", "1"), ("controls-norm",)),
 }
 
@@ -93,6 +95,11 @@ def row(record: Record) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def is_shown(table: str, record: Record) -> bool:
+    """Other rates were tried with some of the networks only: the page says which."""
+    return not (table.startswith("rate") and record["verdict"] == "not run")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
 def test_published_verdicts_are_those_of_the_runs(name: str, folder: Path) -> None:
@@ -105,7 +112,7 @@ def test_published_verdicts_are_those_of_the_runs(name: str, folder: Path) -> No
             record["main"] or record["claim"] not in chosen
         ):
             chosen[record["claim"]] = record
-    rows = [row(record) for record in chosen.values()]
+    rows = [row(record) for record in chosen.values() if is_shown(name, record)]
     table = RESULTS.split(f"<!-- claims: {name} -->\n")[1].split("\n\n")[0].splitlines()
     assert table[2:] == rows, "\n".join(["it should be:", *rows])
     counts = Counter(record["verdict"] for record in chosen.values())
