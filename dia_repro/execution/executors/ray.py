@@ -91,8 +91,8 @@ class Ray(Executor):
 class _Relay:
     """Relay between workers and the supervisor: messages, the wish to stop, the SQLite file.
 
-    The file has a thread of its own: while another program holds it, messages go on, and a wish to
-    stop ends the wait for it.
+    Only one of its two threads uses the file: while another program holds it, messages go on, and a
+    wish to stop ends the wait for it.
     """
 
     def __init__(self, location: str | None) -> None:
