@@ -86,6 +86,13 @@ def row(record: Record) -> str:
     value = ", ".join(part for part in (value, counted, with_images(record)) if part)
     seeds = f"{record['n']}" if record["n"] else "–"
     p = p_values(record).lstrip("=") or "–"
+    if "nowhere shown to train" in record["reason"]:  # then nothing is asked of the control
+        value, seeds, p, record = (
+            record["reason"].partition(";")[0],
+            "–",
+            "–",
+            {**record, "compared": "–"},
+        )
     compared = record["compared"] if value else "–"
     verdict = record["verdict"]
     if record["otherwise"]:
