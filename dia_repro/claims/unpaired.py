@@ -76,29 +76,29 @@ def judge_divergences(cells: Sequence[Outcomes], *, claimed: bool) -> Judgement:
     said = "diverged" if claimed else "trained"
     if refuting:
         after = " after Holm" if len(cells) > 1 else ""
-        reason = f"{_seeds(cells[main], claimed)} (p ≤ {LEVEL:g}{after})"
+        reason = f"{_seeds(cells[main], evidence[main])} (p ≤ {LEVEL:g}{after})"
         return Judgement(Verdict.REFUTED, tuple(evidence), main, reason)
     if all(found.in_favour and small(found.p) for found in evidence):
         each = "" if len(cells) == 1 else f" of each of {len(cells)} networks"
         reason = f"more than half of the trainings{each} {said} (p ≤ {LEVEL:g})"
         return Judgement(Verdict.SUPPORTED, tuple(evidence), main, reason)
-    return Judgement(Verdict.UNDECIDED, tuple(evidence), main, _why_open(cells, evidence, claimed))
+    return Judgement(Verdict.UNDECIDED, tuple(evidence), main, _why_open(cells, evidence))
 
 
-def _why_open(cells: Sequence[Outcomes], evidence: Sequence[Evidence], claimed: bool) -> str:
+def _why_open(cells: Sequence[Outcomes], evidence: Sequence[Evidence]) -> str:
     """Return one sentence that begins with the most important reason."""
     pairs = [*zip(cells, evidence, strict=True)]
     pairs.sort(key=lambda pair: weakness(pair[1]), reverse=True)  # the one that is shown first
     enough = [(cell, found) for cell, found in pairs if cell.done >= LEAST_FOR_FLIPS]
-    neither = [cell for cell, found in enough if found.in_favour is None and small(found.p)]
-    open_cells = [cell for cell, found in enough if not small(found.p)]
-    contrary = [cell for cell, found in enough if found.in_favour is False and small(found.p)]
+    neither = [pair for pair in enough if pair[1].in_favour is None and small(pair[1].p)]
+    open_cells = [pair for pair in enough if not small(pair[1].p)]
+    contrary = [pair for pair in enough if pair[1].in_favour is False and small(pair[1].p)]
     absent = sum(not cell.done for cell in cells)
     few = len(cells) - absent - len(enough)
-    parts = [_seeds(neither[0], claimed)] if neither else []
+    parts = [_seeds(*neither[0])] if neither else []
     if open_cells:
-        parts.append(f"it depends on the seed: {_seeds(open_cells[0], claimed)}")
-    parts += [f"{_seeds(contrary[0], claimed)}, but not after Holm"] if contrary else []
+        parts.append(f"it depends on the seed: {_seeds(*open_cells[0])}")
+    parts += [f"{_seeds(*contrary[0])}, but not after Holm"] if contrary else []
     if absent:
         parts.append(f"{absent} of {plural(len(cells), 'network')} not trained yet")
     if few:
@@ -107,12 +107,13 @@ def _why_open(cells: Sequence[Outcomes], evidence: Sequence[Evidence], claimed: 
     return "; ".join(parts)
 
 
-def _seeds(cell: Outcomes, claimed: bool) -> str:
-    """Return e.g. "ResNet83: SENet diverged with 5 of 6 seeds"."""
-    as_claimed, said = (cell.diverged, "diverged") if claimed else (cell.trained, "trained")
-    if cell.guessing and not as_claimed:
-        as_claimed, said = cell.guessing, "neither diverged nor trained"
-    return f"{cell.compared} {said} with {as_claimed} of {plural(cell.done, 'seed')}"
+def _seeds(cell: Outcomes, tested: Evidence) -> str:
+    """Return the share that was tested, e.g. "ResNet83: SENet diverged with 5 of 6 seeds"."""
+    trained = tested.unit == "% trained"
+    count, said = (cell.trained, "trained") if trained else (cell.diverged, "diverged")
+    if 2 * cell.guessing > cell.done:
+        count, said = cell.guessing, "neither diverged nor trained"
+    return f"{cell.compared} {said} with {count} of {plural(cell.done, 'seed')}"
 
 
 def judge_trains_too(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> Judgement:

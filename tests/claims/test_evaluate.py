@@ -451,7 +451,8 @@ def test_settings_with_all_stages_go_before_those_with_more_trees(database: Data
 
 
 def record(database: Database, run: int, *means: float) -> None:
-    counts = {"count": 1, "zeros": 0, "not_finite": 0, "quantiles": [], "histogram": [0] * BINS}
+    histogram = [1] + [0] * (BINS - 1)
+    counts = {"count": 1, "zeros": 0, "not_finite": 0, "quantiles": [], "histogram": histogram}
     stages = [{"mean": mean, "variance": mean**2, **counts} for mean in means]
     last = at(claim("figure6-initial").comparisons[0].first).recipe.epochs - 1
     parts = {0: json.dumps(stages), last: json.dumps(stages[::-1])}

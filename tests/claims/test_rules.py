@@ -233,6 +233,20 @@ def test_under_the_null_networks_rarely_train_or_diverge_all() -> None:
 def test_guessing_is_no_sign_against_a_divergence() -> None:
     judged = judge_divergences([outcomes(0, 0, 6)], claimed=True)
     assert judged.reason == "a neither diverged nor trained with 6 of 6 seeds"
+    # The count that p belongs to, where one run of many only guesses.
+    refuted = judge_divergences([outcomes(0, 9, 1)], claimed=True)
+    assert refuted.reason == "a trained with 9 of 10 seeds (p ≤ 0.05)"
+    refuted = judge_divergences([outcomes(5, 0, 1)], claimed=False)
+    assert refuted.reason == "a trained with 0 of 6 seeds (p ≤ 0.05)"
+    judged = judge_divergences([outcomes(0, 5, 1)], claimed=True)
+    assert judged.reason == "it depends on the seed: a trained with 5 of 6 seeds"
+    # The count that p belongs to, where one run of many only guesses.
+    refuted = judge_divergences([Outcomes("a", 0, 1, 10)], claimed=True)
+    assert refuted.reason == "a trained with 9 of 10 seeds (p ≤ 0.05)"
+    refuted = judge_divergences([Outcomes("a", 5, 1, 6)], claimed=False)
+    assert refuted.reason == "a trained with 0 of 6 seeds (p ≤ 0.05)"
+    judged = judge_divergences([Outcomes("a", 0, 1, 6)], claimed=True)
+    assert judged.reason == "it depends on the seed: a trained with 5 of 6 seeds"
 
 
 @pytest.mark.parametrize("claimed", [True, False])
