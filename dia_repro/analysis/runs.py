@@ -53,8 +53,9 @@ def finished_runs(
 ) -> dict[str, list[RunSummary]]:
     """Return the finished runs of each of a figure's networks, by column, in its order.
 
-    All are on the same data: the data with runs of most networks, then the paper's, then those
-    with the highest test accuracies. Data of which images are held out do not count.
+    All are on the same data at the same rate: those with runs of most networks, then the
+    paper's data, then a protocol's rate, then those with the highest test accuracies. Data of which
+    images are held out do not count.
 
     Args:
         usable: condition on a finished run.
@@ -75,7 +76,8 @@ def finished_runs(
         finished = [run for run in runs if run.state is State.FINISHED and usable(run, spec)]
         if finished:
             papers = spec.data.dataset == figure.entries[0].dataset
-            group = groups[papers, spec.data, spec.recipe, spec.precision]
+            usual = spec.recipe.lr in figure.usual_rates
+            group = groups[papers, usual, spec.data, spec.recipe, spec.precision]
             group[columns[spec.model]] = finished
     if not groups:
         raise NoRunError(
@@ -85,7 +87,7 @@ def finished_runs(
 
     def order(data: tuple[object, ...]) -> tuple[object, ...]:
         best = (max(map(_rank, runs)) for runs in groups[data].values())
-        return len(groups[data]), data[0], sorted(best, reverse=True)
+        return len(groups[data]), data[0], data[1], sorted(best, reverse=True)
 
     chosen = groups[max(groups, key=order)]
     return {column: chosen[column] for column in columns.values() if column in chosen}

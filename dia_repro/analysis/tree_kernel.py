@@ -23,9 +23,11 @@ FEW = 24  # nodes with at most as many samples rank them themselves
 HANDFUL = 8  # nodes with at most as many samples look up the value of each possible split
 OUTPUT_COST = 1.5  # time of adding up an output, in products read
 
-compiled = cached_njit(nogil=True)
+# All functions become one piece of machine code. Separate ones would be optimised once where they
+# are compiled and twice where they are read from disk, and sums would come in another order.
+compiled = cached_njit(nogil=True, forceinline=True)
 # Sums may be in any order, so that the compiler can vectorise them.
-compiled_sums = cached_njit(nogil=True, fastmath={"contract", "reassoc", "nsz"})
+compiled_sums = cached_njit(nogil=True, forceinline=True, fastmath={"contract", "reassoc", "nsz"})
 
 
 class Node(NamedTuple):

@@ -18,7 +18,7 @@ from dia_repro.artifacts.metrics import Cell, has_result, make_cell
 from dia_repro.data import DataChoice
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.backbones import ImpossibleNetworkError
-from dia_repro.experiments.names import Precision, SelectOn
+from dia_repro.experiments.names import Precision, Protocol, SelectOn
 from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import ModelSpec, Spec
@@ -193,10 +193,29 @@ class TableArtifact:
         """Return the experiment behind each row and column."""
         return {entry.position: entry.spec(request) for entry in self.entries}
 
+    @property
+    def usual_rates(self) -> set[float]:
+        """Return the initial learning rates of its networks by the protocols."""
+        requests = map(Request, Protocol)
+        return {entry.spec(request).recipe.lr for request in requests for entry in self.entries}
+
+    def departure(self, specs: Sequence[Spec]) -> str:
+        """Return how experiments depart from the paper's and from the usual rate, for a title."""
+        rates = sorted({spec.recipe.lr for spec in specs} - self.usual_rates)
+        text = f" at rate {' and '.join(f'{rate:g}' for rate in rates)}" if rates else ""
+        if any(spec.data.dataset != self.entries[0].dataset for spec in specs):
+            return f"{text} (not the paper’s data)"
+        papers = [entry.spec(Request(Protocol.PAPER)).recipe for entry in self.entries]
+        by_it = all(spec.recipe in papers for spec in specs)
+        return text if by_it else f"{text} (not the paper’s schedule)"
+
     def as_usual(self, request: Request) -> Request:
-        """Return the request without its length where that is what each network has anyway."""
-        usual = replace(request, epochs=None)
-        return usual if self.specs(usual) == self.specs(request) else request
+        """Return the request without its length and rate where each network has them anyway."""
+        shorter = replace(request, epochs=None)
+        for usual in (replace(shorter, rate=None), shorter, replace(request, rate=None)):
+            if self.specs(usual) == self.specs(request):
+                return usual
+        return request
 
     @one_state
     def compute(

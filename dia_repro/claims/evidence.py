@@ -79,12 +79,18 @@ class ClaimRuns:
 
     def done(self, cell: CellKey) -> list[RunSummary]:
         """Return the cell's finished and diverged runs, without those that chose its rate."""
-        chose = rate_chosen_with(self.specs[cell].recipe)
+        chose = rate_chosen_with(self.specs[cell])
         return [run for run in self._all_done(cell) if run.seed != chose]
 
     def _all_done(self, cell: CellKey) -> list[RunSummary]:
         runs = self.found[self.specs[cell].spec_id]
         return [run for run in runs if run.state in DONE and self.seeds.shows(run.seed)]
+
+    def _left_out(self, cells: Sequence[CellKey]) -> str:
+        """Return which seeds are not counted because they chose the rate, or ""."""
+        chose = {rate_chosen_with(self.specs[cell]) for cell in cells} - {None}
+        seeds = " and ".join(f"seed {seed}" for seed in chose)
+        return f"{seeds} chose the learning rate: not counted" if chose else ""
 
     def finished(self, cell: CellKey) -> dict[int, RunSummary]:
         """Return the cell's finished runs by seed."""
@@ -137,10 +143,11 @@ class ClaimRuns:
         label = f"{gap}{pair.label}"
         row = self._compared(label, paired_differences(first, second), pair.cells)
         labels = ", ".join(other.label for other in same)
+        same_as = f"the same networks as {labels}" if labels and row.differences else ""
         return replace(
             row,
             diverged=(self.diverged(*sides[0]), self.diverged(*sides[1])),
-            note=f"the same networks as {labels}" if labels and row.differences else "",
+            note="; ".join(filter(None, (same_as, row.note))),
             images_error=self._images_error(row, pair),
         )
 
@@ -188,12 +195,12 @@ class ClaimRuns:
             step=100 / images if images else 0.0,
             images=images,
             invalid=invalid,
+            note=self._left_out(cells) if differences else "",
         )
 
     def outcomes(self, cell: CellKey) -> Outcomes:
         """Return the outcomes of a cell's runs."""
         spec, runs = self.specs[cell], self.done(cell)
-        chose = rate_chosen_with(spec.recipe)
         trained = 100 / spec.data.classes + ABOVE_GUESSING
         finished = [run for run in runs if run.state is State.FINISHED]
         return Outcomes(
@@ -202,7 +209,7 @@ class ClaimRuns:
             guessing=sum((run.final_top1 or 0.0) < trained for run in finished),
             done=len(runs),
             runs=tuple(runs),
-            note="" if chose is None else f"seed {chose} chose the learning rate: not counted",
+            note=self._left_out([cell]),
             excluded=len(runs) < len(self._all_done(cell)),
         )
 

@@ -102,12 +102,13 @@ def shortened(recipe: RecipeSpec, epochs: int | None) -> RecipeSpec:
     return recipe.model_copy(update={"epochs": epochs, "milestones": tuple(moved)})
 
 
-def rate_chosen_with(recipe: RecipeSpec) -> int | None:
-    """Return the seed whose trainings chose a recipe's rate; None if no seed of ours did.
+def rate_chosen_with(spec: Spec) -> int | None:
+    """Return the seed whose trainings chose an experiment's rate; None if no seed of ours did.
 
     Its runs are no evidence of which networks diverge: the rate was chosen for what they do.
     """
-    return SEED_OF_RATE if recipe.lr == DEMO_RECIPE_WITHOUT_NORM.lr else None
+    ours = not spec.model.norm and spec.data.dataset == "digits"
+    return SEED_OF_RATE if ours and spec.recipe.lr == DEMO_RECIPE_WITHOUT_NORM.lr else None
 
 
 def choose_data(model: ModelSpec, dataset: str, request: Request) -> DataChoice:

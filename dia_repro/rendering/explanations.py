@@ -105,7 +105,7 @@ def to_people(
     taken = {METRICS[cell.metric].value for cell in value.cells}
     metrics = [name for name in OF_RUNS if METRICS[name].value in taken]
     for role, experiment in zip(("Runs of", "Compared with"), experiments, strict=False):
-        spec, chose = experiment.spec, rate_chosen_with(experiment.spec.recipe)
+        spec, chose = experiment.spec, rate_chosen_with(experiment.spec)
         runs = [
             _run(behind)
             | _texts(behind, metrics)

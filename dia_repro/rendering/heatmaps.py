@@ -55,14 +55,13 @@ def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
         panel = Panel(f"stage {integration.settings.stage}, {states}", integration.matrix)
         rows.setdefault(states, []).append(panel)
     spec = Spec.from_stored(run.spec_json)
-    papers = spec.data.dataset == FIGURE5.entries[0].dataset
     epochs = "1 epoch" if spec.recipe.epochs == 1 else f"{spec.recipe.epochs} epochs"
     settings = found[0].settings
     grown = "grown by scikit-learn" if settings.library else "scikit-learn's estimator"
     figure = draw_heatmaps(
         list(rows.values()),
         f"Figure 5. Feature integration: {spec.label}, {epochs}, run {run.summary.id}"
-        f"{'' if papers else ' (not the paper’s data)'}",
+        f"{FIGURE5.departure([spec])}",
         f"Random forests of {settings.trees} trees ({grown}, its defaults) on the hidden states of "
         f"{found[0].samples} test images, seed {settings.seed}. A row: from which source layers a "
         "target layer's state is told, the importances of a layer's channels added up, divided "

@@ -87,13 +87,12 @@ def _draw(axes: Axes, records: Sequence[dict[str, Any]], label: str, look: Look)
 
 def _title(found: Sequence[RecordedRun], artifact: TableArtifact) -> str:
     specs = [run.spec for run in found]
-    papers = all(spec.data.dataset == artifact.entries[0].dataset for spec in specs)
     return (
         f"{artifact.label}. Gradients without skip connections: "
         f"{_listed(spec.model.backbone.label for spec in specs)} "
         f"on {_listed(spec.data.label for spec in specs)}, "
         f"{_listed(str(spec.recipe.epochs) for spec in specs)} epochs"
-        f"{'' if papers else ' (not the paper’s data)'}"
+        f"{artifact.departure(specs)}"
     )
 
 

@@ -14,6 +14,7 @@ from dia_repro.artifacts.learning import Measure
 from dia_repro.artifacts.selection import best_covered
 from dia_repro.artifacts.sizes import ALL_NETWORKS, TABLES
 from dia_repro.errors import UsageError
+from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.cells import ReplacedError, is_another
 from dia_repro.rendering.marks import (
     OF_ANOTHER,
@@ -138,9 +139,8 @@ def check_replaced(
     if html:
         _check_apart(html, tables, pictures)
         papers = [artifact for artifact in ARTIFACTS.values() if artifact.in_paper]
-        of_page = [s for a in papers for s in a.specs(a.as_usual(chosen.request(a))).values()]
-        known = runs_of(chosen.database, (spec.spec_id for spec in of_page))
-        page = mark_of((spec for spec in of_page if known[spec.spec_id]), origin)
+        own = [artifact for artifact in chosen.artifacts if not artifact.in_paper]
+        page = mark_of(_with_runs(chosen, papers) or _with_runs(chosen, own), origin)
         found += [html] if shows_another(html, page) else []
     names = ", ".join(map(str, found))
     if found and not replace_others:
@@ -151,6 +151,13 @@ def check_replaced(
     if found and not said:
         chosen.dialogue.notice(f"To be replaced, {OF_ANOTHER}: {names}")
     return others
+
+
+def _with_runs(chosen: Chosen, artifacts: Iterable[TableArtifact]) -> list[Spec]:
+    """Return the experiments of artifacts that have runs."""
+    specs = [s for a in artifacts for s in a.specs(a.as_usual(chosen.request(a))).values()]
+    known = runs_of(chosen.database, (spec.spec_id for spec in specs))
+    return [spec for spec in specs if known[spec.spec_id]]
 
 
 def _pictures(artifact: TableArtifact, figures: Path) -> list[Path]:

@@ -335,6 +335,7 @@ def _shown(findings: Findings, wanted: Wanted, picture: Path | None) -> Shown:
     data = wanted.data.spec if wanted.data else None
     selection = Selection(
         epochs=wanted.epochs,
+        rate=wanted.rate,
         select=wanted.select,
         precision=wanted.precision,
         # A user's images by name, not by a path of this machine.

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from dia_repro.experiments.backbones import CIFARBackbone
-from dia_repro.experiments.names import BINS, QUANTILES
+from dia_repro.experiments.names import BINS, BINS_PER_DECADE, LOWEST, QUANTILES
 from dia_repro.experiments.spec import ModelSpec
 
 ROUNDING = 1e-9  # of a sum of shares
+# Edges of the bins of a histogram of gradients, with some tolerance: values are float32.
+_DECADES = [LOWEST + step / BINS_PER_DECADE for step in range(BINS - 1)]
+LOWER = [0.0, *(10**decade * (1 - 1e-3) for decade in _DECADES)]
+UPPER = [*(10**decade * (1 + 1e-3) for decade in _DECADES), math.inf]
 MOST = 2**53  # elements, trees or images: exact as a float
 # What the numbers of an analysis depend on, of the environment that it was made in. One analysis
 # has parts of one environment only.
-DECISIVE = ("device", "capability", "python", "torch", "numba", "code")
+LIBRARIES = ("python", "torch", "numba", "numpy", "scikit-learn")
+DECISIVE = ("device", "capability", *LIBRARIES, "code")
 
 
 class Source(StrEnum):
@@ -87,6 +93,8 @@ class ForestPart:
 class GradientRecord:
     """Value that `training.gradients.summarise` returns for a stage (Figure 6)."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     count: Count
     zeros: NotNegative
     not_finite: NotNegative
@@ -99,15 +107,28 @@ class GradientRecord:
         if len(self.quantiles) not in (0, len(QUANTILES)):
             raise ValueError("a record of gradients has not all quantiles")
         binned = self.count - self.zeros - self.not_finite
-        if sum(self.histogram) != binned or min(self.mean, self.variance) < 0:
+        if sum(self.histogram) != binned or self.quantiles != sorted(self.quantiles):
             raise ValueError("a record of gradients has impossible values")
-        if not binned and max(self.mean, self.variance) > 0:
-            raise ValueError("a record of gradients has a mean of zeros that is not zero")
+        if not binned + self.zeros:  # nothing is finite, so there are no moments
+            return
+        finite = binned + self.zeros
+        least, _ = _moments(self.histogram, LOWER, finite)
+        most, spread = _moments(self.histogram, UPPER, finite)
+        if not (least <= self.mean <= most and 0 <= self.variance <= spread):
+            raise ValueError("a record of gradients has moments that its histogram cannot have")
 
 
 @dataclass
 class _Kind:
     kind: str
+
+
+def _moments(histogram: Sequence[int], edges: Sequence[float], count: int) -> tuple[float, float]:
+    """Return mean and largest variance if each value were at that edge of its bin."""
+    there = [(number, edge) for number, edge in zip(histogram, edges, strict=True) if number]
+    mean = sum(number * edge for number, edge in there) / count
+    square = sum(number * edge * edge for number, edge in there) / count
+    return mean, square * count / max(1, count - 1)
 
 
 # Their errors, as for too deep nesting, are `ValueError`s, which `Database.translated` turns into

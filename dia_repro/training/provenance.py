@@ -95,7 +95,6 @@ class Environment:
         unit = unit_of(attention.kind) if attention else None
         # A plugin is named by its file and the file's SHA-256.
         plugin = f" with {unit.source}" if unit and unit.source else ""
-        chosen = [f"{name}={os.environ[name]}" for name in os.environ if CHOOSING.fullmatch(name)]
         return cls(
             threads,
             deterministic,
@@ -107,7 +106,7 @@ class Environment:
             files=files_at_start()[:12],
             pillow=version("pillow") if decodes else None,
             numba=version("numba"),
-            capability=" ".join((torch.backends.cpu.get_cpu_capability(), *sorted(chosen))),
+            capability=_capability(),
         )
 
     @classmethod
@@ -175,15 +174,23 @@ def collect(
     }
 
 
+def _capability() -> str:
+    """Return the CPU's instructions that torch uses, and variables that choose other ones."""
+    chosen = [f"{name}={os.environ[name]}" for name in os.environ if CHOOSING.fullmatch(name)]
+    return " ".join((torch.backends.cpu.get_cpu_capability(), *sorted(chosen)))
+
+
 def environment_of(device: torch.device, command: str) -> dict[str, Any]:
     """Return the environment of an analysis or a measurement by a command."""
     commit, clean = code_state()
     return {
         "device": device_name(device),
-        "capability": torch.backends.cpu.get_cpu_capability(),
+        "capability": _capability(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numba": version("numba"),
+        "numpy": version("numpy"),
+        "scikit-learn": version("scikit-learn"),
         "code": files_at_start(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "dia_repro": dia_repro.__version__,

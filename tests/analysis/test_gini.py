@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +13,7 @@ from numpy.typing import NDArray
 from dia_repro.analysis.gini import Integration, TooFewSamplesError, integrate
 from dia_repro.results.parts import Settings, Source
 from tests.analysis.test_forest import related_states
+from tests.helpers import clean_environment
 
 Shares = dict[int, NDArray[np.float64]]
 SETTINGS = Settings(1, Source.TRAINED, 40, 5, 0, library=False)
@@ -114,3 +119,35 @@ def test_settings_name_all_that_the_result_depends_on() -> None:
         for library in (False, True)
     }
     assert len(texts) == 2 * 3 * 2 * 2 * 2 * 2
+
+
+FORESTS = """
+import hashlib
+import numpy as np
+from dia_repro.analysis.gini import integrate
+from dia_repro.results.parts import Settings, Source
+draw, found = np.random.default_rng(0), {}
+first = draw.normal(size=(150, 64))
+layers = [first @ draw.normal(size=(64, 64)) + draw.normal(size=(150, 64)) for _ in range(3)]
+settings = Settings(1, Source.TRAINED, 150, 20, 0, False)
+keep = lambda target, shares, _seconds: found.update({target: shares.tobytes()})
+integrate(np.stack(layers, 1).astype(np.float32), settings, 1, {}, keep, lambda _done, _all: None)
+print(hashlib.sha256(found[2] + found[3]).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_forests_are_the_same_where_their_code_is_compiled_and_where_it_is_read(
+    tmp_path: Path,
+) -> None:
+    """An analysis is interrupted in one process, and goes on in another."""
+    environment = clean_environment(NUMBA_CACHE_DIR=str(tmp_path))
+    command = [sys.executable, "-c", FORESTS]
+    said = [
+        subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=300
+        ).stdout
+        for _ in range(2)
+    ]
+    assert any(tmp_path.rglob("*.nbi")), "nothing was kept"
+    assert said[0] == said[1]

@@ -15,7 +15,7 @@ from dia_repro.claims.evidence import cells_of
 from dia_repro.claims.statistics import detectable_difference, images_error
 from dia_repro.claims.verdicts import ClaimVerdict, Epoch, Evidence, Verdict
 from dia_repro.data import known_data
-from dia_repro.experiments.names import BINS, Protocol
+from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.seeds import Seeds
 from dia_repro.experiments.spec import Spec
 from dia_repro.paper.claims import CellKey, Kind, all_claims, all_controls
@@ -34,7 +34,7 @@ from tests.claims.results import (
     claim,
     noisy,
 )
-from tests.results.rows import PROVENANCE, epoch
+from tests.results.rows import PROVENANCE, binned, epoch
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_RUN = Verdict
 COUNTED = {
@@ -451,9 +451,11 @@ def test_settings_with_all_stages_go_before_those_with_more_trees(database: Data
 
 
 def record(database: Database, run: int, *means: float) -> None:
-    histogram = [1] + [0] * (BINS - 1)
-    counts = {"count": 1, "zeros": 0, "not_finite": 0, "quantiles": [], "histogram": histogram}
-    stages = [{"mean": mean, "variance": mean**2, **counts} for mean in means]
+    counts = {"count": 1, "zeros": 0, "not_finite": 0, "quantiles": []}
+    stages = [
+        {"mean": mean, "variance": mean**2, **counts, "histogram": binned(1, mean)}
+        for mean in means
+    ]
     last = at(claim("figure6-initial").comparisons[0].first).recipe.epochs - 1
     parts = {0: json.dumps(stages), last: json.dumps(stages[::-1])}
     analyse(database, run, {}, parts)

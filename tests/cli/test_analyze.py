@@ -125,6 +125,8 @@ def test_an_analysis_begun_in_another_environment_is_made_again(folder: Path) ->
     assert json.loads(gini(folder, *narrow).stdout)[0]["last_layer_draws_most_from"] == 1
     interrupted(torch="0.1")
     assert gini(folder, *narrow).stdout == whole
+    interrupted(capability="AVX2 MKL_CBWR=COMPATIBLE")
+    assert gini(folder, *narrow).stdout == whole
 
 
 @pytest.mark.exhaustive

@@ -13,14 +13,13 @@ import pytest
 
 from dia_repro.analysis.gradients import records_of
 from dia_repro.analysis.stored import stored_integrations
-from dia_repro.experiments.names import BINS
 from dia_repro.results import writer
 from dia_repro.results.database import Database, DatabaseError, open_database
 from dia_repro.results.parts import Settings, Source
 from dia_repro.results.queries import run_detail
 from dia_repro.results.schema import GRADIENTS_SETTINGS
 from tests.helpers import clean_environment, cli, one_line
-from tests.results.rows import SPEC, begin, ensure
+from tests.results.rows import SPEC, begin, binned, ensure
 
 DEEP = "[" * 100_000
 SETTINGS = Settings(1, Source.TRAINED, 10, 2, 0, False).canonical_json()
@@ -157,13 +156,13 @@ def test_settings_that_cannot_be_read_are_named(
 
 
 RECORD = {
-    "count": BINS,
+    "count": 2,
     "zeros": 0,
     "not_finite": 0,
     "mean": 1.0,
     "variance": 0.0,
     "quantiles": [1.0] * 7,
-    "histogram": [1] * BINS,
+    "histogram": binned(2, 1.0),
 }
 SHORT = [{**RECORD, "quantiles": [1.0]}, {**RECORD, "histogram": [1]}, {**RECORD, "count": 0}]
 

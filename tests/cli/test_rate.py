@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dia_repro.analysis.runs import finished_runs
 from dia_repro.artifacts import ARTIFACTS
 from dia_repro.experiments.names import Protocol
-from dia_repro.experiments.protocols import Request
+from dia_repro.experiments.protocols import Request, rate_chosen_with
 from dia_repro.experiments.spec import Spec
 from dia_repro.results.database import open_database
 from tests.artifacts.courses import add
@@ -90,6 +94,54 @@ def test_a_report_at_another_rate_does_not_replace_the_usual_one(folder: Path) -
     assert refused.returncode == 2
     assert "--replace" in refused.stderr
     assert (folder / "tables" / "table8.csv").read_bytes() == before
+
+
+def test_a_pages_commands_name_the_rate(folder: Path) -> None:
+    done = cli("report", "table8", "--rate", "0.22", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    page = html.unescape((folder / "report.html").read_text())
+    commands = re.findall(r"dia-repro (?:run|explain) table8[^<\n\"]*", page)
+    assert commands
+    assert all("--rate 0.22" in command for command in commands), commands
+
+
+def test_the_protocols_own_rate_is_no_other_experiment(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    spec = ARTIFACTS["table5"].entries[0].spec(Request(Protocol.PAPER))
+    add(database, spec, 0, [50.0] * 180)
+    database.close()
+    named = cli("show", "table5", "--rate", "0.1", cwd=tmp_path)
+    assert named.stdout == cli("show", "table5", cwd=tmp_path).stdout
+
+
+def test_only_networks_without_bn_chose_a_rate_with_a_seed() -> None:
+    assert rate_chosen_with(dianet83(Request(Protocol.DEMO))) == 0
+    assert rate_chosen_with(dianet83(HALF)) is None
+    with_bn = ARTIFACTS["table5"].entries[0].spec(Request(Protocol.DEMO, rate=0.44))
+    assert rate_chosen_with(with_bn) is None
+
+
+def test_titles_of_figures_name_what_departs_from_the_paper() -> None:
+    figure = ARTIFACTS["figure6"]
+
+    def title(protocol: Protocol, **changes: Any) -> str:
+        return figure.departure([figure.entries[0].spec(Request(protocol, **changes))])
+
+    assert title(Protocol.PAPER) == ""
+    assert title(Protocol.PAPER, rate=0.02) == " at rate 0.02 (not the paper’s schedule)"
+    assert title(Protocol.PAPER, epochs=9) == " (not the paper’s schedule)"
+    assert title(Protocol.DEMO) == " (not the paper’s data)"
+    assert title(Protocol.DEMO, rate=0.2) == " at rate 0.2 (not the paper’s data)"
+
+
+def test_figures_take_a_protocols_rate_before_a_better_one(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    figure = ARTIFACTS["figure6"]
+    for rate, top1 in ((None, 50.0), (0.02, 60.0)):
+        for spec in figure.specs(Request(Protocol.PAPER, rate=rate)).values():
+            add(database, spec, 0, [top1] * 180)
+    chosen = finished_runs(database, figure)
+    assert [run.best_top1 for runs in chosen.values() for run in runs] == [50.0] * 3
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "1e-400", "fast"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dia_repro.artifacts import ARTIFACTS
+from dia_repro.artifacts import ARTIFACTS, choose
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.reports.replacing import alone_in
@@ -180,6 +180,26 @@ def test_two_reports_do_not_write_one_page(tmp_path: Path) -> None:
         assert run_command("db", "backup", "copy.db", cwd=tmp_path).code == 0
     assert run_command("report", "table9", cwd=tmp_path).code == 0
     assert not list(tmp_path.glob(".*.lock"))
+
+
+def test_a_page_of_controls_alone_is_not_replaced_by_another_one(tmp_path: Path) -> None:
+    """None of the paper's tables has a run."""
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    (artifact,) = choose(["controls-skips"])
+    (entry,) = [entry for entry in artifact.entries if entry.model.attention.kind == "constant"]
+    for epochs, top1 in ((2, 30.0), (3, 40.0)):
+        spec = entry.spec(Request(Protocol.DEMO, epochs=epochs))
+        add(database, spec, 0, [top1] * epochs)
+    database.close()
+    asked = ("report", "controls-skips", "--protocol", "demo", "--epochs")
+    apart = ("--tables", "other", "--figures", "other")
+    assert run_command(*asked, "2", cwd=tmp_path).code == 0
+    before = (tmp_path / "report.html").read_bytes()
+    refused = run_command(*asked, "3", *apart, cwd=tmp_path)
+    assert (refused.code, len(refused.complaints)) == (2, 1)
+    assert "report.html: results of another" in refused.stderr
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert run_command(*asked, "2", cwd=tmp_path).code == 0
 
 
 def test_a_users_file_of_the_locks_name_stays(tmp_path: Path) -> None:

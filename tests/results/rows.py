@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 
-from dia_repro.experiments.names import BINS
+from dia_repro.experiments.names import BINS, BINS_PER_DECADE, LOWEST
 from dia_repro.experiments.spec import ResNetBackbone
 from dia_repro.results import writer
 from dia_repro.results.database import Database
@@ -44,9 +45,16 @@ def begin(database: Database, run: int, owner: str = "me", place: str = "here") 
 
 
 def gradients(mean: float, stages: int = 3) -> str:
-    record = {"count": 9, "zeros": 0, "not_finite": 0, "mean": mean, "variance": 1.0}
-    histogram = [9] + [0] * (BINS - 1)
-    return json.dumps([{**record, "quantiles": [], "histogram": histogram}] * stages)
+    record = {"count": 9, "zeros": 0, "not_finite": 0, "mean": mean, "variance": mean**2}
+    return json.dumps([{**record, "quantiles": [], "histogram": binned(9, mean)}] * stages)
+
+
+def binned(count: int, mean: float) -> list[int]:
+    """The histogram of that many gradients of one size."""
+    histogram = [0] * BINS
+    place = 1 + math.floor((math.log10(mean) - LOWEST) * BINS_PER_DECADE) if mean else 0
+    histogram[min(max(place, 0), BINS - 1)] = count
+    return histogram
 
 
 def epoch(number: int, top1: float = 50.0) -> dict[str, float]:

@@ -92,9 +92,13 @@ FALSE = {
         "update analysis_parts set part = 0;; "
         f"update analysis_parts set content = '{gradients(1.0).replace(*changed)}'": reason
         for changed, reason in {
-            ("[9, 0", "[8, 0"): "a record of gradients has impossible values",
-            ("[9, 0", "[-1, 10"): "greater than or equal to 0",
-            ("[9, 0", f"[{10**400}, 0"): "histogram",
+            (" 9, 0", " 8, 0"): "a record of gradients has impossible values",
+            (" 9, 0", " 10, -1"): "greater than or equal to 0",
+            (" 9, 0", f" {10**400}, 0"): "histogram",
+            ('"mean": 1.0', '"mean": 1000.0'): "moments that its histogram cannot have",
+            ('"variance": 1.0', '"variance": 9.0'): "moments that its histogram cannot have",
+            ('"zeros"', '"more": 1, "zeros"'): "Unexpected keyword argument",
+            ('"quantiles": []', f'"quantiles": {list(range(7, 0, -1))}'): "impossible values",
             ('"zeros": 0', '"zeros": 9'): "impossible values",
         }.items()
     },

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from dia_repro.artifacts import TableValue
 from dia_repro.artifacts.explanation import Findings
 from dia_repro.claims.verdicts import ClaimVerdict, verdict_records
+from dia_repro.experiments.spec import Spec
 from dia_repro.rendering.claims import effect_with_interval, explained, p_values, with_images
 from dia_repro.rendering.escaping import template
 from dia_repro.rendering.explanations import commit_text
@@ -111,13 +112,7 @@ def make_page(
     return template("page.html.j2").render(
         version=version,
         mark=mark_of(
-            (
-                known.spec
-                for every in findings
-                if every.value.artifact.in_paper
-                for known in every.experiments.values()
-                if known.runs
-            ),
+            _with_runs(findings, in_paper=True) or _with_runs(found, in_paper=False),
             findings[0].value.origin,
         ),
         findings=findings,
@@ -143,6 +138,12 @@ def make_page(
         with_images=with_images,
         records_of=lambda verdict: verdict_records([verdict]),
     )
+
+
+def _with_runs(findings: Iterable[Findings], *, in_paper: bool) -> list[Spec]:
+    """Return the experiments with runs of the paper's artifacts, or of others."""
+    chosen = [of for of in findings if of.value.artifact.in_paper is in_paper]
+    return [known.spec for of in chosen for known in of.experiments.values() if known.runs]
 
 
 def _artifact(shown: Shown, grid: Grid) -> dict[str, Any]:
