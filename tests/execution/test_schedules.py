@@ -69,9 +69,10 @@ def test_runs_at_another_rate_are_named(database: Database) -> None:
     add(database, slower, 0, [50.0])
     add(database, TABLE5.specs(replace(DEMO, epochs=2, rate=0.3))[CELL], 0, [50.0])
     add(database, other, 0, [], State.PENDING)
-    sentence = "runs.db has 1 run of these networks at another learning rate (0.005)."
+    name = database.name
+    sentence = f"{name} has 1 run of these networks at another learning rate (0.005)."
     assert other_rates(database, [spec(3)]) == sentence
-    said = "runs.db has 2 runs of these networks at another learning rate (0.005, 0.01)."
+    said = f"{name} has 2 runs of these networks at another learning rate (0.005, 0.01)."
     assert other_rates(database, [other]) == said
     assert other_rates(database, [spec(8)]) is None
 
