@@ -83,6 +83,8 @@ def _send_later(number: int, connection: Connection) -> None:
 
 def without_folder() -> None:
     """Start two processes one after the other; the folder of sockets is removed between them."""
+    # Of the process that began this one.
+    current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
     first, from_first = start_process(_send_later, 7)
     folder = Path(current_process()._config["tempdir"])  # type: ignore[attr-defined]
     shutil.rmtree(folder)
