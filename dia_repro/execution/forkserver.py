@@ -6,7 +6,6 @@ thread or CUDA context is copied into them.
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import signal
@@ -37,6 +36,7 @@ SOCKET_NAME = 32
 WAIT_SECONDS = 0.5
 # A process killed a moment ago seems to live until the kernel has torn it down.
 KILLED_SECONDS = 5.0
+_keeper: int | None = None  # the process that keeps its folder of sockets
 SHORT_FOLDER = "/tmp"  # noqa: S108
 
 
@@ -51,6 +51,7 @@ def start() -> None:
     """
     shorten_sockets()
     forget_settings()
+    _keep_folder_to_the_end()
     # A worker that is killed leaves semaphores, which are removed with a useless warning.
     quiet = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
     with environment({**SAFE_PATH, **quiet, **TRAINING}):
@@ -70,8 +71,12 @@ def _keep_folder() -> str | None:
     return folder
 
 
-# Python removes the folder when it ends, and fails if it is gone; this is called before.
-atexit.register(_keep_folder)
+def _keep_folder_to_the_end() -> None:
+    """Have Python find the folder at this process's end: it removes it, and fails if it is gone."""
+    global _keeper  # noqa: PLW0603 - once in each process
+    if _keeper != os.getpid():
+        _keeper = os.getpid()
+        util.Finalize(None, _keep_folder, exitpriority=-50)  # Python's own has -100
 
 
 def _leave_lost_server() -> bool:
