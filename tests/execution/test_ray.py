@@ -168,7 +168,7 @@ def test_a_lost_node_loses_no_run(
     pair: Standing, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """One of two nodes is killed midway: each run finishes once, as in a serial execution."""
-    runs, epochs = 3, 4  # two runs are under way when one node is killed, and one waits
+    runs, epochs = 3, 16  # two runs are under way when one node is killed, and one waits
     import ray
 
     from dia_repro.execution.executors.ray import RaySupervisor
