@@ -62,13 +62,12 @@ def start() -> None:
     resume()
 
 
-def _keep_folder() -> str | None:
+def _keep_folder() -> None:
     """Make Python's folder of sockets again if it was removed, as cleaners of /tmp do."""
     folder: str | None = current_process()._config.get("tempdir")  # type: ignore[attr-defined]
     if folder is not None:
         with suppress(OSError):
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def _keep_folder_to_the_end() -> None:
