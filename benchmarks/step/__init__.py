@@ -11,6 +11,7 @@ class Suite(StrEnum):
     CPU = "cpu"
     GPU = "gpu"
     INPUT = "input"
+    LAUNCHES = "launches"
 
 
 class GPUPart(StrEnum):

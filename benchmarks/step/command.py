@@ -26,8 +26,9 @@ SuiteOption = Annotated[
     Suite | None,
     typer.Option(
         "--suite",
-        help="All measurements for a machine without or with a GPU, cpu or gpu; or input: the "
-        "decoding of photographs, in files and packed.",
+        help="All measurements for a machine without or with a GPU, cpu or gpu; input: the "
+        "decoding of photographs, in files and packed; launches: what a compiled step would launch "
+        "on a GPU, counted without one.",
     ),
 ]
 PartOption = Annotated[
@@ -106,7 +107,7 @@ def _setting(machine: Machine, windows: int, seconds: float) -> Setting:
 
 def _of_suite(suite: Suite, setting: Setting, parts: Sequence[GPUPart]) -> Iterator[Measurement]:
     from benchmarks.step.feeding import input_suite
-    from benchmarks.step.suites import cpu_suite, gpu_suite
+    from benchmarks.step.suites import count_launches, cpu_suite, gpu_suite
 
     match suite:
         case Suite.CPU:
@@ -115,6 +116,8 @@ def _of_suite(suite: Suite, setting: Setting, parts: Sequence[GPUPart]) -> Itera
             return gpu_suite(setting, parts)
         case Suite.INPUT:
             return input_suite(setting)
+        case Suite.LAUNCHES:
+            return count_launches()
         case _:
             assert_never(suite)
 

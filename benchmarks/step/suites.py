@@ -31,6 +31,10 @@ from dia_repro.experiments.spec import (
 
 # Largest numbers of operations of a training step; without capture each is a kernel launch.
 BUDGETS = {"ResNet164": 1450, "DIANet164": 2000}
+# The same, compiled for an H200 in bf16, and what such a step reads and writes at most.
+LAUNCHES = {"ResNet164": 1700, "DIANet164": 2100}
+GIGABYTES = 16.0
+NETWORKS: dict[str, Attention] = {"ResNet164": NoAttention(), "DIANet164": DIALSTMAttention()}
 # Training and test images of an epoch, by device and image size: as many as the digits, or fewer
 # where they take long; 50 steps on a GPU.
 IMAGES = {
@@ -146,9 +150,20 @@ def ours_alone(spec: Spec, setting: Setting) -> list[Measurement]:
 
 def count_operations() -> Iterator[Measurement]:
     """Count the operations a step of the two networks, with their budgets."""
-    for name, attention in (("ResNet164", NoAttention()), ("DIANet164", DIALSTMAttention())):
+    for name, attention in NETWORKS.items():
         count = sum(operations(resnet(164, attention)).values())
         yield Measurement(f"{name}: operations a step", count, "", most=BUDGETS[name])
+
+
+def count_launches() -> Iterator[Measurement]:
+    """Count what a compiled step launches and moves on an H200, with the budgets; without a GPU."""
+    from benchmarks.step.launches import launches
+
+    for name, attention in NETWORKS.items():
+        found = launches(resnet(164, attention, precision="bf16"))
+        how = f"{found.compiled} in compiled code"
+        yield Measurement(f"{name}: launches a step", found.total, "", most=LAUNCHES[name], how=how)
+        yield Measurement(f"{name}: traffic of a step", found.gigabytes, "GB", most=GIGABYTES)
 
 
 def cpu_suite(setting: Setting) -> Iterator[Measurement]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any, cast
 
 import torch
@@ -19,6 +19,8 @@ from dia_repro.models.stage import Stage
 
 # The most versions of a block's code that a network may need: by stage, for first and other blocks.
 COMPILED_VERSIONS = 64
+Layers = Callable[[Tensor], Tensor]
+Run = Callable[[nn.Sequential, Tensor], Tensor]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -100,6 +102,7 @@ class StagedNetwork(nn.Module):
                 f"stage {max(attention.stages or ())} is to have attention, of {len(plan)} stages"
             )
         self.fast = False
+        self._compiled: tuple[Layers, Layers] | None = None  # what is before and after the stages
         self.stem = nn.Sequential(*architecture.stem)
         self.stages = nn.ModuleList()
         for number, stage in enumerate(plan, start=1):
@@ -123,7 +126,9 @@ class StagedNetwork(nn.Module):
             stage.fast = yes
 
     def use_compiled(self, compiled: bool = True, **options: Any) -> None:
-        """Run the plain modules block by block through torch's compiler, or not.
+        """Run the plain modules through torch's compiler, or not.
+
+        They are compiled block by block, and what comes before and after the blocks.
 
         Args:
             options: for `torch.compile`.
@@ -139,6 +144,11 @@ class StagedNetwork(nn.Module):
             # those of networks trained before in this process would use up the limit.
             torch._dynamo.reset()
             torch._dynamo.config.recompile_limit = COMPILED_VERSIONS
+        self._compiled = None
+        if compiled:
+            whole = partial(torch.compile, dynamic=False, fullgraph=True, **options)
+            run = nn.Sequential.forward
+            self._compiled = (whole(partial(self._enter, run)), whole(partial(self._leave, run)))
         for stage in cast("list[Stage]", self.stages):
             if compiled:
                 stage.compile_blocks(**options)
@@ -189,8 +199,15 @@ class StagedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) → logits (B, classes)."""
         run = fast.run if self.fast and fast.suits(self) else nn.Sequential.forward
-        x = run(self.stem, x)
+        enter, leave = self._compiled or (partial(self._enter, run), partial(self._leave, run))
+        x = enter(x)
         for stage in self.stages:
             x = stage(x)
+        return leave(x)
+
+    def _enter(self, run: Run, x: Tensor) -> Tensor:
+        return run(self.stem, x)
+
+    def _leave(self, run: Run, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(run(self.tail, x).mean((2, 3)))
         return logits

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from dia_repro.errors import reason_of
 from dia_repro.experiments.spec import RecipeSpec
-from dia_repro.models.network import StagedNetwork
 from dia_repro.training.seeding import random_state, renew_generator, restore_random_state
 from dia_repro.training.step import TrainingStep
 
@@ -82,8 +81,7 @@ class CapturedStep(TrainingStep):
             copies = [tensor.clone() for tensor in self._state()]
             random = random_state(self.device)
             try:
-                if isinstance(self.model, StagedNetwork):
-                    self.model.use_compiled(compiled)
+                self.use_compiled(compiled)
                 graph = _Graph(work, images, labels, self._stream, self._pool)
             except Exception as error:  # whatever a compiler or a driver raises
                 reason = reason_of(error)
@@ -95,8 +93,7 @@ class CapturedStep(TrainingStep):
             finally:
                 self._forget_gradients()
                 self._restore(copies, random)
-                if isinstance(self.model, StagedNetwork):
-                    self.model.use_compiled(False)
+                self.use_compiled(False)
         self._say("eager", reasons, frequent)
         return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +60,21 @@ class TrainingStep:
         if device.type == "cuda":  # a number frozen into a captured graph could not be changed
             self._rate = torch.tensor(recipe.lr, device=device)
         self._fused = device.type in ("cpu", "cuda")
+        self._criterion: Callable[..., Tensor] = functional.cross_entropy
+        self._count: Callable[[Tensor, Tensor, Tensor], None] = self.tally.add
+
+    def use_compiled(self, compiled: bool = True, **options: Any) -> None:
+        """Send the network, the loss and the metrics through torch's compiler, or not.
+
+        Args:
+            options: for `torch.compile`.
+        """
+        self._criterion, self._count = functional.cross_entropy, self.tally.add
+        if isinstance(self.model, StagedNetwork):
+            self.model.use_compiled(compiled, **options)
+            if compiled:
+                whole = partial(torch.compile, dynamic=False, fullgraph=True, **options)
+                self._criterion, self._count = whole(self._criterion), whole(self._count)
 
     def set_rate(self, lr: float) -> None:
         """Set the learning rate of the following steps."""
@@ -86,13 +103,13 @@ class TrainingStep:
         self._forget_gradients()
         loss.backward()
         self._update()
-        self.tally.add(loss, logits, labels)
+        self._count(loss, logits, labels)
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss () and the logits (B, classes)."""
         with numerics(self.precision, self.device):
             logits = self.model(images)
-            return functional.cross_entropy(logits, labels, reduction=self.reduction), logits
+            return self._criterion(logits, labels, reduction=self.reduction), logits
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:

@@ -26,9 +26,12 @@ from tests.helpers import clean_environment
 B, C = 6, 16
 CHECK_TRITON = """
 import sys, torch
-from dia_repro.models.fast import gates, triton_kernels
+from dia_repro.models.fast import cell, gates, triton_cell_kernels, triton_kernels
 device = sys.argv[1]
 torch.manual_seed(0)
+def weights(channels, inner):
+    shapes = ((inner, channels), (inner,)) * 2 + ((4 * channels, 2 * inner), (4 * channels,))
+    return cell.Weights(*(torch.randn(*shape, device=device) / 4 for shape in shapes))
 for activation in range(3):
     for rows, channels in ((6, 16), (37, 24)):
         before = 3 * torch.randn(rows, 4 * channels, device=device)
@@ -42,6 +45,17 @@ for activation in range(3):
             triton_kernels.backward(*arguments), gates.backward_plain(*arguments), strict=True
         ):
             torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+    for rows, channels, inner in ((6, 16, 4), (37, 40, 20), (128, 64, 16)):
+        given = (*torch.randn(3, rows, channels, device=device), weights(channels, inner))
+        outputs = cell.OutputGradients(*torch.randn(3, rows, channels, device=device))
+        results = []
+        for one_kernel in (False, True):
+            cell._is_one_kernel = lambda *_: one_kernel
+            *after, kept = cell.forward(*given, activation)
+            gradients = cell.backward(outputs, given[2], kept, given[3], activation)
+            results.append((*after, *kept, *gradients))
+        for plain, ours in zip(*results, strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 print("agrees")
 """
 

@@ -1,7 +1,8 @@
 """A stage with DIA-LSTM through the compiler: the unit is walked, what lies between is compiled.
 
 Compiled as a part of each block, the unit costs about 60 kernels a block, since its weights'
-gradients are computed in each block and added up. Its walk (`dia_repro.models.fast.unit`) takes 10.
+gradients are computed in each block and added up. Its walk (`dia_repro.models.fast.unit`) takes two
+in a small unit, ten in a large one.
 So the compiler gets what lies between two calls of the unit: the end of a block (recalibration,
 addition, ReLU) together with the next block's layers.
 

@@ -11,12 +11,23 @@ BLOCK = 256
 
 
 @triton.jit
-def _activate(x, activation: tl.constexpr):  # type: ignore[no-untyped-def]
+def activate(x, activation: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return sigmoid, tanh or ReLU of x, by its value in `gates.ACTIVATIONS`."""
     if activation == 0:
         return tl.sigmoid(x)
     if activation == 1:
         return 2 * tl.sigmoid(2 * x) - 1
     return tl.where(x <= 0, 0.0, x)
+
+
+@triton.jit
+def slope(activated, activation: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return an activation's derivative, from its result."""
+    if activation == 0:
+        return activated * (1 - activated)
+    if activation == 1:
+        return 1 - activated * activated
+    return tl.where(activated > 0, 1.0, 0.0)
 
 
 @triton.jit
@@ -28,10 +39,10 @@ def _forward(  # type: ignore[no-untyped-def]
     gate = place // channels * 4 * channels + place % channels
     i = tl.sigmoid(tl.load(before + gate, inside, 0.0))
     f = tl.sigmoid(tl.load(before + gate + channels, inside, 0.0))
-    g = _activate(tl.load(before + gate + 2 * channels, inside, 0.0), 1)
+    g = activate(tl.load(before + gate + 2 * channels, inside, 0.0), 1)
     o = tl.sigmoid(tl.load(before + gate + 3 * channels, inside, 0.0))
     new = f * tl.load(c + place, inside, 0.0) + i * g
-    act = _activate(new, activation)
+    act = activate(new, activation)
     tl.store(gates + gate, i, inside)
     tl.store(gates + gate + channels, f, inside)
     tl.store(gates + gate + 2 * channels, g, inside)
@@ -65,13 +76,7 @@ def _backward(  # type: ignore[no-untyped-def]
     o = tl.load(gates + gate + 3 * channels, inside, 0.0)
     act = tl.load(s + place, inside, 0.0)
     of_h = tl.load(g_h + place, inside, 0.0) + tl.load(g_next + place, inside, 0.0)
-    if activation == 0:
-        slope = act * (1 - act)
-    elif activation == 1:
-        slope = 1 - act * act
-    else:
-        slope = tl.where(act > 0, 1.0, 0.0)
-    of_c = tl.load(g_c + place, inside, 0.0) + of_h * o * slope
+    of_c = tl.load(g_c + place, inside, 0.0) + of_h * o * slope(act, activation)
     tl.store(d + gate, of_c * g * i * (1 - i), inside)
     tl.store(d + gate + channels, of_c * tl.load(c + place, inside, 0.0) * f * (1 - f), inside)
     tl.store(d + gate + 2 * channels, of_c * i * (1 - g * g), inside)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dia_repro.models.attention.dia_lstm import DIALSTM, DIALSTMCell
-from dia_repro.models.fast import gates
+from dia_repro.models.fast import cell, gates
 
 Layers = tuple[nn.Linear, nn.ReLU, nn.Linear]
 
@@ -28,15 +28,14 @@ class _Walk:
     """
 
     def __init__(self, unit: DIALSTM) -> None:
-        cell = cast("DIALSTMCell", unit.cells[0])
-        self.activation = gates.ACTIVATIONS[cell.activation]
-        x1, _, x2 = cast("Layers", cell.from_input)
-        h1, _, h2 = cast("Layers", cell.from_hidden)
+        plain = cast("DIALSTMCell", unit.cells[0])
+        self.activation = gates.ACTIVATIONS[plain.activation]
+        x1, _, x2 = cast("Layers", plain.from_input)
+        h1, _, h2 = cast("Layers", plain.from_hidden)
         self.parameters = tuple(p for layer in (x1, x2, h1, h2) for p in (layer.weight, layer.bias))
         with torch.no_grad():
-            self.x1, self.h1 = (x1.weight, x1.bias), (h1.weight, h1.bias)
-            self.second = torch.cat((x2.weight, h2.weight), 1)
-            self.bias = x2.bias + h2.bias
+            second, bias = torch.cat((x2.weight, h2.weight), 1), x2.bias + h2.bias
+        self.weights = cell.Weights(x1.weight, x1.bias, h1.weight, h1.bias, second, bias)
         self.inner = len(x1.bias)
         self.gathered: list[tuple[Tensor, ...]] = []
 
@@ -65,31 +64,22 @@ class _Step(torch.autograd.Function):
     def forward(
         ctx: Any, walk: _Walk, y: Tensor, h: Tensor, c: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        inner = y.new_empty(len(y), 2 * walk.inner)
-        for part, value, (weight, bias) in (
-            (inner[:, : walk.inner], y, walk.x1),
-            (inner[:, walk.inner :], h, walk.h1),
-        ):
-            torch.addmm(bias, value, weight.t(), out=part)
-        inner.relu_()
-        before = torch.addmm(walk.bias, inner, walk.second.t())
-        h_after, c_after, activated, s = gates.forward(before, c, walk.activation)
+        h_after, c_after, activated = cell.forward(y, h, c, walk.weights, walk.activation)
         ctx.walk, ctx.first = walk, bool(parameters)
-        ctx.save_for_backward(y, h, c, inner, activated, s)
+        ctx.save_for_backward(y, h, c, *activated)
         # h_t twice: for its block and for the next step, whose gradients need no sum in between.
         return h_after, h_after.detach(), c_after
 
     @staticmethod
     def backward(ctx: Any, g_h: Tensor, g_next: Tensor, g_c: Tensor) -> Any:
         walk = ctx.walk
-        y, h, c, inner, activated, s = ctx.saved_tensors
-        d, g_c_before = gates.backward(g_h, g_next, g_c, activated, c, s, walk.activation)
-        d_inner = torch.ops.aten.threshold_backward(d @ walk.second, inner, 0)
-        walk.gathered.append((d, d_inner, inner, y, h))
-        g_y = d_inner[:, : walk.inner] @ walk.x1[0]
+        y, h, c, *activated = ctx.saved_tensors
+        outputs, kept = cell.OutputGradients(g_h, g_next, g_c), cell.Activated(*activated)
+        gradients = cell.backward(outputs, c, kept, walk.weights, walk.activation)
+        walk.gathered.append((gradients.gates, gradients.inner, kept.inner, y, h))
         if ctx.first:
-            return None, g_y, None, None, *walk.weight_gradients()
-        return None, g_y, d_inner[:, walk.inner :] @ walk.h1[0], g_c_before
+            return None, gradients.y, None, None, *walk.weight_gradients()
+        return None, gradients.y, gradients.h, gradients.c
 
 
 def walks(unit: nn.Module | None) -> TypeGuard[DIALSTM]:
