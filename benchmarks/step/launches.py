@@ -278,7 +278,6 @@ def launches(spec: Spec) -> Launches:
     network = from_spec(spec.model, spec.data.classes).to(memory_format=torch.channels_last)
     count = Count(lambda: not compiler.running)
     with ExitStack() as stack:
-        stack.enter_context(torch._inductor.config.patch(force_disable_caches=True))
         stack.enter_context(torch._functorch.config.patch(enable_autograd_cache=False))
         stack.enter_context(patch.object(training_step, "numerics", _numerics))
         mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)

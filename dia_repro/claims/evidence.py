@@ -234,6 +234,7 @@ def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
             note=_forests(shown) if shown else "",
             step=max(steps, default=0.0),
             diverged=(runs.diverged(cell), 0),
+            condition=label in readings.AGAINST_CONTROLS,
         )
         for label in ((readings.MIDDLE,) if early else readings.DENSITIES)
     ]

@@ -26,7 +26,8 @@ STAGES = (1, 2, 3)
 OTHERS = {"stage 3 − stage 1": 1, "stage 3 − stage 2": 2}
 # Stage 3's heatmap is the densest where nothing is learned, too: what training adds counts.
 CONTROLS = {"trained − before training": Source.INITIAL, "trained − shuffled": Source.SHUFFLED}
-DENSITIES = (*OTHERS, *(f"{gap}, {control}" for control in CONTROLS for gap in OTHERS))
+AGAINST_CONTROLS = tuple(f"{gap}, {control}" for control in CONTROLS for gap in OTHERS)
+DENSITIES = (*OTHERS, *AGAINST_CONTROLS)
 MIDDLE = "position of the middle layer − that of the last layer's main source"
 DIVIDED = "DIANet ÷ original"
 FIGURE6_RATIO = ("DIANet", "original")  # of whose gradients

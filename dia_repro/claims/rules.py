@@ -46,6 +46,8 @@ class Row:
         in_favour: whether the effect is on the claim's side; None without an effect.
         found: None where nothing can be estimated.
         spoilt: whether lost seeds may be the reason for the effect's side.
+        condition: whether the row compares with a control that the claim does not name. A claim is
+            supported only if the row agrees, but the row cannot refute it.
     """
 
     compared: str
@@ -63,6 +65,7 @@ class Row:
     in_favour: bool | None = None
     found: Estimate | None = None
     spoilt: bool = False
+    condition: bool = False
 
     @property
     def values(self) -> list[float]:
@@ -138,11 +141,13 @@ def _judge(rows: Sequence[Row], clear: str, contrary: Callable[[Row], str]) -> J
         clear: words for an effect that decides.
         contrary: words for where a row is that decides against the claim.
     """
-    family = len(rows)
-    corrected, refuting = against(rows)
+    named = [index for index, row in enumerate(rows) if not row.condition]
+    family = len(named)
+    found, opposed = against([rows[index] for index in named])
+    corrected, refuting = dict(zip(named, found, strict=True)), [named[index] for index in opposed]
     evidence = tuple(
-        _evidence(row, p if family > 1 and not row.in_favour else None)
-        for row, p in zip(rows, corrected, strict=True)
+        _evidence(row, corrected.get(index) if family > 1 and not row.in_favour else None)
+        for index, row in enumerate(rows)
     )
     begun = next((index for index, row in enumerate(rows) if row.begun), None)
     if not any(row.differences or any(row.lost) for row in rows):
@@ -157,7 +162,7 @@ def _judge(rows: Sequence[Row], clear: str, contrary: Callable[[Row], str]) -> J
         return Judgement(Verdict.REFUTED, evidence, main, reason)
     if all(row.supports for row in rows):
         differences = {1: "the difference is", 2: "both differences are"}
-        every = differences.get(family, f"all {family} differences are")
+        every = differences.get(len(rows), f"all {len(rows)} differences are")
         reason = f"{every} {clear} (p ≤ {LEVEL:g}{_students(rows)})"
         return Judgement(Verdict.SUPPORTED, evidence, main, reason)
     return Judgement(Verdict.UNDECIDED, evidence, main, _why_undecided(rows, clear))
@@ -253,7 +258,8 @@ def _why_undecided(rows: Sequence[Row], clear: str) -> str:
     few = [row for row in sound if 0 < len(row.differences) < LEAST_SEEDS]
     enough = [row for row in sound if len(row.differences) >= LEAST_SEEDS]
     equal = [row for row in enough if row.found is None]
-    contrary = [row for row in enough if row.opposes]
+    contrary = [row for row in enough if row.opposes and not row.condition]
+    unfit = [row for row in enough if row.opposes and row.condition]
     unclear = [row for row in enough if row.found and not (row.supports or row.opposes)]
     seeds = plural(min((len(row.differences) for row in few), default=0), "seed")
     reasons = (
@@ -267,6 +273,10 @@ def _why_undecided(rows: Sequence[Row], clear: str) -> str:
         (equal, f"{some(equal)} cannot be estimated: all values are equal"),
         (few, f"{seeds} in {some(few)}, {LEAST_SEEDS} needed"),
         (unclear, f"{some(unclear)} {'is' if len(unclear) == 1 else 'are'} not {clear}"),
+        (
+            unfit,
+            f"{some(unfit)} with controls {'is' if len(unfit) == 1 else 'are'} on the other side",
+        ),
         (contrary, f"{plural(len(contrary), 'comparison')} on the other side, but not after Holm"),
     )
     return "; ".join(reason for found, reason in reasons if found)

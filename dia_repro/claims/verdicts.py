@@ -100,7 +100,8 @@ class ClaimVerdict:
         text: the claim in our words.
         where: the claim's position in the paper.
         evidence, main, reason: see `Judgement`.
-        by: the epoch whose accuracy the verdict rests on.
+        by: the epoch whose accuracies are compared. "Trains" and overfitting rest on the last one
+            in any case, and some claims on none.
         otherwise: the verdict by the other epoch, if it differs.
         conditions: protocol, data, precision and statistic, in words.
         papers_own: whether data and schedule are the paper's.

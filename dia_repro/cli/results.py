@@ -170,8 +170,9 @@ def claims(
     explanations of the paper's results. A claim's reason says what its controls leave of them.
 
     Supported: in every comparison the 95 % interval over paired seeds is on the claim's side.
-    Refuted: in one of them it is on the other side, and p ≤ 0.05 after Holm. Three seeds are the
-    least that decide; up to five seeds by Student's t test, from six on by sign flips.
+    Refuted: in one of them it is on the other side, and p ≤ 0.05 after Holm. At least three seeds
+    decide, up to five by Student's t test, from six on by sign flips; whether a network trains or
+    diverges, at least six.
 
     As csv or json: one record for each comparison.
 

@@ -59,7 +59,7 @@ CLAIMS = Table(
         Column("where", "text", "Where the paper says so."),
         Column("verdict", "text", "supported, refuted, undecided or not run."),
         Column("reason", "text", "Why, in a sentence."),
-        Column("by", "text", "Which epoch's test accuracy counts: best or last."),
+        Column("by", "text", "Which accuracy counts: best or last; for training, last always."),
         optional("otherwise", "text", "The verdict by the other epoch, where it differs."),
         Column("conditions", "text", "Protocol, data, precision and statistic."),
         Column("papers_own", "boolean", "Whether data and schedule are the paper's."),

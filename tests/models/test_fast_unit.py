@@ -148,6 +148,32 @@ def test_triton_kernels_agree_in_the_interpreter() -> None:
     assert done.stdout == "agrees\n", done.stderr[-2000:]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["_forward", "_backward"])
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_a_steps_kernels_compile_for_a_gpu(name: str, precision: str) -> None:
+    """Ahead of time, for compute capability 9.0, at the largest inner width."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from dia_repro.models.fast import triton_cell_kernels as kernels
+    from dia_repro.models.fast.cell import LARGEST_INNER
+
+    kernel = getattr(kernels, name)
+    constants = {**kernels._constants(0, LARGEST_INNER), "precision": precision}
+    options = {key: constants.pop(key) for key in kernels.LAUNCH}
+    sizes = dict.fromkeys(("rows", "channels", "width"), "i32") | dict.fromkeys(
+        constants, "constexpr"
+    )
+    signature = {argument: sizes.get(argument, "*fp32") for argument in kernel.arg_names}
+    source = ASTSource(kernel, signature, constexprs=constants)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    assert made.asm["cubin"]
+    assert made.metadata.shared <= 48 * 1024
+    assert ("mma." in made.asm["ptx"]) == (precision == "tf32")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_triton_on_a_gpu() -> None:
