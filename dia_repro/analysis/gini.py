@@ -7,7 +7,7 @@ of a source layer's channels are added up, and a row is divided by its maximum (
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -36,11 +36,13 @@ class Integration:
         samples: number of images analysed.
         shares: by target layer t = 2 … T, (trees, t - 1): the importances of the source layers
             1 … t-1 in each tree, which sum up to 1.
+        environment: `results.parts.environment` of where it was made; empty if it is not stored.
     """
 
     settings: Settings
     samples: int
     shares: Mapping[int, Floats]
+    environment: str = ""
 
     @property
     def layers(self) -> int:
@@ -98,6 +100,11 @@ class Integration:
         """
         shares = self.shares[self.layers].mean(0)
         return int(shares.argmax()) + 1 if shares.any() else None
+
+
+def in_several_environments(found: Iterable[Integration]) -> bool:
+    """Return whether analyses that are compared were not all made in one environment."""
+    return len({integration.environment for integration in found}) > 1
 
 
 def integrate(

@@ -76,7 +76,7 @@ def finished_runs(
         finished = [run for run in runs if run.state is State.FINISHED and usable(run, spec)]
         if finished:
             papers = spec.data.dataset == figure.entries[0].dataset
-            usual = spec.recipe.lr in figure.usual_rates
+            usual = figure.at_usual_rate(spec)
             group = groups[papers, usual, spec.data, spec.recipe, spec.precision]
             group[columns[spec.model]] = finished
     if not groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from dia_repro.results.parts import (
     ForestPart,
     Settings,
     Source,
+    environment,
     forest_parts,
     is_whole,
     kind_of,
@@ -92,7 +93,10 @@ def _stored(
     shares = {target: np.array(part.shares) for target, part in parts.items()}
     if not is_whole(parts):
         return shares, None
-    return shares, Integration(settings, next(iter(parts.values())).samples, shares)
+    made_in = analysis_circumstances(database, run_id, settings.canonical_json())
+    with database.translated():
+        where = "" if made_in is None else environment(made_in)
+    return shares, Integration(settings, next(iter(parts.values())).samples, shares, where)
 
 
 @dataclass
@@ -161,4 +165,5 @@ class Analyst:
             analysis = (run.uid, text, self.circumstances)
             writer.record_part(self.database, *analysis, target, content, seconds)
 
-        return integrate(states, settings, self.jobs, shares, keep, on_progress)
+        found = integrate(states, settings, self.jobs, shares, keep, on_progress)
+        return replace(found, environment=environment(self.circumstances))

@@ -103,6 +103,9 @@ class Cell(PaperCell):
     status: str
     protocol: str
     dataset: str
+    image_size: int
+    epochs: int
+    lr: float
     precision: str
     spec_id: str
     runs: str
@@ -154,6 +157,9 @@ def make_cell(
         status=_status(len(values), expected, diverged),
         protocol=protocol.value,
         dataset=spec.data.dataset,
+        image_size=spec.data.image_size,
+        epochs=spec.recipe.epochs,
+        lr=spec.recipe.lr,
         precision=spec.precision,
         spec_id=spec.spec_id,
         runs=_uids([*ours, *diverged]),

@@ -16,12 +16,13 @@ from typing import Literal
 
 from dia_repro.artifacts.metrics import Cell, has_result, make_cell
 from dia_repro.data import DataChoice
+from dia_repro.errors import UsageError
 from dia_repro.experiments.attention import AttentionSpec
 from dia_repro.experiments.backbones import ImpossibleNetworkError
 from dia_repro.experiments.names import Precision, Protocol, SelectOn
 from dia_repro.experiments.protocols import Request, choose_data, make_spec
 from dia_repro.experiments.seeds import Seeds
-from dia_repro.experiments.spec import ModelSpec, Spec
+from dia_repro.experiments.spec import ModelSpec, RecipeSpec, Spec
 from dia_repro.paper.facts import PaperCell, PaperTable, figures, tables
 from dia_repro.results.database import Database, one_state
 from dia_repro.results.queries import Differences, RunSummary, data_of, mixed_environments, runs_of
@@ -157,17 +158,24 @@ class TableArtifact:
     def with_attention(self, *kinds: AttentionSpec) -> TableArtifact:
         """Return the artifact with a column, or a row, more for networks with each attention.
 
-        Their backbones, data and recipes are those of the artifact's networks.
+        Their backbones, data and recipes are those of the artifact's networks. A column is named
+        as `--attention` takes the kind where a shorter name is that of another network.
+
+        Raises:
+            UsageError: all its names are those of other networks.
         """
         if not kinds:
             return self
         entries = {entry.position: entry for entry in self.entries}
         for attention in kinds:
-            for name in (attention.heading, attention.label):
+            for name in (attention.heading, attention.label, attention.text):
                 added = self._with_attention(attention, name)
                 if all(entries.get(cell, new).model == new.model for cell, new in added.items()):
-                    break  # else a column of that name has other options
-            entries |= {cell: new for cell, new in added.items() if cell not in entries}
+                    break
+            else:
+                raise UsageError(f"{self.label} has another network named {attention.text}")
+            for cell, new in added.items():
+                entries[cell] = replace(entries.get(cell, new), shown=True)
         both = (*self.attention, *kinds)
         return replace(self, entries=tuple(entries.values()), attention=both)
 
@@ -193,18 +201,31 @@ class TableArtifact:
         """Return the experiment behind each row and column."""
         return {entry.position: entry.spec(request) for entry in self.entries}
 
-    @property
-    def usual_rates(self) -> set[float]:
-        """Return the initial learning rates of its networks by the protocols."""
-        requests = map(Request, Protocol)
-        return {entry.spec(request).recipe.lr for request in requests for entry in self.entries}
+    def protocol_of(self, spec: Spec) -> tuple[str, set[float]]:
+        """Return the protocol that trained one of its networks, and the initial rates there.
+
+        It is told by what no option changes: batch size, momentum and weight decay. A recipe of
+        neither protocol has no name and no rates.
+        """
+        for protocol in Protocol:
+            recipes = [entry.spec(Request(protocol)).recipe for entry in self.entries]
+            rates = {known.lr for known in recipes if _kept(known) == _kept(spec.recipe)}
+            if rates:
+                return f"{protocol.value} protocol", rates
+        return "", set()
+
+    def at_usual_rate(self, spec: Spec) -> bool:
+        """Return whether one of its networks was trained at its protocol's initial rate."""
+        return spec.recipe.lr in self.protocol_of(spec)[1]
 
     def departure(self, specs: Sequence[Spec]) -> str:
-        """Return how experiments depart from the paper's and from the usual rate, for a title."""
-        rates = sorted({spec.recipe.lr for spec in specs} - self.usual_rates)
+        """Return how experiments depart from the paper's and from their protocol, for a title."""
+        rates = sorted({spec.recipe.lr for spec in specs if not self.at_usual_rate(spec)})
         text = f" at rate {' and '.join(f'{rate:g}' for rate in rates)}" if rates else ""
         if any(spec.data.dataset != self.entries[0].dataset for spec in specs):
-            return f"{text} (not the paper’s data)"
+            protocols = dict.fromkeys(self.protocol_of(spec)[0] for spec in specs)
+            by = " and ".join(filter(None, protocols)) or "another recipe"
+            return f"{text} ({by}, not the paper’s data)"
         papers = [entry.spec(Request(Protocol.PAPER)).recipe for entry in self.entries]
         by_it = all(spec.recipe in papers for spec in specs)
         return text if by_it else f"{text} (not the paper’s schedule)"
@@ -337,6 +358,11 @@ class TableValue:
         """Return our value in that cell, if the table has one."""
         key = (row, column, metric)
         return next((c for c in self.cells if (c.row, c.column, c.metric) == key), None)
+
+
+def _kept(recipe: RecipeSpec) -> tuple[float, ...]:
+    """Return what of a recipe no option changes."""
+    return recipe.batch_size, recipe.momentum, recipe.weight_decay
 
 
 def _other_seeds(found: Iterable[Sequence[RunSummary]]) -> tuple[str, ...]:

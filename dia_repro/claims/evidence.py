@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean
 
-from dia_repro.analysis.gini import Integration
+from dia_repro.analysis.gini import Integration, in_several_environments
 from dia_repro.analysis.gradients import whole_records
-from dia_repro.analysis.stored import stored_integrations
+from dia_repro.analysis.stored import Kept, stored_integrations
 from dia_repro.artifacts import Entry, artifact_named
 from dia_repro.claims import readings
 from dia_repro.claims.rules import Row, plural
@@ -231,7 +232,7 @@ def integration_rows(database: Database, runs: ClaimRuns) -> list[Row]:
     return [
         replace(
             _analysis_row(label, unit, gains, behind),
-            note=_forests(shown) if shown else "",
+            note="; ".join(filter(None, (_forests(shown) if shown else "", _elsewhere(kept)))),
             step=max(steps, default=0.0),
             diverged=(runs.diverged(cell), 0),
             condition=label in readings.AGAINST_CONTROLS,
@@ -249,6 +250,13 @@ def _forests(analyses: Sequence[Sequence[Integration]]) -> str:
     first, counts = analyses[0][0], sorted({len(same) for same in analyses})
     forests = f"{counts[0]} to {counts[-1]} forests" if counts[1:] else plural(counts[0], "forest")
     return f"{first.samples} images, {forests} of {first.settings.trees} trees"
+
+
+def _elsewhere(kept: Mapping[int, Kept]) -> str:
+    """Return how many runs' stages or controls were not analysed alike; nothing if all were."""
+    count = sum(in_several_environments(chain(*of_run.values())) for of_run in kept.values())
+    runs = plural(count, "run")
+    return f"stages or controls of {runs} analysed in different environments" if count else ""
 
 
 def gradient_rows(database: Database, runs: ClaimRuns) -> list[Row]:

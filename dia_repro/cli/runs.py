@@ -34,6 +34,7 @@ AGAIN = "again.db"
 LIST_COLUMNS = (
     *plain("run", right=True),
     *plain("network", "data"),
+    Column("rate", field("lr", "{:g}"), right=True),
     *plain("seed", right=True),
     *plain("origin"),
     *plain("state"),

@@ -8,8 +8,10 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
@@ -167,8 +169,10 @@ def seconds_per_image(spec: Spec, device: torch.device, threads: int, together: 
     """
     arguments = (spec.canonical_json(), str(device), threads)
     count = 1 if device.type == "cuda" else together
-    working = [forkserver.start_process(_measure, *arguments) for _ in range(count)]
+    working: list[tuple[BaseProcess, Connection]] = []
     try:
+        for _ in range(count):
+            working.append(forkserver.start_process(_measure, *arguments))  # noqa: PERF401
         return statistics.mean(_answer(ours) for _, ours in working)
     finally:
         for process, ours in working:
@@ -188,13 +192,17 @@ def _answer(connection: Connection) -> float:
 
 
 def _measure(spec_json: str, device: str, threads: int, connection: Connection) -> None:
+    # Who asked may be interrupted before it knows of this process, and then ends without it.
+    forkserver.end_with_parent(1)
+    answer: float | str
     try:
         on = torch.device(device)
         prepare_process(threads, on)
-        spec = Spec.from_json(spec_json)
-        connection.send(measure_step(spec, on))
+        answer = measure_step(Spec.from_json(spec_json), on)
     except Exception as error:  # sent in a line to the process that asked
-        connection.send(reason_of(error))
+        answer = reason_of(error)
+    with suppress(BrokenPipeError):  # nobody waits for it any more
+        connection.send(answer)
 
 
 def images_of_a_step(spec: Spec, device: torch.device) -> int:

@@ -6,7 +6,6 @@ to the process that started it; the others follow it step by step. They meet as 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -187,8 +186,7 @@ class _Followers:
 def follow(job: Job, rank: int, port: int, connection: Connection) -> None:
     """Run a process that is not the first: it makes the same steps until the first one ends it."""
     interrupts.ignore()
-    if parent := multiprocessing.parent_process():
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    forkserver.end_with_parent(EXIT_CODE)
     os.environ.update(_environment(job, rank, port))
     first = torch.device(job.device)
     # GPUs of a run are neighbours; processes on a CPU share it.
@@ -221,8 +219,3 @@ def threads_each(job: Job) -> int:
 def _signal(followers: Iterable[_Follower], number: int) -> None:
     for follower in followers:
         forkserver.send_signal(follower.process, number)
-
-
-def _end_with(parent: BaseProcess) -> None:
-    wait([parent.sentinel])
-    os._exit(EXIT_CODE)

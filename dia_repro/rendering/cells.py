@@ -42,7 +42,7 @@ CELLS = Table(
     "One record a cell of a table: the paper's value and ours.",
     (
         *_CELL,
-        *_from(RUNS, "dataset", "precision"),
+        *_from(RUNS, "dataset", "image_size", "epochs", "lr", "precision"),
         Column("spec_id", "text", "The experiment, as in runs."),
         Column("runs", "text", "Uids of the runs behind our value, spaces between."),
         Column("compared_runs", "text", "Uids of the runs that a change is counted from."),

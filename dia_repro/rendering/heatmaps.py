@@ -47,8 +47,16 @@ class Panel:
     matrix: NDArray[np.float64]
 
 
+ELSEWHERE = (
+    " The heatmaps were not all made in one environment (device, instructions, versions): their "
+    "differences may come from that, too."
+)
+
+
 def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
     """Return Figure 5 of a run's network: a row for each kind of hidden states."""
+    from dia_repro.analysis.gini import in_several_environments
+
     rows: dict[str, list[Panel]] = {}
     for integration in found:
         states = STATES[integration.settings.source]
@@ -65,7 +73,7 @@ def draw_integration(found: Sequence[Integration], run: RunDetail) -> Figure:
         f"Random forests of {settings.trees} trees ({grown}, its defaults) on the hidden states of "
         f"{found[0].samples} test images, seed {settings.seed}. A row: from which source layers a "
         "target layer's state is told, the importances of a layer's channels added up, divided "
-        "by the row's largest.",
+        "by the row's largest." + (ELSEWHERE if in_several_environments(found) else ""),
     )
     figure.set_gid(mark_of([spec], run.summary.origin))
     return figure

@@ -168,15 +168,23 @@ def is_whole(parts: Mapping[int, ForestPart]) -> bool:
     return first is not None and len(parts) == first.layers - 1
 
 
+def environment(circumstances: str) -> str:
+    """Return, as JSON, what an analysis's numbers depend on, of the circumstances it was made in.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    known = _CIRCUMSTANCES.validate_json(circumstances)
+    return json.dumps([known.get(name) for name in DECISIVE])
+
+
 def same_environment(one_text: str, other_text: str) -> bool:
     """Return whether the circumstances of two analyses, JSON, are of one environment.
 
     Raises:
         ValueError: they cannot be read.
     """
-    both = [_CIRCUMSTANCES.validate_json(text) for text in (one_text, other_text)]
-    ours, theirs = ([known.get(name) for name in DECISIVE] for known in both)
-    return ours == theirs
+    return environment(one_text) == environment(other_text)
 
 
 def _check_forests(settings: Settings, parts: Mapping[int, ForestPart], model: ModelSpec) -> None:

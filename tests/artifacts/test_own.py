@@ -186,3 +186,29 @@ def test_artifacts_say_what_is_drawn() -> None:
     drawn = {name: set(artifact.drawings) for name, artifact in ARTIFACTS.items()}
     assert all(Drawing.ACCURACY in drawings for drawings in drawn.values())
     assert [name for name, drawings in drawn.items() if Drawing.HEATMAP in drawings] == ["figure5"]
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("branch-scale:start=0.1361", "branch-scale:start=0.1364"),
+        ("constant:value=0.1234567", "constant:value=0.1234568"),
+    ],
+)
+def test_networks_whose_names_are_rounded_alike_are_all_there(kinds: tuple[str, str]) -> None:
+    table = ARTIFACTS["table5"].with_attention(*map(parse_attention, kinds))
+    added = table.entries[len(ARTIFACTS["table5"].entries) :]
+    assert {entry.model.attention for entry in added} == set(map(parse_attention, kinds))
+    assert len({entry.position for entry in added}) == len(added) == 8
+    assert table.paper.columns[-1] == kinds[1]
+
+
+def test_a_network_that_is_only_compared_with_is_shown_when_asked_for() -> None:
+    def shown(table: TableArtifact) -> set[object]:
+        return {entry.model.attention for entry in table.entries if entry.shown}
+
+    figure, se = ARTIFACTS["figure6"], parse_attention("se")
+    assert se not in shown(figure)
+    extended = figure.with_attention(se)
+    assert shown(extended) == {*shown(figure), se}
+    assert len(extended.entries) == len(figure.entries)

@@ -113,13 +113,17 @@ def as_printed(
 
 
 def analyse(
-    database: Database, run: int, settings: Mapping[str, object], parts: Mapping[int, str]
+    database: Database,
+    run: int,
+    settings: Mapping[str, object],
+    parts: Mapping[int, str],
+    circumstances: str = "{}",
 ) -> None:
     with database.writing() as session:
         row = AnalysisRow(
             run_id=run,
             settings=json.dumps(settings, sort_keys=True) if settings else GRADIENTS_SETTINGS,
-            circumstances="{}",
+            circumstances=circumstances,
             begun_at=MOMENT,
         )
         session.add(row)

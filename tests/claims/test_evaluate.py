@@ -378,6 +378,7 @@ def analyse_stages(
     trees: int = 1,
     source: str = "trained",
     seed: int = 0,
+    circumstances: str = "{}",
 ) -> None:
     for stage, share in shares.items():
         settings = {
@@ -389,7 +390,7 @@ def analyse_stages(
             "seed": seed,
             "library": False,
         }
-        analyse(database, run, settings, gini_parts(share))
+        analyse(database, run, settings, gini_parts(share), circumstances)
 
 
 @pytest.mark.parametrize(
@@ -420,6 +421,26 @@ def test_figure_5_from_what_is_stored(
     early = main(found["figure5-early"])
     assert early.effect == pytest.approx(100 * (0.5 - 0.5 / 4))
     assert early.n == seeds
+
+
+@pytest.mark.parametrize(
+    ("other", "note"),
+    [
+        ('{"torch": "2", "command": "b"}', "stages or controls of 2 runs analysed in different"),
+        ('{"torch": "1", "command": "b"}', ""),
+    ],
+)
+def test_figure_5_says_what_was_analysed_in_different_environments(
+    database: Database, other: str, note: str
+) -> None:
+    runs = add(database, at(claim("figure5-stage3").cells[0]), [76.0] * 3)
+    for number, run in enumerate(runs):
+        first = '{"torch": "1", "command": "a"}'
+        analyse_stages(database, run, {1: 0.3, 2: 0.3}, circumstances=first)
+        analyse_stages(database, run, {3: 0.6}, circumstances=other if number else first)
+    said = main(verdicts(database)["figure5-stage3"]).note
+    assert note in said
+    assert ("environments" in said) is bool(note)
 
 
 def test_figure_5_without_controls_is_undecided(database: Database) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from dia_repro.analysis.runs import finished_runs
 from dia_repro.artifacts import ARTIFACTS
+from dia_repro.data.registry import known_data
 from dia_repro.experiments.names import Protocol
 from dia_repro.experiments.protocols import Request, rate_chosen_with
 from dia_repro.experiments.spec import Spec
@@ -130,16 +131,28 @@ def test_titles_of_figures_name_what_departs_from_the_paper() -> None:
     assert title(Protocol.PAPER) == ""
     assert title(Protocol.PAPER, rate=0.02) == " at rate 0.02 (not the paper’s schedule)"
     assert title(Protocol.PAPER, epochs=9) == " (not the paper’s schedule)"
-    assert title(Protocol.DEMO) == " (not the paper’s data)"
-    assert title(Protocol.DEMO, rate=0.2) == " at rate 0.2 (not the paper’s data)"
+    assert title(Protocol.PAPER, rate=0.01) == " at rate 0.01 (not the paper’s schedule)"
+    assert title(Protocol.DEMO) == " (demo protocol, not the paper’s data)"
+    assert title(Protocol.DEMO, rate=0.2) == " at rate 0.2 (demo protocol, not the paper’s data)"
+    # The other protocol's rate is no usual one.
+    assert title(Protocol.DEMO, rate=0.1) == " at rate 0.1 (demo protocol, not the paper’s data)"
+    on_digits: dict[str, Any] = {"data": known_data("digits"), "epochs": 8}
+    assert title(Protocol.PAPER, **on_digits) == " (paper protocol, not the paper’s data)"
+    slower = title(Protocol.PAPER, rate=0.01, **on_digits)
+    assert slower == " at rate 0.01 (paper protocol, not the paper’s data)"
 
 
-def test_figures_take_a_protocols_rate_before_a_better_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "other", "epochs"), [(Protocol.PAPER, 0.02, 180), (Protocol.DEMO, 0.1, 8)]
+)
+def test_figures_take_a_protocols_rate_before_a_better_one(
+    tmp_path: Path, protocol: Protocol, other: float, epochs: int
+) -> None:
     database = open_database(str(tmp_path / "runs.db"), create=True)
     figure = ARTIFACTS["figure6"]
-    for rate, top1 in ((None, 50.0), (0.02, 60.0)):
-        for spec in figure.specs(Request(Protocol.PAPER, rate=rate)).values():
-            add(database, spec, 0, [top1] * 180)
+    for rate, top1 in ((None, 50.0), (other, 60.0)):
+        for spec in figure.specs(Request(protocol, rate=rate)).values():
+            add(database, spec, 0, [top1] * epochs)
     chosen = finished_runs(database, figure)
     assert [run.best_top1 for runs in chosen.values() for run in runs] == [50.0] * 3
 

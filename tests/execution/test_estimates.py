@@ -112,6 +112,16 @@ def test_steps_that_cannot_be_made_are_one_error(capfd: pytest.CaptureFixture[st
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_measurement_that_nobody_waits_for_ends_without_an_error() -> None:
+    """Interrupted, who asked may be gone before it knows of the process."""
+    process, ours = forkserver.start_process(
+        estimates._measure, tiny_spec().canonical_json(), "cpu", 1
+    )
+    ours.close()
+    process.join()
+    assert process.exitcode == 0
+
+
 def test_stopped_server_does_not_hold_up_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each process is ended, and the server tells of the end."""
     answer = estimates._answer

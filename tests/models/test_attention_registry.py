@@ -256,6 +256,14 @@ def test_what_cannot_be_registered_is_refused(kind: str, signature: str, words: 
     assert before == (KINDS, UNITS)
 
 
+@pytest.mark.parametrize("title", ["DIANet", "SENet", "original", "DIA-SE"])
+def test_a_name_that_another_kind_has_is_refused(title: str) -> None:
+    before = dict(KINDS), dict(UNITS)
+    with pytest.raises(RegistrationError, match=f"the title '{title}' is that of"):
+        register("own", title=title)(unit(""))
+    assert before == (KINDS, UNITS)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
+from dia_repro.analysis.gini import Integration
 from dia_repro.artifacts import ARTIFACTS, choose
 from dia_repro.artifacts.controls import NORM, initial_scale
 from dia_repro.artifacts.explanation import gather
@@ -23,7 +24,7 @@ from dia_repro.artifacts.sizes import sizes
 from dia_repro.experiments.names import Precision, Protocol
 from dia_repro.experiments.protocols import Request
 from dia_repro.models.attention import DIALSTM
-from dia_repro.rendering.heatmaps import Panel, draw_heatmaps
+from dia_repro.rendering.heatmaps import Panel, draw_heatmaps, draw_integration
 from dia_repro.rendering.images import (
     COLUMN_INCHES,
     KINDS,
@@ -37,6 +38,8 @@ from dia_repro.rendering.initial_scale import draw_initial_scale, scaled
 from dia_repro.rendering.learning import draw_learning
 from dia_repro.rendering.sizes import draw_sizes, place_label
 from dia_repro.results.database import open_database
+from dia_repro.results.parts import Settings, Source
+from dia_repro.results.queries import run_detail, runs_of
 from dia_repro.results.schema import State
 from tests.artifacts.courses import FATES, add, fill
 
@@ -300,3 +303,19 @@ def test_every_control_without_bn_has_an_initial_scale() -> None:
     for parameter in unit.parameters():
         torch.nn.init.zeros_(parameter)
     assert unit(torch.zeros(1, 8))[0].mean().item() == 0.25
+
+
+@pytest.mark.parametrize("other", ["a", "b"])
+def test_heatmaps_of_different_environments_say_so(tmp_path: Path, other: str) -> None:
+    database = open_database(str(tmp_path / "runs.db"), create=True)
+    spec = ARTIFACTS["figure5"].entries[0].spec(REQUESTS[0])
+    add(database, spec, 0, [76.0] * 8)
+    (run,) = runs_of(database, [spec.spec_id])[spec.spec_id]
+    shares = {2: np.ones((1, 1)), 3: np.full((1, 2), 0.5)}
+    found = [
+        Integration(Settings(stage, Source.TRAINED, 10, 1, 0, False), 10, shares, environment)
+        for stage, environment in ((1, "a"), (2, "a"), (3, other))
+    ]
+    figure = draw_integration(found, run_detail(database, run.id))
+    said = " ".join(text.get_text() for text in figure.texts)
+    assert ("not all made in one environment" in " ".join(said.split())) is (other == "b")

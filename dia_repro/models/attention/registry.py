@@ -96,9 +96,9 @@ def register(
             default. Without it, results that lack the option are another experiment.
 
     Raises:
-        RegistrationError: the kind is registered already, its name is not made of lower-case
-            letters, digits and hyphens, or an option clashes, has no default, or has no type or
-            another one.
+        RegistrationError: the kind is registered already, another one has the title, its name is
+            not made of lower-case letters, digits and hyphens, or an option clashes, has no
+            default, or has no type or another one.
     """
 
     def add(unit: Unit) -> Unit:
@@ -139,6 +139,9 @@ def _options(
 
     if not KIND_NAME.fullmatch(kind):
         raise refusal("name it with lower-case letters, digits and hyphens")
+    same = [k for k, known in KINDS.items() if k != kind and known.titles.get(k) == title]
+    if same:  # tables and lists would show both by one name
+        raise refusal(f"the title {title!r} is that of {same[0]!r}, choose another")
     taken = TAKEN.union(*(family.model_fields for family in FAMILIES))
     _, *parameters = inspect.signature(unit).parameters.values()
     hints = get_type_hints(unit.__init__, include_extras=True)
