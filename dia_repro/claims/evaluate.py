@@ -289,7 +289,7 @@ def _of_controls(
         if control is None or verdict.claim not in control.controls:
             continue
         conditions = [
-            (request.protocol, request.data, request.epochs, request.rate, request.select)
+            replace(request, precision_asked=False)
             for request in (requests[verdict.artifact], requests[answer.artifact])
         ]
         said = answer.verdict if conditions[0] == conditions[1] else Verdict.NOT_RUN

@@ -11,7 +11,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import Semaphore
 from multiprocessing.connection import Listener
 from multiprocessing.shared_memory import SharedMemory
@@ -28,10 +28,10 @@ from dia_repro.execution.leasing import acquire_lock, lock_location
 from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.processors import cores, cpu_quota
 from dia_repro.results.backends import check_place, network_file_system, sqlite_path
-from dia_repro.results.database import Database, open_database
+from dia_repro.results.database import Database, open_database, try_creating
 from dia_repro.results.queries import all_runs
 from dia_repro.training.probing import probe
-from dia_repro.training.store import Store
+from dia_repro.training.store import Store, store_at
 
 if TYPE_CHECKING:  # what brings torch is imported by the checks that need it
     import torch
@@ -45,6 +45,7 @@ SHARED_FOLDER = Path("/dev/shm")  # noqa: S108
 SHARED_BYTES = 256_000_000
 # Descriptors of a command: its own, and those of each worker process.
 OPEN_FILES, OPEN_FILES_OF_A_WORKER = 200, 10
+MISSING = "mount its disk, or make that folder"
 # Sum of the gradient in `cannot_compute`: for each of 2 · 144 outputs 2 · 2 · 27, times 27 weights.
 GRADIENT = 2 * 144 * 108 * 27
 
@@ -75,7 +76,7 @@ def checks(db: str, data: Path, location: str | None) -> Iterator[tuple[str, str
     for name in known_sources():
         if name != "digits":  # scikit-learn has them
             yield name, *images(name, data)
-    yield "disk", *disk(Path(db if "://" not in db else "."))
+    yield "disk", *tried(lambda: disk(db, location))
     yield "database", *tried(lambda: database(db))
     yield "checkpoints", *tried(lambda: checkpoints(_store(db, location)))
 
@@ -92,9 +93,9 @@ def tried(check: Callable[[], Verdict]) -> Verdict:
 
 
 def _store(db: str, location: str | None) -> Store:
-    from dia_repro.execution.maintenance import checkpoint_store
+    from dia_repro.execution.maintenance import default_root
 
-    return checkpoint_store(open_database(db, create=False), location)
+    return store_at(location) if location is not None else Store(default_root(db))
 
 
 def processor(name: str) -> Verdict:
@@ -215,29 +216,75 @@ def images(name: str, data: Path) -> Verdict:
     return "ok", f"{len(dataset.train):,} + {len(dataset.test):,} images in {data}"
 
 
-def disk(path: Path) -> Verdict:
-    """Measure the free space next to a database."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        return "bad", f"the folder {folder} does not exist"
-    free = shutil.disk_usage(folder).free
-    return "ok" if free >= LEAST_FREE_BYTES else "bad", f"{free / 1e9:,.1f} GB free in {folder}"
+def disk(db: str, location: str | None) -> Verdict:
+    """Measure the free space where results and checkpoints go.
+
+    Args:
+        location: of the checkpoints; None for the default.
+    """
+    free = {folder: shutil.disk_usage(folder).free for folder in _disk_folders(db, location)}
+    if not free:
+        return "ok", "results and checkpoints are not on this machine's disks"
+    full = [folder for folder in free if free[folder] < LEAST_FREE_BYTES]
+    shown = full or [min(free, key=free.__getitem__)]
+    return "bad" if full else "ok", ", ".join(
+        f"{free[folder] / 1e9:,.1f} GB free in {folder}" for folder in shown
+    )
+
+
+def _disk_folders(db: str, location: str | None) -> Iterator[Path]:
+    """Yield the nearest existing folders of results and checkpoints on this machine's disks."""
+    finders: tuple[Callable[[], Path | None], ...] = (
+        lambda: sqlite_path(db),
+        lambda: _store(db, location).absolute().root,
+    )
+    for find in finders:
+        try:
+            path = find()
+        except DiaReproError:  # reported by the check of the database or of the checkpoints
+            path = Path()
+        if path is not None:
+            real = Path(os.path.realpath(path))  # a link may lead to another disk
+            yield next(folder for folder in (real, *real.parents) if folder.is_dir())
 
 
 def database(location: str) -> Verdict:
     """Write to the database and undo it; where there is none, to another in its folder."""
     path = sqlite_path(location)
-    kind = network_file_system(path) if path else None
+    if path is None:
+        return "ok", _try_database(location)
+    check_place(path)
+    target = _target(path)
+    if not target.parent.is_dir():
+        return "bad", f"{path} is a link to {target}, but {target.parent} does not exist: {MISSING}"
+    kind = network_file_system(target)
     status, beware = ("warning", f", on a network file system ({kind})") if kind else ("ok", "")
-    if path is not None and not path.exists():
-        check_place(path)
-        with _folder_in(path.parent) as folder:
-            _try_writing(open_database(str(folder / "probe.db"), create=True))
-        return status, f"{location} will be made by the first run{beware}"
+    if target.exists():
+        return status, f"{_try_database(location)}{beware}"
+    with _folder_in(target.parent) as folder:
+        _try_writing(open_database(str(folder / "probe.db"), create=True))
+    return status, f"{location} will be made by the first run{beware}"
+
+
+def _target(path: Path) -> Path:
+    """Return where a path leads through links; nothing need be there.
+
+    Raises:
+        OSError: it leads nowhere, such as links in a circle.
+    """
+    with suppress(FileNotFoundError):
+        path.stat()
+    return Path(os.path.realpath(path))
+
+
+def _try_database(location: str) -> str:
     there = open_database(location, create=False)
+    if there.is_stand_in:
+        try_creating(location)
+        return f"{there.name} is empty: the first run makes its tables"
     runs = len(all_runs(there))
     _try_writing(there)
-    return status, f"{runs} runs in {there.name}{beware}"
+    return f"{runs} runs in {there.name}"
 
 
 def _try_writing(opened: Database) -> None:
@@ -249,18 +296,24 @@ def _try_writing(opened: Database) -> None:
 
 def checkpoints(store: Store) -> Verdict:
     """Make a lock and a small file where weights are kept, and remove them."""
-    root = store.root
-    lock_location(store)
+    root = store.absolute().root
     if root is None:
+        lock_location(store)
         with probe(store):
             return "ok", f"can be written to {store.name}"
-    with _folder_in(root if root.exists() else root.parent) as folder:
+    # A run makes the folders that are missing, but none in place of a link.
+    place = next(path for path in (root, *root.parents) if os.path.lexists(path))
+    target = _target(place)
+    if not target.exists():
+        return "bad", f"{place} is a link to {target}, which does not exist: {MISSING}"
+    lock_location(store)
+    with _folder_in(place) as folder:
         lock = acquire_lock(folder)
         Store(folder).write("probe", b"probe")
         if lock is None:
             return "bad", f"a new file in {root} is locked already"
         lock.release()
-    there = "can be written to" if root.exists() else "will be made by the first run:"
+    there = "can be written to" if place == root else "will be made by the first run:"
     return "ok", f"{there} {store.name}"
 
 

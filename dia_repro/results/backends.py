@@ -121,7 +121,7 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) ->
     except OSError:  # not Linux
         return None
     best, kind = "", ""
-    real = str(path.resolve())  # a link may lead to a network file system
+    real = os.path.realpath(path)  # a link may lead to a network file system
     for line in filter(None, lines):
         _, mounted, file_system, *_ = line.split(" ")
         folder = mounted.replace("\\040", " ").rstrip("/")

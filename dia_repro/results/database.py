@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import wraps
 from threading import local
 from typing import ParamSpec, TypeVar
@@ -52,9 +52,11 @@ class Database:
         name: location without a password, for messages.
         engine: the engine, for what needs no transaction.
         origin: whose runs are read where runs are asked for by their specs; see `of`.
+        is_stand_in: whether this is an empty database in memory, since there are no tables yet at
+            the location.
     """
 
-    def __init__(self, engine: Engine, location: str) -> None:
+    def __init__(self, engine: Engine, location: str, *, is_stand_in: bool = False) -> None:
         self.engine, self._readers = engine, engine
         if engine.dialect.name != "sqlite":  # whose readers see one state always
             self._readers = engine.execution_options(isolation_level="REPEATABLE READ")
@@ -62,7 +64,7 @@ class Database:
         self.location, self.name = location, displayed(location)
         # A merge reads one database while it writes another: an error says in which it came up.
         event.listen(engine, "handle_error", self._sign)
-        self.origin = OURS
+        self.origin, self.is_stand_in = OURS, is_stand_in
         self._of_thread = local()
 
     def _sign(self, context: ExceptionContext) -> None:
@@ -199,6 +201,20 @@ def open_database(location: str, *, create: bool) -> Database:
     return database
 
 
+def try_creating(location: str) -> None:
+    """Make the tables in an empty file or an empty database of a server, and undo it.
+
+    Raises:
+        DatabaseError: they cannot be made, or it cannot be opened.
+    """
+    database = Database(backends.make_engine(location, create=False), location)
+    with closing(database), database.writing() as session:
+        connection = session.connection()
+        if not migrations.table_names(connection):  # another process may have been faster
+            migrations.migrate(connection)
+        session.rollback()
+
+
 def one_state(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
     """Let all reads of a function see one state of the database among its arguments."""
 
@@ -227,4 +243,4 @@ def open_existing(location: str) -> Database:
 def _empty(location: str) -> Database:
     engine = create_engine("sqlite://", poolclass=StaticPool)
     Base.metadata.create_all(engine)
-    return Database(engine, location)
+    return Database(engine, location, is_stand_in=True)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, inspect, make_url, text
 
 import dia_repro
 from dia_repro.cli import probes
+from dia_repro.execution.maintenance import default_root
 from dia_repro.results.database import open_database
-from dia_repro.training.store import store_at
+from dia_repro.training.store import CheckpointError, store_at
 from tests.helpers import clean_environment, read_only, with_mounts
 
 PROGRAM = (
@@ -25,6 +29,14 @@ PROGRAM = (
     "print(*probes.tried(lambda: getattr(probes, sys.argv[1])(*sys.argv[2:])), sep='\\n')"
 )
 TRY = (sys.executable, "-c", PROGRAM)
+DISK = (
+    "import sys\n"
+    "from pathlib import Path\n"
+    "from dia_repro.cli import probes\n"
+    "found = probes.checks(sys.argv[1], Path('data'), sys.argv[2])\n"
+    "print(*{name: verdict for name, *verdict in found}['disk'], sep='\\n')"
+)
+Usage = namedtuple("Usage", ("total", "used", "free"))
 
 
 def tried(command: Sequence[str], cwd: Path, **environment: str) -> tuple[str, str]:
@@ -40,6 +52,33 @@ def tried(command: Sequence[str], cwd: Path, **environment: str) -> tuple[str, s
     assert done.returncode == 0, done.stderr
     status, detail = done.stdout.splitlines()
     return status, detail
+
+
+def checked(name: str, db: str, location: str | None = None) -> tuple[str, str]:
+    """Status and detail of a row of `doctor`."""
+    found = {row: (status, detail) for row, status, detail in probes.checks(db, Path(), location)}
+    return found[name]
+
+
+def in_server(location: str, statement: str) -> None:
+    engine = create_engine(location, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.fixture
+def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let disks be full in these folders, and in what is in them."""
+
+    def fill(*full: Path) -> None:
+        def disk_usage(folder: Path) -> Usage:
+            left = 0 if any(map(Path(folder).is_relative_to, full)) else 10**12
+            return Usage(10**12, 10**12 - left, left)
+
+        monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+
+    return fill
 
 
 @pytest.fixture
@@ -81,6 +120,175 @@ def test_checkpoints_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
     assert list(Path(store.name).iterdir()) == []
     with pytest.raises(OSError, match="/proc"):
         probes.checkpoints(store_at("/proc/checkpoints"))
+
+
+def test_a_database_link_to_a_missing_folder_is_bad(tmp_path: Path) -> None:
+    link, target = tmp_path / "runs.db", tmp_path / "nodisk" / "runs.db"
+    link.symlink_to(target)
+    status, detail = probes.tried(lambda: probes.database(str(link)))
+    assert status == "bad"
+    missing = f"{link} is a link to {target}, but {target.parent} does not exist: "
+    assert detail.startswith(missing)
+    target.parent.mkdir()
+    assert probes.database(str(link)) == ("ok", f"{link} will be made by the first run")
+    assert list(target.parent.iterdir()) == []
+    open_database(str(link), create=True).close()
+    assert target.is_file()
+
+
+def test_a_database_link_to_itself_is_bad(tmp_path: Path) -> None:
+    link = tmp_path / "runs.db"
+    link.symlink_to(link)
+    status, detail = probes.tried(lambda: probes.database(str(link)))
+    assert status == "bad"
+    assert detail == f"{link}: Too many levels of symbolic links"
+
+
+@pytest.mark.parametrize("below", ["", "sub/ck"])
+def test_a_checkpoint_link_that_leads_nowhere_is_bad(below: str, tmp_path: Path) -> None:
+    link, target = tmp_path / "runs-checkpoints", tmp_path / "nodisk"
+    link.symlink_to(target)
+    store = store_at(str(link / below))
+    status, detail = probes.tried(lambda: probes.checkpoints(store))
+    assert status == "bad"
+    assert detail.startswith(f"{link} is a link to {target}, which does not exist")
+    with pytest.raises(CheckpointError, match="File exists"):
+        store.write("spec/seed-0/epoch-1.pt", b"weights")  # as the first run would
+    target.mkdir()
+    assert probes.checkpoints(store)[0] == "ok"
+
+
+def test_parents_of_checkpoints_are_made_by_the_first_run(tmp_path: Path) -> None:
+    store = store_at(str(tmp_path / "new" / "sub" / "ck"))
+    found = probes.tried(lambda: probes.checkpoints(store))
+    assert found == ("ok", f"will be made by the first run: {store.name}")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "new").touch()
+    status, detail = probes.tried(lambda: probes.checkpoints(store))
+    assert status == "bad"
+    assert detail.endswith("Not a directory")
+
+
+def test_an_empty_file_is_a_database_to_come(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    path.touch()
+    found = probes.tried(lambda: probes.database(str(path)))
+    assert found == ("ok", f"{path} is empty: the first run makes its tables")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b""
+    command = (*with_mounts(read_only(tmp_path)), *TRY, "database", str(path))
+    status, detail = tried(command, Path("/"))
+    assert status == "bad"
+    assert detail == f"database {path}: attempt to write a readonly database"
+
+
+@pytest.mark.postgres
+def test_an_empty_database_of_a_server_is_tried(postgres: str) -> None:
+    status, detail = probes.tried(lambda: probes.database(postgres))
+    assert (status, detail.partition(": ")[2]) == ("ok", "the first run makes its tables")
+    engine = create_engine(postgres)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+    open_database(postgres, create=True).close()
+    assert probes.database(postgres)[1].startswith("0 runs in ")
+
+
+@pytest.fixture
+def guest(postgres: str) -> Iterator[str]:
+    """The URL of an empty database for a role that may make nothing in it."""
+    role = f"guest_of_{make_url(postgres).database}"
+    in_server(postgres, f"create role {role} login; grant usage on schema public to {role}")
+    yield make_url(postgres).set(username=role).render_as_string(hide_password=False)
+    in_server(postgres, f"drop owned by {role}; drop role {role}")
+
+
+@pytest.mark.postgres
+def test_an_empty_database_is_bad_for_a_role_without_rights(guest: str) -> None:
+    status, detail = probes.tried(lambda: probes.database(guest))
+    assert status == "bad"
+    assert "permission denied for schema public" in detail
+
+
+@pytest.mark.postgres
+def test_an_empty_database_of_a_read_only_server_is_bad(postgres: str) -> None:
+    option = {"options": "-c default_transaction_read_only=on"}
+    location = make_url(postgres).update_query_dict(option)
+    url = location.render_as_string(hide_password=False)
+    status, detail = probes.tried(lambda: probes.database(url))
+    assert status == "bad"
+    assert "cannot execute CREATE TABLE in a read-only transaction" in detail
+
+
+@pytest.mark.parametrize("prefix", ["", "sqlite:///"])
+def test_the_disk_of_the_database_is_measured(
+    prefix: str, tmp_path: Path, fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("full", "work"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    fill(tmp_path / "full")
+    there = str(tmp_path / "work")
+    assert checked("disk", f"{prefix}runs.db") == ("ok", f"1,000.0 GB free in {there}")
+    full = ("bad", f"0.0 GB free in {tmp_path / 'full'}")
+    assert checked("disk", f"{prefix}{tmp_path}/full/runs.db", there) == full
+    Path("runs.db").symlink_to(tmp_path / "full" / "runs.db")
+    assert checked("disk", f"{prefix}runs.db", there) == full
+
+
+@pytest.mark.parametrize("location", ["../full/new/ck", "link", "link/new", "file://FULL/ck"])
+def test_the_disk_of_checkpoints_is_measured(
+    location: str, tmp_path: Path, fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, work = tmp_path / "full", tmp_path / "work"
+    full.mkdir()
+    work.mkdir()
+    (work / "link").symlink_to(full)
+    monkeypatch.chdir(work)
+    fill(full)
+    location = location.replace("FULL", str(full))
+    assert checked("disk", "runs.db", location) == ("bad", f"0.0 GB free in {full}")
+    Path("runs-checkpoints").symlink_to(full)
+    assert checked("disk", "runs.db") == ("bad", f"0.0 GB free in {full}")
+    fill(tmp_path)
+    both = ("bad", f"0.0 GB free in {work}, 0.0 GB free in {full}")
+    assert checked("disk", "runs.db", location) == both
+
+
+@pytest.mark.postgres
+def test_only_the_disk_of_checkpoints_counts_for_a_server(
+    postgres: str, tmp_path: Path, fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, full = tmp_path / "work", tmp_path / "full"
+    work.mkdir()
+    full.mkdir()
+    monkeypatch.chdir(work)
+    fill(full)
+    assert checked("disk", postgres) == ("ok", f"1,000.0 GB free in {work}")
+    default_root(postgres).symlink_to(full)
+    assert checked("disk", postgres) == ("bad", f"0.0 GB free in {full}")
+    fill(work)
+    assert checked("disk", postgres, str(full)) == ("ok", f"1,000.0 GB free in {full}")
+    elsewhere = "results and checkpoints are not on this machine's disks"
+    assert checked("disk", postgres, "ftp://localhost/ck") == ("ok", elsewhere)
+
+
+def test_the_working_folder_is_measured_for_a_server_that_is_gone(
+    tmp_path: Path, fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path)
+    gone = "postgresql://localhost:1/runs"
+    assert checked("disk", gone) == ("bad", f"0.0 GB free in {tmp_path}")
+
+
+@pytest.mark.slow
+def test_a_small_disk_for_checkpoints_is_said(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = with_mounts(f"mount -t tmpfs -o size=1m none {small}")
+    command = (*mounted, sys.executable, "-c", DISK, "runs.db", str(small / "ck"))
+    assert tried(command, tmp_path) == ("bad", f"0.0 GB free in {small}")
 
 
 def test_a_socket_is_bound(tmp_path: Path) -> None:
