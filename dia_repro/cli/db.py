@@ -118,8 +118,9 @@ def check(
     db: options.DatabaseOption = options.DEFAULT_DATABASE,
     checkpoints: options.CheckpointsOption = None,
 ) -> None:
-    """Look for damage: pages, references, schema, runs with a wrong state, checkpoints.
+    """Look for damage: pages, references, schema, values, runs with a wrong state.
 
+    Checkpoints of unknown runs are named, too; a checkpoint's content is checked when it is read.
     Exit code 0 where results are sound, 1 where something is wrong. A run that another machine
     trains is watched for a minute.
 

@@ -165,7 +165,8 @@ def _report_bug(error: Exception) -> int:
         where = f"the traceback is in {path}"
     if line := plugins.line_of(error):
         return _fail(f"{what} in {line}, a plugin; {where}", WRONG_USAGE)
-    return _fail(f"{what}: this is a bug, please report it; {where}", RUN_FAILED)
+    unless = "unless 'dia-repro db check' finds damage"
+    return _fail(f"{what}: this is a bug, please report it, {unless}; {where}", RUN_FAILED)
 
 
 def _mend_size() -> None:

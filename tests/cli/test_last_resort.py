@@ -86,7 +86,7 @@ def test_unexpected_error_is_one_line_and_a_private_file(
     (file,) = tmp_path.iterdir()
     assert (done.returncode, one_line(done.stderr), done.stdout) == (1, True, ""), done.stderr
     assert done.stderr.startswith(f"dia-repro: {name}")
-    assert f"this is a bug, please report it; the traceback is in {file}" in done.stderr
+    assert f"finds damage; the traceback is in {file}" in done.stderr
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     trace = file.read_text()
     assert trace.startswith("Traceback")
