@@ -60,7 +60,7 @@ LAUNCH = re.compile(r"^\s*\w+\.run\(|extern_kernels\.\w+\(|torch\.ops\.aten\.\w+
 
 @dataclass(frozen=True)
 class Launches:
-    """What a training step launches.
+    """Launches and traffic of a training step.
 
     Attributes:
         compiled: calls in the compiler's code.

@@ -201,7 +201,7 @@ def _measure(spec_json: str, device: str, threads: int, connection: Connection) 
         answer = measure_step(Spec.from_json(spec_json), on)
     except Exception as error:  # sent in a line to the process that asked
         answer = reason_of(error)
-    with suppress(BrokenPipeError):  # nobody waits for it any more
+    with suppress(BrokenPipeError):  # the process that asked has ended
         connection.send(answer)
 
 

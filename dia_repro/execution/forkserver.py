@@ -120,7 +120,7 @@ def join(process: BaseProcess, on_wait: Callable[[], object] = lambda: None) -> 
 
 
 def end_with_parent(code: int) -> None:
-    """Have this process end with a code when the one that started it does: it works for nobody."""
+    """Have this process end with a code when the process that started it does."""
 
     def watch(parent: BaseProcess) -> None:
         wait([parent.sentinel])

@@ -37,7 +37,7 @@ class Weights(NamedTuple):
 
 
 class Activated(NamedTuple):
-    """What a step's backward pass needs.
+    """Values that the backward pass of a step needs.
 
     Attributes:
         inner: hidden layers, (B, 2I).
