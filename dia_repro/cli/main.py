@@ -91,6 +91,7 @@ def command(program: typer.Typer = app) -> Any:
 def main(program: typer.Typer = app) -> None:
     """Run a command line, this package's or another one's, and exit with its code."""
     prepare_streams()
+    sys.unraisablehook = _unraisable
     try:
         code = _run(program)
     except Exception as error:  # the last resort: a traceback is for developers
@@ -101,6 +102,12 @@ def main(program: typer.Typer = app) -> None:
         discard_output()
     interrupts.ignore()  # Python would die of one that comes while it ends
     sys.exit(code)
+
+
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Print an exception that Python cannot pass on; a wish to stop is counted, and found later."""
+    if not isinstance(lost.exc_value, interrupts.Interrupted):
+        sys.__unraisablehook__(lost)
 
 
 def _run(program: typer.Typer = app) -> int:

@@ -24,7 +24,8 @@ from tests.results.rows import SPEC, begin, binned, ensure
 DEEP = "[" * 100_000
 SETTINGS = Settings(1, Source.TRAINED, 10, 2, 0, False).canonical_json()
 SCRIPT = """
-import sys, threading
+import os, signal, sys, threading
+from dia_repro import interrupts
 from dia_repro.cli import main
 
 def fork(): raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -35,6 +36,13 @@ def again(): again()
 def memory(): raise MemoryError
 def library(): raise ImportError("Please read this:\\n lib.so: failed to map segment\\nas above")
 def missing(): import no_such_library
+class Final:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        len("here the signal's exception comes up")
+def final():
+    interrupts.install()
+    Final()
 def named(): raise LookupError("at db://me:ge/heim@host/d\\nsecond line")
 
 @main.app.command()
@@ -92,6 +100,11 @@ def test_unexpected_error_is_one_line_and_a_private_file(
     assert trace.startswith("Traceback")
     assert name in trace
     assert "heim" not in trace + done.stderr
+
+
+def test_an_interruption_in_a_finalizer_is_one_line(tmp_path: Path) -> None:
+    done = fails("final", tmp_path)
+    assert (done.returncode, done.stderr) == (130, "dia-repro: interrupted\n")
 
 
 def test_unexpected_error_without_a_temporary_folder_is_one_line(tmp_path: Path) -> None:
