@@ -105,7 +105,7 @@ def merge(
     whose = f" as results of {as_}" if as_ else ""
     notice(
         f"Merged into {database.name}{whose}: {merged.added} runs added, {merged.continued} "
-        f"continued, {merged.known} with nothing new, {len(merged.conflicts)} conflicts left as "
+        f"continued, {merged.known} without new epochs, {len(merged.conflicts)} conflicts left as "
         f"they were{left}."
     )
 

@@ -76,7 +76,7 @@ class Merged:
     Attributes:
         added: runs that were not here.
         continued: runs that had got further there.
-        known: runs without news.
+        known: runs without new epochs; analyses of theirs are added all the same.
         unfinished: runs of others that have no result yet, which are not taken.
     """
 

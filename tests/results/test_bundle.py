@@ -70,7 +70,7 @@ def test_a_bundle_describes_each_of_its_files(database: Database, tmp_path: Path
 def test_a_bundle_is_merged(database: Database, tmp_path: Path) -> None:
     write_bundle(database, tmp_path / "out.zip", {})
     shutil.copy(tmp_path / "out.zip", tmp_path / "OUT.ZIP")
-    for bundle, words in (("out.zip", "2 runs added"), ("OUT.ZIP", "2 with nothing new")):
+    for bundle, words in (("out.zip", "2 runs added"), ("OUT.ZIP", "2 without new epochs")):
         done = cli("db", "merge", bundle, "--db", "mine.db", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert words in done.stderr
