@@ -17,7 +17,8 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import carray, get_num_threads, njit, prange, types
+import torch
+from numba import carray, njit, prange, types
 from numba.extending import intrinsic
 
 from dia_repro.models.fast.jit import cached_njit
@@ -40,7 +41,7 @@ def compiled(function: F) -> F:
     @wraps(function)
     def call(shape: Shape, *others: Any) -> None:
         images, pixels, channels = shape
-        large = images * pixels * channels >= LEAST_FOR_THREADS and get_num_threads() > 1
+        large = images * pixels * channels >= LEAST_FOR_THREADS and torch.get_num_threads() > 1
         (parallel if large else serial)(shape, *others)
 
     serial, parallel = _compiled(function, parallel=False), _compiled(function, parallel=True)

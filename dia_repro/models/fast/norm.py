@@ -35,7 +35,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 def _at(*tensors: Tensor) -> tuple[int, ...]:
     """Return the addresses of tensors, which the caller keeps alive."""
-    return tuple(t.data_ptr() for t in tensors)
+    return tuple(map(Tensor.data_ptr, tensors))
 
 
 class _Normalised:
