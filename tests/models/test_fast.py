@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numba
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,9 @@ from torch.nn import functional
 from dia_repro.data.sources.digits import load_digits
 from dia_repro.experiments.spec import DIALSTMAttention, ModelSpec
 from dia_repro.models import fast, from_spec
+from dia_repro.models.fast import kernels
 from dia_repro.models.network import StagedNetwork
+from dia_repro.training.numerics import use_threads
 from dia_repro.training.trainer import Trainer
 from tests.helpers import clean_environment, tiny_spec
 from tests.models.test_families import ATTENTIONS, BACKBONES
@@ -170,6 +171,40 @@ def test_gradients_in_evaluation_are_autograds_own() -> None:
     assert torch.equal(network(images), evaluated)
 
 
+@pytest.mark.parametrize("needs", [True, False])
+@pytest.mark.parametrize(
+    ("convolution", "side", "own"),
+    [
+        (nn.Conv2d(40, 16, 1, bias=False), 32, True),
+        (nn.Conv2d(40, 7, 1, bias=False), 33, True),
+        (nn.Conv2d(40, 16, 1, bias=False), 31, False),
+        (nn.Conv2d(40, 16, 1), 32, False),
+        (nn.Conv2d(40, 16, 1, stride=2, bias=False), 32, False),
+        (nn.Conv2d(40, 16, 3, padding=1, bias=False), 32, False),
+        (nn.Conv2d(40, 8, 1, groups=2, bias=False), 32, False),
+        (nn.Conv2d(16, 16, 1, bias=False), 32, False),
+    ],
+)
+def test_convolutions_to_few_channels_have_the_plain_gradients(
+    convolution: nn.Conv2d, side: int, own: bool, needs: bool
+) -> None:
+    torch.manual_seed(0)
+    images = channels_last(torch.randn(3, convolution.in_channels, side, side))
+    exact = copy.deepcopy(convolution).double()
+    x, double = images.requires_grad_(needs), images.detach().double().requires_grad_(needs)
+    y, expected = fast.run([convolution], x), exact(double)
+    assert (type(y.grad_fn).__name__ == "_NarrowBackward") is own
+    g = torch.randn_like(y)
+    y.backward(g)
+    expected.backward(g.double())
+    torch.testing.assert_close(y, expected.float(), rtol=1e-5, atol=1e-5)
+    for ours, plain in ((convolution.weight, exact.weight), (x, double)):
+        assert (ours.grad is None) is (plain.grad is None)
+        if ours.grad is not None and plain.grad is not None:
+            torch.testing.assert_close(ours.grad, plain.grad.float(), rtol=1e-5, atol=1e-4)
+    convolution.zero_grad()
+
+
 @pytest.mark.parametrize("relu", [True, False])
 def test_what_is_not_finite_goes_through(relu: bool) -> None:
     u = torch.randn(2, 3, 4, 4).requires_grad_()
@@ -184,15 +219,23 @@ def test_what_is_not_finite_goes_through(relu: bool) -> None:
 
 
 def test_the_number_of_threads_changes_nothing() -> None:
-    before = numba.get_num_threads()
+    threads, wide = torch.get_num_threads(), 64
+    u, x, g = map(channels_last, torch.randn(3, B, wide, 16, 16))
+    assert u.numel() >= kernels.LEAST_FOR_THREADS
+    found = []
     try:
-        numba.set_num_threads(1)
-        single = results(True, True, True, use_fast=True)
-        numba.set_num_threads(before)
-        many = results(True, True, True, use_fast=True)
+        for count in (1, 2):
+            use_threads(count)
+            bn, v = nn.BatchNorm2d(wide), u.clone().requires_grad_()
+            y = fast.norm_add(v, bn, x, relu=True)
+            y.backward(g)
+            found.append((y, v.grad, bn.weight.grad, bn.bias.grad, bn.running_mean))
     finally:
-        numba.set_num_threads(before)
-    assert all(torch.equal(single[name], many[name]) for name in single)
+        use_threads(threads)
+    for single, many in zip(*found, strict=True):
+        assert single is not None
+        assert many is not None
+        assert torch.equal(single, many)
 
 
 TRAIN_ONE_EPOCH = """

@@ -110,15 +110,16 @@ def moments(
                 pooled[b, c] += v
                 squares[b, c] += v * v
     count = images * pixels
-    for c in range(channels):
-        total, square = 0.0, 0.0
-        for b in range(images):
-            total += pooled[b, c]
-            square += squares[b, c]
+    totals, total_squares = np.zeros(channels), np.zeros(channels)
+    for b in range(images):
+        for c in range(channels):
+            totals[c] += pooled[b, c]
+            total_squares[c] += squares[b, c]
             pooled[b, c] = start[c] + pooled[b, c] / pixels
-        centre = total / count
+    for c in range(channels):
+        centre = totals[c] / count
         mean[c] = start[c] + centre
-        var = max(square / count - centre * centre, 0.0)
+        var = max(total_squares[c] / count - centre * centre, 0.0)
         inverse[c] = 1 / np.sqrt(var + eps)
         unbiased = var * count / max(count - 1, 1)
         running_mean[c] += momentum * (mean[c] - running_mean[c])
@@ -229,15 +230,16 @@ def norm_backward(
     count = images * pixels
     shift, tilt = np.empty(channels, np.float32), np.empty(channels, np.float32)
     slope = weight * inverse
+    totals, products = np.zeros(channels), np.zeros(channels)
+    for b in range(images):
+        for c in range(channels):
+            totals[c] += sums[0, b, c] * h[b, c] + g_pooled[b, c]
+            products[c] += sums[1, b, c] * h[b, c] + g_pooled[b, c] * (pooled[b, c] - mean[c])
     for c in range(channels):
-        total, product = 0.0, 0.0
-        for b in range(images):
-            total += sums[0, b, c] * h[b, c] + g_pooled[b, c]
-            product += sums[1, b, c] * h[b, c] + g_pooled[b, c] * (pooled[b, c] - mean[c])
-        g_bias[c] = total
-        g_weight[c] = inverse[c] * product
-        shift[c] = total / count
-        tilt[c] = inverse[c] * inverse[c] * product / count
+        g_bias[c] = totals[c]
+        g_weight[c] = inverse[c] * products[c]
+        shift[c] = totals[c] / count
+        tilt[c] = inverse[c] * inverse[c] * products[c] / count
     for b in prange(images):
         own = g_pooled[b] / np.float32(pixels) - shift
         for p in range(pixels):

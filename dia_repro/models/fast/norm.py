@@ -12,7 +12,7 @@ autograd does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -245,6 +245,41 @@ def norm_add(u: Tensor, bn: nn.BatchNorm2d, x: Tensor | None, *, relu: bool) -> 
     return y
 
 
+class _Narrow(torch.autograd.Function):
+    """A 1×1 convolution to few channels, without a bias.
+
+    oneDNN is slow with the gradient of its weights. That of the transposed convolution, in which
+    images and gradients change places, has the same sums.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.conv2d(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        g, back = _channels_last(g), weight.transpose(0, 1).contiguous()
+        wanted = (ctx.needs_input_grad[0], False, False)
+        g_x, _, _ = aten.convolution_backward(g, x, weight, *_PLAIN, wanted)
+        _, g_back, _ = aten.convolution_backward(x, g, back, *_PLAIN, (False, True, False))
+        return g_x, g_back.transpose(0, 1)
+
+
+# Arguments of a convolution's backward: no bias, stride 1, no padding, not dilated, one group.
+_PLAIN = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1)
+NARROW, NARROW_PIXELS = 16, 32 * 32
+
+
+def _is_narrow(layer: nn.Module, x: Tensor) -> TypeGuard[nn.Conv2d]:
+    if not (isinstance(layer, nn.Conv2d) and applies(x)):
+        return False
+    plain = layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1 and layer.bias is None
+    narrow = layer.out_channels <= NARROW < layer.in_channels
+    return plain and narrow and x.shape[2] * x.shape[3] >= NARROW_PIXELS
+
+
 def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     """Layers one after the other, each BN together with the ReLU after it."""
     left = list(layers)
@@ -254,6 +289,8 @@ def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
             relu = bool(left) and isinstance(left[0], nn.ReLU)
             x = norm_add(x, layer, None, relu=relu)
             del left[: int(relu)]
+        elif _is_narrow(layer, x):
+            x = _Narrow.apply(x, layer.weight)
         else:
             x = layer(x)
     return x
