@@ -44,8 +44,9 @@ def backup(
 ) -> None:
     """Copy the database, as it is at this moment, into a new SQLite file.
 
-    Trainings may go on meanwhile. To go back to it, put it in the database's place, or name it
-    with --db. Weights are not in the database: copy its checkpoints too if you want them.
+    Trainings may go on meanwhile. To go back to it, name it with --db; or move the database away,
+    with the file of its name and -journal where there is one, and back the copy up to its place.
+    Weights are not in the database: copy its checkpoints too if you want them.
 
     Example: dia-repro db backup runs-2026-05-01.db
     """

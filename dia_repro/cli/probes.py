@@ -11,24 +11,23 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing import Semaphore
 from multiprocessing.connection import Listener
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from dia_repro.cli.output import watch
 from dia_repro.data import known_data, known_sources, load
-from dia_repro.errors import DiaReproError
+from dia_repro.errors import DiaReproError, UsageError
 from dia_repro.execution.forkserver import has_short_sockets, shorten_sockets
 from dia_repro.execution.leasing import acquire_lock, lock_location
 from dia_repro.experiments.names import DataLocation, Precision
 from dia_repro.processors import cores, cpu_quota
 from dia_repro.results.backends import check_place, network_file_system, sqlite_path
-from dia_repro.results.database import Database, open_database, try_creating
+from dia_repro.results.checks import log_problem
+from dia_repro.results.database import Database, open_database, try_creating, try_rows
 from dia_repro.results.queries import all_runs
 from dia_repro.training.probing import probe
 from dia_repro.training.store import Store, store_at
@@ -282,16 +281,17 @@ def _try_database(location: str) -> str:
     if there.is_stand_in:
         try_creating(location)
         return f"{there.name} is empty: the first run makes its tables"
+    with there.reading() as session:
+        if (problem := log_problem(session.connection())) is not None:
+            raise UsageError(f"{there.name}: {problem}")
     runs = len(all_runs(there))
     _try_writing(there)
     return f"{runs} runs in {there.name}"
 
 
 def _try_writing(opened: Database) -> None:
-    with opened.writing() as session:
-        session.execute(text("update alembic_version set version_num = version_num"))
-        session.rollback()
-    opened.close()
+    with closing(opened):
+        try_rows(opened)
 
 
 def checkpoints(store: Store) -> Verdict:

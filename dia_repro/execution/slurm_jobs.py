@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission
 from submitit.slurm.slurm import SlurmExecutor
 
-from dia_repro.errors import AbsentError, DiaReproError
+from dia_repro.errors import AbsentError, DiaReproError, UsageError
 from dia_repro.execution.executors.local import LocalSupervisor
 from dia_repro.execution.machine import Slots
 from dia_repro.execution.messages import Job, Message, Outcome, describe
@@ -58,7 +58,9 @@ def submit(
 
     Raises:
         SlurmError: there is no Slurm, or it refuses.
+        UsageError: the folder's path has a percent sign or a control character.
     """
+    _check_name(folder)
     numbers: list[str] = []
     tasks = [Task(job.elsewhere(threads=parameters["cpus_per_task"])) for job in jobs]
     size = max_array_size()
@@ -128,6 +130,23 @@ def _killable_commands() -> Iterator[None]:
         yield
     finally:
         utils.CommandFunction = before  # type: ignore[misc]
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse a folder whose name Slurm or submitit would read as another one.
+
+    Both put a job's numbers into it for "%j" and the like, so the jobs, with a database's password,
+    would lie elsewhere; a line feed would begin another line of sbatch's script.
+
+    Raises:
+        UsageError: it has a percent sign or a character that is not printable.
+    """
+    path = str(folder.absolute())
+    if "%" in path or not path.isprintable():
+        raise UsageError(
+            f"Slurm cannot use the folder {path!r}: its path has a percent sign or a "
+            "control character; work in another folder, or give the database another name"
+        )
 
 
 def _make_private(folder: Path) -> None:

@@ -114,6 +114,22 @@ def check_place(path: Path) -> None:
         raise ForeignDatabaseError(f"--db {path} is not a database")
 
 
+def check_leftovers(path: Path) -> None:
+    """Refuse to make a SQLite file where another one of its name left a journal or a log.
+
+    SQLite would roll the journal back into the new file.
+
+    Raises:
+        ForeignDatabaseError: there are such files.
+    """
+    names = [path.with_name(path.name + suffix) for suffix in ("-journal", "-wal")]
+    if left := [name for name in names if os.path.lexists(name)]:
+        raise ForeignDatabaseError(
+            f"{left[0]} is left of another database that was at {path}: put it next to that one, "
+            "which the next command on it makes whole, or remove it"
+        )
+
+
 def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
     """Return the kind of network file system that a path is on; None on others, or if unknown."""
     try:
@@ -242,6 +258,8 @@ def create_file(path: Path) -> None:
 def _sqlite(path: Path, create: bool) -> Engine:
     mode = "rwc"
     if create:
+        if not os.path.lexists(path):
+            check_leftovers(path)
         create_file(path)
     else:
         # A killed writer leaves a journal, which only a connection that may write rolls back.

@@ -85,13 +85,22 @@ def _sqlite_problems(connection: Connection) -> Iterator[str]:
             yield f"damaged: {verdict}"
     for table, row, parent, _ in connection.execute(text("pragma foreign_key_check")):
         yield f"row {row} of {table} refers to a row of {parent} that is not there"
+    if (problem := log_problem(connection)) is not None:
+        yield problem
+
+
+def log_problem(connection: Connection) -> str | None:
+    """Return why a database's log may damage it, in a sentence; None where it cannot."""
+    if connection.dialect.name != "sqlite":
+        return None
     (mode,) = connection.execute(text("pragma journal_mode")).one()
     version = sqlite3.sqlite_version_info
     if mode == "wal" and version < FIRST_WITHOUT_WAL_BUG and version not in ALSO_WITHOUT_WAL_BUG:
-        yield (
+        return (
             f"it keeps a write-ahead log, which SQLite {sqlite3.sqlite_version} may damage: "
             "sqlite3 FILE 'pragma journal_mode = delete'"
         )
+    return None
 
 
 def _schema_problems(connection: Connection) -> Iterator[str]:

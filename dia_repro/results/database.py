@@ -9,7 +9,7 @@ from functools import wraps
 from threading import local
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy import Engine, ExceptionContext, create_engine, event, select
+from sqlalchemy import Engine, ExceptionContext, create_engine, delete, event, select
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
@@ -19,7 +19,18 @@ from dia_repro.errors import ABSENT, AbsentError, DiaReproError, UsageError, dis
 from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError, sqlite_path
 from dia_repro.results.parts import first_reason
-from dia_repro.results.schema import OURS, Base, RunRow
+from dia_repro.results.schema import (
+    OURS,
+    AnalysisPartRow,
+    AnalysisRow,
+    Base,
+    EpochRow,
+    LeaseRow,
+    ProvenanceRow,
+    RunRow,
+    SpecRow,
+    now,
+)
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -212,6 +223,36 @@ def try_creating(location: str) -> None:
         connection = session.connection()
         if not migrations.table_names(connection):  # another process may have been faster
             migrations.migrate(connection)
+        session.rollback()
+
+
+def try_rows(database: Database) -> None:
+    """Add a row to each table, change and remove one, and undo all of it.
+
+    Raises:
+        DatabaseError: it cannot be done.
+    """
+    with database.writing() as session:
+        spec = SpecRow(spec_id="probe", json="{}")
+        session.add(spec)
+        session.flush()
+        run = RunRow(spec_id=spec.spec_id, seed=0)
+        unit = dict.fromkeys(("lr", "train_loss", "train_top1", "seconds"), 1.0)
+        run.epochs.append(EpochRow(epoch=1, **unit))
+        words = ("host", "device", "python", "torch", "package", "command", "data_sha256")
+        texts = dict.fromkeys(words, "probe")
+        attempt = ProvenanceRow(started_at=now(), threads=1, from_epoch=0, **texts)
+        run.attempts.append(attempt)
+        analysis = AnalysisRow(settings="{}", circumstances="{}")
+        analysis.parts.append(AnalysisPartRow(part=1, content="{}", seconds=1.0))
+        run.analyses.append(analysis)
+        session.add(run)
+        session.flush()
+        session.add(LeaseRow(run_id=run.id, attempt=attempt.id, lock_id="probe"))
+        run.reason = "probe"
+        session.flush()
+        session.execute(delete(LeaseRow).filter_by(run_id=run.id))
+        session.execute(delete(RunRow).filter_by(id=run.id))
         session.rollback()
 
 

@@ -81,11 +81,13 @@ def back_up(database: Database, target: Path) -> None:
 
     Raises:
         BackupExistsError: there is such a file.
+        ForeignDatabaseError: another database of that name left a journal there.
         BackupError: it cannot be written.
         DatabaseError: the database cannot be read, or another copy into the folder takes long.
     """
     if target.exists():
         raise _exists(target)
+    backends.check_leftovers(target)
     path = backends.sqlite_path(database.location)
     with database.reading() as session:
         _copy_within(session.connection(), path, target)

@@ -6,10 +6,12 @@ import csv
 import io
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -207,6 +209,37 @@ def test_an_empty_database_is_bad_for_a_role_without_rights(guest: str) -> None:
     status, detail = probes.tried(lambda: probes.database(guest))
     assert status == "bad"
     assert "permission denied for schema public" in detail
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("rights", "words"),
+    [
+        ("select, insert, update, delete", "permission denied for sequence"),
+        ("select, update", "permission denied for table specs"),
+    ],
+)
+def test_a_database_is_bad_for_a_role_that_can_add_no_run(
+    rights: str, words: str, postgres: str, guest: str
+) -> None:
+    open_database(postgres, create=True).close()
+    role = make_url(guest).username
+    in_server(postgres, f"grant {rights} on all tables in schema public to {role}")
+    status, detail = probes.tried(lambda: probes.database(guest))
+    assert (status, words in detail) == ("bad", True), detail
+
+
+def test_a_write_ahead_log_that_may_damage_the_database_is_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "runs.db"
+    open_database(str(path), create=True).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma journal_mode = wal")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 40, 1))
+    status, detail = probes.tried(lambda: probes.database(str(path)))
+    assert status == "bad"
+    assert "it keeps a write-ahead log" in detail
 
 
 @pytest.mark.postgres

@@ -214,6 +214,21 @@ def test_a_signal_ends_an_sbatch_that_hangs(runs: int, slurm: Path, tmp_path: Pa
         os.kill(int((slurm / "pid").read_text()), 0)
 
 
+@pytest.mark.parametrize("name", ["10%train", "lr%a", "two\nlines"])
+def test_a_folder_that_slurm_reads_as_another_is_refused(
+    name: str, slurm: Path, tmp_path: Path
+) -> None:
+    """Jobs have the database's password, and would lie elsewhere, where all can read them."""
+    (tmp_path / "work" / name).mkdir(parents=True)
+    command = ("run", "table5", "--protocol", "demo", "--only", "SENet ResNet83")
+    result = cli(*command, "--executor", "slurm", cwd=tmp_path / "work" / name)
+    assert result.returncode == 2
+    assert one_line(result.stderr.splitlines(keepends=True)[-1])
+    assert "has a percent sign or a control character" in result.stderr
+    assert not (slurm / "script").exists()
+    assert [path.name for path in (tmp_path / "work").iterdir()] == [name]
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o777])
 def test_a_folder_of_jobs_is_made_private(mode: int, tmp_path: Path) -> None:
     """Jobs have the database's password, and a task runs what it finds in them."""

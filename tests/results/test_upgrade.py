@@ -273,3 +273,22 @@ def test_a_folder_whose_name_is_no_utf8_can_be_worked_in(
         assert len(all_runs(database)) == 6
         back_up(database, Path("copy.db"))
     assert len(rows(Path("copy.db"))["runs"]) == 6
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal"])
+def test_what_another_database_left_is_not_taken_into_a_new_one(
+    suffix: str, tmp_path: Path
+) -> None:
+    """SQLite would roll it back into the new file: pages of both would be mixed."""
+    database = open_database(str(tmp_path / "ours.db"), create=True)
+    place, left = tmp_path / "runs.db", tmp_path / f"runs.db{suffix}"
+    left.write_bytes(b"pages")
+    with pytest.raises(ForeignDatabaseError, match=f"{left.name} is left of another database"):
+        back_up(database, place)
+    with pytest.raises(ForeignDatabaseError, match=f"{left.name} is left of another database"):
+        open_database(str(place), create=True)
+    assert not place.exists()
+    assert left.read_bytes() == b"pages"
+    left.unlink()
+    back_up(database, place)
+    assert place.exists()
