@@ -161,14 +161,21 @@ def _text(cells: Mapping[str, Cell], heading: Heading) -> str:
     if heading.whose == "difference":
         return _difference(cell)
     ours = heading.whose == "ours"
+    measured = ours and heading.metric.startswith("top1")
     changes = (
-        number(cells.get(metric), form, ours=ours)
+        number(other, form, ours=ours) + (_over(other, cell) if measured else "")
         for metric, form in CHANGES.get(heading.metric, ())
+        if (other := cells.get(metric)) is not None
     )
     change = next(filter(None, changes), "")
-    measured = ours and heading.metric.startswith("top1")
     text = accuracy(cell) if measured else number(cell, ".2f", ours=ours)
     return f"{text} ({change})" if change and change != MISSING else text
+
+
+def _over(change: Cell, cell: Cell | None) -> str:
+    """Return over how many seeds a change is, where it is over other ones than the accuracy."""
+    known = cell is not None and 0 < change.n != cell.n
+    return f" over {change.n}/{change.n_expected}" if known else ""
 
 
 def number(cell: Cell | None, form: str, *, ours: bool) -> str:

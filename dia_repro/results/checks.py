@@ -76,7 +76,7 @@ def database_findings(database: Database) -> Iterator[Finding]:
             file_system = network_file_system(path)
             if file_system:
                 yield Finding(f"{path} is on a network file system ({file_system})", bad=False)
-        yield from map(Finding, chain(_schema_problems(connection), problems(session)))
+        yield from map(Finding, chain(schema_problems(connection), problems(session)))
 
 
 def _sqlite_problems(connection: Connection) -> Iterator[str]:
@@ -103,7 +103,8 @@ def log_problem(connection: Connection) -> str | None:
     return None
 
 
-def _schema_problems(connection: Connection) -> Iterator[str]:
+def schema_problems(connection: Connection) -> Iterator[str]:
+    """Yield in what the tables are not this version's."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 

@@ -21,7 +21,7 @@ from dia_repro.atomic import flush_file, publish_new
 from dia_repro.errors import AbsentError, UsageError, displayed
 from dia_repro.results import backends, migrations
 from dia_repro.results.backends import ForeignDatabaseError
-from dia_repro.results.checks import id_problems
+from dia_repro.results.checks import id_problems, schema_problems
 from dia_repro.results.database import Database, DatabaseError, LockedError
 from dia_repro.results.migrations import EARLIER_REVISIONS
 from dia_repro.results.schema import Real
@@ -48,8 +48,8 @@ def upgrade_database(location: str) -> Path | None:
         The copy that was made before, a SQLite file; None if the schema was this version's.
 
     Raises:
-        ForeignDatabaseError: there is none, it holds other tables, views or triggers, or is of a
-            newer version.
+        ForeignDatabaseError: there is none, it holds other tables, columns, views or triggers, or
+            is of a newer version.
         BackupError: the copy cannot be made; nothing was changed.
         DatabaseError: it cannot be read or written.
     """
@@ -71,9 +71,23 @@ def upgrade_database(location: str) -> Path | None:
             copy = _new_name(path or Path("runs.db"))
             _copy_within(connection, path, copy)
             migrations.migrate(connection)
+            _check_schema(connection, database.name)
             return copy
         migrations.check(connection, database.name)
+        _check_schema(connection, database.name)
     return None
+
+
+def _check_schema(connection: Connection, name: str) -> None:
+    """Refuse a database of which migrations do not make this version's.
+
+    Raises:
+        ForeignDatabaseError: a table or a column is another one, or is missing.
+    """
+    if (problem := next(schema_problems(connection), None)) is not None:
+        raise ForeignDatabaseError(
+            f"{name} is of no version that can be upgraded: {problem}; it was not changed"
+        )
 
 
 def back_up(database: Database, target: Path) -> None:

@@ -198,7 +198,16 @@ def test_a_removed_stages_drop_is_paired_by_seed(tmp_path: Path) -> None:
     fewer = value.find("stage3", "DIANet164", "params_drop")
     assert fewer is not None
     assert fewer.ours_mean == pytest.approx(0.17)
-    assert make_grid(value).rows[2].groups[0][0].text == "1.78 (↓0.17)"
+    cells = make_grid(value).rows[2].groups[0]
+    assert cells[0].text == "1.78 (↓0.17)"
+    # Both over the same seeds, which is said once.
+    (said,) = [cell.text for cell in cells if "±" in cell.text and "↓" in cell.text]
+    assert said == "75.25±0.35 (2/3) (↓1.25)"
+    for seed in (2, 3):
+        add(database, without, seed, [77.0], parameters=1_780_000)
+    over_less = make_grid(table7.compute(database, PAPER)).rows[2].groups[0]
+    (said,) = [cell.text for cell in over_less if "±" in cell.text and "↓" in cell.text]
+    assert said.endswith("(4) (↓1.17 over 3/4)")
 
 
 def test_a_diverged_network_is_nan_in_its_table(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from dia_repro.results import backends, migrations, upgrade
 from dia_repro.results.backends import ForeignDatabaseError
 from dia_repro.results.checks import database_findings
 from dia_repro.results.database import LockedError, open_database
-from dia_repro.results.migrations import EARLIER_REVISIONS
+from dia_repro.results.migrations import EARLIER_REVISIONS, REVISION
 from dia_repro.results.queries import all_runs, run_detail
 from dia_repro.results.schema import Base, State
 from dia_repro.results.upgrade import BackupError, BackupExistsError, back_up, upgrade_database
@@ -292,3 +292,20 @@ def test_what_another_database_left_is_not_taken_into_a_new_one(
     left.unlink()
     back_up(database, place)
     assert place.exists()
+
+
+@pytest.mark.parametrize("revision", [EARLIER_REVISIONS[-1], REVISION])
+def test_a_database_that_migrations_do_not_reach_is_refused(revision: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    if revision == REVISION:
+        open_database(str(path), create=True).close()
+    else:
+        path.write_bytes((VERSIONS / f"{revision}.db").read_bytes())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("alter table provenance drop column host")
+        connection.commit()
+    with pytest.raises(ForeignDatabaseError, match="of no version that can be upgraded"):
+        upgrade_database(str(path))
+    with closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("select version_num from alembic_version").fetchone()
+    assert found == revision
