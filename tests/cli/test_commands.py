@@ -36,7 +36,7 @@ from tests.helpers import Program, clean_environment, cli, one_line, write_cifar
 
 CELL_HEADER = (
     "artifact,row,column,metric,unit,paper,ours_mean,ours_std,n,n_expected,status,protocol,"
-    "origin,dataset,precision,spec_id,runs,compared_runs"
+    "origin,dataset,image_size,epochs,lr,precision,spec_id,runs,compared_runs"
 )
 
 

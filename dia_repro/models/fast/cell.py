@@ -92,7 +92,8 @@ def forward(
     if _is_one_kernel(y, weights):
         from dia_repro.models.fast import triton_cell_kernels
 
-        return triton_cell_kernels.forward(y, h, c, weights, activation)
+        h_after, c_after, kept = triton_cell_kernels.forward(y, h, c, weights, activation)
+        return h_after, c_after, Activated(*kept)
     width = len(weights.x1)
     inner = y.new_empty(len(y), 2 * width)
     torch.addmm(weights.x1_bias, y, weights.x1.t(), out=inner[:, :width])
@@ -116,7 +117,9 @@ def backward(
     if _is_one_kernel(c, weights):
         from dia_repro.models.fast import triton_cell_kernels
 
-        return triton_cell_kernels.backward(outputs, c, activated, weights, activation)
+        layers = (weights.x1, weights.h1, weights.second)
+        made = triton_cell_kernels.backward(outputs, c, activated, *layers, activation)
+        return Gradients(*made)
     width = len(weights.x1)
     d, g_c = gates.backward(*outputs, activated.gates, c, activated.s, activation)
     inner = torch.ops.aten.threshold_backward(d @ weights.second, activated.inner, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dia_repro.models.fast.cell import Activated, Gradients, OutputGradients, Weights
 from dia_repro.models.fast.triton_kernels import activate, slope
 
 # Rows of the batch and channels that a program works on; a product needs at least 16 rows.
@@ -138,6 +138,43 @@ def _before_hidden(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _of_gates(  # type: ignore[no-untyped-def]
+    g_h,
+    g_next,
+    g_c,
+    c,
+    gates,
+    s,
+    d,
+    g_c_before,
+    row,
+    column,
+    inside,
+    channels,
+    activation: tl.constexpr,
+):
+    """Store and return gradients of the gates before their activations, (rows, channels) each."""
+    place, gate = row * channels + column, row * 4 * channels + column
+    i = tl.load(gates + gate, inside, 0.0)
+    f = tl.load(gates + gate + channels, inside, 0.0)
+    g = tl.load(gates + gate + 2 * channels, inside, 0.0)
+    o = tl.load(gates + gate + 3 * channels, inside, 0.0)
+    act = tl.load(s + place, inside, 0.0)
+    of_out = tl.load(g_h + place, inside, 0.0) + tl.load(g_next + place, inside, 0.0)
+    of_c = tl.load(g_c + place, inside, 0.0) + of_out * o * slope(act, activation)
+    d_i = of_c * g * i * (1 - i)
+    d_f = of_c * tl.load(c + place, inside, 0.0) * f * (1 - f)
+    d_g = of_c * i * (1 - g * g)
+    d_o = of_out * act * o * (1 - o)
+    tl.store(d + gate, d_i, inside)
+    tl.store(d + gate + channels, d_f, inside)
+    tl.store(d + gate + 2 * channels, d_g, inside)
+    tl.store(d + gate + 3 * channels, d_o, inside)
+    tl.store(g_c_before + place, of_c * f, inside)
+    return d_i, d_f, d_g, d_o
+
+
+@triton.jit
 def _backward(  # type: ignore[no-untyped-def]
     g_h,
     g_next,
@@ -171,24 +208,13 @@ def _backward(  # type: ignore[no-untyped-def]
         column = start + tl.arange(0, block)
         known = column < channels
         inside = (row < rows)[:, None] & known[None, :]
-        place = row[:, None] * channels + column[None, :]
-        gate = row[:, None] * 4 * channels + column[None, :]
-        i = tl.load(gates + gate, inside, 0.0)
-        f = tl.load(gates + gate + channels, inside, 0.0)
-        g = tl.load(gates + gate + 2 * channels, inside, 0.0)
-        o = tl.load(gates + gate + 3 * channels, inside, 0.0)
-        act = tl.load(s + place, inside, 0.0)
-        of_out = tl.load(g_h + place, inside, 0.0) + tl.load(g_next + place, inside, 0.0)
-        of_c = tl.load(g_c + place, inside, 0.0) + of_out * o * slope(act, activation)
-        d_i = of_c * g * i * (1 - i)
-        d_f = of_c * tl.load(c + place, inside, 0.0) * f * (1 - f)
-        d_g = of_c * i * (1 - g * g)
-        d_o = of_out * act * o * (1 - o)
-        tl.store(d + gate, d_i, inside)
-        tl.store(d + gate + channels, d_f, inside)
-        tl.store(d + gate + 2 * channels, d_g, inside)
-        tl.store(d + gate + 3 * channels, d_o, inside)
-        tl.store(g_c_before + place, of_c * f, inside)
+        at_row, at_column = row[:, None], column[None, :]
+        # fmt: off
+        d_i, d_f, d_g, d_o = _of_gates(
+            g_h, g_next, g_c, c, gates, s, d, g_c_before,
+            at_row, at_column, inside, channels, activation,
+        )
+        # fmt: on
         of_x, of_h = _before_gate(of_x, of_h, d_i, second, column, known, unit, width, precision)
         column += channels
         of_x, of_h = _before_gate(of_x, of_h, d_f, second, column, known, unit, width, precision)
@@ -219,30 +245,35 @@ def _constants(activation: int, width: int) -> dict[str, Any]:
 
 
 def forward(
-    y: Tensor, h: Tensor, c: Tensor, weights: Weights, activation: int
-) -> tuple[Tensor, Tensor, Activated]:
+    y: Tensor, h: Tensor, c: Tensor, weights: Sequence[Tensor], activation: int
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
     """As `cell.forward`."""
-    (rows, channels), width = y.shape, len(weights.x1)
+    (rows, channels), width = y.shape, len(weights[0])
     inner, gates = y.new_empty(rows, 2 * width), y.new_empty(rows, 4 * channels)
     s, h_after, c_after = torch.empty_like(c), torch.empty_like(c), torch.empty_like(c)
     grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, CHANNELS))
     given = (y.contiguous(), h.contiguous(), c.contiguous(), *weights)
     made = (inner, gates, s, h_after, c_after)
     _forward[grid](*given, *made, rows, channels, width, **_constants(activation, width))
-    return h_after, c_after, Activated(inner, gates, s)
+    return h_after, c_after, (inner, gates, s)
 
 
 def backward(
-    outputs: OutputGradients, c: Tensor, activated: Activated, weights: Weights, activation: int
-) -> Gradients:
-    """As `cell.backward`."""
-    (rows, channels), width = c.shape, len(weights.x1)
+    outputs: Sequence[Tensor],
+    c: Tensor,
+    activated: Sequence[Tensor],
+    first_x: Tensor,
+    first_h: Tensor,
+    second: Tensor,
+    activation: int,
+) -> tuple[Tensor, ...]:
+    """As `cell.backward`, with the weights of the first and second layers."""
+    (rows, channels), width = c.shape, len(first_x)
     inner, gates, s = activated
-    like = (gates, inner, s, s, s)
-    made = Gradients(*(torch.empty_like(each) for each in like))
+    made = tuple(torch.empty_like(each) for each in (gates, inner, s, s, s))
     given = (*(g.contiguous() for g in outputs), c.contiguous(), inner, gates, s)
-    layers = (weights.x1, weights.h1, weights.second)
-    grid = (triton.cdiv(rows, ROWS),)
     sizes = (rows, channels, width)
-    _backward[grid](*given, *layers, *made, *sizes, **_constants(activation, width))
+    grid = (triton.cdiv(rows, ROWS),)
+    constants = _constants(activation, width)
+    _backward[grid](*given, first_x, first_h, second, *made, *sizes, **constants)
     return made
