@@ -95,7 +95,7 @@ def test_where_a_constant_does_the_same_sharing_need_not_be_the_reason(database:
         "too (3 of 3 networks: ResNet83, ResNet164, ResNet245): learning need not be the reason; "
         "SE diverges (4 of 4 networks): attention alone is not the reason; not run: a constant "
         "0.1 at depths 245 and 326, a constant 0.5, DIA-SE, SkipInit, a scale of 1/sqrt(L), a "
-        "start near 0.5, a start near 1."
+        "start near 0.5, a start near 0.95."
     )
     assert "ontrols" not in found["table8-diverge"].reason
 
