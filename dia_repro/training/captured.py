@@ -23,8 +23,9 @@ class CapturedStep(TrainingStep):
     """The same step as one CUDA graph for each batch size: one launch instead of thousands.
 
     Blocks of the most frequent batch size are compiled where that is possible: one by one, or from
-    one call of the stage's unit to the next (`dia_repro.models.fast.segments`). Blocks share their
-    code; a whole network would take minutes to compile.
+    one call of the stage's unit to the next (`dia_repro.models.fast.segments`); and so is what
+    comes before and after them, with loss and metrics. Blocks share their code; a whole network
+    would take minutes to compile.
 
     Where a graph cannot be compiled or captured, steps run one operation at a time, and `how`
     gives the reason.

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dia_repro.models.fast.triton_kernels import activate, slope
+from dia_repro.models.fast.triton_kernels import activate, gate_gradients, store_outputs
 
 # Rows of the batch and channels that a program works on; a product needs at least 16 rows.
 ROWS, CHANNELS = 16, 32
@@ -100,16 +100,12 @@ def _forward(  # type: ignore[no-untyped-def]
     o = tl.sigmoid(_gate(of_x, of_h, second, bias, column_o, known, unit, width, precision))
     inside = (row < rows)[:, None] & known[None, :]
     place = row[:, None] * channels + column[None, :]
-    new = f * tl.load(c + place, inside, 0.0) + i * g
-    act = activate(new, activation)
     gate = row[:, None] * 4 * channels + column[None, :]
-    tl.store(gates + gate, i, inside)
-    tl.store(gates + gate + channels, f, inside)
-    tl.store(gates + gate + 2 * channels, g, inside)
-    tl.store(gates + gate + 3 * channels, o, inside)
-    tl.store(s + place, act, inside)
-    tl.store(h_after + place, o * act, inside)
-    tl.store(c_after + place, new, inside)
+    # fmt: off
+    store_outputs(
+        i, f, g, o, c, h_after, c_after, gates, s, place, gate, inside, channels, activation
+    )
+    # fmt: on
 
 
 @triton.jit
@@ -135,43 +131,6 @@ def _before_hidden(  # type: ignore[no-untyped-def]
         inside = (row < rows)[:, None] & (k < channels)[None, :]
         product = tl.dot(d, w, input_precision=precision)
         tl.store(to + row[:, None] * channels + k[None, :], product, inside)
-
-
-@triton.jit
-def _of_gates(  # type: ignore[no-untyped-def]
-    g_h,
-    g_next,
-    g_c,
-    c,
-    gates,
-    s,
-    d,
-    g_c_before,
-    row,
-    column,
-    inside,
-    channels,
-    activation: tl.constexpr,
-):
-    """Store and return gradients of the gates before their activations, (rows, channels) each."""
-    place, gate = row * channels + column, row * 4 * channels + column
-    i = tl.load(gates + gate, inside, 0.0)
-    f = tl.load(gates + gate + channels, inside, 0.0)
-    g = tl.load(gates + gate + 2 * channels, inside, 0.0)
-    o = tl.load(gates + gate + 3 * channels, inside, 0.0)
-    act = tl.load(s + place, inside, 0.0)
-    of_out = tl.load(g_h + place, inside, 0.0) + tl.load(g_next + place, inside, 0.0)
-    of_c = tl.load(g_c + place, inside, 0.0) + of_out * o * slope(act, activation)
-    d_i = of_c * g * i * (1 - i)
-    d_f = of_c * tl.load(c + place, inside, 0.0) * f * (1 - f)
-    d_g = of_c * i * (1 - g * g)
-    d_o = of_out * act * o * (1 - o)
-    tl.store(d + gate, d_i, inside)
-    tl.store(d + gate + channels, d_f, inside)
-    tl.store(d + gate + 2 * channels, d_g, inside)
-    tl.store(d + gate + 3 * channels, d_o, inside)
-    tl.store(g_c_before + place, of_c * f, inside)
-    return d_i, d_f, d_g, d_o
 
 
 @triton.jit
@@ -208,11 +167,11 @@ def _backward(  # type: ignore[no-untyped-def]
         column = start + tl.arange(0, block)
         known = column < channels
         inside = (row < rows)[:, None] & known[None, :]
-        at_row, at_column = row[:, None], column[None, :]
+        place = row[:, None] * channels + column[None, :]
+        gate = row[:, None] * 4 * channels + column[None, :]
         # fmt: off
-        d_i, d_f, d_g, d_o = _of_gates(
-            g_h, g_next, g_c, c, gates, s, d, g_c_before,
-            at_row, at_column, inside, channels, activation,
+        d_i, d_f, d_g, d_o = gate_gradients(
+            g_h, g_next, g_c, gates, c, s, d, g_c_before, place, gate, inside, channels, activation
         )
         # fmt: on
         of_x, of_h = _before_gate(of_x, of_h, d_i, second, column, known, unit, width, precision)

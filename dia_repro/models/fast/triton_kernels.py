@@ -31,6 +31,80 @@ def slope(activated, activation: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def store_outputs(  # type: ignore[no-untyped-def]
+    i,
+    f,
+    g,
+    o,
+    c,
+    h,
+    after,
+    gates,
+    s,
+    place,
+    gate,
+    inside,
+    channels,
+    activation: tl.constexpr,
+):
+    """Store a step's outputs, from its activated gates.
+
+    Args:
+        i, f, g, o: the gates where `inside` says so; other arguments are addresses.
+        place, gate: where these elements are in arrays of (B, C), and i's in the gates' (B, 4C).
+    """
+    new = f * tl.load(c + place, inside, 0.0) + i * g
+    act = activate(new, activation)
+    tl.store(gates + gate, i, inside)
+    tl.store(gates + gate + channels, f, inside)
+    tl.store(gates + gate + 2 * channels, g, inside)
+    tl.store(gates + gate + 3 * channels, o, inside)
+    tl.store(after + place, new, inside)
+    tl.store(s + place, act, inside)
+    tl.store(h + place, o * act, inside)
+
+
+@triton.jit
+def gate_gradients(  # type: ignore[no-untyped-def]
+    g_h,
+    g_next,
+    g_c,
+    gates,
+    c,
+    s,
+    d,
+    g_before,
+    place,
+    gate,
+    inside,
+    channels,
+    activation: tl.constexpr,
+):
+    """Store and return gradients of the gates before their activations; store that of c_{t-1}.
+
+    Args:
+        place, gate, inside: as in `store_outputs`.
+    """
+    i = tl.load(gates + gate, inside, 0.0)
+    f = tl.load(gates + gate + channels, inside, 0.0)
+    g = tl.load(gates + gate + 2 * channels, inside, 0.0)
+    o = tl.load(gates + gate + 3 * channels, inside, 0.0)
+    act = tl.load(s + place, inside, 0.0)
+    of_h = tl.load(g_h + place, inside, 0.0) + tl.load(g_next + place, inside, 0.0)
+    of_c = tl.load(g_c + place, inside, 0.0) + of_h * o * slope(act, activation)
+    d_i = of_c * g * i * (1 - i)
+    d_f = of_c * tl.load(c + place, inside, 0.0) * f * (1 - f)
+    d_g = of_c * i * (1 - g * g)
+    d_o = of_h * act * o * (1 - o)
+    tl.store(d + gate, d_i, inside)
+    tl.store(d + gate + channels, d_f, inside)
+    tl.store(d + gate + 2 * channels, d_g, inside)
+    tl.store(d + gate + 3 * channels, d_o, inside)
+    tl.store(g_before + place, of_c * f, inside)
+    return d_i, d_f, d_g, d_o
+
+
+@triton.jit
 def _forward(  # type: ignore[no-untyped-def]
     before, c, h, after, gates, s, channels, total, activation: tl.constexpr, block: tl.constexpr
 ):
@@ -41,15 +115,7 @@ def _forward(  # type: ignore[no-untyped-def]
     f = tl.sigmoid(tl.load(before + gate + channels, inside, 0.0))
     g = activate(tl.load(before + gate + 2 * channels, inside, 0.0), 1)
     o = tl.sigmoid(tl.load(before + gate + 3 * channels, inside, 0.0))
-    new = f * tl.load(c + place, inside, 0.0) + i * g
-    act = activate(new, activation)
-    tl.store(gates + gate, i, inside)
-    tl.store(gates + gate + channels, f, inside)
-    tl.store(gates + gate + 2 * channels, g, inside)
-    tl.store(gates + gate + 3 * channels, o, inside)
-    tl.store(after + place, new, inside)
-    tl.store(s + place, act, inside)
-    tl.store(h + place, o * act, inside)
+    store_outputs(i, f, g, o, c, h, after, gates, s, place, gate, inside, channels, activation)
 
 
 @triton.jit
@@ -70,18 +136,11 @@ def _backward(  # type: ignore[no-untyped-def]
     place = tl.program_id(0) * block + tl.arange(0, block)
     inside = place < total
     gate = place // channels * 4 * channels + place % channels
-    i = tl.load(gates + gate, inside, 0.0)
-    f = tl.load(gates + gate + channels, inside, 0.0)
-    g = tl.load(gates + gate + 2 * channels, inside, 0.0)
-    o = tl.load(gates + gate + 3 * channels, inside, 0.0)
-    act = tl.load(s + place, inside, 0.0)
-    of_h = tl.load(g_h + place, inside, 0.0) + tl.load(g_next + place, inside, 0.0)
-    of_c = tl.load(g_c + place, inside, 0.0) + of_h * o * slope(act, activation)
-    tl.store(d + gate, of_c * g * i * (1 - i), inside)
-    tl.store(d + gate + channels, of_c * tl.load(c + place, inside, 0.0) * f * (1 - f), inside)
-    tl.store(d + gate + 2 * channels, of_c * i * (1 - g * g), inside)
-    tl.store(d + gate + 3 * channels, of_h * act * o * (1 - o), inside)
-    tl.store(g_before + place, of_c * f, inside)
+    # fmt: off
+    gate_gradients(
+        g_h, g_next, g_c, gates, c, s, d, g_before, place, gate, inside, channels, activation
+    )
+    # fmt: on
 
 
 def forward(before: Tensor, c: Tensor, activation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
